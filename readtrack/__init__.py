@@ -1,3 +1,3 @@
-"""readtrack: keep a list of machine-learning papers, fetch them, and run every one of them."""
+"""readtrack: keep a list of machine-learning papers, fetch them, and run them."""
 
 __version__ = "0.1.0"

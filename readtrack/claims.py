@@ -147,9 +147,9 @@ FALL = "fall of the training loss over the last fifth"
 def flat(arm: str, within: float = 0.05) -> Bound:
     """A bound on an arm's training loss: it must have levelled off.
 
-    Over the last fifth of its steps the loss may fall by at most `within` of its whole fall. For
-    `Claim.learned`; `Run.compare` measures it on the losses of `Trial.descend`. A learning rate that ends at
-    0 flattens any curve; then state the number of steps instead (`Claim.after_steps`).
+    Over the last fifth of its steps, the loss may decrease by at most `within` of its total decrease. For
+    `Claim.learned`; `Run.compare` measures it on the losses of `Trial.descend`. A learning rate that decays
+    to 0 flattens any curve; in that case, state the number of steps instead (`Claim.after_steps`).
     """
     return at_most(FALL, arm, within)
 
@@ -175,7 +175,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A change of the experiment with which the claim must fall.
+    """A change of the experiment with which the claim must fail.
 
     name        the argument of `readtrack run PAPER --break` ("no residual")
     takes_away  one sentence: what is left out, done wrongly or put in the paper's place
@@ -190,7 +190,7 @@ class Break:
 
 
 UNTRAINED = Break("untrained", "The paper's arm takes no training step.")
-# `Run.compare` applies it, and every measured claim on arms has it without naming it.
+# `Run.compare` applies it. Every measured claim that compares arms has it without declaring it.
 SHUFFLED = Break("shuffled targets", "The paper's arm is trained on targets in random order.")
 
 
@@ -228,13 +228,13 @@ class Claim:
                      control_reaches
     after_steps      N, if the control has not learned its task and the sentence says "after N steps": the
                      sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)
-    breaks           changes with which the claim must fall; a measured claim names at least one
+    breaks           changes with which the claim must fail; a measured claim names at least one
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
-    shortcuts        metrics of what wins without the idea (the mean, the last value, an n-gram)
+    shortcuts        metrics of methods that win without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen
     deviations       all differences from the paper's own experiment
-    headline         whether this is what the paper's abstract promises; one claim of a paper is
-    history          earlier rules, each with its verdict and why it was changed
+    headline         whether this is the claim of the paper's abstract; each paper has one such claim
+    history          earlier rules, each with its verdict and the reason for the change
     """
 
     name: str
@@ -344,7 +344,7 @@ class Claim:
         for name in ("shortcuts", "chosen_on", "history"):
             known[name] = tuple(fields.get(name, ()))
         claim = cls(**{**known, "paper": Figure(**fields["paper"])})
-        # The breaks that it had when it was written.
+        # The breaks that the claim had when it was written.
         object.__setattr__(claim, "breaks", tuple(Break(**one) for one in fields["breaks"]))
         if not _fits(claim, cls):
             raise TypeError(f"claim {claim.name!r}: a field has the wrong type")

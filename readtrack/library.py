@@ -40,12 +40,12 @@ class Library:
         self.home = home
         self._named = papers_yaml
         self._journal = Journal(home.journal, lambda: home.lock("journal"))
-        self.revision = 0  # grows whenever list or journal were read again
+        self.revision = 0  # grows whenever list or journal are read again
         self.reload()
 
     @classmethod
     def open(cls, home: Home | None = None, papers_yaml: Path | None = None) -> Library:
-        """The reader's library; `papers_yaml` stands in for the list that `load.locate` finds.
+        """Open the reader's library. `papers_yaml` replaces the list that `load.locate` finds.
 
         Raises CatalogError if the list cannot be used, ReadtrackError if the journal cannot be read.
         """
@@ -53,16 +53,20 @@ class Library:
 
     @property
     def named_list(self) -> Path | None:
-        """The list that was named when this library was opened, if any."""
+        """The list that was passed when this library was opened, if any."""
         return self._named
 
     @property
     def is_readers(self) -> bool:
-        """Whether the list is the reader's own, and so its ticks are; else only the journal has states."""
+        """Whether the list is the reader's own. If not, its ticks are ignored and only the journal has
+        states.
+        """
         return self._is_own(self.catalog.path)
 
     def _is_own(self, path: Path) -> bool:
-        """A list that only lies in this folder may be anybody's, until the reader copies it."""
+        """Whether the list at `path` is the reader's. A list in the current folder counts once the reader
+        copies it.
+        """
         return path != shipped() and path in (self._named, self.home.papers_yaml)
 
     @property
@@ -72,17 +76,17 @@ class Library:
 
     @property
     def last_change(self) -> str:
-        """The id of the journal's last change that still counts, which `undo` would take back; "" if none."""
+        """The id of the journal's last effective change, which `undo` would revert; "" if there is none."""
         return str(self._view.last[0]["id"]) if self._view.last else ""
 
     @property
     def shows_shipped_list(self) -> bool:
-        """Whether the list is the one that ships, or one in this folder that is not the reader's."""
+        """Whether the list is the shipped one, or one in this folder that is not the reader's."""
         return not self._is_own(self.list_path)
 
     @property
     def list_path(self) -> Path:
-        """The list that a reload would read: `add` may have made the reader's own since."""
+        """The list that a reload would read. `add` may have created the reader's own list in the meantime."""
         return self._named or locate(self.home)
 
     def reload(self) -> None:
@@ -93,7 +97,7 @@ class Library:
         self._ticked = {
             subject
             for row in self._rows.values()
-            if row.done and self.is_readers  # the ticks of another's list are theirs
+            if row.done and self.is_readers  # ignore ticks in a list that is not the reader's
             for subject in row.papers or (row.subject,)
         }
         for derived in ("_plugins", "_successors", "shipped_verdicts"):
@@ -101,7 +105,7 @@ class Library:
         self._read_journal()
 
     def read_journal_again(self) -> bool:
-        """Read journal entries that other processes have written; returns whether there were any."""
+        """Read journal entries of other processes. Returns whether there were any."""
         changed = _size(self.home.journal) != self._journal_size
         if changed:
             self._read_journal()
@@ -119,7 +123,7 @@ class Library:
         self._names = names(self.catalog, {**dict.fromkeys(self._noted_rows()), **said})
 
     def _noted_rows(self) -> Iterator[str]:
-        """Rows that have a note, by the file's name."""
+        """The names of rows with a note, from the file names."""
         for path in self.home.notes.glob("row-*.md"):
             yield path.stem.replace("-", ":", 1)
 
@@ -132,20 +136,17 @@ class Library:
 
     @property
     def orphans(self) -> dict[str, Reading]:
-        """State, tags and ratings of rows that the list no longer has, or not with certainty."""
+        """State, tags and ratings of rows that cannot be matched to a row of the list any more."""
         noted = set(self._noted_rows())
         said = {name: self._view.of(name) for name in self._names.orphans}
         return {name: reading for name, reading in said.items() if name in noted or not reading.is_empty}
 
     def journal_name(self, subject: str) -> str:
-        """The subject's name in the journal: a row's name stays when its wording is corrected."""
+        """The subject's name in the journal. A row keeps its name when its wording is corrected."""
         return self._name(subject)
 
     def hand_over(self, names: Mapping[str, Sequence[str]]) -> None:
-        """Move the states, tags and ratings of rows to papers that have none yet.
-
-        One undo takes all of it back.
-        """
+        """Move the states, tags and ratings of rows to papers that have none yet, as one undoable change."""
         changes: list[tuple[str, dict[str, Any]]] = []
         about = {}
         for name, papers in names.items():
@@ -179,26 +180,26 @@ class Library:
             self._journal.append([orphan], about=about, rating=None)
         self._read_journal()
 
-    # The reader's states, tags and ratings
+    # States, tags and ratings
 
     def state(self, subject: str) -> State:
-        """The state in the journal, else "read" where the reader's own list has a tick, else "todo"."""
+        """The state in the journal, else "read" if the reader's own list has a tick, else "todo"."""
         return self._reading(subject).state or ("read" if subject in self._ticked else "todo")
 
     def shown_state(self, subject: str) -> State | None:
-        """`state`; None for a paper that is not on the list and has not been given a state."""
+        """`state`, or None for a paper that is not on the list and has no state in the journal."""
         known = subject not in self.catalog.papers or subject in self.listed
         return self.state(subject) if known or self.since(subject) is not None else None
 
     def since(self, subject: str) -> str | None:
-        """The day from which the state holds, `2026-11-21`; None where only the list says so."""
+        """The day of the state's last change, such as `2026-11-21`; None if the state comes from the list."""
         return self._reading(subject).since
 
     def tags(self, subject: str) -> set[str]:
         return set(self._reading(subject).tags)
 
     def tagged(self) -> dict[str, set[str]]:
-        """The subjects that have a tag, with their tags."""
+        """The tags of each subject that has any."""
         if self._tagged is None:
             tags = {name: one.tags for name, one in self._view.readings.items() if one.tags}
             named = {name: subject for subject, name in self._names.of.items()} if tags else {}
@@ -208,37 +209,41 @@ class Library:
         return self._tagged
 
     def bare_rows(self) -> list[str]:
-        """The subjects of rows that have no papers."""
+        """The subjects of rows without papers."""
         return [subject for subject, row in self._rows.items() if not row.papers]
 
     def wording(self, subject: str) -> str:
-        """The row's text as the reader wrote it, for a subject that is one."""
+        """The row's text as the reader wrote it, for the subject of a row."""
         return self._rows[subject].text
 
     def rating(self, subject: str) -> int | None:
         return self._reading(subject).rating
 
     def history(self) -> list[tuple[str, State]]:
-        """Every change of a state that still counts: (when, state), in no order."""
+        """Every effective change of a state as (time, state), unordered."""
         return [change for reading in self._view.readings.values() for change in reading.history]
 
     def row_state(self, row: Row) -> State:
-        """Its papers' states as one: the same one; "read" if all are done with; "reading" if any is begun."""
+        """The combined state of a row's papers: their common state, "read" if all are finished, "reading" if
+        any is begun.
+        """
         states = {self.state(subject) for subject in row.papers or (row.subject,)}
         if len(states) == 1:
             return states.pop()
         return "read" if states.issubset(DONE_WITH) else "reading"
 
     def mark(self, subject: str, state: State) -> None:
-        """Raises ReadtrackError for an unknown subject or state. Nothing is written if it is so already."""
+        """Set a state. Raises ReadtrackError for an unknown subject or state. Writes nothing if there is no
+        change.
+        """
         self.mark_all((subject,), state)
 
     def mark_all(self, subjects: Sequence[str], state: State) -> None:
-        """`mark` several; one undo takes all of it back."""
+        """`mark` several subjects as one undoable change."""
         self._change([s for s in subjects if self._known(s).state != state], state=state)
 
     def change_together(self, changes: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        """Several changes, each such as `("adam", {"tag": "+gpu"})`; one undo takes all of it back."""
+        """Make several changes, such as `("adam", {"tag": "+gpu"})`, as one undoable change."""
         for subject, _ in changes:
             self._check(subject)
         if changes:
@@ -250,18 +255,18 @@ class Library:
         self.change_tags(subject, add=[tag])
 
     def change_tags(self, subject: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Tags are kept in lower case, without a leading '#'. One undo takes all of it back."""
+        """Add and remove tags as one undoable change. Tags are stored in lower case, without a leading '#'."""
         before = self._known(subject).tags
         after = (before | set(map(_tag, add))) - set(map(_tag, remove))
         changes = [f"{'+' if tag in after else '-'}{tag}" for tag in sorted(before ^ after)]
         self.change_together([(subject, {"tag": change}) for change in changes])
 
     def rate(self, subject: str, rating: int | None) -> None:
-        """1 to 5, or None for no rating."""
+        """Set the rating: 1 to 5, or None to remove it."""
         self._change([subject] if rating != self._known(subject).rating else [], rating=rating)
 
     def undo(self) -> str | None:
-        """Undo the last change; returns its description, or None if there was nothing to undo."""
+        """Undo the last change. Returns its description, or None if there was nothing to undo."""
         entries = self._journal.undo()
         self._read_journal()
         return self._undone(entries) if entries else None
@@ -318,10 +323,10 @@ class Library:
     # Finding
 
     def find(self, query: str) -> Paper:
-        """The paper that `query` means: an id, an alias, a source (an arXiv id with or without version, a
-        DOI, a link), or a part of one title only. Papers on the list go before the others.
+        """The paper for `query`: an id, an alias, a source (an arXiv id with or without version, a DOI, a
+        link), or a part of a single title. Papers on the list take precedence.
 
-        Raises ReadtrackError naming the nearest or the candidates.
+        Raises ReadtrackError, which names the nearest id or the candidates.
         """
         from readtrack.reading_list.sources import name_key, parsed, source_key
 
@@ -348,10 +353,10 @@ class Library:
                 raise ReadtrackError(f"{query!r} is ambiguous: {shown}. Name one of them.")
         raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
 
-    # Files in the home folder
+    # Files of the home
 
     def runnable(self) -> dict[str, PluginRef]:
-        """The plugins by name, as found when the library was opened or reloaded; imports none."""
+        """The plugins by name, found without import when the library was opened or reloaded."""
         return self._plugins
 
     @cached_property
@@ -361,12 +366,12 @@ class Library:
         return find(self.home)
 
     def note_path(self, subject: str) -> Path:
-        """`notes/<id>.md`, whether it is there or not; `notes/row-<key>.md` for a row."""
+        """The path of the note, which may not exist: `notes/<id>.md`, or `notes/row-<key>.md` for a row."""
         self._check(subject)
         return self.home.notes / f"{self._name(subject).replace(':', '-')}.md"
 
     def note(self, subject: str) -> str:
-        """The note, "" if there is none. Bytes that are not UTF-8 show as the replacement character."""
+        """The note, "" if there is none. Invalid UTF-8 becomes the replacement character."""
         path = self.note_path(subject)
         try:
             return path.read_text(encoding="utf-8", errors="replace")
@@ -376,21 +381,21 @@ class Library:
             raise ReadtrackError(f"Could not read the note {path}: {error.strerror}.") from error
 
     def noted(self) -> dict[str, Path]:
-        """Subjects that have a note, with its file."""
+        """The file of each subject's note."""
         rows = {name.replace(":", "-"): subject for subject, name in self._names.of.items()}
         notes = {path.stem: path for path in sorted(self.home.notes.glob("*.md"))}
         papers = {stem: path for stem, path in notes.items() if stem in self.catalog.papers}
         return {**papers, **{rows[stem]: path for stem, path in notes.items() if stem in rows}}
 
     def save_note(self, subject: str, text: str) -> None:
-        """Replace the note; a blank one is taken away. Raises ReadtrackError if it cannot be written, or if
-        what is there is not UTF-8 and so would be damaged.
+        """Replace the note, or delete it if the text is blank. Raises ReadtrackError if it cannot be written,
+        or if the existing file is not UTF-8 and would be damaged.
         """
         with self.home.holding("notes"):
             self._write_note(subject, text)
 
     def change_note(self, subject: str, change: Callable[[str], str]) -> None:
-        """Replace the note by `change(note)` atomically. Raises as `save_note`."""
+        """Atomically replace the note by `change(note)`. Raises as `save_note`."""
         with self.home.holding("notes"):
             before = self.note(subject)
             after = change(before)
@@ -417,7 +422,7 @@ class Library:
             raise ReadtrackError(f"Could not write the note {path}: {error.strerror}.") from error
 
     def metadata(self, paper_id: str) -> dict[str, Any] | None:
-        """The metadata from arXiv, safe to print; None if it was not fetched yet or the file is damaged."""
+        """The metadata from arXiv, safe to print; None if it has not been fetched or the file is damaged."""
         self._check(paper_id)
         try:
             fields = clean(json.loads((self.home.metadata / f"{paper_id}.json").read_text(encoding="utf-8")))
@@ -443,7 +448,7 @@ class Library:
         return found
 
     def link(self, paper: Paper) -> str:
-        """Where the paper can be read on the web: its PDF, else its first source; "" if it has none."""
+        """The paper's address on the web: its PDF, else its first source, else ""."""
         source = next(iter((*paper.pdf_sources, *paper.sources)), None)
         if source is None:
             return ""
@@ -452,8 +457,8 @@ class Library:
     def results(
         self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
     ) -> list[RunSummary]:
-        """The runs (of one paper) without checks of exercises, newest first. `report` is called for runs that
-        cannot be read.
+        """All runs, or those of one paper, newest first, without checks of exercises. `report` is called for
+        unreadable runs.
         """
         from readtrack.runs.store import summaries
 
@@ -461,24 +466,24 @@ class Library:
 
     @cached_property
     def shipped_verdicts(self) -> dict[str, list[PublishedVerdict]]:
-        """Paper to the verdicts of its claims that ship with readtrack; read when first asked for."""
+        """The shipped verdicts by paper, read on first use."""
         from readtrack.published import published
 
         return published()
 
 
 def below(note: str, paragraph: str) -> str:
-    """A note with a paragraph added at its end."""
+    """The note with a paragraph appended."""
     return f"{note.rstrip()}\n\n{paragraph.strip()}\n" if note.strip() else f"{paragraph.strip()}\n"
 
 
 def _are_tags(entries: list[Entry], subjects: list[str]) -> bool:
-    """Whether they are tags of one subject, or one tag of several."""
+    """Whether the entries are tags of one subject, or one tag of several subjects."""
     return all("tag" in one for one in entries) and (len(subjects) == 1 or not _are_mixed(entries))
 
 
 def _tags(entries: list[Entry], *, removed: str, restored: str) -> str:
-    """`tags gpu, fast removed, tag old restored`: the words for the tags with each sign."""
+    """Text such as `tags gpu, fast removed, tag old restored`."""
     signs = {"removed": removed, "restored": restored}
     tags = {
         fate: list(dict.fromkeys(one["tag"][1:] for one in entries if one["tag"][0] == sign))
@@ -490,7 +495,7 @@ def _tags(entries: list[Entry], *, removed: str, restored: str) -> str:
 
 
 def _size(path: Path) -> int:
-    """Of a file in bytes; a journal only grows."""
+    """The size of a file in bytes, by which new journal entries are detected."""
     try:
         return path.stat().st_size
     except OSError:
@@ -498,7 +503,7 @@ def _size(path: Path) -> int:
 
 
 def _are_mixed(entries: list[Entry]) -> bool:
-    """Whether they are changes of several kinds, as an import makes them."""
+    """Whether the entries are changes of several kinds, as an import makes them."""
     return len({(one.get("state"), one.get("tag"), one.get("rating")) for one in entries}) > 1
 
 

@@ -1,4 +1,6 @@
-"""`python -m readtrack.checks NAME FILE`: run every check of one plugin; the outcomes go to FILE as JSON."""
+"""`python -m readtrack.checks NAME FILE`: runs every check of one plugin and writes the outcomes to FILE as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 def checks(
     name: str, folder: Path, run: Callable[..., tuple[Record, Watched]] | None = None
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The checks of a loaded plugin: (what must hold, what finds out).
+    """The checks of a loaded plugin as (requirement, function).
 
-    run  in place of `experiment.run_experiment`, where a run of the same plugin and seed may have been made
+    run  replaces `experiment.run_experiment`, for example to reuse earlier runs
     """
     import torch
 
@@ -108,14 +110,14 @@ def main(name: str, file: Path) -> None:
                 try:
                     check()
                     reason = ""
-                except Exception as error:  # the plugin's code, or a check that found something
+                except Exception as error:  # an error of the plugin's code, or a failed check
                     reason = one_line(in_words(error))[:300]
                 outcomes.append((what, reason))
     file.write_text(json.dumps(outcomes), encoding="utf-8")
 
 
 def in_words(error: Exception) -> str:
-    """The message of a failed check; for Python's own errors also the type and the line that raised it."""
+    """The message of a failed check. For Python's own errors, also the type and the line."""
     own = type(error).__module__ == "builtins" and not isinstance(error, AssertionError)
     if str(error) and not own:
         return str(error)

@@ -1,4 +1,4 @@
-"""Checks of a plugin's benchmark: the right answer by every variant, in every precision, under autocast."""
+"""Checks of a plugin's benchmark: every variant is correct, in every precision and under autocast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cases_of(module: ModuleType, dtype: torch.dtype, budget: str = "smoke") -> l
 
 
 def check_cases(module: ModuleType) -> None:
-    """Every budget declares cases, each point once, with the roles that a comparison needs."""
+    """Check that every budget declares cases, each point once, with the roles that a comparison needs."""
     for budget in ("smoke", "quick", "full"):
         cases = cases_of(module, torch.float32, budget)
         assert cases, f"no cases at the {budget} budget"
@@ -35,12 +35,13 @@ def check_cases(module: ModuleType) -> None:
 
 
 def check_implementation(module: ModuleType, experiment: set[Line]) -> None:
-    """Cases whose results are compared with an oracle run the paper's own code, an optimiser's its `update`.
+    """Check that cases with an oracle run the paper's own code, or an optimiser's own `update`.
 
-    A copy in benchmark.py would not change with an edit of what a reader reads.
+    A copy in benchmark.py would not change when the paper's code is edited.
 
-    experiment  the lines that a smoke run of the experiment executed
-    Not seen: code that runs and whose result is dropped, and copies in a plugin of one file.
+    experiment  the lines executed by a smoke run of the experiment
+
+    The check does not detect code whose result is discarded, or copies in a plugin of one file.
     """
     compared = [case for case in cases_of(module, torch.float64) if case.cost.keys() != {"until"}]
     with executed(module) as lines:
@@ -53,7 +54,7 @@ def check_implementation(module: ModuleType, experiment: set[Line]) -> None:
     update = getattr(module.implementation(), "update", None)
     if is_optimizer(module.implementation()) and update is not None:
         own = _lines(update)
-        reached = own & lines or own.isdisjoint(experiment)  # the latter where another paper wrote it
+        reached = own & lines or own.isdisjoint(experiment)  # the latter if another paper implements it
         assert reached, "no case whose results are compared runs the optimiser's own update"
 
 
@@ -65,13 +66,13 @@ def _lines(implementation: object) -> set[Line]:
 
 
 def check_variants(module: ModuleType, dtype: torch.dtype) -> None:
-    """Every variant passes the core's own gate in `dtype`; in half precision the paper's do, and their error
-    is at most twice the largest of the others', beside one rounding.
+    """Check that every variant is correct in `dtype`. In half precision, only the paper's variants must be
+    correct, and their error must be at most twice the largest error of the others, plus one rounding.
     """
     rows = _measured(cases_of(module, dtype), dtype)
     for row in rows:
         what = f"{row['case']}, {row['variant']}, {row['mode']}, {str(dtype).removeprefix('torch.')}"
-        # A rival that is inaccurate in half precision or does not finish is not the plugin's fault.
+        # The plugin is not responsible for a rival that is inaccurate in half precision or does not finish.
         judged = row["role"] == "paper" or (dtype.itemsize >= 4 and row["mode"] != "until")
         assert not judged or row["skipped"] or row["ok"]["passed"], f"{what}: {row['ok'].get('reason')}"
     if dtype.itemsize < 4:
@@ -111,7 +112,7 @@ def _check_errors(rows: list[dict[str, Any]], rounding: float) -> None:
 
 
 def check_autocast(module: ModuleType) -> None:
-    """The paper's variants run under autocast and give finite results."""
+    """Check that the paper's variants run under autocast with finite results."""
     for case in cases_of(module, torch.float32):
         for variant in case.variants:
             if (
@@ -130,7 +131,9 @@ def check_autocast(module: ModuleType) -> None:
 
 
 def check_optimizer(implementation: object) -> None:
-    """An optimiser leaves a weight without a gradient alone, and its state survives a checkpoint."""
+    """Check that an optimiser does not change a weight without a gradient, and that its state survives a
+    checkpoint.
+    """
     if not is_optimizer(implementation):
         return
     assert callable(implementation)
@@ -144,7 +147,7 @@ def check_optimizer(implementation: object) -> None:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         value = moved.square().sum()
-        value.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # Newton's takes its own derivatives
+        value.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # Newton's method takes further derivatives
         return value
 
     optimizer.step(loss)

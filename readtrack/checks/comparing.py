@@ -1,17 +1,17 @@
-"""Checks of what an experiment hands to `Run.compare`, by short runs at the quick budget.
+"""Checks of the arguments of `Run.compare`, by short runs at the quick budget.
 
-- Every measured claim has a near miss, a rival and, where arms are trained, a run without training.
-- A control has learned its task, or the claim says after how many steps, and these can be made more.
-- No leak: scores to choose by and losses do not depend on the data to judge by.
-- The data to judge by are heard: every number of a measured rule depends on them.
-- No arm is starved: arms that are compared train alike.
-- Arms differ, and in a null run every name has a pipeline of its own.
-- Smoke reaches every line and metric that quick reaches; networks are evaluated in evaluation mode.
+- Every measured claim has a near miss, a rival and, if arms are trained, a run without training.
+- A control has learned its task, or the claim states a number of steps, which can be increased.
+- No leak: validation scores and losses do not depend on the test data.
+- The test data are used: every number of a measured rule depends on them.
+- Equal work: compared arms have the same training.
+- Arms differ, and in a null run every arm has its own pipeline.
+- Smoke executes every line and logs every metric that quick does; networks are evaluated in evaluation mode.
 
-A loop of these runs has two steps, its first and its last, and a grid its first and last value
-(`experiment.Short`). Runs of more steps have the sizes of smoke. Nothing here sees an idea
-that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data`,
-`Run.data_seed` and `Run.rows`, or results that a plugin made before the comparison and hands to its arms.
+In these runs a loop has two steps (the first and the last) and a grid two values (`experiment.Short`). Runs
+of more steps have the sizes of smoke. The checks do not detect an idea that is weakened at equal cost, a weak
+control, test data from other sources than `Run.data`, `Run.data_seed` and `Run.rows`, or results that a
+plugin computed before the comparison and passes to its arms.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from readtrack.runs.trial import Work
 
 
 class OtherJudge(Short):
-    """A short run with other data to judge by, of the same shapes."""
+    """A short run with other test data of the same shapes."""
 
     redrawn = False
 
@@ -60,7 +60,7 @@ class OtherJudge(Short):
 
 
 class OwnStreams(Short):
-    """A short null run that notes what its copies share: streams and seeds of torch's global generator."""
+    """A short null run that records streams and seeds of torch's global generator that its copies share."""
 
     shared: set[str]
 
@@ -101,8 +101,9 @@ def _seeding(note: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ShortRuns:
-    """A plain run and one with other data to judge by; a null run; a run of smoke's steps and one of more,
-    which are the plain run where no claim says after how many steps."""
+    """The short runs of all checks: a plain run, one with other test data, a null run, one with smoke's steps
+    and one with more steps. The last two are the plain run if no claim states a number of steps.
+    """
 
     plain: Short
     other: OtherJudge
@@ -114,7 +115,10 @@ class ShortRuns:
     def of(
         cls, module: ModuleType, folder: Path, seed: int = 0, *, mutant: type[Run] | None = None
     ) -> ShortRuns:
-        """mutant  changes what all three runs are given (`readtrack.checks.mutants`)"""
+        """Make the runs.
+
+        mutant  changes the arguments of all runs (`readtrack.checks.mutants`)
+        """
 
         networks: dict[str, Any] = {}
 
@@ -135,16 +139,16 @@ class ShortRuns:
 
     @property
     def pairs(self) -> Iterator[tuple[Compared, Table]]:
-        """Each comparison of the plain run, and its table under other data to judge by."""
+        """Each comparison of the plain run, and its table with other test data."""
         for compared, (_, other) in zip(self.compared, self.other.compared, strict=True):
             yield compared, other
 
 
-# What a claim is tried with
+# Breaks
 
 
 def check_breaks(runs: ShortRuns) -> None:
-    """Fails if a measured claim lacks a near miss, a rival or its reason, or its arm untrained."""
+    """Fail if a measured claim lacks a near miss, a rival (or the reason for having none), or `UNTRAINED`."""
     for comparison, _ in runs.compared:
         for claim in comparison.claims:
             if claim.kind != "measured":
@@ -163,8 +167,9 @@ def check_breaks(runs: ShortRuns) -> None:
 
 
 def check_learned(runs: ShortRuns) -> None:
-    """Fails if a bound of `Claim.learned` asks for less than nine tenths of the ceiling, if a sentence does
-    not say after how many steps it is true, or if more steps lengthen no loop of an arm that it compares."""
+    """Fail if a bound of `Claim.learned` is below nine tenths of the ceiling, if a sentence does not state
+    its number of steps, or if a run of more steps lengthens no loop of a compared arm.
+    """
     usual, longer = (
         {claim.name: table for one, table in getattr(run, "compared", []) for claim in one.claims}
         for run in (runs.smoke, runs.longer)
@@ -189,7 +194,7 @@ def check_learned(runs: ShortRuns) -> None:
 
 
 def _loops(table: Table, row: str) -> list[int]:
-    """The lengths of the loops of a row's attempts and of the stages that they started from."""
+    """The lengths of all loops in a row's attempts and their stages."""
     works = [work for one in table.attempts(row) for work in (one, one.before) if work]
     return [total for work in works for total in work.loops]
 
@@ -198,8 +203,9 @@ def _loops(table: Table, row: str) -> list[int]:
 
 
 def check_no_leak(runs: ShortRuns) -> None:
-    """Fails if a score to choose by or a loss hears the data to judge by, or if there is neither; and if two
-    parts of the data are drawn from one stream: their numbers are the same."""
+    """Fail if a validation score or a loss depends on the test data, or if there is neither. Also fail if two
+    parts of the data are drawn from the same stream, because then they are equal.
+    """
     for stream, parts in runs.plain.parts.items():
         assert len(parts) == 1, f"{' and '.join(sorted(parts))} draw the same numbers: run.data({stream!r})"
     before, after = (getattr(run, "losses", {}) for run in (runs.plain, runs.other))
@@ -220,13 +226,13 @@ def check_no_leak(runs: ShortRuns) -> None:
         assert values or not (names and trained), f"{', '.join(names)}: no score and no loss was compared"
 
 
-# The data to judge by are heard
+# The test data are used
 
 
 def check_judge_heard(runs: ShortRuns) -> None:
-    """Fails if a bound of a measured rule is computed from numbers that ignore the data to judge by.
+    """Fail if a bound of a measured rule is computed from numbers that ignore the test data.
 
-    A number that is 0 or 1 in both runs may be at its limit, and decides nothing.
+    A number that is 0 or 1 in both runs may be at its limit, and is ignored.
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
@@ -240,22 +246,22 @@ def check_judge_heard(runs: ShortRuns) -> None:
 
 
 def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Each bound of the rule, with the cells that it is computed from."""
+    """Each bound of the rule, with its cells of the table."""
     for bound in claim.bounds:
         of = bound.of
         yield bound.metric, [(row, of.metric) for row in of.rows] if of else [("", bound.metric)]
 
 
-# No starved arm
+# Equal work
 
 
 def check_equal_work(runs: ShortRuns) -> None:
-    """Fails if two arms that a claim compares train differently, and `unequal` does not name what differs."""
+    """Fail if two compared arms train differently and `unequal` does not name the difference."""
     for comparison, table in runs.compared:
         for claim in comparison.claims:
             for ours, theirs in _pairs(claim):
                 if {ours, theirs} & comparison.references.keys():
-                    continue  # nothing was done for it
+                    continue  # the arm did no work
                 stated = " ".join(comparison.unequal.get(_arm(row), "") for row in (ours, theirs))
                 for what, mine, other in unequal(table.attempts(ours), table.attempts(theirs)):
                     if what.removeprefix("their ") in stated:
@@ -265,7 +271,7 @@ def check_equal_work(runs: ShortRuns) -> None:
 
 
 def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str, object, object]]:
-    """Where the attempts of two arms differ: what, and the two values."""
+    """The differences between the attempts of two arms: name, and the two values."""
     my_grid, other_grid = ([work.point for work in works if not work.again] for works in (ours, theirs))
     if my_grid != other_grid:
         yield "the grid", my_grid, other_grid
@@ -287,7 +293,7 @@ def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str,
 
 
 def _ratios(ours: Sequence[Work], theirs: Sequence[Work]) -> list[float]:
-    """The learning rate of one arm over the other's at each point of the grid."""
+    """The ratio of the two arms' learning rates at each point of the grid."""
     pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if not a.again and a.rates and b.rates]
     return [a.rates[0] / b.rates[0] if b.rates[0] else math.nan for a, b in pairs]
 
@@ -302,11 +308,11 @@ def _facts(work: Work) -> list[tuple[str, object]]:
     ]
 
 
-# Arms differ, and in null runs have pipelines of their own
+# Arms differ, and have separate pipelines in null runs
 
 
 def check_arms_differ(runs: ShortRuns) -> None:
-    """Fails if two arms that a claim compares are one and the same."""
+    """Fail if two compared arms are the same."""
     for comparison, table in runs.compared:
         for claim in comparison.claims:
             for ours, theirs in _pairs(claim):
@@ -316,7 +322,7 @@ def check_arms_differ(runs: ShortRuns) -> None:
 
 
 def check_null(runs: ShortRuns) -> None:
-    """Fails if the copies of a null run share weights, streams or results, or do unequal work."""
+    """Fail if the copies of a null run share weights, streams or results, or do unequal work."""
     compared: list[Compared] = getattr(runs.null, "compared", [])
     for comparison, table in compared:
         if comparison.null != "pipeline":
@@ -339,12 +345,13 @@ def _check_copies(claim: Claim, table: Table, ours: str, theirs: str) -> None:
         assert not (a.before and b.before) or a.before.loops == b.before.loops, f"{where} share a stage"
 
 
-# Smoke differs from quick in numbers only, and networks are evaluated as such
+# Smoke differs from quick only in numbers, and networks are evaluated in evaluation mode
 
 
 def check_smoke_reaches(runs: ShortRuns, smoke: Watched, module: ModuleType) -> None:
-    """Fails if the short quick run executes a line of the plugin or logs a metric that smoke does not, or if
-    the plugin reads the budget's name. A number in a metric's name may be another one."""
+    """Fail if the short quick run executes a line or logs a metric that smoke does not, or if the plugin
+    reads the budget's name. Numbers in the names of metrics may differ.
+    """
     named = ", ".join(watching.reads_budget(module))
     assert not named, f"{named} reads the budget's name; take numbers from run.pick"
     missing = watching.only_in(runs.plain.lines, smoke.lines)
@@ -354,19 +361,19 @@ def check_smoke_reaches(runs: ShortRuns, smoke: Watched, module: ModuleType) -> 
 
 
 def check_modes(runs: ShortRuns) -> None:
-    """Fails if a network is evaluated with dropout, or by the statistics of a batch.
+    """Fail if a network is evaluated with dropout or with batch statistics.
 
-    That is in training mode and without gradients, outside a training loop or by early stopping.
+    That is, in training mode and without gradients, outside a training loop or in early stopping.
     """
     found = ", ".join(sorted(runs.plain.modes.found))
     assert not found, f"evaluated in training mode: {found}; evaluate within run.evaluating(network)"
 
 
-# Parts of several checks
+# Shared helpers
 
 
 def _pairs(claim: Claim) -> Iterator[tuple[str, str]]:
-    """The rows that a measured claim compares: the other one is the control's where no bound names it."""
+    """The pairs of rows that a measured claim compares. A bound with one row is paired with the control."""
     if claim.kind != "measured":
         return
     for bound in claim.bounds:
@@ -381,6 +388,6 @@ def _arm(row: str) -> str:
 
 
 def _copies(table: Table, row: str, claim: Claim) -> list[Work]:
-    """The attempts of a row of a null run that are copies of the claim's control."""
+    """The attempts of a null run's row that are copies of the claim's control."""
     name, at, level = row.partition("@")
     return table.attempts(f"{name}, as {claim.control_arm}{at}{level}") or table.attempts(row)

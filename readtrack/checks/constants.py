@@ -1,4 +1,4 @@
-"""One hash for the numbers of an experiment, so that a test can pin all of them."""
+"""Computes one hash of all numbers of an experiment, so that a test can pin them."""
 
 from __future__ import annotations
 

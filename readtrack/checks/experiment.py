@@ -1,4 +1,4 @@
-"""Checks of a plugin's experiment: short runs, folded from their events."""
+"""Checks of a plugin's experiment by short runs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
 
 
 class Watched(Run):
-    """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
+    """A run that records the breaks, arms and comparisons that the experiment requested."""
 
-    keeps_trained = False  # these runs are shorter than those that share their budget and seed
+    keeps_trained = False  # these runs are shorter than usual runs of this budget and seed
     networks: dict[str, Trained] | None = None  # trained networks by key, shared by runs of one kind
     asked_breaks: set[str]
     asked_arms: bool
@@ -85,11 +85,11 @@ class Watched(Run):
 
 
 class Short(Watched):
-    """A run whose loops have two steps each, the first and the last, and grids of numbers two values."""
+    """A run in which each loop has two steps (the first and the last), and each grid of numbers two values."""
 
     def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
         grid = given.get("grid", ())
-        if all(isinstance(point, float) for point in grid):  # others may be read as a whole
+        if all(isinstance(point, float) for point in grid):  # other grids may be used as a whole
             given |= {"grid": [*grid[:1], *grid[1:][-1:]], "widen": False}
         return super().compare(*claims, **given)  # type: ignore[no-untyped-call]
 
@@ -112,7 +112,7 @@ def run_experiment(
     times: int = 1,
     kind: type[Watched] = Watched,
 ) -> tuple[Record, Watched]:
-    """Run `module.experiment` in `folder`, as a run of `kind`, and fold its events."""
+    """Run `module.experiment` in `folder` with a run of class `kind`. Returns its record and the run."""
     folder.mkdir(parents=True, exist_ok=True)
     events = EventWriter(folder)
     run = kind(
@@ -145,7 +145,7 @@ def run_experiment(
 
 
 def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke") -> None:
-    """A curve, an evaluation metric, and every claim judged once, on finite numbers."""
+    """Check for a curve, an evaluation metric, and a single judgement of every claim on finite numbers."""
     assert record.curves, "no training curve"
     assert record.values, "no evaluation metric"
     numbers = [value for arms in record.curves.values() for curve in arms.values() for _, value in curve]
@@ -162,7 +162,7 @@ def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke
 
 
 def check_claims(claims: Sequence[Claim]) -> None:
-    """Fails if a claim is incomplete: for example a measured one without a break or a control."""
+    """Fail if a claim is incomplete, for example a measured claim without a break or a control."""
     assert claims, "no claim is defined at module level"
     names = [claim.name for claim in claims]
     assert len(set(names)) == len(names), f"two claims of one name: {names}"
@@ -181,10 +181,12 @@ def check_claims(claims: Sequence[Claim]) -> None:
 
 
 def check_history(claims: Sequence[Claim], published: Mapping[str, Claim]) -> None:
-    """A claim whose thresholds differ from those of its published verdict keeps the earlier rule.
+    """Check that a claim with other thresholds than in its published verdict has the earlier rule in
+    `history`.
 
-    published  the claims of the table that ships, by name. Names of metrics may change without a word
-    Only papers whose arms are compared by `Run.compare` are held to it.
+    published  the claims of the shipped table, by name. Metrics may be renamed
+
+    Only papers that use `Run.compare` are checked.
     """
     if not any(claim.control_arm for claim in claims):
         return
@@ -208,8 +210,8 @@ def check_conditions(
     plain: Record,
     run_experiment: Callable[..., tuple[Record, Watched]] = run_experiment,
 ) -> None:
-    """Null runs take arms from the core; each break is asked for, judged on what it is to fell, and changes
-    a number of the run `plain`.
+    """Check that null runs get their arms from `Run`, and that each break is used, is judged on its claims,
+    and changes a number of the run `plain`.
     """
     by_experiment = [claim for claim in claims if claim.kind == "measured" and claim.bounds]
     if not by_experiment:
@@ -233,7 +235,7 @@ def check_conditions(
 
 
 def _changed(plain: Record, broken: Record) -> bool:
-    """Whether a number that both runs have is another one."""
+    """Whether a number that both runs have differs."""
 
     def numbers(record: Record) -> dict[tuple[str, str, str], str]:
         points = {
@@ -252,7 +254,7 @@ def _changed(plain: Record, broken: Record) -> bool:
 
 
 def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:
-    """Seed 0, whose run `first` was, gives the same numbers again, another seed others."""
+    """Check that seed 0 reproduces the numbers of `first`, and that another seed does not."""
     again, other = (run_experiment(module, folder / f"seed-{seed}", seed=seed)[0] for seed in (0, 1))
     common = first.curves.keys() & again.curves.keys()
     assert common, "the same seed gave different curves"
@@ -261,8 +263,8 @@ def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:
 
 
 def _numbers(record: Record, common: Set[str]) -> str:
-    """All numbers but seconds, which no seed decides, with the curves that both runs of a seed have: a run
-    that finds its network trained (`Run.trained`) lacks the curve of that training.
+    """All numbers except times, with the curves in `common`. A run that finds its network in the cache
+    (`Run.trained`) lacks the curve of that training.
     """
     curves = {name: arms for name, arms in record.curves.items() if name in common and "second" not in name}
     values = {name: value for name, value in record.values.items() if "second" not in name[0]}

@@ -2,8 +2,8 @@
 
 `python -m readtrack.checks.mutants NAME FILE` writes the fate of each mutant to FILE as JSON.
 
-Each mutant changes what the experiment hands to `Run.compare`, or the data that it asks for, and is then
-checked like any plugin. A mutant that changes no number of a short run does not apply to the plugin.
+Each mutant changes the arguments of `Run.compare` or the requested data, and is then checked like any plugin.
+A mutant that changes no number of a short run does not apply to the plugin.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Outcome(NamedTuple):
 
 
 class Mutant(Run):
-    """A run of an experiment with a mistake in it."""
+    """A run of an experiment with a mistake."""
 
     says: str
 
 
 class _OtherPart(Mutant):
-    """Takes data for one part from those of another."""
+    """Replaces the data of one part by those of another."""
 
     asked: Part
     given: Part
@@ -91,7 +91,7 @@ class JudgesOnTraining(_OtherPart):
 
 
 class _OtherArguments(Mutant):
-    """Hands other arguments to `Run.compare`."""
+    """Passes other arguments to `Run.compare`."""
 
     def compare(self, *claims: Any, **given: Any) -> Any:
         measured = [claim for claim in claims if claim.control_arm]
@@ -113,7 +113,7 @@ class PaperIsControl(_OtherArguments):
 
 
 class _OtherPoint(_OtherArguments):
-    """Trains the control at another point than the one asked for."""
+    """Trains the control at another point than the requested one."""
 
     def changed(self, control: str, paper: str, given: Mapping[str, Any]) -> dict[str, Any]:
         attempt: Callable[..., Any] = given["attempt"]
@@ -187,7 +187,7 @@ def outcomes(module: ModuleType, folder: Path) -> Iterator[Outcome]:
     for mutant in MUTANTS:
         try:
             runs = ShortRuns.of(module, folder / mutant.__name__, mutant=mutant)
-        except Exception as error:  # the mistake ends the plugin's own code
+        except Exception as error:  # the mistake makes the plugin's own code fail
             yield Outcome(mutant.says, "killed", f"the experiment itself: {type(error).__name__}")
             continue
         if _numbers(runs) == sound:
@@ -200,7 +200,7 @@ def outcomes(module: ModuleType, folder: Path) -> Iterator[Outcome]:
 def _finds(check: Callable[[ShortRuns], None], runs: ShortRuns) -> bool:
     try:
         check(runs)
-    except Exception:  # a check that cannot make sense of the runs has found something, too
+    except Exception:  # an unexpected error of a check also counts as a finding
         return True
     return False
 

@@ -14,7 +14,7 @@ from readtrack.practice.session import Session
 
 
 def check_exercises(name: str, folder: Path) -> None:
-    """Raises AssertionError. A plugin without exercises passes."""
+    """Raise AssertionError if an exercise fails. A plugin without exercises passes."""
     found = sheet.sheets(find(Home())[name])
     if not found:
         return
@@ -28,14 +28,14 @@ def check_exercises(name: str, folder: Path) -> None:
 
 
 def judged(found: list[sheet.Sheet], source: str, folder: Path, only: str = "") -> list[Verdict]:
-    """The verdicts on a file with this text, on all exercises or one. The plugin must have been loaded."""
+    """The verdicts on a file with this text, for all exercises or only one. The plugin must be loaded."""
     with judging(found, folder) as verdicts:
         return verdicts(source, only)
 
 
 @contextmanager
 def judging(found: list[sheet.Sheet], folder: Path) -> Iterator[Callable[[str, str], list[Verdict]]]:
-    """`judged` for many texts of the same exercises: the paper's results are computed once."""
+    """A version of `judged` for many texts, which computes the paper's results once."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "practice.py"
     opened: list[Session] = []

@@ -1,4 +1,4 @@
-"""Observe a run beyond its events: executed lines, and networks evaluated in training mode."""
+"""Observes executed lines of a run, and networks evaluated in training mode."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Line = tuple[str, int]
 
 @contextmanager
 def executed(module: ModuleType) -> Iterator[set[Line]]:
-    """Collect the lines of the plugin's own files that are executed: (file, line)."""
+    """Collect the executed lines of the plugin's own files as (file, line)."""
     own_files = set(map(str, files(module)))
     found: set[Line] = set()
-    left: dict[CodeType, set[int] | None] = {}  # lines to come; None where the code is not the plugin's
+    left: dict[CodeType, set[int] | None] = {}  # lines not executed yet; None for code outside the plugin
 
     def in_code(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
         lines = left[frame.f_code]
@@ -55,8 +55,9 @@ def executed(module: ModuleType) -> Iterator[set[Line]]:
 
 
 def only_in(quick: set[Line], smoke: set[Line]) -> list[str]:
-    """The lines that only the first run executed: "experiment.py:12: text". One that says "not at smoke" is
-    left out."""
+    """The lines that only the first run executed, such as "experiment.py:12: text". Lines with the comment
+    "not at smoke" are left out.
+    """
     missing = []
     for file, number in sorted(quick - smoke):
         text = Path(file).read_text(encoding="utf-8").splitlines()[number - 1].strip()
@@ -66,7 +67,7 @@ def only_in(quick: set[Line], smoke: set[Line]) -> list[str]:
 
 
 def reads_budget(module: ModuleType) -> list[str]:
-    """Where the plugin's files read the name of the budget: "experiment.py:12"."""
+    """The places where the plugin's files read the name of the budget, such as "experiment.py:12"."""
     return [
         f"{file.name}:{node.lineno}"
         for file in sorted(files(module))
@@ -76,7 +77,7 @@ def reads_budget(module: ModuleType) -> list[str]:
 
 
 def files(module: ModuleType) -> set[Path]:
-    """The plugin's own files; none of a module that has none."""
+    """The plugin's own files; empty for a module without files."""
     if getattr(module, "__file__", None) is None:
         return set()
     main = Path(str(module.__file__))
@@ -84,11 +85,11 @@ def files(module: ModuleType) -> set[Path]:
 
 
 class Modes:
-    """Notes networks that are evaluated as they are trained: with dropout, or by a batch's own statistics.
+    """Records networks that are evaluated in training mode, with dropout or batch statistics.
 
-    looping  how many training loops the run is in; what happens there without gradients is not judged, but
-             early stopping is
-    found    the classes
+    looping  number of training loops around the current code. Code without gradients in a loop is ignored,
+             except for early stopping
+    found    the classes of these networks
     """
 
     def __init__(self) -> None:
@@ -141,7 +142,9 @@ class Modes:
 
 
 def _differs(module: nn.Module) -> bool:
-    """Whether a module computes something else in training mode. The functions of torch are noted apart."""
+    """Whether a module computes something different in training mode. Functions of torch are recorded
+    separately.
+    """
     if isinstance(module, _DropoutNd):
         return module.p > 0
     return isinstance(module, _BatchNorm) or _reads_mode(type(module))

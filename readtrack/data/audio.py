@@ -1,9 +1,9 @@
-"""Waves, their short-time spectra, and log-mel spectrograms.
+"""Short-time spectra and log-mel spectrograms of waves.
 
 Time comes before frequency: a spectrogram is (..., frames, bins), a mel spectrogram (..., frames, bands), and
-`.mT` gives the (..., bands, frames) that a convolution over time takes. There are samples // hop frames, and
-frame t is centred at sample t x hop, unless a function says otherwise. Every function keeps the wave's type
-and device and has gradients.
+`.mT` has the shape (..., bands, frames) for convolutions over time. There are samples // hop frames, and
+frame t is centred at sample t x hop, unless a function documents otherwise. Every function keeps the wave's
+dtype and device and is differentiable.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ def stft(wave: Wave, *, window: int, hop: int) -> Spectrum:
 
 
 def istft(spectrum: Spectrum, *, window: int, hop: int) -> Wave:
-    """The wave of frames x hop samples whose `stft` is nearest to `spectrum` (least squares).
+    """The wave of frames x hop samples whose `stft` is closest to `spectrum` (least squares).
 
-    The inverse of `stft` for a wave of whole frames. Raises ValueError if the windows do not overlap by half.
+    This is the inverse of `stft` for a wave of whole frames. Raises ValueError if the windows do not overlap
+    by half.
     """
     frames, bins = spectrum.shape[-2:]
     if 2 * hop > window:
@@ -98,8 +99,9 @@ def mel_filters(
 ) -> Float[Tensor, "bins bands"]:
     """Triangles over the window // 2 + 1 bins, evenly spaced in mel from `low` to `high` Hz (rate / 2).
 
-    Each rises from the centre of the band below to its own and falls to the centre of the band above. Their
-    height is 1, or with `area` 2 / (width in Hz). float64. Raises ValueError if a band would hold no bin.
+    Each triangle rises from the centre of the band below to its own centre and falls to the centre of the
+    band above. Their height is 1, or 2 / (width in Hz) with `area`. The result is float64. Raises ValueError
+    if a band would contain no bin.
     """
     return _mel_filters(bands, window, rate, low, rate / 2 if high is None else high, scale, area).clone()
 
@@ -125,9 +127,10 @@ def log_mel_whisper(
 ) -> Mel:
     """Whisper's features (Radford et al. 2022, arXiv 2212.04356, section 2.2, and the released code).
 
-    Power in Slaney's bands of equal area over 0 to rate / 2, log10, no lower than 8 below each wave's largest
-    value, then (x + 4) / 4. The wave is reflected at its ends; the last frame is dropped.
-    The largest value is of the whole row: pad a row before, as Whisper does, and its padding counts.
+    The power in Slaney's bands of equal area over 0 to rate / 2 is converted by log10, clamped to at most 8
+    below each wave's largest value, and scaled by (x + 4) / 4. The wave is reflected at its ends, and the
+    last frame is dropped. The largest value is taken over the whole row, including padding added before (as
+    in Whisper).
     """
     filters = mel_filters(bands, window=window, rate=rate, scale="slaney", area=True)
     spectrum = torch.stft(
@@ -144,10 +147,10 @@ def log_mel_whisper(
 
 
 def mel_to_magnitude(mel: Mel, filters: Float[Tensor, "bins bands"], *, rounds: int = 50) -> Magnitude:
-    """Magnitudes >= 0 whose mel spectrogram is near `mel` (magnitudes in bands, not their logarithm).
+    """Magnitudes >= 0 whose mel spectrogram is close to `mel` (magnitudes in bands, not their logarithm).
 
-    Least squares under X >= 0 by multiplicative updates (Lee and Seung 2001), from X = mel @ filters^T: of
-    the many answers one that is smooth within each band. Bins that no band holds stay 0.
+    Solves least squares under X >= 0 by multiplicative updates (Lee and Seung 2001). Starting from X = mel @
+    filters^T selects a solution that is smooth within each band. Bins outside all bands stay 0.
     """
     bank = filters.to(mel)
     target = mel @ bank.mT
@@ -167,11 +170,12 @@ def griffin_lim(
     momentum: float = 0.99,
     generator: torch.Generator | None = None,
 ) -> Wave:
-    """A wave of frames x hop samples whose `stft` has about these magnitudes: phases found by iteration.
+    """A wave of frames x hop samples whose `stft` has approximately these magnitudes.
 
-    From random phases, in turn: the nearest wave, its phases, the given magnitudes. Griffin and Lim 1984,
-    doi 10.1109/TASSP.1984.1164317, for `momentum=0`, where the error never rises; with momentum the fast
-    variant of Perraudin, Balazs and Sondergaard 2013, doi 10.1109/WASPAA.2013.6701851, algorithm 2.
+    Starts from random phases, and repeats: compute the closest wave, keep its phases, restore the magnitudes.
+    With `momentum=0` this is Griffin and Lim 1984 (doi 10.1109/TASSP.1984.1164317), whose error never
+    increases; with momentum it is the fast variant of Perraudin, Balazs and Sondergaard 2013 (doi
+    10.1109/WASPAA.2013.6701851, algorithm 2).
     """
     turns = torch.rand(magnitude.shape, generator=generator).to(magnitude)
     phases = torch.polar(torch.ones_like(magnitude), 2 * math.pi * turns)

@@ -1,10 +1,10 @@
-"""Scenes: handwritten digits in colour on pieces of two photographs, with boxes, masks and captions.
+"""Scenes of coloured handwritten digits on pieces of two photographs, with boxes, masks and captions.
 
-The vision papers share them. A scene is made in this order: a field of a photograph, darkened; fragments
-(halves of digits: strokes alone do not tell); digits, later ones over earlier ones; noise. Digits and fields
-are cut into three parts once and for all: what `judge` shows was never seen in training. (Writers may
-overlap: the data do not name them.) Papers name a level of `LEVELS`, so that their figures compare;
-docs/scenes.png shows them.
+The vision papers share them. A scene consists of a darkened field of a photograph, fragments (halves of
+digits, so that strokes alone are not enough to detect a digit), digits (later ones cover earlier ones), and
+noise, drawn in this order. Digits and fields are split once into three parts, so the `judge` part never
+occurs in training. (Writers may overlap, because the data set does not identify them.) Papers use a level of
+`LEVELS`, so that their results are comparable; docs/scenes.png shows the levels.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Level:
     digit: tuple[float, float] = (14, 22)  # height before rotation, log-uniform
     rotate: float = 20  # degrees in either direction
     fragments: tuple[int, int] = (0, 0)
-    overlap: float = 0.15  # what two digits may share, of the smaller one's box
+    overlap: float = 0.15  # largest overlap of two digits, as a share of the smaller box
     classes: int = 10  # digits below this
     distinct: bool = True  # no digit twice in a scene
     two_coloured: bool = False  # a digit's lower half has another colour
-    centred: bool = False  # the first digit stands in the middle
-    dim: float = 0.45  # what the photograph is multiplied by
+    centred: bool = False  # the first digit is in the middle
+    dim: float = 0.45  # factor for the photograph's brightness
     colours: int = 6  # number of `COLOURS` in use
 
 

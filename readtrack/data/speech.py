@@ -1,18 +1,18 @@
-"""A synthetic voice, whose phonemes, durations and pitch are known exactly. Nothing is recorded.
+"""A synthetic voice with exactly known phonemes, durations and pitch. It contains no recordings.
 
-A train of pulses and noise, shaped by moving formants: twenty phonemes, ten words ("zero" to "nine"),
-speakers with a pitch and a vocal tract of their own. 8,000 samples a second, so S and F differ little, as on
-a telephone. A frame is 10 ms, and every duration is a whole number of frames.
+Moving formants filter a train of pulses and noise. There are twenty phonemes, ten words ("zero" to "nine"),
+and speakers that differ in pitch and vocal tract. The sampling rate is 8,000 Hz, so S and F sound similar, as
+on a telephone. A frame is 10 ms, and every duration is a whole number of frames.
 
-Frame t is centred at sample 80 t, in the synthesis as in `log_mel`, so a phoneme's frames are the mel
-spectrogram's rows of the same numbers.
+Frame t is centred at sample 80 t, in the synthesis and in `log_mel`, so the frames of a phoneme are the rows
+of the mel spectrogram with the same numbers.
 
-Two rules for who trains on it. Digital silence sits at the floor of `log_mel`, and a network trained with
-noise has never seen it: "clean" is a quiet room, `add_noise(wave, 40, generator)`. And half a second
-of context is enough to recognise digits: do not expect a longer context to help.
+Two rules apply to training. Digital silence is at the floor of `log_mel`, and a network trained with noise
+has never seen it; so "clean" speech should have the noise of a quiet room, `add_noise(wave, 40, generator)`.
+And half a second of context is enough to recognise digits, so a longer context will not help.
 
-Vowels: formants as Peterson and Barney 1952 (doi 10.1121/1.1906875) measured them in men. The consonants, the
-gains and the durations are set by hand.
+The vowels' formants are those that Peterson and Barney 1952 (doi 10.1121/1.1906875) measured in men.
+Consonants, gains and durations were set by hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RATE = 8_000
 HOP = 80
 WINDOW = 256
 MELS = 40
-MEL_MEAN, MEL_DEVIATION = -1.6, 1.9  # of `log_mel` at 40 dB SNR: networks get (x - mean) / deviation
+MEL_MEAN, MEL_DEVIATION = -1.6, 1.9  # of `log_mel` at 40 dB SNR: networks take (x - mean) / deviation
 FLOOR = 1e-3  # smallest magnitude in `log_mel`
 
 Part = Literal["train", "choose", "judge"]
@@ -46,7 +46,7 @@ _FIRST_SPEAKER: dict[str, int] = {"train": 0, "choose": 1000, "judge": 2000, "ba
 _HIGHEST = 3_950.0  # Hz: no harmonic above
 _WIDTHS = torch.tensor([60.0, 90.0, 150.0, 250.0])  # Hz, of the four resonances
 _FOURTH = 3_500.0  # Hz, the fourth resonance, in every phoneme
-_BURST = 2  # frames: the end of a stop, where the noise is let out
+_BURST = 2  # frames: the burst of noise at the end of a stop
 
 
 class _Sound(NamedTuple):
@@ -112,8 +112,8 @@ _STOPS = torch.tensor([sound.stop for sound in _SOUNDS.values()])
 
 @dataclass(frozen=True)
 class Speaker:
-    """pitch Hz; tract multiplies the formants; rate multiplies durations; breath is noise added to pulses;
-    tilt Hz, above which the voice falls by 6 dB an octave.
+    """pitch in Hz; tract multiplies the formants; rate multiplies durations; breath is noise added to the
+    pulses; tilt is the frequency in Hz above which the voice decreases by 6 dB per octave.
     """
 
     pitch: float
@@ -123,7 +123,7 @@ class Speaker:
     tilt: float
 
 
-VOICE = Speaker(140.0, 1.0, 1.0, 0.02, 500.0)  # the one voice of the synthesis papers, with jitter 0.08
+VOICE = Speaker(140.0, 1.0, 1.0, 0.02, 500.0)  # the voice of the synthesis papers, with jitter 0.08
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Utterance:
     """wave       (samples,) float32, root mean square 0.1
     phonemes   (phonemes,) ids; the first and the last are silence
     durations  (phonemes,) frames, 3 or more; durations.sum() * 80 == samples
-    pitch      (frames,) Hz, 0 where no pulses are
-    words      what was requested
+    pitch      (frames,) Hz, 0 without pulses
+    words      the requested words
     """
 
     wave: Float[Tensor, " samples"]
@@ -143,9 +143,9 @@ class Utterance:
 
 
 def speaker(i: int) -> Speaker:
-    """The i-th speaker, from `i` alone.
+    """The i-th speaker, determined by `i` alone.
 
-    Pitch 85 to 240 Hz; tract 0.88 to 1.15, three quarters of it decided by the pitch; rate 0.85 to 1.2;
+    Pitch 85 to 240 Hz; tract 0.88 to 1.15, three quarters of it determined by the pitch; rate 0.85 to 1.2;
     breath 0.01 to 0.06; tilt 300 to 800 Hz.
     """
     pitch, tract, rate, breath, tilt = torch.rand(5, generator=_generator("speaker", i)).tolist()
@@ -159,9 +159,10 @@ def speaker(i: int) -> Speaker:
 
 
 def draw(i: int, part: Part, digits: tuple[int, int] = (2, 4)) -> tuple[Utterance, Speaker]:
-    """The i-th utterance of a part, of digits[0] to digits[1] digits, and who says it.
+    """The i-th utterance of a part, with digits[0] to digits[1] digits, and its speaker.
 
-    It depends on these arguments alone. Speakers 0 to 199 train, 1000 to 1199 choose, 2000 to 2199 judge.
+    The result depends only on these arguments. Speakers 0 to 199 are for training, 1000 to 1199 for `choose`,
+    and 2000 to 2199 for `judge`.
     """
     generator = _generator(part, i)
     who = speaker(_FIRST_SPEAKER[part] + _integer(0, _SPEAKERS - 1, generator))
@@ -169,9 +170,9 @@ def draw(i: int, part: Part, digits: tuple[int, int] = (2, 4)) -> tuple[Utteranc
 
 
 def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3), seed: int = 0) -> Utterance:
-    """The i-th utterance of a seed's part by `VOICE`, with jitter 0.08: no string of digits is in two parts.
+    """The i-th utterance of a seed's part by `VOICE`, with jitter 0.08. No string of digits is in two parts.
 
-    Strings are drawn until one is in `part` (see `part_of`). Raises ValueError if a thousand are not.
+    Draws strings until one is in `part` (see `part_of`). Raises ValueError after a thousand attempts.
     """
     generator = _generator("recite", seed, part, i)
     for _ in range(1000):
@@ -182,9 +183,9 @@ def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3), seed: int = 0) 
 
 
 def part_of(words: Sequence[int], seed: int = 0) -> Part:
-    """The part that a string of digits belongs to, by its hash: about 80 % train, 10 % choose, 10 % judge.
+    """The part of a string of digits, by its hash: about 80 % train, 10 % choose, 10 % judge.
 
-    Each seed splits the strings differently. Single digits all train.
+    Each seed splits the strings differently. Single digits are always in `train`.
     """
     number = _hash("string", seed, *words) % 10
     if len(words) == 1 or number >= 2:
@@ -195,9 +196,9 @@ def part_of(words: Sequence[int], seed: int = 0) -> Part:
 def say(
     words: Sequence[Word], speaker: Speaker, generator: torch.Generator, jitter: float = 0.15
 ) -> Utterance:
-    """Digits (0 to 9), or words as lists of phoneme ids, said one after the other, with a pause or without.
+    """Speak digits (0 to 9), or words as lists of phoneme ids, one after another, with or without pauses.
 
-    Durations: mean x rate x exp(jitter x normal). Raises ValueError for no words and unknown ids.
+    Durations are mean x rate x exp(jitter x normal). Raises ValueError without words and for unknown ids.
     """
     phonemes = torch.tensor(_spell(words, generator))
     spread = (jitter * torch.randn(len(phonemes), generator=generator)).exp()
@@ -210,9 +211,10 @@ def say(
 
 
 def log_mel(wave: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch frames 40"]:
-    """Natural logarithm of mel magnitudes, no lower than log(0.001). frames = samples // 80.
+    """Natural logarithm of mel magnitudes, clamped to at least log(0.001). frames = samples // 80.
 
-    40 triangles of height 1 on the HTK scale, 40 Hz to 4 kHz, over a Hann window of 256 samples.
+    There are 40 triangular bands of height 1 on the HTK scale from 40 Hz to 4 kHz, with a Hann window of 256
+    samples.
     """
     magnitude = audio.stft(wave, window=WINDOW, hop=HOP).abs()
     return (magnitude @ _filters().to(magnitude)).clamp(min=FLOOR).log()
@@ -221,11 +223,11 @@ def log_mel(wave: Float[Tensor, "*batch samples"]) -> Float[Tensor, "*batch fram
 def wave_of(
     mel: Float[Tensor, "*batch frames 40"], generator: torch.Generator | None = None, rounds: int = 32
 ) -> Float[Tensor, "*batch samples"]:
-    """A wave of 80 x frames samples with about this log-mel spectrogram.
+    """A wave of 80 x frames samples with approximately this log-mel spectrogram.
 
-    Magnitudes by least squares, phases by Griffin and Lim's iteration: the vocoder that needs no training.
+    A vocoder without training: magnitudes by least squares, phases by Griffin and Lim's iteration.
     """
-    loud = mel > math.log(FLOOR) + 1e-3  # the floor stands for silence
+    loud = mel > math.log(FLOOR) + 1e-3  # the floor means silence
     magnitude = audio.mel_to_magnitude(mel.exp() * loud, _filters())
     return audio.griffin_lim(magnitude, window=WINDOW, hop=HOP, rounds=rounds, generator=generator)
 
@@ -237,11 +239,11 @@ def add_noise(
     colour: Colour = "white",
     lengths: Int64[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, "*batch samples"]:
-    """The wave with noise, `snr` dB below it in power over the whole utterance.
+    """The wave with noise whose power is `snr` dB below that of the whole utterance.
 
-    white; pink (3 dB less power an octave); babble (three speakers who are in no part); hum (50 Hz and nine
-    harmonics). Each row gets noise of its own. Of rows padded by `pad` give the `lengths`: then the padding
-    is not counted as quiet speech. The noise continues in the padding.
+    The noise is white, pink (3 dB less power per octave), babble (three speakers outside all parts) or hum
+    (50 Hz and nine harmonics). Each row gets different noise. For rows padded by `pad`, pass their `lengths`,
+    so that the padding does not count as quiet speech. The noise continues in the padding.
     """
     rows = wave.reshape(-1, wave.shape[-1])
     noise = torch.stack([_noise(colour, wave.shape[-1], generator) for _ in rows]).to(wave)
@@ -253,7 +255,7 @@ def add_noise(
 
 
 def pad(utterances: Sequence[Utterance]) -> tuple[Float[Tensor, "n samples"], Int64[Tensor, " n"]]:
-    """Waves as rows with zeros behind, and their lengths in samples."""
+    """Waves as rows padded with zeros at the end, and their lengths in samples."""
     waves = [utterance.wave for utterance in utterances]
     lengths = torch.tensor([len(wave) for wave in waves])
     return torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths
@@ -281,7 +283,7 @@ def _spell(words: Sequence[Word], generator: torch.Generator) -> list[int]:
 
 
 def _pitch(frames: int, speaker: Speaker, generator: torch.Generator) -> Float[Tensor, " frames"]:
-    """Falls by 12 % from the first frame to the last, with a wander of about 5 % that takes 300 ms."""
+    """The pitch contour: falls by 12 % over the utterance, with slow variations of about 5 % over 300 ms."""
     steps = torch.randn(frames + 30, generator=generator)
     kernel = torch.hann_window(32, periodic=False)[1:-1]
     wander = F.conv1d(steps.view(1, 1, -1), (kernel / kernel.norm()).view(1, 1, -1)).flatten()[:frames]
@@ -319,7 +321,7 @@ def _synthesise(
 
 
 def _pulses(pitch: Float[Tensor, " frames"]) -> Float[Tensor, " samples"]:
-    """All harmonics below 3,950 Hz in phase, with root mean square 1: the sum of cosines in closed form."""
+    """A sum of all harmonics below 3,950 Hz in phase, in closed form, with root mean square 1."""
     frame = torch.arange(len(pitch) * HOP, dtype=torch.float64) / HOP
     left = frame.long()
     right = (left + 1).clamp(max=len(pitch) - 1)
@@ -328,7 +330,7 @@ def _pulses(pitch: Float[Tensor, " frames"]) -> Float[Tensor, " samples"]:
     count = (_HIGHEST / hertz).floor()
     below = (math.pi * phase).sin()
     quotient = ((2 * count + 1) * math.pi * phase).sin() / below
-    # Where both sines vanish the quotient is 2 K + 1; a clamped denominator would leave clicks.
+    # If both sines vanish, the quotient is 2 K + 1. Clamping the denominator would cause clicks.
     quotient = torch.where(below.abs() < 1e-9, 2 * count + 1, quotient)
     return ((quotient - 1) / (2 * count).sqrt()).float()
 
@@ -336,10 +338,10 @@ def _pulses(pitch: Float[Tensor, " frames"]) -> Float[Tensor, " samples"]:
 def _resonances(
     hertz: Float[Tensor, " bins"], formants: Float[Tensor, "frames 3"], speaker: Speaker
 ) -> Complex[Tensor, "frames bins"]:
-    """Four second-order resonators in a row, then the tilt; root mean square 1 in every frame.
+    """Four second-order resonators in series, then the tilt, with root mean square 1 in every frame.
 
-    With their phase: each pulse rings and dies away after it, as in a throat. Magnitudes alone would ring
-    before the pulse too, and peak a fifth higher.
+    The response includes the phase, so that each pulse decays after it, as in a vocal tract. Magnitudes alone
+    would also ring before the pulse, and peak a fifth higher.
     """
     fourth = torch.full((len(formants), 1), _FOURTH * speaker.tract)
     centres = torch.cat((formants, fourth), 1).unsqueeze(2)
@@ -350,7 +352,7 @@ def _resonances(
 
 
 def _smooth(track: Float[Tensor, "frames n"], frames: int) -> Float[Tensor, "frames n"]:
-    """A weighted mean over so many frames (Hann); the ends are held."""
+    """A weighted moving average (Hann) over `frames` frames; the ends are repeated."""
     kernel = torch.hann_window(frames + 2, periodic=False)[1:-1]
     before, after = frames // 2, (frames - 1) // 2
     held = torch.cat((track[:1].expand(before, -1), track, track[-1:].expand(after, -1)))
@@ -376,7 +378,7 @@ def _noise(colour: Colour, samples: int, generator: torch.Generator) -> Float[Te
 
 
 def _talk(who: Speaker, samples: int, generator: torch.Generator) -> Float[Tensor, " samples"]:
-    """A piece of an endless sequence of one speaker's digits, from a random start."""
+    """A random piece of an endless sequence of digits by one speaker."""
     start = _integer(0, RATE, generator)
     words = 2 + (start + samples) // (RATE // 6)  # words last 0.2 s or more
     wave = say(_string((words, words), generator), who, generator).wave
@@ -402,6 +404,6 @@ def _generator(*names: str | int) -> torch.Generator:
 
 
 def _hash(*names: str | int) -> int:
-    """63 bits of what the names spell: streams of different names have nothing in common."""
+    """A 63-bit hash of the names, so that streams with different names are independent."""
     text = "/".join(map(str, names))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

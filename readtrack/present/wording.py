@@ -1,4 +1,4 @@
-"""The rows of a list in words: links by their names, strikethrough left out."""
+"""Formats rows of a list: links appear by name, strikethrough is left out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from readtrack.reading_list.catalog import Paper
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
-_STRUCK = re.compile(r"~~(?=\S)((?:[^~]|~(?!~))+)(?<=\S)~~")  # linear: what is struck has no ~~ in it
+_STRUCK = re.compile(r"~~(?=\S)((?:[^~]|~(?!~))+)(?<=\S)~~")  # linear time: the struck text contains no ~~
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
     """A row's Markdown as (text, link) pieces: `[see blog](https://...)` becomes ("see blog", "https://...").
-    Strikethrough is left out: the row's state says it.
+    Strikethrough is left out, because the row's state shows it.
     """
     text = _STRUCK.sub(r"\1", text)
     found: list[tuple[str, str]] = []
@@ -30,7 +30,7 @@ def pieces(text: str) -> list[tuple[str, str]]:
 
 
 def shown(text: str, paper: Paper | None = None) -> list[tuple[str, str]]:
-    """A row's pieces; the title of its paper where the row is only a link and the title is known."""
+    """A row's pieces, or the title of its paper if the row is only a link and the title is known."""
     if paper is not None and "title" not in paper.missing and re.fullmatch(r"\s*https?://\S+\s*", text):
         return [(paper.dated, text)]
     return pieces(text)
@@ -41,7 +41,7 @@ def words(text: str, paper: Paper | None = None) -> str:
 
 
 def links(text: str) -> list[str]:
-    """The web addresses in a row's text: of its Markdown links, and bare ones."""
+    """The web addresses in a row's text, from Markdown links and bare addresses."""
     named = [link for _, link in pieces(text) if link.startswith(("http://", "https://"))]
     bare = re.findall(r"https?://[^\s<>()\[\]]+", _LINK.sub(" ", text))
     return list(dict.fromkeys([*named, *(address.rstrip(".,;") for address in bare)]))

@@ -1,1 +1,1 @@
-"""The report: a static site of what is recorded, the replication card of a run, and its replay."""
+"""The report as a static site, replication cards of runs, and their replay."""

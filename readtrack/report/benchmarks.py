@@ -1,4 +1,6 @@
-"""Benchmarks: the setting that a paper's page shows, and all papers against their strongest rivals."""
+"""Benchmarks for the report: the setting shown on a paper's page, and all papers against their strongest
+rivals.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ class VariantLine:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One case at one point in one mode. others: settings that are not shown."""
+    """One case at one point in one mode. others: number of settings that are not shown."""
 
     point: str
     machine: str
@@ -49,7 +51,7 @@ class Setting:
 
 
 def setting(record: Record, claims: Sequence[Claim], tell: Discretion) -> Setting | None:
-    """The setting that a claim is judged in, else the slowest one; None where nothing has a time."""
+    """The setting in which a claim is judged, else the slowest one; None if nothing has a time."""
     groups: dict[tuple[Any, ...], list[VariantView]] = {}
     events: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for event in record.measurements:
@@ -113,11 +115,11 @@ def _line(row: VariantView, tell: Discretion) -> VariantLine:
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """A paper's fastest variant over all settings that it was measured in.
+    """A paper's fastest variant over all measured settings.
 
-    strong, closeness  medians over the settings; closeness is None where it is unknown
+    strong, closeness  medians over the settings; closeness is None if unknown
     least, most        the range of `strong`
-    contended          other programs used the machine during most of them: the times do not count
+    contended          other programs used the machine in most settings, so the times do not count
     """
 
     paper: str
@@ -130,7 +132,7 @@ class Against:
 
 
 def against(record: Record) -> Against | None:
-    """None where the paper's variant has no rival with a time."""
+    """The summary of a record; None if the paper's variant has no rival with a time."""
     found = standings([record])
     if not found:
         return None
@@ -148,7 +150,7 @@ def against(record: Record) -> Against | None:
 
 
 def profile(found: Sequence[Against]) -> Drawn:
-    """How many papers are at least p times as fast as their strongest rival, over p by factors."""
+    """A plot of the number of papers that are at least p times as fast as their strongest rival, over p."""
     ratios = sorted((one.strong for one in found), reverse=True)
     low, high = min(0.5, ratios[-1] / 1.1), max(4.0, ratios[0] * 1.1)
     across = Scale(low, high, 8, 100, log=True)
@@ -185,7 +187,7 @@ def _ticks(low: float, high: float) -> Iterable[float]:
 
 
 def nearness(one: Against) -> Drawn:
-    """Closeness from 0 to 1 on a line: the rival lies in the middle, the machine's limit at the right."""
+    """Closeness from 0 to 1 on a line, with the rival in the middle and the machine's limit on the right."""
     marks: list[str] = [
         element("line", class_="grid", x1="0", x2="100%", y1=9, y2=9),
         element("line", class_="even", x1="50%", x2="50%", y1=2, y2=16),

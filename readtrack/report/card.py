@@ -40,7 +40,7 @@ _INSIDE = (re.compile(r'<script type="application/json" id="card">(.*?)</script>
 
 @dataclass(frozen=True, slots=True)
 class CardClaim:
-    """A claim of the run. timed: the metrics that the benchmark decides, with their intervals."""
+    """A claim of the run. timed: metrics from the benchmark, with their intervals."""
 
     claim: Claim
     verdict: str
@@ -61,9 +61,9 @@ class Card:
     job       the run's job, without place and time
     versions  of readtrack, Python and torch
     machine   the machine that it ran on, without its name
-    code      hashes of the statements that ran; {} where the run did not keep them
-    edited    how the code differed from the shipped plugin, or ""
-    outcome   how the run ended, which explains missing claims
+    code      hashes of the executed statements; {} if the run did not store them
+    edited    difference from the shipped plugin, or ""
+    outcome   the run's outcome, which explains missing claims
     """
 
     paper: str
@@ -81,7 +81,7 @@ class Card:
 
     @property
     def command(self) -> str:
-        """The command that makes this run."""
+        """The command that repeats this run."""
         parts = [
             "readtrack run",
             _quoted(self.paper),
@@ -119,7 +119,7 @@ class Card:
 
     @classmethod
     def from_json(cls, body: Any) -> Card:
-        """Parse an untrusted card; its texts become safe to print. Raises ValueError if it is not a card."""
+        """Parse an untrusted card and make its texts safe to print. Raises ValueError if it is not a card."""
         if not isinstance(body, dict) or body.get("readtrack_card") != SCHEMA:
             raise ValueError("it is not a card of this version of readtrack")
         body = clean(body)
@@ -145,7 +145,7 @@ class Card:
 
 
 def _choices(job: Mapping[str, Any]) -> None:
-    """Raises ValueError for values that `readtrack run` would reject, as people paste the card's command."""
+    """Raise ValueError for values that `readtrack run` would reject, because people paste the card's command."""
     if job["budget"] not in get_args(Budget) or job["only"] not in (None, *get_args(Only)):
         raise ValueError("its budget or part of the run is unknown")
     for name in ("device", "dtype"):
@@ -180,7 +180,7 @@ def _fact(value: Any) -> Any:
 def _claim(fields: Mapping[str, Any]) -> CardClaim:
     claim = Claim.from_json(fields["claim"])
     for bound in (*claim.rule, *claim.guards, *claim.control_reaches):
-        bound.holds(0.0 if bound.direction is None else float(bound.direction))  # raises if it is not a rule
+        bound.holds(0.0 if bound.direction is None else float(bound.direction))  # may raise
     timed = {one_line(name): _timed(one) for name, one in fields["timed"].items()}
     return CardClaim(
         claim=claim,
@@ -232,7 +232,7 @@ def _told(value: Any, tell: Discretion) -> Any:
 
 
 def of_events(record: Record, tell: Discretion) -> list[CardClaim]:
-    """The claims that the run judged, without any that this version of readtrack cannot read."""
+    """The judged claims that this version of readtrack can read."""
     found = []
     for event in record.claims:
         try:
@@ -246,7 +246,7 @@ def of_events(record: Record, tell: Discretion) -> list[CardClaim]:
 
 
 def read(path: Path) -> Card:
-    """The card in a file of HTML, Markdown or JSON. Raises ReadtrackError if there is none."""
+    """Read the card in an HTML, Markdown or JSON file. Raises ReadtrackError if there is none."""
     try:
         text = regular.read_bytes(path, _LARGEST).decode("utf-8")
         found = next((match[1] for form in _INSIDE if (match := form.search(text))), text)

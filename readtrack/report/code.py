@@ -1,4 +1,4 @@
-"""The lines of a paper's plugin that are the paper: what its `implementation` returns, with highlighting."""
+"""Highlights the core of a paper's plugin: the object that its `implementation` returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _MOST = 110  # lines
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """where: `adam/__init__.py, lines 20 to 64`. cut: lines that are left out at the end."""
+    """Highlighted code. where: such as `adam/__init__.py, lines 20 to 64`. cut: number of lines omitted at
+    the end.
+    """
 
     where: str
     name: str
@@ -30,7 +32,7 @@ class Code:
 
 
 def code(plugin: PluginRef) -> Code | None:
-    """None where nothing says which lines they are."""
+    """The code of the plugin's implementation; None if its lines cannot be determined."""
     try:
         found = implementation(files(plugin))
         if found is None:
@@ -47,7 +49,7 @@ def code(plugin: PluginRef) -> Code | None:
 
 
 def _short(plugin: PluginRef, file: Path) -> str:
-    """The file below the folder of plugins."""
+    """The file's path below the plugin folder."""
     main = Path(plugin.location)
     base = main.parent.parent if main.name == "__init__.py" else main.parent
     return file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name

@@ -1,7 +1,7 @@
-"""Curves and pairs of arms as SVG: the plot is stretched to its column, its words are not.
+"""Draws curves and pairs of arms as SVG. The plot is stretched to its column; text is not.
 
-Labels of the y axis stand on their lines. The arms are told apart by colour, by dashes and by thickness, so
-that two curves that coincide are seen as two.
+Labels of the y axis are on their grid lines. Arms differ in colour, dashes and thickness, so that two
+coinciding curves are both visible.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _FAR = 1e100  # larger values count as infinite
 class Key:
     """An arm in a chart's key.
 
-    role   "" where the record does not say it
-    value  the last one; where settings are compared, the one at the best setting
-    kind   the class that gives the arm colour and dashes
+    role   "" if the record does not have it
+    value  the last value; if settings are compared, the value at the best setting
+    kind   the CSS class with the arm's colour and dashes
     """
 
     name: str
@@ -62,7 +62,7 @@ class Chart:
 
 
 def told(record: Record, tell: Discretion) -> Record:
-    """The record with names of metrics, arms and axes that are fit to be shown."""
+    """The record with names of metrics, arms and axes that are safe to show."""
     line = tell.line
     return replace(
         record,
@@ -79,7 +79,9 @@ def told(record: Record, tell: Discretion) -> Record:
 
 
 def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
-    """Arm to role, the papers' own first, then controls and others: as the run says, else as claims do."""
+    """Maps arms to roles from the run, else from the claims: the papers' own arms first, then controls and
+    others.
+    """
     controls = dict.fromkeys((claim.control_arm for claim in claims if claim.control_arm), "control")
     compared = [bound.of for claim in claims for bound in claim.bounds if bound.of]
     named = Counter(row.partition("@")[0] for of in compared for row in of.rows)
@@ -88,8 +90,9 @@ def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
 
 
 def _styled(arms: Iterable[str], roles: Mapping[str, str]) -> list[tuple[str, str, int]]:
-    """The arms in the order in which they are drawn, each with its role and the number of its style: 0 is the
-    paper's, 1 a control's."""
+    """The arms in drawing order, each with its role and style number (0 for the paper's arm, 1 for a
+    control).
+    """
     found = {
         arm: roles.get(arm) or roles.get(arm.partition("@")[0]) or roles.get(arm.rpartition(", ")[0], "")
         for arm in arms
@@ -112,7 +115,7 @@ def _better(record: Record, *names: str) -> str:
 
 
 def curves(record: Record, roles: Mapping[str, str], most: int = 6) -> list[Chart]:
-    """The run's charts, the headline's first; `roles` as the function of this name finds them."""
+    """The run's charts, the headline's first. `roles` is the result of the function `roles`."""
     best = sweeps.chosen(record)
     record, notes = sweeps.at_the_best(record)
     names = [name for name, arms in record.curves.items() if any(len(points) > 3 for points in arms.values())]
@@ -125,7 +128,7 @@ def curves(record: Record, roles: Mapping[str, str], most: int = 6) -> list[Char
 
 
 def _is_choice(name: str) -> bool:
-    """Whether the curve only shows how a setting was chosen."""
+    """Whether the curve only shows the choice of a setting."""
     return "over rate" in name or "choos" in name
 
 
@@ -169,18 +172,18 @@ def _chart(
 
 
 def _in_words(arm: str) -> str:
-    """`layer norm at 32` for `layer norm@32`, an arm at one of its levels."""
+    """Text such as `layer norm at 32` for `layer norm@32`, an arm at one of its levels."""
     return arm.replace("@", " at ") or "value"
 
 
 def _at_best(points: Points, best: float | None) -> str:
-    """`best 0.159 at 0.02`; "" where the run chose none of the points."""
+    """Text such as `best 0.159 at 0.02`; "" if the run did not choose a point."""
     found = next((y for x, y in points if best is not None and math.isclose(x, best, rel_tol=1e-3)), None)
     return "" if found is None or best is None else f"best {number(found)} at {number(best)}"
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
-    """At most 60 points: means of neighbours."""
+    """At most 60 points, the means of neighbours."""
     size = math.ceil(len(points) / _POINTS)
     if size == 1:
         return list(points)
@@ -191,7 +194,7 @@ def thinned(points: Points) -> list[tuple[float, float]]:
 def _picture(
     styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bool, dots: bool, title: str
 ) -> Drawn:
-    """dots: mark each point, as where each is a setting that was tried."""
+    """The plot. dots: mark each point, for example if each is a tried setting."""
     arms = {arm: points for arm, (_, points) in styled.items()}
     thin = {arm: thinned(points) for arm, points in arms.items()}
     xs = [x for points in arms.values() for x, _ in points]
@@ -260,7 +263,9 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def pairs(record: Record, roles: Mapping[str, str], most: int = 3) -> list[Chart]:
-    """Metrics such as `errors, hum` and `errors, echo` of two arms: a line for each, the arms as dots."""
+    """Charts of metrics such as `errors, hum` and `errors, echo` of two arms: a line for each metric, a dot
+    for each arm.
+    """
     groups: dict[str, dict[str, dict[str, float]]] = {}
     for (name, arm), value in record.values.items():
         head, comma, tail = name.partition(", ")
@@ -280,7 +285,7 @@ def _pair_chart(
     head: str, rows: Mapping[str, Mapping[str, float]], styled: Sequence[tuple[str, str, int]], better: str
 ) -> Chart:
     arms = [arm for arm, _, _ in styled]
-    # The paper's is filled, a control is hollow.
+    # The paper's dot is filled, a control's is hollow.
     filled = next((index for index, (_, _, style) in enumerate(styled) if style == 0), 0)
     values = [value for row in rows.values() for value in row.values()]
     scale = Scale(min(0.0, *values), max(values) or 1.0, 12, 88)

@@ -1,4 +1,4 @@
-"""A rule's thresholds and the measured effects, bound by bound. Earlier verdicts keep numbers as text."""
+"""A rule's thresholds and measured effects for each bound. Earlier verdicts store numbers as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Way = Literal["interval", "range", "one"]
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """Numbers in words taken apart: `gain ≥ 0.3 (0.2 to 0.4)`. at_least: the mean is a lower limit."""
+    """Parsed numbers of a text such as `gain ≥ 0.3 (0.2 to 0.4)`. at_least: the mean is a lower limit."""
 
     mean: float
     low: float
@@ -44,15 +44,15 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A bound of a rule beside what was found.
+    """A bound of a rule with the measured results.
 
     label     the metric in words
-    effect    as in `readtrack.effects`; low and high are a range where `way` says so
-    dots      its value with each seed
-    missing   seeds without a number
+    effect    as in `readtrack.effects`; low and high are a range or an interval, according to `way`
+    dots      its value for each seed
+    missing   number of seeds without a value
     rings     its value in the reader's own runs
     tried     the same bound in null runs and with breaks
-    guard     who clears the bound without the idea, so that it does not count; "" where it does
+    guard     the arm that clears the bound without the idea, so that it does not count; "" if it counts
     """
 
     label: str
@@ -72,7 +72,7 @@ class Found:
 
     @property
     def asked(self) -> str:
-        """`≥ 0.08`."""
+        """The threshold, such as `≥ 0.08`."""
         return f"{asked(self.effect.op, self.effect.asked)}{self.unit}"
 
     @property
@@ -81,7 +81,7 @@ class Found:
 
     @property
     def even(self) -> str:
-        """Label of the value from which on an effect has the right sign."""
+        """Label of the value at which the effect changes its sign."""
         equal = 1.0 if self.effect.ratio else 0.0
         return "no effect" if self.effect.even == equal else "weak from"
 
@@ -91,7 +91,7 @@ class Found:
 
     @property
     def between(self) -> str:
-        """`0.121 to 0.197`; "" where there is no more than the mean."""
+        """The range, such as `0.121 to 0.197`; "" if there is only a mean."""
         low, high = self.effect.low, self.effect.high
         if self.way == "one" or low is None or high is None or low == high:
             return ""
@@ -111,7 +111,7 @@ class Found:
 
 
 def asked(op: str, threshold: float) -> str:
-    """`≥ 0.08`."""
+    """The threshold, such as `≥ 0.08`."""
     return f"{relation(op)} {number(threshold)}"
 
 
@@ -133,7 +133,7 @@ def _float(text: str) -> float:
 
 
 def found(row: VerdictRow, own: Sequence[Mapping[str, float]] = ()) -> list[Found]:
-    """The bounds of a claim's rule beside what was found, the one nearest to failing first, guards last.
+    """The bounds of a claim's rule with results: the bound closest to failing first, guards last.
 
     own  metric to value in each of the reader's own runs of the paper
     """
@@ -162,7 +162,7 @@ def _found(row: VerdictRow, bound: Bound | Speedup | Growth, own: Sequence[Mappi
 
 
 def _effect(row: VerdictRow, bound: Bound | Speedup | Growth) -> tuple[Effect, Way]:
-    """The effect that the row kept, else one made of its words."""
+    """The row's effect, or one parsed from its text."""
     kept = next((one for one in row.effects if _is_of(one, bound)), None)
     if kept is not None and kept.mean is not None:
         return kept, "interval"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.plugins.find import PluginRef
 
-_OWN_RUNS = 12  # most runs of a paper whose values are drawn beside the verdict's
+_OWN_RUNS = 12  # most runs of a paper whose values are drawn next to the verdict's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class ListedPaper:
 
 @dataclass
 class ReportSource:
-    """The data that pages are made from.
+    """The data for all pages.
 
-    library  None for a report of what ships
+    library  None for a report on the shipped data
     plugins  the plugins whose code is shown
     runs     paper to its runs, newest first
     """
@@ -66,7 +66,7 @@ class ReportSource:
         return self.tell.private
 
     def rows(self, paper: str) -> list[VerdictRow]:
-        """The paper's claims: those that ship, else those of its best run here."""
+        """The paper's claims with the shipped verdicts, else with the verdicts of its best run here."""
         if self._rows is None:
             self._rows = {}
             for row in self.table.rows:
@@ -82,7 +82,7 @@ class ReportSource:
         return self._followers.get(paper, [])
 
     def record(self, run_id: str) -> Record:
-        """Read once."""
+        """The record of a run, cached."""
         if run_id not in self._records:
             record = self._records[run_id] = load(self.folder(run_id))
             self.tell.leave_out([str(record.environment.get("host") or "")])
@@ -95,13 +95,13 @@ class ReportSource:
         return self.library.home.runs / run_id
 
     def shown_run(self, paper: str) -> RunSummary | None:
-        """The run whose curves, pictures and sounds are shown: one that has any, else the best."""
+        """The run for curves, pictures and sounds: one that has any, else the best run."""
         plain = [run for run in self.runs.get(paper, ()) if run.outcome == "completed" and not run.condition]
         with_files = [run for run in plain if (self.folder(run.run_id) / "artifacts").is_dir()]
         return best(with_files) or best(plain)
 
     def measured_run(self, paper: str) -> RunSummary | None:
-        """The newest whole run whose benchmark is shown: a smoke run is too short to time anything."""
+        """The newest complete run, for its benchmark. Smoke runs are too short for timing."""
         plain = [
             run
             for run in self.runs.get(paper, ())
@@ -110,8 +110,9 @@ class ReportSource:
         return next((run for run in plain if run.budget != "smoke"), None)
 
     def own_values(self, paper: str, claim: Claim) -> list[dict[str, float]]:
-        """The claim's numbers in the reader's quick runs: verdicts are made by these. Seeds on which the rule
-        was chosen are no evidence."""
+        """The claim's numbers in the reader's quick runs, the budget of verdicts. Excludes seeds on which the
+        rule was chosen.
+        """
         metrics = [bound.metric for bound in claim.rule]
         found = []
         for run in self.runs.get(paper, ())[:_OWN_RUNS]:
@@ -119,12 +120,12 @@ class ReportSource:
             words = next((ours for name, _, ours in run.claims if name == claim.name), "")
             if counts and run.seed not in claim.chosen_on and words:
                 numbers = {metric: one.mean for metric in metrics if (one := said(words, metric))}
-                found += [numbers] if numbers else []  # an earlier rule named other metrics
+                found += [numbers] if numbers else []  # an earlier rule had other metrics
         return found
 
     @cached_property
     def sections(self) -> list[tuple[str, list[ListedPaper]]]:
-        """The list's sections with their papers; a paper stands in the first that names it."""
+        """The list's sections with their papers. Each paper appears in the first section that names it."""
         seen: set[str] = set()
         found = []
         for section in self.catalog.sections:
@@ -154,7 +155,7 @@ def _papers(rows: Iterable[object]) -> Iterable[str]:
 
 
 def of_reader(library: Library, *, private: bool) -> ReportSource:
-    """The reader's list and runs, beside the verdicts that ship."""
+    """The reader's list and runs, together with the shipped verdicts."""
     problems: list[str] = []
     runs: dict[str, list[RunSummary]] = {}
     for run in library.results(report=problems.append):
@@ -168,13 +169,13 @@ def machines(library: Library) -> list[str]:
     try:
         found = places.load(library.home)
     except ReadtrackError:
-        return []  # a list of places that cannot be read names none
+        return []  # places.yaml is unreadable
     addresses = [one.host.rpartition("@")[2] or one.scheduler for one in found.values()]
     return [*found, *(re.sub(r"^\w+://|:\d+$", "", address) for address in addresses)]
 
 
 def shipped_table() -> VerdictTable:
-    """The verdicts that ship. Raises ReadtrackError if they cannot be read."""
+    """The shipped verdicts. Raises ReadtrackError if they cannot be read."""
     try:
         return VerdictTable.from_json(shipped_file().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -182,7 +183,7 @@ def shipped_table() -> VerdictTable:
 
 
 def of_shipped() -> ReportSource:
-    """Data that ship with readtrack (list, verdicts, plugins), without any of the reader's."""
+    """Only the data that ship with readtrack: list, verdicts and plugins."""
     from readtrack.plugins.find import shipped as shipped_plugins
     from readtrack.reading_list.load import load as load_list
     from readtrack.reading_list.load import shipped
@@ -192,7 +193,7 @@ def of_shipped() -> ReportSource:
 
 
 def _of_run(record: Record) -> list[VerdictRow]:
-    """The claims of one run as rows, for a paper that no verdict ships for."""
+    """The claims of one run as rows, for a paper without a shipped verdict."""
     found = []
     for event in record.claims:
         try:

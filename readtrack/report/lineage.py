@@ -1,4 +1,4 @@
-"""The papers' lineage as one drawing: years from left to right, the list's sections as bands."""
+"""Draws the papers' lineage, with years from left to right and the list's sections as bands."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from readtrack.reading_list.catalog import Paper
 from readtrack.svg import Drawn, element, text
 
-_FROM = 2012  # from this year on a year is wider, because it has more papers
+_FROM = 2012  # from this year on, years are wider, because they have more papers
 _EARLY, _LATE = 40, 56  # pixels of a year
 _LANE, _TITLE, _TOP = 22, 26, 34
 _LETTER = 7.6  # pixels, about
-_BOW = 34  # twice the height in pixels of a line that passes over other papers in its row
+_BOW = 34  # pixels, twice the height of an arc over other papers in the same row
 _POINTED_AT = "stroke:var(--arm0);stroke-width:2.4;opacity:1"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimCount:
-    """How many of a paper's measured claims are reproduced."""
+    """The number of a paper's reproduced measured claims."""
 
     reproduced: int
     measured: int
@@ -38,7 +38,7 @@ class ClaimCount:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """rules: style that lets a paper's lines stand out while it is pointed at."""
+    """The drawing. rules: CSS that highlights a paper's lines on hover."""
 
     picture: Drawn
     rules: str
@@ -50,7 +50,7 @@ def drawing(
     standing: Mapping[str, ClaimCount],
     written: Iterable[str],
 ) -> Drawing:
-    """papers: those of the sections. written: those that have a page."""
+    """Draw the lineage. papers: all papers of the sections. written: papers that have a page."""
     shown = [paper for _, ids in sections for paper in ids]
     columns, width = _years({papers[one].year for one in shown})
     marks: list[str] = [
@@ -84,7 +84,7 @@ def drawing(
 
 
 def _years(years: Iterable[int]) -> tuple[dict[int, int], int]:
-    """Year to its place; only years that occur have one."""
+    """The x position of each year with papers, and the total width."""
     x, columns = 22, {}
     for year in sorted(years):
         columns[year] = x
@@ -93,7 +93,7 @@ def _years(years: Iterable[int]) -> tuple[dict[int, int], int]:
 
 
 def _nearest(papers: Mapping[str, Paper], one: str) -> list[str]:
-    """The papers that it builds on, without those that another of them builds on (transitive reduction)."""
+    """The papers that it builds on directly (transitive reduction)."""
     parents = [parent for parent in papers[one].builds_on if parent in papers]
     above = {parent: _above(papers, parent) for parent in parents}
     return [one for one in parents if not any(one in above[other] for other in parents if other != one)]
@@ -113,9 +113,7 @@ def _above(papers: Mapping[str, Paper], one: str) -> set[str]:
 def _edge(parent: str, one: str, places: Mapping[str, tuple[int, int]]) -> Drawn:
     (a, b), (c, d) = places[parent], places[one]
     if b == d and any(y == b and min(a, c) < x < max(a, c) for x, y in places.values()):
-        path = (
-            f"M{a},{b}Q{(a + c) // 2},{b - _BOW} {c},{d}"  # over the papers between, which it does not join
-        )
+        path = f"M{a},{b}Q{(a + c) // 2},{b - _BOW} {c},{d}"  # an arc over the papers in between
     else:
         bend = (c - a) // 2 if c > a else 30
         path = f"M{a},{b}C{a + bend},{b} {c - bend},{d} {c},{d}"

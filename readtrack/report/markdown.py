@@ -1,4 +1,4 @@
-"""Markdown as HTML: no HTML of its own, no pictures but ours, no link that runs something."""
+"""Converts Markdown to HTML, without embedded HTML, external pictures or links to scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Target = Callable[[str], str | None]
 
 
 def outside(address: str) -> str | None:
-    """Links to the web stay; all others go."""
+    """The address if it is a web link, else None."""
     return address if address.startswith(("https://", "http://")) else None
 
 
@@ -19,8 +19,8 @@ def html(text: str, *, heading: int = 1, target: Target = outside, pictures: boo
     """`text` as HTML.
 
     heading   the level of its first headings
-    target    a link's address to what it becomes; None: its words stay, the link goes
-    pictures  whether there are any: one in a note would be a request to wherever it says
+    target    maps a link's address to the address to write; None replaces the link by its text
+    pictures  whether to keep pictures; a picture in a note would cause a request to another server
     """
     from markdown_it import MarkdownIt
 
@@ -31,7 +31,7 @@ def html(text: str, *, heading: int = 1, target: Target = outside, pictures: boo
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + heading - 1)}"
-        if "style" in token.attrs:  # how a table's column is aligned: no page has style of its own
+        if "style" in token.attrs:  # column alignment of tables; pages have no inline style
             token.attrs = {"class": "r"} if "right" in str(token.attrs["style"]) else {}
         _links(token.children or [], target)
     return Drawn(_scrolling(reader.renderer.render(tokens, reader.options, {})))
@@ -51,7 +51,7 @@ def _links(tokens: list[Any], target: Target) -> None:
 
 
 def _scrolling(text: str) -> str:
-    """Wide tables and code scroll by themselves, with the keyboard, too."""
+    """Make wide tables and code scroll separately, also with the keyboard."""
     first, *rest = text.split("<table>")
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table {}"><table>'
     pieces = (

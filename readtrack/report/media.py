@@ -1,4 +1,4 @@
-"""Pictures, sounds, tables and texts of a run, made anew for the report.
+"""Prepares pictures, sounds, tables and texts of a run for the report.
 
 Pictures and sounds are decoded and encoded again, so that a page never links to an untrusted file and no
 metadata are passed on.
@@ -29,18 +29,18 @@ _WIDEST = 4096  # pixels of a picture, either way
 _LONGEST = 60.0  # seconds of a sound
 _ROWS = 60  # most rows of a table
 _LETTERS = 4000  # most characters of a text
-_SHOWN = 760  # pixels that a picture is enlarged to, by a whole factor
-_LINE, _LETTER = 18, 7.5  # pixels that a row's name is high, and a letter is wide
-_NAMES = 64  # names of rows or columns, and letters of one
+_SHOWN = 760  # pixels up to which a picture is enlarged, by an integer factor
+_LINE, _LETTER = 18, 7.5  # pixels: height of a row's name, and width of a letter
+_NAMES = 64  # most names of rows or columns, and most letters of a name
 # The same scale for every sound: a window of 256 samples, 75 dB from paper to ink.
 _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """alt: description of the picture by the plugin or the record; width, height: in the page.
+    """alt: description of the picture from the plugin or the record; width, height: on the page.
 
-    across, down  names of columns and rows that have room beside the picture
+    across, down  names of columns and rows for which there is room next to the picture
     """
 
     name: str
@@ -55,8 +55,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """beside: the name of the sound that it is to be compared with, or "". spectrogram: "" where there is
-    none. heard: (who or what, words, whether the words are wrong)."""
+    """beside: name of the sound to compare it with, or "". spectrogram: "" if there is none. heard: (speaker,
+    transcript, whether the transcript is wrong).
+    """
 
     name: str
     caption: str
@@ -102,13 +103,13 @@ class Media:
 
     @property
     def highest(self) -> float:
-        """Where all spectrograms end, in kHz; 0 where their ends differ."""
+        """The highest frequency of all spectrograms in kHz; 0 if they differ."""
         rates = {sound.rate for sound in self.sounds}
         return rates.pop() / 2000 if len(rates) == 1 else 0.0
 
     @property
     def compared(self) -> list[tuple[Sound | None, list[Sound]]]:
-        """Each sound that others are to be compared with, and those; the sounds without such a one first."""
+        """Groups of sounds, each with the sound to compare them with. Sounds without one come first."""
         names = {sound.name: sound for sound in self.sounds}
         groups: dict[str, list[Sound]] = {}
         for sound in self.sounds:
@@ -123,7 +124,7 @@ class Media:
 def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
     """The artifacts of a run.
 
-    below  the folder of the site that the files go into
+    below  the site's folder for the files
     """
     found = Media([], [], [], [], [], {})
     stems = anchors([tell.line(event.get("name", "")) for event in record.artifacts])
@@ -157,7 +158,7 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
 
 
 def _labelled(picture: Picture, event: Artifact, tell: Discretion) -> Picture:
-    """The picture with its rows' and columns' names: beside it, or in the caption where they lack room."""
+    """The picture with names of rows and columns, next to it or, without enough room, in the caption."""
     down, across = (_names(event.get(key), tell) for key in ("row_names", "column_names"))
     caption = [picture.caption]
     if down and picture.height < _LINE * len(down):
@@ -175,7 +176,7 @@ def _names(said: object, tell: Discretion) -> tuple[str, ...]:
 
 
 def _alternative(event: Artifact, name: str, caption: str) -> str:
-    """Alternative text for a picture without a description: `Maps, 4 rows of 6 pictures. Scenes.`"""
+    """Alternative text for a picture without a description, such as `Maps, 4 rows of 6 pictures. Scenes.`"""
     rows, columns, head = event.get("rows"), event.get("columns"), name.rstrip(".")
     if (
         isinstance(rows, int)
@@ -188,7 +189,7 @@ def _alternative(event: Artifact, name: str, caption: str) -> str:
 
 
 def _data(folder: Path, path: str) -> bytes:
-    """The file's bytes. Raises OSError for a file that is not below the run's folder, or too large."""
+    """The file's bytes. Raises OSError for a file outside the run's folder, or one that is too large."""
     file = folder / path
     if not file.resolve().is_relative_to(folder.resolve()):
         raise OSError("not a file of the run")
@@ -239,7 +240,9 @@ def _sound(found: Media, data: bytes, name: str, said: tuple[str, str], stem: st
 
 
 def spectrogram(samples: bytes, channels: int) -> bytes | None:
-    """16-bit samples as a PNG, low tones at the bottom, ink on paper; None without numpy."""
+    """The spectrogram of 16-bit samples as a PNG, dark on light, with low frequencies at the bottom; None
+    without numpy.
+    """
     try:
         import numpy as np
     except ImportError:
@@ -285,7 +288,7 @@ _READERS = {"image": _picture, "audio": _sound, "table": _table, "text": _text}
 
 
 def _with_words(sounds: Sequence[Sound], tables: Sequence[ArtifactTable]) -> list[Sound]:
-    """A table whose row names a sound, and a word of its caption, says what was heard in it."""
+    """Add transcripts to sounds, from tables whose rows name a sound and a word of its caption."""
     return [_heard(sound, tables) for sound in sounds]
 
 

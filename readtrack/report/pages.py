@@ -1,4 +1,6 @@
-"""Templates to pages: each is one file with its style inside, under a policy that names the style's hash."""
+"""Renders templates to pages. Each page is one file with inline style, whose hash is in the content security
+policy.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Everything is escaped that is not `Drawn`; a name that is not there is an error."""
+    """The Jinja2 environment. It escapes everything except `Drawn`, and undefined names are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -50,7 +52,7 @@ def environment() -> Environment:
 
 @lru_cache(maxsize=4)
 def part(name: str) -> str:
-    """A file beside the templates, without the line breaks at the ends of its lines."""
+    """The text of a file next to the templates, without line breaks."""
     return "".join((_TEMPLATES / name).read_text(encoding="utf-8").splitlines())
 
 
@@ -65,13 +67,13 @@ def render(
     media: bool = False,
     **values: Any,
 ) -> str:
-    """A page.
+    """Render a page.
 
-    page    its place in the site, as the menu has it
-    root    from there to the site's first folder
-    script  whether it sorts and filters
-    rules   style of this page alone
-    media   whether it has pictures or sounds, which are files of the site
+    page    its path in the site, as in the menu
+    root    relative path from the page to the site's root
+    script  whether it includes the script for sorting and filtering
+    rules   additional CSS for this page
+    media   whether it shows pictures or sounds from the site's files
     """
     css = part("style.css") + rules
     code = part("page.js") if script else ""
@@ -115,7 +117,7 @@ def card_pages(card: Card) -> tuple[str, str]:
 
 
 def write_card(card: Card, folder: Path, stem: str) -> tuple[Path, Path]:
-    """Write the card as HTML and as Markdown; the two files. Raises ReadtrackError."""
+    """Write the card as HTML and as Markdown. Returns the two paths. Raises ReadtrackError."""
     page, text = card_pages(card)
     files = folder / f"{stem}.html", folder / f"{stem}.md"
     try:
@@ -128,7 +130,7 @@ def write_card(card: Card, folder: Path, stem: str) -> tuple[Path, Path]:
 
 
 def _values(one: CardClaim) -> list[tuple[str, str, str]]:
-    """Every value of a claim beside what the rule asks of it."""
+    """Every value of a claim with its bound in the rule."""
     bounds = (*one.claim.rule, *one.claim.guards, *one.claim.conditions)
     limits_of: dict[str, list[str]] = {}
     for bound in bounds:
@@ -166,17 +168,17 @@ def _hash(text: str) -> str:
 
 
 def hidden(switch: str, rows: str) -> str:
-    """Style that hides rows while a box is not ticked: a filter without script."""
+    """CSS that hides rows while a box is not ticked: a filter without script."""
     return f"body:has({switch}:not(:checked)) {rows}{{display:none}}"
 
 
 def only(switch: str, rows: str, kept: str) -> str:
-    """Style that hides all rows but the kept ones while a switch is on."""
+    """CSS that hides all rows except the kept ones while a switch is on."""
     return f"body:has({switch}:checked) {rows}:not({kept}){{display:none}}"
 
 
 def filters(sections: Iterable[str]) -> str:
-    """The filters of the table of all claims."""
+    """The filters for the table of all claims."""
     found = [hidden(f"#v-{css_class(word)}", f".v-{css_class(word)}") for word in ORDER]
     found += [hidden(f"#p-{which}", f".row.p-{which}") for which in ("now", "earlier")]
     found += [only(f"#s-{at}", ".row", f".s-{at}") for at, _ in enumerate(sections)]

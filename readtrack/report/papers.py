@@ -1,4 +1,4 @@
-"""A paper's page: what the template needs, taken from the list, the verdicts and the runs."""
+"""Collects the data for a paper's page from the list, the verdicts and the runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from readtrack.verdict_table import VerdictRow, caveats, rules
 from readtrack.verdicts import OUTCOMES
 
 _RUNS = 10  # most runs that a page lists
-_SHOWN = 2  # bounds that are not folded
+_SHOWN = 2  # number of bounds that are not collapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class TriedView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimView:
-    """A claim as its card shows it. All texts are one line, and fit to be shown."""
+    """A claim as shown on its card. All texts are one line and safe to show."""
 
     anchor: str
     name: str
@@ -68,7 +68,7 @@ class ClaimView:
 
     @property
     def tried_words(self) -> str:
-        """Heading of the collapsed list of other runs, with their outcomes if no strip shows them."""
+        """Heading of the collapsed list of other runs, with their outcomes unless a strip shows them."""
         if any(bound.strip and len(bound.strip.lanes) > 1 for bound in self.shown):
             return "What the runs below “Found here” change"
         said = ", ".join(f"{one.name} ({OUTCOMES[one.verdict]})" for one in self.tried[:3])
@@ -76,7 +76,7 @@ class ClaimView:
 
     @property
     def deciding(self) -> Found | None:
-        """The bound that is nearest to failing, if any has a scale."""
+        """The bound closest to failing, among those with a scale."""
         return next((one.found for one in (*self.shown, *self.folded) if one.found.scaled), None)
 
 
@@ -88,7 +88,7 @@ class PageLink:
 
 @dataclass(frozen=True, slots=True)
 class RunLabel:
-    """chosen: a rule was chosen on its seed."""
+    """A run. chosen: a rule was chosen on its seed."""
 
     words: str
     smoke: bool
@@ -106,7 +106,7 @@ class RunLine:
 
 @dataclass(slots=True, kw_only=True)
 class PaperView:
-    """Everything that a paper's page shows; fields without content are empty."""
+    """The content of a paper's page. Fields without content are empty."""
 
     id: str
     title: str
@@ -150,7 +150,7 @@ class PaperView:
 
 
 def paper_view(source: ReportSource, paper: Paper, section: str) -> PaperView:
-    """The page of one paper. Its pictures and sounds are in `media.files`."""
+    """The content of one paper's page. Pictures and sounds are in `media.files`."""
     tell = source.tell
     view = PaperView(
         id=paper.id,
@@ -177,7 +177,7 @@ def paper_view(source: ReportSource, paper: Paper, section: str) -> PaperView:
 
 
 def _link(kind: str, value: str, url: str) -> PageLink:
-    """A link that is neither http nor https is text."""
+    """A link. Addresses other than http and https become plain text."""
     name = {"arxiv": f"arXiv {value}", "doi": "DOI", "pdf": "PDF", "page": "Page"}.get(kind, value)
     return PageLink(name, url if url.startswith(("https://", "http://")) else "")
 
@@ -195,7 +195,7 @@ def _measured_on(source: ReportSource, paper: str) -> str:
 
 
 def _add_readers(view: PaperView, source: ReportSource) -> None:
-    """The reader's state, tags, rating and note of the paper, and their runs."""
+    """Add the reader's state, tags, rating, note and runs."""
     library = source.library
     if library is None:
         return
@@ -229,7 +229,7 @@ def _run_line(source: ReportSource, run: RunSummary) -> RunLine:
 
 
 def _add_run(view: PaperView, source: ReportSource) -> None:
-    """Curves, pictures, sounds and the benchmark."""
+    """Add curves, pictures, sounds and the benchmark."""
     shown, timed = source.shown_run(view.id), source.measured_run(view.id)
     rows = source.rows(view.id)
     if shown is not None:
@@ -251,7 +251,7 @@ def _add_run(view: PaperView, source: ReportSource) -> None:
 
 
 def claim_views(source: ReportSource, paper: str) -> list[ClaimView]:
-    """The paper's claims: its headline, then the other measured ones, then identities and theorems."""
+    """The paper's claims: the headline, then other measured claims, then identities and theorems."""
     rows = sorted(source.rows(paper), key=lambda row: (row.claim.kind != "measured", not row.claim.headline))
     names = anchors([row.claim.name for row in rows])
     return [_claim_view(source, row, anchor) for row, anchor in zip(rows, names, strict=True)]
@@ -292,7 +292,7 @@ _READ = {"secondary": ", quoted by others", "memory": ", from memory"}
 
 
 def _short(row: VerdictRow) -> str:
-    """Details that follow the verdict's word."""
+    """Details after the verdict's word."""
     if row.claim.timed and not row.claim.bounds:
         told = "a benchmark decides"
     elif len(row.seeds) == 1:

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 
 from readtrack.text import one_line, plain
 
-# An absolute path or one below a home folder: only the file's name is kept.
+# Absolute paths and paths below a home folder are reduced to the file's name.
 _PART = r"[^\s/\\:'\"<>|]+"
 _FOLDERS = re.compile(rf"(?<![\w.:/~])(?:~\w*/(?:{_PART}/)*|/(?:{_PART}/)+|[A-Za-z]:[\\/](?:{_PART}[\\/])*)")
-_SHORTEST = 3  # letters of a machine's name that is looked for in texts
+_SHORTEST = 3  # minimum length of a machine's name to search for in texts
 _TOO_COMMON = {"localhost", "cpu", "cuda", "host"}
 
 
 class Discretion:
-    """Makes texts of records fit to be shown to others.
+    """Removes private data from texts of records.
 
-    hosts  names of machines and places that the texts must not have
+    hosts  names of machines and places to remove
     """
 
     def __init__(self, *, private: bool, hosts: Iterable[str] = ()) -> None:
@@ -29,7 +29,7 @@ class Discretion:
         self.leave_out([*hosts, here, here.partition(".")[0]])
 
     def leave_out(self, names: Iterable[str]) -> None:
-        """Take these names out of all texts from now on."""
+        """Remove these names from all texts from now on."""
         more = {name for name in names if len(name) >= _SHORTEST and name.casefold() not in _TOO_COMMON}
         if more <= self._hosts:
             return
@@ -38,11 +38,11 @@ class Discretion:
         self._names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in longest))
 
     def line(self, text: object) -> str:
-        """`text` on one line."""
+        """`text` on one line, without private data."""
         return one_line(self._left(str(text)))
 
     def block(self, text: object) -> str:
-        """`text` with its lines."""
+        """`text` with its line breaks, without private data."""
         return plain(self._left(str(text)))
 
     def _left(self, text: str) -> str:

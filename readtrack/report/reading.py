@@ -1,4 +1,4 @@
-"""A year of reading as drawings: a square for each day, and states by section."""
+"""Draws a year of reading with a square for each day, and states by section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEVELS = ((4, "implemented"), (3, "read"), (2, "reading"), (1, "skipped"), (0, 
 
 
 def heat_map(found: Statistics) -> Drawn:
-    """The last weeks, a column each, the newest at the right; darker where more was done."""
+    """The heat map: a column for each week, the newest on the right; days with more changes are darker."""
     monday = found.today - timedelta(days=found.today.weekday())
     first = monday - timedelta(weeks=WEEKS - 1)
     most = max((count for day, count in found.days.items() if day >= first), default=0)
@@ -52,7 +52,7 @@ def _active(found: Statistics) -> int:
 
 
 def states_bar(states: Mapping[str, int]) -> Drawn:
-    """Papers by state, done ones at the left."""
+    """A bar of papers by state, with finished ones on the left."""
     total = sum(states.values()) or 1
     marks, x = [], 0.0
     for level, state in _LEVELS:
@@ -64,5 +64,5 @@ def states_bar(states: Mapping[str, int]) -> Drawn:
 
 
 def in_words(states: Counter[str]) -> str:
-    """`3 read, 1 reading, 8 to read`."""
+    """Text such as `3 read, 1 reading, 8 to read`."""
     return ", ".join(f"{states[state]} {NAMES[state].lower()}" for state in reversed(STATES) if states[state])

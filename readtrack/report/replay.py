@@ -1,4 +1,4 @@
-"""A run and its repetition, claim by claim: SAME, DIFFERENT or UNCLEAR, and where the code differs."""
+"""Compares a run with its repetition: SAME, DIFFERENT or UNCLEAR for each claim, and differences of the code."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Verdict = Literal["SAME", "DIFFERENT", "UNCLEAR"]
 
 _CLOSE = 0.05  # fraction of the distance to the threshold; smaller differences are ignored
 _ROUNDING = 1e-6  # relative rounding error
-# Standard deviations over seeds. On another processor, number of threads or torch, floating-point sums have
-# another order. Training can carry that difference as far as another seed does (Summers and Dinneen, 2021).
-# 95 % of the differences of two seeds are below 1.96 √2 standard deviations. Where order cannot be the cause,
-# a quarter of one is allowed.
+# Multiples of the standard deviation over seeds. With another processor, number of threads or torch,
+# floating-point sums have a different order. Training can amplify this difference to that between two seeds
+# (Summers and Dinneen, 2021), and 95 % of the differences between two seeds are below 1.96 √2 standard
+# deviations. If the order cannot be the cause, a quarter of a standard deviation is allowed.
 _OF_THE_SEEDS, _REORDERED = 0.25, 1.96 * math.sqrt(2)
 _ORDER = ("torch", "device_name", "cpu", "threads")  # facts that change only the order of sums
 RULE = (
@@ -39,19 +39,19 @@ RULE = (
     "and formatting."
 )
 _AT_THE_THRESHOLD = 0.02  # relative distance within which two runs may fall on either side
-# Seeds to the expected range of as many normal values, in standard deviations (Tippett 1925).
+# Number of seeds to the expected range of that many normal values, in standard deviations (Tippett 1925).
 _RANGES = {5: 2.326, 10: 3.078, 20: 3.735}
 
-# (claim, metric) to the standard deviation over the seeds of its verdict, in logarithms for a ratio.
+# Maps (claim, metric) to the standard deviation over the verdict's seeds, of logarithms for a ratio.
 Spreads = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimReplay:
-    """A claim of the card beside the claim of the repetition.
+    """A claim of the card and the same claim of the repetition.
 
-    numbers  what differs, or what is the same, in words
-    why      what the verdict rests on, where it is not plain
+    numbers  the differences, or the equal numbers, as text
+    why      the reason for the verdict, if it is not obvious
     """
 
     name: str
@@ -64,7 +64,7 @@ class ClaimReplay:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """code: where the paper's code differs; environment: what else does."""
+    """code: places where the paper's code differs; environment: other differences."""
 
     claims: list[ClaimReplay]
     code: list[prints.Change]
@@ -73,7 +73,7 @@ class Replay:
 
     @property
     def verdict(self) -> Verdict:
-        """Of all claims together: the worst, UNCLEAR where there are none."""
+        """The worst verdict of all claims; UNCLEAR without claims."""
         found = {one.verdict for one in self.claims}
         return "DIFFERENT" if "DIFFERENT" in found else "SAME" if found == {"SAME"} else "UNCLEAR"
 
@@ -88,7 +88,7 @@ class Replay:
 
 
 def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
-    """Outcomes of the card's claims in a repetition."""
+    """Compare the card's claims with those of the repetition."""
     known = bool(there.code and here.code)
     changed = prints.changes(there.code, here.code) if known else []
     other = _environment(there, here)
@@ -106,7 +106,7 @@ def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
 
 
 def spreads(rows: Sequence[VerdictRow]) -> Spreads:
-    """Of each bound, from the values of the seeds; where a verdict kept only their range, from that."""
+    """The spread of each bound, from the seeds' values, or from their range if only that was stored."""
     found = {}
     for row in rows:
         for bound in row.claim.bounds:

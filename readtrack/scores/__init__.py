@@ -1,4 +1,4 @@
-"""Scores that several papers are judged by, each tested against an independent implementation."""
+"""Metrics that several papers share, each tested against an independent implementation."""
 
 from readtrack.scores.basic import accuracy
 from readtrack.scores.frechet import frechet_distance, gaussian_frechet_distance

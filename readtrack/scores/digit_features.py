@@ -1,7 +1,7 @@
-"""Features of a small image classifier, to compare generated digits or clothes with real ones.
+"""Features of a small image classifier, for comparing generated digits or clothes with real ones.
 
 Papers that generate digits are judged by the Fréchet distance between the features of their samples and of
-held-out digits. The distance of training digits is its lower limit.
+held-out digits. The distance between training digits and held-out digits is the lower limit.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ FEATURES = 16
 
 
 class DigitFeatures(nn.Module):
-    """Images (n, side * side) or (n, ..., side, side) in [0, 1] to class logits; `features` returns the
-    penultimate activations."""
+    """Maps images (n, side * side) or (n, ..., side, side) in [0, 1] to class logits. `features` returns the
+    penultimate activations.
+    """
 
     def __init__(self, width: int = 16, *, side: int = 8, classes: int = 10) -> None:
         super().__init__()
@@ -50,14 +51,14 @@ class DigitFeatures(nn.Module):
 
     @torch.no_grad()
     def distance(self, made: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> float:
-        """Fréchet's distance of the features. Biased upwards for few images: compare equal counts."""
+        """The Fréchet distance of the features. It is biased upwards for few images, so compare equal counts."""
         return frechet_distance(self.features(made), self.features(real))
 
 
 def digit_features(run: Run, source: DataSource) -> DigitFeatures:
-    """The trained network, from the cache if it is there (`Run.trained`): 2 seconds on one core if not.
+    """The trained network, from the cache (`Run.trained`) or trained in 2 seconds on one core.
 
-    source  grey square images; their training part is learned
+    source  grey square images, whose training part is used
     """
     x, y = source.parts.train
 

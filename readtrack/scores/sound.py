@@ -1,4 +1,4 @@
-"""Scores of sound: log-spectral distance in decibels, and periodicity of a voice."""
+"""Metrics for sound: log-spectral distance in decibels, and periodicity of a voice."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Scores of text: edit distance, error rate, BLEU.
+"""Metrics for text: edit distance, error rate, BLEU.
 
-A text is a sequence of whatever can be compared and hashed: words, characters, ids.
+A text is a sequence of hashable items: words, characters, ids.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ def edit_distance(reference: Sequence[Hashable], hypothesis: Sequence[Hashable])
 
 
 def error_rate(references: Sequence[Sequence[Hashable]], hypotheses: Sequence[Sequence[Hashable]]) -> float:
-    """Edit distances of all pairs, summed, over the length of all references. It may exceed 1.
+    """The sum of the edit distances of all pairs, divided by the total length of the references. It may
+    exceed 1.
 
-    Raises ValueError for lists of different length and where the references hold nothing.
+    Raises ValueError for lists of different lengths, and if all references are empty.
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses")
@@ -44,11 +45,11 @@ def bleu(
 ) -> float:
     """BLEU of a corpus, 0 to 100 (Papineni et al. 2002, doi 10.3115/1073083.1073135, section 2).
 
-    `references[i]` are the right answers for `hypotheses[i]`, one or more. 100 x brevity penalty x geometric
-    mean of the precisions of 1- to `order`-grams; an n-gram counts as often as the reference that has most of
-    it. The brevity of a hypothesis is against the reference nearest to it in length, of two the shorter. An
-    order without a match makes it 0; with `smooth` the k-th such order counts as 2^-k matches, as NIST does.
-    Raises ValueError for lists of different length and a hypothesis without references.
+    `references[i]` are one or more references for `hypotheses[i]`. BLEU is 100 x brevity penalty x geometric
+    mean of the precisions of 1- to `order`-grams. The count of an n-gram is clipped to its largest count in a
+    reference. The brevity penalty uses the reference closest in length, the shorter one of two. An order
+    without a match makes the score 0; with `smooth`, the k-th such order counts as 2^-k matches, as in NIST's
+    script. Raises ValueError for lists of different lengths and for a hypothesis without references.
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} lists of references and {len(hypotheses)} hypotheses")

@@ -1,4 +1,4 @@
-"""Scores of detection and segmentation: intersection over union, COCO's average precision.
+"""Metrics for detection and segmentation: intersection over union, COCO's average precision.
 
 Boxes are x1, y1, x2, y2, half-open, as in `readtrack.data.scenes`.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-# 0.5, 0.55, ..., 0.95, rounded as NumPy's linspace does: COCO's ninth is a little below 0.9.
+# 0.5, 0.55, ..., 0.95 with the rounding of NumPy's linspace: COCO's ninth threshold is slightly below 0.9.
 THRESHOLDS = (*(0.5 + i * ((0.95 - 0.5) / 9) for i in range(9)), 0.95)
 ANY_AREA, SMALL = (0.0, math.inf), (0.0, 32.0**2)  # in pixels
 MEDIUM, LARGE = (32.0**2, 96.0**2), (96.0**2, math.inf)
@@ -24,9 +24,9 @@ _RECALLS = 101  # 0, 0.01, ..., 1
 def box_iou(
     a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"], crowd: Bool[Tensor, " m"] | None = None
 ) -> Float[Tensor, "n m"]:
-    """Intersection over union of all pairs of boxes; 0 where both have no area.
+    """Intersection over union of all pairs of boxes; 0 if both have no area.
 
-    Where b is a crowd (one outline for many objects) it is intersection over the area of a, as COCO has it.
+    If b is a crowd (one outline for many objects), the intersection is divided by the area of a, as in COCO.
     """
     low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
     return _over_union((high - low).clamp(min=0).prod(-1), _areas(a), _areas(b), crowd)
@@ -37,15 +37,15 @@ def mask_iou(
     b: Bool[Tensor, "m height width"],
     crowd: Bool[Tensor, " m"] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """The same of all pairs of masks, in float64."""
+    """Intersection over union of all pairs of masks, in float64; otherwise as `box_iou`."""
     a, b = a.flatten(1).double(), b.flatten(1).double()
     return _over_union(a @ b.T, a.sum(1), b.sum(1), crowd)
 
 
 def mean_iou(found: Int64[Tensor, "*size"], truth: Int64[Tensor, "*size"], classes: int) -> float:
-    """Intersection over union of each class's pixels over all images, averaged over the classes that occur.
+    """Intersection over union of each class's pixels over all images, averaged over the occurring classes.
 
-    A class of `range(classes)` occurs if a pixel is found or true. Raises ValueError for no pixels.
+    A class of `range(classes)` occurs if a predicted or true pixel has it. Raises ValueError without pixels.
     """
     table = torch.bincount(truth.flatten() * classes + found.flatten(), minlength=classes**2)
     table = table.view(classes, classes).double()
@@ -65,7 +65,7 @@ class Detected:
     areas: Float[Tensor, " found"]
     true_labels: Int64[Tensor, " objects"]
     true_areas: Float[Tensor, " objects"]
-    crowd: Bool[Tensor, " objects"]  # to find these is neither right nor wrong
+    crowd: Bool[Tensor, " objects"]  # detections of these are ignored
 
 
 def detected_boxes(
@@ -78,7 +78,7 @@ def detected_boxes(
     true_areas: Float[Tensor, " objects"] | None = None,
     crowd: Bool[Tensor, " objects"] | None = None,
 ) -> Detected:
-    """One image judged by its boxes. COCO takes `true_areas` from the masks; without, the boxes'."""
+    """Match the boxes of one image. `true_areas` default to the boxes' areas; COCO uses those of the masks."""
     boxes, true_boxes = boxes.double(), true_boxes.double()
     crowd = torch.zeros_like(true_labels).bool() if crowd is None else crowd
     areas = _areas(true_boxes) if true_areas is None else true_areas.double()
@@ -95,7 +95,7 @@ def detected_masks(
     *,
     crowd: Bool[Tensor, " objects"] | None = None,
 ) -> Detected:
-    """One image judged by its masks."""
+    """Match the masks of one image."""
     crowd = torch.zeros_like(true_labels).bool() if crowd is None else crowd
     areas, true_areas = (some.flatten(1).sum(1).double() for some in (masks, true_masks))
     overlap = mask_iou(masks, true_masks, crowd)
@@ -111,8 +111,9 @@ def average_precision(
 ) -> float:
     """COCO's average precision, 0 to 1: the mean over thresholds of overlap, 101 recalls, and classes.
 
-    `thresholds=(0.5,)` is AP50. Only objects with an area within `areas`, and the `most` best-scored
-    detections of a class in an image. Classes without such an object are left out; nan if there is no other.
+    `thresholds=(0.5,)` is AP50. Counts only objects with an area within `areas`, and the `most`
+    highest-scored detections of each class in an image. Classes without such objects are left out; nan if
+    none is left.
     """
     precision, _ = precision_and_recall(images, thresholds, areas, most)
     return float(precision.nanmean())
@@ -125,7 +126,7 @@ def average_recall(
     areas: tuple[float, float] = ANY_AREA,
     most: int = 100,
 ) -> float:
-    """COCO's average recall: the share of objects found, averaged over thresholds and classes; see above."""
+    """COCO's average recall: the share of detected objects, averaged over thresholds and classes."""
     _, recall = precision_and_recall(images, thresholds, areas, most)
     return float(recall.nanmean())
 
@@ -154,9 +155,10 @@ def precision_and_recall(
         reached = hits / objects
         precise = hits / (hits + alarms).clamp(min=1)
         best = precise.flip(1).cummax(1).values.flip(1)
-        # Where a recall is never reached the place is one past the end: a precision of 0.
+        # If a recall is never reached, the index is one past the end, where the precision is 0.
         best = functional.pad(best, (0, 1))
-        # Rounded as NumPy's linspace does: a recall of 57 in 100 must reach the level of 0.57 here as there.
+        # Rounded like NumPy's linspace, so that a recall of 57 in 100 reaches the level 0.57 as in COCO's
+        # code.
         levels = (0.01 * torch.arange(_RECALLS, dtype=torch.float64)).expand(len(thresholds), -1)
         place = torch.searchsorted(reached, levels.contiguous())
         precision[:, :, c] = best.gather(1, place)
@@ -167,10 +169,12 @@ def precision_and_recall(
 def _match(
     image: Detected, label: int, thresholds: Sequence[float], areas: tuple[float, float], most: int
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A class's detections: scores (n), which are right, which count (thresholds, n); its objects' number.
+    """A class's detections: scores (n), which are correct, which count (thresholds, n), and the number of
+    objects.
 
-    In the order of their scores each takes the free object that it overlaps most. A crowd or an object of
-    another size is taken only if no proper one is free; what takes it does not count. A crowd stays free.
+    In the order of their scores, each detection is matched to the free object with the largest overlap. A
+    crowd or an object of another size is matched only if no proper object is free, and that detection does
+    not count. A crowd stays free.
     """
     mine = (image.labels == label).nonzero().flatten()
     mine = mine[image.scores[mine].argsort(descending=True, stable=True)][:most]
