@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     if os.name != "posix":
-        sys.exit("readtrack: it runs on Linux and macOS. On Windows it runs inside WSL.")
+        sys.exit("readtrack: runs on Linux and macOS. On Windows, use WSL.")
     from readtrack.cli import terminal
 
     if len(sys.argv) == 1 and sys.stdin.isatty() and terminal.on_terminal():

@@ -85,7 +85,7 @@ class Watched(Run):
 
 
 class Short(Watched):
-    """A run in which each loop has two steps (the first and the last), and each grid of numbers two values."""
+    """A run in which each loop has two steps (the first and the last) and each grid of numbers two values."""
 
     def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
         grid = given.get("grid", ())
