@@ -255,7 +255,7 @@ class Library:
         self.change_tags(subject, add=[tag])
 
     def change_tags(self, subject: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-        """Add and remove tags as one undoable change. Tags are stored in lower case, without a leading '#'."""
+        """Add and remove tags as one undoable change. Tags are stored in lower case without a leading '#'."""
         before = self._known(subject).tags
         after = (before | set(map(_tag, add))) - set(map(_tag, remove))
         changes = [f"{'+' if tag in after else '-'}{tag}" for tag in sorted(before ^ after)]

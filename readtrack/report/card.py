@@ -145,7 +145,7 @@ class Card:
 
 
 def _choices(job: Mapping[str, Any]) -> None:
-    """Raise ValueError for values that `readtrack run` would reject, because people paste the card's command."""
+    """Raise ValueError for values that `readtrack run` would reject: people paste the card's command."""
     if job["budget"] not in get_args(Budget) or job["only"] not in (None, *get_args(Only)):
         raise ValueError("its budget or part of the run is unknown")
     for name in ("device", "dtype"):

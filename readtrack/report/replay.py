@@ -1,4 +1,4 @@
-"""Compares a run with its repetition: SAME, DIFFERENT or UNCLEAR for each claim, and differences of the code."""
+"""Compares a run with its repetition: SAME, DIFFERENT or UNCLEAR for each claim, and code differences."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class DigitFeatures(nn.Module):
 
     @torch.no_grad()
     def distance(self, made: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> float:
-        """The Fréchet distance of the features. It is biased upwards for few images, so compare equal counts."""
+        """The Fréchet distance of the features, biased upwards for few images, so compare equal counts."""
         return frechet_distance(self.features(made), self.features(real))
 
 

@@ -78,7 +78,7 @@ def detected_boxes(
     true_areas: Float[Tensor, " objects"] | None = None,
     crowd: Bool[Tensor, " objects"] | None = None,
 ) -> Detected:
-    """Match the boxes of one image. `true_areas` default to the boxes' areas; COCO uses those of the masks."""
+    """Match the boxes of one image. `true_areas` default to the boxes' areas; COCO uses the masks' areas."""
     boxes, true_boxes = boxes.double(), true_boxes.double()
     crowd = torch.zeros_like(true_labels).bool() if crowd is None else crowd
     areas = _areas(true_boxes) if true_areas is None else true_areas.double()
