@@ -1,19 +1,21 @@
-"""PaLM: attention and feed-forward side by side, and one head of keys and values for all queries.
+"""PaLM: attention and feed-forward layer in parallel, and one key-value head shared by all query heads.
 
 Chowdhery, Narang, Devlin and others 2022, "PaLM: Scaling Language Modeling with Pathways", arXiv 2204.02311.
 
-The problem. In a decoder's block the feed-forward layer waits for attention's result, and a model that writes
-reads the keys and values of every head for every token.
+The problem. In a decoder block, the feed-forward layer waits for the output of attention. In generation, the
+model reads the keys and values of every head for every token.
 
-The idea. Section 2 of the paper lists the choices: both halves of a block read the same normalised input and
-are added (parallel layers), so that their matrices can be one product; one head of keys and values;
-SwiGLU; rotated queries and keys; no biases; one embedding for input and readout.
+The idea. Section 2 of the paper lists the design choices. Attention and the feed-forward layer of a block
+read the same normalised input and their outputs are added (parallel layers), so their matrices can be fused
+into one matrix multiplication. All query heads share one key-value head. The feed-forward layer is a SwiGLU.
+Positions are rotary. There are no biases, and the input embedding is also the readout matrix.
 
-This folder. `model`: the decoder with two products of weights a block, and its cache. `experiment` counts
-the paper's three sizes, and trains blocks in parallel and in series, with one head and with all. `benchmark`
-times a block's training step in both orders, and a token after a long text.
+This folder. `model` has the decoder, with two matrix multiplications by weights per block, and its KV cache.
+`experiment` counts the parameters of the paper's three sizes. It trains parallel and serial blocks, and
+blocks with one key-value head and with all of them. `benchmark` times a block's training step in both orders,
+and one token after a long text.
 
-Dimensions: batch, tokens, model (width), heads (of queries), groups (heads of keys and values; the paper's is
+Dimensions: batch, tokens, model (hidden size), heads (query heads), groups (key-value heads; the paper has
 one), dim (of a head), hidden (of the feed-forward layer), vocab.
 """
 

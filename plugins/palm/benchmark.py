@@ -1,4 +1,4 @@
-"""A block in parallel: its training step, and beside serial ones; and a token after a long text."""
+"""Training steps of parallel and serial blocks, and decoding of one token after a long text."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ State = dict[str, Any]  # "kv": (2, batch, groups, room, dim), and "length", tok
 
 
 def parts_of(weights: Weights, widths: tuple[int, ...]) -> list[Tensor]:
-    """The matrices that stand in `read` side by side."""
+    """The matrices that are stacked in `read`."""
     return list(weights["read.weight"].split(widths))
 
 
@@ -35,7 +35,7 @@ def turned(x: Tensor, dim: int, first: int) -> Tensor:
 
 
 def one_by_one(weights: Weights, x: Tensor, *, widths: tuple[int, ...], dim: int) -> Tensor:
-    """Section 2's equation with a product for each matrix, and attention by the formula."""
+    """Section 2's equation with one multiplication per matrix, and attention by the formula."""
     normed = F.layer_norm(x, x.shape[-1:], weights["norm.weight"])
     q, k, v, gate, up = (normed @ matrix.T for matrix in parts_of(weights, widths))
     q, k, v = turned(q, dim, 0), turned(k, dim, 0), heads_of(v, dim)
@@ -61,7 +61,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 def with_cache(
     weights: Weights, state: State, x: Tensor, *, widths: tuple[int, ...], dim: int, attend: Attend
 ) -> tuple[Tensor, State]:
-    """One token; the state may hold its one head of keys and values several times."""
+    """Decode one token. The cache may hold copies of its single key-value head."""
     normed = F.layer_norm(x, x.shape[-1:], weights["norm.weight"])
     q, k, v, gate, up = F.linear(normed, weights["read.weight"]).split(widths, -1)
     kv, end = state["kv"], state["length"] + 1
@@ -82,7 +82,7 @@ def go_on(block: ParallelBlock, state: State, x: Tensor) -> tuple[Tensor, State]
 
 
 def train_once(weights: Weights, x: Tensor, *, block: nn.Module) -> dict[str, Any]:
-    """Forward and backward through one block; its own weights stand in for those given."""
+    """Forward and backward pass through one block, which uses its own weights instead of `weights`."""
     block.zero_grad()
     block(x.to(next(block.parameters()))).square().mean().backward()
     return {"reached": True, "steps": 1}
@@ -120,7 +120,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def in_both_orders(bench: Bench, model: int, heads: int, dim: int, tokens: int) -> Case:
-    """What two blocks compute differs: there is no right answer, only the time of as many products."""
+    """Serial and parallel blocks give different results, so this case only compares their time."""
 
     def step(block: type[nn.Module]) -> Callable[..., dict[str, Any]]:
         made = block(model, heads, dim, 1, 4 * model).to(bench.device, bench.dtype)
@@ -147,7 +147,7 @@ def one_token(
     room = before + 4
 
     def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The queries of all heads as several of the one head."""
+        """Treat the query heads as several queries of the single head."""
         return F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v).transpose(1, 2)
 
     return Case.of_module(

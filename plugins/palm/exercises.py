@@ -1,4 +1,4 @@
-"""Exercises: attention with one head of keys and values and a cache, the block, and the loss."""
+"""Exercises: multi-query attention with a KV cache, the parallel block, and the loss."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def of_blocks(draw: Draw) -> Iterator[Try]:
 
 
 def of_losses(draw: Draw) -> Iterator[Try]:
-    yield Try("one token to foretell", PaLM(3, model=2, heads=1, layers=1, dim=2), draw.below(3, 1, 2))
+    yield Try("one token to predict", PaLM(3, model=2, heads=1, layers=1, dim=2), draw.below(3, 1, 2))
     yield Try("3 texts", PaLM(5, model=4, heads=2, layers=2, dim=2), draw.below(5, 3, 4))
 
 
@@ -29,31 +29,34 @@ EXERCISES = (
     Exercise(
         name="multi-query attention",
         of="model.attend",
-        task="Many heads of queries, fewer of keys and values, rotated by position; earlier ones from `kv`.",
+        task="Attention with fewer key-value heads than query heads, rotary positions and a KV cache.",
         hints=(
-            "split_heads each: q has more heads of width dim than k and v. grouped_attention takes them so.",
-            "Positions are first, first + 1, ... (float32 at least); q and k are rotated, v is not.",
-            "Write k and v into kv at first : first + tokens, then attend to kv up to there.",
+            (
+                "Apply split_heads to each: q has more heads of size dim than k and v. grouped_attention "
+                "accepts that."
+            ),
+            "Positions are first, first + 1, ... (float32 at least). Rotate q and k, but not v.",
+            "Write k and v into kv at first : first + tokens, then attend to kv up to that end.",
         ),
         tries=of_heads,
     ),
     Exercise(
         name="parallel block",
         of="model.ParallelBlock.forward",
-        task="One norm, one matrix that attention and SwiGLU read from, one that both write through.",
+        task="Attention and SwiGLU in parallel, with one norm, one input matrix and one output matrix.",
         hints=(
-            "split what self.read gives into q, k, v, gate and up: self.widths.",
+            "Split the output of self.read into q, k, v, gate and up by self.widths.",
             "SwiGLU is silu(gate) · up.",
-            "What heads and SwiGLU give, side by side and in this order, goes through self.write; add x.",
+            "Concatenate the outputs of attention and SwiGLU, in this order, apply self.write, and add x.",
         ),
         tries=of_blocks,
     ),
     Exercise(
         name="loss",
         of="model.PaLM.loss",
-        task="Mean nats a token, and section 5's auxiliary loss that keeps the softmax's Z near 1.",
+        task="Mean nats per token, plus section 5's auxiliary loss that keeps log Z near 0.",
         hints=(
-            "The logits after token i foretell token i + 1.",
+            "The logits after token i predict token i + 1.",
             "log Z is the logsumexp of a token's logits.",
             "Add 1e-4 times the mean of log² Z.",
         ),

@@ -32,7 +32,8 @@ from .model import PALM_8B, PALM_62B, PALM_540B, PaLM, ParallelBlock, attend
 
 SIZE = Claim(
     name="the paper's sizes",
-    sentence="This folder's matrices have the parameters of the paper's table at each of three sizes.",
+    sentence="The model's matrices have the parameter counts of the paper's table at each of its three "
+    "sizes.",
     paper=Figure("8.63, 62.50 and 540.35 billion", where="section 2.1, table 1", read="table"),
     rule=(
         Bound("billions of parameters, 8B", "==", 8.63),
@@ -40,30 +41,30 @@ SIZE = Claim(
         Bound("billions of parameters, 540B", "==", 540.35),
     ),
     kind="identity",
-    deviations="The gains of the norms are left out; with them the largest has 540.36 billion.",
+    deviations="The gains of the norms are not counted. With them, the largest model has 540.36 billion.",
 )
 
-NO_FEED_FORWARD = Break("no feed-forward", "What stands beside attention adds nothing.")
+NO_FEED_FORWARD = Break("no feed-forward", "The layer in parallel to attention adds nothing.")
 HALF = Break("half of the steps", "The parallel blocks are trained for half of the steps.", "near miss")
-BLIND_HEAD = Break("a head that does not look", "The one head gives every token the value of that token.")
-ONE_QUERY = Break("one head of queries", "The one head has one query for each token, too.", "near miss")
+BLIND_HEAD = Break("a head that does not look", "The one head gives each token its own value vector.")
+ONE_QUERY = Break("one head of queries", "There is only one query head, too.", "near miss")
 NARROW = Break(
     "narrow heads",
-    "Two heads of queries, keys and values, half as wide: as few numbers in the cache.",
+    "Two query heads and two key-value heads of half the size, which need the same KV cache.",
     "rival",
 )
 
 STEPS = 150
 MODEL = (
-    "A character model of two layers and hidden size 48 on windows of 48 characters, 150 steps of AdamW on "
-    "batches of 8; the paper trains 8 to 540 billion parameters by Adafactor, and its abstract is about "
-    "few-shot scores of the largest. "
+    "A character model of two layers and hidden size 48 is trained on windows of 48 characters for 150 "
+    "steps of AdamW with batches of 8. The paper trains 8 to 540 billion parameters with Adafactor, and "
+    "its abstract is about few-shot scores of the largest model. "
 )
 
 PARALLEL = Claim(
     name="loss and time of parallel and of serial layers",
-    sentence="After 150 steps blocks whose halves stand side by side have at most 3 % more loss than blocks "
-    "in series, and a training step takes less time.",
+    sentence="After 150 steps, parallel blocks have at most 3 % more loss than serial blocks, and a "
+    "training step takes less time.",
     paper=Figure(
         "about 15 % faster at large scale, a little worse at 8 billion parameters, not at 62",
         where="section 2",
@@ -74,24 +75,23 @@ PARALLEL = Claim(
         Speedup("blocks, a training step", of="parallel", over="serial, fused", threshold=1.05, mode="until"),
     ),
     guards=(at_most("products of weights in a row", "parallel", 0.6, over="serial"),),
-    control="blocks in series, whose projections are fused as well; each at the best of the same learning "
-    "rates",
+    control="serial blocks, also with fused projections; each arm at the best of the same learning rates",
     control_arm="serial",
     control_reaches=(at_least("nats a character", "no feed-forward", 1.04, over="serial"),),
     after_steps=STEPS,
     breaks=(NO_FEED_FORWARD, HALF, UNTRAINED),
-    no_rival="the cheaper block of as many parameters is the fused serial one, which is the control",
+    no_rival="The cheapest block with the same parameters is the fused serial block, which is the control.",
     chosen_on=(0, 1),
     headline=True,
-    deviations=MODEL + "All heads have keys of their own in both arms. The paper fuses the products that "
-    "read the input; here those that write are fused, too. Time on a CPU, where a matrix product of this "
-    "size already keeps it busy.",
+    deviations=MODEL + "All heads have keys of their own in both arms. The paper fuses the matrix "
+    "multiplications that read the input. Here those that write the output are fused, too. Times are "
+    "measured on a CPU, which a matrix multiplication of this size already keeps busy.",
     history=(
         (
             "Until November 2026: inconclusive, 6 of 10 seeds, by the same bounds. The two halves of the "
-            "parallel blocks' last matrix began by their joint fan-in, attention's 1.9 times as small as the "
-            "control's; each begins by its own now. That there are fewer products in a row holds by "
-            "construction and is a guard."
+            "parallel blocks' last matrix were initialised by their joint fan-in, so attention's half was "
+            "1.9 times as small as the control's. Now each half is initialised by its own fan-in. The "
+            "smaller number of sequential matrix multiplications holds by construction, so it is a guard."
         ),
     ),
 )
@@ -100,8 +100,8 @@ LOST = "part of what not looking loses"
 
 ONE_HEAD = Claim(
     name="loss and decoding time of one and of all key-value heads",
-    sentence="After 150 steps one head of keys and values for all queries has lost less than half of what a "
-    "head that does not look loses, and decoding is 1.5 times as fast.",
+    sentence="After 150 steps, one key-value head for all queries raises the loss by less than half as "
+    "much as heads that do not attend to other tokens, and decoding is 1.5 times as fast.",
     paper=Figure(
         "a neutral effect on quality and training speed, cheaper decoding", where="section 2", read="text"
     ),
@@ -116,23 +116,23 @@ ONE_HEAD = Claim(
         ),
     ),
     guards=(at_most("numbers in the cache", "one head", 0.3, over="parallel"),),
-    control="as many heads of keys and values as of queries, in parallel blocks alike",
+    control="one key-value head per query head, also in parallel blocks",
     control_arm="parallel",
     control_reaches=(at_least("nats a character", "does not look", 1.03, over="parallel"),),
     after_steps=STEPS,
     breaks=(BLIND_HEAD, ONE_QUERY, NARROW, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=MODEL + "4 heads; what is lost is compared with what a head that does not look loses. The "
-    "time is that of a block of hidden size 512 after 4,096 tokens.",
+    deviations=MODEL + "There are 4 heads. The loss of quality is compared with the loss of a head that "
+    "gives each token its own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
     history=(
         (
-            "Until November 2026: weak, by the same bounds. The size of the cache follows from the number of "
-            "heads and is a guard now; near misses and a rival are new."
+            "Until November 2026: weak, by the same bounds. The size of the KV cache follows from the "
+            "number of heads, so it is a guard now. The near misses and the rival are new."
         ),
     ),
 )
 
-TOKENS = 48  # of a window
+TOKENS = 48  # per window
 
 
 @hookimpl
@@ -147,14 +147,14 @@ def count_parameters(run: Run) -> None:
     sizes = {"8B": PALM_8B, "62B": PALM_62B, "540B": PALM_540B}
     billions = {}
     for name, size in sizes.items():
-        with torch.device("meta"):  # shapes alone: nothing is stored
+        with torch.device("meta"):  # shapes only, no storage
             total = sum(weight.numel() for weight in PaLM(**size).parameters() if weight.ndim > 1)
         billions[f"billions of parameters, {name}"] = round(total / 1e9, 2)
     run.claim(SIZE, billions)
 
 
 class SerialBlock(nn.Module):
-    """x + Attention(LayerNorm(x)), then the feed-forward layer on the normalised sum: four products."""
+    """x + Attention(LayerNorm(x)), then x + SwiGLU(LayerNorm(x)): four matrix multiplications."""
 
     def __init__(self, model: int, heads: int, dim: int, groups: int, hidden: int) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class SerialBlock(nn.Module):
 
 
 class WithoutFeedForward(SerialBlock):
-    """Attention alone; the matrices of the other half lie idle."""
+    """A serial block with attention only. The feed-forward matrices are unused."""
 
     def forward(
         self,
@@ -190,7 +190,7 @@ class WithoutFeedForward(SerialBlock):
 
 
 class WithoutLooking(ParallelBlock):
-    """Every head gives a token the value of that token."""
+    """Every head returns each token's own value vector."""
 
     def forward(
         self,
@@ -208,7 +208,7 @@ SIZES: dict[str, Any] = {"model": 48, "heads": HEADS, "groups": HEADS, "layers":
 
 
 class Recipe(NamedTuple):
-    """size: what differs from `SIZES`; share: the part of the usual steps"""
+    """size: differences from `SIZES`; share: the fraction of the usual steps"""
 
     block: Callable[..., nn.Module]
     size: Mapping[str, int] = MappingProxyType({})
@@ -216,7 +216,7 @@ class Recipe(NamedTuple):
 
 
 class Text(NamedTuple):
-    """parts: stretches of ids; vocab: the number of characters"""
+    """parts: sequences of ids for training, validation and test; vocab: the number of characters"""
 
     parts: data.Parts
     vocab: int
@@ -273,19 +273,19 @@ def part_lost(table: Table) -> dict[str, dict[str, float]]:
 
 
 class Trained(NamedTuple):
-    """course: step to held-out nats after it"""
+    """course: held-out nats by step"""
 
     network: PaLM
     course: dict[int, float]
 
 
 def products(network: PaLM) -> int:
-    """Linear layers of a block, each of which waits for the one before."""
+    """Linear layers of a block, each of which waits for the previous one."""
     return sum(isinstance(layer, nn.Linear) for layer in network.blocks[0].modules())
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """The nats on windows to choose by, and what was trained."""
+    """Validation loss in nats, and the trained network."""
     run, text = at.run, at.world
     steps = round(recipe.share * at.length(run.pick(smoke=4, quick=STEPS, full=3000)))
     network = PaLM(text.vocab, **{**SIZES, **recipe.size}, block=recipe.block).to(run.device, run.dtype)
@@ -322,7 +322,7 @@ def held_out(at: Trial, network: PaLM, part: Literal["choose", "judge"]) -> Floa
 
 @torch.no_grad()
 def nats_of(network: PaLM, ids: Int[Tensor, "windows longer"]) -> Float[Tensor, " windows"]:
-    """Nats a character of each window."""
+    """Nats per character of each window."""
     ids = ids.to(network.embed.weight.device)
     nats = F.cross_entropy(network(ids[:, :-1]).transpose(1, 2), ids[:, 1:], reduction="none")
     return nats.mean(1).double().cpu()

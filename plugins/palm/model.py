@@ -1,4 +1,4 @@
-"""The decoder of section 2: parallel layers, one head of keys and values, rotations, SwiGLU, no biases."""
+"""The decoder of section 2: parallel layers, one key-value head, rotary positions, SwiGLU, no biases."""
 
 import math
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from ..rope import phases, rotate
 
 @dataclass
 class Cache:
-    """The keys, already rotated, and the values of all tokens read so far, with room for more.
+    """The rotated keys and the values of all tokens read so far, with room for more.
 
-    kv      those of each layer; what lies beyond `length` is not used
-    length  how many tokens have been read
+    kv      keys and values of each layer; entries beyond `length` are unused
+    length  number of tokens read so far
     """
 
     kv: Float[Tensor, "layers 2 batch groups room dim"]
@@ -34,9 +34,9 @@ def attend(
     kv: Float[Tensor, "2 batch groups room dim"] | None,
     first: int,
 ) -> Float[Tensor, "batch tokens queries"]:
-    """Causal attention of heads that lie side by side, rotated by their positions.
+    """Causal attention with rotary positions. Heads are concatenated along the last axis.
 
-    kv  keys and values of the `first` tokens before these, which takes up those of these
+    kv  keys and values of the `first` previous tokens; those of the new tokens are written into it
     """
     heads, groups, tokens = q.shape[-1] // dim, k.shape[-1] // dim, q.shape[1]
     single = torch.promote_types(q.dtype, torch.float32)
@@ -50,9 +50,10 @@ def attend(
 
 
 class ParallelBlock(nn.Module):
-    """Attention and a SwiGLU layer side by side, one norm for both (section 2).
+    """Attention and a SwiGLU layer in parallel, with one norm for both (section 2).
 
-    What both read is one product (q, k, v, gate and up side by side), and so is what both write.
+    `read` computes q, k, v, gate and up in one matrix multiplication. `write` projects both outputs in
+    another one.
     """
 
     def __init__(self, model: int, heads: int, dim: int, groups: int, hidden: int) -> None:
@@ -64,7 +65,7 @@ class ParallelBlock(nn.Module):
         self.write = nn.Linear(heads * dim + hidden, model, bias=False)
 
     def start_halves(self) -> None:
-        """Draw the two halves of `write` as section 5 draws two matrices: each by its own fan-in."""
+        """Initialise the two halves of `write` as two matrices, each by its own fan-in (section 5)."""
         for half in self.write.weight.split((self.widths[0], self.widths[-1]), 1):
             nn.init.normal_(half, std=half.shape[1] ** -0.5)
 
@@ -86,13 +87,13 @@ PALM_540B = {"model": 18_432, "heads": 48, "layers": 118}
 
 
 class PaLM(nn.Module):
-    """The defaults are the smallest of table 1.
+    """The defaults are the smallest model of table 1.
 
-    vocab   size of the vocabulary; the embedding reads out too
-    dim     width of a head; heads * dim need not be the model's width (table 1: 256 in every size)
-    groups  heads of keys and values
-    hidden  of SwiGLU (default: 4 * model, with three matrices)
-    block   what a layer is
+    vocab   size of the vocabulary; the embedding matrix is also the readout
+    dim     size of a head; heads * dim may differ from the model size (table 1 has 256 in every model)
+    groups  number of key-value heads
+    hidden  hidden size of SwiGLU (default: 4 * model, with three matrices)
+    block   constructor of a layer
     """
 
     def __init__(
@@ -123,9 +124,10 @@ class PaLM(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], cache: Cache | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`, which go on from `cache` and are added to it.
+        """Logits of the next token after each of `ids`. They continue the tokens of `cache`, if given.
 
-        Scaled by 1/√model: the embedding is as large as an input wants it, too large for a readout.
+        Logits are scaled by 1/√model, because the embedding has unit variance, which is too large for a
+        readout.
         """
         x = self.embed(ids)
         first = cache.length if cache else 0
@@ -136,8 +138,7 @@ class PaLM(nn.Module):
         return F.linear(self.norm(x), self.embed.weight) / math.sqrt(x.shape[-1])
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first, and section 5's auxiliary loss, which keeps the softmax's
-        Z near 1."""
+        """Mean nats per token, without the first one, plus section 5's loss that keeps log Z near 0."""
         logits = self(ids[:, :-1])
         nats = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         # 10⁻⁴ log² Z

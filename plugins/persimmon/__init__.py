@@ -1,23 +1,26 @@
-"""Persimmon: queries and keys are normalised, and most of what a feed-forward layer computes is zero.
+"""Persimmon: normalised queries and keys, and a feed-forward layer whose hidden activations are mostly zero.
 
 Elsen, Odena, Nye, Taşırlar, Dao, Hawthorne, Moparthi and Somani 2023, "Releasing Persimmon-8B", Adept's post
 with the released model.
 
-The problem. The scores of attention are products of queries and keys, whose size nothing limits: in training
-they can grow until the softmax looks at one token alone. And a feed-forward layer computes with every one of
-its hidden activations, whether it says anything or not.
+The problem. Attention scores are dot products of queries and keys, whose length is unbounded. In training,
+they can grow until the softmax attends to a single token. A feed-forward layer computes with all of its
+hidden activations, whether they contribute to the output or not.
 
 The idea. A layer normalisation of each head's queries and keys, before they are rotated, bounds the scores. A
-squared ReLU leaves many hidden activations at exactly zero, whose rows of the second matrix need not be read.
+squared ReLU sets many hidden activations to exactly zero, so the matching rows of the second matrix need not
+be read.
 
-This folder. `model`: the released decoder (half of each head rotated, biases, layer normalisation). `weights`
-gives released weights our names. `experiment` trains with and without the norm over a wide grid of rates,
-and counts zeros. `benchmark` times the second product of a feed-forward layer with and without its zeros.
+This folder. `model` has the released decoder, with rotary positions on half of each head, biases and layer
+normalisation. `weights` renames released weights. `experiment` trains with and without the norm over a wide
+grid of learning rates, and counts zero activations. `benchmark` times the second matrix multiplication of a
+feed-forward layer with and without its zeros.
 
-The post shows no ablation of the norm; the norm itself is that of "Query-Key Normalization for Transformers",
+The post has no ablation of the norm. The norm itself comes from "Query-Key Normalization for Transformers",
 arXiv 2010.04245.
 
-Dimensions: batch, tokens, model (width), heads, dim (model / heads), hidden (of a feed-forward layer), vocab.
+Dimensions: batch, tokens, model (hidden size), heads, dim (model / heads), hidden (of a feed-forward layer),
+vocab.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""The second product of a feed-forward layer for one token, by its share of zeros; attention with norms."""
+"""The second matrix multiplication of a feed-forward layer by share of zeros, and normalised attention."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -19,7 +19,7 @@ def row_by_row(hidden: Tensor, rows: Tensor) -> Tensor:
 
 
 def product(hidden: Tensor, columns: Tensor) -> Tensor:
-    """As `nn.Linear` stores it: one row for each number of the result."""
+    """The matrix multiplication with weights stored as in `nn.Linear`, one row per output."""
     return F.linear(hidden, columns)
 
 
@@ -34,8 +34,10 @@ def with_zeros(generator: torch.Generator, count: int, zeros: float) -> Tensor:
 
 
 def normalised(weights: Weights, x: Tensor, heads: int, *, fused: bool) -> Tensor:
-    """The same attention, by the formula or out of torch's functions; halves of each head are rotated by a
-    product with cosines and one with sines."""
+    """The same attention, by the formula or with torch's fused functions.
+
+    The first half of each head is rotated by multiplications with cosines and sines.
+    """
     qkv = F.linear(x, weights["qkv.weight"], weights["qkv.bias"])
     q, k, v = qkv.unflatten(-1, (heads, 3, -1)).permute(3, 0, 2, 1, 4)
     dim = q.shape[-1]

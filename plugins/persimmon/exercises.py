@@ -1,4 +1,4 @@
-"""Exercises: squared ReLU, normalised heads that turn by half, and skipped rows."""
+"""Exercises: squared ReLU, rotary positions on half of a head, normalised projections, and skipped rows."""
 
 from collections.abc import Iterator
 
@@ -32,23 +32,23 @@ def of_tokens(draw: Draw) -> Iterator[Try]:
     yield Try("half are zero", hidden, rows)
     unread = torch.where(hidden[:, None] == 0, torch.nan, rows)
     yield Try("rows that must not be read", hidden, unread)
-    yield Try("nothing but zeros", 0 * hidden, rows)
+    yield Try("only zeros", 0 * hidden, rows)
 
 
 EXERCISES = (
     Exercise(
         name="squared ReLU",
         of="model.squared_relu",
-        task="The square of what a ReLU leaves.",
-        hints=("Negative numbers become 0; the square comes after.",),
+        task="The square of a ReLU.",
+        hints=("Set negative numbers to 0, then square.",),
         tries=of_numbers,
     ),
     Exercise(
         name="half a rotation",
         of="model.NormalisedAttention.turn",
-        task="Rotate the first half of each head by its token's position; the second half stays as it is.",
+        task="Rotate the first half of each head by its token's position, and keep the second half.",
         hints=(
-            "chunk gives the halves; rotate needs phases(positions, width of the half, base=self.base).",
+            "chunk gives the halves. rotate needs phases(positions, size of the half, base=self.base).",
             "Positions are 0, 1, 2, ... along the second-to-last dimension, in float32 at least.",
         ),
         tries=of_turns,
@@ -56,19 +56,19 @@ EXERCISES = (
     Exercise(
         name="projections",
         of="model.NormalisedAttention.project",
-        task="Queries and keys, normalised and then rotated, and values as they are; one product for all.",
+        task="Queries and keys, normalised and then rotated, and unchanged values, from one projection.",
         hints=(
-            "Each head has its query, key and value together: unflatten to (heads, 3, dim) in this order.",
-            "Three tensors (batch, heads, tokens, dim) come out of one permute.",
-            "Queries pass query_norm and turn, keys key_norm and turn, values neither.",
+            "Each head has its query, key and value together, so unflatten to (heads, 3, dim) in this order.",
+            "One permute gives three tensors of shape (batch, heads, tokens, dim).",
+            "Apply query_norm and turn to queries, key_norm and turn to keys, and neither to values.",
         ),
         tries=of_projections,
     ),
     Exercise(
         name="skip zeros",
         of="model.without_zeros",
-        task="A product of one token's hidden activations with a matrix that reads only the rows it needs.",
-        hints=("Find where `hidden` is not zero, and multiply only these numbers and rows.",),
+        task="Multiply one token's hidden activations by a matrix, reading only the rows that are needed.",
+        hints=("Find where `hidden` is not zero, and multiply only these entries and rows.",),
         tries=of_tokens,
     ),
 )

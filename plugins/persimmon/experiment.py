@@ -1,4 +1,4 @@
-"""The claims: the released size, rates with and without the norm, and zeros at no cost."""
+"""The claims: the released size, learning rates with and without the norm, and the share of zeros."""
 
 import math
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ from .model import Persimmon, squared_relu
 
 SIZE = Claim(
     name="the released size",
-    sentence="With its default sizes this model has as many parameters as the released one.",
+    sentence="With its default sizes, this model has the same number of parameters as the released one.",
     paper=Figure("9.3 billion with unused embeddings; the released files 9,397,175,296", read="secondary"),
     rule=(Bound("parameters", "==", 9_397_175_296),),
     kind="identity",
@@ -43,18 +43,18 @@ HIGHEST = "highest learning rate that trains well"
 
 NO_NORM = Break("no norm", "Neither queries nor keys are normalised.")
 ONE_NORM = Break("queries alone", "Only the queries are normalised, not the keys.", "near miss")
-CLIPPED = Break("clipping", "No norm; gradients are clipped to a norm of 1.", "rival")
+CLIPPED = Break("clipping", "There is no norm, and gradients are clipped to a norm of 1.", "rival")
 
 STEPS = 90
 MODEL = (
-    "A character model of two layers and hidden size 48 on windows of 48 characters, 90 steps of AdamW on "
-    "batches of 8, in place of 36 layers of hidden size 4,096 and 737 billion tokens. "
+    "A character model of two layers and hidden size 48 is trained on windows of 48 characters for 90 "
+    "steps of AdamW with batches of 8, instead of 36 layers of hidden size 4,096 on 737 billion tokens. "
 )
 
 WIDER = Claim(
     name="highest learning rate, with and without normalised queries and keys",
-    sentence="After 90 steps a model with normalised queries and keys trains well at learning rates twice as "
-    "high as the same model without.",
+    sentence="After 90 steps, a model with normalised queries and keys trains well at learning rates twice "
+    "as high as the same model without this norm.",
     paper=Figure("normalised for stability; the post shows no ablation", where="the post", read="secondary"),
     rule=(at_least(HIGHEST, "norm", 2.0, over="no norm", toward=1.1),),
     guards=(at_most("largest score over its bound", "norm", 1.001),),
@@ -65,18 +65,20 @@ WIDER = Claim(
     breaks=(NO_NORM, ONE_NORM, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
     deviations=MODEL
-    + "To train well is to come within 10 % of the lowest loss without the norm, between two "
-    "rates of the grid by a straight line over the logarithm.",
+    + "A learning rate trains well if its loss is within 10 % of the lowest loss without the norm. The "
+    "highest such rate is interpolated between grid points, linearly in the logarithm of the learning rate.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive, by the same bound. The rate was one of a grid "
-            "whose steps are threefold, and near meant within 10 % of an arm's own loss, which a model that "
-            "does not train meets at every rate."
+            "Until November 2026 the verdict was inconclusive, by the same bound. The highest learning "
+            "rate was a point of a grid with threefold steps. Training well meant a loss within 10 % of "
+            "the arm's own lowest loss, which a model that does not train reaches at every learning rate."
         ),
     ),
 )
 
-LEAKY = Break("leaky", "What is negative keeps a hundredth of its size: nothing is zero.", "near miss")
+LEAKY = Break(
+    "leaky", "Negative inputs keep a hundredth of their size, so no activation is zero.", "near miss"
+)
 PLAIN = Break("ReLU", "The ReLU is not squared.", "rival")
 POST = Figure(
     "often more than 90 % zeros, unlike SwiGLU and GELU", where="the post, footnote 2", read="secondary"
@@ -84,32 +86,33 @@ POST = Figure(
 
 SPARSE = Claim(
     name="zeros gained by training, at the loss of GELU",
-    sentence="After 90 steps with squared ReLU the share of hidden activations that are zero is 5 points "
-    "above that of the untrained model, and the model predicts as well as with GELU.",
+    sentence="After 90 steps with squared ReLU, the share of zero hidden activations is 5 points higher "
+    "than in the untrained model, and the loss is as low as with GELU.",
     paper=POST,
     rule=(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
         at_most("nats a character", "squared ReLU", 1.01, over="GELU", toward=1.03),
     ),
-    control="GELU; each at the best of the same learning rates. Half of the numbers are zero before any "
-    "training",
+    control="GELU; each arm at the best of the same learning rates. Before training, half of the squared "
+    "ReLU's activations are zero",
     control_arm="GELU",
     control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="GELU"),),
     after_steps=STEPS,
     breaks=(LEAKY, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=MODEL + "The footnote says nothing of the start, nor of plain ReLU.",
+    deviations=MODEL + "The footnote does not mention the share of zeros before training, nor plain ReLU.",
     history=(
         (
-            "Until November 2026 the rule asked for half of the numbers and the verdict was reproduced. An "
-            "untrained model has 48 to 51 % of zeros: the bound is on what training adds now."
+            "Until November 2026 the rule required that half of the activations are zero, and the verdict "
+            "was reproduced. An untrained model has 48 to 51 % zeros, so the bound is now on the increase "
+            "by training."
         ),
     ),
 )
 
 NINETY = Claim(
     name="squared ReLU sparsity of at least 90 %",
-    sentence="After 90 steps with squared ReLU at least 90 % of the hidden activations are zero.",
+    sentence="After 90 steps with squared ReLU, at least 90 % of the hidden activations are zero.",
     paper=POST,
     rule=(at_least("share of zeros", "squared ReLU", 0.9),),
     control="GELU, which has no zeros",
@@ -121,29 +124,29 @@ NINETY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was weak, with 0 of 5 seeds: from half of the numbers on the "
-            "result counted as the paper's direction, and an untrained model has half. A share below 90 % is "
-            "a miss now."
+            "Until November 2026 the verdict was weak, with 0 of 5 seeds. Any share above one half counted "
+            "as the paper's direction, but an untrained model already has half. Now a share below 90 % is "
+            "a miss."
         ),
     ),
 )
 
 SKIPPED = Claim(
     name="time saved where 95 % of the numbers are zero",
-    sentence="For one token with 95 % of its hidden activations at zero, reading only the rows of the "
-    "others is 1.5 times as fast as the product with all rows.",
+    sentence="For one token of which 95 % of the hidden activations are zero, reading only the rows of the "
+    "nonzero activations is 1.5 times as fast as the matrix multiplication with all rows.",
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
-    control="the product with all rows",
-    deviations="One token of hidden size 1,024 on a CPU. No model here has 95 % of zeros. The benchmark "
-    "also times 60 %, which these models have, and 75 %: at both the product with all rows was faster when "
-    "it was measured.",
+    control="the matrix multiplication with all rows",
+    deviations="One token of hidden size 1,024 on a CPU. No model here has 95 % zeros. The benchmark also "
+    "times 60 %, the share in these models, and 75 %. At both shares the matrix multiplication with all "
+    "rows was faster when it was measured.",
     history=(
-        "Until November 2026 the sentence did not say at which share of zeros; the verdict was reproduced.",
+        "Until November 2026 the sentence did not name the share of zeros; the verdict was reproduced.",
     ),
 )
 
-TOKENS = 48  # of a window
+TOKENS = 48  # per window
 WIDE = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 NEAR = 1.1
 
@@ -151,7 +154,7 @@ NEAR = 1.1
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZE):
-        with torch.device("meta"):  # shapes alone: nothing is stored
+        with torch.device("meta"):  # shapes only, no storage
             run.claim(SIZE, {"parameters": sum(weight.numel() for weight in Persimmon().parameters())})
     if run.wants(WIDER, SPARSE, NINETY):
         run.phase("setup")
@@ -164,7 +167,7 @@ def experiment(run: Run) -> None:
 
 
 class Text(NamedTuple):
-    """parts: stretches of ids; vocab: the number of characters"""
+    """parts: sequences of ids for training, validation and test; vocab: the number of characters"""
 
     parts: data.Parts
     vocab: int
@@ -176,7 +179,7 @@ class Text(NamedTuple):
         return found.to(run.device)
 
     def letters(self) -> float:
-        """Nats a character of the text to judge by, when each is predicted by how often it occurs."""
+        """Nats per character of a unigram model on the test part."""
         counts = torch.bincount(torch.cat(self.parts.train), minlength=self.vocab).double() + 1
         return -(counts / counts.sum()).log()[torch.cat(self.parts.judge)].mean().item()
 
@@ -185,7 +188,7 @@ class Text(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """settings of the model; one_norm: keys are not normalised; clip: the largest norm of a gradient"""
+    """settings of the model; one_norm: keys are not normalised; clip: maximal gradient norm"""
 
     settings: Mapping[str, Any]
     one_norm: bool = False
@@ -193,7 +196,7 @@ class Recipe(NamedTuple):
 
 
 def compare_rates(run: Run, text: Text) -> None:
-    """The loss over the rate, with and without the norm."""
+    """Compare the loss over learning rates, with and without the norm."""
     norm, none = Recipe({}), Recipe({"normalised": False})
     changed = {NO_NORM: none, ONE_NORM: norm._replace(one_norm=True), CLIPPED: none._replace(clip=1.0)}
     table = run.compare(
@@ -216,7 +219,7 @@ def compare_rates(run: Run, text: Text) -> None:
 
 
 def highest_rates(run: Run, table: Table) -> dict[str, dict[str, float | AtLeast]]:
-    """How high a rate may be for a loss within 10 % of the lowest without the norm."""
+    """For each arm, the highest learning rate with a loss within 10 % of the lowest loss without the norm."""
     losses = {
         arm: {
             rate: held_out(run, table.world, net, "judge").mean().item() for rate, net in one.points.items()
@@ -232,8 +235,10 @@ def highest_rates(run: Run, table: Table) -> dict[str, dict[str, float | AtLeast
 
 
 def highest_rate(losses: Mapping[float, float], limit: float) -> float | AtLeast:
-    """Where the loss over the logarithm of the rate rises above `limit` for good; NaN if it is never
-    below."""
+    """The learning rate above which the loss stays above `limit`, or NaN if no loss is below it.
+
+    Interpolates linearly over the logarithm of the learning rate.
+    """
     rates = sorted(losses)
     near = [rate for rate in rates if losses[rate] <= limit]
     if not near:
@@ -247,7 +252,7 @@ def highest_rate(losses: Mapping[float, float], limit: float) -> float | AtLeast
 
 
 def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor]:
-    """The losses of windows at the best rate, and the largest score of any rate over what norms allow."""
+    """Each window's loss at the best learning rate, and the largest score over its bound at any rate."""
     scores = []
     for rate, network in found.points.items():
         score, bound = largest_score(at, network)
@@ -259,7 +264,7 @@ def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor
 
 
 def count_zeros(run: Run, text: Text) -> None:
-    """The share of hidden activations that are zero, and the loss, by activation."""
+    """The share of zero hidden activations, and the loss, for each activation function."""
     squared, plain, leaky = (
         Arm(Recipe({"activation": activation})) for activation in (squared_relu, F.relu, leaky_squared)
     )
@@ -284,7 +289,7 @@ def count_zeros(run: Run, text: Text) -> None:
 
 
 def judged_zeros(at: Trial, found: Sweep[Persimmon]) -> dict[str, Tensor]:
-    """Each number for every window."""
+    """The share of zeros and the loss, for each window."""
     shares = zeros_by_layer(at.run, at.world, found.chosen)
     for layer, share in enumerate(shares, 1):
         at.metric("share of zeros over layers", share.mean().item(), step=layer)
@@ -298,7 +303,7 @@ def leaky_squared(x: Tensor) -> Tensor:
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
-    """AdamW, the rate climbing for a tenth of the steps and falling after; the loss to choose by."""
+    """Train with AdamW and one-cycle learning rates. Returns the validation loss and the network."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
     network = text.network(**recipe.settings)
@@ -322,7 +327,7 @@ def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
 def held_out(
     run: Run, text: Text, network: Persimmon, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " windows"]:
-    """Nats a character of each window."""
+    """Nats per character of each window."""
     windows = text.windows(run, part)
     logits = network(windows[:, :-1]).transpose(1, 2)
     return F.cross_entropy(logits, windows[:, 1:], reduction="none").mean(1).double()
@@ -330,9 +335,9 @@ def held_out(
 
 @torch.no_grad()
 def largest_score(at: Trial, network: Persimmon) -> tuple[float, float]:
-    """The largest product of a query and a key over √dim in any layer, and the most that norms allow.
+    """The largest score of a query and a key over √dim in any layer, and the upper bound that the norms give.
 
-    A normalised vector is at most √dim long, then stretched by its gain and moved by its bias.
+    A normalised vector has a length of at most √dim before its gain and its bias are applied.
     """
     x = network.embed(at.world.windows(at.run, "judge")[:8, :-1])
     found, bound = 0.0, 0.0
@@ -356,7 +361,7 @@ def largest_score(at: Trial, network: Persimmon) -> tuple[float, float]:
 
 @torch.no_grad()
 def zeros_by_layer(run: Run, text: Text, network: Persimmon) -> list[Float[Tensor, " windows"]]:
-    """For each layer the share of hidden activations that are zero, by window."""
+    """The share of zero hidden activations in each layer, by window."""
     x = network.embed(text.windows(run, "judge")[:, :-1])
     shares = []
     for block in network.blocks:

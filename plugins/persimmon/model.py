@@ -1,4 +1,4 @@
-"""The released decoder: normalised queries and keys, rotated by half, and squared ReLU."""
+"""The released decoder: normalised queries and keys, rotary positions on half of each head, squared ReLU."""
 
 from collections.abc import Callable
 
@@ -20,16 +20,16 @@ def squared_relu(x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hid
 
 
 class NormalisedAttention(nn.Module):
-    """Causal self-attention whose queries and keys pass a layer normalisation each, one for all heads.
+    """Causal self-attention with layer normalisation of queries and keys, shared by all heads.
 
-    base        of the rotations' speeds
-    normalised  False: as everybody else's
+    base        of the rotation frequencies
+    normalised  False for attention without these norms
     """
 
     def __init__(self, model: int, heads: int, *, base: float = 25000.0, normalised: bool = True) -> None:
         super().__init__()
         if model % heads or model // heads % 4:
-            raise ValueError(f"a model of width {model} has no {heads} heads whose half is even")
+            raise ValueError(f"a model of size {model} cannot have {heads} heads of even half size")
         self.heads = heads
         self.base = base
         self.qkv = nn.Linear(model, 3 * model)  # rows by head: its queries, keys and values
@@ -45,12 +45,12 @@ class NormalisedAttention(nn.Module):
     def project(
         self, x: Float[Tensor, "batch tokens model"]
     ) -> list[Float[Tensor, "batch heads tokens dim"]]:
-        """Queries and keys, normalised and then rotated; values."""
+        """Queries and keys, normalised and then rotated, and values."""
         q, k, v = self.qkv(x).unflatten(-1, (self.heads, 3, -1)).permute(3, 0, 2, 1, 4)
         return [self.turn(self.query_norm(q)), self.turn(self.key_norm(k)), v]
 
     def turn(self, x: Float[Tensor, "batch heads tokens dim"]) -> Float[Tensor, "batch heads tokens dim"]:
-        """The first half of each head by its position; the second stays as it is."""
+        """Rotate the first half of each head by the token's position, and keep the second half."""
         first, second = x.chunk(2, -1)
         single = torch.promote_types(x.dtype, torch.float32)
         places = torch.arange(x.shape[-2], device=x.device, dtype=single)
@@ -78,11 +78,11 @@ class Block(nn.Module):
 
 
 class Persimmon(nn.Module):
-    """The defaults are those of the released configuration; the readout is not the embedding.
+    """The defaults are those of the released configuration. The readout is separate from the embedding.
 
     activation  of the feed-forward layers
     normalised  see `NormalisedAttention`
-    std         of the initial weights: the released configuration's
+    std         of the initial weights, from the released configuration
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class Persimmon(nn.Module):
         return self.readout(self.norm(x))
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first."""
+        """Mean nats per token, without the first one."""
         return F.cross_entropy(self(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
 
 def without_zeros(
     hidden: Float[Tensor, " hidden"], rows: Float[Tensor, "hidden model"]
 ) -> Float[Tensor, " model"]:
-    """hidden @ rows that reads only the rows whose number is not zero; for one token."""
+    """Compute hidden @ rows for one token, reading only the rows of nonzero activations."""
     (used,) = hidden.nonzero(as_tuple=True)
     return hidden[used] @ rows[used]

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names, for `transformers`' Persimmon."""
+"""Released weights of `transformers`' Persimmon under our parameter names."""
 
 import re
 from collections.abc import Mapping
@@ -26,10 +26,13 @@ LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 64) -> dict[str, Tensor]:
-    """For `Persimmon.load_state_dict`: the parameters of `PersimmonForCausalLM`, whose heads are `dim` wide.
+    """Map the parameters of `PersimmonForCausalLM` to those of `Persimmon.load_state_dict`.
 
-    Theirs rotates coordinate j of a head's first half with j + dim / 4, ours neighbours: the coordinates of
-    queries, keys and their norms change places. Raises ValueError at a name of no Persimmon.
+    dim  size of a head
+
+    Their model rotates coordinate j of a head's first half with coordinate j + dim / 4, ours rotates
+    neighbours. So the coordinates of queries, keys and their norms are permuted. Raises ValueError for an
+    unknown name.
     """
     pairs = torch.cat((halves_to_pairs(dim // 2), torch.arange(dim // 2, dim)))
     ours = {}

@@ -2,19 +2,19 @@
 
 Henry, Dachapally, Pawar and Chen 2020, "Query-Key Normalization for Transformers", arXiv 2010.04245.
 
-The problem. Dot products are unbounded. As queries and keys grow, the softmax saturates on a single key and
-the others get no gradient. Dividing by √dim is right only at the start of training, and layer normalisation
-in front of the block does not bound the projections of its output.
+The problem. Dot products are unbounded. As queries and keys grow, the softmax saturates on a single key, and
+the other keys get no gradient. Dividing by √dim is right only at the start of training. Layer normalisation
+before the block does not bound the queries and keys, because they are projections of its output.
 
-The idea. Normalise each query and each key to length 1, head by head. The scores are then cosines, too small
-a range for the softmax, so one learned number g scales them up. It is initialised from the sequence length L
-to log2(L² - L). Later large models replace the unit length by layer or RMS normalisation of queries and keys,
-so that attention does not diverge at high learning rates.
+The idea. Normalise each query and each key to length 1 in each head. The scores are then cosines. Their range
+is too small for the softmax, so a learned number g scales them up. It is initialised from the sequence length
+L to log2(L² - L). Later large models use layer or RMS normalisation of queries and keys instead of unit
+length, so that training does not diverge at high learning rates.
 
-This folder. `model`: the equations as written, the same through one kernel, and an attention layer that
-normalises rotary queries and keys (a rotation keeps lengths, so the order does not matter). `experiment`
-trains the character model of `rope` with dot products and with cosines, from small learning rates to one far
-too large.
+This folder. `model` has the equations as written, the same computation through one kernel, and an attention
+layer that normalises rotary queries and keys (a rotation preserves lengths, so the order does not matter).
+`experiment` trains the character model of `rope` with dot products and with cosines, over a grid from small
+learning rates to one that is far too large. `benchmark` times attention with cosines.
 
 Dimensions: batch and heads (any leading axes), queries, keys, dim (of a head).
 """

@@ -47,7 +47,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost=cost,
         )
-        # For unit vectors dot products are cosines, so the difference in time is the cost of normalising.
+        # For unit vectors, dot products are cosines, so the difference in time is the cost of normalisation.
         yield Case(
             name="plain attention, on vectors of length 1",
             axes=axes,
@@ -62,7 +62,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def vectors(generator: torch.Generator, *, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Queries and keys of very different lengths; only their directions matter."""
+    """Queries and keys of very different lengths. Only their directions affect the result."""
     lengths = torch.logspace(-1, 1, shape[2])[:, None]
     q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
     return q * lengths, k * lengths.flip(0), v, torch.full((1,), 8.0)

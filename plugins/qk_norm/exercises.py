@@ -8,7 +8,7 @@ from readtrack.plugin import Draw, Exercise, Try
 def of_vectors(draw: Draw) -> Iterator[Try]:
     yield Try("one vector", draw(1, 1, 1, 3))
     yield Try("a length of 2", draw(1, 1, 2, 3), 2.0)
-    yield Try("a scale that is learned", draw(1, 2, 2, 4), draw(1))
+    yield Try("a learned scale", draw(1, 2, 2, 4), draw(1))
     yield Try("zeros", 0 * draw(1, 1, 2, 3))
 
 
@@ -27,24 +27,24 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.normalised",
-        task="Vectors of length `scale`; zeros stay zeros, and the dtype stays.",
+        task="Rescale vectors to length `scale`. Zeros stay zeros, and the dtype stays the same.",
         hints=("Divide by the norm over the last dimension, but by at least 1e-12.",),
         tries=of_vectors,
     ),
     Exercise(
         name="attention",
         of="model.qk_norm_attention",
-        task="Equations 5 to 7: attention by cosines times g.",
+        task="Equations 5 to 7: attention with cosines times g as scores.",
         hints=(
-            "Queries and keys get length 1 (normalised), and g multiplies the scores.",
-            "No division by the root of the width: scale is 1.",
+            "Normalise queries and keys to length 1, and multiply the scores by g.",
+            "Do not divide by the root of the head size: pass scale=1.",
         ),
         tries=of_attention,
     ),
     Exercise(
         name="first scale",
         of="model.first_scale",
-        task="The value that g starts with: log2(L² - L).",
+        task="The initial value of g: log2(L² - L).",
         hints=("L² - L is the number of pairs of two different tokens.",),
         tries=of_scales,
     ),

@@ -1,4 +1,4 @@
-"""A character model with dot-product and with cosine attention, at all learning rates."""
+"""A character model with dot-product and with cosine attention, over a grid of learning rates."""
 
 import math
 from functools import partial
@@ -30,8 +30,8 @@ from .model import Heads, QKNormAttention, normalised
 
 BOUNDED = Claim(
     name="bounded scores",
-    sentence="However large queries and keys grow, no score is above the learned scale: softmax does not "
-    "saturate.",
+    sentence="However large queries and keys grow, no score exceeds the learned scale, so the softmax does "
+    "not saturate.",
     paper=Figure("Softmax is less prone to arbitrary saturation", where="abstract", read="abstract"),
     rule=(
         Bound("largest score over the scale g, queries and keys × 100", "<=", 1.0001),
@@ -43,29 +43,30 @@ BOUNDED = Claim(
 )
 
 SCALE_1 = Break(
-    "scale 1", "The scale stays 1: no score is above 1, and no query can look at one key alone.", "near miss"
+    "scale 1", "The scale stays 1. No score exceeds 1, so no query can attend to one key alone.", "near miss"
 )
 LEARNED_SCALE = Break(
-    "learned scale", "Dot products as they are, times a learned scale that starts at 1 / √d.", "rival"
+    "learned scale", "Plain dot products, times a learned scale that is initialised to 1 / √d.", "rival"
 )
 UNNORMALISED = Break(
-    "unnormalised", "Dot products as they are, times a learned scale that starts at 1 / √d.", "near miss"
+    "unnormalised", "Plain dot products, times a learned scale that is initialised to 1 / √d.", "near miss"
 )
-CLIPPED = Break("clipped gradients", "Scaled dot products, and gradients clipped to a norm of 1.", "rival")
+CLIPPED = Break("clipped gradients", "Scaled dot products with gradients clipped to a norm of 1.", "rival")
 
 HIGH = 0.1
 RATES = (0.001, 0.003, 0.01, HIGH)
 STEPS = 250
 SAVED, LOST = "loss saved", "loss lost at a learning rate of 0.1"
 DEVIATIONS = (
-    "A causal character model of two layers and hidden size 48 with rotary positions, windows of 48, 250 "
-    "steps on batches of 8; nats a character on other parts of the text; each arm at the best of four rates. "
+    "A causal character model of two layers and hidden size 48 with rotary positions is trained for 250 "
+    "steps on batches of 8 windows of 48 characters. The loss is in nats per character on other parts of "
+    "the text, and each arm has the best of four learning rates. "
 )
 
 QUALITY = Claim(
     name="loss with cosines and with dot products",
-    sentence="After 250 steps, each at its best rate, a character model with attention by cosines "
-    "has a lower held-out loss than one with scaled dot products.",
+    sentence="After 250 steps, each at its best learning rate, a character model with cosine attention has "
+    "a lower held-out loss than one with scaled dot products.",
     paper=Figure(
         "0.928 BLEU more on average, five low-resource translation pairs", where="abstract", read="abstract"
     ),
@@ -76,23 +77,23 @@ QUALITY = Claim(
     after_steps=STEPS,
     breaks=(SCALE_1, LEARNED_SCALE, UNTRAINED),
     chosen_on=(0,),
-    deviations=DEVIATIONS + "The paper's models translate, and have positions added.",
+    deviations=DEVIATIONS + "The paper's models translate, and add position embeddings.",
     headline=True,
     history=(
         (
             "Until November 2026: inconclusive, 3 of 5 seeds, by the same bound, without a rival. The "
-            "sentence spoke of translations, which nothing here makes."
+            "sentence was about translation, which is not done here."
         ),
     ),
 )
 
 HIGH_RATES = Claim(
     name="loss lost at a high learning rate, with cosines and with dot products",
-    sentence="After 250 steps at a learning rate of 0.1 a character model with attention by cosines loses "
-    "less against its best learning rate than one with scaled dot products.",
+    sentence="After 250 steps at a learning rate of 0.1, a character model with cosine attention loses "
+    "less, compared with its best learning rate, than one with scaled dot products.",
     paper=Figure(
-        "Not this paper's: at high rates small models turn unstable like large ones, and the "
-        "same remedies help (Wortsman et al.)",
+        "This figure is not from the paper: at high learning rates, small models become unstable like "
+        "large ones, and the same remedies help (Wortsman et al.)",
         where="abstract of 2309.14322",
         read="abstract",
     ),
@@ -103,8 +104,8 @@ HIGH_RATES = Claim(
     after_steps=STEPS,
     breaks=(UNNORMALISED, CLIPPED, UNTRAINED),
     chosen_on=(0,),
-    deviations=DEVIATIONS + "This paper does not speak of high learning rates; later ones normalise queries "
-    "and keys for them, by layer normalisation.",
+    deviations=DEVIATIONS + "The paper does not discuss high learning rates. Later papers normalise "
+    "queries and keys for them, with layer normalisation.",
     history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bound, without a rival.",),
 )
 
@@ -122,7 +123,7 @@ class _Scale1(Cosines):
 
 class _Unnormalised(Cosines):
     def attend(self, q: Heads, k: Heads, v: Heads, *, causal: bool) -> Heads:
-        scale = self.g * q.shape[-1] ** -0.5 / self.g.detach()  # the usual scale of dot products at the start
+        scale = self.g * q.shape[-1] ** -0.5 / self.g.detach()  # initially the usual scale of dot products
         return attention_weights(q * scale, k, causal=causal, scale=1.0) @ v
 
 
@@ -134,7 +135,7 @@ def experiment(run: Run) -> None:
 
 
 def grow(run: Run) -> None:
-    """Attention weights of one layer's queries and keys, as they are and a hundred times larger."""
+    """Compare attention weights of one layer's queries and keys with those of a hundred times larger ones."""
     torch.manual_seed(run.seed)
     layer = QKNormAttention(32, 4, tokens=TOKENS).to(run.device)
     x = torch.randn(2, TOKENS, 32, generator=run.generator("vectors")).to(run.device)
@@ -162,7 +163,7 @@ def grow(run: Run) -> None:
 
 
 class Setting(NamedTuple):
-    """An arm: the constructor of its model, and the norm that gradients are clipped to."""
+    """An arm: the constructor of its model, and the maximal gradient norm."""
 
     make: Make
     clip: float | None = None

@@ -25,30 +25,30 @@ def line_by_line(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False
 
 
 def normalised(x: Heads, scale: Tensor | float = 1.0) -> Heads:
-    """Vectors rescaled to length `scale`; zeros stay zeros. Half precision is computed in float32."""
+    """Rescale vectors to length `scale`; zeros stay zeros. Computes half precision in float32."""
     single = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=single)
     return (x * (scale / length.clamp_min(1e-12))).to(x.dtype)
 
 
 def qk_norm_attention(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False) -> Heads:
-    """The same with g folded into the queries, through one kernel that does not divide by √dim again."""
+    """Equations 5 to 7 through one kernel: g scales the queries, and the kernel does not divide by √dim."""
     return F.scaled_dot_product_attention(normalised(q, g), normalised(k), v, is_causal=causal, scale=1.0)
 
 
 def first_scale(tokens: int) -> float:
-    """The initial g: log2(L² - L) for sequences of L tokens (in the paper the 97.5th percentile of lengths).
+    """The initial g: log2(L² - L) for sequences of L tokens (in the paper, the 97.5th percentile of lengths).
 
-    A single token attends only to itself, whatever the scale, so it gets the scale of two tokens.
+    A single token attends only to itself at any scale, so it gets the scale of two tokens.
     """
     longer = max(tokens, 2)
     return math.log2(longer**2 - longer)
 
 
 class QKNormAttention(RotaryAttention):
-    """Rotary self-attention by cosines, with one learned scale per layer.
+    """Rotary self-attention with cosines as scores, and one learned scale per layer.
 
-    tokens  typical sequence length, from which the scale is initialised
+    tokens  typical sequence length, which gives the initial scale
     """
 
     def __init__(

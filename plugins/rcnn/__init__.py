@@ -1,21 +1,22 @@
-"""R-CNN: regions that may hold an object, warped and named by a convolutional network.
+"""R-CNN: region proposals, warped to a square and classified by a convolutional network.
 
 Girshick, Donahue, Darrell and Malik 2013, "Rich feature hierarchies for accurate object detection and
 semantic segmentation", arXiv 1311.2524.
 
-The problem. AlexNet names a picture; a detector must say where things are, too. A window slid over the image
-has few places to stand when the network's last maps are coarse, and there are few images with boxes to learn
-from. Detection had stopped improving on histograms of gradients.
+The problem. AlexNet classifies an image, but a detector must also locate the objects. A sliding window is too
+coarse, because the network's last feature maps have a large stride. There are few images with boxes to learn
+from. Detection with histograms of gradients had stopped improving.
 
-The idea. Something cheap proposes some two thousand regions that may hold an object, of any class. Each is
-warped to the network's square, whatever its shape; the network, trained on a million whole pictures and then
-a little longer on such regions, makes features of it, and a linear SVM for each class names them. A
-regression moves the boxes, and of those that overlap the best stays.
+The idea. A cheap method proposes about two thousand regions that may hold an object of any class. Each region
+is warped to the network's input square, whatever its shape. The network is trained on a million whole images
+and then fine-tuned on such regions. It computes features of the region, and a linear SVM for each class
+scores them. A regression adjusts the boxes. Among overlapping boxes, only the best is kept.
 
-This folder. `boxes` codes boxes and suppresses all but the best; `model` warps regions and has a small
-network, histograms of gradients, SVMs and ridge regression; `task` has scenes and proposals. The later
-papers of this line use them as they are. `experiment` compares the features with histograms of gradients and
-with those before fine-tuning. On these digits, which are little but strokes, the histograms win.
+This folder. `boxes` encodes boxes and has non-maximum suppression. `model` warps regions, and has a small
+network, histograms of gradients, SVMs and ridge regression. `task` has scenes and proposals. The later papers
+of this line use these parts as they are. `experiment` compares the network's features with histograms of
+gradients and with its features before fine-tuning. The digits of the scenes consist of strokes, and the
+histograms win on them. `benchmark` times non-maximum suppression and the network on regions.
 """
 
 from torch import nn

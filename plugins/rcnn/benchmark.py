@@ -14,7 +14,7 @@ from .model import RegionNet, warp
 
 
 def scattered(generator: torch.Generator, images: int, boxes: int, side: int) -> tuple[Tensor, Tensor]:
-    """Boxes that crowd round a few places, as detections do, and their scores."""
+    """Boxes clustered around a few places, as detections are, and their scores."""
     places = torch.rand(images, 8, 2, generator=generator) * side
     near = torch.randint(8, (images, boxes), generator=generator)
     middle = places.gather(1, near[..., None].expand(-1, -1, 2))
@@ -24,7 +24,7 @@ def scattered(generator: torch.Generator, images: int, boxes: int, side: int) ->
 
 
 def pair_by_pair(boxes: Tensor, scores: Tensor) -> Tensor:
-    """Each image by itself, and each box against each that stays."""
+    """Process each image separately, and compare each box with each kept box."""
     stays = torch.zeros_like(scores, dtype=torch.bool)
     for i, (mine, ranks) in enumerate(zip(boxes.tolist(), scores.tolist(), strict=True)):
         kept: list[int] = []
@@ -43,7 +43,7 @@ def shared(a: list[float], b: list[float]) -> float:
 
 
 def image_by_image(boxes: Tensor, scores: Tensor) -> Tensor:
-    """The best box of those that are left takes away what overlaps it, one image after the other."""
+    """Process one image after another. The best remaining box removes the boxes that overlap it."""
     stays = torch.zeros_like(scores, dtype=torch.bool)
     for i in range(len(boxes)):
         left = scores[i].argsort(descending=True, stable=True)
@@ -66,7 +66,7 @@ def one_by_one(network: RegionNet, w: Weights, images: Tensor, boxes: Tensor, im
 
 
 def sampled(network: RegionNet, w: Weights, images: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
-    """Warped by `grid_sample`: an image must be repeated for each of its regions."""
+    """Warp by `grid_sample`, which needs a copy of the image for each of its regions."""
     height, width = images.shape[2:]
     line = ((2 * torch.arange(16, device=boxes.device, dtype=boxes.dtype) + 1) / 16 - 1) * 16 / 14
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2

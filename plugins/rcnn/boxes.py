@@ -1,4 +1,4 @@
-"""Boxes: what is in an image box, how one is coded relative to another, and which of many are kept.
+"""Operations on boxes: clipping, regression targets, overlaps, and non-maximum suppression.
 
 Boxes are x1, y1, x2, y2 in pixels, half-open. Dimensions: n and m boxes.
 """
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Boxes = Float[Tensor, "*n 4"]
-_LARGEST = 4.135  # log(1000 / 16): what a side may grow by, so that no exponential overflows
+_LARGEST = 4.135  # log(1000 / 16), the largest log scale, so that no exponential overflows
 
 
 def _centred(boxes: Boxes) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
@@ -25,7 +25,7 @@ def encode(targets: Boxes, boxes: Boxes) -> Boxes:
 
 
 def decode(codes: Boxes, boxes: Boxes) -> Boxes:
-    """The boxes that `codes` make of `boxes`: the inverse of `encode`."""
+    """Apply `codes` to `boxes`. This is the inverse of `encode`."""
     middle, sides = _centred(boxes)
     middle = middle + codes[..., :2] * sides
     half = codes[..., 2:].clamp(max=_LARGEST).exp() * sides / 2
@@ -38,9 +38,9 @@ def clip(boxes: Boxes, height: int, width: int) -> Boxes:
 
 
 def overlaps(a: Float[Tensor, "*many n 4"], b: Float[Tensor, "*many m 4"]) -> Float[Tensor, "*many n m"]:
-    """Intersection over union of all pairs, of many images at once; 0 where nothing has an area.
+    """Intersection over union of all pairs of boxes, for many images at once; 0 if the union is empty.
 
-    In float32 at least: a threshold on a half precision's areas is a matter of luck.
+    Computes in float32 or better, because areas in half precision are too coarse for a threshold.
     """
     a, b = (boxes.float() if boxes.dtype.itemsize < 4 else boxes for boxes in (a, b))
     mine, theirs = a[..., :, None, :], b[..., None, :, :]
@@ -53,9 +53,9 @@ def overlaps(a: Float[Tensor, "*many n 4"], b: Float[Tensor, "*many m 4"]) -> Fl
 def unsuppressed(
     boxes: Float[Tensor, "*many n 4"], scores: Float[Tensor, "*many n"], threshold: float
 ) -> Bool[Tensor, "*many n"]:
-    """Greedy non-maximum suppression of many images at once: True where a box stays.
+    """Greedy non-maximum suppression of many images at once: True for boxes that are kept.
 
-    From the best score down a box stays unless it overlaps one that stayed by more than `threshold`.
+    In the order of descending scores, a box is kept unless its overlap with a kept box exceeds `threshold`.
     """
     order = scores.argsort(dim=-1, descending=True, stable=True)
     ranked = boxes.gather(-2, order[..., None].expand_as(boxes))
@@ -68,6 +68,6 @@ def unsuppressed(
 
 
 def nms(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float) -> Int64[Tensor, " kept"]:
-    """The places of the boxes that stay in one image, best first."""
+    """Indices of the kept boxes of one image, in the order of descending scores."""
     order = scores.argsort(descending=True, stable=True)
     return order[unsuppressed(boxes, scores, threshold)[order]]

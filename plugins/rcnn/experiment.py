@@ -45,61 +45,62 @@ from .task import (
     recall,
 )
 
-RANDOM = Break("random network", "The features are those of a network with its initial weights.", "near miss")
+RANDOM = Break("random network", "The features come from a network with its initial weights.", "near miss")
 COLOURED_HOG = Break(
-    "HOG and colours", "HOG beside the region's colours in 4 × 4 cells, without a network.", "rival"
+    "HOG and colours", "HOG and the region's colours in 4 × 4 cells, without a network.", "rival"
 )
 HIDDEN_STAYS = Break(
-    "hidden layer stays", "Only the convolutions are fine-tuned, not the layer behind them.", "near miss"
+    "hidden layer stays",
+    "Only the convolutions are fine-tuned, not the hidden layer.",
+    "near miss",
 )
-FROM_SCRATCH = Break(
-    "from scratch", "The network is trained on regions in as many steps, without the other task.", "rival"
-)
+FROM_SCRATCH = Break("from scratch", "The network is trained on regions only, for the same steps.", "rival")
 
 SIZES = Claim(
     name="sizes",
-    sentence="Features are 4,096 numbers from AlexNet's last hidden layer, which has 29 % of the parameters.",
+    sentence="Features are 4,096 activations of AlexNet's last hidden layer, with 29 % of its parameters.",
     paper=Figure("4096 features; fc7 has 29 %, 16.8 million", where="sections 2.1 and 3.2", read="text"),
     rule=(Bound("features", "==", 4096), Bound("parameters of fc7, percent", "==", 29)),
     kind="identity",
 )
 
 DEVIATIONS = (
-    "Scenes of 48 × 48 with one to three of five digits in two colours and two halves of others; twenty "
-    "regions of one colour or pairs of them instead of 2,000 by selective search. A small network, trained "
-    "on pictures of the other five digits; Adam. A region is warped with 1 pixel of context of 16, and "
-    "beyond the border the edge is repeated, not the mean. Mean average precision is COCO's at an overlap "
-    "of 0.5."
+    "Scenes have 48 × 48 pixels, one to three of five digits in two colours, and two halves of other "
+    "digits. Twenty proposals, regions of one colour or pairs of them, replace 2,000 proposals of "
+    "selective search. A small network is pretrained on pictures of the other five digits and trained with "
+    "Adam. A region is warped to 16 pixels, of which 1 on each side is context. Beyond the image border, "
+    "the edge is repeated instead of the mean. Mean average precision is COCO's at an overlap of 0.5."
 )
 
 FEATURES = Claim(
     name="network features against HOG",
-    sentence="A network's features of proposed regions detect better than histograms of oriented gradients "
-    "(HOG) of the same pixels.",
+    sentence="Network features of proposed regions detect objects better than histograms of oriented "
+    "gradients (HOG) of the same pixels.",
     paper=Figure("mAP 54.2 against 33.7 of DPM on HOG, VOC 2007", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
-    control="linear SVMs on HOG of the same warped regions of 16 × 16, the best C of the same four",
+    control="linear SVMs on HOG of the same warped regions of 16 × 16, with the best C of the same four",
     control_arm="HOG",
     control_reaches=(at_least("mAP", "HOG", 0.2),),
     breaks=(RANDOM, COLOURED_HOG, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The rival in the paper is a deformable parts model on HOG, ours an SVM on HOG.",
+    deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG; ours is an SVM on HOG.",
     headline=True,
     history=(
         (
-            "Until November 2026 HOG had regions of 24 × 24 pixels, the network of 16 × 16, and the bound "
-            "was a ratio of 1.15, which a HOG of 0.9 leaves no room for. The verdict was "
-            '"not reproduced" (0.85). Both have the same pixels now, and the bound is a difference.'
+            "Until November 2026 HOG had regions of 24 × 24 pixels and the network regions of 16 × 16. The "
+            'bound was a ratio of 1.15, which is impossible if HOG reaches 0.9. The verdict was "not '
+            'reproduced" (0.85). Now both have the same pixels, and the bound is a difference.'
         ),
     ),
 )
 
 FINE_TUNED = Claim(
     name="fine-tuning",
-    sentence="Training the network on warped regions after another task makes its features detect better.",
+    sentence="Fine-tuning a pretrained network on warped regions makes detection with its features more "
+    "accurate.",
     paper=Figure("mAP 44.7 without, 54.2 with fine-tuning (fc7)", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.06, minus="pretrained", toward=0.015),),
-    control="the network as the other task left it, with SVMs of the best C of the same four",
+    control="the pretrained network without fine-tuning, with SVMs of the best C of the same four",
     control_arm="pretrained",
     control_reaches=(at_least("mAP", "pretrained", 0.1),),
     breaks=(HIDDEN_STAYS, FROM_SCRATCH, UNTRAINED),
@@ -138,7 +139,7 @@ def count(run: Run) -> None:
 
 
 def pretrained(run: Run) -> RegionNet:
-    """A network that names single pictures of the digits that are not to be detected."""
+    """A network that classifies single pictures of the digits that are not to be detected."""
 
     def make() -> nn.Module:
         return RegionNet(10 - CLASSES)
@@ -169,7 +170,7 @@ def adam(rate: float, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def starting_from(before: RegionNet) -> RegionNet:
-    """The same network with new scores: of the digits that are to be found, and of the background."""
+    """A copy of the network with a new output layer for the digits to detect and the background."""
     network = RegionNet(CLASSES + 1).to(before.head.hidden.weight)
     old = {name: weight for name, weight in before.state_dict().items() if "scores" not in name}
     network.load_state_dict(old, strict=False)
@@ -196,9 +197,9 @@ def fine_tune(at: Trial, network: RegionNet, known: Detection, rate: float, step
 
 
 def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:
-    """Section 2.3: objects themselves are examples, regions that overlap none of a class by 0.3 the opposite.
+    """SVM targets of section 2.3: 1 for objects, -1 for regions that overlap no object of the class by 0.3.
 
-    Of the proposals those that fit an object by 0.8 stand for it.
+    Proposals that overlap an object by at least 0.8 count as the object.
     """
     classes = torch.arange(CLASSES, device=data.labels.device)
     overlap = overlaps(data.proposals, data.boxes)[..., None]
@@ -207,7 +208,7 @@ def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:
 
 
 class Parts(NamedTuple):
-    """Scenes, the SVMs' targets for those to train on, and the other task's network."""
+    """Scenes, the SVM targets of the training scenes, and the pretrained network."""
 
     known: Detection
     choose: Detection
@@ -217,7 +218,7 @@ class Parts(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Features, and those of the regions to train and to choose by; the network that they came from."""
+    """A feature extractor, its features of training and validation regions, and its network."""
 
     features: Callable[[Detection], Features]
     known: Features
@@ -233,7 +234,7 @@ class Described(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """Features, what they are divided by, and the SVMs on them."""
+    """Features, their scale, and the SVMs on them."""
 
     described: Described
     scale: Tensor
@@ -251,14 +252,14 @@ class Learnt(NamedTuple):
 
 
 def classify(parts: Parts, described: Described, c: float) -> tuple[float, Learnt]:
-    """SVMs on features of the known scenes; their precision on `choose`."""
+    """Train SVMs on the training features. Returns their validation mAP, and the SVMs with their features."""
     scale = described.known.norm(dim=1).mean()
     learnt = Learnt(described, scale, linear_svms(described.known / scale, parts.targets, C=c))
     return mean_ap(learnt.named(parts.choose, described.choose), parts.choose), learnt
 
 
 def detector(at: Trial, network: RegionNet, rate: float, steps: int) -> tuple[float, Learnt]:
-    """The network fine-tuned at this rate, and SVMs of the best C on its features."""
+    """Fine-tune the network at this learning rate, and train SVMs of the best C on its features."""
     fine_tune(at, network, at.world.known, rate, steps)
     described = Described.of(at.world, partial(hidden, network), network)
     found = [classify(at.world, described, c) for c in at.run.pick(smoke=CS[1:2], quick=CS, full=CS)]
@@ -266,7 +267,7 @@ def detector(at: Trial, network: RegionNet, rate: float, steps: int) -> tuple[fl
 
 
 def best_of_rates(at: Trial, make: Callable[[Trial], RegionNet]) -> Described:
-    """Features of the network that was fine-tuned at the best rate."""
+    """Features of the network that was fine-tuned at the best learning rate."""
     found, steps = [], at.run.pick(smoke=2, quick=150, full=2000)
     for rate in at.run.pick(smoke=RATES[1:2], quick=RATES, full=RATES):
         at.start()
@@ -340,7 +341,10 @@ def compare(run: Run) -> None:
             FROM_SCRATCH.name: {"R-CNN": Arm(classify, before=from_scratch)},
         },
         world=parts,
-        null=NoNull("the controls draw nothing: HOG or a given network, and the one best separating plane"),
+        null=NoNull(
+            "the controls draw nothing: they use HOG or a given network, and the optimum of the "
+            "SVMs is unique"
+        ),
         unequal={
             "R-CNN": "the length of their loops of their stages, the steps that they take of their stages, "
             "updates of their stages: it is fine-tuned, and the controls are not, which is what is compared"
@@ -367,16 +371,17 @@ def precise(at: Trial, sweep: Sweep[Learnt]) -> dict[str, float]:
 
 
 def trace(at: Trial, found: Found, truth: Detection) -> None:
-    """Precision at each recall, for an overlap of 0.5: the mean of these is the mean average precision."""
+    """Report the precision at each recall for an overlap of 0.5. Its mean is the mean average precision."""
     precision, _ = precision_and_recall(detected(found, truth), (0.5,), ANY_AREA, 100)
     for place in range(0, 101, 5):
         at.metric(PRECISION, precision[0, place].nanmean().item(), step=place / 100)
 
 
 def regress(run: Run, parts: Parts, learnt: Learnt) -> None:
-    """Appendix C: for each class, from the last maps of regions that overlap an object by more than 0.6.
+    """Appendix C: regress boxes for each class, from feature maps of regions with an overlap above 0.6.
 
-    It is shown and no claim: these proposals are as tight as the objects' boxes, so there is little to gain.
+    This result is shown but not claimed, because the proposals are as tight as the objects' boxes, so there
+    is little to gain.
     """
     as_proposed, network = learnt.find(parts.judge), learnt.described.network
     assert network is not None, "R-CNN has a network"

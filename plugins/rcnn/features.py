@@ -1,4 +1,4 @@
-"""What describes a region: the network's layers, and histograms of gradients, without and with colours."""
+"""Features of a region: layers of the network, and histograms of gradients with or without colours."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def crops(data: Detection, side: int = 16) -> Float[Tensor, "rows 3 side side"]:
 
 
 def hidden(network: RegionNet, data: Detection) -> Features:
-    """The hidden layer, which is what the SVMs are given."""
+    """Activations of the hidden layer, which are the inputs of the SVMs."""
     return torch.cat([network.head(network.pooled(x))[0] for x in crops(data).split(500)])
 
 

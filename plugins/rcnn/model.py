@@ -1,4 +1,4 @@
-"""Warped regions, a small network for them, linear SVMs and ridge regression: the parts of R-CNN.
+"""The parts of R-CNN: warped regions, a small network for them, linear SVMs and ridge regression.
 
 Dimensions: images, regions, maps (channels), classes, rows (examples), features.
 """
@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-CROP = 16  # pixels of a warped region's side
-POOLED = 4  # cells of a region's side, in its last maps
-STRIDE = 2  # of the last maps
+CROP = 16  # side of a warped region, in pixels
+POOLED = 4  # side of a region after pooling, in cells of the last feature maps
+STRIDE = 2  # of the last feature maps
 
 
 def warp(
@@ -23,10 +23,10 @@ def warp(
     side: int = CROP,
     context: int = 1,
 ) -> Float[Tensor, "regions 3 side side"]:
-    """Each region drawn into a square, whatever its shape (section 2.1).
+    """Warp each region to a square, whatever its shape (section 2.1).
 
-    image    which of the images a region lies in
-    context  pixels round the box, of the square's; the paper has 16 of 227
+    image    index of the image that a region lies in
+    context  pixels of the square around the box; the paper has 16 of 227
     """
     height, width = images.shape[2:]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -43,7 +43,7 @@ def _look_up(
     x: Float[Tensor, "regions side"],
     y: Float[Tensor, "regions side"],
 ) -> Float[Tensor, "regions 3 side side"]:
-    """Bilinear, at all pairs of a region's x and y: counted from the middle of the first pixel."""
+    """Bilinear interpolation at all pairs of a region's x and y. Pixel centres are whole numbers."""
     height, width = images.shape[2:]
     left, top = (v.long().clamp(max=last - 2) for v, last in ((x, width), (y, height)))
     across, down = (x - left)[:, None, None, :], (y - top)[:, None, :, None]
@@ -59,7 +59,7 @@ def _look_up(
 
 
 class Backbone(nn.Module):
-    """Three convolutions: images to maps of half the side."""
+    """Three convolutions, from images to feature maps of half the side."""
 
     def __init__(self, maps: int = 32) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
 
 class Head(nn.Module):
-    """Pooled maps of regions to a hidden layer and scores: what R-CNN's kin share."""
+    """A hidden layer and scores on pooled feature maps of regions, for all detectors of the R-CNN line."""
 
     def __init__(self, scores: int, *, maps: int = 32, hidden: int = 64) -> None:
         super().__init__()
@@ -98,14 +98,14 @@ def init_weights(network: nn.Module) -> None:
 
 
 class RegionNet(nn.Module):
-    """A small AlexNet for warped regions: scores of the classes (and the background)."""
+    """A small AlexNet for warped regions, which scores the classes and the background."""
 
     def __init__(self, scores: int) -> None:
         super().__init__()
         self.backbone, self.head = Backbone(), Head(scores)
 
     def pooled(self, crops: Float[Tensor, "regions 3 side side"]) -> Float[Tensor, "regions maps 4 4"]:
-        """The last pooled maps: pool5 in the paper."""
+        """The last pooled feature maps, called pool5 in the paper."""
         return F.max_pool2d(self.backbone(crops), CROP // STRIDE // POOLED)
 
     def forward(self, crops: Float[Tensor, "regions 3 side side"]) -> Float[Tensor, "regions scores"]:
@@ -117,9 +117,9 @@ def hog(
 ) -> Float[Tensor, "regions features"]:
     """Histograms of oriented gradients (Dalal and Triggs 2005): the features that R-CNN replaced.
 
-    A pixel's gradient is that of the channel where it is longest. Its length goes to the two nearest of
-    `bins` directions (of half a turn) of its cell; cells are normalised in overlapping blocks of 2 × 2,
-    cut off at 0.2 and normalised again.
+    A pixel's gradient is taken from the channel where the gradient is longest. Its length is distributed over
+    the two nearest of `bins` directions (of half a turn) in its cell. Cells are normalised in overlapping
+    blocks of 2 × 2, clipped at 0.2 and normalised again.
     """
     padded = F.pad(crops, (1, 1, 1, 1), mode="replicate")
     dx = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
@@ -154,9 +154,9 @@ def linear_svms(
     C: float,
     iterations: int = 30,
 ) -> Linear:
-    """A linear SVM for each class against everything else: |w|² / 2 + C × the sum of squared hinge losses.
+    """A one-against-all linear SVM for each class: |w|² / 2 + C × the sum of squared hinge losses.
 
-    y  1 and -1; a row of 0 is left out of that class
+    y  1 and -1; a row with 0 is ignored for that class
     """
     weight = x.new_zeros(y.shape[1], x.shape[1]).requires_grad_()
     bias = x.new_zeros(y.shape[1]).requires_grad_()
@@ -178,7 +178,7 @@ def linear_svms(
 def ridge(
     x: Float[Tensor, "rows features"], targets: Float[Tensor, "rows outputs"], *, penalty: float
 ) -> Linear:
-    """Least squares with `penalty` on the weights, not on the bias (appendix C, equation 5)."""
+    """Least squares with `penalty` on the weights but not on the bias (appendix C, equation 5)."""
     mean, middle = x.mean(0), targets.mean(0)
     centred = (x - mean).double()
     gram = centred.T @ centred

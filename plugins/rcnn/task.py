@@ -1,4 +1,4 @@
-"""Scenes whose digits are to be found, proposals of regions, and how detections are scored."""
+"""Scenes with digits to detect, region proposals, and scores of detections."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ CLASSES = 5
 SIDE = 48
 BRIGHTNESS = 0.3  # about the mean of all pixels
 REGIONS = 20  # proposals of an image
-SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # of non-maximum suppression; pixels of a proposal's sides
+SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # overlap for non-maximum suppression; sides of proposals in pixels
 
 
 class Detection(NamedTuple):
-    """Scenes, what is in them, and proposals."""
+    """Scenes, their objects, and proposals."""
 
     x: Float[Tensor, "images 3 48 48"]
-    labels: Int64[Tensor, "images objects"]  # -1: no object
+    labels: Int64[Tensor, "images objects"]  # -1 for no object
     boxes: Float[Tensor, "images objects 4"]
     proposals: Float[Tensor, "images regions 4"]
 
@@ -32,16 +32,17 @@ class Detection(NamedTuple):
     ) -> tuple[
         Int64[Tensor, "images regions"], Float[Tensor, "images regions"], Float[Tensor, "images regions 4"]
     ]:
-        """Of each region the object that it overlaps most: label, overlap, box."""
+        """For each region, the object that it overlaps most: its label, the overlap, and its box."""
         overlap, place = overlaps(boxes, self.boxes.to(boxes)).max(-1)
         box = self.boxes.to(boxes).gather(1, place[..., None].expand_as(boxes))
         return self.labels.gather(1, place), overlap, box
 
 
 def detection(run: Run, part: scenes.Part, count: int) -> Detection:
-    """The shared scenes' level `many`, smaller: one to three digits of two colours, two fragments.
+    """Scenes of level `many`, but smaller: one to three digits in two colours, and two fragments.
 
-    Photographs are a little brighter than elsewhere, so that brightness alone does not show the digits.
+    The background photographs are a little brighter than elsewhere, so that brightness alone does not reveal
+    the digits.
     """
     drawn = scenes.draw(
         count,
@@ -63,13 +64,13 @@ def detection(run: Run, part: scenes.Part, count: int) -> Detection:
 
 
 def grouped(image: Float[Tensor, "3 side side"], generator: torch.Generator) -> Float[Tensor, "20 4"]:
-    """Regions of one colour, and pairs of them that touch: a stand-in for selective search.
+    """Region proposals from connected regions of one colour, as a substitute for selective search.
 
-    Connected pixels that are bright, or of one of eight colours, are boxes; so are touching pairs of
-    these. What several ways of looking find comes first, then the larger one. Where that makes fewer than
-    twenty, the rest are windows at random.
+    Boxes are drawn around connected pixels that are bright or have one of eight colours, and around touching
+    pairs of these. They are ranked by the number of criteria that find them, then by size. Random windows are
+    added until there are twenty boxes.
     """
-    from scipy import ndimage  # scikit-learn brings it along
+    from scipy import ndimage  # installed with scikit-learn
 
     brightest = image.amax(0)
     code = ((image > 0.5).int() * torch.tensor([1, 2, 4])[:, None, None]).sum(0)
@@ -97,14 +98,14 @@ def grouped(image: Float[Tensor, "3 side side"], generator: torch.Generator) -> 
 
 
 def random_windows(count: int, side: int, generator: torch.Generator) -> Float[Tensor, "count 4"]:
-    """Windows with the digits' sizes anywhere in the image."""
+    """Windows of the digits' sizes, anywhere in the image."""
     sides = 8 + 12 * torch.rand(count, 2, generator=generator)
     corner = torch.rand(count, 2, generator=generator) * (side - sides)
     return torch.cat((corner, corner + sides), 1)
 
 
 class Found(NamedTuple):
-    """Of each region one box and one score for each class."""
+    """For each region, one box and one score per class."""
 
     boxes: Float[Tensor, "images classes regions 4"]
     scores: Float[Tensor, "images classes regions"]
@@ -141,17 +142,17 @@ def detected(found: Found, truth: Detection) -> list[Detected]:
 
 
 def mean_ap(found: Found, truth: Detection, overlap: float = 0.5) -> float:
-    """Mean average precision at that overlap."""
+    """Mean average precision at the given overlap."""
     return average_precision(detected(found, truth), thresholds=(overlap,))
 
 
 def recall(proposals: Float[Tensor, "images regions 4"], truth: Detection, overlap: float = 0.5) -> float:
-    """The share of objects that some proposal covers by `overlap` or more."""
+    """The share of objects that overlap some proposal by at least `overlap`."""
     return covered(truth._replace(proposals=proposals), overlap).mean().item()
 
 
 def covered(data: Detection, overlap: float = 0.5) -> Float[Tensor, " objects"]:
-    """1 for each object that some proposal covers by `overlap` or more."""
+    """1 for each object that overlaps some proposal by at least `overlap`, else 0."""
     best = overlaps(data.boxes, data.proposals.to(data.boxes)).amax(-1)
     return (best[data.labels >= 0] >= overlap).float()
 
@@ -159,7 +160,7 @@ def covered(data: Detection, overlap: float = 0.5) -> Float[Tensor, " objects"]:
 def framed(
     image: Float[Tensor, "3 side side"], boxes: Float[Tensor, "n 4"], colour: tuple[float, float, float]
 ) -> Float[Tensor, "3 4*side 4*side"]:
-    """The image four times as large, with frames."""
+    """The image, enlarged four times, with frames around the boxes."""
     large = image.repeat_interleave(4, 1).repeat_interleave(4, 2).clone()
     last = large.shape[-1] - 1
     for x1, y1, x2, y2 in (4 * boxes).round().long().clamp(0, last).tolist():
@@ -177,8 +178,10 @@ GREY, GREEN = (0.6, 0.6, 0.6), (0.2, 1.0, 0.3)
 
 
 def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> None:
-    """Scenes with their proposals, and below with the boxes that are kept and whose score is above `least`:
-    0 of a support vector machine's, a half of probabilities."""
+    """Draw scenes with their proposals, and below them the kept boxes with a score above `least`.
+
+    `least` is 0 for scores of a support vector machine and 0.5 for probabilities.
+    """
     kept = found.kept() & (found.scores > least)
     above, below, lines = [], [], []
     for i in range(min(3, len(judge.x))):
@@ -189,7 +192,7 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
         names = ", ".join(map(str, classes.tolist())) or "nothing"
         there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
         lines.append(f"scene {i + 1}: found {names}; there are {there}")
-    caption = f"The regions of each scene, and the boxes that are kept with a score above {least:g}."
+    caption = f"The proposed regions of each scene, and the kept boxes with a score above {least:g}."
     rows = ["regions", "kept"]
     run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
-    run.text("names", "\n".join(lines), caption="The digits that are found, and those that are there.")
+    run.text("names", "\n".join(lines), caption="The detected digits, and the digits in the scene.")

@@ -1,22 +1,24 @@
-"""Reformer: look only at what is similar, and calculate backwards what was not kept.
+"""Reformer: attention among similar tokens only, and activations recomputed instead of stored.
 
 Kitaev, Kaiser and Levskaya 2020, "Reformer: The Efficient Transformer", arXiv 2001.04451.
 
-The problem. Attention compares all pairs of tokens, and training keeps what every layer gave, for the
-gradient: a text of 64,000 tokens fits into no memory.
+The problem. Attention compares all pairs of tokens, and training stores the activations of every layer for
+the backward pass. The memory that a text of 64,000 tokens needs is too large.
 
-The idea. A softmax hears only the largest scores, so find the keys that are similar and leave out the others:
-with queries and keys the same vectors, hash them so that near ones fall into one bucket (which side of random
-directions they lie on), sort by bucket, and let each token look at its chunk and the one before. Several
-rounds of hashing find what one has missed. And let each layer add to one half of the stream what it makes of
-the other: what went in can then be calculated from what came out, and nothing has to be kept.
+The idea. A softmax is dominated by the largest scores, so attention only needs the keys that are similar to
+the query. Queries and keys share their vectors. Locality-sensitive hashing by random rotations puts similar
+vectors into the same bucket. Tokens are sorted by bucket, and each token attends to its own chunk and the
+previous one. Several rounds of hashing find keys that one round misses. In addition, layers are reversible:
+each layer adds a function of one half of the residual stream to the other half, so its inputs can be
+recomputed from its outputs, and no activations are stored.
 
-This folder. `model`: both, and a decoder of them; `weights` gives the parameters of `transformers` our names.
-`experiment` names handwritten digits by attending to similar ones, by hashing and at random; memory over
-depth and time over length come from the benchmark. Axial positions and feed-forward layers in chunks are not
-here.
+This folder. `model` has both ideas and a decoder that uses them. `weights` renames the parameters of
+`transformers`. `experiment` classifies handwritten digits by attention to similar digits, with hashed and
+with random buckets. `benchmark` measures memory over depth and time over length. Axial positions and chunked
+feed-forward layers are left out.
 
-Dimensions: batch, heads, tokens, dim (of a head), model (width), rounds, chunks, width (of a chunk), vocab.
+Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), rounds, chunks, width (of a chunk),
+vocab.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Hashed attention beside a mask of the same pairs, and training stacks of several depths."""
+"""Hashed attention against a mask of the same pairs, and training of stacks of several depths."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +15,7 @@ from .model import ITSELF, Reformer, hashed, lsh_attention, unit_length
 
 
 def seen(buckets: Tensor, width: int) -> Tensor:
-    """True where two tokens meet in one round or more: (batch, heads, tokens, tokens)."""
+    """True for pairs of tokens that meet in at least one round, as (batch, heads, tokens, tokens)."""
     tokens = buckets.shape[-1]
     order = (buckets * tokens + torch.arange(tokens, device=buckets.device)).argsort(-1)
     places = (torch.arange(tokens, device=buckets.device) // width).expand_as(order)
@@ -33,7 +33,7 @@ def bias(qk: Tensor, buckets: Tensor, width: int) -> Tensor:
 
 
 def all_scores(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> Tensor:
-    """Every score, those of pairs that do not meet masked."""
+    """Compute every score, and mask the scores of pairs that do not meet."""
     mask = bias(qk, hashed(qk, rotations), width)
     return (qk @ unit_length(qk).mT + mask).softmax(-1) @ v
 
@@ -51,10 +51,10 @@ def in_chunks(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> Tensor
 
 
 def checkpointed(network: Reformer, ids: Tensor, rotations: list[Tensor]) -> Tensor:
-    """The same layers, each kept by its input and calculated again for the gradient."""
+    """The same layers, which store only their inputs and are recomputed in the backward pass."""
     x1 = x2 = network.tokens(ids[:, :-1]) + network.positions.weight[: ids.shape[1] - 1]
     for layer, r in zip(network.layers, rotations, strict=True):
-        # The weights are handed over: when the layer is called again, it may hold others.
+        # The weights are arguments, because the layer may have other weights when it is called again.
         x1, x2 = checkpoint(_layer, layer, dict(layer.named_parameters()), r, x1, x2, use_reentrant=False)
     logits = network.output(network.norm(torch.cat((x1, x2), -1)))
     return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
@@ -68,8 +68,10 @@ def _layer(
 
 
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Products keep the size of what they multiply, but for those into scores and rectifiers: where these are
-    small, rounding moves little weight from one key to another."""
+    """Random weights that preserve the scale, but smaller ones for projections into scores and ReLUs.
+
+    With small scores, rounding moves little attention weight from one key to another.
+    """
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         return 0.1 * values + (0 if name.endswith("bias") else 1)
@@ -114,7 +116,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         make, kept = (partial(Reformer, vocab, layers=layers, stored=s, **settings) for s in (False, True))
 
         def drawn(g: torch.Generator, layers: int = layers) -> tuple[Tensor, list[Tensor]]:
-            """Buckets are given: rounded vectors may fall into others, and all that follows would differ."""
+            """Buckets are inputs, because rounding may change a vector's bucket and all later results."""
             shape = 1, 2, 1, tokens
             ids = torch.randint(vocab, (1, tokens + 1), generator=g)
             return ids, [torch.randint(2 * tokens // width, shape, generator=g) for _ in range(layers)]
@@ -134,7 +136,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant.of_module(make, Reformer.loss, name="reversible", role="paper"),
             ),
             cost=Cost.products(2 * products, weights * itemsize),
-            # A ReLU whose input is rounded to the other side of zero moves a gradient by one token's part.
-            # Half precisions are allowed more than that anyway.
+            # A ReLU whose input is rounded to the other side of zero changes a gradient by one token's part.
+            # The tolerance of half precision is larger than that anyway.
             tolerance=0.02 if itemsize >= 4 else None,
         )

@@ -1,4 +1,4 @@
-"""Exercises: the buckets, attention in sorted chunks, pairs that meet twice, and the way back."""
+"""Exercises: the buckets, attention in sorted chunks, pairs that meet twice, and the inverse."""
 
 from collections.abc import Iterator
 
@@ -50,10 +50,10 @@ EXERCISES = (
     Exercise(
         name="buckets",
         of="model.hashed",
-        task="The bucket of each vector in each round of hashing.",
+        task="Compute the bucket of each vector in each round of hashing.",
         hints=(
-            "Multiply x by each round's matrix. A bucket is a direction, or the opposite of one.",
-            "Put the products and their negatives side by side: the place of the largest is the bucket.",
+            "Multiply x by each round's rotation. A bucket is a direction, or its opposite.",
+            "Concatenate the projections and their negatives. The index of the largest is the bucket.",
         ),
         tries=of_vectors,
         gradients=False,
@@ -62,11 +62,14 @@ EXERCISES = (
     Exercise(
         name="meetings",
         of="model.meetings",
-        task="In how many rounds each pair meets: the key in the query's chunk, or in the chunk before it.",
+        task="Count the rounds in which each key is in the query's chunk, or in the previous chunk.",
         hints=(
-            "`chunk` names each token's chunk in each round: gather it at `here` and at `there`.",
-            "The chunk before the first is the last: (mine - 1) % chunks.",
-            "Look up every round's pairs in every round: here's shape, and there's width behind it.",
+            "`chunk` has each token's chunk in each round. Gather it at `here` and at `there`.",
+            "The last chunk precedes the first one: (mine - 1) % chunks.",
+            (
+                "Test every round's pairs in every round. The result has the axes of `here` plus the width "
+                "of `there`."
+            ),
         ),
         tries=of_meetings,
         gradients=False,
@@ -74,18 +77,21 @@ EXERCISES = (
     Exercise(
         name="chunks",
         of="model.lsh_attention",
-        task="Sort by bucket, attend within chunks, undo the sorting, and weigh the rounds.",
+        task="Sort by bucket, attend within chunks, undo the sorting, and combine the rounds.",
         hints=(
-            "argsort of bucket · tokens + position; gather, unflatten into chunks, roll for the one before.",
-            "Hide later keys; a token's own scores ITSELF; subtract the log of how often a pair meets.",
-            "Sort softmax @ values and logsumexp back; a softmax of the latter weighs the rounds.",
+            (
+                "Take the argsort of bucket · tokens + position, gather, unflatten into chunks, and roll "
+                "for the previous one."
+            ),
+            "Mask later keys, set a token's score with itself to ITSELF, subtract the log of the meetings.",
+            "Sort softmax @ values and logsumexp back. A softmax of the logsumexp weights the rounds.",
         ),
         tries=of_chunks,
     ),
     Exercise(
         name="way back",
         of="model.inverse",
-        task="What went into reversible layers, from what came out: equation 9 turned round.",
+        task="Recompute the inputs of reversible layers from their outputs, by solving equation 9.",
         hints=(
             "Start from the last layer. y2 = x2 + feed-forward(y1), and y1 is known.",
             "With x2 known, y1 = x1 + attention(x2). layer(x, r) is attention, layer(x) feed-forward.",

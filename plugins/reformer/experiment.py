@@ -1,4 +1,4 @@
-"""The claims: hashing finds the keys that matter, and memory that does not grow with depth."""
+"""The claims: hashing finds the relevant keys, and memory does not grow with depth."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,22 +25,21 @@ from readtrack.plugin import (
 
 from .model import Reformer, hashed, lsh_attention
 
-OTHERS = Break(
-    "buckets of other tokens", "Each token is put into the bucket that another was hashed into.", "near miss"
-)
+OTHERS = Break("buckets of other tokens", "Each token is put into the bucket of another token.", "near miss")
 NEAREST = Break(
     "buckets by the nearest token",
-    "Each token goes into the bucket of the most similar of as many tokens drawn at random.",
+    "Random tokens represent the buckets. Each token goes into the bucket of the most similar one.",
     "rival",
 )
 
 HASHED = Claim(
     name="nearest digits found by hashed and by full attention",
-    sentence="Without training, attention within hashed buckets names digits more often than attention "
-    "within random buckets of the same size, and in 4 rounds within 3 points of full attention.",
+    sentence="Without training, attention within hashed buckets classifies digits more accurately than "
+    "attention within random buckets of the same size, and with 4 rounds it is within 3 points of full "
+    "attention.",
     paper=Figure(
-        "a trained Transformer on a task of copying: 91.9 % with 1 round, 99.9 with 4, 100 with full "
-        "attention; of the search alone there is no figure",
+        "a trained Transformer on a copying task: 91.9 % with 1 round, 99.9 with 4, 100 with full "
+        "attention; there is no figure for the search alone",
         where="table 2",
         read="table",
     ),
@@ -49,27 +48,29 @@ HASHED = Claim(
         at_least("accuracy", "hashed@4", -0.03, minus="full attention"),
     ),
     guards=(at_most("part of the pairs seen", "hashed@4", 0.15),),
-    control="the same code with buckets drawn at random; each arm at its best sharpness",
+    control="the same code with random buckets; each arm at its best sharpness",
     control_arm="random buckets",
     control_reaches=(at_least("accuracy", "full attention", 0.9),),
     breaks=(OTHERS, NEAREST),
     chosen_on=(0, 1),
     headline=True,
-    deviations="No Transformer is trained, so that training has no part in whether the search succeeds: a "
-    "handwritten digit is named by the other 895, each vector attending to all by similarity, values being "
-    "their labels. Chunks of 16 and 112 buckets, one rotation for all of them. The abstract speaks of "
-    "language models and of images of 64,000 tokens.",
+    deviations="No Transformer is trained, so that training does not affect the success of the search. A "
+    "handwritten digit is classified by attention to the other 895 digits, weighted by similarity, with "
+    "labels as values. There are chunks of 16 and 112 buckets, from one rotation. The abstract is about "
+    "language models and images of 64,000 tokens.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, by the same bounds. The part of the pairs that "
-            "is seen follows from rounds and chunks, so it is a guard now and no bound of the rule."
+            "Until November 2026 the verdict was reproduced, by the same bounds. The share of the pairs "
+            "that attention computes follows from rounds and chunks, so it is a guard now instead of a "
+            "bound."
         ),
     ),
 )
 
 REVERSIBLE = Claim(
     name="memory that does not grow with depth",
-    sentence="Reversible layers hardly need more memory to train when more of them are stacked; others do.",
+    sentence="The training memory of reversible layers hardly grows with depth, while it does for ordinary "
+    "layers.",
     paper=Figure("activations stored once instead of once for each layer", where="abstract", read="abstract"),
     rule=(
         Growth("depth", what="memory", axis="layers", threshold=0.3, mode="forward+backward"),
@@ -77,26 +78,28 @@ REVERSIBLE = Claim(
             "depth", what="memory", axis="layers", threshold=0.6, of="naive", op=">=", mode="forward+backward"
         ),
     ),
-    control="the same network, activations kept",
-    deviations="2 to 8 layers of hidden size 64 on 512 tokens. The paper also feeds its feed-forward layers "
-    "in chunks, which is not here. The same layers under torch's checkpoint stand beside them in the "
-    "benchmark: these keep the input of each layer, so their memory grows, too, but by less than with all "
-    "activations.",
+    control="the same network with stored activations",
+    deviations="2 to 8 layers of hidden size 64 on 512 tokens. The paper also computes its feed-forward "
+    "layers in chunks, which is left out. For comparison, the benchmark has the same layers with torch's "
+    "checkpointing. It stores each layer's input, so its memory also grows with depth, but less than with "
+    "all activations.",
 )
 
 LONG = Claim(
     name="nearly linear in length",
-    sentence="The time of hashed attention grows far more slowly with the length than that of all pairs.",
+    sentence="The time of hashed attention grows far more slowly with length than the time of full "
+    "attention.",
     paper=Figure("O(L log L) instead of O(L²)", where="abstract", read="abstract"),
     rule=(
         Growth("hashed attention", what="time", axis="tokens", threshold=1.4),
         Growth("hashed attention", what="time", axis="tokens", threshold=1.6, of="strong", op=">="),
     ),
-    control="torch's fused attention over the same pairs, by a mask that is made before the clock starts",
-    deviations="1,024 to 4,096 tokens, one head, two rounds of hashing. One rotation serves all buckets, "
-    "where the released code factorises it: hashing takes L² · dim / width products here, the smaller part "
-    "at these lengths.",
-    history=("Until November 2026 the verdict was reproduced: the control made its mask within the time.",),
+    control="torch's fused attention over the same pairs, with a mask that is computed before the timing "
+    "starts",
+    deviations="1,024 to 4,096 tokens, one head, two rounds of hashing. A single rotation gives all "
+    "buckets, while the released code factorises it. Hashing takes L² · dim / width multiplications here, "
+    "the smaller part of the time at these lengths.",
+    history=("Until November 2026 the verdict was reproduced. The control's time included making its mask.",),
 )
 
 TOKENS, WIDTH = 896, 16
@@ -113,7 +116,7 @@ class World(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How tokens come into buckets, and the tokens of a chunk."""
+    """A function that assigns tokens to buckets, and the number of tokens in a chunk."""
 
     bucket: Bucketing
     width: int = WIDTH
@@ -135,7 +138,7 @@ def experiment(run: Run) -> None:
 
 
 def by_hash(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """As many buckets as give two to a chunk, as section 2 has it."""
+    """Hash into two buckets for each chunk, as in section 2."""
     half = x.shape[2] // WIDTH
     return hashed(x, torch.randn(1, x.shape[3], rounds, half, generator=generator).to(x))
 
@@ -146,25 +149,25 @@ def at_random(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.
 
 
 def all_in_one(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """Full attention: one bucket, and a chunk as large."""
+    """Full attention: one bucket, and a chunk of all tokens."""
     return torch.zeros(1, 1, rounds, x.shape[2], dtype=torch.long, device=x.device)
 
 
 def of_others(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """As large buckets, of other tokens."""
+    """Buckets of the same sizes, but of other tokens."""
     found = by_hash(x, rounds, generator)
     return found[..., torch.randperm(x.shape[2], generator=generator).to(x.device)]
 
 
 def nearest(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """One token of each bucket is drawn, again in each round; the others join the most similar of them."""
+    """Draw one token per bucket in each round. The other tokens join the bucket of the most similar one."""
     directions, buckets = F.normalize(x[0, 0], dim=1), 2 * (x.shape[2] // WIDTH)
     drawn = [torch.randperm(len(directions), generator=generator)[:buckets] for _ in range(rounds)]
     return torch.stack([(directions @ directions[rows].T).argmax(1) for rows in drawn])[None, None]
 
 
 def vote(run: Run) -> None:
-    """Each digit is named by the labels of those that it attends to, itself left out."""
+    """Classify each digit by the labels of the digits that it attends to, without itself."""
     run.phase("setup")
     images, labels = data.digits()
     x = images.flatten(1) - images.flatten(1).mean(0)
@@ -193,7 +196,7 @@ def vote(run: Run) -> None:
 
 
 def attempt(at: Trial, way: Way, sharpness: float) -> tuple[float, Outcome]:
-    """The accuracy on the digits to choose by; nothing is trained."""
+    """Validation accuracy. Nothing is trained."""
     outcome = Outcome(way, sharpness)
     return named(at, outcome, at.world.chosen).mean().item(), outcome
 
@@ -209,7 +212,7 @@ def judge(at: Trial, found: Sweep[Outcome]) -> dict[str, float | Float[Tensor, "
 
 
 def named(at: Trial, outcome: Outcome, digits: Digits) -> Float[Tensor, " tokens"]:
-    """1.0 for each digit that is named rightly."""
+    """1.0 for each digit that is classified correctly, else 0."""
     (way, sharpness), (x, labels) = outcome, digits
     vectors = x.to(at.run.device, at.run.dtype)[None, None] * sharpness
     buckets = way.bucket(vectors, at.level or 1, at.generator("buckets"))
@@ -219,7 +222,7 @@ def named(at: Trial, outcome: Outcome, digits: Digits) -> Float[Tensor, " tokens
 
 
 def pairs_seen(at: Trial, way: Way) -> float:
-    """The part of all pairs that meet in one round or more."""
+    """The share of all pairs that meet in at least one round."""
     x, _ = at.world.chosen
     buckets = way.bucket(
         x.to(at.run.device, at.run.dtype)[None, None], at.level or 1, at.generator("buckets")

@@ -1,7 +1,7 @@
-"""Attention within buckets of similar vectors, reversible layers, and the language model of both.
+"""Attention within buckets of similar vectors, reversible layers, and a language model of both.
 
-Dimensions: batch, heads, tokens, dim (of a head), model (width), rounds (of hashing), chunks (of the sorted
-tokens), width (tokens of a chunk), vocab.
+Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), rounds (of hashing), chunks (of the
+sorted tokens), width (tokens of a chunk), vocab.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ from ..layernorm import LayerNorm
 
 Vectors = Float[Tensor, "batch heads tokens dim"]
 Buckets = Int[Tensor, "batch heads rounds tokens"]
-ITSELF = -1e5  # added to a token's score with itself: it counts only where there is no other
+ITSELF = -1e5  # score of a token with itself, so that it attends to itself only if it sees no other token
 
 
 def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buckets:
-    """Section 2: a bucket of 2 · `half` for each round's R."""
+    """Section 2: the bucket of each vector in each round, out of 2 · `half` buckets."""
     rotated = torch.einsum("bhtd,hdrn->bhrtn", x, rotations)
     return torch.cat((rotated, -rotated), -1).argmax(-1)  # h(x) = argmax([x R; -x R])
 
 
 def unit_length(x: Vectors) -> Vectors:
-    """The keys: the queries themselves, scaled to length 1."""
+    """The keys: the queries, scaled to length 1."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6 * x.shape[-1])
 
 
@@ -40,20 +40,22 @@ def lsh_attention(
     width: int,
     causal: bool = True,
 ) -> Float[Tensor, "batch heads tokens values"]:
-    """Section 2: tokens sorted by bucket, then by position, look at their chunk and the one before.
+    """Section 2: tokens, sorted by bucket and position, attend to their own chunk and the previous chunk.
 
-    A pair that meets in several rounds counts once, so that the result is attention over all pairs that meet
-    in any round. Scores are query times key of length 1, without 1 / √dim: the released code's keys are
-    longer by √dim, which takes it back.
+    A pair that meets in several rounds counts once, so the result is attention over all pairs that meet in
+    any round. Scores are dot products of queries and keys of length 1, without 1 / √dim. The keys of the
+    released code are longer by √dim, which cancels this factor.
 
-    width  of a chunk, in tokens; the first chunk looks back at the last. Raises ValueError if the tokens are
-    no multiple of it
+    width  tokens per chunk; the first chunk also sees the last one. Raises ValueError if the number of tokens
+           is not a multiple of it
     """
     tokens, rounds = qk.shape[2], buckets.shape[2]
     if tokens % width:
         raise ValueError(f"{tokens} tokens cannot be cut into chunks of {width}")
     at = torch.arange(tokens, device=qk.device)
-    order = (buckets * tokens + at).argsort(-1)  # batch heads rounds tokens: who stands there
+    order = (buckets * tokens + at).argsort(
+        -1
+    )  # batch heads rounds tokens: the token at each sorted position
     chunk = torch.empty_like(order).scatter_(-1, order, (at // width).expand_as(order))
 
     def sort(x: Tensor) -> Tensor:
@@ -72,11 +74,11 @@ def lsh_attention(
     scores = scores.masked_fill(same, ITSELF)
     if causal:
         scores = scores.masked_fill(here[..., :, None] < there[..., None, :], -torch.inf)
-    if tokens == width:  # the one chunk is its own last
+    if tokens == width:  # The only chunk is also its own previous chunk.
         twice = torch.arange(2 * width, device=qk.device) < width
         scores = scores.masked_fill(twice, -torch.inf)
     scores = scores - meetings(chunk, here, there, tokens // width).to(scores.dtype).log()
-    # Each round's result, and how much it counts: the sum of its exponentials.
+    # The result of each round, and its weight, the sum of its exponentials.
     found = scores.softmax(-1) @ values
     weight = scores.logsumexp(-1)
     back = order.argsort(-1)
@@ -86,8 +88,7 @@ def lsh_attention(
 
 
 def meetings(chunk: Buckets, here: Tensor, there: Tensor, chunks: int) -> Int[Tensor, "..."]:
-    """In how many rounds the two tokens of each pair stand in the same chunk, or the key's is the one
-    before."""
+    """For each pair, the number of rounds in which the key is in the query's chunk or the previous one."""
     total = torch.zeros((), dtype=torch.long, device=chunk.device)
     for of_round in chunk.unbind(2):
         expanded = of_round[:, :, None].expand(-1, -1, chunk.shape[2], -1)
@@ -98,9 +99,9 @@ def meetings(chunk: Buckets, here: Tensor, there: Tensor, chunks: int) -> Int[Te
 
 
 class LSHAttention(nn.Module):
-    """Queries and keys come out of one projection.
+    """Attention within buckets. One projection gives queries and keys.
 
-    buckets  that each round hashes into, an even number
+    buckets  number of buckets in each round, an even number
     """
 
     def __init__(self, model: int, heads: int, *, buckets: int, rounds: int, width: int) -> None:
@@ -115,7 +116,7 @@ class LSHAttention(nn.Module):
         x: Float[Tensor, "batch tokens model"],
         rotations: Float[Tensor, "heads dim rounds half"] | Buckets,
     ) -> Float[Tensor, "batch tokens model"]:
-        """Buckets that are known already may stand in place of `rotations`."""
+        """`rotations` are random rotations, or precomputed buckets."""
         qk, v = split_heads(self.query_key(x), self.heads), split_heads(self.value(x), self.heads)
         buckets = rotations
         if rotations.is_floating_point():
@@ -124,14 +125,14 @@ class LSHAttention(nn.Module):
         return self.output(merge_heads(lsh_attention(qk, v, buckets, width=self.width)))
 
     def draw(self, generator: torch.Generator | None = None) -> Float[Tensor, "heads dim rounds half"]:
-        """Rotations for one forward pass, and for its backward pass."""
+        """Random rotations for one forward pass and its backward pass."""
         weight = self.query_key.weight
         shape = self.heads, len(weight) // self.heads, self.rounds, self.buckets // 2
         return torch.randn(shape, generator=generator).to(weight)
 
 
 class Layer(nn.Module):
-    """Section 3: both halves of a reversible layer, each normalised at its input."""
+    """Section 3: both functions of a reversible layer, each with normalisation of its input."""
 
     def __init__(self, model: int, heads: int, hidden: int, **hashing: int) -> None:
         super().__init__()
@@ -140,10 +141,10 @@ class Layer(nn.Module):
         self.norms = nn.ModuleList(LayerNorm(model, eps=1e-12) for _ in range(2))
 
     def forward(self, x: Tensor, rotations: Tensor | None = None) -> Tensor:
-        """The residual for one half of the stream: attention if there are rotations, else feed-forward.
+        """The residual for one half of the stream: attention if `rotations` is given, else feed-forward.
 
-        The stream is in single precision at least, or what went in could not be calculated from what came
-        out.
+        The stream is in float32 or better. In lower precision, the inputs cannot be recomputed from the
+        outputs.
         """
         x = x.to(self.norms[0].weight.dtype)
         if rotations is None:
@@ -151,11 +152,13 @@ class Layer(nn.Module):
         return self.attention(self.norms[0](x), rotations)
 
 
-Half = Callable[[Sequence[Tensor], Tensor], Tensor]  # of a layer's weights, and one half of the stream
+Half = Callable[
+    [Sequence[Tensor], Tensor], Tensor
+]  # maps a layer's weights and half of the stream to a residual
 
 
 class _Reversible(torch.autograd.Function):
-    """Keeps the last layer's two results alone; those of the others are calculated backwards from them."""
+    """Stores only the last layer's outputs, and recomputes the other activations in the backward pass."""
 
     @staticmethod
     def forward(
@@ -216,11 +219,11 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Reformer(nn.Module):
     """Sections 2 and 3: a decoder of reversible layers with hashed attention.
 
-    The defaults are those of the paper's enwik8 model: 3 layers of width 1,024, 64K tokens. Positions are
-    learned vectors; the paper's axial ones, and feed-forward layers in chunks, are not here.
+    The defaults are those of the paper's enwik8 model: 3 layers of hidden size 1,024 and 64K tokens.
+    Positions are learned vectors. The paper's axial positions and chunked feed-forward layers are left out.
 
-    stored  False: activations of one layer are kept at a time, whatever the depth. True: the twin for second
-            derivatives, which keeps all
+    stored  False: only the activations of one layer are stored at a time. True: all activations are stored,
+            so that second derivatives exist
     """
 
     def __init__(
@@ -254,7 +257,7 @@ class Reformer(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], rotations: Sequence[Tensor] | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`; `rotations` of each layer are drawn if not given."""
+        """Logits of the next token after each of `ids`. Draws each layer's rotations if none are given."""
         x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
         rotations = rotations or [layer.attention.draw() for layer in self.layers]
         pair = run_layers(list(self.layers), rotations, x, x, stored=self.stored)
@@ -263,7 +266,7 @@ class Reformer(nn.Module):
     def loss(
         self, ids: Int[Tensor, "batch one_more"], rotations: Sequence[Tensor] | None = None
     ) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first."""
+        """Mean nats per token, without the first one."""
         return F.cross_entropy(self(ids[:, :-1], rotations).flatten(0, 1), ids[:, 1:].flatten())
 
 
@@ -277,7 +280,8 @@ def run_layers(
             x1 = x1 + layer(x2, r)
             x2 = x2 + layer(x1)
         return x1, x2
-    # The weights are handed over: backwards, a layer may hold others (`torch.func.functional_call`).
+    # The weights are arguments, because `torch.func.functional_call` may use other weights in the backward
+    # pass.
     weights = [tuple(layer.parameters()) for layer in layers]
     halves = [_halves(layer, r) for layer, r in zip(layers, rotations, strict=True)]
     flat = [weight for own in weights for weight in own]

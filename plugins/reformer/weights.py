@@ -1,4 +1,4 @@
-"""Weights of `transformers`' Reformer under our parameters' names."""
+"""Weights of `transformers`' Reformer under our parameter names."""
 
 import re
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ AXES = tuple(f"embeddings.position_embeddings.weights.{axis}" for axis in range(
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Reformer.load_state_dict`: the parameters of a `ReformerModelWithLMHead` whose layers all hash.
+    """Map the parameters of a `ReformerModelWithLMHead` with only hashed layers to those of `Reformer`.
 
-    Axial positions become the table that they stand for. Raises ValueError at a name of no such model:
-    the released ones have layers of local attention between, which the paper does not.
+    Axial positions are expanded to a table. Raises ValueError for an unknown name. The released models also
+    have layers of local attention, which are not in the paper.
     """
     ours: dict[str, Tensor] = {}
     bare = {name.removeprefix("reformer."): tensor for name, tensor in weights.items()}
@@ -48,6 +48,6 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def table(rows: Tensor, columns: Tensor) -> Tensor:
-    """(rows · columns, width) from (rows, 1, part of the width) and (1, columns, the rest)."""
+    """Combine tensors of shape (rows, 1, a) and (1, columns, b) into one of shape (rows · columns, a + b)."""
     shape = len(rows), columns.shape[1]
     return torch.cat([axis.expand(*shape, -1) for axis in (rows, columns)], -1).flatten(0, 1)

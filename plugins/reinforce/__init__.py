@@ -1,18 +1,19 @@
-"""REINFORCE: raise an action's probability in proportion to how far its reward exceeds a baseline.
+"""REINFORCE: raise the probability of an action in proportion to its reward above a baseline.
 
 Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning",
 doi 10.1007/BF00992696.
 
-The problem. A reward says how good an action was, not which action would have been better. No gradient passes
-through an action drawn at random, nor through the environment that answers it.
+The problem. A reward tells how good an action was, but not which action would have been better. There is no
+gradient through a sampled action, nor through the environment that returns the reward.
 
 The idea. The gradient of an action's log-probability (its "characteristic eligibility") times the reward is
 an unbiased estimate of the gradient of the expected reward (theorem 1). Subtracting a baseline from the
-reward leaves the mean unchanged and can reduce the variance greatly.
+reward leaves the mean of the estimate unchanged and can reduce its variance greatly.
 
 This folder. `model` has the estimate as a loss, for single actions and for episodes, and the cart-pole
 environment of Barto, Sutton and Anderson (1983). `experiment` compares the estimate with the exact gradient
-of a bandit, and balances the pole with and without a baseline, each at its best learning rate.
+of a bandit, and trains policies that balance the pole with and without a baseline, each at its best learning
+rate. `benchmark` times the loss.
 
 Dimensions: batch (draws, or episodes), actions, time, state (position, velocity, angle, angular velocity).
 """

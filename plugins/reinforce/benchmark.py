@@ -18,7 +18,7 @@ from .model import reinforce
 
 
 def one_at_a_time(logits: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-    """The update, one unit at a time."""
+    """The loss of one action after another."""
     rows = zip(logits, action.tolist(), reward, strict=True)
     return torch.stack([r * (row.exp().sum().log() - row[chosen]) for row, chosen, r in rows])
 

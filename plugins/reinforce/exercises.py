@@ -1,4 +1,4 @@
-"""Exercises"""
+"""Exercises: the loss, the exact gradient, rewards to come, and a baseline."""
 
 from collections.abc import Iterator
 
@@ -12,17 +12,17 @@ from readtrack.plugin import (
 def of_actions(draw: Draw) -> Iterator[Try]:
     yield Try("no baseline", draw(3), draw.below(3), draw())
     yield Try("a baseline of 0.5", draw(2, 3), draw.below(3, 2), draw(2), 0.5)
-    yield Try("a baseline for each", draw(4, 2), draw.below(2, 4), draw(4), draw(4))
+    yield Try("a baseline for each action", draw(4, 2), draw.below(2, 4), draw(4), draw(4))
 
 
 EXERCISES = (
     Exercise(
         name="loss",
         of="model.reinforce",
-        task="A loss whose gradient is minus the paper's update.",
+        task="Write a loss whose gradient is minus the paper's update.",
         hints=(
-            "Take the log-softmax of the action that was drawn.",
-            "Multiply it by minus the reward above the baseline.",
+            "Take the log-softmax of the sampled action.",
+            "Multiply it by minus the difference of reward and baseline.",
         ),
         tries=of_actions,
     ),
@@ -30,18 +30,20 @@ EXERCISES = (
         name="exact gradient",
         of="model.exact_gradient",
         task="The gradient of a bandit's expected reward with respect to its logits.",
-        hints=("Of p · r with p the softmax: p times the reward above its mean.",),
+        hints=("With p the softmax of the logits, the gradient of p · r is p times (r minus its mean).",),
     ),
     Exercise(
         name="rewards to come",
         of="model.rewards_to_come",
         task="The return from each step on, without a discount.",
-        hints=("A cumulative sum from the end: flip the time before and after.",),
+        hints=("Take a cumulative sum from the end: flip the time axis before and after.",),
     ),
     Exercise(
         name="baseline",
         of="model.of_the_others",
         task="A baseline for each episode that does not depend on its own actions.",
-        hints=("Subtract the episode's own from the sum, and divide by how many others there are.",),
+        hints=(
+            "Subtract the episode's own rewards from the sum, and divide by the number of other episodes.",
+        ),
     ),
 )

@@ -42,22 +42,22 @@ from .model import (
 
 NO_CREDIT = Break("credit shuffled", "Each episode is credited with the rewards of another one.")
 ONE_STEP = Break(
-    "one step's reward", "An action is credited with the reward of its own step alone.", "near miss"
+    "one step's reward", "Each action is credited only with the reward of its own step.", "near miss"
 )
 RANDOM_SEARCH = Break(
     "random search",
-    "The best of as many random linear policies as there are updates, each tried on one batch of episodes.",
+    "The best of random linear policies, one per update, each tried on one batch of episodes.",
     "rival",
 )
 NO_BASELINE = Break("no baseline", "The arm with a baseline has none.")
 ONE_BASELINE = Break(
     "one baseline for all steps",
-    "The baseline is the other episodes' whole reward at each step, not what they still earned.",
+    "The baseline at each step is the total reward of the other episodes, not their reward to come.",
     "near miss",
 )
 DISCOUNTED = Break(
     "discounted rewards",
-    "No baseline; a reward counts 0.97 times as much for each step that it comes later.",
+    "There is no baseline, and each step of delay discounts a reward by a factor of 0.97.",
     "rival",
 )
 
@@ -73,42 +73,43 @@ UNBIASED = Claim(
         Bound("error with baseline (standard errors)", "<=", 3.0),
     ),
     control="the exact gradient",
-    deviations="A bandit of five actions whose rewards lie about 10; the baseline is the expected reward.",
+    deviations="A bandit of five actions with rewards around 10; the baseline is the expected reward.",
 )
 
 BALANCES = Claim(
     name="balances a pole",
-    sentence="After 60 updates from nothing but how long the pole stayed up, a network balances it longer "
-    "than one that was credited with other episodes' rewards.",
+    sentence="After 60 updates in which the only reward is the time that the pole stays up, a network "
+    "balances the pole longer than one credited with other episodes' rewards.",
     paper=Figure(
-        "No pole: simulations of other tasks are told without figures, and were slow where they succeeded.",
+        "The paper has no pole. It reports simulations of other tasks without figures; learning was slow.",
         where="section 8.1",
         read="text",
     ),
     rule=(at_least("steps up", "own rewards", 100.0, minus="another's rewards", toward=30.0),),
-    control="the same training, each episode credited with another one's rewards; the same rates",
+    control="the same training, with each episode credited with another one's rewards; the same learning "
+    "rates",
     control_arm="another's rewards",
     after_steps=60,
     breaks=(NO_CREDIT, ONE_STEP, RANDOM_SEARCH, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="A pole on a cart, at most 200 steps, five networks a seed; Adam, which the paper does not "
-    "have. Both arms have a baseline, the mean of what the batch's other episodes still earned. Rewards to "
-    "come replace those of the whole episode (theorem 2).",
+    deviations="A pole on a cart, for at most 200 steps, with five networks per seed and Adam, which is "
+    "not in the paper. Both arms have a baseline, the mean reward to come of the other episodes in the "
+    "batch. Rewards to come replace the rewards of the whole episode (theorem 2).",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9) by the same '
-            "bound on one network a seed, with a loss divided by the number of steps played. Random search "
-            "as a rival and the near miss are new."
+            "bound on one network per seed, with a loss divided by the number of steps played. The rival, "
+            "random search, and the near miss are new."
         ),
     ),
 )
 
 SOONER = Claim(
     name="sooner with a baseline",
-    sentence="With a baseline, the pole is balanced in fewer updates than without one.",
+    sentence="With a baseline, a network balances the pole after fewer updates than without one.",
     paper=Figure(
-        "That an adaptive baseline can greatly speed convergence is said without a figure.",
+        "The paper states without a figure that an adaptive baseline can greatly speed up convergence.",
         where="section 8.3",
         read="text",
     ),
@@ -118,15 +119,16 @@ SOONER = Claim(
     learned=(at_least("steps up", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A pole on a cart, at most 200 steps; Adam, which the paper lacks. The baseline is the "
-    "mean of what the batch's other episodes still earned, which does not depend on the episode's own "
-    "actions; the paper's is an average over past updates. Rewards to come replace those of the whole "
-    "episode (theorem 2). The number of updates is the geometric mean over five networks.",
+    deviations="A pole on a cart, for at most 200 steps, with Adam, which is not in the paper. The "
+    "baseline is the mean reward to come of the other episodes in the batch, which does not depend on the "
+    "episode's own actions. The paper's baseline is an average over past updates. Rewards to come replace "
+    "the rewards of the whole episode (theorem 2). The number of updates is the geometric mean over five "
+    "networks.",
     history=(
         (
-            "Until November 2026 the same bound was judged on one network a seed, which varied by more than "
-            "the effect, and the loss was divided by the number of steps played, which depends on the "
-            "rewards. Both rivals and near misses are new."
+            "Until November 2026 the same bound was judged on one network per seed, which varied by more "
+            "than the effect. The loss was divided by the number of steps played, which depends on the "
+            "rewards. The rival and the near misses are new."
         ),
     ),
 )
@@ -140,7 +142,7 @@ def experiment(run: Run) -> None:
 
 
 def compare_estimates(run: Run) -> None:
-    """Many estimates at one point of a bandit, with and without baseline, against the exact gradient."""
+    """Compare many estimates at one point of a bandit, with and without baseline, with the exact gradient."""
     draws = run.pick(smoke=1000, quick=100_000, full=1_000_000)
     generator = run.generator("bandit")
     logits, reward = torch.randn(2, 5, generator=generator).to(run.device, run.dtype)
@@ -160,9 +162,9 @@ def compare_estimates(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Played:
-    """Result of a training.
+    """Result of a training run.
 
-    updates   per network: updates until the mean over five updates stays up for 180 steps; infinite if never
+    updates   per network, updates until the mean of five updates is 180 steps up; infinite if never reached
     total     number of updates made
     policies  the trained networks
     """
@@ -176,7 +178,7 @@ Learn = Callable[[Trial, float], tuple[float, Played]]
 
 
 def balance(run: Run) -> None:
-    """Learn to balance, with the same grid of learning rates for each arm."""
+    """Train to balance the pole, with the same grid of learning rates for each arm."""
     arms = {
         "own rewards": Arm(descend),
         "another's rewards": Arm(partial(descend, credit=another)),
@@ -243,7 +245,7 @@ def descend(
     for step in at.steps(total, f"balancing, {at.name}, rate {rate:g}", state=(policies, optimizer, curve)):
         states, actions, up = episodes(policies, NETWORKS, EPISODES, LIMIT, generator)
         earned = credit(up, shuffling)
-        # Divide only by constants, because the number of steps played depends on the actions.
+        # Divide by constants only, because the number of steps played depends on the actions.
         loss = (reinforce(policies(states), actions, earned, baseline(earned)) * up).sum() / (
             EPISODES * LIMIT
         )
@@ -300,7 +302,7 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
-    """Adds the geometric mean of the networks' updates; a lower bound if a network never arrived."""
+    """Steps up, and the networks' geometric mean of updates, a lower bound if one never arrived."""
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)

@@ -22,7 +22,7 @@ def reinforce(
 def exact_gradient(
     logits: Float[Tensor, " actions"], reward: Float[Tensor, " actions"]
 ) -> Float[Tensor, " actions"]:
-    """The gradient of a bandit's expected reward, an exact sum over all actions."""
+    """The gradient of a bandit's expected reward, computed exactly as a sum over all actions."""
     probability = logits.softmax(-1)
     return probability * (reward - probability @ reward)
 
@@ -36,9 +36,9 @@ FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0
 
 
 def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
-    """One step of 1/50 s: the cart (1 kg) with its pole (0.1 kg, 1 m) is pushed by 10 N to either side.
+    """One step of 1/50 s: a force of 10 N to either side acts on the cart (1 kg) with its pole (0.1 kg, 1 m).
 
-    Barto, Sutton and Anderson 1983, appendix, without friction; Euler's method.
+    Barto, Sutton and Anderson 1983, appendix, without friction, integrated by Euler's method.
     """
     _, speed, angle, turning = state.unbind(-1)
     force = (action * 2 - 1) * FORCE
@@ -63,7 +63,7 @@ class Policies(nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         uniform = [torch.rand(count, *shape) * 2 - 1 for shape in ((4, 32), (1, 32), (32, 2), (1, 2))]
-        # Initialised as torch's linear layers: ±1/√inputs.
+        # Initialised like torch's linear layers: ±1/√inputs.
         self.hidden, self.hidden_bias = (nn.Parameter(each / 4**0.5) for each in uniform[:2])
         self.output, self.output_bias = (nn.Parameter(each / 32**0.5) for each in uniform[2:])
 
@@ -106,7 +106,7 @@ def own(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def another(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Credits each episode with the rewards of another one at random: the null of learning."""
+    """Credit each episode with the rewards of a random other episode, so that there is nothing to learn."""
     return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
 
 

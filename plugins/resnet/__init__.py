@@ -1,24 +1,25 @@
-"""Residual networks: every block of layers adds a change to what it was given.
+"""Residual networks: every block of layers adds a residual to its input.
 
 He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
-The problem. More layers should not hurt: a deep network can always copy a shallow one and let its other
-layers pass on what they get. Yet with depth even the error on the training set rose, although batch
-normalisation kept gradients alive: deep networks could have been better, and could not be trained to be.
+The problem. More layers should not hurt, because a deep network can copy a shallow one and let its other
+layers compute the identity. Yet with depth even the training error rose, although batch normalisation kept
+gradients from vanishing. A better solution existed, but the optimiser did not find it.
 
-The idea. Doing nothing must be easy to learn. Let a few layers learn the change F(x) instead of the result,
-and add their input to it: weights of zero are then the identity, and every layer starts close to a solution.
-The sum costs nothing, and gradients go back through it untouched.
+The idea. The identity must be easy to learn. A few layers learn the residual F(x) instead of the output, and
+their input is added to it. With zero weights the block is the identity, so every block starts close to a
+solution. The sum costs almost nothing, and gradients pass through it unchanged.
 
-Today. The residual connection is in nearly every deep network, each sub-layer of a Transformer included, and
-ResNet-50 became the yardstick of vision.
+Today. Nearly every deep network has residual connections, including each sub-layer of a Transformer, and
+ResNet-50 became the standard baseline of computer vision.
 
 This folder. `model` has basic blocks and bottlenecks, the shortcuts A and B of section 3.3, the networks of
-table 1 for ImageNet and those of 6n + 2 layers for CIFAR-10, plain ones too. The stride is where the paper
-has it, in a bottleneck's first 1 × 1 convolution (many later versions, "v1.5", put it into the 3 × 3, with
-equal parameters and more work). `experiment` trains 10 and 34 layers, plain and residual, on a task that
-needs depth: to mark along a strip what can be reached from a cell, of which ten layers see too little.
-With `--data`, `pictures` trains section 4.2's networks on labelled images instead.
+table 1 for ImageNet and of 6n + 2 layers for CIFAR-10, and their plain counterparts. As in the paper, the
+stride is in a bottleneck's first 1 × 1 convolution. Many later versions ("v1.5") put it into the 3 × 3
+convolution, which takes the same parameters and more operations. `experiment` trains 10 and 34 layers, plain
+and residual, on a task that needs depth: to mark the cells of a strip that can be reached from a given cell.
+The receptive field of ten layers is too small for it. With `--data`, `pictures` trains section 4.2's networks
+on labelled images instead. `benchmark` times blocks, ResNet-20, and the training on strips.
 """
 
 from torch import nn

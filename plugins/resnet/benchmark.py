@@ -1,4 +1,4 @@
-"""ResNet-20 while it trains, a block while it trains or in use, and the time until strips are marked."""
+"""ResNet-20 in training, blocks in training and inference, and the time to learn the task of strips."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -19,7 +19,7 @@ Layer = Callable[[Images, Tensor, Tensor, Tensor, bool], Maps]
 
 
 def layer_by_layer(weights: Weights, x: Images, *, layer: Layer, training: bool) -> Maps:
-    """A block that keeps the shape, of `layer`s: convolution, gain and bias of its normalisation."""
+    """A shape-preserving block made of `layer`, which takes a convolution, a gain and a bias."""
     tensors, maps = list(weights.values()), x
     for start in range(0, len(tensors), 3):
         maps = layer(maps if start == 0 else maps.relu(), *tensors[start : start + 3], training)
@@ -27,9 +27,9 @@ def layer_by_layer(weights: Weights, x: Images, *, layer: Layer, training: bool)
 
 
 def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
-    """Every patch a column, the convolution a product of matrices, the normalisation as it is written.
+    """A layer as a matrix multiplication of patches, followed by batch normalisation by the formula.
 
-    In use its averages are those of a new block: 0 and 1.
+    In inference the running averages are those of a new block, 0 and 1.
     """
     columns = F.unfold(x, weight.shape[-1], padding=weight.shape[-1] // 2)
     maps = (weight.flatten(1) @ columns).unflatten(-1, x.shape[2:])
@@ -40,7 +40,7 @@ def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: boo
 
 
 def torchs_layer(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
-    """torch's convolution and normalisation, channels last; in use one convolution, its weights rescaled."""
+    """torch's convolution and normalisation, channels last; fused into one convolution for inference."""
     x = x.contiguous(memory_format=torch.channels_last)
     padding = weight.shape[-1] // 2
     if training:
@@ -53,7 +53,7 @@ def block_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Te
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
     if name.endswith("bias"):
-        # Far from 0, either way: at the corner of a ReLU rounding decides on the gradient.
+        # Far from 0 on either side, because close to 0 rounding decides on the gradient of a ReLU.
         return torch.randn(shape, generator=generator).sign() * 10
     return torch.rand(shape, generator=generator) + 0.5
 
@@ -63,7 +63,7 @@ def channels_last(block: Block, x: Images) -> Maps:
 
 
 def block_case(shape: tuple[int, int, int, int], *, bottleneck: bool, training: bool, itemsize: int) -> Case:
-    """A block while it trains (with gradients) or in use (without)."""
+    """A block in training (with gradients) or in inference (without)."""
 
     def make() -> Block:
         return Block(shape[1], shape[1], bottleneck=bottleneck).train(training)
@@ -91,7 +91,7 @@ def block_case(shape: tuple[int, int, int, int], *, bottleneck: bool, training: 
 
 
 def torchs(network: nn.Module) -> nn.Module:
-    """The network with torch's normalisation in place of this folder's."""
+    """Replace this folder's normalisation with torch's."""
     for module in network.modules():
         if isinstance(module, Convolution):
             module.normalization = nn.BatchNorm2d(module.convolution.out_channels)
@@ -138,7 +138,7 @@ def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
         variants=(
             Variant.of_module(lambda: torchs(make()), loss, name="torch's modules", role="naive"),
             Variant.of_module(call=loss, name="torch's modules, channels last", role="strong", **last),
-            # On a CPU it compiles for longer than it is measured.
+            # On a CPU, compiling takes longer than the measurement.
             Variant.of_module(
                 call=compiled,
                 name="torch's modules, channels last, compiled",
@@ -149,7 +149,7 @@ def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
             Variant.of_module(make, loss, name="this folder's network", role="paper"),
         ),
         cost=Cost.products(flops, values * bench.dtype.itemsize),
-        # In half precision ReLUs open or close by rounding: torch's own network is off by up to 0.4.
+        # In half precision, rounding switches ReLUs on or off. torch's own network is off by up to 0.4.
         tolerance=0.6 if bench.dtype.itemsize < 4 else None,
     )
 
@@ -185,14 +185,14 @@ def learn(
 
 
 def new_weights(layers: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """As the experiment's networks start; plain and residual ones have the same."""
+    """Initial weights as in the experiment, equal for plain and residual networks."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return {name: weight.detach() for name, weight in Marker(layers, "A").named_parameters()}
 
 
 def learning_case(layers: int, target: float) -> Case:
-    """Every variant at the rate 0.1, the middle one of the experiment's."""
+    """Every variant trains at the learning rate 0.1, the middle one of the experiment's grid."""
     call = partial(learn, layers=layers, target=target)
     return Case(
         name="strips marked",

@@ -1,4 +1,4 @@
-"""Exercises: the residual, both shortcuts, the sum of the two, and the network around them."""
+"""Exercises: the residual, both shortcuts, their sum, and the network."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ def of_blocks(draw: Draw) -> Iterator[Try]:
 def of_shortcuts(draw: Draw) -> Iterator[Try]:
     yield Try("the same shape", Block(2, 2), draw(2, 2, 2, 3))
     yield Try("new features, filled with zeros", Block(1, 3, shortcut="A"), draw(2, 1, 2, 2))
-    yield Try("and half the size", Block(2, 3, stride=2, shortcut="A"), draw(2, 2, 4, 5))
-    yield Try("half the size alone", Block(2, 2, stride=2, shortcut="A"), draw(2, 2, 3, 4))
+    yield Try("new features and half the size", Block(2, 3, stride=2, shortcut="A"), draw(2, 2, 4, 5))
+    yield Try("half the size", Block(2, 2, stride=2, shortcut="A"), draw(2, 2, 3, 4))
     yield Try("projected", Block(2, 4, stride=2), draw(2, 2, 4, 4))
 
 
@@ -37,20 +37,21 @@ EXERCISES = (
     Exercise(
         name="residual",
         of="model.Block.residual",
-        task="F(x): the block's layers one after the other, two of a basic block or three of a bottleneck.",
+        task="F(x): the block's layers one after another, two in a basic block or three in a bottleneck.",
         hints=(
-            "self.layers are convolutions that end in their batch normalisation: ReLUs are yours to place.",
-            "There is a ReLU after each layer but the last: the block's own comes after the sum.",
+            "self.layers are convolutions with batch normalisation. You have to add the ReLUs.",
+            "There is a ReLU after each layer except the last. The block's final ReLU comes after the sum.",
         ),
         tries=of_blocks,
     ),
     Exercise(
         name="shortcut",
         of="model.Block.carried",
-        task="What the shortcut adds: x itself, its projection, or x in fewer places with new features of 0.",
+        task="The output of the shortcut: x itself, its projection, or a subsampled x with zeros as new "
+        "features.",
         hints=(
-            "self.projection is None unless the shortcut is a 1 × 1 convolution; it strides by itself.",
-            "Without one: every self.stride-th row and column of x, and nothing else of it.",
+            "self.projection is None unless the shortcut is a 1 × 1 convolution, which has its own stride.",
+            "Without a projection, take every self.stride-th row and column of x.",
             "F.pad counts from the last dimension: four zeros, then 0 and self.new for the features.",
         ),
         tries=of_shortcuts,
@@ -58,9 +59,9 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Equations 1 and 2: the block's result; with shortcut “none” the plain network's.",
+        task="Equations 1 and 2: the block's output, or the plain network's for shortcut “none”.",
         hints=(
-            "F(x) plus what the shortcut carries; there is a method for each.",
+            "Add F(x) and the output of the shortcut. There is a method for each.",
             "The ReLU comes after the sum.",
         ),
         tries=of_sums,
@@ -68,10 +69,10 @@ EXERCISES = (
     Exercise(
         name="features",
         of="model.ResNet.features",
-        task="The last stage's maps: stem, ReLU, pooling, then the stages.",
+        task="The feature maps of the last stage: stem, ReLU, pooling, then the stages.",
         hints=(
-            "self.stem ends in its batch normalisation, without a ReLU.",
-            "self.pool is there for every stem; where there is nothing to pool it does nothing.",
+            "self.stem ends in batch normalisation, without a ReLU.",
+            "self.pool exists for every stem. It is the identity if there is no pooling.",
         ),
         tries=of_networks,
     ),

@@ -1,4 +1,4 @@
-"""The effect of depth on plain and residual networks, and the parameter counts that the paper states."""
+"""The effect of depth on plain and residual networks, and the sizes that the paper states."""
 
 import math
 from collections.abc import Callable
@@ -29,17 +29,17 @@ from .model import Block, Convolution, Images, Maps, Shortcut, cifar, imagenet, 
 from .pictures import classify
 
 SHORTCUT = Break("with shortcuts", "The plain network of 34 layers has shortcuts.", "near miss")
-HALVED = Break("halved shortcuts", "Shortcuts carry half of x, not x itself.", "near miss")
+HALVED = Break("halved shortcuts", "Shortcuts pass on half of x instead of x.", "near miss")
 IDENTITY = Break(
     "start at the identity",
-    "34 plain layers whose filters have 1 in the middle of their own feature added before training.",
+    "34 plain layers, to whose initial filters the identity filter is added.",
     "rival",
 )
 
 SIZES = Claim(
     name="the paper's sizes",
-    sentence="This folder's networks have the parameters and the multiply-adds that the paper prints, but "
-    "for the multiply-adds of 50 layers: 3.86 billion, where the paper has 3.8.",
+    sentence="The networks have the parameters and the multiply-adds that the paper prints, except for the "
+    "multiply-adds of 50 layers, which are 3.86 billion here and 3.8 in the paper.",
     paper=Figure(
         "0.27, 0.46, 0.66, 0.85 and 1.7 million parameters for 20 to 110 layers (table 6); 1.8, 3.6, 3.8, "
         "7.6 and 11.3 billion multiply-adds for 18 to 152 layers (table 1).",
@@ -51,23 +51,25 @@ SIZES = Claim(
         Bound("multiply-adds of table 1 that print otherwise, 50 layers apart", "==", 0),
     ),
     kind="identity",
-    deviations="Shortcuts as the paper compares them: A for 18 and 34 layers (table 2) and on CIFAR-10, B "
-    "for 50, 101 and 152. Rounded to the paper's digits; 3.86 is cut off there, or counted otherwise.",
+    deviations="Shortcuts are A for 18 and 34 layers (table 2) and on CIFAR-10, and B for 50, 101 and 152 "
+    "layers, as in the paper's comparison. Counts are rounded to the paper's digits. The paper's 3.8 is "
+    "truncated, or counted differently.",
 )
 
 LENGTH, WALLS, BATCH, STEPS = 24, 0.1, 16, 120
 TRAINING, NEW = "training loss", "loss on new strips"
 DEVIATIONS = (
-    f"Not ImageNet but strips of {LENGTH} cells, each a wall with probability {WALLS}: one is marked, and "
-    "what can be reached from it without crossing a wall is to be found. 10 layers see 9 cells to either "
-    f"side. All blocks have 16 features, there are no stages; {STEPS} steps of {BATCH} new strips, so that "
-    "there is nothing to overfit; SGD whose learning rate falls linearly, each arm at the best of three. "
+    f"Strips of {LENGTH} cells replace ImageNet. Each cell is a wall with probability {WALLS}, and one "
+    "cell is marked. The network has to find the cells that can be reached from it without crossing a "
+    "wall. 10 layers see 9 cells to either side. All blocks have 16 features, and there are no stages. "
+    f"Training takes {STEPS} steps of {BATCH} new strips, so that there is no overfitting, with SGD whose "
+    "learning rate falls linearly. Each arm has the best of three learning rates. "
 )
 
 DEPTH_COSTS = Claim(
     name="training loss of plain networks, 10 against 34 layers",
-    sentence="After 120 steps a plain network of 10 layers has a lower training loss than one of 34, which "
-    "could compute the same.",
+    sentence="After 120 steps, a plain network of 10 layers has a lower training loss than a plain network "
+    "of 34 layers, which could compute the same function.",
     paper=Figure(
         "Top-1 error on ImageNet with 18 and 34 plain layers: 27.94 and 28.54 %; the training error shows "
         "the same (figure 4).",
@@ -75,27 +77,28 @@ DEPTH_COSTS = Claim(
         read="secondary",
     ),
     rule=(at_most(TRAINING, "plain, 10 layers", 0.71, over="plain, 34 layers", toward=0.95),),
-    control="34 plain layers, with the same learning rates to choose from",
+    control="34 plain layers, at the best of the same learning rates",
     control_arm="plain, 34 layers",
     control_reaches=(at_most(TRAINING, "plain, 10 layers", 0.35),),
     after_steps=STEPS,
     breaks=(SHORTCUT, UNTRAINED),
-    no_rival="The claim is that plain networks fail with depth: it puts no method forward.",
+    no_rival="The claim is that plain networks fail with depth. It does not propose a method.",
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "In the paper the deeper network stays behind to the end of training.",
+    deviations=DEVIATIONS + "In the paper, the deeper network has the higher error until the end of "
+    "training.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound (a loss 1.4 times as high with "
-            "34 layers). The sentence did not say after how many steps: after 600 the deeper network was "
-            "ahead. Chosen on seeds 0, 1 and 2."
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound (a loss 1.4 times as high "
+            "with 34 layers). The sentence did not give the number of steps; after 600 steps the deeper "
+            "network was ahead. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )
 
 DEPTH_GAINS = Claim(
     name="loss of 34 residual layers against 10, and against 34 plain ones",
-    sentence="After 120 steps a residual network of 34 layers has a lower loss on new strips than a residual "
-    "one of 10, and than a plain one of 34.",
+    sentence="After 120 steps, a residual network of 34 layers has a lower loss on new strips than a "
+    "residual network of 10 layers, and than a plain network of 34 layers.",
     paper=Figure(
         "Top-1 error on ImageNet with 18 and 34 layers: residual 27.88 and 25.03 %, plain 27.94 and 28.54 %.",
         where="table 2",
@@ -105,7 +108,7 @@ DEPTH_GAINS = Claim(
         at_most(NEW, "residual, 34 layers", 0.6, over="residual, 10 layers", toward=0.95),
         at_most(NEW, "residual, 34 layers", 0.6, over="plain, 34 layers", toward=0.95),
     ),
-    control="10 residual and 34 plain layers, with the same learning rates to choose from",
+    control="10 residual and 34 plain layers, at the best of the same learning rates",
     control_arm="residual, 10 layers",
     control_reaches=(at_most(NEW, "residual, 10 layers", 0.35),),
     after_steps=STEPS,
@@ -115,13 +118,13 @@ DEPTH_GAINS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; its only break was the plain "
-            "network, which is a control. Chosen on seeds 0, 1 and 2."
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The only break was the "
+            "plain network, which is a control. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )
 
-# As printed: billions of multiply-adds for an image of 224 × 224 pixels, millions of parameters.
+# As printed: billions of multiply-adds for an image of 224 × 224 pixels, and millions of parameters.
 TABLE_1 = {18: "1.8", 34: "3.6", 50: "3.8", 101: "7.6", 152: "11.3"}
 TABLE_6 = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}
 
@@ -134,13 +137,13 @@ def experiment(run: Run) -> None:
         classify(run)
         for claim in (DEPTH_COSTS, DEPTH_GAINS):
             if run.wants(claim):
-                run.leave_unjudged(claim, "it is about strips; with --data the networks label images")
+                run.leave_unjudged(claim, "it is about strips; with --data the networks classify images")
     else:
         depth(run)
 
 
 def sizes(run: Run) -> None:
-    """Parameters and work of the paper's networks, without storing any."""
+    """Compute the parameters and operations of the paper's networks, without storing any weights."""
     run.phase("setup")
     rows: list[list[object]] = []
     with torch.device("meta"):
@@ -163,25 +166,25 @@ def sizes(run: Run) -> None:
 
 
 def as_printed(value: float, printed: str) -> str:
-    """The value with as many decimals as what is printed."""
+    """The value with as many decimals as `printed`."""
     return f"{value:.{len(printed.partition('.')[2])}f}"
 
 
 def strips(
     count: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "{count} 2 1 cells"], Float[Tensor, "{count} cells"]]:
-    """Walls and the marked cell, as two features of an image of height 1; 1 where a cell can be reached."""
+    """Walls and the marked cell, as two features of an image of height 1, and 1 for each reachable cell."""
     wall = torch.rand(count, LENGTH, generator=generator) < WALLS
     start = torch.randint(LENGTH, (count, 1), generator=generator)
     wall.scatter_(1, start, False)
-    passed = wall.cumsum(1)  # cells with as many walls to their left have none between them
+    passed = wall.cumsum(1)  # cells with equal counts have no wall between them
     reached = (passed == passed.gather(1, start)) & ~wall
     marked = torch.zeros_like(wall).scatter_(1, start, True)
     return torch.stack((wall, marked), 1)[:, :, None].float(), reached.float()
 
 
 class Marker(nn.Module):
-    """Blocks of 16 features on a stem, and a score for each cell: `layers` layers with weights."""
+    """A stem, blocks of 16 features, and a score for each cell, with `layers` layers in total."""
 
     def __init__(self, layers: int, shortcut: Shortcut, block: type[Block] = Block) -> None:
         super().__init__()
@@ -200,8 +203,10 @@ class Halved(Block):
 
 
 def from_identity() -> Marker:
-    """34 plain layers, each of which starts near the identity (DiracNets, arXiv 1706.00388, without their
-    learned scales)."""
+    """34 plain layers that are initialised near the identity.
+
+    Follows DiracNets (arXiv 1706.00388), without their learned scales.
+    """
     network = Marker(34, "none")
     for part in network.blocks.modules():
         if isinstance(part, Convolution):
@@ -234,13 +239,13 @@ def depth(run: Run) -> None:
             HALVED.name: {"residual, 34 layers": Arm(partial(Marker, 34, "A", Halved))},
             IDENTITY.name: {"residual, 34 layers": Arm(from_identity)},
         },
-        judged_on="training",  # the first claim's loss
+        judged_on="training",  # the first claim is about the training loss
     )
     run.headline("loss at rate 0.1")
 
 
 class Losses(NamedTuple):
-    """Cross-entropies, in nats a cell: the mean over the last fifth of the steps, and on each new strip."""
+    """Cross-entropies in nats per cell: the mean over the last fifth of the steps, and of each new strip."""
 
     training: float
     new: Tensor
@@ -250,11 +255,11 @@ RATES = (0.03, 0.1, 0.3)
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Losses]:
-    """Train one network at one learning rate; its loss on strips to choose by, and what is reported."""
+    """Train one network at one learning rate. Returns the validation loss and the reported losses."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=2000))
-    # Sections 3.4 and 4.2 but for the rate, which falls to 0: steps are too few for plateaus of the loss.
+    # As in sections 3.4 and 4.2, but the learning rate falls linearly to 0, because training is short.
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches = at.generator("batches")
@@ -281,7 +286,7 @@ def losses(at: Trial, found: Sweep[Losses]) -> dict[str, float | Tensor]:
 def error(
     network: Marker, x: Float[Tensor, "batch 2 1 cells"], reached: Float[Tensor, "batch cells"]
 ) -> Float[Tensor, " batch"]:
-    """The cross-entropy of each strip, in nats a cell."""
+    """The cross-entropy of each strip, in nats per cell."""
     weight = network.score.weight
     scores, targets = network(x.to(weight)), reached.to(weight)
     return F.binary_cross_entropy_with_logits(scores, targets, reduction="none").mean(1)

@@ -18,12 +18,14 @@ Shortcut = Literal["A", "B", "none"]
 
 
 class Convolution(nn.Module):
-    """A convolution without a bias, and the batch normalisation right after it (section 3.4)."""
+    """A convolution without a bias, followed by batch normalisation (section 3.4)."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
-        if not self.convolution.weight.is_meta:  # where torch would import its compiler, a second's work
+        if (
+            not self.convolution.weight.is_meta
+        ):  # on meta tensors torch would import its compiler for a second
             nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
         self.normalization = BatchNorm(outputs)
 
@@ -32,11 +34,10 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """Equations 1 and 2: a shortcut and F, two 3 × 3 convolutions or a bottleneck (figure 5).
+    """Equations 1 and 2: a shortcut, and F with two 3 × 3 convolutions or a bottleneck (figure 5).
 
-    shortcut  where F changes the shape: "A" takes every `stride`-th position and fills new features with
-              zeros, "B" projects by a 1 × 1 convolution; elsewhere both pass x on as it is. "none": the
-              plain network
+    shortcut  "A" takes every `stride`-th position and fills new features with zeros, "B" projects with a
+              1 × 1 convolution. If F keeps the shape, both are the identity. "none" is the plain network
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Block(nn.Module):
         return last(x)
 
     def carried(self, x: Images) -> Maps:
-        """Output of the shortcut."""
+        """The output of the shortcut."""
         if self.projection is not None:
             return self.projection(x)
         if self.stride == 1 and self.new == 0:
@@ -86,12 +87,12 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages of blocks on a stem, the average over all positions, a linear classifier.
+    """A stem, stages of blocks, global average pooling, and a linear classifier.
 
-    widths   of the stages: a bottleneck's results are four times as wide. Each but the first halves the image
-    blocks   of each stage
-    stem     size of the first convolution: 7 halves the image and pools it to a quarter (table 1), 3 keeps it
-             (section 4.2)
+    widths   features of each stage (four times as many after a bottleneck); all but the first halve the image
+    blocks   number of blocks in each stage
+    stem     size of the first convolution: 7 halves the image and pools it to a quarter (table 1), 3 keeps
+             its size (section 4.2)
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def features(self, images: Images) -> Maps:
-        """The last stage's maps."""
+        """The feature maps of the last stage."""
         x = self.pool(self.stem(images).relu())
         for stage in self.stages:
             x = stage(x)
@@ -144,7 +145,7 @@ def imagenet(layers: int, *, shortcut: Shortcut = "B") -> ResNet:
 
 
 def cifar(layers: int, *, shortcut: Shortcut = "A", channels: int = 3, classes: int = 10) -> ResNet:
-    """Section 4.2's network of 6n + 2 layers; its shortcuts cost no parameters.
+    """Section 4.2's network of 6n + 2 layers. Its shortcuts have no parameters.
 
     Raises ValueError for another number of layers.
     """
@@ -159,7 +160,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def multiply_adds(network: ResNet, height: int, width: int) -> int:
-    """Of convolutions and the classifier, for one image."""
+    """Multiply-adds of the convolutions and the classifier, for one image."""
 
     def halved() -> tuple[int, int]:
         return (height + 1) // 2, (width + 1) // 2
@@ -173,11 +174,11 @@ def multiply_adds(network: ResNet, height: int, width: int) -> int:
         for block in stage:
             if block.stride == 2:
                 height, width = halved()
-            # A block's first layers stride, so that all its layers work on the smaller image.
+            # The first layer of a block has the stride, so all its layers work on the smaller image.
             count += filters(block) * height * width
     return count + network.classifier.weight.numel()
 
 
 def filters(block: Block) -> int:
-    """Weights of a block's convolutions: multiply-adds at each position of its result."""
+    """Weights of a block's convolutions, which equal its multiply-adds at each output position."""
     return sum(weight.numel() for weight in block.parameters() if weight.ndim == 4)

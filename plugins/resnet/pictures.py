@@ -1,8 +1,8 @@
 """Section 4.2: a residual and a plain network of equal depth on labelled images (`--data NAME`).
 
-The paper's schedule at the full budget: 64,000 steps of SGD, the learning rate divided by 10 after half and
-after three quarters of them. On CUDA in mixed precision: convolutions in bfloat16, weights, normalisation
-and loss in float32.
+The full budget uses the paper's schedule: 64,000 steps of SGD, with the learning rate divided by 10 after a
+half and after three quarters of the steps. On CUDA, training is in mixed precision, with convolutions in
+bfloat16, and weights, normalisation and loss in float32.
 """
 
 import time
@@ -25,7 +25,7 @@ Labelled = tuple[Float[Tensor, "count channels height width"], Int[Tensor, " cou
 
 
 def classify(run: Run) -> None:
-    """Train both networks, and report their errors in %, and the training images per second."""
+    """Train both networks, and report their errors in % and the training images per second."""
     run.phase("setup")
     at_most = run.pick(smoke=500, quick=10_000, full=None)
     source = run.source("images", needs="classes", at_most=at_most).small(32)
@@ -37,7 +37,7 @@ def classify(run: Run) -> None:
     precision = torch.autocast(run.device.type, torch.bfloat16, enabled=bool(mixed))
     rows = []
     for arm, shortcut in SHORTCUTS.items():
-        torch.manual_seed(run.seed)  # both have the same weights at the start
+        torch.manual_seed(run.seed)  # so that both networks have the same initial weights
         network = cifar(layers, shortcut=shortcut, channels=len(mean), classes=len(source.names))
         network = network.to(run.device, run.dtype)
         speed = learn(run, arm, network, train, choose, steps, precision)
@@ -86,14 +86,14 @@ def learn(
             loss = F.cross_entropy(network(augmented(x[rows], batches)), y[rows])
         run.descend(loss, optimizer, step=step, arm=arm)
         schedule.step()
-        times.append(time.perf_counter() - start)  # the loss was read: no work is left on the device
+        times.append(time.perf_counter() - start)  # reading the loss has synchronised the device
         if (step + 1) % max(steps // 20, 1) == 0:
             run.metric("validation error, %", error(run, network, choose, precision), step=step + 1, arm=arm)
     return BATCH / median(times)
 
 
 def augmented(images: Images, draws: torch.Generator) -> Images:
-    """Each image or its mirror image, moved by up to 4 pixels in either direction over zeros."""
+    """Mirror images at random, and shift them by up to 4 pixels in each direction with zero padding."""
     count, _, height, width = images.shape
     down, across = torch.randint(2 * PADDING + 1, (2, count, 1), generator=draws)
     mirrored = torch.randint(2, (count, 1), generator=draws).bool()

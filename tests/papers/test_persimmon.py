@@ -108,7 +108,7 @@ def test_the_norm_comes_before_the_rotation_and_only_half_is_rotated():
 
 
 def test_heads_whose_half_is_odd_are_refused():
-    with pytest.raises(ValueError, match="no 4 heads whose half is even"):
+    with pytest.raises(ValueError, match="cannot have 4 heads of even half size"):
         NormalisedAttention(24, 4)
 
 
