@@ -1,18 +1,19 @@
-"""RMSProp: divide each gradient by a running RMS of its own coordinate.
+"""RMSProp: divide the gradient of each weight by a running RMS of its recent gradients.
 
 Tieleman and Hinton 2012, "Neural Networks for Machine Learning", lecture 6e (slides 26 to 31 of lecture 6).
 
 The problem. Gradients of different weights differ by orders of magnitude, depending on the layer and the
-scale of the inputs, so one global learning rate is too large for some weights and too small for others. Rprop
-uses only the signs, with a step size for each weight, but fails on mini-batches: nine gradients of +0.1 and
-one of −0.9 should cancel, and their signs do not.
+scale of the inputs. One global learning rate is too large for some weights and too small for others. Rprop
+uses only the signs of gradients, with a step size for each weight, but it fails on mini-batches. Nine
+gradients of +0.1 and one of −0.9 should cancel, but their signs do not.
 
 The idea. Divide by a number that changes little between consecutive mini-batches: the root of a running mean
-of the coordinate's squared gradients. Large batches then behave as in Rprop, and gradients of small ones
-still average. RMSProp was never published as a paper; Adam combines it with momentum.
+of the squared gradients of each weight. On large batches this is similar to Rprop. On small batches the
+gradients still average. RMSProp was never published as a paper; Adam combines it with momentum.
 
 This file. The running mean square, which later papers import, and the optimiser. The experiment trains digit
-classifiers on randomly scaled pixels, and runs Rprop on mini-batches.
+classifiers on randomly scaled pixels, with RMSProp and with Rprop on mini-batches, among others. The
+benchmark times a step, and the training of a network until it reaches a given loss.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,7 +51,7 @@ def accumulate(squares: Vector, g: Vector, *, decay: float) -> None:
 
 
 class RMSProp(Optimizer):
-    """The lecture's decay is 0.9. `eps` avoids a division by zero for weights without a gradient so far."""
+    """The lecture's decay is 0.9. `eps` avoids division by zero for weights whose gradients are all zero."""
 
     memories = ("squares",)
 
@@ -69,31 +70,31 @@ def implementation() -> type[Optimizer]:
     return RMSProp
 
 
-NO_SCALING = Break("no scaling", "RMSProp's division by the root of the mean square.")
+NO_SCALING = Break("no scaling", "RMSProp does not divide by the root of the mean square.")
 ONE_DIVISOR = Break(
     "one divisor for all weights",
-    "The mean square is taken over all weights as well as over time: every weight has the same divisor.",
+    "The mean square is taken over all weights as well as over time, so every weight has the same divisor.",
     "near miss",
 )
 NO_MEMORY = Break(
-    "no memory", "The running mean: each gradient is divided by its own size, so that signs remain."
+    "no memory",
+    "There is no running mean. Each gradient is divided by its own size, so only its sign remains.",
 )
 ADAGRAD = Break("AdaGrad", "AdaGrad (2011), which divides by the root of the sum of all squares.", "rival")
 
 TASK = (
-    "The lecture has no experiment. Here: a linear classifier of the 8 × 8 digits from zero weights, each "
-    "pixel multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm has the learning rate of the best "
-    "end loss, and is trained again from other batches; losses are means over the last 50 of 200 batches. "
-    "Training losses only: new images are not tested. "
+    "The lecture has no experiment. A linear classifier of 8 × 8 digits is trained from zero weights, and "
+    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm has the learning rate of "
+    "its lowest final loss, and is trained again on other batches. Losses are means over the last 50 of "
+    "200 batches. Only training losses are judged. "
 )
 
 SCALES = Claim(
     name="loss on badly scaled inputs",
-    sentence="Where inputs differ in scale, dividing each gradient by its recent size reaches a lower "
-    "training loss after 200 steps than one learning rate for all weights, with Nesterov momentum or "
-    "without.",
+    sentence="If inputs differ in scale, RMSProp reaches a lower training loss after 200 steps than SGD "
+    "with one learning rate for all weights, with or without Nesterov momentum.",
     paper=Figure(
-        "No figure: gradients of different weights vary widely, which makes one global rate hard to choose.",
+        "No figure: gradients of different weights vary widely, so a single learning rate is hard to choose.",
         where="lecture 6e",
         read="secondary",
     ),
@@ -101,28 +102,28 @@ SCALES = Claim(
         at_most("end loss", "RMSProp", 0.85, over="Nesterov momentum", toward=1.0),
         at_most("end loss", "RMSProp", 0.85, over="SGD", toward=1.0),
     ),
-    control="SGD with Nesterov momentum of 0.9; and without, each at its own best learning rate",
+    control="SGD with Nesterov momentum of 0.9, and plain SGD, each at its own best learning rate",
     control_arm="Nesterov momentum",
     control_reaches=(at_most("end loss", "SGD", 1.6),),
     after_steps=200,
     breaks=(NO_SCALING, ONE_DIVISOR, ADAGRAD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "Batches of 64. The lecture does not mention AdaGrad.",
+    deviations=TASK + "Batches have 64 images. The lecture does not mention AdaGrad.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; AdaGrad was shown beside "
-            "and no rival. The sentence did not say after how many steps."
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. AdaGrad was shown for "
+            "comparison, but was not a rival. The sentence did not give the number of steps."
         ),
     ),
 )
 
 MINI_BATCHES = Claim(
     name="Rprop on mini-batches",
-    sentence="On mini-batches RMSProp reaches a lower training loss after 200 steps than Rprop, and than "
-    "dividing each gradient by its own size alone.",
+    sentence="On mini-batches, RMSProp reaches a lower training loss after 200 steps than Rprop, and than "
+    "dividing each gradient by its own size.",
     paper=Figure(
-        "No figure: nine gradients of +0.1 and one of −0.9 should leave a weight where it is, and Rprop does "
-        "not; the number that is divided by should be about the same for neighbouring mini-batches.",
+        "No figure: nine gradients of +0.1 and one of −0.9 should leave a weight unchanged, but Rprop "
+        "changes it. The divisor should be about the same for consecutive mini-batches.",
         where="lecture 6e",
         read="secondary",
     ),
@@ -130,7 +131,7 @@ MINI_BATCHES = Claim(
         at_most("end loss", "RMSProp", 0.3, over="Rprop", toward=1.0),
         at_most("end loss", "RMSProp", 0.85, over="signs", toward=1.0),
     ),
-    control="Rprop at its best learning rate; and the sign of each gradient times one learning rate",
+    control="Rprop at its best learning rate, and the sign of each gradient times one learning rate",
     control_arm="Rprop",
     control_reaches=(
         at_most(
@@ -143,12 +144,12 @@ MINI_BATCHES = Claim(
     after_steps=200,
     breaks=(NO_MEMORY, ONE_DIVISOR, ADAGRAD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "Batches of 16. Rprop is torch's, with its factors of 1.2 and 0.5.",
+    deviations=TASK + "Batches have 16 images. Rprop is torch's, with its factors of 1.2 and 0.5.",
     headline=True,
     history=(
         (
             "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival. The "
-            "sentence did not say after how many steps."
+            "sentence did not give the number of steps."
         ),
     ),
 )
@@ -157,7 +158,7 @@ signs = partial(RMSProp, decay=0.0)
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
-    """RMSProp with an eps far larger than any mean square: plain steps of `lr`."""
+    """RMSProp with an eps far larger than any mean square, which makes plain steps of `lr`."""
     return RMSProp(weights, 1e6 * lr, eps=1e6)
 
 
@@ -290,15 +291,15 @@ EXERCISES = (
     Exercise(
         name="mean square",
         of="accumulate",
-        task="The running mean of squared gradients, in place.",
+        task="Update the running mean of squared gradients, in place.",
         hints=("squares ← decay · squares + (1 - decay) · g².",),
         tries=of_squares,
     ),
     Exercise(
         name="step",
         of="RMSProp.update",
-        task="The mean square first, then the step divided by its root, in place.",
-        hints=("w ← w - lr · g / (√squares + eps), with the new mean square and eps outside of the root.",),
+        task="Update the mean square, then take a step divided by its root, in place.",
+        hints=("w ← w - lr · g / (√squares + eps), with the new mean square and eps outside the root.",),
         tries=of_steps,
     ),
 )

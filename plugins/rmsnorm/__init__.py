@@ -1,17 +1,17 @@
-"""RMSNorm: layer normalisation without the centring.
+"""RMSNorm: layer normalisation without centring.
 
 Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", arXiv 1910.07467.
 
 The problem. Layer normalisation stabilises training, but computes two statistics of every vector. In a small
-or recurrent network this overhead cancels the time saved by fewer steps.
+or recurrent network, this overhead cancels the time saved by fewer training steps.
 
-The idea. Of layer normalisation's two operations, centring and scaling, only scaling matters. Divide by the
-root mean square and keep the mean: one statistic and no bias.
+The idea. Layer normalisation centres and scales its input, but only scaling matters. RMSNorm divides by the
+root mean square and keeps the mean. It needs a single statistic and no bias.
 
-This folder. `model`: equation 4 as written, and with one fused gradient; `share` below 1 is the paper's
-pRMSNorm. `experiment` computes a row of table 1, and trains layer normalisation's recurrent network with
-RMSNorm, layer normalisation, centring alone, and no normalisation. `benchmark` replaces layer normalisation
-with RMSNorm, alone and in that network.
+This folder. `model` has equation 4 as written, and with one fused gradient. A `share` below 1 gives the
+paper's pRMSNorm. `experiment` reproduces a row of table 1, and trains a recurrent network with RMSNorm, layer
+normalisation, centring alone, and no normalisation. `benchmark` replaces layer normalisation with RMSNorm,
+alone and in that network.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """

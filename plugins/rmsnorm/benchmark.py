@@ -73,10 +73,10 @@ def _torchs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
-    """Vectors of mean 0, for which both norms agree."""
+    """Compare on vectors of mean 0, for which both norms agree."""
 
     def centre(half: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        # Mean 0 in every precision, and a norm's gradient to the mean cancels out in `half`.
+        # The mean is exactly 0 in every precision, and in `half` the gradient to the mean cancels.
         return torch.cat((half, -half), -1), weight, bias
 
     return Case(
@@ -103,7 +103,7 @@ def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
 
 
 def in_a_network(batch: int, steps: int, width: int, itemsize: int) -> Case:
-    """Equation 4 of layer normalisation, with the bias added after RMSNorm. Pre-activations have mean 0."""
+    """Equation 4 of layer normalisation, with a bias after RMSNorm. Pre-activations have mean 0."""
     inputs = 4
 
     def centre(

@@ -1,4 +1,4 @@
-"""A row of table 1, and a recurrent network from large weights with RMSNorm and its ablations."""
+"""A row of table 1, and a recurrent network with large initial weights, with RMSNorm and ablations."""
 
 import math
 from functools import partial
@@ -27,10 +27,12 @@ from .model import RMSNorm
 
 INVARIANCE = Claim(
     name="scaling yes, shift no",
-    sentence="Weights and examples may be scaled without changing the result, but weights not shifted: of "
-    "layer normalisation's invariances that one is given up.",
+    sentence="The output of RMSNorm does not change if weights or examples are scaled, but it changes if "
+    "weights are shifted. Layer normalisation is invariant to both.",
     paper=Figure(
-        "All of layer normalisation's but re-centring the weight matrix", where="table 1", read="secondary"
+        "All of layer normalisation's invariances except re-centring of the weight matrix",
+        where="table 1",
+        read="secondary",
     ),
     rule=(
         Bound("RMSNorm: all weights × 3", "<=", KEPT),
@@ -42,16 +44,16 @@ INVARIANCE = Claim(
     ),
     kind="identity",
     control="layer normalisation",
-    deviations="Up to rounding; without the small number under the root, which the paper does not have.",
+    deviations="Invariance holds up to rounding. There is no small constant under the root, as in the paper.",
 )
 
-CENTRING_INSTEAD = Break("centring instead", "The mean is subtracted, and nothing is divided.")
+CENTRING_INSTEAD = Break("centring instead", "The mean is subtracted, and there is no division.")
 ONE_FEATURE = Break(
-    "one feature", "The square of the first feature stands for the mean square of all.", "near miss"
+    "one feature", "The square of the first feature replaces the mean square of all features.", "near miss"
 )
 SCALED_START = Break(
     "orthogonal start",
-    "No normalisation: the recurrent weights start orthogonal, not four times as large.",
+    "There is no normalisation, and the initial recurrent weights are orthogonal instead of too large.",
     "rival",
 )
 
@@ -60,17 +62,19 @@ SHARE = "share of layer norm's gain"
 
 QUALITY = Claim(
     name="gain of RMSNorm and of centring alone, over layer normalisation's",
-    sentence="After 150 steps from weights four times too large a recurrent network with RMSNorm has nine "
-    "tenths of the gain in held-out loss that layer normalisation brings, and with centring alone at most "
-    "half.",
+    sentence="After 150 steps, from initial weights that are four times too large, RMSNorm gives a "
+    "recurrent network nine tenths of the improvement in held-out loss that layer normalisation gives, and "
+    "centring alone at most half of it.",
     paper=Figure(
-        "Comparable performance; re-centring is taken to be dispensable", where="abstract", read="abstract"
+        "Comparable performance; the paper takes re-centring to be dispensable",
+        where="abstract",
+        read="abstract",
     ),
     rule=(
         at_least(SHARE, "RMSNorm", 0.9, toward=0.5),
         at_most(SHARE, "centring alone", 0.5),
     ),
-    control="the same network with a bias alone; layer normalisation",
+    control="the same network with only a bias; layer normalisation",
     control_arm="neither",
     control_reaches=(
         at_least("loss", "neither", 0.5, minus="layer norm"),
@@ -79,22 +83,22 @@ QUALITY = Claim(
     after_steps=STEPS,
     breaks=(CENTRING_INSTEAD, ONE_FEATURE, SCALED_START, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Layer normalisation's recurrent network on digits, started from weights that are four times "
-    "orthogonal ones, instead of translators; 150 steps of Adam, each arm at the best of four learning "
-    "rates. The large start is a handicap that either normalisation removes by construction: from orthogonal "
-    "weights the network learns with neither.",
+    deviations="Layer normalisation's recurrent network on digits replaces translation models. Its initial "
+    "weights are orthogonal matrices times four. It is trained for 150 steps of Adam, with each arm at the "
+    "best of four learning rates. The large initial weights are a handicap that either normalisation "
+    "removes by construction. From orthogonal weights, the network learns without normalisation.",
     history=(
         (
             "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The orthogonal start was "
-            "shown beside it and is a rival now. Chosen on seeds 0, 1 and 2."
+            "only shown for comparison, and is a rival now. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )
 
 TIME = Claim(
     name="sooner done",
-    sentence="In layer normalisation's place RMSNorm takes less time, alone and in a recurrent network.",
-    paper=Figure("7 % to 64 % less running time, by model", where="abstract", read="abstract"),
+    sentence="RMSNorm takes less time than layer normalisation, alone and in a recurrent network.",
+    paper=Figure("7 % to 64 % less running time, depending on the model", where="abstract", read="abstract"),
     rule=(
         Speedup("instead of layer norm", over="naive", threshold=1.07, axes={"features": 1024}),
         Speedup(
@@ -106,10 +110,10 @@ TIME = Claim(
         ),
         Speedup("a recurrent network", over="naive", threshold=1.07, mode="forward+backward"),
     ),
-    control="this project's layer normalisation, written with the same care",
+    control="this project's layer normalisation, which is optimised to the same degree",
     headline=True,
-    deviations="On a CPU. PyTorch's layer normalisation is one fused kernel, which neither of ours is: it is "
-    "the strong variant of the benchmark.",
+    deviations="Times are measured on a CPU. PyTorch's layer normalisation is one fused kernel, unlike "
+    "both of ours. It is the strong variant of the benchmark.",
 )
 
 

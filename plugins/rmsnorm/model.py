@@ -16,11 +16,11 @@ Features = Float[Tensor, " features"]
 
 
 def line_by_line(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 1.0) -> Vectors:
-    """x / RMS(x), then a gain for each feature.
+    """x / RMS(x), times a gain for each feature.
 
     eps    added to the mean square; not in the paper
-    share  section 5's pRMSNorm: fraction of the features, from the first and at least one, over which the
-           mean square is taken. The paper uses 1/16
+    share  section 5's pRMSNorm: the mean square is taken over this fraction of the features, the first ones,
+           and at least one. The paper uses 1/16
     """
     seen = x[..., : math.ceil(share * x.shape[-1])]
     rms = torch.sqrt((seen**2).mean(-1, keepdim=True) + eps)
@@ -28,7 +28,7 @@ def line_by_line(x: Vectors, weight: Features, *, eps: float = 1e-6, share: floa
 
 
 def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 1.0) -> Vectors:
-    """A faster `line_by_line`. Half precision is computed in float32.
+    """A faster `line_by_line`. Computes half precision in float32.
 
     Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """
@@ -36,7 +36,7 @@ def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Saves x and one number per vector for backward; autograd saves three tensors of x's size."""
+    """Saves x and one number per vector for the backward pass; autograd saves three tensors of x's size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, share: float) -> Tensor:
@@ -50,7 +50,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient through the scale is parallel to x, and limited to features in the mean square."""
+        """The gradient through the scale is parallel to x, and only for features in the mean square."""
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps, share=ctx.share), x, weight)
@@ -66,7 +66,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its gain, named as in `nn.RMSNorm`. The same in training and evaluation."""
+    """`rms_norm` with its gain, named as in `nn.RMSNorm`."""
 
     def __init__(self, features: int, *, eps: float = 1e-6, share: float = 1.0) -> None:
         super().__init__()

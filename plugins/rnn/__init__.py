@@ -1,23 +1,24 @@
-"""The simple recurrent network: memory is the hidden state, fed back.
+"""The simple recurrent network: the hidden state is fed back as an input and serves as memory.
 
-Elman 1990, "Finding Structure in Time", doi 10.1207/s15516709cog1402_1. What limits it: Pascanu, Mikolov and
+Elman 1990, "Finding Structure in Time", doi 10.1207/s15516709cog1402_1. Its limits: Pascanu, Mikolov and
 Bengio 2012, "On the difficulty of training recurrent neural networks", arXiv 1211.5063.
 
-The problem. A network that is shown a whole sequence at once needs an input for every position, and sees the
+The problem. A network that gets a whole sequence at once needs an input for every position, and it treats the
 same word two positions later as something entirely new.
 
-The idea. Show it one element at a time, and beside it the network's own hidden state from the step before.
-Time then has no place of its own in the network: it is in how the state moves. Asked only to predict what
-comes next, the state comes to hold what prediction needs. The price was understood later: the gradient
-through many steps is a product of as many Jacobians, so it shrinks or grows exponentially.
+The idea. At each step, the network gets one element of the sequence and its own hidden state from the
+previous step. Time needs no inputs of its own, because the state represents it. Trained only to predict the
+next element, the state learns to store the information that prediction needs. The drawback was understood
+later: the gradient over many steps is a product of Jacobians, one per step, so it shrinks or grows
+exponentially.
 
-This folder. `model` has the network as a function and a module. `tasks` has what shows its limit, and what
-its successors are measured by: the gradient over lags, and the adding problem. `experiment` trains on Elman's
-letters, whose vowels can be predicted and whose consonants cannot; holds the gradient to the bound by the
-largest singular value; and adds numbers that lie a few steps back, or fifty. With `--data` it reads a text by
-characters instead.
+This folder. `model` has the network as a function and as a module. `tasks` has tests of its limits, with
+which its successors are measured: the gradient over lags, and the adding problem. `experiment` trains on
+Elman's letters, whose vowels are predictable and whose consonants are not. It compares the gradient with the
+bound by the largest singular value, and trains the network to add numbers that lie a few or up to fifty steps
+back. With `--data` it trains a character model on a text instead. `benchmark` times a recurrent layer.
 
-Dimensions: batch, time, inputs (width of an element), hidden (width of the state).
+Dimensions: batch, time, inputs (size of an element), hidden (size of the state).
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""A layer over a whole sequence: the equation at each step, ours, and torch's."""
+"""A recurrent layer over a whole sequence: the equation at each step, ours, and torch's."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,7 +20,7 @@ def step_by_step(
     recurrent_weight: Float[Tensor, "hidden hidden"],
     bias: Float[Tensor, " hidden"],
 ) -> Float[Tensor, "batch time hidden"]:
-    """The equation as Elman draws it: at each step one layer on the input and the copied state together."""
+    """The equation as Elman draws it: at each step, one layer on the concatenated input and state."""
     weight, states = torch.cat((input_weight, recurrent_weight), 1), []
     for t in range(x.shape[1]):
         state = torch.tanh(F.linear(torch.cat((x[:, t], state), 1), weight, bias))
@@ -29,13 +29,13 @@ def step_by_step(
 
 
 def torchs(x: Tensor, state: Tensor, input_weight: Tensor, recurrent_weight: Tensor, bias: Tensor) -> Tensor:
-    """`nn.RNN` without the module."""
+    """The function behind `nn.RNN`."""
     weights = (input_weight, recurrent_weight, bias, torch.zeros_like(bias))
     return torch.rnn_tanh(x, state[None], weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 
 
 def cost(batch: int, time: int, inputs: int, hidden: int, *, gates: int, itemsize: int) -> dict[str, Cost]:
-    """Work of a recurrent layer whose step has `gates` products of the state. Activations are not counted."""
+    """Cost of a recurrent layer with `gates` matrix multiplications per step; activations are not counted."""
     flops = 2 * batch * time * gates * hidden * (inputs + hidden)
     weights, data = gates * hidden * (inputs + hidden + 1), batch * time * (inputs + hidden)
     return Cost.products(flops, (weights + data) * itemsize)
@@ -44,7 +44,7 @@ def cost(batch: int, time: int, inputs: int, hidden: int, *, gates: int, itemsiz
 def layer_inputs(
     generator: torch.Generator, batch: int, time: int, inputs: int, hidden: int, *, gates: int
 ) -> tuple[Tensor, ...]:
-    """x, the first state, and weights of the usual size."""
+    """x, the initial state, and weights of the usual size."""
     shapes = (batch, time, inputs), (batch, hidden), (gates * hidden, inputs), (gates * hidden, hidden)
     x, state, *weights = (torch.randn(shape, generator=generator) for shape in (*shapes, shapes[2][:1]))
     return x, state, *(weight * hidden**-0.5 for weight in weights)

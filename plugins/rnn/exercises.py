@@ -1,4 +1,4 @@
-"""Exercises: the recurrence, and the task that it fails at."""
+"""Exercises: the recurrence, and the adding problem."""
 
 from collections.abc import Iterator
 
@@ -21,21 +21,21 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="h_t = tanh(W x_t + U h_(t-1) + b) for every t: all states.",
+        task="Compute all states, h_t = tanh(W x_t + U h_(t-1) + b) for every t.",
         hints=(
-            "One matrix product computes the input's part for all steps.",
-            "The state's part is state @ recurrent_weight.mT. Stack the states along the time axis.",
+            "One matrix multiplication projects the inputs of all steps.",
+            "The state contributes state @ recurrent_weight.mT. Stack the states along the time axis.",
         ),
         tries=of_layers,
     ),
     Exercise(
         name="adding problem",
         of="tasks.adding_problem",
-        task="Random values, two of them marked, one in each half; the target is the sum of the two.",
+        task="Random values with two marks, one in each half. The target is the sum of the marked values.",
         hints=(
             "Draw the values, then the first mark below half of the window, then the second from half on.",
-            "The window is at the end: add length - window to the positions of the marks.",
-            "An input is (value, mark): stack them last.",
+            "The window is at the end, so add length - window to the positions of the marks.",
+            "An input is (value, mark). Stack them along the last axis.",
         ),
         tries=of_sums,
     ),

@@ -1,4 +1,4 @@
-"""Elman's letters; the gradient over lags, against the largest singular value; the adding problem."""
+"""Elman's letters; the gradient over lags against the largest singular value; the adding problem."""
 
 import math
 from collections.abc import Callable
@@ -31,26 +31,26 @@ from .model import RNN, IdentityRNN
 from .tasks import Characters, Learned, Reader, error_at_adding, gradient_over_lags, reach_back
 
 VOWELS, CONSONANTS = "surprise at vowels", "surprise at consonants beyond ln 3"
-NO_MEMORY = Break("no memory", "The state is emptied before every letter.")
-NO_WORDS = Break("no words", "The network with memory learns from texts whose letters are shuffled.")
+NO_MEMORY = Break("no memory", "The state is reset before every letter.")
+NO_WORDS = Break("no words", "The network with memory is trained on texts with shuffled letters.")
 LENGTHS = Break(
     "words of random length",
-    "In the texts that the network with memory learns from, each word has one to three of its vowels.",
+    "The network with memory is trained on words with one to three copies of their vowel.",
     "near miss",
 )
 THREE_LETTERS = Break(
     "three letters",
-    "No recurrent network: a table has scores of the next letter for each three letters before it.",
+    "A table replaces the network. It has scores of the next letter for each sequence of three letters.",
     "rival",
 )
 
 STRUCTURE = Claim(
     name="finding structure",
-    sentence="After 250 steps a network that is asked only to predict the next letter has found the words: "
-    "it predicts the vowels from their consonant, and that a consonant comes next, though not which. A "
-    "network that sees one letter at a time does neither.",
+    sentence="After 250 steps of next-letter prediction, a network with memory has found the words: it "
+    "predicts each vowel from its consonant, and it predicts when a consonant comes next, but not which "
+    "one. A network that sees one letter at a time cannot do so.",
     paper=Figure(
-        "Plots of the error over ba, dii and guuu: low on vowels, high on consonants, yet low on the bit "
+        "Plots of the error over ba, dii and guuu: low on vowels, high on consonants, but low on the bit "
         "that all consonants share.",
         where="figures 4 and 5",
         read="text",
@@ -61,42 +61,43 @@ STRUCTURE = Claim(
         at_least(VOWELS, "without memory", 3.0, over="with memory", toward=1.0),
     ),
     guards=(at_least(CONSONANTS, "with memory", -0.02),),
-    control="the same network, whose state is emptied before every letter",
+    control="the same network with its state reset before every letter",
     control_arm="without memory",
     control_reaches=(at_most(VOWELS, "without memory", 0.35),),
     after_steps=250,
     breaks=(NO_MEMORY, NO_WORDS, LENGTHS, THREE_LETTERS, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Letters are one-hot, not six phonetic features; cross-entropy (nats), Adam, and the gradient "
-    "through 60 steps instead of one; 20 hidden units as in the paper. No prediction of a consonant can be "
-    "right more often than one time in three: ln 3. What one letter tells: 0.25 nats are left at vowels, and "
-    "0.60 beyond ln 3 at consonants.",
+    deviations="Letters are one-hot vectors instead of six phonetic features. Training uses cross-entropy "
+    "(nats), Adam, and gradients through 60 steps instead of one. There are 20 hidden units, as in the "
+    "paper. Consonants are uniformly random, so their loss cannot be lower than ln 3. A prediction from "
+    "one letter has a loss of 0.25 nats at vowels, and 0.60 nats beyond ln 3 at consonants.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds, without a rival. A table of three letters "
-            "stands in the network's place now."
+            "Until November 2026: reproduced, by the same bounds, without a rival. The rival is now a "
+            "table over three letters."
         ),
     ),
 )
 
 VANISHING = Claim(
     name="bound on the gradient",
-    sentence="Over each step back the gradient grows at most by the largest singular value of the recurrent "
-    "weights: below 1 it vanishes exponentially.",
+    sentence="Over each step back, the gradient grows at most by the largest singular value of the "
+    "recurrent weights. Below 1, it vanishes exponentially.",
     paper=Figure("A largest singular value under 1 is sufficient.", where="section 2.1", read="secondary"),
     rule=(
         Bound("largest excess of the slope over log10 of the singular value", "<=", 1e-9),
         Bound("log10 of growth over 100 steps, orthogonal, singular values 0.9", "<=", -4.5),
     ),
     kind="theorem",
-    deviations="Untrained networks of 64 units in float64, inputs of weak Gaussian noise into each unit.",
+    deviations="Networks are untrained, in float64, with 64 units and weak Gaussian noise as the input of "
+    "each unit.",
 )
 
 EXPLODING = Claim(
     name="vanishing and exploding",
-    sentence="Above 1 the gradient can explode, exponentially, but need not: a matrix with the same largest "
-    "singular value lets it vanish.",
+    sentence="If the largest singular value is above 1, the gradient can explode exponentially, but need "
+    "not: it vanishes for another matrix with a largest singular value above 1.",
     paper=Figure(
         "A largest singular value above 1 is necessary, not sufficient.",
         where="section 2.1",
@@ -111,30 +112,31 @@ EXPLODING = Claim(
     ),
     kind="theorem",
     guards=(Bound("straightness of the decay, random (R²)", ">=", 0.95),),
-    deviations="Untrained networks of 64 units in float64, inputs of weak Gaussian noise into each unit.",
+    deviations="Networks are untrained, in float64, with 64 units and weak Gaussian noise as the input of "
+    "each unit.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. Nothing is trained in it, and weights "
-            "of these sizes leave no other outcome."
+            "Until November 2026 this claim was counted as measured. No network is trained, and weights of "
+            "these sizes allow no other outcome."
         ),
     ),
 )
 
 HALF = Break(
-    "marks in the last thirty", "The arm with near marks has them among the last thirty steps.", "near miss"
+    "marks in the last thirty", "The arm with near marks has them in the last thirty steps.", "near miss"
 )
 ANYWHERE = Break("marks anywhere", "The marks lie anywhere in both arms.")
 IDENTITY = Break(
     "rectified units, identity start",
-    "The arm with marks anywhere has rectified units, whose recurrent weights start at the identity (Le et "
-    "al. 2015): their gradient does not vanish at the start.",
+    "The arm with marks anywhere has ReLU units with recurrent weights initialised to the identity (Le et "
+    "al. 2015), so that its gradient does not vanish at initialisation.",
     "near miss",
 )
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="After 600 steps the network adds two numbers that are marked among the last five of fifty "
-    "elements, and is at chance where they are marked anywhere among them.",
+    sentence="After 600 steps, the network adds two marked numbers if both are among the last five of "
+    "fifty elements, but is at chance if they are anywhere in the sequence.",
     paper=Figure(
         "No recurrent network before the LSTM solved the adding problem with a minimal lag of 50.",
         where="Hochreiter and Schmidhuber 1997, section 5.4",
@@ -144,19 +146,20 @@ LONG_LAGS = Claim(
         at_most("error", "marks in the last five", 0.03, toward=0.06),
         at_least("error", "marks anywhere", 0.14, toward=0.1),
     ),
-    control="the same network, training and length, where the marks lie anywhere in the fifty steps; to "
-    "answer 1 always is an error of 0.167",
+    control="the same network, training and length, with marks anywhere in the fifty steps; the constant "
+    "answer 1 has an error of 0.167",
     control_arm="marks anywhere",
     after_steps=600,
     breaks=(HALF, ANYWHERE, IDENTITY, UNTRAINED),
-    no_rival="the claim is about what one network cannot learn; `lstm` has the network that learns it",
+    no_rival="The claim is about a limit of one network. `lstm` has the network without this limit.",
     chosen_on=(0, 1, 2),
-    deviations="Values in [0, 1], marks in either half: lags of 37 and 12 on average; Adam with a rate "
-    "that falls to nothing. That an LSTM learns the same task is shown by the paper `lstm`.",
+    deviations="Values are in [0, 1], with one mark in each half, so the lags are 37 and 12 on average. "
+    "Training uses Adam with a learning rate that falls to 0. The paper `lstm` shows that an LSTM learns "
+    "the same task.",
     history=(
         (
-            "Until November 2026 the network with near marks was the control, and had to reach 0.03; that "
-            "is a bound of the rule now. The bounds are unchanged."
+            "Until November 2026 the network with near marks was the control and had to reach 0.03. That "
+            "is now a bound of the rule. The bounds are unchanged."
         ),
     ),
 )
@@ -194,8 +197,7 @@ def read_text(run: Run) -> None:
 
 
 class Texts(NamedTuple):
-    """Sequences of words: to learn from, with their letters shuffled, of words of random length, to choose by
-    and to judge by."""
+    """Training sequences, the same with shuffled letters or random word lengths, validation and test."""
 
     words: Int[Tensor, "count length"]
     shuffled: Int[Tensor, "count length"]
@@ -205,7 +207,7 @@ class Texts(NamedTuple):
 
 
 class Student(NamedTuple):
-    """An arm: what builds its network, and the texts that it learns from."""
+    """An arm: a function that builds its network, and the name of its training texts."""
 
     make: Callable[[], nn.Module]
     texts: str = "words"
@@ -243,7 +245,7 @@ def find_structure(run: Run) -> None:
 
 
 def read_letters(at: Trial, student: Student, rate: float) -> tuple[float, nn.Module]:
-    """Train a network on all texts at once."""
+    """Train a network on all texts in each step. Returns the validation loss and the network."""
     train = getattr(at.world, student.texts)
     network = student.make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -260,9 +262,11 @@ def read_letters(at: Trial, student: Student, rate: float) -> tuple[float, nn.Mo
 
 @torch.no_grad()
 def surprise_at_letters(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """The surprise at vowels, and at consonants beyond ln 3, of each letter to judge by."""
+    """The loss of each test letter: at vowels, and at consonants beyond ln 3."""
     judge = at.world.judge
-    nats = surprises(found.chosen, judge).clamp(min=1e-6)  # 0 where float32 rounds: no ratio to it
+    nats = surprises(found.chosen, judge).clamp(
+        min=1e-6
+    )  # float32 rounds small losses to 0, which has no ratio
     vowel = judge[:, 5:] >= ALPHABET.index("a")
     at_vowels, at_consonants = nats[vowel], nats[~vowel]
     at.metric("surprise at vowels", at_vowels.mean().item())
@@ -281,7 +285,7 @@ SINGULAR_VALUES = (0.5, 0.7, 0.9, 1.0, 1.5, 2.0, 4.0)
 
 
 class Decay(NamedTuple):
-    """log10 of the gradient over the lags: from the first to the last, and how straight it is (R²)."""
+    """log10 of the gradient over lags: its change from the first to the last lag, and its linearity (R²)."""
 
     growth: float
     straightness: float
@@ -290,7 +294,7 @@ class Decay(NamedTuple):
 def recurrent_weights(
     kind: str, largest: float, generator: torch.Generator
 ) -> Float[Tensor, "hidden hidden"]:
-    """A random matrix with this largest singular value; where it is orthogonal, all others are the same."""
+    """A random matrix with the given largest singular value. If orthogonal, all singular values are equal."""
     weight = torch.randn(HIDDEN, HIDDEN, generator=generator, dtype=torch.float64)
     if kind == "orthogonal":
         weight = torch.linalg.qr(weight)[0]
@@ -298,9 +302,10 @@ def recurrent_weights(
 
 
 def measure_decay(run: Run, kind: str, largest: float) -> Decay:
-    rnn = RNN(HIDDEN, HIDDEN).double()  # on the CPU: what vanishes would underflow in less
+    rnn = RNN(HIDDEN, HIDDEN).double()  # on the CPU, because small gradients would underflow in float32
     with torch.no_grad():
-        # An input into each unit: the gradient at the inputs is that at the units' sums, up to a constant.
+        # Each unit has its own input, so the gradient of the inputs is that of the pre-activations, up to a
+        # factor.
         rnn.input.weight.copy_(0.1 * torch.eye(HIDDEN))
         rnn.recurrent.weight.copy_(recurrent_weights(kind, largest, run.generator(f"{kind} weights")))
     x = torch.randn(8, LAGS + 1, HIDDEN, generator=run.generator("noise"), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Elman's text of three words, a network that predicts its letters, and a table as its rival."""
+"""Elman's text of three words, a network that predicts its letters, and a lookup table as its rival."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ def elmans_letters(
 ) -> Int[Tensor, "count length"]:
     """Sequences of the words in random order, as ids of ALPHABET.
 
-    random  a word is its consonant and one to three of its vowels
+    random  each word has one to three copies of its vowel
     """
     rows = []
     shape = count, length // 2 + 1
@@ -29,7 +29,7 @@ def elmans_letters(
 
 
 class NextLetter(nn.Module):
-    """Scores of the letter that comes next. Without `memory` the network sees only the present one."""
+    """Logits of the next letter. Without `memory` the network sees only the current letter."""
 
     def __init__(self, letters: int, hidden: int, *, memory: bool) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class NextLetter(nn.Module):
 
 
 def surprises(network: NextLetter, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch later"]:
-    """Nats at each letter, from the sixth on: by then the first word, which may be any, is over."""
+    """Nats of each letter from the sixth on, when the first word, which is unpredictable, is over."""
     logits = network(ids[:, :-1]).flatten(0, 1)
     return F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)[:, 4:]
 
 
 class ThreeLetters(nn.Module):
-    """Scores of the next letter from a table: a row for each three letters before it."""
+    """Logits of the next letter from a table with a row for each sequence of three letters."""
 
     def __init__(self, letters: int) -> None:
         super().__init__()

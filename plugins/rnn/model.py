@@ -1,4 +1,4 @@
-"""The network as a function, and as a module."""
+"""The network as a function and as a module."""
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,8 @@ def unroll(
     bias: Float[Tensor, " hidden"],
 ) -> Float[Tensor, "batch time hidden"]:
     """h_t = tanh(W x_t + U h_{t-1} + b) for every t, from h_0 = `state`."""
-    # What does not wait for the state is one product over all steps. Unbound, not indexed, for in the
-    # backward pass each indexed step would fill a tensor of full length with zeros.
+    # The projection of the inputs does not depend on the state, so it is one matrix multiplication over all
+    # steps. Steps are unbound, because the backward pass of indexing would fill a tensor of full length.
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         state = torch.addmm(drive, state, recurrent_weight.mT).tanh()
@@ -24,9 +24,9 @@ def unroll(
 
 
 class RNN(nn.Module):
-    """Elman's network without its output layer: all states, and the last one.
+    """Elman's network without its output layer. Returns all states, and the last state.
 
-    Weights start uniform in ±1/√hidden, as torch's do; Elman's activation was the logistic function.
+    Initial weights are uniform in ±1/√hidden, as in torch. Elman's activation was the logistic function.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -39,7 +39,7 @@ class RNN(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time inputs"], state: Float[Tensor, "batch hidden"] | None = None
     ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch hidden"]]:
-        """`state` is the one to go on from: zeros, or the last of what came before."""
+        """`state` is the initial state: zeros by default, or the last state of a previous piece."""
         if state is None:
             state = x.new_zeros(len(x), self.recurrent.in_features)
         states = unroll(x, state, self.input.weight, self.recurrent.weight, self.input.bias)
@@ -47,8 +47,10 @@ class RNN(nn.Module):
 
 
 class IdentityRNN(RNN):
-    """The strongest simple network: rectified units whose recurrent weights start at the identity, the biases
-    at 0 (Le, Jaitly and Hinton 2015, arXiv 1504.00941). It has no gates."""
+    """The strongest network without gates: ReLU units, with recurrent weights that start at the identity.
+
+    The biases are initialised to 0 (Le, Jaitly and Hinton 2015, arXiv 1504.00941).
+    """
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__(inputs, hidden)

@@ -1,4 +1,4 @@
-"""Tests of how far back a recurrent network can learn: the gradient over lags, and the adding problem."""
+"""Tests of the lags that a recurrent network can learn: the gradient over lags, and the adding problem."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Run, Sweep, Trial
 
-LENGTH = 50  # of the sequences in which the papers' layers reach back
+LENGTH = 50  # of the sequences that all papers on recurrent layers use
 
 
 def gradient_over_lags(
     recurrent: nn.Module, x: Float[Tensor, "batch time inputs"], generator: torch.Generator
 ) -> Float[Tensor, " lags"]:
-    """How much the last state moves with the input 0, 1, ... steps before it: the norm of the gradient of a
-    random projection of that state. `recurrent(x)` returns its states first."""
+    """The gradient norm of a random projection of the last state, for the input 0, 1, ... steps before it.
+
+    `recurrent(x)` returns its states first.
+    """
     x = x.detach().requires_grad_()
     last = recurrent(x)[0][:, -1]
     direction = torch.randn(last.shape, generator=generator).to(last)
@@ -28,12 +30,12 @@ def gradient_over_lags(
 def adding_problem(
     count: int, length: int, generator: torch.Generator, *, window: int | None = None
 ) -> tuple[Float[Tensor, "count length 2"], Float[Tensor, " count"]]:
-    """Random values in [0, 1], two of them marked; the answer is the sum of those two.
+    """Random values in [0, 1], of which two are marked. The target is the sum of the marked values.
 
-    Hochreiter and Schmidhuber 1997, experiment 4. An input is (value, mark). Always answering 1 gives a
-    mean squared error of 1/6.
+    Hochreiter and Schmidhuber 1997, experiment 4. An input is (value, mark). The constant answer 1 has a mean
+    squared error of 1/6.
 
-    window  the marks lie among the last so many steps, one in either half of them (default: all steps)
+    window  the marks lie in the last `window` steps, one in each half of them (default: all steps)
     """
     values = torch.rand(count, length, generator=generator)
     window = length if window is None else window
@@ -67,9 +69,9 @@ def learn_to_add(
     window: int | None = None,
     hidden: int = 32,
 ) -> Adder:
-    """Train on the adding problem by Adam, at a rate that falls to nothing; gradients are clipped to 1.
+    """Train on the adding problem with Adam, a learning rate that falls to 0, and gradients clipped to 1.
 
-    name  of the arm and its rate, in the curves
+    name  of the arm and its learning rate, for the curves
     """
     run = at.run if isinstance(at, Trial) else at
     network = Adder(recurrent, hidden).to(run.device, run.dtype)
@@ -89,7 +91,7 @@ def learn_to_add(
 def adding_error(
     run: Run, network: Adder, part: Literal["choose", "judge"], *, length: int, window: int | None = None
 ) -> float:
-    """The mean squared error on new sequences, the same for all arms and rates of a run."""
+    """The mean squared error on new sequences, the same ones for all arms and learning rates."""
     count = run.pick(smoke=10, quick=4000, full=10_000)
     stream = run.data(f"sequences to {part} by", part)
     return error_of(network, *adding_problem(count, length, stream, window=window)).item()
@@ -103,7 +105,7 @@ def error_of(
 
 
 class Characters(nn.Module):
-    """Scores of the next character: an embedding, the layer of `recurrent(inputs, hidden)`, a readout."""
+    """Logits of the next character: an embedding, the layer `recurrent(inputs, hidden)`, and a readout."""
 
     def __init__(self, recurrent: Callable[[int, int], nn.Module], hidden: int, vocab: int) -> None:
         super().__init__()
@@ -116,8 +118,11 @@ class Characters(nn.Module):
 
 
 class Reader(NamedTuple):
-    """An arm of a comparison on the adding problem: `recurrent(inputs, hidden)` builds its layer; the marks
-    lie among the last `window` elements (None: anywhere)."""
+    """An arm of a comparison on the adding problem.
+
+    recurrent  `recurrent(inputs, hidden)` builds the layer
+    window     the marks lie in the last `window` steps; None for all steps
+    """
 
     recurrent: Callable[[int, int], nn.Module]
     window: int | None = None
@@ -132,7 +137,7 @@ class Learned(NamedTuple):
 
 
 def reach_back(at: Trial, reader: Reader, rate: float, *, steps: int) -> tuple[float, Learned]:
-    """`attempt` of a comparison: the error on sequences to choose by, and the network."""
+    """`attempt` of a comparison: the validation error, and the network."""
     layer, window = reader
     name = f"{at.name}, rate {rate:g}"
     network = learn_to_add(at, name, layer, rate=rate, length=LENGTH, steps=steps, window=window)
@@ -143,7 +148,7 @@ def reach_back(at: Trial, reader: Reader, rate: float, *, steps: int) -> tuple[f
 
 
 def error_at_adding(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
-    """`read` of a comparison: the error on sequences to judge by, and whether it is under 0.01."""
+    """`read` of a comparison: the test error, and whether it is below 0.01."""
     error = found.chosen.error(at.run, "judge")
     at.metric("error at its best rate", error)
     return {"error": error, "learned": float(error < 0.01)}

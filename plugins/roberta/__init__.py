@@ -1,21 +1,22 @@
-"""RoBERTa: BERT had been stopped too early.
+"""RoBERTa: BERT with better pretraining, which shows that BERT was undertrained.
 
 Liu, Ott, Goyal, Du, Joshi, Chen, Levy, Lewis, Zettlemoyer and Stoyanov 2019, "RoBERTa: A Robustly Optimized
 BERT Pretraining Approach", arXiv 1907.11692.
 
-The problem. Many models came after BERT, each with an idea and more training; nobody knew which of the two
-had helped.
+The problem. Many models followed BERT. Each of them combined a new idea with more training, so it was unclear
+which of the two had helped.
 
-The idea. Keep BERT as it is and train it well: longer, in larger batches, on more and longer texts, without
-the question of whether one sentence follows another, and with a mask that is drawn anew each time a text is
-read, where BERT had stored ten masks of each. That alone caught up with all that had come after.
+The idea. Keep BERT's architecture and train it well: for more steps, in larger batches, on more and longer
+texts, without next-sentence prediction. The mask is drawn again each time that a text is read, while BERT
+stored ten masks of each text. This alone matched the models that followed BERT.
 
-This folder. `model`: BERT with positions counted from the filling on and one kind of segment; `weights` gives
-the released parameters our names. `experiment` compares one mask a text, ten, and fresh ones at equal passes
-over a small corpus, and trains the same network four times as long. What is left out: larger batches (the
-paper's table 3) and the vocabulary of bytes, which is that of GPT-2.
+This folder. `model` is BERT with one segment type and with positions that start after the padding position.
+`weights` renames released weights. `experiment` compares one mask per text, ten masks, and fresh masks for
+the same number of passes over a small corpus, and trains the same network for four times the steps.
+`benchmark` times the masking of a batch. Larger batches (the paper's table 3) and the byte-level vocabulary,
+which is GPT-2's, are left out.
 
-Dimensions: batch, tokens, vocab, model (width).
+Dimensions: batch, tokens, vocab, model (hidden size).
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""The cost of dynamic masking: choosing and replacing a batch's tokens, with given random numbers."""
+"""The cost of dynamic masking: choosing and replacing a batch's tokens, from given random numbers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ MASK, RATE = 4, 0.15
 
 
 def token_by_token(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """A decision for one token after another."""
+    """Decide one token after another."""
     read, chosen = ids.flatten().tolist(), []
     draws = (part.flatten().tolist() for part in (dice, fate, drawn))
     for index, (die, what, other) in enumerate(zip(*draws, strict=True)):
@@ -29,7 +29,7 @@ def token_by_token(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tu
 
 
 def filled_in(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole tensors, filled where a condition holds: as data collators do it."""
+    """Fill whole tensors by conditions, as data collators do."""
     chosen = dice < RATE
     read = ids.masked_fill(chosen & (fate < 0.8), MASK)
     other = chosen & (fate >= 0.9)
@@ -60,6 +60,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     name="chosen in one pass", role="paper", call=partial(fresh_mask, mask=MASK, rate=RATE)
                 ),
             ),
-            # Tokens, draws and replacements are read, tokens and a byte for each choice written.
+            # Reads tokens, draws and replacements; writes tokens and one byte per choice.
             cost={"forward": Cost(flops=0, bytes=count * (3 * 8 + 2 * bench.dtype.itemsize + 1))},
         )

@@ -1,4 +1,4 @@
-"""Exercises: positions that skip the filling."""
+"""Exercises: positions that skip padding."""
 
 from collections.abc import Iterator
 
@@ -11,19 +11,19 @@ from .model import RoBERTa
 
 def of_texts(draw: Draw) -> Iterator[Try]:
     small = RoBERTa(9, context=8, model=2, heads=1, layers=0)
-    yield Try("no filling", small, torch.tensor([[5, 6, 7]]))
-    yield Try("filling at the end", small, torch.tensor([[5, 6, 1, 1], [5, 1, 1, 1]]))
-    yield Try("filling at the start", small, torch.tensor([[1, 1, 5, 6]]))
+    yield Try("no padding", small, torch.tensor([[5, 6, 7]]))
+    yield Try("padding at the end", small, torch.tensor([[5, 6, 1, 1], [5, 1, 1, 1]]))
+    yield Try("padding at the start", small, torch.tensor([[1, 1, 5, 6]]))
 
 
 EXERCISES = (
     Exercise(
         name="positions",
         of="model.RoBERTa.position_ids",
-        task="Filling (id 1) has position 1; all other tokens count from 2 on.",
+        task="Padding (id 1) has position 1. All other tokens are numbered from 2 on.",
         hints=(
-            "cumsum over what is there counts the tokens.",
-            "Where there is filling the count must not show: multiply by what is there before adding 1.",
+            "The cumsum over tokens that are not padding counts them.",
+            "Set the count of padding to 0 by multiplying with the same mask, before adding 1.",
         ),
         tries=of_texts,
     ),

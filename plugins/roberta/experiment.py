@@ -1,4 +1,4 @@
-"""The claims: the released size, how often a mask may be seen, and how long to train."""
+"""The claims: the released size, the number of masks per text, and the length of training."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -32,9 +32,9 @@ from .model import RoBERTa
 
 SIZE = Claim(
     name="the released size",
-    sentence="The base configuration has the parameters of the released encoder.",
+    sentence="The base configuration has the same number of parameters as the released encoder.",
     paper=Figure(
-        "BERT-base's 110M and about 15M more for 50K subwords; the released encoder holds 124,645,632",
+        "BERT-base's 110M and about 15M more for 50K subwords; the released encoder has 124,645,632",
         where="sections 4 and 4.4",
         read="text",
     ),
@@ -42,34 +42,36 @@ SIZE = Claim(
     kind="identity",
 )
 
-SAME_MASK = Break("the same mask each time", "The mask that should be fresh is drawn once and kept.")
-TWO_MASKS = Break("two masks", "Each text has two masks, taken in turns.", "near miss")
+SAME_MASK = Break("the same mask each time", "The mask that should be fresh is drawn only once.")
+TWO_MASKS = Break("two masks", "Each text has two masks, which alternate.", "near miss")
 DROPOUT = Break(
-    "the same mask with dropout", "Each text has one mask; the network has a dropout of 0.1.", "rival"
+    "the same mask with dropout", "Each text has one mask, and the network has a dropout of 0.1.", "rival"
 )
 SAME_TEXTS = Break(
-    "the same texts again", "The longer training reads the texts of the shorter one four times.", "near miss"
+    "the same texts again",
+    "The longer training repeats the texts of the shorter one four times.",
+    "near miss",
 )
 LARGER = Break(
     "larger batches",
-    "As many new texts as in the longer training, in as many steps as in the shorter.",
+    "The same number of new texts as in the longer training, in the number of steps of the shorter one.",
     "rival",
 )
 
 TOY = (
-    "A made-up language, one layer of hidden size 64, no dropout, at the best of three rates and the best "
-    "step by texts to choose by. The paper judges by tasks that the model is tuned for; here it is the loss "
-    "of masked words. Its other changes are not tried: no next sentences, byte-pair tokens, ten times the "
-    "text. "
+    "An artificial language and one layer of hidden size 64 without dropout replace the paper's setting. "
+    "Each arm has the best of three learning rates and its best step on validation texts. The paper judges "
+    "by fine-tuned tasks; here the loss of masked words is judged. The paper's other changes are left out: "
+    "no next-sentence prediction, byte-pair tokens, and ten times the text. "
 )
 ONE_BEFORE = "Until November 2026 the verdict was reproduced, by the same bounds. "
 
 VARIED = Claim(
     name="fresh masks and one mask a text",
-    sentence="After 40 passes over a corpus a model that sees fresh masks has a lower loss on new texts than "
-    "one that sees a single mask for each text.",
+    sentence="After 40 passes over a corpus, a model with fresh masks has a lower loss on new texts than a "
+    "model with a single mask for each text.",
     paper=Figure(
-        "BERT's authors had stored ten masks of each text, so as not to use the same one in every pass",
+        "BERT's authors stored ten masks of each text, to avoid using the same mask in every pass",
         where="section 4.1",
         read="text",
     ),
@@ -77,19 +79,19 @@ VARIED = Claim(
         at_most("nats", "fresh masks", -0.15, minus="one mask", toward=0.0),
         at_most("nats", "fresh masks", -0.1, minus="word frequencies", toward=0.0),
     ),
-    control="the same training with one mask a text; each arm at its best rate and step",
+    control="the same training with one mask per text; each arm at its best learning rate and step",
     control_arm="one mask",
     control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=TOY + "200 texts, 40 passes. The paper does not compare with a single mask.",
-    history=(ONE_BEFORE + "Two masks a text and dropout are new as near miss and rival.",),
+    deviations=TOY + "There are 200 texts and 40 passes. The paper does not compare with a single mask.",
+    history=(ONE_BEFORE + "The near miss with two masks per text and the rival with dropout are new.",),
 )
 
 FRESH = Claim(
     name="fresh masks and ten stored ones",
-    sentence="After 40 passes over a corpus a model that sees fresh masks has at most 0.05 nats more loss on "
-    "new texts than one that sees ten stored masks, and needs no stored copies.",
+    sentence="After 40 passes over a corpus, a model with fresh masks has at most 0.05 nats more loss on "
+    "new texts than a model with ten stored masks, and needs no stored copies.",
     paper=Figure(
         "static 78.3, 84.3 and 92.5 (SQuAD 2.0, MNLI, SST-2); dynamic 78.7, 84.0 and 92.9",
         where="section 4.1, table 1",
@@ -97,35 +99,36 @@ FRESH = Claim(
     ),
     rule=(at_most("nats", "fresh masks", 0.05, minus="ten masks"),),
     guards=(at_least("copies of the corpus stored", "ten masks", 10.0, over="fresh masks"),),
-    control="the same training with ten masks a text, each seen four times; arms at their best rate and step",
+    control="the same training with ten masks per text, each used four times; arms at their best learning "
+    "rate and step",
     control_arm="ten masks",
     control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=TOY + "200 texts, 40 passes.",
-    history=(ONE_BEFORE + "The number of copies holds by construction and is a guard now.",),
+    deviations=TOY + "There are 200 texts and 40 passes.",
+    history=(ONE_BEFORE + "The number of copies holds by construction, so it is a guard now.",),
 )
 
 UNDERTRAINED = Claim(
     name="60 and 240 steps",
-    sentence="The same network, trained on new texts for 240 steps in place of 60, predicts masked words "
-    "better.",
+    sentence="The same network predicts masked words better after 240 steps on new texts than after 60.",
     paper=Figure(
         "with 100K, 300K and 500K steps on 160 GB MNLI rises from 89.3 to 90.0 and 90.2",
         where="section 5, table 4",
         read="table",
     ),
     rule=(at_most("nats", "four times the steps", -0.2, minus="a quarter of the steps", toward=0.0),),
-    control="a quarter of the steps; each at its best rate and step",
+    control="a quarter of the steps; each arm at its best learning rate and step",
     control_arm="a quarter of the steps",
     breaks=(SAME_TEXTS, LARGER, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations=TOY + "60 and 240 steps from scratch: that so short a training is not at its end is true of "
-    "most models, and says nothing of BERT's million steps. The abstract says that BERT was undertrained.",
+    deviations=TOY + "Training takes 60 and 240 steps from scratch. Most models have not converged after "
+    "so few steps, so this says nothing about BERT's million steps. The abstract states that BERT was "
+    "undertrained.",
     history=(
-        ONE_BEFORE + "The break that stopped the longer training was the control itself; the same texts "
-        "again and larger batches stand in its place.",
+        ONE_BEFORE + "The break that stopped the longer training early was equal to the control. The same "
+        "texts again and larger batches replace it.",
     ),
 )
 
@@ -145,8 +148,8 @@ def experiment(run: Run) -> None:
 
 
 def network(dropout: float = 0.0) -> MaskedModel:
-    """The toy. The last word of the vocabulary is the mask."""
-    std = 0.02 * (768 / 64) ** 0.5  # as large beside its width as the paper's 0.02 is at 768
+    """The small network. The last id of the vocabulary is the mask."""
+    std = 0.02 * (768 / 64) ** 0.5  # the paper's 0.02 at hidden size 768, scaled to this hidden size
     size = {"context": LENGTH, "segments": 1, "model": 64, "heads": 4, "layers": 1}
     return MaskedModel(BERT(WORDS + 1, **size, std=std, eps=1e-5, dropout=dropout), std=std)
 
@@ -154,7 +157,7 @@ def network(dropout: float = 0.0) -> MaskedModel:
 class Masks:
     """The masks of a corpus over many passes.
 
-    copies  how many masked copies of it are stored and taken in turns; 0: each pass draws its own
+    copies  number of stored masked copies, which take turns; 0 to draw new masks in each pass
     """
 
     def __init__(self, corpus: Int[Tensor, "texts tokens"], copies: int, generator: torch.Generator) -> None:
@@ -170,7 +173,7 @@ class Masks:
 
 
 class World(NamedTuple):
-    """chosen and judged: held-out texts, with masks that are the same for all arms"""
+    """chosen and judged: validation and test texts, with masks that are the same for all arms"""
 
     language: Senses
     corpus: Int[Tensor, "texts tokens"]
@@ -186,7 +189,7 @@ class World(NamedTuple):
         return cls(language, corpus, chosen, judged)
 
     def frequencies(self) -> float:
-        """Nats a word when each is predicted by how many topics have it."""
+        """Nats per word of a unigram model, from the number of topics that have each word."""
         counts = torch.bincount(self.language.own.flatten(), minlength=WORDS).double()
         return -(torch.xlogy(counts, counts / counts.sum()).sum() / counts.sum()).item()
 
@@ -199,11 +202,11 @@ def held_out(run: Run, language: Senses, count: int, part: Literal["choose", "ju
     return mask_tokens(texts, run.data(f"masks to {part} by", part), vocab=WORDS, mask=WORDS)
 
 
-Batches = Callable[[Trial], tuple[int, Iterator[Masked]]]  # how many steps, and what each reads
+Batches = Callable[[Trial], tuple[int, Iterator[Masked]]]  # the number of steps, and the batch of each step
 
 
 class Recipe(NamedTuple):
-    """by: what the arms of its comparison differ in; copies: see `Masks`, 0 where nothing is stored"""
+    """by: what the compared arms differ in, for curves; copies: number of stored masks, 0 for fresh ones"""
 
     batches: Batches
     by: Literal["mask", "length"]
@@ -212,7 +215,7 @@ class Recipe(NamedTuple):
 
 
 def over_the_corpus(copies: int, dropout: float = 0.0) -> Recipe:
-    """Passes over the corpus, each in an order of its own."""
+    """Passes over the corpus, each in its own random order."""
 
     def batches(at: Trial) -> tuple[int, Iterator[Masked]]:
         corpus, passes = at.world.corpus, at.run.pick(smoke=2, quick=PASSES, full=2 * PASSES)
@@ -230,7 +233,7 @@ def over_the_corpus(copies: int, dropout: float = 0.0) -> Recipe:
 
 
 def on_new_texts(times: int, *, size: int = BATCH, new: int = 1) -> Recipe:
-    """`times` as many steps as the shortest training has; texts are new for a part of 1 / `new` of them."""
+    """`times` the steps of the shortest training; only a fraction 1 / `new` of them has new texts."""
 
     def batches(at: Trial) -> tuple[int, Iterator[Masked]]:
         steps = times * at.run.pick(smoke=1, quick=60, full=400)
@@ -249,7 +252,7 @@ def on_new_texts(times: int, *, size: int = BATCH, new: int = 1) -> Recipe:
 
 
 def compare_masks(run: Run) -> None:
-    """One mask a text, ten, or a fresh one, for the same passes over the same corpus."""
+    """Compare one mask per text, ten masks, and fresh masks, for the same passes over the same corpus."""
     run.phase("setup")
     world = World.of(run)
     changed = {
@@ -279,7 +282,7 @@ def compare_masks(run: Run) -> None:
 
 
 def train_longer(run: Run) -> None:
-    """The same network for 1 and 4 times the steps, on text that is new at each step."""
+    """Train the same network for 1 and 4 times the steps, on new text at each step."""
     longer = on_new_texts(4)
     changed = {SAME_TEXTS: on_new_texts(4, new=4), LARGER: on_new_texts(1, size=4 * BATCH)}
     more = "that is what is compared, and favours the longer training"
@@ -295,13 +298,13 @@ def train_longer(run: Run) -> None:
         world=World.of(run),
         unequal={"four times the steps": f"{what}, how much they draw: {more}"},
     )
-    if run.wants(SIZE):  # not needed to judge
+    if run.wants(SIZE):  # only shown, not judged
         model = table.sweeps["four times the steps"].chosen.model
         filled_in(run, model, table.world.language, LENGTH)
 
 
 class Trained(NamedTuple):
-    """A network as it was at its best step."""
+    """A network at its best step."""
 
     model: MaskedModel
     copies: int
@@ -345,7 +348,7 @@ def judge(at: Trial, found: Sweep[Trained]) -> dict[str, float | Tensor]:
 
 
 def nats_of(run: Run, model: MaskedModel, masked: Masked) -> Float[Tensor, " chosen"]:
-    """Nats of each word that was chosen."""
+    """Nats of each masked word."""
     with run.evaluating(model):
         logits = model(masked.ids.to(run.device))
     chosen = masked.chosen.to(run.device)

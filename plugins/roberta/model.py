@@ -5,13 +5,13 @@ from torch import Tensor
 
 from ..bert import BERT, replaced
 
-PADDING = 1  # the token that fills
+PADDING = 1  # id of the padding token
 
 
 class RoBERTa(BERT):
-    """The defaults are the base model. What masks and reads out is BERT's: `MaskedModel`.
+    """The defaults are the base model. Masking and readout are BERT's, in `MaskedModel`.
 
-    context  longest sequence; positions are counted from `PADDING` + 1 on, so that there are two vectors more
+    context  longest sequence; positions start at `PADDING` + 1, so there are two more position vectors
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RoBERTa(BERT):
         )
 
     def position_ids(self, ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
-        """Padding tokens get the position `PADDING`; all others are numbered from the next position on."""
+        """Padding tokens have the position `PADDING`. Other tokens are numbered from `PADDING` + 1 on."""
         there = (ids != PADDING).long()
         return there.cumsum(1) * there + PADDING
 
@@ -56,9 +56,9 @@ def fresh_mask(
     mask: int,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Section 4.1: a mask made when a batch is read. What the model reads, and which tokens it is asked for.
+    """Section 4.1: mask a batch when it is read. Returns the model's input, and which tokens it must predict.
 
-    dice, fate  uniform draws in [0, 1): whether a token is chosen, and what becomes of it then (`replaced`)
+    dice, fate  uniform draws in [0, 1) that decide which tokens are chosen, and how each is replaced
     drawn       random tokens
     """
     chosen = dice < rate

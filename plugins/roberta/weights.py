@@ -1,5 +1,4 @@
-"""Released weights under our parameters' names: `FacebookAI/roberta-base` and its siblings, as `transformers`
-loads them."""
+"""Released weights of `transformers`' RoBERTa (`FacebookAI/roberta-base`) under our parameter names."""
 
 from collections.abc import Mapping
 
@@ -11,11 +10,10 @@ _HEAD = {"dense": "head.dense", "layer_norm": "head.norm"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For the `load_state_dict` of BERT's `MaskedModel` around a `RoBERTa`: the parameters of
-    `RobertaForMaskedLM`.
+    """Map the parameters of `RobertaForMaskedLM` to those of BERT's `MaskedModel` with a `RoBERTa`.
 
-    That file has no pooler: ours is left as it begins (`strict=False`). The readout, which is the embedding,
-    is left out. Raises ValueError at a name of no RoBERTa.
+    The file has no pooler, so ours keeps its initial weights (load with `strict=False`). The readout is tied
+    to the embedding and left out. Raises ValueError for an unknown name.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

@@ -1,4 +1,4 @@
-"""The rotation alone: the paper's matrix, pairs half a head apart as in Llama, and complex numbers."""
+"""The rotation: the paper's matrix, pairs that are half a head apart as in Llama, and complex numbers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from .model import FreqsCis, line_by_line, phases, rotate
 
 
 def cost(shape: tuple[int, int, int, int], itemsize: int) -> dict[str, Cost]:
-    """The cost for x of `shape` (batch, heads, tokens, dim); the angles are small in comparison."""
+    """The cost for x of shape (batch, heads, tokens, dim). The cost of the angles is small in comparison."""
     values = math.prod(shape)
     # Two multiplications and one addition per value in each pass. Forward: read x, write the result.
     # Backward: read and write a gradient.
@@ -30,12 +30,12 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def case(bench: Bench, shape: tuple[int, int, int, int]) -> Case:
-    """One benchmark case; all variants have precomputed angles.
+    """One benchmark case. All variants have precomputed angles.
 
-    Results are (batch, heads, tokens, pairs, 2), of which either order of coordinates is a view. Variants
-    with half-split pairs copy their gradient once in the backward pass.
+    Results have shape (batch, heads, tokens, pairs, 2), which is a view of either order of coordinates.
+    Variants with half-split pairs copy their gradient once in the backward pass.
     """
-    # The oracle computes in float64; in float32 where that would take too long or is not available.
+    # The oracle computes in float64, or in float32 where float64 is unavailable.
     exact = (torch.float32,) if bench.device.type == "mps" else (torch.float32, torch.float64)
     tables = {dtype: angles(shape[2], shape[3], bench.device, dtype) for dtype in {bench.dtype, *exact}}
 
@@ -86,6 +86,6 @@ def as_llama(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def rolled(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """The same in fewer passes, with the sign moved to the sines, which are smaller."""
+    """The same in fewer passes, with the sign moved to the sines, which are smaller tensors."""
     first, second = sines.chunk(2, -1)
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, -1), torch.cat((-first, second), -1))

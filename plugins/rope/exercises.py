@@ -12,7 +12,7 @@ from .model import RotaryAttention, phases
 def of_phases(draw: Draw) -> Iterator[Try]:
     yield Try("3 positions, one pair", torch.arange(3).double(), 2)
     yield Try("3 pairs", torch.arange(4).double(), 6)
-    yield Try("positions that are no whole numbers", draw(3), 4)
+    yield Try("positions that are not whole numbers", draw(3), 4)
     yield Try("a base of 100", torch.arange(3).double(), 4, base=100.0)
 
 
@@ -25,7 +25,7 @@ def of_rotations(draw: Draw) -> Iterator[Try]:
 def of_layers(draw: Draw) -> Iterator[Try]:
     yield Try("one head", RotaryAttention(2, 1), draw(1, 3, 2))
     yield Try("two heads", RotaryAttention(8, 2, base=10.0), draw(1, 3, 8))
-    yield Try("a later start", RotaryAttention(4, 1, base=10.0), draw(2, 3, 4), first=5)
+    yield Try("a later first position", RotaryAttention(4, 1, base=10.0), draw(2, 3, 4), first=5)
     yield Try("causal", RotaryAttention(4, 1, base=10.0), draw(1, 3, 4), causal=True)
 
 
@@ -35,8 +35,8 @@ EXERCISES = (
         of="model.phases",
         task="Points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim).",
         hints=(
-            "The exponents are 0, 2, 4, ... over dim, negative: one angle for each pair of coordinates.",
-            "Angles are an outer product, positions by θ; torch.polar makes complex numbers of them.",
+            "The exponents are -0, -2, -4, ... over dim, one for each pair of coordinates.",
+            "The angles are the outer product of positions and θ. torch.polar makes complex numbers of them.",
         ),
         tries=of_phases,
         gradients=False,
@@ -44,12 +44,12 @@ EXERCISES = (
     Exercise(
         name="rotate",
         of="model.rotate",
-        task="Coordinates 2j and 2j + 1 of token m as one complex number, times e^(i m θ_j).",
+        task="Multiply coordinates 2j and 2j + 1 of token m, as one complex number, by e^(i m θ_j).",
         hints=(
-            "unflatten the last dimension into pairs: neighbours belong together, not halves.",
+            "Unflatten the last dimension into pairs of neighbours.",
             (
-                "torch.view_as_complex, a product, torch.view_as_real, flatten. Half precisions go "
-                "through float32."
+                "Use torch.view_as_complex, multiply, torch.view_as_real, flatten. Compute half precision "
+                "in float32."
             ),
         ),
         tries=of_rotations,
@@ -57,13 +57,10 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.RotaryAttention.forward",
-        task="Equation 16: queries and keys are rotated before the scores, values are not.",
+        task="Equation 16: rotate queries and keys before computing the scores, but not values.",
         hints=(
-            (
-                "Project and split into heads as in multi-head attention; self.turn rotates q and k at "
-                "their positions."
-            ),
-            "Positions are first, first + 1, ... in the dtype of x (float32 for half precisions).",
+            "Project and split into heads as in multi-head attention. self.turn rotates q and k.",
+            "Positions are first, first + 1, ... in the dtype of x (float32 for half precision).",
         ),
         tries=of_layers,
     ),

@@ -26,7 +26,7 @@ def line_by_line(
 def phases(positions: Positions, dim: int, *, base: float = 10000.0) -> FreqsCis:
     """Points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim) (section 3.2.2), for `rotate`.
 
-    positions  position m of each token. float64 positions give complex128; others are computed in float32,
+    positions  position m of each token. float64 positions give complex128. Others are computed in float32,
                which loses precision for positions in the millions
     dim        size of a head. Raises ValueError if it is odd
     """
@@ -41,7 +41,7 @@ def phases(positions: Positions, dim: int, *, base: float = 10000.0) -> FreqsCis
 def rotate(x: Float[Tensor, "*batch tokens dim"], freqs_cis: FreqsCis) -> Float[Tensor, "*batch tokens dim"]:
     """Equation 15: coordinates 2j and 2j + 1 of token m, as one complex number, times e^(i m θ_j).
 
-    Computed in float32 or better. Llama pairs coordinate j with j + dim / 2 instead, which is the same model
+    Computes in float32 or better. Llama pairs coordinate j with j + dim / 2 instead, which is the same model
     with the coordinates of queries and keys in another order (`halves_to_pairs`).
     """
     pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2)).contiguous()

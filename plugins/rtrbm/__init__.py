@@ -1,20 +1,20 @@
-"""The recurrent temporal restricted Boltzmann machine: pass on expected hidden units, not samples.
+"""The recurrent temporal restricted Boltzmann machine: an RBM per frame, linked by expected hidden units.
 
 Sutskever, Hinton and Taylor 2008, "The Recurrent Temporal Restricted Boltzmann Machine", NIPS 21.
 
 The problem. A temporal RBM is a sequence of RBMs, one per frame, whose hidden biases depend on the previous
-frame's hidden units. Inferring these from all frames is intractable. So they are sampled from the past alone,
-and no gradient tells a unit to remember something for a later frame.
+frame's hidden units. Inferring the hidden units from all frames is intractable. So they are sampled from the
+past alone, and no gradient trains a hidden unit to store information for a later frame.
 
 The idea. Pass on the *expected* hidden units of the previous frame, a deterministic function of the past,
-instead of a sample. Given the past, each frame is then an ordinary RBM, inference is exact, and the gradient
+instead of a sample. Given the past, each frame is then an ordinary RBM and inference is exact. The gradient
 flows back through the hidden units over time, as in a recurrent network.
 
-This folder. `model`: the energies; contrastive divergence for all frames at once, as their biases are known
-beforehand; its gradient, to which backpropagation through time contributes; and the exact likelihood of small
-frames, by enumeration. `experiment` has pictures of eight bits that reappear after a blank frame, so that
-only a model that remembers can predict them. It also continues films of a bouncing ball, where the motion
-takes two frames to see. `benchmark` times mean-field updates of all frames of a film.
+This folder. `model` has the energies, contrastive divergence for all frames at once (their biases are known
+beforehand), and its gradient, which includes backpropagation through time. It also has the exact likelihood
+of small frames, by enumeration. `experiment` has pictures of eight bits that reappear after a blank frame, so
+that only a model with memory can predict them. It also continues films of a bouncing ball, whose motion is
+visible only from two frames. `benchmark` times mean-field updates of all frames of a film.
 
 Dimensions: batch, time (frames), visible, hidden.
 """

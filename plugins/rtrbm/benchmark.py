@@ -16,7 +16,7 @@ STEPS = 5  # number of mean-field updates
 
 
 def frame_by_frame(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """Five updates of each frame before the next frame."""
+    """Update each frame five times before the next frame."""
     bias, found = hidden_bias, []
     for frame in frames.unbind(1):
         dreamed = frame
@@ -42,13 +42,13 @@ def by_model(
     *,
     model: MeanFields,
 ) -> Tensor:
-    """First the biases of all frames, then all frames at once."""
+    """Compute the biases of all frames, then update all frames at once."""
     biases = {"visible_bias": visible_bias, "hidden_bias": hidden_bias, "first_bias": hidden_bias}
     return cast(Tensor, functional_call(model, {"W": W, "U": U, **biases}, (frames,)))
 
 
 def in_place(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """The same with every frame a row of one matrix, and bias and matrix multiplication fused."""
+    """The same with every frame as a row of one matrix, and with fused bias and matrix multiplication."""
     batch, time, visible = frames.shape
     bias, biases, back = hidden_bias.expand(batch, -1), [], W.T.contiguous()
     for seen in (frames.transpose(0, 1) @ W).unbind():

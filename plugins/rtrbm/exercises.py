@@ -1,4 +1,4 @@
-"""Exercises: biases through time, the free energy, Gibbs sampling, the loss, the likelihood."""
+"""Exercises: biases through time, the free energy, Gibbs sampling, the loss, and the likelihood."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def of_films(draw: Draw) -> Iterator[Try]:
 
 def of_biases(draw: Draw) -> Iterator[Try]:
     yield from of_films(draw)
-    yield Try("without gradient", machine(2, 2, through_time=False), film(draw, 2, 3, 2))
+    yield Try("without a gradient", machine(2, 2, through_time=False), film(draw, 2, 3, 2))
     yield Try("a temporal RBM, expected values", machine(2, 2, temporal=True), film(draw, 1, 3, 2))
     yield Try("a temporal RBM, samples", machine(2, 2, temporal=True), film(draw, 2, 3, 2), coin())
 
@@ -54,21 +54,21 @@ EXERCISES = (
     Exercise(
         name="biases",
         of="model.RTRBM.biases",
-        task="The hidden biases of all frames, from what was expected of the frames before.",
+        task="Compute the hidden biases of all frames from the expected hidden units of the previous frames.",
         hints=(
-            "The first frame has first_bias. What is handed on is σ(frame · W + bias of this frame).",
-            "The next bias is hidden_bias + U h. A temporal RBM with a generator hands on a sample.",
-            "No gradient goes through h in a temporal RBM, nor where through_time is off.",
+            "The first frame has first_bias. The passed-on units are σ(frame · W + bias of this frame).",
+            "The next bias is hidden_bias + U h. A temporal RBM with a generator passes on a sample.",
+            "No gradient goes through h in a temporal RBM, or if through_time is False.",
         ),
         tries=of_biases,
     ),
     Exercise(
         name="free energy",
         of="model.RTRBM.free_energy",
-        task="The free energy of frames given their hidden biases: hidden units are summed out.",
+        task="The free energy of frames given their hidden biases, which sums over the hidden units.",
         hints=(
-            "The visible part of the energy stays as it is: minus frames · visible_bias.",
-            "A hidden unit with input a has the sum 1 + e^a: minus a softplus for each.",
+            "The visible units contribute minus frames · visible_bias.",
+            "A hidden unit with input a sums to 1 + e^a, so each contributes minus a softplus.",
         ),
         tries=of_energies,
     ),
@@ -77,8 +77,8 @@ EXERCISES = (
         of="model.RTRBM.gibbs",
         task="Alternate between hidden and visible units, with samples or with expected values.",
         hints=(
-            "Hidden units first: σ(frames · W + biases). Then visible ones: σ(h · Wᵀ + visible_bias).",
-            "With a generator both are sampled, hidden units first.",
+            "Hidden units first: σ(frames · W + biases). Then visible units: σ(h · Wᵀ + visible_bias).",
+            "With a generator, sample both, hidden units first.",
         ),
         tries=of_chains,
     ),
@@ -87,18 +87,21 @@ EXERCISES = (
         of="model.RTRBM.loss",
         task="Contrastive divergence as the difference of two free energies.",
         hints=(
-            "The free energy of the frames minus that of what Gibbs sampling makes of them, same biases.",
-            "No gradient goes through the sampling. Sum over the frames, mean over the batch.",
+            "Subtract the free energy of the Gibbs samples from that of the frames, with the same biases.",
+            "No gradient goes through the sampling. Sum over the frames, and average over the batch.",
         ),
         tries=of_losses,
     ),
     Exercise(
         name="likelihood",
         of="model.RTRBM.log_likelihood",
-        task="Equation 5, with the normaliser of each frame by enumeration of its states.",
+        task="Equation 5, with each frame's normaliser computed by enumeration of its states.",
         hints=(
             "The log-probability of a frame is minus its free energy minus the log of its normaliser.",
-            "The normaliser: logsumexp of -free_energy over all 2^visible states, under the frame's bias.",
+            (
+                "The normaliser is the logsumexp of -free_energy over all 2^visible states, with the "
+                "frame's bias."
+            ),
         ),
         tries=of_films,
     ),

@@ -26,12 +26,12 @@ from readtrack.plugin import (
 
 from .model import RTRBM, Frames
 
-NO_TIME = Break("no gradient through time", "What is handed on is taken for a constant.", "near miss")
+NO_TIME = Break("no gradient through time", "No gradient flows through the passed-on units.", "near miss")
 
 KEEPS = Claim(
     name="recall after a blank frame",
-    sentence="After 900 updates the recurrent machine recalls bits that it saw two frames before; the "
-    "temporal one, which reconstructs frames as well, does not.",
+    sentence="After 900 updates, the recurrent machine recalls bits that it saw two frames before. The "
+    "temporal machine does not, although it reconstructs frames equally well.",
     paper=Figure(
         "Better than an analogous TRBM on motion capture and bouncing balls",
         where="abstract",
@@ -41,25 +41,26 @@ KEEPS = Claim(
         at_most("wrong bits", "recurrent", 0.25, toward=0.4),
         at_least("wrong bits", "temporal", 0.1, minus="recurrent", toward=0.0),
     ),
-    control="a temporal RBM: samples of the hidden units are handed on, and no gradient goes back",
+    control="a temporal RBM, which passes on samples of the hidden units, without a gradient",
     control_arm="temporal",
     control_reaches=(at_most("wrong pixels of blank frames", "temporal", 0.05),),
     after_steps=900,
     breaks=(NO_TIME, UNTRAINED),
-    no_rival="A directed model that sees two frames back, such as a logistic regression, recalls all bits; "
-    "the claim is about machines whose hidden units alone carry the past.",
+    no_rival="A directed model that sees two frames back, such as logistic regression, recalls all bits. "
+    "The claim is about machines in which only hidden units carry the past.",
     chosen_on=(0,),
-    deviations="Not the paper's films, where a frame is nearly told by the one before: eight random bits, a "
-    "blank frame, the bits again, and a clock. The control has no gradient by which it could learn to keep "
-    "bits, so the task favours the recurrent machine; bouncing balls are shown and not judged. 32 hidden "
-    "units, 5 steps of Gibbs sampling, Adam. Both start with weights of 0.5, biases that make up for them, "
-    "and recurrent weights of 3 times the identity: from small weights neither learns in as many updates. "
-    "Guessing has 0.5 wrong.",
+    deviations="In the paper's films, the previous frame almost determines the next one. Here a film has "
+    "eight random bits, a blank frame, the bits again, and a clock. The control has no gradient by which "
+    "it could learn to store bits, so the task favours the recurrent machine. Bouncing balls are shown but "
+    "not judged. Both machines have 32 hidden units, 5 steps of Gibbs sampling and Adam. Their initial "
+    "weights have a standard deviation of 0.5, with biases that compensate for them, and their recurrent "
+    "weights are 3 times the identity. From small weights, neither machine learns in 900 updates. Guessing "
+    "gets 0.5 of the bits wrong.",
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence did not name the number of updates: reproduced, 5 of 5 seeds. "
-            "The bounds are unchanged."
+            "Until November 2026 the sentence did not give the number of updates: reproduced, 5 of 5 "
+            "seeds. The bounds are unchanged."
         ),
     ),
 )
@@ -76,9 +77,9 @@ def films(count: int, generator: torch.Generator) -> Frames:
 
 
 class Recalled(NamedTuple):
-    """Error fractions per film: of the last frame's bits, predicted before it is seen, and of blank pixels.
+    """Error rates per film: of the last frame's bits, which are predicted, and of the blank frame's pixels.
 
-    films  true and recalled last frames, for the picture
+    films  true and predicted last frames, for the picture
     nats   mean exact negative log-likelihood of a film
     """
 
@@ -113,24 +114,24 @@ def experiment(run: Run) -> None:
         "last frames",
         torch.stack([strip.repeat_interleave(8, 0).repeat_interleave(8, 1) for strip in strips])[:, None],
         columns=["truth", *found],
-        caption="The last frame of 24 films, a row each, and as each machine predicts it.",
+        caption="The last frame of 24 films, one per row: the true frame, and each machine's prediction.",
     )
     run.table(
         "exact likelihood",
         ("machine", "nats a film"),
         [
             *((arm, round(one.nats, 2)) for arm, one in found.items()),
-            ("who keeps the bits: the least there is", round(BITS * math.log(2), 2)),
-            ("who does not: they are told twice", round(2 * BITS * math.log(2), 2)),
+            ("a model that recalls the bits: lower bound", round(BITS * math.log(2), 2)),
+            ("a model without memory: lower bound", round(2 * BITS * math.log(2), 2)),
         ],
-        caption=f"By enumeration of all 2^{BITS + CLOCK} states of each frame, not by sampling.",
+        caption=f"Computed by enumeration of all 2^{BITS + CLOCK} states of each frame, not by sampling.",
     )
     if not run.null and not run.broken:
         show_balls(run, MACHINES)
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
-    """Large weights, and biases that give hidden units of a half for a typical frame (a quarter on)."""
+    """Large initial weights, with biases such that a typical frame (a quarter on) gives units of 0.5."""
     model = make(BITS + CLOCK, HIDDEN, std=0.5, recurrent=RECURRENT)
     with torch.no_grad():
         model.first_bias.copy_(-model.W.sum(0) / 4)
@@ -168,7 +169,7 @@ def judged(at: Trial, found: Sweep[RTRBM]) -> dict[str, Tensor]:
 
 
 def recall(run: Run, model: RTRBM, part: Literal["choose", "judge"]) -> Recalled:
-    """Gibbs sampling of the last frame, given the previous ones and the clock; one step for blank frames."""
+    """Sample the last frame given the previous ones and the clock, and reconstruct the blank frame."""
     draw = run.data(f"films to {part} by", part)
     frames = films(run.pick(smoke=16, quick=500, full=2000), draw).to(run.device, run.dtype)
     with torch.no_grad():
@@ -222,8 +223,8 @@ def show_balls(run: Run, machines: dict[str, Callable[..., RTRBM]]) -> None:
         torch.cat(shown).repeat_interleave(4, 2).repeat_interleave(4, 3).float().cpu(),
         columns=len(shown[0]),
         rows=list(rows) * 2,
-        caption="Two films, every other frame. Each machine is shown the first three frames of a row, and "
-        "goes on with frames that it drew.",
+        caption="Two films, every other frame. Each machine sees the first three frames of a row, and "
+        "generates the other frames.",
     )
 
 
@@ -244,7 +245,7 @@ def learn_balls(run: Run, arm: str, model: RTRBM, films: Frames) -> None:
 def go_on(
     model: RTRBM, film: Frames, length: int, draw: torch.Generator
 ) -> Float[Tensor, "batch {length} visible"]:
-    """Frames after those of `film`, each sampled from the previous one; the last Gibbs step takes means."""
+    """Continue `film`, sampling each frame given the previous one. The last Gibbs step returns means."""
     while film.shape[1] < length:
         last = film[:, -1:]
         bias = model.biases(torch.cat((film, last), 1))[:, -1:]  # the next frame's bias

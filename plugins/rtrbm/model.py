@@ -15,12 +15,12 @@ HiddenStates = Float[Tensor, "batch time hidden"]
 class RTRBM(nn.Module):
     """A sequence of RBMs. Frame t has the hidden biases b_h + U h'_{t-1}.
 
-    h' are the expected hidden units given all frames so far; the first frame has its own biases. Symbols are
-    the paper's: W between visible and hidden units, U (W' there) from hidden to hidden.
+    h' are the expected hidden units given all frames so far. The first frame has its own biases. Symbols are
+    the paper's: W connects visible and hidden units, and U (W' in the paper) connects hidden units over time.
 
     std        of the initial weights between visible and hidden units
     recurrent  the recurrent weights are initialised to this multiple of the identity
-    temporal   True: a temporal RBM, which passes on samples without a gradient
+    temporal   True for a temporal RBM, which passes on samples without a gradient
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RTRBM(nn.Module):
     def biases(self, frames: Frames, generator: torch.Generator | None = None) -> HiddenStates:
         """The hidden biases of every frame, from the previous frames.
 
-        With a generator, a temporal RBM passes on samples; without one, expected values.
+        With a generator, a temporal RBM passes on samples. Without one, it passes on expected values.
         """
         drive = frames @ self.W
         bias = self.first_bias.expand(len(frames), -1)
@@ -68,7 +68,7 @@ class RTRBM(nn.Module):
     def gibbs(
         self, frames: Frames, biases: HiddenStates, steps: int, generator: torch.Generator | None
     ) -> Frames:
-        """`steps` of Gibbs sampling of all frames at once, from `frames`; mean-field without a generator."""
+        """Gibbs sampling of all frames at once, starting at `frames`; mean-field without a generator."""
         for _ in range(steps):
             h = torch.sigmoid(frames @ self.W + biases)
             h = h if generator is None else sample(h, generator)

@@ -3,18 +3,18 @@
 Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks: Visualising Image Classification
 Models and Saliency Maps", arXiv 1312.6034.
 
-The problem. A network classifies a photograph and gives no reason. Which pixels mattered, and what does the
-network expect a class to look like?
+The problem. A network classifies a photograph but gives no reason. It is unknown which pixels matter for a
+prediction, and which image the network associates with a class.
 
-The idea. Near one image the score is approximately linear in the pixels, and the gradient gives its weights:
-the larger the derivative, the less a pixel must change to change the score. One backward pass gives the map,
-the largest magnitude over the colour channels. Gradient ascent from an empty image, with a penalty on its
-norm, draws a picture of the class. Saliency maps are the simplest explanation method, and the baseline of all
-others.
+The idea. Near one image the score is approximately linear in the pixels, and the gradient gives the weights
+of this linear function. The larger the derivative, the less a pixel must change to change the score. One
+backward pass gives the map, which is the largest magnitude over the colour channels. Gradient ascent from an
+empty image, with a penalty on its norm, draws a picture of the class. Saliency maps are the simplest
+explanation method, and the baseline of all others.
 
 This folder. `maps` has the saliency map, the class picture, and two maps that do not use the network.
-`network` is the small network and its scenes, which later papers share. `experiment` measures where the maps
-lie.
+`network` is the small network and its scenes, which later papers share. `experiment` measures how much of the
+maps lies on the objects. `benchmark` times the maps of all classes.
 """
 
 from collections.abc import Callable

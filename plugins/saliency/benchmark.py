@@ -38,7 +38,7 @@ def jacobian(network: PairNet, images: Tensor) -> Tensor:
 
 
 def as_a_batch(network: PairNet, images: Tensor) -> Tensor:
-    """Repeat each image once per class; one forward and one backward pass."""
+    """Repeat each image once per class, then run one forward and one backward pass."""
     classes = network.classifier.out_features
     labels = torch.arange(classes, device=images.device).repeat(len(images))
     return saliency(network, images.repeat_interleave(classes, 0), labels).unflatten(0, (-1, classes))
@@ -56,7 +56,7 @@ def once_forward(network: PairNet, images: Tensor) -> Tensor:
 def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
-    # Far from 0 in either direction: at a ReLU's kink rounding decides on the gradient.
+    # Far from 0 in either direction, because close to 0 rounding decides on the gradient of a ReLU.
     return torch.randn(shape, generator=generator).sign() * (10 if name == "layers.0.bias" else 30)
 
 

@@ -1,4 +1,4 @@
-"""Localisation by saliency maps of a network trained on class names only."""
+"""Localisation by saliency maps of a network that is trained on class labels only."""
 
 import math
 from collections.abc import Callable
@@ -15,22 +15,23 @@ from .network import CLASSES, SIDE, Known, PairNet, energy, inside, known, netwo
 
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
 ALL_CLASSES = Break(
-    "all classes at once", "The gradient of the sum of all scores, whichever class is requested.", "near miss"
+    "all classes at once", "The gradient of the sum of all scores, whatever the class.", "near miss"
 )
-EDGES = Break("edges", "How much a pixel differs from its neighbours, without any network.", "rival")
+EDGES = Break("edges", "Differences between neighbouring pixels, without any network.", "rival")
 
 SETTING = (
-    "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; a "
-    "network of four convolutions, trained for 1,000 steps of 32 with batch normalisation that is folded "
-    "into its convolutions; 500 held-out scenes, of which those count whose two digits it names. "
+    "Scenes of 20 × 20 replace ImageNet. Each has two of five digits and half of a third one on a "
+    "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
+    "normalisation, which is folded into its convolutions. Of 500 held-out scenes, those whose two digits "
+    "the network recognises are judged. "
 )
 
 LOCATES = Claim(
     name="locates",
-    sentence="More of the strongest pixels of a digit's gradient lie in that digit's box than of the "
-    "brightest pixels, and than of the gradient of a network that learnt nothing.",
+    sentence="The strongest pixels of a digit's gradient lie in that digit's box more often than the "
+    "brightest pixels, and more often than for the gradient of an untrained network.",
     paper=Figure(
-        "Maps serve weakly supervised localisation: 46.4 % top-5 error in ILSVRC-2013",
+        "Maps are used for weakly supervised localisation: 46.4 % top-5 error in ILSVRC-2013",
         where="abstract and section 3.2",
         read="secondary",
     ),
@@ -38,42 +39,42 @@ LOCATES = Claim(
         at_least("strongest pixels in the asked box", "gradient", 1.35, over="brightness", toward=1.0),
         at_least("strongest pixels in the asked box", "gradient", 1.75, over="untrained", toward=1.0),
     ),
-    control="the brightest pixels, as many, and the gradient of the initial weights",
+    control="the same number of brightest pixels, and the gradient at the initial weights",
     control_arm="brightness",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, ALL_CLASSES, EDGES),
     chosen_on=(0, 1),
     deviations=SETTING + "The paper segments the object from the pixels above the 95 % quantile and takes "
-    "the segment's box; here the share of those pixels that lie in the digit's box is scored.",
+    "the segment's box. Here the score is the share of those pixels that lie in the digit's box.",
     headline=True,
     history=(
         (
-            "Until November 2026 the share of the whole map's sum was compared, with the initial weights "
-            'alone, and the verdict was "reproduced" (2.03 times as much). A sum depends on how sparse a '
-            "map is, and brightness, which needs no network, was not compared. All maps have as many pixels "
-            "now."
+            "Until November 2026 the share of the whole map's sum was compared, only with the initial "
+            'weights, and the verdict was "reproduced" (2.03 times as much). Such a sum depends on the '
+            "sparsity of a map, and brightness, which needs no network, was not compared. Now the same "
+            "number of pixels of each map is compared."
         ),
     ),
 )
 
 SPECIFIC = Claim(
     name="the class that was asked for",
-    sentence="The map of one digit's score lies more in that digit's box than in the other digit's.",
-    paper=Figure("A map is that of a given class; no number.", where="section 3", read="secondary"),
+    sentence="The map of one digit's score lies more in that digit's box than in the other digit's box.",
+    paper=Figure("A map belongs to a given class; no number.", where="section 3", read="secondary"),
     rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
     control="the same network with its initial weights; chance is one half",
     control_arm="untrained",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, ALL_CLASSES),
-    no_rival="Without the network nothing tells the asked digit from the other: brightness and edges are the "
+    no_rival="Without the network, nothing distinguishes the two digits: brightness and edges give the "
     "same map for both, and score one half.",
     chosen_on=(0, 1),
-    deviations=SETTING + "The paper shows the map of each picture's best class alone and gives no number.",
+    deviations=SETTING + "The paper shows only the map of each picture's best class, and gives no number.",
 )
 
 STRONGEST = 0.05  # of all pixels, as in section 3.2
 
-Question = Callable[[Tensor, Tensor], Tensor]  # images and classes to maps
+Question = Callable[[Tensor, Tensor], Tensor]  # maps images and classes to saliency maps
 
 
 @hookimpl
@@ -121,14 +122,14 @@ def of_all_classes(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """One map per question; no setting is chosen."""
+    """One map per question. There is no setting to choose."""
     return math.nan, question(asked.images, asked.classes)
 
 
 def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
     """Localisation scores of each scene's two questions.
 
-    The share of the strongest pixels in the asked digit's box, and whether the map has more of its sum there
+    Returns the share of the strongest pixels in the digit's box, and whether more of the map's sum lies there
     than in the other digit's box (0.5 for a tie).
     """
     ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
@@ -162,12 +163,12 @@ def large(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 
 
 
 def heat(map_: Map) -> Float[Tensor, "questions 3 height width"]:
-    """Each map over its maximum, as a grey picture."""
+    """Each map divided by its maximum, as a grey picture."""
     return (map_ / map_.amax((1, 2), keepdim=True).clamp(min=1e-12))[:, None].expand(-1, 3, -1, -1)
 
 
 def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
-    """Six scenes with the maps of the first digit, of the second, of the first untrained, and edges."""
+    """Show six scenes, the maps of both digits, the untrained network's map of the first one, and edges."""
     count = min(6, len(asked.images) // 2)
     first, second = asked.images[0 : 2 * count : 2], asked.images[1 : 2 * count : 2]
     classes = asked.classes[: 2 * count]
@@ -183,7 +184,7 @@ def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         large(torch.cat(rows)),
         columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
         rows=["scene", "first digit", "second digit", "first, untrained", "edges"],
-        caption="Scenes with two digits, and the maps of each.",
+        caption="Scenes with two digits, and the maps of each digit.",
     )
 
 
@@ -194,6 +195,7 @@ def draw_classes(run: Run, network: PairNet, asked: Known) -> None:
     steps = run.pick(smoke=3, quick=200, full=400)
     drawn = class_model(network, noise.to(asked.images), classes, steps=steps)
     caption = (
-        "What raises the score of 0, 1, 2, 3 and 4 most, at a price for each pixel, from faint noise on."
+        "Images that maximise the scores of 0, 1, 2, 3 and 4, with a penalty on the norm, starting from "
+        "faint noise."
     )
     run.image("class models", large(drawn), columns=[str(one) for one in range(CLASSES)], caption=caption)

@@ -1,6 +1,6 @@
 """Saliency maps, class pictures, and baseline maps.
 
-Dimensions: questions (an image and a class each), height, width.
+Dimensions: questions (pairs of an image and a class), height, width.
 """
 
 from collections.abc import Callable
@@ -56,8 +56,8 @@ def class_model(
 ) -> Images:
     """Section 2, equation 1: maximise a class score minus `decay` × the mean square of the image.
 
-    start  initial image: zeros in the paper, noise where the network has no gradient at zero
-    mean   mean of the data's pixels, added before the network
+    start  initial image: zeros in the paper, noise if the network has no gradient at zero
+    mean   mean pixel of the data, added before the network
     rate   norm of each step
     """
     drawn = start.detach().requires_grad_()

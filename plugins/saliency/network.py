@@ -1,8 +1,8 @@
-"""The network that is looked into: it names the two digits of a scene, and learnt from their names alone.
+"""The network to be explained. It is trained on the classes of the two digits in a scene, without positions.
 
-Several papers share it. It is trained with batch normalisation, which is then folded into the convolutions:
-the papers explained plain networks of convolutions, ReLU and pooling, and their rules for the way back know
-no normalisation. The mean over all places before the classifier makes Grad-CAM a class activation map.
+Several papers share it. It is trained with batch normalisation, which is then folded into the convolutions.
+The explained networks of these papers consist of convolutions, ReLU and pooling, and their backward rules do
+not cover normalisation. Global average pooling before the classifier makes Grad-CAM a class activation map.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +27,15 @@ WIDTHS = (16, 32, 48, 64)
 
 
 class Layer(nn.Module):
-    """A convolution and its normalisation; `folded` makes them one convolution."""
+    """A convolution and its normalisation. `folded` merges them into one convolution."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2)
         self.norm = nn.BatchNorm2d(outputs)
-        if not self.convolution.weight.is_meta:  # where torch would import its compiler, a second's work
+        if (
+            not self.convolution.weight.is_meta
+        ):  # on meta tensors torch would import its compiler for a second
             nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
             nn.init.zeros_(self.convolution.bias)
 
@@ -41,7 +43,7 @@ class Layer(nn.Module):
         return self.norm(self.convolution(x))
 
     def folded(self) -> nn.Conv2d:
-        """The convolution that does what both do when they do not train."""
+        """The convolution that equals both layers in evaluation mode."""
         old, norm = self.convolution, self.norm
         new = nn.Conv2d(old.in_channels, old.out_channels, old.kernel_size, padding=old.padding).to(
             old.weight
@@ -53,9 +55,9 @@ class Layer(nn.Module):
 
 
 class PairNet(nn.Module):
-    """Images to a score for each digit, the logarithm of its odds: convolutions 1 to 4, two poolings, a mean.
+    """Maps images to the log-odds of each digit: four convolutions, two poolings, and an average.
 
-    ReLUs and poolings are modules of their own, each used once: what looks into the network hooks them.
+    Each ReLU and each pooling is a module of its own, because explanation methods register hooks on them.
     """
 
     def __init__(self, classes: int = CLASSES) -> None:
@@ -70,7 +72,7 @@ class PairNet(nn.Module):
         self.classifier = nn.Linear(fourth, classes)
 
     def features(self, images: Images) -> Maps:
-        """The last maps, a quarter of the image's side."""
+        """The last feature maps, with a quarter of the image's side."""
         return self.layers(images - BRIGHTNESS)
 
     def forward(self, images: Images) -> Scores:
@@ -85,7 +87,7 @@ class PairNet(nn.Module):
 
 
 def draw(run: Run, part: scenes.Part, count: int) -> scenes.Scenes:
-    """The shared scenes' level `pair` at half its size: two digits of 0 to 4, and half of a third one."""
+    """Scenes of level `pair` at half their size: two digits of 0 to 4, and half of a third one."""
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES, "fragments": (1, 1)}
     return scenes.draw(count, run.data_seed(part), part, "pair", **changes)
 
@@ -103,9 +105,9 @@ class Pair(NamedTuple):
 
 
 def networks(run: Run, key: str = "scenes.pairs") -> Pair:
-    """From the cache if they are there (`Run.trained`): ten seconds on one core if not.
+    """The trained networks, cached by `Run.trained`. Training takes ten seconds on one core.
 
-    key  another one starts from other weights
+    key  name in the cache; another name gives other initial weights
     """
 
     def train(network: nn.Module) -> None:
@@ -134,12 +136,12 @@ def learn(run: Run, network: PairNet) -> None:
 
 
 class Known(NamedTuple):
-    """Held-out scenes, and those of their digits that the network names.
+    """Held-out scenes whose digits the network recognises, with a question for each digit.
 
-    images   the scene of each question; every scene stands twice, once for either digit
-    classes  the digit that is asked for
-    boxes    of the asked digit
-    others   of the other one
+    images   the scene of each question; every scene occurs twice, once for each digit
+    classes  the digit of each question
+    boxes    of this digit
+    others   boxes of the scene's other digit
     named    the share of all digits, in all scenes, that are among the two highest scores
     """
 
@@ -152,14 +154,14 @@ class Known(NamedTuple):
 
 @torch.no_grad()
 def known(run: Run, network: Callable[[Images], Scores], part: scenes.Part, count: int) -> Known:
-    """Questions about scenes whose two digits the network both names: only what is known can be explained."""
+    """Questions about scenes in which the network recognises both digits, as only these can be explained."""
     scene = draw(run, part, count)
     images = scene.images.to(run.device, run.dtype)
     scores = torch.cat([network(x) for x in images.split(250)]).cpu().float()
     best = shown(scores.topk(2).indices) > 0
     right: Bool[Tensor, "count 2"] = best.gather(1, scene.labels)
     rows = right.all(1).nonzero().flatten()
-    if not len(rows):  # an untaught network may name none: the questions are asked all the same
+    if not len(rows):  # an untrained network may recognise no scene, but the questions are needed anyway
         rows = torch.arange(min(len(images), 4))
     pair = torch.cat((scene.labels[rows], scene.labels[rows].flip(1)), 1).view(-1, 2)
     boxes = torch.stack((scene.boxes[rows], scene.boxes[rows].flip(1)), 1)

@@ -1,4 +1,4 @@
-"""One step, and training until a loss is reached."""
+"""One step, and training until a given loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..sgd import SGD
 from ..sgd.benchmark import step_cases, until_case
 from .model import ScheduleFreeAdamW
 
-LR, BETA, C, T = 1e-3, 0.9, 0.1, 10  # of the benchmark's step: the tenth at a constant rate
+LR, BETA, C, T = 1e-3, 0.9, 0.1, 10  # settings of the benchmark, the tenth step at a constant learning rate
 
 
 def three_sequences(
@@ -33,11 +33,11 @@ def three_sequences(
 def on_torch_fused(
     ys: list[Tensor], gradients: list[Tensor], zs: list[Tensor], squares: list[Tensor], steps: list[Tensor]
 ) -> None:
-    """torch's fused AdamW without momentum moves z; y follows by the difference."""
+    """torch's fused AdamW without momentum moves z, and y follows from the difference."""
     share = 1 - BETA * (1 - C)
     torch._foreach_lerp_(ys, zs, C)
     torch._foreach_add_(ys, zs, alpha=-share)
-    # At beta1 = 0 the first moment is the gradient itself, which may stay where it is.
+    # At beta1 = 0 the first moment is the gradient itself, so both can share a tensor.
     settings = {"beta1": 0.0, "beta2": 0.999, "lr": LR, "eps": 1e-8, "weight_decay": 0.0}
     flags = {"amsgrad": False, "maximize": False, "fused": True}
     torch_adamw(zs, gradients, gradients, squares, [], steps, **settings, **flags)

@@ -1,4 +1,4 @@
-"""One run without a schedule, stopped three times, against cosine schedules that were made for each time."""
+"""One run without a schedule, evaluated at three stopping times, against cosine schedules made for each."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from .model import ScheduleFreeAdamW, ScheduleFreeSGD
 
 STOPS = {"a ninth": 1, "a third": 3, "all": 9}  # ninths of the steps
 WARMUP = 20
-NOISE = 0.2  # std, of pixels between 0 and 1
-SEEN = 2000  # rows at most of each loss that is measured
+NOISE = 0.2  # standard deviation, for pixels between 0 and 1
+SEEN = 2000  # largest number of rows for measuring a loss
 
 AT_Z = Break(
     "gradients at z",
-    "The interpolation: β is 0.01, so that gradients are measured almost at z, as in Polyak's averaging.",
+    "β is 0.01, so gradients are computed almost at z, as in Polyak averaging.",
     "near miss",
 )
-NO_MEAN = Break("no mean", "The averaging: what is evaluated is z, where the gradients are measured too.")
+NO_MEAN = Break("no mean", "There is no averaging. z is evaluated, and gradients are computed at z.")
 AVERAGED = Break(
     "averaged weights",
-    "The control's optimiser at a constant rate, and a mean of its weights in which the newest count most "
-    "(polynomial decay, Shamir and Zhang 2013).",
+    "The control's optimiser runs at a constant learning rate, and the mean of its weights gives the "
+    "newest weights most influence (polynomial decay, Shamir and Zhang 2013).",
     "rival",
 )
 
@@ -54,7 +54,7 @@ RULE = tuple(
     at_most(f"loss after {share}", "schedule-free", 0.99, over=f"cosine@{share}", toward=1.05)
     for share in STOPS
 )
-# Where a constant rate does as well, nothing is shown by having no schedule.
+# If a constant learning rate is equally good, the comparison says nothing about schedules.
 CONTROL_REACHES = (
     Bound("constant rate: largest loss / best cosine's", ">=", 1.1),
     at_most("loss after all", "cosine@all", 0.2),
@@ -65,38 +65,39 @@ FRONTIER = Figure(
     read="text",
 )
 TASK = (
-    "A perceptron of 64 units on the 8 × 8 digits under pixel noise that is new in every step, in batches "
-    "of 64, where the paper has ImageNet, translation and language models. A warm-up of 20 steps for all. "
-    "The loss is that of all training rows in four fixed draws of the noise; test accuracies are shown "
-    "beside. Schedule-Free has one rate for all three times, cosines one for each, from the same grid, by "
-    "the mean logarithm of the loss in two other draws of weights and batches. "
+    "A perceptron of 64 units is trained on the 8 × 8 digits in batches of 64, with new pixel noise in "
+    "every step. The paper has ImageNet, translation and language models. All arms have a warm-up of 20 "
+    "steps. The loss is that of all training rows in four fixed draws of the noise; test accuracies are "
+    "only shown. Schedule-Free has one learning rate for all three times, and cosines have one for each "
+    "time. Both are chosen from the same grid, by the mean logarithm of the loss in two other draws of "
+    "weights and batches. "
 )
 
 WITH_SGD = Claim(
     name="one run of Schedule-Free SGD",
-    sentence="One run of Schedule-Free SGD has, after 60, 180 and 540 steps, a lower training loss than "
-    "SGD with momentum under a cosine schedule that was made and tuned for that time.",
+    sentence="After 60, 180 and 540 steps, one run of Schedule-Free SGD has a lower training loss than SGD "
+    "with momentum under a cosine schedule that was made and tuned for that time.",
     paper=FRONTIER,
     rule=RULE,
-    control="heavy ball under a cosine after the same warm-up, at the best of seven rates for each time; "
-    "a constant rate, which has to do worse somewhere",
+    control="heavy ball with a cosine schedule after the same warm-up, at the best of seven learning rates "
+    "for each time; a constant learning rate, which must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,
     breaks=(AT_Z, NO_MEAN, AVERAGED, UNTRAINED),
     chosen_on=(0, 1),
     deviations=TASK + "Weight decay is left out.",
-    history=("Until November 2026 each ratio was to be below 1: weak, 2 of 5 seeds, without a rival.",),
+    history=("Until November 2026 each ratio had to be below 1: weak, 2 of 5 seeds, without a rival.",),
 )
 
 WITH_ADAMW = Claim(
     name="one run of Schedule-Free AdamW",
-    sentence="One run of Schedule-Free AdamW has, after 60, 180 and 540 steps, a lower training loss than "
+    sentence="After 60, 180 and 540 steps, one run of Schedule-Free AdamW has a lower training loss than "
     "AdamW under a cosine schedule that was made and tuned for that time.",
     paper=FRONTIER,
     rule=RULE,
-    control="AdamW under a cosine after the same warm-up, at the best of five rates for each time; a "
-    "constant rate, which has to do worse somewhere",
+    control="AdamW with a cosine schedule after the same warm-up, at the best of five learning rates for "
+    "each time; a constant learning rate, which must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,
@@ -104,15 +105,15 @@ WITH_ADAMW = Claim(
     chosen_on=(0, 1),
     deviations=TASK + "Weight decay is 0 in all arms.",
     headline=True,
-    history=("Until November 2026 each ratio was to be below 1: inconclusive, without a rival.",),
+    history=("Until November 2026 each ratio had to be below 1: inconclusive, without a rival.",),
 )
 
-# From weights, a rate and the number of steps to an optimiser and its schedule.
+# Maps weights, a learning rate and the number of steps to an optimiser and its schedule.
 Build = Callable[[Iterable[Any], float, int], tuple[torch.optim.Optimizer, LambdaLR | None]]
 
 
 class World(NamedTuple):
-    """The problem to train on; rows with fixed noise, to measure the loss on and the accuracy."""
+    """The training problem, and rows with fixed noise to measure the loss and the test accuracy."""
 
     problem: Problem
     train: tuple[Tensor, Tensor]
@@ -140,9 +141,9 @@ def constant(make: Make) -> Build:
 
 
 def averaged(kind: type[Optimizer]) -> type[Optimizer]:
-    """`kind`, which keeps a mean of its weights beside them: xₜ₊₁ = (1 − c) xₜ + c wₜ₊₁ with c = 9 / (t + 8).
+    """`kind` with an additional mean of its weights: xₜ₊₁ = (1 − c) xₜ + c wₜ₊₁ with c = 9 / (t + 8).
 
-    `eval()` lets the weights be the mean, `train()` what they were, as with Schedule-Free.
+    `eval()` sets the weights to the mean, and `train()` restores them, as with Schedule-Free.
     """
 
     class Averaged(kind):  # type: ignore[misc, valid-type]
@@ -216,7 +217,7 @@ def compare(
     rates: tuple[float, ...],
     breaks: Mapping[str, Build],
 ) -> None:
-    """One run of each arm without a schedule, and one of the cosine for each stopping time."""
+    """Compare one run of each arm without a schedule with one cosine run for each stopping time."""
     train, _, test = digits(run)
     world = World(
         Problem(name, partial(perceptron, train[0].shape[1]), *train, noise=NOISE),
@@ -245,16 +246,19 @@ def compare(
     )
 
 
-Losses = dict[str, tuple[float, float]]  # stop to training loss and test accuracy
+Losses = dict[str, tuple[float, float]]  # maps a stop to training loss and test accuracy
 
 
 def attempt(at: Trial, build: Build, rate: float, *, ninth: int) -> tuple[float, Losses]:
-    """The mean logarithm of the training loss at the stops, in two draws of weights and batches: in a single
-    one a rate may be stable by luck. The second training, at the chosen rate, has a draw of its own."""
+    """The mean logarithm of the training loss at the stops, over two draws of weights and batches.
+
+    In a single draw, a learning rate may be stable by luck. The second training, at the chosen learning rate,
+    has a draw of its own.
+    """
     draws = ("choose", "choose again", "judge")
     if at.again:
         for _ in draws[:2]:
-            at.world.problem.build()  # their weights come first from torch's generator
+            at.world.problem.build()  # skips the weights that the first two draws took from torch's generator
     draws = draws[2:] if at.again else draws[:2]
     found = [walk(at, build, rate, ninth=at.length(ninth), draw=draw) for draw in draws]
     logs = [math.log(loss) for one in found for loss, _ in one.values()]
@@ -262,7 +266,7 @@ def attempt(at: Trial, build: Build, rate: float, *, ninth: int) -> tuple[float,
 
 
 def walk(at: Trial, build: Build, rate: float, *, ninth: int, draw: str) -> Losses:
-    """Train until the level's stop, or until the last of all, and look at each stop on the way."""
+    """Train until the level's stop, or until the last one, and measure the losses at each stop."""
     world: World = at.world
     shares = STOPS if at.level is None else {at.level: STOPS[at.level]}
     stops = {stop * ninth: share for share, stop in shares.items()}
@@ -310,6 +314,6 @@ def constant_over_cosine(table: Table) -> dict[str, dict[str, float]]:
 
 
 def noisy(rows: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Four copies of the rows, each with noise of its own, and their labels."""
+    """Four copies of the rows, each with its own noise, and their labels."""
     images, labels = (part.repeat(4, *[1] * (part.dim() - 1)) for part in rows)
     return images + NOISE * torch.randn(images.shape, generator=generator).to(images), labels

@@ -1,4 +1,4 @@
-"""Equations 3 to 5, with SGD's steps and with AdamW's."""
+"""Equations 3 to 5, with steps of SGD and of AdamW."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..sgd import Optimizer, Vector
 
 
 def schedule_free(y: Vector, z: Vector, direction: Vector, *, lr: float, beta: float, c: float) -> None:
-    """Equations 3 to 5 in place, without x:
+    """Equations 3 to 5 in place, without storing x:
 
         yₜ = (1 − β) zₜ + β xₜ,   zₜ₊₁ = zₜ − lr d(yₜ),   xₜ₊₁ = (1 − c) xₜ + c zₜ₊₁.
 
-    The first gives x from y and z; put into the third, yₜ₊₁ = (1 − c) yₜ + c zₜ − lr (1 − β (1 − c)) d.
+    The first equation gives x from y and z. Inserted into the third, it gives yₜ₊₁ = (1 − c) yₜ + c zₜ − lr
+    (1 − β (1 − c)) d.
     """
     y.lerp_(z, c)
     y -= lr * (1 - beta * (1 - c)) * direction
@@ -25,10 +26,10 @@ def schedule_free(y: Vector, z: Vector, direction: Vector, *, lr: float, beta: f
 
 
 class ScheduleFreeSGD(Optimizer):
-    """Between steps the weights hold y. `eval()` turns them into the mean x, `train()` back.
+    """Between steps the weights hold y. `eval()` replaces them with the mean x, `train()` restores y.
 
-    beta    the share of the mean in y, above 0
-    warmup  steps in which the learning rate rises to `lr`; those before count less in the mean (cₜ ∝ lrₜ²)
+    beta    weight of the mean in y, above 0
+    warmup  steps in which the learning rate rises to `lr`; these count less in the mean (cₜ ∝ lrₜ²)
     """
 
     memories: ClassVar[tuple[str, ...]] = ("z",)
@@ -50,7 +51,7 @@ class ScheduleFreeSGD(Optimizer):
         super().__init__(weights, lr=lr, beta=beta, warmup=warmup, weight_decay=weight_decay, **more)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Raises RuntimeError between `eval()` and `train()`: the gradient would be that at x."""
+        """Raises RuntimeError between `eval()` and `train()`, where gradients would be taken at x."""
         if any(group.get("averaged") for group in self.param_groups):
             raise RuntimeError("the weights are the mean: call train() before the next step")
         return super().step(closure)
@@ -68,32 +69,32 @@ class ScheduleFreeSGD(Optimizer):
         warmup: int,
         weight_decay: float,
     ) -> None:
-        """lr, c  of this step: see `count`"""
+        """lr and c are the values of this step, from `count`."""
         schedule_free(y, z, g + weight_decay * y, lr=lr, beta=beta, c=c)
 
     def begin(self, name: str, weight: Tensor) -> Tensor:
         return weight.detach().clone() if name == "z" else super().begin(name, weight)
 
     def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """The step, its learning rate, and cₜ = lrₜ² / Σ lrᵢ²: what the newest z counts in the mean."""
+        """The step, its learning rate, and cₜ = lrₜ² / Σ lrᵢ², the weight of the newest z in the mean."""
         numbers = super().count(state, settings)
         lr = settings["lr"] * min(numbers["t"] / max(settings["warmup"], 1), 1)
         total = state["squared rates"] = state.get("squared rates", 0.0) + lr**2
         return {**numbers, "lr": lr, "c": lr**2 / total if total else 0.0}
 
     def eval(self) -> None:
-        """Let the weights be x, the mean: to evaluate, or to keep."""
+        """Set the weights to the mean x, for evaluation or for saving."""
         self._move(to_mean=True)
 
     def train(self) -> None:
-        """Let the weights be y again."""
+        """Set the weights to y again."""
         self._move(to_mean=False)
 
     @torch.no_grad()
     def _move(self, *, to_mean: bool) -> None:
         for group in self.param_groups:
             if group.get("averaged", False) != to_mean:
-                group["averaged"] = to_mean  # in the group, so that a checkpoint knows
+                group["averaged"] = to_mean  # stored in the group, so that checkpoints contain it
                 towards_z = 1 - 1 / group["beta"] if to_mean else 1 - group["beta"]
                 for w in group["params"]:
                     if "z" in self.state[w]:
@@ -101,7 +102,7 @@ class ScheduleFreeSGD(Optimizer):
 
 
 class ScheduleFreeAdamW(ScheduleFreeSGD):
-    """Algorithm 1: z takes Adam's steps without their momentum, whose part the averaging plays."""
+    """Algorithm 1: z takes Adam's steps without momentum, which the averaging replaces."""
 
     memories = ("z", "v")
 
@@ -135,10 +136,11 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
         warmup: int,
         weight_decay: float,
     ) -> None:
-        """The direction is g / (√v̂ + eps), after v has taken in g, with v̂ = v / (1 − beta2ᵗ).
+        """The direction is g / (√v̂ + eps), with v̂ = v / (1 − beta2ᵗ) after the update of v with g.
 
-        So the paper has it (arXiv v4), and the authors' package since November 2024. Before, the package
-        multiplied the learning rate by √(1 − beta2ᵗ), which also made early z count less in the mean.
+        This is the paper's version (arXiv v4), and that of the authors' package since November 2024. Earlier,
+        the package multiplied the learning rate by √(1 − beta2ᵗ), which also gave early z less weight in the
+        mean.
         """
         accumulate(v, g, decay=beta2)
         v_hat = v / (1 - beta2**t)

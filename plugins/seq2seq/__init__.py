@@ -5,15 +5,15 @@ Sutskever, Vinyals and Le 2014, "Sequence to Sequence Learning with Neural Netwo
 The problem. A network maps vectors of a fixed size to vectors of a fixed size. A translation can have any
 length, its words do not correspond one to one to the source, and no alignment is given.
 
-The idea. A stack of LSTMs reads the whole source; its last states are a fixed-size representation of the
+The idea. A stack of LSTMs reads the whole source. Its last states are a fixed-size representation of the
 sentence. A second stack starts from these states and generates the translation word by word, each word given
-the previous ones, until it generates the end token. The paper's trick is to reverse the source. The average
-distance between corresponding words stays the same, but the first words are now close, which makes
+the previous words, until the end token. In addition, the paper reverses the source. The average distance
+between corresponding words stays the same, but the first words are now close to each other, which makes
 optimisation easier.
 
-This folder. `model`: both stacks, the likelihood of a translation, greedy and beam search. `experiment`
-translates made-up sentences, read forwards and backwards. `benchmark` generates word by word with a carried
-state, and with everything recomputed.
+This folder. `model` has both stacks, the likelihood of a translation, greedy search and beam search.
+`experiment` translates artificial sentences, read forwards and backwards. `benchmark` times word-by-word
+generation with a carried state, and with everything recomputed.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

@@ -65,7 +65,9 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         def make() -> Seq2Seq:
             return Seq2Seq(vocab, vocab, hidden=hidden, layers=layers)
 
-        products = 2 * 2 * layers * 8 * hidden**2 + 2 * hidden * vocab  # reading one word and writing one
+        products = (
+            2 * 2 * layers * 8 * hidden**2 + 2 * hidden * vocab
+        )  # for one source word and one target word
         weights = 2 * layers * 8 * hidden**2 + hidden * vocab
         yield Case.of_module(
             make,

@@ -11,7 +11,7 @@ def of_stacks(draw: Draw) -> Iterator[Try]:
     yield Try("one layer", Stack(4, 2, 1), draw.below(4, 1, 3))
     yield Try("two layers", Stack(4, 3, 2), draw.below(4, 2, 3))
     last = [(draw(2, 2), draw(2, 2)) for _ in range(2)]
-    yield Try("from states", Stack(3, 2, 2), draw.below(3, 2, 2), last)
+    yield Try("from initial states", Stack(3, 2, 2), draw.below(3, 2, 2), last)
 
 
 def of_sentences(draw: Draw) -> Iterator[Try]:
@@ -31,31 +31,28 @@ EXERCISES = (
     Exercise(
         name="stack",
         of="model.Stack.forward",
-        task="Embed the words, run the layers on one another, return the top states and every layer's last.",
-        hints=("Each layer returns its states, and its last state: feed the first on, keep the second.",),
+        task="Embed the words, run the layers, and return the top states and each layer's last state.",
+        hints=("Each layer returns its states and its last state. Pass the first to the next layer.",),
         tries=of_stacks,
     ),
     Exercise(
         name="teacher forcing",
         of="model.Seq2Seq.forward",
-        task="Logits of each target word, given the words before it; the writer begins with END.",
+        task="Logits of each target word, given the previous words. The decoder's first input is END.",
         hints=(
-            "Shift the target by one: END first, and its last word left out.",
-            "The writer starts from what read(source) returns, and nothing else.",
+            "Shift the target by one: put END first, and drop the last word.",
+            "The decoder starts from the states that read(source) returns.",
         ),
         tries=of_sentences,
     ),
     Exercise(
         name="beam search",
         of="model.beam_search",
-        task="Section 3.2: keep the likeliest beginnings; one that takes END is done and leaves the beam.",
+        task="Section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the beam.",
         hints=(
-            (
-                "Scores are sums of log-probabilities: one matrix of beginnings by words, and topk of "
-                "it flattened."
-            ),
-            "A place in the flat matrix is row · vocab + word; states must be reordered by the rows.",
-            "Stop when the beam is empty, or as many are done as the beam holds and none can be overtaken.",
+            "Scores are sums of log-probabilities. Flatten the matrix of prefixes by words, and take topk.",
+            "An index in the flat matrix is row · vocab + word. Reorder the states by the rows.",
+            "Stop when the beam is empty, or when `beam` complete sentences score higher than every prefix.",
         ),
         tries=of_beams,
         gradients=False,

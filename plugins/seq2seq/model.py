@@ -17,7 +17,7 @@ State = list[tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]
 
 
 class Stack(nn.Module):
-    """Words to hidden states: an embedding and stacked LSTMs."""
+    """Maps words to hidden states: an embedding and stacked LSTMs."""
 
     def __init__(self, vocab: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class Stack(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """An encoder whose last states initialise the decoder; there is no other connection.
+    """An encoder whose last states initialise the decoder. There is no other connection.
 
-    The defaults are the paper's, whose vocabularies hold 160,000 and 80,000 words.
+    The defaults are the paper's, whose vocabularies have 160,000 and 80,000 words.
 
     reverse  read the source backwards (section 3.3). Sentences of one batch must have the same length;
              otherwise reverse before padding
@@ -82,7 +82,7 @@ class Seq2Seq(nn.Module):
 
 
 class Sentence(NamedTuple):
-    """words: without END; log_probability: of the words and END, if the sentence has ended."""
+    """words: without END; log_probability: of the words and END, if the sentence is complete"""
 
     words: tuple[int, ...]
     log_probability: float
@@ -94,8 +94,8 @@ def beam_search(
 ) -> list[Sentence]:
     """Section 3.2: left-to-right beam search. The most likely sentences come first.
 
-    Each step keeps the `beam` most likely prefixes; a prefix that takes END is complete and leaves the beam.
-    Scores are not normalised by length. Prefixes that have not ended after `limit` words are dropped.
+    Each step keeps the `beam` most likely prefixes. A prefix that is extended by END is complete and leaves
+    the beam. Scores are not normalised by length. Prefixes without END after `limit` words are dropped.
     """
     state = model.read(source[None])
     words = source.new_full((1, 1), END)
@@ -128,7 +128,7 @@ def beam_search(
 
 @torch.no_grad()
 def greedy(model: Seq2Seq, source: Int[Tensor, "batch source"], length: int) -> Int[Tensor, "batch {length}"]:
-    """Greedy decoding of `length` words, with a carried state; continues after END."""
+    """Greedy decoding of `length` words, with a carried state. It continues after END."""
     state, word = model.read(source), torch.full_like(source[:, :1], END)
     written = []
     for _ in range(length):

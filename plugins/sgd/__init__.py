@@ -2,20 +2,20 @@
 
 Robbins and Monro 1951, "A Stochastic Approximation Method", doi 10.1214/aoms/1177729586.
 
-The problem. Find the root of a function from noisy measurements: the dose to which half the patients respond,
-the weights at which a network's average gradient vanishes. Averaging many measurements at each point before
-moving on wastes most of them.
+The problem. Find the root of a function from noisy measurements, for example the dose to which half of the
+patients respond, or the weights at which a network's average gradient vanishes. Averaging many measurements
+at each point before moving on wastes most of them.
 
 The idea. Move after every single measurement, w ← w − aₜ g. The step sizes must shrink neither too slowly nor
-too fast: with Σ aₜ < ∞ the iterates may stop before they arrive, and with Σ aₜ² = ∞ the noise may not die
-out. If Σ aₜ = ∞ and Σ aₜ² < ∞, w converges to the root. Networks are trained by this loop, although mostly
-with other schedules: a constant step size stops at a noise floor, which is often low enough.
+too fast. With Σ aₜ < ∞ the iterates may stop before they reach the root, and with Σ aₜ² = ∞ the noise may not
+die out. If Σ aₜ = ∞ and Σ aₜ² < ∞, w converges to the root. Networks are trained by this loop, although
+mostly with other schedules. A constant step size stops at a noise floor, which is often low enough.
 
-This folder. model.py: the step, and `Optimizer`, the base class of the later optimisers of this family;
-flat.py stores all weights in one vector for it, whatever the number of tensors. experiment.py measures the
-noise floors of constant step sizes and the effect of each of the two conditions; both follow from the theory
-and serve as illustrations. trials.py has the networks that the whole family trains, benchmark.py the cases
-that time it.
+This folder. `model` has the step, and `Optimizer`, the base class of the later optimisers of this family.
+`flat` stores all weights in one vector, whatever the number of tensors. `experiment` measures the noise
+floors of constant step sizes and the effect of each of the two conditions. Both follow from the theory and
+are illustrations. `trials` has the networks that the whole family trains, and `benchmark` the cases that time
+it.
 """
 
 from readtrack.plugin import hookimpl

@@ -35,9 +35,9 @@ def step_cases(
 ) -> Iterator[Case]:
     """One step on many small tensors and on a few large ones.
 
-    All weights are one vector, as are their gradients and each memory; memories are mean squares. Gradients
-    differ by orders of magnitude between tensors, and a tenth of each tensor has had no gradient so far, so
-    its divisor is eps.
+    All weights are one vector, and so are their gradients and each memory. Memories are mean squares.
+    Gradients differ by orders of magnitude between tensors, and a tenth of each tensor has had no gradient so
+    far, so its divisor is eps.
 
     naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's step
                     count, 9, as torch stores it
@@ -71,7 +71,7 @@ def step_cases(
 def views(
     *vectors: Tensor, shapes: Sequence[tuple[int, ...]], counted: bool = False
 ) -> tuple[tuple[Tensor, ...], list[list[Tensor]]]:
-    """The vectors without the gradients, and for each vector the list of tensors that are its views."""
+    """The vectors without the gradients, and for each vector the list of its views as tensors."""
     sizes = [torch.Size(shape).numel() for shape in shapes]
     lists = [
         [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]

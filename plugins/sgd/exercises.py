@@ -1,4 +1,4 @@
-"""Exercises: the step, and the vector that every optimiser of the family works on."""
+"""Exercises: the step, and the vector that every optimiser of the family uses."""
 
 from collections.abc import Iterator
 
@@ -20,17 +20,18 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.SGD.update",
-        task="w ← w - lr g, in place.",
-        hints=("The tensor itself changes: w -= ..., w.sub_(...) or w.add_(..., alpha=...).",),
+        task="Compute w ← w - lr g, in place.",
+        hints=("Change the tensor itself: w -= ..., w.sub_(...) or w.add_(..., alpha=...).",),
         tries=of_steps,
     ),
     Exercise(
         name="one vector",
         of="flat.joined",
-        task="All numbers in one new vector, and each tensor as a view of its part, in its own shape.",
+        task="Copy all values to one new vector, and return each tensor as a view of its part, with its "
+        "shape.",
         hints=(
-            "torch.cat of the tensors as vectors makes the vector.",
-            "vector.split takes a list of sizes and gives views; part.view gives one a shape.",
+            "Concatenate the flattened tensors with torch.cat.",
+            "vector.split takes a list of sizes and returns views. part.view sets the shape of a view.",
         ),
         tries=of_tensors,
     ),

@@ -17,7 +17,8 @@ from .model import SGD
 
 FLOOR = Claim(
     name="noise floor",
-    sentence="A constant step stalls at a noise floor in proportion to the step; a step of 1/t does not.",
+    sentence="A constant step size stalls at a noise floor proportional to the step size; a step size of "
+    "1/t does not.",
     paper=Figure(
         "Convergence is proved for steps of the type 1/t, whose squares have a finite sum; no experiment.",
         where="theorem 2",
@@ -31,20 +32,21 @@ FLOOR = Claim(
         Bound("end of 1/t / lowest floor", "<=", 0.1, direction=1.0, ratio=True),
     ),
     kind="theorem",
-    control="constant steps on the same measurements",
+    control="constant step sizes on the same measurements",
     headline=True,
-    deviations="The paper proves and measures nothing. Here: least squares, one sample a step, 20,000 steps.",
+    deviations="The paper proves convergence and has no experiment. Here the problem is least squares with "
+    "one sample per step and 20,000 steps.",
 )
 
 TOO_FAST = Claim(
     name="too fast",
-    sentence="Steps that shrink so fast that their sum is finite stop before they arrive.",
+    sentence="Step sizes that shrink so fast that their sum is finite stop before they reach the root.",
     paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),
     rule=(Bound("end of 1/t² / end of 1/t", ">=", 10.0, direction=1.0, ratio=True),),
     kind="theorem",
-    control="1/t on the same measurements, with the same first step",
-    deviations="The paper proves and measures nothing. Here: least squares, one sample a step, 20,000 steps; "
-    "both arms begin with a step of 1/20.",
+    control="1/t on the same measurements, with the same initial step size",
+    deviations="The paper proves convergence and has no experiment. Here the problem is least squares with "
+    "one sample per step and 20,000 steps. Both arms start with a step size of 1/20.",
 )
 
 SCHEDULES: dict[str, Callable[[int], float]] = {
@@ -71,13 +73,13 @@ def experiment(run: Run) -> None:
 
 
 def walk(run: Run, *, steps: int) -> dict[str, float]:
-    """Least squares from single samples, the same for every schedule.
+    """Run least squares on single samples, which are the same for every schedule.
 
     Returns each schedule's excess loss, averaged over all repeats and the last quarter of the steps.
     """
     rows, features, repeats = 2000, 10, 16
     generator = run.generator("samples")
-    # First in float64, because LAPACK's last digits depend on the memory address of a matrix.
+    # Computed in float64, because LAPACK's last digits depend on the memory address of a matrix.
     x = torch.randn(rows, features, generator=generator).double()
     y = x @ torch.randn(features, 1, generator=generator).double() + torch.randn(rows, 1, generator=generator)
     root, curvature = torch.linalg.lstsq(x, y).solution.mT, x.mT @ x / rows

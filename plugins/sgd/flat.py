@@ -64,7 +64,7 @@ class Flat:
 
 
 def joined(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """All values in one new vector, and the tensors as views of it."""
+    """Copy all values to one new vector, and return it with the tensors as views of it."""
     vector = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
     parts = vector.split([tensor.numel() for tensor in tensors])
     return vector, [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

@@ -41,7 +41,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the weights that have a gradient; the others, and their memories, stay as they are.
+        """Update the weights that have a gradient. The other weights and their memories stay unchanged.
 
         closure  evaluates the loss and the gradients; its result is returned
         """
@@ -80,7 +80,7 @@ class Optimizer(torch.optim.Optimizer):
         return {"t": state["t"]}
 
     def _alike(self, weights: list[Tensor], settings: dict[str, Any]) -> dict[tuple[Any, ...], list[Tensor]]:
-        """The weights with gradients, grouped by what weights of one vector must share."""
+        """The weights with gradients, grouped by the properties that weights of one vector must share."""
         found: dict[tuple[Any, ...], list[Tensor]] = {}
         for w in weights:
             if w.grad is not None:

@@ -1,6 +1,6 @@
 """Test problems for optimisers: a small digit classifier, and a character model.
 
-All papers of this family import it, so that they differ only in the optimiser.
+All papers of this family use these problems, so that they differ only in the optimiser.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Problem:
     build    makes the network; weights are drawn from torch's global generator
     inputs   the rows
     targets  their classes
-    batch    batch size, drawn at random; 0: all rows
+    batch    size of the random batches; 0: all rows
     penalty  adds penalty / 2 · ‖w‖² to the loss
     noise    standard deviation of the noise added to the inputs in every step
     """
@@ -66,12 +66,12 @@ def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " r
 def pixel_scales(
     generator: torch.Generator, pixels: int = 64, *, spread: float = 1.5
 ) -> Float[Tensor, " pixels"]:
-    """10^u with u uniform in [−spread, spread]; multiplying inputs by these makes them badly scaled."""
+    """10^u with u uniform in [−spread, spread]. Inputs multiplied by these factors are badly scaled."""
     return 10 ** (spread * (2 * torch.rand(pixels, generator=generator) - 1))
 
 
 def perceptron(pixels: int = 64, *, hidden: int = 64) -> nn.Sequential:
-    """One hidden layer, ten classes."""
+    """A network with one hidden layer and ten classes."""
     return nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
@@ -94,7 +94,7 @@ class NextCharacter(nn.Module):
 
 
 def prose(run: Run, *, context: int = 8) -> tuple[Tensor, Tensor, int]:
-    """All windows of `context` characters of a text, the character after each, and the alphabet's size.
+    """All windows of `context` characters of a text, the character after each, and the alphabet size.
 
     The text is English prose unless `--data` names another.
     """
@@ -118,7 +118,7 @@ def train(
     steps: Iterable[int],
     generator: torch.Generator,
 ) -> Iterator[float]:
-    """Draw a batch, compute the gradient, step. Yields each batch's loss, after the step."""
+    """Draw a batch, compute the gradient and step. Yields each batch's loss, after the step."""
     for _ in steps:
         loss = problem.loss(model, generator)
         optimizer.zero_grad()
@@ -144,7 +144,7 @@ def evaluate(
 def late(losses: Sequence[float]) -> float:
     """The mean over the last quarter of the losses, or NaN if it is not finite.
 
-    A constant learning rate makes the losses of single batches noisy.
+    With a constant learning rate, losses of single batches are too noisy.
     """
     quarter = losses[-max(len(losses) // 4, 1) :]
     mean = sum(quarter) / len(quarter)
@@ -158,7 +158,7 @@ def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list
     selected by luck. Returns the mean loss over the last quarter of the batches, and all losses.
     """
     problem: Problem = at.world[at.level]
-    # The second network of a seed has other weights than the first.
+    # The second network of a seed has different weights from the first.
     model = [problem.build() for _ in range(1 + at.again)][-1].to(at.run.device, at.run.dtype)
     generator = at.generator("batches, again" if at.again else "batches")
     optimizer = make(model.parameters(), lr=rate)

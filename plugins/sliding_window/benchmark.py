@@ -22,7 +22,7 @@ def band(tokens: int, window: int, device: torch.device) -> Tensor:
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """All pairs, with those outside of the band masked."""
+    """Compute all pairs, and mask those outside the band."""
     return grouped_attention(q, k, v, mask=band(q.shape[2], window, q.device))
 
 
@@ -32,7 +32,7 @@ def masked_fused(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """FlexAttention, which skips blocks outside of the band."""
+    """FlexAttention, which skips blocks outside the band."""
     mask = flex_mask(q.shape[2], window, q.device)
     return compiled_flex()(q, k, v, block_mask=mask, enable_gqa=True)
 
@@ -59,7 +59,7 @@ def flex_mask(tokens: int, window: int, device: torch.device) -> object:
 
 
 def growing(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Tensor, State]:
-    """Copies the cache into a longer one for each token, and masks tokens before the window."""
+    """Copy the cache into a longer one for each token, and mask tokens before the window."""
     kv = torch.cat((state["kv"], new), 3)
     keys = torch.arange(kv.shape[3], device=q.device)
     found = grouped_attention(q, kv[0], kv[1], mask=(keys >= kv.shape[3] - window)[None])
@@ -72,7 +72,7 @@ def with_room(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Any, .
 
 
 def sliced(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Tensor, State]:
-    """Writes into a preallocated cache of the whole text, and reads the newest window."""
+    """Write into a preallocated cache of the whole text, and read the newest window."""
     kv, end = state["kv"], state["length"] + 1
     kv[:, :, :, end - 1 : end] = new
     k, v = kv[:, :, :, max(end - window, 0) : end]
@@ -112,7 +112,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="mask over all pairs", role="naive", call=masked),
                 Variant(name="torch SDPA, masked", role="strong", call=masked_fused),
-                # On a CPU it takes longer to compile than to run, and has no backward pass.
+                # On a CPU, compiling takes longer than running, and there is no backward pass.
                 Variant(name="FlexAttention", role="compiled", call=flex, needs=bench.needs("cuda")),
                 Variant(name="blocks of the band", role="paper", call=window_attention),
             ),

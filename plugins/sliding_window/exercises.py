@@ -1,4 +1,4 @@
-"""Exercises: sliding-window attention, the rolling cache, SwiGLU."""
+"""Exercises: sliding-window attention, the rolling cache, and SwiGLU."""
 
 from collections.abc import Iterator
 
@@ -35,31 +35,26 @@ EXERCISES = (
     Exercise(
         name="window attention",
         of="model.window_attention",
-        task="Each token sees itself and the window - 1 before it, in blocks of a window.",
+        task="Each token sees itself and the window - 1 tokens before it. Compute in blocks of a window.",
         hints=(
-            "A block of queries needs its own keys and those of the block before: pad and unfold.",
-            "Key j of 2 · window stands at j - window; a query at i sees keys in (i - window, i].",
-            "The first block has nothing before it, and the filling of the last one is cut off at the end.",
+            "A block of queries needs the keys of its own block and of the previous one: pad and unfold.",
+            "Key j of 2 · window is at j - window. A query at i sees keys in (i - window, i].",
+            "The first block has no previous block. Cut off the padding of the last block at the end.",
         ),
         tries=of_windows,
     ),
     Exercise(
         name="slots",
         of="model.positions_in",
-        task="Which token lies in each slot of the rolling cache; negative where none does yet.",
-        hints=(
-            (
-                "The newest token is length - 1, in slot (length - 1) mod window; others are 1 to "
-                "window - 1 older."
-            ),
-        ),
+        task="Compute the token in each slot of the rolling cache, or a negative number for an empty slot.",
+        hints=("The newest token, length - 1, is in slot (length - 1) mod window. The others are older.",),
         tries=of_slots,
     ),
     Exercise(
         name="SwiGLU",
         of="model.SwiGLU.forward",
         task="W2 (silu(W1 x) · W3 x).",
-        hints=("w1 is the gate: its result goes through silu.",),
+        hints=("w1 is the gate: apply silu to its output.",),
         tries=of_gates,
     ),
 )

@@ -27,43 +27,45 @@ from readtrack.plugin import (
 from ..gqa import grouped_attention
 from .model import Attend, Mistral, window_attention
 
-WINDOW = 4  # the token itself and three before it
-TOKENS = 12  # the value stands 1 to 11 tokens before the question
+WINDOW = 4  # the token itself and the three tokens before it
+TOKENS = 12  # the value is 1 to 11 tokens before the question
 VALUES, NOISE = 8, 8
 CHANCE = 1 / VALUES
 
 SIZE = Claim(
     name="the released size",
-    sentence="This folder's defaults have the parameters of the released model.",
-    paper=Figure("7 billion; the released files hold 7,241,732,096", where="abstract, table 1", read="table"),
+    sentence="With this folder's defaults, the model has the parameters of the released model.",
+    paper=Figure("7 billion; the released files have 7,241,732,096", where="abstract, table 1", read="table"),
     rule=(Bound("parameters", "==", 7_241_732_096),),
     kind="identity",
 )
 
 ROLLING = Claim(
     name="a window is all that the cache needs",
-    sentence="Read token by token from a cache of one window, a text gets the logits of the whole pass.",
+    sentence="Token by token with a cache of one window, the model gives the same logits as in a single "
+    "pass.",
     paper=Figure("a cache of fixed size, 8 times smaller at 32K tokens", where="section 2", read="text"),
     rule=(Bound("largest change of a logit, rolling cache", "<=", 1e-4),),
     kind="identity",
     control="a cache one token shorter than the window",
     control_reaches=(Bound("largest change of a logit, cache too short", ">=", 1e-3),),
-    deviations="Up to the rounding of single precision; three layers, a window of 4, 29 tokens.",
+    deviations="The equality holds up to rounding in float32. The model has three layers and a window of "
+    "4, and reads 29 tokens.",
 )
 
 FIXED = Break(
-    "fixed blocks", "The windows do not slide: a token sees those of its own block of W.", "near miss"
+    "fixed blocks", "Windows do not slide: a token sees only its own block of W tokens.", "near miss"
 )
 AVERAGES = Break(
     "averages of the window",
-    "Three layers without attention: each token takes the mean of the values in its window.",
+    "Three layers without attention: each token gets the mean of the values in its window.",
     "rival",
 )
 
 RELAY = Claim(
     name="layers relay",
-    sentence="Training finds the relay: after 180 steps each layer more lets a model recall a value from a "
-    "window further away.",
+    sentence="Layers pass information on: after 180 steps of training, each additional layer lets a model "
+    "recall a value from a larger distance.",
     paper=Figure(
         "after k layers information has moved by up to k windows: 131 thousand tokens in 32 layers of 4,096",
         where="section 2",
@@ -87,8 +89,8 @@ RELAY = Claim(
             called="accuracy beyond three windows, three layers",
         ),
     ),
-    control="a model of one layer; each at the best of the same learning rates. It must reach its whole "
-    "window, and one layer of full attention all distances",
+    control="a model of one layer; each arm at the best of the same learning rates. It must reach its "
+    "whole window, and one layer of full attention must reach all distances",
     control_arm="one layer",
     control_reaches=(
         at_least("lowest accuracy", "full attention", 0.95, called="accuracy of full attention"),
@@ -96,18 +98,19 @@ RELAY = Claim(
     ),
     breaks=(FIXED, AVERAGES, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Windows of 4 (W - 1 = 3 tokens back), 12 tokens of noise with one value in them, hidden "
-    "size 32. A distance is reached if it and all shorter ones are answered in 90 % of new texts. The paper "
-    "also says that the quality of the model does not suffer; no claim here judges that.",
+    deviations="Windows have 4 tokens (W - 1 = 3 tokens back). A text is 12 tokens of noise with one "
+    "value, and models have a hidden size of 32. A distance is reached if the model answers it and all "
+    "shorter distances correctly in 90 % of new texts. The paper also claims that the quality of the model "
+    "does not suffer, which is not judged here.",
     headline=True,
 )
 
 LINEAR = Claim(
     name="grows with the length, not its square",
-    sentence="Time and memory of reading a text grow in proportion to its length; the time of a token "
-    "does not grow at all.",
+    sentence="Time and memory of reading a text grow in proportion to its length, and the time of "
+    "generating a token does not grow.",
     paper=Figure(
-        "operations quadratic in the length without a window; with it no token looks at more than W others",
+        "operations quadratic in the length without a window; with it no token attends to more than W others",
         where="section 2, figure 1",
         read="text",
     ),
@@ -116,7 +119,7 @@ LINEAR = Claim(
         Growth("a whole text", what="memory", axis="tokens", threshold=1.3),
         Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
     ),
-    control="the same band as a mask over all pairs, and a cache that grows",
+    control="the same band as a mask over all pairs, and a growing cache",
     deviations="A window of 256 on a CPU.",
 )
 
@@ -133,7 +136,7 @@ def experiment(run: Run) -> None:
 
 @torch.no_grad()
 def read_from_cache(run: Run) -> None:
-    """Logits of a random model token by token, against those of a single forward pass."""
+    """Compare the logits of a random model token by token with those of a single forward pass."""
     make = partial(Mistral, 50, model=32, heads=4, groups=2, layers=3, hidden=64)
     network = make(window=WINDOW).to(run.device, run.dtype)
     ids = torch.randint(50, (2, 29), generator=run.generator("tokens")).to(run.device)
@@ -154,7 +157,7 @@ def within_fixed_blocks(
     v: Float[Tensor, "batch groups tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Attention within fixed blocks, so that no layer crosses their borders."""
+    """Attention within fixed blocks, so that no layer crosses block borders."""
     block = torch.arange(q.shape[-2], device=q.device) // window
     return grouped_attention(q, k, v, mask=block[:, None] == block, causal=True)
 
@@ -165,14 +168,14 @@ def averages(
     v: Float[Tensor, "batch heads tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """The mean of the window's values, zero-padded at the start, whatever the queries and keys."""
+    """The mean of the values in the window, zero-padded at the start. Queries and keys are ignored."""
     return F.pad(v, (0, 0, window - 1, 0)).unfold(2, window, 1).mean(-1)
 
 
 def draw(
     distance: Int[Tensor, " batch"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, " batch"]]:
-    """Noise that ends in a question, and the value that stands `distance` tokens before it in each row."""
+    """Noise that ends in a question, and the value that is `distance` tokens before it in each row."""
     batch = len(distance)
     value = torch.randint(VALUES, (batch,), generator=generator)
     ids = torch.randint(VALUES, VALUES + NOISE, (batch, TOKENS), generator=generator)
@@ -249,7 +252,7 @@ def by_distance(at: Trial, found: Sweep[Mistral]) -> dict[str, float]:
     at.metric("reach in tokens", reached)
     return {
         "reach": reached,
-        "half of the reach": reached / 2,  # three layers reach two spans further than one
+        "half of the reach": reached / 2,  # three layers reach two windows further than one
         "lowest accuracy": min(accuracy),
         "accuracy beyond three windows": max(accuracy[3 * (WINDOW - 1) :]),
     }

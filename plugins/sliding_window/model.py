@@ -13,7 +13,7 @@ from ..gqa import GroupedQueryAttention, grouped_attention
 from ..rmsnorm import RMSNorm
 from ..rope import phases, rotate
 
-Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # q, k, v and the window to the output
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # maps q, k, v and the window to the output
 
 
 def window_attention(
@@ -34,12 +34,12 @@ def window_attention(
     rest = blocks * window - tokens  # padding of the last block: later than all queries, so never attended to
 
     def parted(x: Tensor, before: int) -> Tensor:
-        """Returns (batch blocks) heads (before + window) dim."""
+        """Blocks as (batch blocks) heads (before + window) dim."""
         padded = F.pad(x, (0, 0, before, rest))
         return padded.unfold(2, before + window, window).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
     place = torch.arange(window, device=q.device)
-    key = torch.arange(-window, window, device=q.device)  # relative to the first of the block
+    key = torch.arange(-window, window, device=q.device)  # relative to the first token of the block
     seen = (key <= place[:, None]) & (key > place[:, None] - window)
     seen = seen.repeat(blocks, 1, 1)
     seen[0] &= key >= 0
@@ -50,9 +50,9 @@ def window_attention(
 
 @dataclass
 class RollingCache:
-    """Rotated keys and values of the newest tokens; token i lies in slot i mod window.
+    """Rotated keys and values of the newest tokens. Token i is in slot i mod window.
 
-    kv      keys and values per layer; slots that no token has reached are not used
+    kv      keys and values per layer; slots beyond `length` are unused
     length  number of tokens read so far
     """
 
@@ -61,7 +61,7 @@ class RollingCache:
 
 
 def positions_in(window: int, length: int, device: torch.device) -> Int[Tensor, " window"]:
-    """The token in each slot after `length` tokens; negative for an empty slot."""
+    """The token in each slot after `length` tokens, or a negative number for an empty slot."""
     slot = torch.arange(window, device=device)
     return length - 1 - (length - 1 - slot) % window
 
@@ -69,7 +69,7 @@ def positions_in(window: int, length: int, device: torch.device) -> Int[Tensor, 
 class WindowAttention(GroupedQueryAttention):
     """Grouped-query attention with rotary embeddings, within a window.
 
-    window  number of tokens attended to, including the token itself; None: all previous tokens
+    window  number of tokens attended to, including the token itself; None for all previous tokens
     base    of the rotary embedding
     attend  attention over a whole sequence
     """
@@ -121,7 +121,7 @@ class WindowAttention(GroupedQueryAttention):
         """Attend to the cache and to the new tokens, then write the newest tokens into their slots."""
         tokens, slots = q.shape[2], kv.shape[3]
         new = first + torch.arange(tokens, device=q.device)
-        if tokens == 1:  # its slot belongs to the only token that left the window
+        if tokens == 1:  # its slot holds the only token that left the window
             kv[:, :, :, first % slots] = torch.stack((k, v))[:, :, :, 0]
             filled = min(first + 1, slots)
             return grouped_attention(q, kv[0, :, :, :filled], kv[1, :, :, :filled])
@@ -171,7 +171,7 @@ class Block(nn.Module):
 class Mistral(nn.Module):
     """The Mistral decoder. The defaults are those of table 1.
 
-    window        number of tokens attended to per layer, including the token itself; None: all previous ones
+    window        tokens attended to per layer, including the token itself; None for all previous tokens
     feed_forward  makes the second half of a block (default: SwiGLU of `hidden`)
     attend        see `WindowAttention`
     """
@@ -212,7 +212,7 @@ class Mistral(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  of the tokens before `ids`, which is continued and updated
+        cache  of the tokens before `ids`; updated with `ids`
         """
         x = self.embed(ids)
         first = cache.length if cache else 0
@@ -223,7 +223,7 @@ class Mistral(nn.Module):
         return self.readout(self.norm(x))
 
     def empty_cache(self, batch: int, room: int | None = None) -> RollingCache:
-        """An empty cache with as many slots as the window; without a window, `room` slots for a text."""
+        """An empty cache with one slot for each token of the window, or `room` slots without a window."""
         slots = self.window or room
         if slots is None:
             raise ValueError("without a window the cache holds all tokens: say how many")
