@@ -1,1 +1,1 @@
-"""Lists that come in and go out: Markdown, BibTeX, JSON, CSV, another home."""
+"""Import and export of lists: Markdown, BibTeX, JSON, CSV, another home."""

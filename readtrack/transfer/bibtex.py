@@ -1,6 +1,7 @@
-"""BibTeX: entries read with bibtexparser and decoded, and entries written so that any BibTeX reads them back.
+"""Reads BibTeX entries with bibtexparser and decodes them, and writes entries that any BibTeX program can
+read.
 
-Imported entries are exported unchanged. Entries that readtrack writes itself are UTF-8 with LaTeX's special
+Imported entries are exported unchanged. Entries that readtrack writes itself are UTF-8, with LaTeX's special
 characters escaped.
 """
 
@@ -21,7 +22,13 @@ from readtrack.text import folded, one_line
 if TYPE_CHECKING:
     from bibtexparser.model import Entry as Block
 
-_VERBATIM = ("url", "doi", "eprint", "file", "howpublished")  # written without LaTeX by most programs
+_VERBATIM = (
+    "url",
+    "doi",
+    "eprint",
+    "file",
+    "howpublished",
+)  # without LaTeX
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "{": r"\textbraceleft{}",
@@ -30,14 +37,14 @@ _ESCAPES = {
     "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_"},
 }
-# Signs that have a command; the reader gets characters in their place that stand for nothing else.
+# Characters with a LaTeX command. Imports replace each by a character that is not used otherwise.
 _COMMANDS = {"braceleft": "{", "braceright": "}", "asciicircum": "^", "asciitilde": "~", "backslash": "\\"}
-_SECTION = re.compile(r" \((?:section|chapter|appendix) [^()]*\)$")  # says which part of a work is meant
+_SECTION = re.compile(r" \((?:section|chapter|appendix) [^()]*\)$")  # names a part of the work
 _IN_JOURNAL = re.compile(r"arxiv:\s*([^\s\[\]{},;]+)", re.IGNORECASE)
 _FIELD = re.compile(r"[,({]\s*([\w-]+)\s*=\s*")
 _COMMAND = re.compile(rf"\\text({'|'.join(_COMMANDS)})(?:\{{\}}|(?![A-Za-z]) ?)")
 _STANDS_FOR = {0xE000 + number: sign for number, sign in enumerate(_COMMANDS.values())}
-# What LaTeX's fonts draw as one sign: dashes, quotation marks, and a mark that stands on its head.
+# Input that LaTeX's fonts draw as one sign: dashes, quotation marks, and inverted punctuation.
 _LIGATURES = re.compile(
     r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)|(?<=,)(?=,)|(?<=<)(?=<)|(?<=>)(?=>)"
 )
@@ -45,7 +52,9 @@ _LIGATURES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class BibEntry:
-    """One entry: `fields` by their names in small letters, without LaTeX; `raw` as in the file."""
+    """One entry. `fields` maps lower-case names to values without LaTeX; `raw` is the entry as in the
+    file.
+    """
 
     key: str
     kind: str
@@ -67,13 +76,13 @@ class BibEntry:
 
     @property
     def wording(self) -> str:
-        """The row that stands for it: `Title (2014)`."""
+        """The text of its row, such as `Title (2014)`."""
         name = self.title or self.key
         return f"{name} ({self.year})" if self.year else name
 
     @property
     def linked_wording(self) -> str:
-        """The same with its first source, for a row that no paper answers."""
+        """The row's text with the first source as a link, for a row without a known paper."""
         return f"{self.wording} {self.sources[0].url}" if self.sources else self.wording
 
     @property
@@ -82,7 +91,7 @@ class BibEntry:
 
     @property
     def pdfs(self) -> tuple[str, ...]:
-        """Paths that may be its PDF, as Zotero and JabRef write them: `Text:/a/b.pdf:application/pdf`."""
+        """Paths of possible PDFs, in the format of Zotero and JabRef: `Text:/a/b.pdf:application/pdf`."""
         paths: list[str] = []
         for file in re.split(r"(?<!\\);", self.fields.get("file", "")):
             parts = (part.strip() for part in (*re.split(r"(?<!\\):", file), file))
@@ -102,10 +111,10 @@ class BibEntry:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Where it can be had: arXiv first, then the DOI, then the link."""
+        """The entry's sources: arXiv first, then the DOI, then the link."""
         fields = self.fields
         said = [fields.get("doi", ""), fields.get("url", ""), fields.get("pdf", "")]
-        # Google Scholar and biblatex: `journal = {arXiv preprint arXiv:2106.09685}`.
+        # Google Scholar and biblatex write `journal = {arXiv preprint arXiv:2106.09685}`.
         places = (fields.get(name, "") for name in ("journaltitle", "journal", "number", "howpublished"))
         said += [f"arxiv:{found[1]}" for one in places for found in _IN_JOURNAL.finditer(one)]
         eprint = fields.get("eprint", "")
@@ -123,7 +132,9 @@ class BibEntry:
 
 @dataclass(frozen=True, slots=True)
 class Bibliography:
-    """A .bib file: `shared`: what its entries need (@string, @preamble); `problems`: what is not an entry."""
+    """A .bib file. `shared`: definitions that its entries need (@string, @preamble); `problems`:
+    unreadable parts.
+    """
 
     entries: list[BibEntry] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
@@ -131,13 +142,13 @@ class Bibliography:
 
 
 def read(text: str) -> Bibliography:
-    """Every entry that can be read; what cannot be read becomes a problem that names its line."""
+    """Read all valid entries. Invalid parts become problems with their line."""
     import logging
 
     from bibtexparser import model
     from bibtexparser.entrypoint import parse_string
 
-    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # it logs what `problems` says
+    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # `problems` reports the same
     found = Bibliography()
     library = parse_string(text)
     for block in library.blocks:
@@ -177,12 +188,14 @@ def _unescaped(value: str) -> str:
 
 
 def decoded(value: str) -> str:
-    """The text that LaTeX would print: accents as letters, no braces; `value` itself if it nests too deep."""
+    """The text that LaTeX would print: accents as letters, no braces; `value` itself if it is nested too
+    deeply.
+    """
     from pylatexenc.latex2text import LatexNodes2Text
 
     places = {name: chr(0xE000 + number) for number, name in enumerate(_COMMANDS)}
     whole = _COMMAND.sub(lambda found: places[found[1]], value)
-    # A bare % would start a comment, which BibTeX's own files do not have.
+    # A bare % would start a comment, which does not exist in BibTeX files.
     whole = re.sub(r"(?<!\\)%", r"\\%", whole)
     reader: Any = LatexNodes2Text(math_mode="verbatim", strict_latex_spaces=False)
     try:
@@ -193,7 +206,7 @@ def decoded(value: str) -> str:
 
 
 def _split(value: str, between: str) -> list[str]:
-    """`value` where `between` stands outside of braces."""
+    """Split `value` at each `between` outside of braces."""
     pieces, start, depth = [], 0, 0
     for found in re.finditer(rf"\\.|[{{}}]|{between}", value):
         depth += {"{": 1, "}": -1}.get(found[0], 0)
@@ -204,7 +217,7 @@ def _split(value: str, between: str) -> list[str]:
 
 
 def _tag(keyword: str) -> str:
-    """The keyword as a tag; what is too long for one ends after a whole word."""
+    """The keyword as a tag. Long keywords are cut after a whole word."""
     tag = re.sub(r"[^\w.]+", "-", keyword.casefold()).strip("-.")
     if len(tag) <= LONGEST_TAG:
         return tag
@@ -212,7 +225,7 @@ def _tag(keyword: str) -> str:
 
 
 def _name(written: str) -> str:
-    """`Kingma, Diederik P.` as people write it: first names first. A name all in braces is one word."""
+    """`Kingma, Diederik P.` with first names first. A name completely in braces is one word."""
     parts = [decoded(part) for part in _split(written, ",")]
     if len(parts) == 1:
         return "et al." if parts[0].casefold() == "others" else parts[0]
@@ -224,18 +237,20 @@ def _name(written: str) -> str:
 
 
 def encoded(text: str) -> str:
-    """`text` for a field in braces, such that `decoded` gives it back."""
+    """`text` for a field in braces, such that `decoded` returns `text`."""
     pieces = _LIGATURES.split(one_line(normalize("NFC", text)))
     return "{}".join("".join(_ESCAPES.get(c, c) for c in piece) for piece in pieces)
 
 
 def cited_title(paper: Paper) -> str:
-    """The title of the work, where the list's says which part of it is meant."""
+    """The title of the whole work, if the list's title names a part of it."""
     return _SECTION.sub("", paper.title)
 
 
 def cite_key(paper: Paper) -> str:
-    """`kingma2014adam`: the first author's last name, the year, the paper's id, as far as they are known."""
+    """A key such as `kingma2014adam`: the first author's last name, the year and the paper's id, as far as
+    known.
+    """
     words = next(iter(paper.authors), "").replace("et al.", "").split() or [""]
     name = re.sub(r"[^a-z0-9]", "", folded(words[-1]))
     id_, year = paper.id.replace("_", ""), str(paper.year or "")
@@ -245,7 +260,7 @@ def cite_key(paper: Paper) -> str:
 def entry(
     paper: Paper, metadata: dict[str, Any] | None = None, *, tags: Sequence[str] = (), is_read: bool = False
 ) -> str:
-    """The paper as a BibTeX entry; `metadata`: what arXiv said about it."""
+    """The paper as a BibTeX entry. `metadata` comes from arXiv."""
     said = metadata or {}
     journal, doi = (
         said.get(name) if isinstance(said.get(name), str) else "" for name in ("journal_ref", "doi")
@@ -253,7 +268,7 @@ def entry(
     sources = {source.kind: source.value for source in reversed(paper.own_sources)}
     arxiv = paper.arxiv_id
     fields = {
-        "title": f"{{{encoded(cited_title(paper))}}}",  # twice in braces: no style changes its capitals
+        "title": f"{{{encoded(cited_title(paper))}}}",  # double braces, so that styles keep the capitals
         "author": " and ".join(map(_author, paper.authors)),
         "year": str(paper.year or ""),
         "journal": encoded(journal or ""),
@@ -270,8 +285,8 @@ def entry(
 
 
 def completed(one: BibEntry, paper: Paper) -> dict[str, str]:
-    """The fields that an imported entry of this paper lacks, encoded. An entry without authors is a stub: it
-    gets the paper's title too, as nobody could find the work by a nickname.
+    """The encoded fields that an imported entry of this paper lacks. An entry without authors also gets
+    the paper's title, because its own may be only a nickname.
     """
     sources = {source.kind: source.value for source in reversed(paper.own_sources)}
     is_stub = bool(paper.authors and not one.authors)
@@ -289,7 +304,7 @@ def completed(one: BibEntry, paper: Paper) -> dict[str, str]:
 
 
 def with_fields(raw: str, fields: Mapping[str, str]) -> str:
-    """An entry as it was written, but for these fields: replaced, put at the end, or ("") taken away."""
+    """The entry's text with these fields replaced, appended, or removed ("")."""
     for name, value in fields.items():
         there = next((one for one in _written_fields(raw) if one[0] == name.casefold()), None)
         if there is not None and value:
@@ -306,7 +321,7 @@ def with_fields(raw: str, fields: Mapping[str, str]) -> str:
 
 
 def _written_fields(raw: str) -> Iterator[tuple[str, int, int, int]]:
-    """Each field of an entry: its name, where it begins, and where its value begins and ends."""
+    """Each field of an entry: its name, its start, and the start and end of its value."""
     at = 0
     while found := _FIELD.search(raw, at):
         start = at = found.end()

@@ -1,7 +1,7 @@
-"""The list as files that other programs read: Markdown, BibTeX, CSV, and JSON that holds everything.
+"""Exports the list for other programs: Markdown, BibTeX, CSV, and JSON with everything.
 
-The JSON has the list, its papers and states for scripts, and under `files` every file of the home that
-nothing could make again, so that an import of it into an empty home restores all.
+The JSON has the list, its papers and states for scripts. Its key `files` has every file of the home that
+cannot be regenerated, so importing it into an empty home restores everything.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from readtrack.transfer.incoming import IMPORTED, Incoming, cited, kept_lists
 from readtrack.transfer.matching import Matcher
 
 FORMAT = "readtrack-export"
-_LARGEST_FILE = 64 << 20  # bytes of one file in an export; larger ones travel with the home's folder
-_LARGEST_EXPORT = 1 << 30  # bytes of an export that is read: it is held in memory
+_LARGEST_FILE = 64 << 20  # bytes of one file in an export; to move larger files, copy the home folder
+_LARGEST_EXPORT = 1 << 30  # bytes of an export that can be read, because it is held in memory
 _TICKED = ("read", "implemented")
-_NAMED = 3  # rows that a message names
+_NAMED = 3  # most rows named in a message
 
 
 def to_markdown(library: Library) -> str:
-    """The checklist in the reader's own lines, with the ticks of today."""
+    """The checklist in the reader's own lines, with updated ticks."""
     states = {row.key: _state(library, row) for row in _rows(library)}
     items = markdown.outline(library.catalog, states, _links(library))
     originals = [(one.title, document) for one, document in _kept_documents(library)]
-    # A title that is not a heading of the file: the name of the file, or in its front matter.
+    # A title that is not a heading in the file, but the file's name or from its front matter.
     made_up = {
         title
         for name, document in originals
@@ -54,10 +54,10 @@ def to_markdown(library: Library) -> str:
 
 
 def _links(library: Library) -> dict[str, str]:
-    """Links to add to rows whose text alone would not be matched to the same papers again, by row key."""
+    """Links to add to rows, by row key, because their text alone would not match the same papers again."""
     papers = library.catalog.papers
     ships = load.load_cached(load.shipped(), library.home.cache)
-    matcher = Matcher(ships.papers, [ships])  # all that another home knows
+    matcher = Matcher(ships.papers, [ships])  # the papers that another home would know
     found = {}
     for row in _rows(library):
         named = [papers[id_] for id_ in row.papers]
@@ -69,7 +69,7 @@ def _links(library: Library) -> dict[str, str]:
 
 
 def unsaid(library: Library, form: str) -> list[str]:
-    """Sentences about the data that an export in this format leaves out."""
+    """Sentences about data that an export in this format leaves out."""
     if form == "markdown":
         links, kept = _links(library), {item.key for _, one in _kept_documents(library) for item in one.items}
         lost = [row for row in _rows(library) if row.key in links and ("row", one_line(row.text)) in kept]
@@ -94,12 +94,12 @@ def _kept_documents(library: Library) -> list[tuple[Incoming, markdown.Document]
 
 
 def _is_invented(heading: str) -> bool:
-    """Whether readtrack gave a section this name, for rows that came without one."""
+    """Whether readtrack invented this section name, for rows without a section."""
     return heading in (markdown.UNNAMED, ADDED) or heading.startswith(IMPORTED)
 
 
 def _state(library: Library, row: Row) -> State:
-    """The state that the row's box shows."""
+    """The state shown by the row's box."""
     if is_ticked(library, row):
         return "read"
     state = library.row_state(row)
@@ -107,7 +107,7 @@ def _state(library: Library, row: Row) -> State:
 
 
 def is_ticked(library: Library, row: Row) -> bool:
-    """The state in the journal; the list's own tick if there is none."""
+    """Whether the row is ticked, by the journal, or by the list if the journal has no state."""
     subjects = row.papers or (row.subject,)
     if all(library.since(subject) is None for subject in subjects):
         return row.done and library.is_readers
@@ -124,9 +124,9 @@ def _rows(library: Library) -> Iterator[Row]:
 
 
 def to_bibtex(library: Library) -> str:
-    """An entry for every paper on the list: imported entries as they were written and in the order of their
-    files, then the others in the order of the list. A paper that several of them cite by different keys has
-    all of these.
+    """An entry for every paper on the list: imported entries unchanged and in the order of their files,
+    then the others in the order of the list. If several entries with different keys cite the same paper,
+    all are kept.
     """
     imported = _imported(library)
     listed = dict.fromkeys(id_ for row in _rows(library) for id_ in row.papers)
@@ -148,12 +148,12 @@ def to_bibtex(library: Library) -> str:
 
 
 def _work(paper: Paper) -> tuple[str, str]:
-    """The same for a paper and for a part of it: they are cited once."""
+    """A key that is the same for a work and its parts, which are cited together."""
     return bibtex.cited_title(paper), source_key(paper.sources[0]) if paper.sources else ""
 
 
 def entry(library: Library, paper: Paper) -> str:
-    """The paper's entry: the one that was imported, else one made from what is known."""
+    """The paper's entry: the imported one, or one made from its facts."""
     own = _imported(library).of_paper.get(paper.id)
     return own[0] if own else entry_of(library, paper)
 
@@ -165,8 +165,8 @@ def entry_of(library: Library, paper: Paper) -> str:
 
 
 class _Imported(NamedTuple):
-    """Entries of imported files as they were written: by paper, and by the letters of the row that stands for
-    one; all of them in the order of the files; what they rest on (@string, @preamble).
+    """Imported entries by paper, and by the normalised text of their row if they have no paper. All are in
+    the order of the files, with the definitions that they need (@string, @preamble).
     """
 
     of_paper: dict[str, list[str]]
@@ -176,7 +176,9 @@ class _Imported(NamedTuple):
 
 
 def _imported(library: Library) -> _Imported:
-    """The reader's own link of a row goes first, then what was decided when the file was imported."""
+    """Collect the imported entries. A row's link by the reader takes precedence over the choice made
+    during the import.
+    """
     found = _Imported({}, {}, [], [])
     files = list(kept_lists(library.home, bibtex=True))
     matcher = Matcher(library.catalog.papers) if files else None
@@ -188,7 +190,7 @@ def _imported(library: Library) -> _Imported:
         for one in read.entries:
             assert matcher is not None
             if one.key in keys:
-                continue  # BibTeX takes the first one
+                continue  # BibTeX uses the first of two entries with the same key
             keys.add(one.key)
             words = [letters(one.linked_wording), letters(one.wording)]
             row = next((rows[word] for word in words if word in rows), None)
@@ -215,7 +217,7 @@ def _imported(library: Library) -> _Imported:
 
 
 def to_csv(library: Library) -> str:
-    """One line for each paper of each row, and for each row without papers."""
+    """CSV with a line for each paper of each row, and for each row without papers."""
     import csv
     import io
 
@@ -257,14 +259,14 @@ def to_csv(library: Library) -> str:
 
 
 def _harmless(cell: object) -> object:
-    """Quote a cell that a spreadsheet would treat as a formula."""
+    """The cell, quoted if a spreadsheet would treat it as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def write_json(library: Library, output: IO[str], *, pdfs: bool = False) -> list[str]:
-    """Write everything; the names of the files that are too large for an export.
+    """Write the JSON export. Returns the names of files that are too large for it.
 
-    pdfs  with the PDFs that a sync could fetch again; the reader's own are always there
+    pdfs  also include PDFs that a sync could fetch again; the reader's own PDFs are always included
     """
     papers = {id_: one for id_, one in library.catalog.papers.items() if one.line or id_ in library.listed}
     head = {
@@ -274,7 +276,7 @@ def write_json(library: Library, output: IO[str], *, pdfs: bool = False) -> list
         "checklist": [row_facts(library, row) for row in _rows(library)],
         "papers": {id_: paper_facts(library, paper) for id_, paper in papers.items()},
     }
-    # The files one by one: all of them together may not fit into memory.
+    # File by file, because all of them together may not fit into memory.
     output.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "files": {')
     left_out, comma = [], ""
     for name, path in _files(library, pdfs):
@@ -326,8 +328,8 @@ def said(library: Library, subject: str) -> dict[str, Any]:
 
 
 def _files(library: Library, pdfs: bool) -> Iterator[tuple[str, Path]]:
-    """Every file of the home that nothing could make again. The list comes from wherever it lies; the shipped
-    list is left out.
+    """Every file of the home that cannot be regenerated, including the reader's list at its actual
+    location, but not the shipped list.
     """
     home = library.home
     fetched = set() if pdfs else set(_fetched(home))
@@ -356,11 +358,11 @@ def _fetched(home: Home) -> Iterator[Path]:
             yield path.with_suffix(".json")
 
 
-# Back again
+# Restoring
 
 
 def unpack(file: Path, folder: Home) -> None:
-    """Write the files of an export into an empty folder, to be merged from there.
+    """Write the files of an export into an empty folder, from which they are merged.
 
     Raises ReadtrackError if it is not an export, or a file in it is damaged.
     """
@@ -374,7 +376,7 @@ def unpack(file: Path, folder: Home) -> None:
 
 
 def _checked(file: Path) -> Iterator[tuple[str, bytes]]:
-    """The files by their paths, those that a home keeps; no path leads out of it."""
+    """The export's files that belong in a home, by path. Paths outside the home are rejected."""
     try:
         document = json.loads(regular.read_bytes(file, _LARGEST_EXPORT))
     except OSError as error:

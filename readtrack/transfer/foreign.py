@@ -1,8 +1,7 @@
-"""Somebody else's home as data: which of its files are taken, and up to what size.
+"""Reads another person's home as untrusted data: decides which files are taken, and up to what size.
 
-The other home's owner controls every name in it and the target of every link. A file is taken if it is a
-regular file in a place where a home keeps data. Files that name programs to run (`CODE`) are taken only when
-the reader asks for them.
+The other home's owner controls all names and link targets. A file is taken if it is a regular file in a place
+where a home keeps data. Files that contain or name programs (`CODE`) are taken only on request.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from readtrack.errors import ReadtrackError
 
 _MIB = 1 << 20
-# Bytes of one file. The journal and a run's events grow with use; a PDF is what a sync would take.
+# Size limits in bytes. The journal and a run's events grow with use; the limit of a PDF is that of a sync.
 _LARGEST = {
     "papers.yaml": 64 * _MIB,
     "journal.jsonl": 256 * _MIB,
@@ -32,8 +31,8 @@ _LARGEST = {
     "practice": 16 * _MIB,
 }
 CODE = ("plugins", "practice", "places.yaml")
-# Of a run: `place.json`, `detached` and what a worker leaves next to its record describe its process, which
-# is only that machine's concern.
+# `place.json`, `detached` and other files that a worker leaves in a run's folder describe its process, which
+# only concerns that machine.
 _OF_A_RUN = (
     "job.json",
     "events.jsonl",
@@ -46,16 +45,18 @@ _OF_A_RUN = (
     "artifacts",
     "attempts",
 )
-_DEEPEST = 12  # folders
+_DEEPEST = 12  # levels of folders
 _MOST = 200_000  # files and folders
 _MOST_BYTES = 64 << 30
 
 
 @dataclass(slots=True)
 class Survey:
-    """files     relative path to size, sorted: what can be taken
-    code      those of them that name programs to run
-    left_out  relative path to why it is not taken
+    """The files of another home.
+
+    files     relative path to size of files that can be taken, sorted
+    code      the files among them that contain or name programs
+    left_out  relative path to the reason why a file is not taken
     """
 
     files: dict[str, int] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Survey:
 
 
 def limit(name: str) -> int | None:
-    """The largest size of the file with this relative path, in bytes; None if no home keeps data there."""
+    """The size limit in bytes for the file at this relative path; None if a home has no data there."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or len(parts) > _DEEPEST or not name.isprintable():
         return None
@@ -84,9 +85,9 @@ def is_code(name: str) -> bool:
 
 
 def survey(root: Path) -> Survey:
-    """Look at every name in another home, and open nothing.
+    """List the names in another home without opening any file.
 
-    Raises ReadtrackError where there is more than any home has.
+    Raises ReadtrackError if there are more files or bytes than in any real home.
     """
     found = Survey()
     total = 0
@@ -112,7 +113,7 @@ def survey(root: Path) -> Survey:
 
 
 def _walk(folder: Path, depth: int = 1) -> Iterator[os.DirEntry[str]]:
-    """Every name that a home may have. Hidden files and caches are passed over; links are not followed."""
+    """Every name that a home may contain, without hidden files and caches. Links are not followed."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith(".") or entry.name == "__pycache__":

@@ -1,7 +1,7 @@
-"""Bringing a list into the library: first a plan that says what each row is, then, if wanted, the writing.
+"""Imports a list into the library: first a plan with the status of each row, then, on request, the changes.
 
-Importing a file again changes nothing, except for rows whose papers the reader chose. An import never takes a
-tick away.
+Importing a file again changes nothing, except for rows whose papers the reader chose. An import never removes
+a tick.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Place = tuple[int, ...]  # position in the reader's list: index of the section, 
 class ImportRow:
     """A row of the file and its planned import.
 
-    matched    it means `papers`, known by `how`
-    new        a paper that is put on the list with the facts that the file gives
-    linked     it is on the list already, and means `papers` from now on, because the reader chose them
-    ambiguous  it may mean one of `candidates`; kept as a row
-    unknown    kept as a row
-    duplicate  of the row at `twin`, a line of the file; in Markdown it is kept as the reader has it
-    listed     it is on the list already, as `twin`
-    left out   the reader does not want it
+    matched    it means `papers`; `how` is the kind of match
+    new        a new paper with the facts from the file
+    linked     it is already on the list and is now linked to `papers`, chosen by the reader
+    ambiguous  it may mean one of `candidates`; kept as a plain row
+    unknown    no paper matches; kept as a plain row
+    duplicate  it is the same as the row at `twin`, a line of the file; in Markdown both rows are kept
+    listed     it is already on the list, as `twin`
+    left out   the reader excluded it
     """
 
     line: int
@@ -64,14 +64,14 @@ class ImportRow:
 class ImportPlan:
     """The plan of an import.
 
-    own         the reader has a list with rows, which is extended; else one is made
-    marks       new states by subject; new_marks: those of new rows without papers, with their section
-    tags        by subject
-    abstracts   of papers that have none yet
-    facts       of papers of the list whose title, authors or year are missing
-    pdfs        files that the list names for papers that have no PDF yet
-    cited       papers by the cite keys of their entries; "" for an entry that was left out
-    problems    parts of the file that could not be read
+    own         whether the reader's list has rows and is extended; otherwise a new list is made
+    marks       new states by subject; new_marks: states of new rows without papers, with their section
+    tags        new tags by subject
+    abstracts   abstracts of papers without one
+    facts       facts of listed papers whose title, authors or year are missing
+    pdfs        files named in the list, for papers without a PDF
+    cited       papers by the cite keys of their entries; "" for an excluded entry
+    problems    unreadable parts of the file
     """
 
     incoming: Incoming
@@ -91,12 +91,14 @@ class ImportPlan:
 
     @property
     def kept(self) -> int:
-        """How many rows of the file the list gains or links. A paper that a .bib names twice is one row."""
+        """The number of rows of the file that the list gains or links. Two entries of a .bib file for one
+        paper count once.
+        """
         known = ("listed", "left out", *(("duplicate",) if self.incoming.is_bibtex else ()))
         return sum(one.status not in known for one in self.found)
 
     def changes(self, library: Library) -> bool:
-        """Whether `apply` would write anything, PDFs aside."""
+        """Whether `apply` would change anything except PDFs."""
         said = self.marks or self.new_marks or self.tags or self.abstracts or self.facts
         known = incoming.cited(library.home, self.incoming.name)
         kept = incoming.is_kept(library.home, self.incoming) and self.cited.items() <= known.items()
@@ -105,14 +107,14 @@ class ImportPlan:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The reader's decisions by the line of a row: its papers (none: it stays a row), or to leave it out."""
+    """The reader's decisions by line of a row: its papers (empty for a plain row), or to leave it out."""
 
     papers: Mapping[int, Sequence[str]] = field(default_factory=dict)
     left_out: Collection[int] = ()
 
 
 def plan(library: Library, source: Path | Incoming, choices: Choices | None = None) -> ImportPlan:
-    """Plan an import; writes nothing.
+    """Plan an import without writing anything.
 
     Raises ReadtrackError if the file cannot be read or has no row, if a chosen paper is not known, or if a
     choice names a line without a row.
@@ -139,8 +141,8 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
 
 
 def plan_list(library: Library, other: Catalog) -> ImportPlan:
-    """The changes that add all rows and papers of another list. Its ticks are not taken over: they are
-    in its journal.
+    """Plan the addition of all rows and papers of another home's list. Ignores its ticks, which are in its
+    journal.
     """
     known = _Known(library, True, Choices(), also=other)
     text = "".join(item.before + item.raw for item in markdown.outline(other, {}))
@@ -152,7 +154,7 @@ def plan_list(library: Library, other: Catalog) -> ImportPlan:
 
 
 class _Known:
-    """All known papers: those of the list that ships too, and the rows that the reader has."""
+    """All known papers, including shipped ones, and the rows of the reader's list."""
 
     def __init__(
         self,
@@ -177,7 +179,7 @@ class _Known:
         self.rows = _Rows(self.listed if own else None)
 
     def _named(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """The papers that the reader chose; the list that ships may have them and their own list not."""
+        """The ids of the papers that the reader chose, also if only the shipped list has them."""
         return tuple(dict.fromkeys(linking.find_paper(self.library, self.papers, one) for one in queries))
 
     def match(self, text: str, line: int) -> Match:
@@ -193,7 +195,9 @@ class _Known:
         return self.matcher.match_entry(entry.title, entry.year, entry.sources)
 
     def relink(self, made: ImportPlan, line: int, place: Place, row: Row) -> bool:
-        """Whether the reader chose other papers for a row that is on the list; then it gets them."""
+        """Link an existing row to the chosen papers, if they differ from its current ones. Returns whether
+        they do.
+        """
         chosen = self.chosen.get(line)
         if chosen is None or set(chosen) == set(row.papers):
             return False
@@ -202,7 +206,7 @@ class _Known:
         return True
 
     def learn(self, paper: Paper) -> Paper:
-        """Know a paper that the file brings, so that a later row with its id is the same one."""
+        """Register a new paper of the file, so that later rows with its id match it."""
         self.papers[paper.id] = paper
         self.matcher.learn(paper)
         return paper
@@ -211,16 +215,16 @@ class _Known:
         self._wanted.update(dict.fromkeys(papers))
 
     def brought(self) -> list[Paper]:
-        """The papers that come from the list that ships, with those that they build on."""
+        """The shipped papers to add, with those that they build on."""
         return linking.needed(self.listed, self.papers, self._wanted)
 
     def is_silent(self, subject: str) -> bool:
-        """Whether the reader has said nothing about the subject."""
+        """Whether the reader has no state, tag or rating for the subject."""
         return self.library.since(subject) is None and self.library.state(subject) == "todo"
 
 
 class _Rows:
-    """The rows of a list by section and wording, each with its place."""
+    """The rows of a list by section and text, each with its place."""
 
     def __init__(self, listed: Catalog | None) -> None:
         sections = listed.sections if listed else ()
@@ -245,7 +249,7 @@ class _Rows:
                 self._of.setdefault(tuple(sorted(item.papers)), (place, item))
 
     def take(self, section: str, text: str) -> tuple[Place, Row] | None:
-        """The next row of this wording in the section, else the only one anywhere."""
+        """The next row with this text in the section, or the only one elsewhere."""
         words = letters(text) or text
         here = self._here.get((letters(section), words))
         if here:
@@ -271,7 +275,7 @@ def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
     place: Place | None = None  # position of the section in the reader's list, if present
     title = ""
     notes: list[str] = []
-    # The rows around the next one: each new, or at a place in the reader's list.
+    # The enclosing rows of the next row: each is new, or has a place in the reader's list.
     around: list[tuple[NewRow | None, Place | None]] = []
     lines_of: dict[tuple[str, ...], int] = {}
     for item in document.items:
@@ -309,7 +313,9 @@ def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
 def _row(
     made: ImportPlan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
 ) -> tuple[ImportRow, Place | None]:
-    """The status of the row, and the place of the row in the reader's list that it duplicates, if any."""
+    """Determine the status of a row. If it duplicates a row of the reader's list, also returns that row's
+    place.
+    """
     match = known.match(item.text, item.line)
 
     def found(status: Status, papers: tuple[str, ...], twin: str = "") -> ImportRow:
@@ -319,7 +325,7 @@ def _row(
         )
 
     there = known.rows.take(section, item.text)
-    if there is None and match.how != "chosen":  # a row that the reader resolved is kept in their words
+    if there is None and match.how != "chosen":  # a row that the reader resolved keeps their text
         there = known.rows.with_papers(match.papers)
     if there is not None:
         place, row = there
@@ -339,7 +345,7 @@ def _row(
 
 
 def _new_paper(known: _Known, item: markdown.Item, match: Match) -> Paper | None:
-    """The paper of a row with an arXiv id or a DOI that readtrack does not know."""
+    """A new paper for a row with an unknown arXiv id or DOI."""
     ids = [source for source in sources_in(item.text) if source.kind in ("arxiv", "doi")]
     if len(ids) != 1 or match.candidates or match.how or not known.takes_ids:
         return None
@@ -353,7 +359,7 @@ def _put(
     place: Place | None,
     around: list[tuple[NewRow | None, Place | None]],
 ) -> None:
-    """Into the row around it, else into its section; a new one, or one of the reader's list."""
+    """Add the row below its enclosing row, or to its section, which may be new or on the reader's list."""
     row, at = around[-1] if around else (None, place)
     if row is not None:
         row.rows.append(new)
@@ -364,7 +370,7 @@ def _put(
 
 
 def _mark(made: ImportPlan, known: _Known, subjects: Sequence[str], state: State, done: bool = False) -> None:
-    """A state that is new in the file counts where the reader has said nothing else."""
+    """Take over a state from the file if the reader has none."""
     if state != "todo" and not (done and state == "read"):
         for subject in subjects:
             if known.is_silent(subject):
@@ -372,7 +378,7 @@ def _mark(made: ImportPlan, known: _Known, subjects: Sequence[str], state: State
 
 
 def _mark_new(made: ImportPlan, known: _Known, new: NewRow, section: str, state: State) -> None:
-    """A tick of a new row is the list's own; other states go into the journal."""
+    """Take over the state of a new row: a tick into the list, other states into the journal."""
     if state in ("reading", "skipped"):
         _mark(made, known, new.papers, state)
         if not new.papers:
@@ -449,7 +455,7 @@ def _entry(
 
 
 def _listed(known: _Known, entry: bibtex.BibEntry) -> tuple[Place, Row] | None:
-    """The row that has the entry's words, unless its papers are others."""
+    """The listed row with the entry's text, unless it has other papers."""
     there = known.rows.take("", entry.linked_wording) or known.rows.take("", entry.wording)
     if there and any(known.matcher.differs(id_, entry.sources) for id_ in there[1].papers):
         return None
@@ -457,7 +463,7 @@ def _listed(known: _Known, entry: bibtex.BibEntry) -> tuple[Place, Row] | None:
 
 
 def _differ(one: Sequence[Source], other: Sequence[Source]) -> bool:
-    """Whether two entries are two papers by their arXiv ids or DOIs."""
+    """Whether two entries are different papers by their arXiv ids or DOIs."""
     kinds = {source.kind for source in one} & {source.kind for source in other} & {"arxiv", "doi"}
     keys = [{source_key(source) for source in sources if source.kind in kinds} for sources in (one, other)]
     return bool(kinds) and not keys[0] & keys[1]
@@ -482,7 +488,7 @@ def _paper(entry: bibtex.BibEntry, taken: set[str]) -> Paper:
 
 
 def _take_over(made: ImportPlan, known: _Known, papers: Sequence[str], entry: bibtex.BibEntry) -> None:
-    """Keywords become tags; the abstract, the PDF and facts are the paper's where it has none."""
+    """Take over keywords as tags, and the abstract, PDF and facts that the paper lacks."""
     if len(papers) == 1:
         id_ = papers[0]
         given = {"title": entry.title, "authors": entry.authors, "year": entry.year}
@@ -498,7 +504,7 @@ def _take_over(made: ImportPlan, known: _Known, papers: Sequence[str], entry: bi
 
 
 def _offer_pdf(made: ImportPlan, known: _Known, papers: Sequence[str], written: Sequence[str]) -> None:
-    """The first PDF that is there, for one paper that has none."""
+    """Offer the first existing PDF for a single paper without one."""
     if len(papers) != 1 or (known.library.home.pdfs / f"{papers[0]}.pdf").exists():
         return
     file = next((path for one in written if (path := made.incoming.pdf(one)) is not None), None)
@@ -510,16 +516,16 @@ def _offer_pdf(made: ImportPlan, known: _Known, papers: Sequence[str], written: 
 
 
 def target(library: Library) -> Path:
-    """The file that an import writes: the reader's list, there or still to be made."""
+    """The file that an import writes: the reader's list, which may not exist yet."""
     path = library.catalog.path
     return path if library.is_readers else library.home.papers_yaml
 
 
 def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str]:
-    """Write what the plan says; with `pdfs`, copy the PDFs that the file names too. Returns what could not be
-    attached.
+    """Carry out the plan. With `pdfs`, also copy the PDFs that the file names. Returns messages about PDFs
+    that could not be attached.
 
-    Raises ReadtrackError, with the list as it was, if the list cannot be written.
+    Raises ReadtrackError, with the list unchanged, if the list cannot be written.
     """
     home = library.home
     path = target(library)
@@ -548,7 +554,7 @@ def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str
 
 
 def _said(library: Library, made: ImportPlan) -> list[tuple[str, dict[str, Any]]]:
-    """The changes of the journal. New rows are found by their words: only now do they have a name."""
+    """The changes of the journal. New rows are found by their text, because they get their names only now."""
     said: list[tuple[str, dict[str, Any]]] = [
         (subject, {"state": state}) for subject, state in made.marks.items()
     ]
@@ -560,7 +566,7 @@ def _said(library: Library, made: ImportPlan) -> list[tuple[str, dict[str, Any]]
 
 
 def _save_abstracts(library: Library, made: ImportPlan) -> None:
-    """As metadata that says where it comes from; a sync puts arXiv's own in its place."""
+    """Save abstracts as metadata with their origin. A sync replaces them by arXiv's own."""
     folder = library.home.metadata
     if made.abstracts:
         library.home.ensure(folder)

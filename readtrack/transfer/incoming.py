@@ -1,5 +1,5 @@
-"""An imported file or pasted text. Kept unchanged in `imported/`, so that an export gives back
-their own lines.
+"""An imported file or pasted text. It is kept unchanged in `imported/`, so that an export can return the
+reader's own lines.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
 from readtrack.text import one_line, quoted
 
-LIMIT = 32 * 1024 * 1024  # bytes of a file to import
-IMPORTED = "From "  # and the name of the file: the section of what has none in it
-_PASTED = "My papers"  # the title of a list that was pasted
+LIMIT = 32 * 1024 * 1024  # size limit in bytes of an imported file
+IMPORTED = "From "  # prefix of the section name for rows without a section, followed by the file's name
+_PASTED = "My papers"  # the title of a pasted list
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A list as it comes: the name of its file, its text, and the folder in which it names other files."""
+    """A list to import: its file name, its text, and the folder for relative paths in it."""
 
     name: str
     text: str
@@ -30,7 +30,7 @@ class Incoming:
 
     @property
     def section(self) -> str:
-        """The section of BibTeX entries, and of rows that stand under no heading."""
+        """The section for BibTeX entries, and for rows without a heading."""
         return f"{IMPORTED}{one_line(self.name)}"
 
     @property
@@ -38,11 +38,11 @@ class Incoming:
         return is_bibtex(Path(self.name))
 
     def pdf(self, written: str) -> Path | None:
-        """The PDF at a path that the list names, if it is a regular file."""
+        """The PDF at a path in the list, if it is a regular file."""
         path = self.folder / Path(written).expanduser()
         try:
             return path if path.suffix.casefold() == ".pdf" and path.is_file() else None
-        except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        except (OSError, ValueError):  # the name is too long, or contains a zero byte
             return None
 
 
@@ -51,7 +51,7 @@ def is_bibtex(path: Path) -> bool:
 
 
 def read(path: Path) -> Incoming:
-    """The file at `path`. Raises ReadtrackError if it is not the text of a reading list."""
+    """Read the file at `path`. Raises ReadtrackError if it is not the text of a reading list."""
     if path.suffix.casefold() == ".json":
         raise ReadtrackError(f"{path} is not a list. `readtrack import` restores an export in JSON.")
     try:
@@ -73,23 +73,25 @@ def read(path: Path) -> Incoming:
 
 
 def pasted(text: str) -> Incoming:
-    """Text without a file: BibTeX if it begins with an entry, else Markdown. Its name depends on the text."""
+    """A list from pasted text: BibTeX if it begins with an entry, else Markdown. Its name is derived from
+    the text.
+    """
     kind = "bib" if text.lstrip().startswith("@") else "md"
     name = f"pasted-{crc32(text.encode('utf-8', 'surrogatepass')):08x}.{kind}"
     return Incoming(name, text, Path.cwd(), _PASTED)
 
 
-# What was imported
+# Imported files
 
 
 def originals(home: Home) -> list[Path]:
-    """The files that were imported, in the order in which they came."""
+    """The imported files, oldest first."""
     found = (home.root / "imported").glob("[0-9]*-*")
     return sorted(path for path in found if path.suffix != ".json" and path.is_file())
 
 
 def kept_lists(home: Home, *, bibtex: bool) -> Iterator[Incoming]:
-    """The same as they came, BibTeX or Markdown, with the line endings of the files."""
+    """The imported files of one kind, BibTeX or Markdown, unchanged and with their line endings."""
     for path in originals(home):
         if is_bibtex(path) == bibtex:
             name = path.name.partition("-")[2]
@@ -98,12 +100,12 @@ def kept_lists(home: Home, *, bibtex: bool) -> Iterator[Incoming]:
 
 
 def _title(name: str) -> str:
-    """For a list that has none."""
+    """The title for a list without one."""
     return _PASTED if name.startswith("pasted-") else one_line(Path(name).stem)
 
 
 def _kept(home: Home, name: str) -> Path:
-    """Where the file is kept: in the place of an earlier state of it."""
+    """The path for keeping the file: that of its earlier version, if there is one."""
     there = originals(home)
     same = [one for one in there if one.name.partition("-")[2] == name]
     number = max((int(one.name.partition("-")[0]) for one in there), default=0) + 1
@@ -116,8 +118,8 @@ def is_kept(home: Home, incoming: Incoming) -> bool:
 
 
 def cited(home: Home, name: str) -> dict[str, str]:
-    """Which papers the entries of the kept .bib file are, by their cite keys; "" for those left out. Only
-    what the reader saw when the file was imported; the file itself says nothing of it.
+    """The papers of a kept .bib file's entries by cite key; "" for excluded entries. Contains only choices
+    shown to the reader during the import, because the file itself may claim anything.
     """
     try:
         found = json.loads(_keys(_kept(home, name)).read_text(encoding="utf-8"))
@@ -132,7 +134,7 @@ def _keys(kept: Path) -> Path:
 
 
 def keep(home: Home, incoming: Incoming, keys: Mapping[str, str]) -> None:
-    """Keep the file as it is, and which papers its entries are (`cited`). Raises ReadtrackError."""
+    """Keep the file unchanged, with the papers of its entries (`cited`). Raises ReadtrackError."""
     kept, keys = _kept(home, incoming.name), {**cited(home, incoming.name), **keys}
     home.ensure(kept.parent)
     try:

@@ -1,4 +1,4 @@
-"""Changing a row of the reader's list: linking it to papers, removing the link, removing the row."""
+"""Changes rows of the reader's list: links them to papers, removes links, removes rows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHOWN = 6
 
 
 def known_papers(library: Library) -> dict[str, Paper]:
-    """The papers of the reader's list, and those of the list that ships."""
+    """The papers of the reader's list and the shipped papers."""
     ships = load.load_cached(load.shipped(), library.home.cache)
     return {**ships.papers, **library.catalog.papers}
 
 
 def find_paper(library: Library, papers: Mapping[str, Paper], query: str) -> str:
-    """The id of the paper that `query` means: on the reader's list, or on the one that ships."""
+    """The id of the paper for `query`, on the reader's list or shipped."""
     wanted = query.strip().casefold()
     named = [id_ for id_, paper in papers.items() if wanted in (id_, *map(str.casefold, paper.aliases))]
     return named[0] if named else library.find(query).id
@@ -53,10 +53,10 @@ def find_row(library: Library, query: str) -> Row:
 
 
 def link(library: Library, row: Row, papers: Sequence[str]) -> None:
-    """Let the row mean these papers, and no others. Its state, tags and rating go to the papers.
+    """Link the row to these papers only. Its state, tags, rating and note move to the papers.
 
-    A paper that only the shipped list has comes along with those that it builds on. Raises ReadtrackError,
-    with the list as it was, if the list cannot be written.
+    A shipped paper that is not on the list is added with the papers that it builds on. Raises ReadtrackError,
+    with the list unchanged, if the list cannot be written.
     """
     names = said_of([(row, papers)], library)
     _write(library, row, papers)
@@ -64,8 +64,8 @@ def link(library: Library, row: Row, papers: Sequence[str]) -> None:
 
 
 def link_new(library: Library, row: Row, text: str) -> str:
-    """Link the row to the paper that `text` names by a title, an arXiv id, a DOI or a link; its id. A paper
-    that is not known becomes one, without a request: the next sync fetches its facts. Raises as `link`.
+    """Link the row to the paper given by a title, an arXiv id, a DOI or a link. Returns its id. An unknown
+    paper is added without a request, and the next sync fetches its facts. Raises as `link`.
     """
     known = known_paper(library, text)
     paper = known or unfetched(library.catalog, text)
@@ -76,7 +76,7 @@ def link_new(library: Library, row: Row, text: str) -> str:
 
 
 def unlink(library: Library, row: Row) -> None:
-    """Let the row mean no paper. The row keeps its state, and the papers keep theirs."""
+    """Remove the row's link. The row and the papers keep their states."""
     state = library.row_state(row)
     _write(library, row, ())
     if state != "todo" and library.state(row.subject) == "todo":
@@ -84,8 +84,8 @@ def unlink(library: Library, row: Row) -> None:
 
 
 def remove(library: Library, row: Row) -> None:
-    """Take the row off the list, with the rows inside it. States, notes and runs stay, and so do the facts
-    of its papers. Raises ReadtrackError, with the list as it was, if the list cannot be written.
+    """Remove the row from the list, with the rows inside it. States, notes and runs are kept, and so are
+    the facts of its papers. Raises ReadtrackError, with the list unchanged, if the list cannot be written.
     """
     path, before, text = _list(library)
     write(library.home, path, before, without(text, _place(library, row)))
@@ -93,19 +93,19 @@ def remove(library: Library, row: Row) -> None:
 
 
 def inside(row: Row) -> int:
-    """How many rows are inside the row."""
+    """The number of rows nested inside the row."""
     return sum(1 + inside(one) for one in row.rows if isinstance(one, Row))
 
 
 def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dict[str, tuple[str, ...]]:
-    """The journal's names of the rows that have no papers yet, with the papers that they are to get."""
+    """Maps the journal's names of rows without papers to the papers that they will get."""
     return {
         library.journal_name(row.subject): tuple(papers) for row, papers in links if not row.papers and papers
     }
 
 
 def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
-    """Give the state, tags and rating of rows to the papers that they now mean, and append their notes."""
+    """Move the state, tags and rating of rows to their new papers, and append their notes."""
     library.hand_over(names)
     for name, papers in names.items():
         path = library.home.notes / f"{name.replace(':', '-')}.md"
@@ -119,7 +119,7 @@ def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) -> list[Paper]:
-    """The papers among `wanted` that the list does not have, with those that they build on."""
+    """The papers in `wanted` that the list does not have, with those that they build on."""
     ids = [id_ for id_ in dict.fromkeys(wanted) if id_ in papers and id_ not in listed.papers]
     for id_ in ids:
         ids += [one for one in papers[id_].builds_on if one not in ids and one not in listed.papers]
@@ -142,7 +142,7 @@ def _place(library: Library, row: Row) -> tuple[int, ...]:
 
 
 def _list(library: Library) -> tuple[Path, bytes | None, str]:
-    """The reader's list, there or still to be made; its bytes if it is there; and the text to change."""
+    """The path of the reader's list, its bytes (None if it does not exist yet), and the text to change."""
     home, listed = library.home, library.catalog
     path = listed.path if library.is_readers else home.papers_yaml
     before = path.read_bytes() if path.exists() else None

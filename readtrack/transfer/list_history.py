@@ -1,8 +1,8 @@
-"""Undoing changes of the list: imports, and rows that were added, linked or removed.
+"""Undo and redo for changes of the list: imports, and rows that were added, linked or removed.
 
-The journal undoes states, tags and ratings. `undo` and `redo` take whichever of the two was changed last. The
-texts of the list and of imported files before and after the last changes are in the cache, for the app and
-the command line alike.
+The journal undoes states, tags and ratings. `undo` and `redo` here act on the list or the journal, depending
+on which was changed last. The cache stores the texts of the list and of imported files before and after
+recent changes, for both the app and the command line.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
 from readtrack.library import Library
 
-_KEPT = 10  # changes
-_IN_JOURNAL = 2  # changes of the journal that one of the list makes at most: a row's and a file's states move
+_KEPT = 10  # most recent changes kept
+_IN_JOURNAL = 2  # most journal changes per list change: states of a row and of a file may move
 
 
 class ListChange(NamedTuple):
     """One change of the list.
 
-    said            such as "GPT-2 removed from the list"
-    texts           before and after, by the path of the file; None: there was no file
+    said            its description, such as "GPT-2 removed from the list"
+    texts           text before and after by file path; None if there was no file
     since, until    the journal's last change before and after
     """
 
@@ -36,7 +36,7 @@ class ListChange(NamedTuple):
 
 
 class Undone(NamedTuple):
-    """Description of an undo or redo, and whether it changed the list."""
+    """The description of an undo or redo, and whether it changed the list."""
 
     said: str
     of_list: bool
@@ -44,7 +44,7 @@ class Undone(NamedTuple):
 
 @contextmanager
 def recorded(library: Library, said: str) -> Iterator[None]:
-    """Record the change of the list that the block makes, so that `undo` takes it back."""
+    """Record the change that the block makes to the list, so that `undo` can revert it."""
     path = library.catalog.path if library.is_readers else library.home.papers_yaml
     before, since = _texts(library.home, path), library.last_change
     yield
@@ -57,16 +57,16 @@ def recorded(library: Library, said: str) -> Iterator[None]:
 
 
 def undo(library: Library) -> Undone | None:
-    """Take back the last change of the list or the journal; None if there is none.
+    """Undo the last change of the list or the journal; None if there is none.
 
-    Raises ReadtrackError if the list was changed by something else since, or cannot be written.
+    Raises ReadtrackError if another program has changed the list since, or if it cannot be written.
     """
     done, undone = _read(library.home)
     if not done or done[-1].until != library.last_change:
         said = library.undo()
         return Undone(said, False) if said else None
     *done, step = done
-    _keep(library.home, done, [])  # even if this fails, the next undo is for the change before it
+    _keep(library.home, done, [])  # even if this fails, the next undo reverts the change before
     _replace(library, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
     for _ in range(_IN_JOURNAL):
         if library.last_change != step.since:
@@ -77,7 +77,7 @@ def undo(library: Library) -> Undone | None:
 
 
 def redo(library: Library) -> Undone | None:
-    """Make the change again that the last undo took back; None if there is none. Raises as `undo`."""
+    """Redo the change that the last undo reverted; None if there is none. Raises as `undo`."""
     done, undone = _read(library.home)
     if not undone or undone[-1].since != library.last_change:
         said = library.redo()
@@ -89,14 +89,14 @@ def redo(library: Library) -> Undone | None:
         if library.last_change != step.until:
             library.redo()
     library.reload()
-    # A change that is redone in the journal has the id that it had.
+    # A redone change of the journal keeps its id.
     _keep(library.home, [*done, step], undone)
     return Undone(f"Redone: {step.said}.", True)
 
 
 def _replace(library: Library, said: str, texts: Mapping[str, tuple[str | None, str | None]]) -> None:
-    """Write the second text of each file, which has to hold the first one still. The record comes from the
-    cache, so it may name only what `recorded` writes there: the list and imported files.
+    """Replace each file's first text by the second, if the file still has the first. The record is read
+    from the cache, so only files that `recorded` writes are accepted: the list and imported files.
     """
     home = library.home
     lists = {home.papers_yaml, *([library.catalog.path] if library.is_readers else [])}
@@ -121,7 +121,7 @@ def _replace(library: Library, said: str, texts: Mapping[str, tuple[str | None, 
 
 
 def _texts(home: Home, path: Path) -> dict[str, str | None]:
-    """The texts of the list and of the files that were imported."""
+    """The texts of the list and of the imported files."""
     imported = sorted(one for one in (home.root / "imported").glob("*") if one.is_file())
     return {str(one): _text(one) for one in (path, *imported)}
 
@@ -140,7 +140,7 @@ def _file(home: Home) -> Path:
 
 
 def _read(home: Home) -> tuple[list[ListChange], list[ListChange]]:
-    """The changes that can be undone and redone; none if the file is not there or damaged."""
+    """The changes for undo and for redo; empty if the file is missing or damaged."""
     try:
         document = json.loads(_file(home).read_text(encoding="utf-8"))
         done, undone = (list(map(_change, document[name])) for name in ("done", "undone"))

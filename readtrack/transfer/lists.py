@@ -1,6 +1,6 @@
-"""Writing papers.yaml: a list of one's own from the one that ships, and rows and papers put into a list.
+"""Writes papers.yaml: creates the reader's own list from the shipped one, and adds rows and papers.
 
-Nothing else in the file changes: lines are inserted, as `readtrack.sync.insert` does for one paper.
+All other content of the file is kept: lines are inserted, as in `readtrack.reading_list.insert`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNSAFE = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 @dataclass(slots=True)
 class NewRow:
-    """A row for the list, and what stands in it; without `papers` and `rows` it may be a line of prose."""
+    """A row for the list with its nested rows. Without `papers` and `rows` it may be a line of prose."""
 
     text: str
     done: bool = False
@@ -59,8 +59,9 @@ class NewSection:
 
 @dataclass(slots=True)
 class Additions:
-    """Additions to a list. `rows` by the place under which they go: the section's index, then the indices
-    of rows in rows. `links` has the papers of rows that are there already, by the place of the row.
+    """Additions to a list. `rows` maps a place to the rows to add below it; a place is the section's
+    index, followed by the indices of nested rows. `links` maps the places of existing rows to their
+    papers.
     """
 
     rows: dict[tuple[int, ...], list[NewRow]] = field(default_factory=dict)
@@ -88,7 +89,7 @@ def places(listed: Catalog) -> Iterator[tuple[tuple[int, ...], Section, Row | No
 
 
 def scalar(text: str) -> str:
-    """`text` as a YAML scalar in double quotes; line feeds and runs of spaces stay."""
+    """`text` as a YAML scalar in double quotes; line feeds and repeated spaces are kept."""
     quoted = json.dumps(plain(text), ensure_ascii=False)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
@@ -116,7 +117,7 @@ def paper_lines(paper: Paper) -> list[str]:
 
 
 def fresh(text: str, title: str, note: str, additions: Additions) -> str:
-    """A list with the comment at the head of `text`, the list that ships. Papers that ship need no block."""
+    """A new list with the comment at the head of `text`, the shipped list. Shipped papers need no block."""
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if re.match(r"[a-z]+:", line)), 0)
     head = [*lines[:first], f"title: {scalar(title)}"]
@@ -129,7 +130,7 @@ def fresh(text: str, title: str, note: str, additions: Additions) -> str:
 
 
 def extended(text: str, additions: Additions) -> str:
-    """`text` with the additions in it. Raises CannotInsertError where it has no lines to insert at."""
+    """`text` with the additions. Raises CannotInsertError if there are no lines to insert at."""
     bom = text[: text.startswith("\ufeff")]
     text = _linked(insert.opened(text[len(bom) :]), additions.links)
     root = insert.parsed(text)
@@ -147,8 +148,8 @@ def extended(text: str, additions: Additions) -> str:
 
 
 def without(text: str, place: tuple[int, ...]) -> str:
-    """`text` without the row at `place` and the rows inside it. Raises CannotInsertError where the row does
-    not have lines of its own.
+    """`text` without the row at `place` and its nested rows. Raises CannotInsertError if the row does not
+    have separate lines.
     """
     bom = text[: text.startswith("\ufeff")]
     text = text[len(bom) :]
@@ -174,7 +175,7 @@ def _part_at(checklist: insert.Part, place: tuple[int, ...]) -> insert.Part:
 
 
 def _linked(text: str, links: Mapping[tuple[int, ...], Sequence[str]]) -> str:
-    """`text` with other papers for the rows at the places of `links`."""
+    """`text` with new papers for the rows at the places in `links`."""
     if not links:
         return text
     checklist = _checklist(insert.parsed(text))
@@ -234,7 +235,7 @@ def _papers_edit(text: str, root: insert.Part, papers: Iterable[Paper]) -> tuple
 def _spliced(text: str, edits: list[tuple[int, list[str]]]) -> str:
     ending = "\r\n" if "\r\n" in text else "\n"
     pieces, done = [], 0
-    # What goes under a row inside goes before what goes under the rows around it.
+    # Additions to nested rows come before additions to the enclosing rows.
     for at, lines in sorted(edits, key=itemgetter(0)):
         piece = text[done:at]
         if piece and not piece.endswith("\n"):
@@ -251,8 +252,8 @@ def _unusual() -> ReadtrackError:
 
 
 def write(home: Home, path: Path, before: bytes | None, text: str) -> None:
-    """Replace the list by `text` once that reads as a list. Raises ReadtrackError, and changes nothing, if it
-    does not, or if the file is not `before` any more (None: there was none).
+    """Replace the list by `text` after checking that it is a valid list. Raises ReadtrackError, without
+    any change, if it is not, or if the file no longer equals `before` (None if there was none).
     """
     home.ensure()
     target = path.resolve()

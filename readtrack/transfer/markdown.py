@@ -1,8 +1,8 @@
-"""A Markdown checklist taken apart into items, such that its items put together are the file again.
+"""Parses a Markdown checklist into items, whose concatenation is exactly the file again.
 
-A checklist is headings, bullets with or without a box, nested by their indentation, and stray lines. An item
-keeps the lines as they were written, so that an export can give them back with other ticks alone. Front
-matter stays outside of the items.
+A checklist consists of headings, bullets with or without a box, nested by indentation, and other lines. An
+item keeps its original lines, so that an export can return them with only the ticks changed. Front matter is
+not part of the items.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from readtrack.text import one_line
 Kind = Literal["title", "section", "prose", "row"]
 
 UNNAMED = "List"
-_DEEPEST = 14  # levels of rows; YAML's own limit is 40 levels of nodes, two for each row
+_DEEPEST = 14  # levels of rows; YAML's limit is 40 levels of nodes, two for each row
 
-# What the character in a box means; GitHub knows the first three, Obsidian and Logseq all of them.
+# The characters in a box and their states. GitHub supports the first three, Obsidian and Logseq all of them.
 BOXES: dict[str, State] = {" ": "todo", "x": "read", "X": "read", "/": "reading", "-": "skipped"}
 _SIGNS = {"todo": " ", "read": "x", "implemented": "x", "reading": "/", "skipped": "-"}
 
@@ -39,14 +39,14 @@ _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One heading, row or stray line.
+    """One heading, row or other line.
 
-    text    as the list has it, on one line
-    depth   of a row: how many rows it stands in
-    box     where in `raw` the character of the tick box is; -1 for none
-    raw     its lines as they were written; "" for a heading that the file does not have
-    before  what stands between it and the item above: blank lines
-    line    in the file, from 1
+    text    as in the list, on one line
+    depth   number of rows around a row
+    box     position of the tick box's character in `raw`; -1 without a box
+    raw     the original lines; "" for a heading that the file does not have
+    before  blank lines between this item and the previous one
+    line    line in the file, from 1
     """
 
     kind: Kind
@@ -59,17 +59,17 @@ class Item:
 
     @property
     def state(self) -> State:
-        """The state of the box; a row that is struck through is skipped, unless it is ticked."""
+        """The state of the box. A struck-through row is skipped, unless it is ticked."""
         said = BOXES[self.raw[self.box]] if self.box >= 0 else "todo"
         return "skipped" if said == "todo" and _STRUCK.fullmatch(self.text) else said
 
     @property
     def key(self) -> tuple[str, str]:
-        """The same for this item and for what the list made of it."""
+        """A key that is equal for this item and the row that was imported from it."""
         return self.kind, one_line(self.text)
 
     def with_state(self, state: State) -> Item:
-        """The row with its box as wanted; a row without a box gets one where the box has something to say."""
+        """The row with its box in this state. A row without a box gets one if the state is not "todo"."""
         sign = _SIGNS[state]
         if state == self.state or (self.box < 0 and sign == " "):
             return self
@@ -83,8 +83,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`front` is what stands before the first item: a byte-order mark, front matter. `after` is what follows
-    the last item: blank lines.
+    """A parsed file. `front` is the text before the first item (byte-order mark, front matter); `after` is
+    the blank lines after the last.
     """
 
     items: tuple[Item, ...]
@@ -97,21 +97,21 @@ class Document:
 
     @property
     def title(self) -> str:
-        """The title of the heading, else of the front matter."""
+        """The title from the heading or the front matter."""
         of_heading = next((item.text for item in self.items if item.kind == "title"), "")
         in_front = _FRONT_TITLE.search(self.front)
         return of_heading or (one_line(in_front[1]).strip("\"'") if in_front else "")
 
 
 def parse(text: str, unnamed: str = UNNAMED) -> Document:
-    """Any text is a checklist, if need be one of stray lines.
+    """Parse a text. Any text is valid, and unrecognised lines become items, too.
 
-    unnamed  the section of rows that stand under no heading
+    unnamed  the section for rows without a heading
     """
     front, text = _without_front(text)
     items: list[Item] = []
     blank, fence = "", ""
-    nesting: list[int] = []  # indentations of the rows around the next one
+    nesting: list[int] = []  # indentations of the enclosing rows
     headings = 0
     for number, line in enumerate(_lines(text), start=1 + front.count("\n")):
         bare = line.rstrip("\r\n")
@@ -144,7 +144,7 @@ def parse(text: str, unnamed: str = UNNAMED) -> Document:
 
 
 def _without_front(text: str) -> tuple[str, str]:
-    """The byte-order mark and front matter, and the rest."""
+    """Split off the byte-order mark and front matter."""
     opening = _FRONT.match(text)
     end = _FRONT_END.search(text, opening.end()) if opening else None
     at = end.end() if end else int(text.startswith("\ufeff"))
@@ -152,7 +152,7 @@ def _without_front(text: str) -> tuple[str, str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """With their ends. Only a line feed ends a line: other separators may stand in a title."""
+    """Lines with their ends. Only a line feed ends a line, because titles may contain other separators."""
     return (line for line in re.split(r"(?<=\n)", text) if line)
 
 
@@ -162,7 +162,7 @@ def _heading(bare: str) -> tuple[int, str] | None:
         return None
     title = found[2].rstrip(" \t")
     without = title.rstrip("#")
-    if without != title and (not without or without[-1] in " \t"):  # the closing ones of "## Title ##"
+    if without != title and (not without or without[-1] in " \t"):  # closing marks of "## T ##"
         title = without
     title = one_line(title)
     return (len(found[1]), title) if title else None
@@ -187,7 +187,9 @@ def _indent(bare: str) -> int:
 
 
 def _placed(items: list[Item], headings: int, unnamed: str) -> Iterator[Item]:
-    """The first heading of the first level is the title if it is the only one; rows stand in a section."""
+    """Assign titles and sections: a single first-level heading is the title, and every row belongs to a
+    section.
+    """
     in_section = False
     for item in items:
         if item.kind == "title" and (headings > 1 or in_section):
@@ -204,7 +206,7 @@ def _unescaped(bare: str) -> str:
 
 
 def _means_something(words: str) -> bool:
-    """Whether a line of prose would be read as something else, or is written to prevent that."""
+    """Whether a line of prose would be parsed as something else, or is escaped to prevent this."""
     return bool(
         words.startswith("\\")
         or _heading(words)
@@ -213,14 +215,14 @@ def _means_something(words: str) -> bool:
     )
 
 
-# The list as items
+# Conversion of the list to items
 
 
 def outline(
     catalog: Catalog, states: Mapping[str, State], links: Mapping[str, str] = MappingProxyType({})
 ) -> list[Item]:
-    """The list as a Markdown file would have it; `states` of the rows by their keys, "todo" for the rest, and
-    `links` that go behind their texts.
+    """The list as items of a Markdown file. `states` are the states of rows by key ("todo" if absent);
+    `links` are appended to their texts.
     """
     items = [_written("title", catalog.title)]
     items += [_written("prose", line) for line in _prose(catalog.note)]
@@ -262,7 +264,9 @@ def _written(kind: Kind, text: str, depth: int = 0, state: State = "todo") -> It
 
 
 def merged(items: list[Item], originals: Iterable[Document]) -> str:
-    """`items` as Markdown, in the words, lines and line endings of `originals` wherever these have them."""
+    """`items` as Markdown, with the wording, lines and line endings of `originals` where they contain the
+    item.
+    """
     from difflib import SequenceMatcher
 
     documents = list(originals)
@@ -278,7 +282,7 @@ def merged(items: list[Item], originals: Iterable[Document]) -> str:
         kept = items[start:end]
         if what == "equal":
             kept = [
-                # Rows of a later file that stood under no heading follow another file's section.
+                # Rows of a later file without a heading come after the section of another file.
                 _ending(new, crlf)
                 if old.kind == "section" and not old.raw and old is not opening
                 else _marked(old, new)
@@ -294,7 +298,7 @@ def merged(items: list[Item], originals: Iterable[Document]) -> str:
 
 
 def _headed(items: list[Item], document: Document) -> list[Item]:
-    """Title and prose before the first section in the document's order, if they are the same."""
+    """The title and prose before the first section, in the document's order if both have the same."""
     of_list, of_document = _head(items), _head(document.items)
     same = Counter(item.key for item in of_list) == Counter(item.key for item in of_document)
     return of_document + items[len(of_list) :] if same else items
@@ -307,7 +311,7 @@ def _head(items: Iterable[Item]) -> list[Item]:
 
 
 def _numbered(items: list[Item]) -> list[tuple[str, str, int]]:
-    """Keys that are all different: many equal rows would take quadratic time to compare."""
+    """Unique keys, because comparing many equal rows would take quadratic time."""
     count: Counter[tuple[str, str]] = Counter()
     keys = []
     for item in items:

@@ -1,7 +1,7 @@
-"""Match a row of a list to papers: by its links and ids, its wording, titles and aliases.
+"""Matches rows of a list to papers by links and ids, wording, titles and aliases.
 
-Only certain matches are accepted: an ambiguous row is returned with its candidates. An arXiv id
-or a DOI goes before the title: where it names another paper, the title counts for nothing.
+Only certain matches are accepted. An ambiguous row is returned with its candidates. An arXiv id or a DOI
+takes precedence over the title: if it belongs to another paper, the title is ignored.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _A_PAPER = re.compile(r"^\s*(?:the\s+)?(.+?)(?:\s+paper)?\s*$", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _APART = re.compile(r"\s+[-–—/+|]\s+|[,;&|]|\band\b|\bor\b")
 
-_SURE = 0.87  # how alike a wording and a title must be to be one paper's
+_SURE = 0.87  # minimum similarity of a row's text and a title
 _MAYBE = 0.6
 _CANDIDATES = 3
 _ALIKE = 5
-_BEGINNING = 4  # words of a title that name it
+_BEGINNING = 4  # words at the beginning of a title that identify it
 BY_SOURCE = {"arxiv": "arXiv id", "doi": "DOI", "pdf": "link", "page": "link"}
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`papers`: what the row means, with `how` that is known; `candidates`: what it may mean."""
+    """The result: `papers`, with `how` they were found, or `candidates`."""
 
     papers: tuple[str, ...] = ()
     how: str = ""
@@ -37,12 +37,12 @@ class Match:
 
 
 class Matcher:
-    """The known papers, ready to be found. `lists` bring wordings: rows with named papers."""
+    """Index of the known papers. `lists` contribute the texts of rows that name papers."""
 
     def __init__(self, papers: Mapping[str, Paper], lists: Iterable[Catalog] = ()) -> None:
         self._papers = papers
         self._own: dict[str, list[str]] = {}  # papers by the keys of their own sources
-        self._noted: dict[str, list[str]] = {}  # and of other works that they have at hand
+        self._noted: dict[str, list[str]] = {}  # papers by the keys of related works among their sources
         self._names: dict[str, list[str]] = {}
         self._titles: dict[str, str] = {}
         self._wordings: dict[str, tuple[str, ...]] = {}
@@ -58,7 +58,7 @@ class Matcher:
                     self._wordings.setdefault(letters(item.text), item.papers)
 
     def learn(self, paper: Paper) -> None:
-        """Know one more paper, by its sources alone: its title is a reader's."""
+        """Add a paper by its sources only, because its title was written by the reader."""
         self._matched.clear()
         for source in paper.sources:
             self._own.setdefault(source_key(source), []).append(paper.id)
@@ -79,7 +79,7 @@ class Matcher:
             self._words.setdefault(word, set()).add(paper.id)
 
     def match(self, text: str) -> Match:
-        """The papers that a row of a checklist means."""
+        """The papers for a row of a checklist."""
         if text not in self._matched:
             known = self._wordings.get(letters(text))
             words = _bare(text)
@@ -89,7 +89,7 @@ class Matcher:
         return self._matched[text]
 
     def match_entry(self, title: str, year: int | None, sources: Sequence[Source]) -> Match:
-        """The paper that a bibliography's entry means: by a source, or by its whole title."""
+        """The paper for a bibliography entry, by a source or by its whole title."""
         found = self._found(f"{title} ({year})" if title and year else title, sources)
         if found.how in BY_SOURCE.values() or found.how == "links":
             return Match(found.papers[:1], found.how)
@@ -104,13 +104,13 @@ class Matcher:
             return Match(named, first if len(named) == 1 else "links")
         if candidates := [one for match in found for one in match.candidates]:
             return Match(candidates=tuple(candidates[:_CANDIDATES]))
-        # A link that stands alone says no title.
+        # A row that is only a link has no title.
         near = self.by_title(words) if words else Match()
         if any(self.differs(id_, sources) for id_ in near.papers):
             near = Match()
         if near.papers:
             return near
-        # Another work that a paper has at hand is known by its id, and is not that paper.
+        # A related work is recognised by its id, but is a different paper.
         if any(source_key(source) in self._noted for source in sources):
             return Match()
         return Match(candidates=tuple(id_ for id_ in near.candidates if not self.differs(id_, sources)))
@@ -119,7 +119,7 @@ class Matcher:
         ids = self._own.get(source_key(source), [])
         first = [id_ for id_ in ids if source_key(self._papers[id_].sources[0]) == source_key(source)] or ids
         titled = [id_ for id_ in first if self._titles[id_] in (letters(words), letters(_outside(words)))]
-        # Of a paper and a part of it, which begins with its title, the paper is meant.
+        # Between a paper and a part of it, whose title begins with the paper's title, choose the paper.
         whole = [id_ for id_ in first if all(self._titles[i].startswith(self._titles[id_]) for i in first)]
         for one in (first, titled, whole):
             if len(one) == 1:
@@ -127,7 +127,7 @@ class Matcher:
         return Match(candidates=tuple(first[:_CANDIDATES]))
 
     def differs(self, paper_id: str, sources: Iterable[Source]) -> bool:
-        """Whether an arXiv id or a DOI among `sources` says that this is another paper."""
+        """Whether an arXiv id or a DOI in `sources` belongs to another paper."""
         paper = self._papers.get(paper_id)
         if paper is None:
             return False
@@ -139,7 +139,7 @@ class Matcher:
         )
 
     def by_title(self, text: str) -> Match:
-        """By a title or an alias: the whole text, a part of it, or nearly."""
+        """Match by a title or an alias: exactly, as a part of the text, or approximately."""
         outside = _outside(text)
         inside = re.findall(r"[(\[]([^()\[\]]*)[)\]]", text)
         for words in (text, outside, *inside):
@@ -172,8 +172,8 @@ class Matcher:
         return Match((id_,), "name") if self._is_name(id_, text) else Match(candidates=(id_,))
 
     def _is_name(self, id_: str, text: str) -> bool:
-        """Whether it names the paper alone, as "LeNet-5", "vision transformer" and a title's words do. An
-        alias such as "diffusion" or "mixture of experts" is the name of a whole field, too.
+        """Whether the text names this paper alone, like "LeNet-5" or the words of a title. An alias such
+        as "diffusion" or "mixture of experts" is also the name of a whole field.
         """
         key, name = letters(_A_PAPER.sub(r"\1", text)), letters(id_)
         words = _tokens(_A_PAPER.sub(r"\1", text))
@@ -182,7 +182,7 @@ class Matcher:
         return name in key
 
     def _holds_a_title(self, text: str) -> Match | None:
-        """A title of three words and more stands somewhere in the text."""
+        """Match a title of at least three words that occurs in the text."""
         whole = f" {' '.join(_tokens(text))} "
         among = {id_ for word in _words(text) for id_ in self._words.get(word, ())}
         found = []
@@ -193,7 +193,7 @@ class Matcher:
         return Match((found[0],), "title inside") if len(found) == 1 else None
 
     def _begins_a_title(self, outside: str, text: str) -> Match | None:
-        """The beginning of one title only, perhaps with the paper's name before it."""
+        """Match the beginning of a single title, perhaps after the paper's name."""
         name, _, rest = outside.partition(":")
         named = self._named(name) if rest.strip() else None
         found = set()
@@ -208,7 +208,7 @@ class Matcher:
         return Match((found.pop(),), "beginning of the title")
 
     def _of_that_time(self, id_: str, text: str) -> bool:
-        """Whether the text names no year, or one that is nearly the paper's."""
+        """Whether the text has no year, or a year close to the paper's."""
         years, own = [int(year) for year in _YEAR.findall(text)], self._papers[id_].year
         return not years or not own or min(abs(year - own) for year in years) <= 1
 
@@ -235,7 +235,7 @@ class Matcher:
 
 
 def alike(text: str, papers: Mapping[str, Paper]) -> dict[str, tuple[str, ...]]:
-    """Guesses of the paper that a line is about, the best first, each with the rare words that it shares."""
+    """Guesses of the paper for a line, best first, each with the rare words that they share."""
     words = {_stem(word): word for word in _tokens(_bare(text)) if _says_something(word)}
     stems = {
         id_: set(map(_stem, _tokens(" ".join((id_, *paper.aliases, paper.title, *paper.authors)))))
@@ -253,12 +253,12 @@ def _says_something(word: str) -> bool:
 
 
 def _stem(word: str) -> str:
-    """A word without a plural's end, in one of the two spellings of English."""
+    """A word without plural ending, in one of the two English spellings."""
     return word.rstrip("s").replace("z", "s")
 
 
 def _abbreviates(name: str, words: Sequence[str]) -> bool:
-    """Whether `name` takes letters of each word in turn: vit, vision transformer."""
+    """Whether `name` takes letters of each word in order, such as vit for vision transformer."""
     at = iter("".join(words))
     return all(letter in at for letter in name) and all(word[0] in name for word in words)
 
@@ -276,11 +276,11 @@ def _numbers(text: str) -> list[str]:
 
 
 def _outside(text: str) -> str:
-    """The words that stand in no brackets."""
+    """The words outside of brackets."""
     return re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).split("#")[0]
 
 
 def _bare(text: str) -> str:
-    """The words of a line of Markdown: no links, no marks of emphasis."""
+    """The words of a line of Markdown, without links and emphasis."""
     words = re.sub(r"[*`~]+|(?<!\w)_+|_+(?!\w)|<[^<>]*>", "", without_links(text))
     return " ".join(words.split())

@@ -1,8 +1,8 @@
-"""Uniting two homes: journal, bets and practice log by their lines, notes, runs and files by name, lists by
+"""Merges two homes: journal, bets and practice log line by line, notes, runs and files by name, lists by
 their rows and papers.
 
-Nothing here is ever replaced. Where the homes differ, this one's version stays, the other's is kept next to
-it, and the conflict is named. Merging again changes nothing. The other home is data (`foreign`).
+Nothing in this home is replaced. In a conflict, this home's version stays, the other's is kept next to it,
+and the conflict is reported. Merging again changes nothing. The other home is untrusted (`foreign`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EVENTS = "events.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is taken (or is in conflict, or left out): `what` says it in a few words."""
+    """A merged item, a conflict or an omitted item, described by `what`."""
 
     kind: Kind
     name: str
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(slots=True)
 class Merge:
-    """left_out  what was not taken, and why"""
+    """The result of a merge. left_out: omitted files, with reasons."""
 
     steps: list[Step] = field(default_factory=list)
     left_out: list[Step] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Merge:
 
 @dataclass(slots=True)
 class _Pair:
-    """The state of a merge: both homes, what the other has to give, the outcome so far."""
+    """Both homes, and the merge's state and results so far."""
 
     home: Home
     other: Home
@@ -78,10 +78,11 @@ class _Pair:
 
 
 def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) -> Merge:
-    """Bring what `other` has and `home` lacks; with `write` off, only say what that is.
+    """Add everything that `other` has and `home` lacks. If `write` is false, only report it.
 
-    `code`: also take plugins and places.yaml, which name programs to run.
-    Raises ReadtrackError if something cannot be read or written; what was written by then is whole.
+    code  also take plugins and places.yaml, which contain or name programs
+
+    Raises ReadtrackError if something cannot be read or written; everything written until then is valid.
     """
     if not other.root.is_dir():
         raise ReadtrackError(f"there is no folder {other.root}; name the home of another machine.")
@@ -104,14 +105,14 @@ def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) ->
 
 
 def _logs(pair: _Pair) -> None:
-    """Files that grow by lines: both homes' lines, this one's first."""
+    """Merge files that consist of lines; this home's lines come first."""
     _lines(pair, "journal.jsonl", "journal", parse)
     _lines(pair, "bets.jsonl", "bets", json.loads)
     _lines(pair, _PRACTISED, "practice", json.loads)
 
 
 def _lines(pair: _Pair, name: str, lock: str, read: Callable[[bytes], object]) -> None:
-    """Append the other's lines that are missing here.
+    """Append the other home's missing lines.
 
     read  raises ValueError or RecursionError for an invalid line
     """
@@ -144,7 +145,7 @@ def _lines(pair: _Pair, name: str, lock: str, read: Callable[[bytes], object]) -
 
 
 def _notes(pair: _Pair) -> None:
-    """As bytes: line ends and other encodings stay what they are."""
+    """Merge notes as bytes, so that line endings and encodings are kept."""
     home = pair.home
     with home.holding("notes"):
         for name in pair.there.under("notes"):
@@ -167,7 +168,7 @@ def _notes(pair: _Pair) -> None:
 
 
 def _runs(pair: _Pair) -> None:
-    """Take runs that have ended, as a whole. A run that is here without its end is completed."""
+    """Merge runs that have ended, as whole folders. An unfinished local copy of such a run is completed."""
     names: dict[str, list[str]] = {}
     for name in pair.there.under("runs"):
         names.setdefault(name.split("/")[1], []).append(name)
@@ -226,7 +227,7 @@ def _files(pair: _Pair) -> None:
             continue
         target = pair.home.root / name
         if target.exists():
-            # What was fetched differs by the day; what the reader wrote does not.
+            # Fetched files differ from day to day; the reader's own files do not.
             fetched = name.startswith(("metadata/", "pdfs/"))
             if not fetched and target.is_file() and target.read_bytes() != pair.theirs(name):
                 pair.done.note("file", name, "differs: this home's version is kept", conflict=True)

@@ -1,4 +1,4 @@
-"""An export written to a file, for both front ends."""
+"""Writes an export to a file, for both front ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENDINGS: Mapping[str, Format] = {".md": "markdown", ".bib": "bibtex", ".json": 
 
 
 def format_of(path: Path) -> Format:
-    """The format that the file's ending stands for. Raises ReadtrackError."""
+    """The format for the file's extension. Raises ReadtrackError."""
     try:
         return _ENDINGS[path.suffix.casefold()]
     except KeyError:
@@ -27,9 +27,9 @@ def format_of(path: Path) -> Format:
 
 
 def write(library: Library, form: Format, path: Path, *, pdfs: bool = False) -> list[str]:
-    """Write the list to a file, which is replaced as a whole; a device or a pipe is written to as it is.
+    """Write the list to a file, which is replaced atomically, or directly to a device or pipe.
 
-    Returns and raises as `write_to`; raises ReadtrackError if the file cannot be written, too.
+    Returns and raises as `write_to`; also raises ReadtrackError if the file cannot be written.
     """
     try:
         with _opened(path) as file:
@@ -39,7 +39,7 @@ def write(library: Library, form: Format, path: Path, *, pdfs: bool = False) -> 
 
 
 def write_to(library: Library, form: Format, file: IO[str], *, pdfs: bool = False) -> list[str]:
-    """Write the list; what was left out, in sentences. pdfs: as `exporting.write_json` takes it."""
+    """Write the list. Returns sentences about omitted data. pdfs: as in `exporting.write_json`."""
     left_out: list[str] = []
     if form == "json":
         left_out = exporting.write_json(library, file, pdfs=pdfs)
