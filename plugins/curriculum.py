@@ -1,18 +1,19 @@
-"""Curriculum learning for language models: easy text first, and no evidence that it helps.
+"""Curriculum learning for language models: training from easy to hard text shows no benefit.
 
-Campos 2021, "Curriculum learning for language modeling", arXiv 2108.02170. The pace is from Platanios et al.
-2019, arXiv 1903.09848.
+Campos 2021, "Curriculum learning for language modeling", arXiv 2108.02170. The pacing function is from
+Platanios et al. 2019, arXiv 1903.09848.
 
-The problem. Children learn from easy to hard, and a language model reads its texts in any order. If an order
-that costs nothing saved training, every model should have it.
+The problem. Children learn from easy to hard, but a language model reads its training texts in random order.
+If a better order saved training steps, it would do so at no cost.
 
-The idea. Say how hard each piece of text is: how rare its letters or pairs of letters are. Let the model draw
-from the easiest part first, and let that part grow with the square root of the steps until it is all of the
-text. Compare with no order, and with an order by numbers drawn at random. The paper finds no compelling
-evidence for any of its measures.
+The idea. Measure the difficulty of each piece of text, for example by the frequency of its letters or pairs
+of letters. Sample from the easiest part first, and let that part grow with the square root of the steps until
+it is the whole text. Compare with no order, and with a random order. The paper finds no compelling evidence
+for any of its measures of difficulty.
 
-This file. The pace and the measures, and a GPT-2 in miniature. A null result is worth something only if a
-benefit would have been seen: the same comparison must see what a quarter more steps save.
+This file. The pacing function, two measures of difficulty, and a small GPT-2. A null result means something
+only if a benefit would have been detected, so the same comparison must detect the benefit of a quarter more
+steps.
 
 Dimensions: windows (pieces of text), time, drawn.
 """
@@ -52,9 +53,9 @@ from readtrack.plugin import (
 from .gpt2 import GPT2
 
 PLANTED = Break(
-    "planted benefit", "The curricula train for a quarter more steps than the model without.", "near miss"
+    "planted benefit", "The curricula train for a quarter more steps than the control.", "near miss"
 )
-TWICE = Break("twice the steps", "The curricula train for twice the steps of the model without.")
+TWICE = Break("twice the steps", "The curricula train for twice the steps of the control.")
 
 STEPS = 200
 IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "letter frequencies"
@@ -62,7 +63,8 @@ IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "letter
 NO_HELP = Claim(
     name="held-out loss with a curriculum and without",
     sentence="After 200 steps neither curriculum, by rarity of letters or of letter pairs, has a held-out "
-    "loss 0.03 nats a character below that of the same model on text in any order; a quarter more steps has.",
+    "loss 0.03 nats per character below that of the same model on text in any order. A quarter more steps "
+    "has.",
     paper=Figure("No compelling evidence that curricula help", where="abstract", read="abstract"),
     rule=(
         at_least("nats", "rare letters last", -0.03, minus=IN_ORDER),
@@ -70,22 +72,23 @@ NO_HELP = Claim(
         at_most("nats", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
         at_most("nats", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
     ),
-    control="the same model, which draws from all of the text at every step; each at the best of three rates",
+    control="the same model, sampling from all of the text at every step; each at the best of three "
+    "learning rates",
     control_arm=IN_ORDER,
     control_reaches=(at_least("nats", IN_ORDER, 0.03, minus=LONGER),),
     breaks=(PLANTED, TWICE, UNTRAINED),
-    no_rival="That nothing is gained is the claim: any other order that gains nothing meets it as well.",
+    no_rival="The claim is that nothing is gained. Any other order that gains nothing meets it as well.",
     after_steps=STEPS,
     chosen_on=(0, 1),
     headline=True,
     deviations="A character model of two layers on windows of 48 characters. The paper trains ELMo on "
-    "Wikipedia, tries six measures of difficulty and judges by GLUE, too. Only a gain counts against the "
-    "claim: a curriculum may do harm.",
+    "Wikipedia, tries six measures of difficulty and is also evaluated on GLUE. Only a gain counts against "
+    "the claim: a curriculum may do harm.",
     history=(
         (
-            "Until November 2026: reproduced, by at most 0.03 nats saved, where twice the steps had to save "
-            "0.05. An untrained model met that rule; now the curricula must be 0.5 nats below the loss of "
-            "letter frequencies, and a quarter more steps must save what the rule allows."
+            "Until November 2026: reproduced, with at most 0.03 nats saved, where twice the steps had to "
+            "save 0.05. An untrained model met that rule. Now the curricula must be 0.5 nats below the "
+            "unigram loss, and a quarter more steps must save what the rule allows."
         ),
     ),
 )
@@ -96,9 +99,9 @@ Measure = Callable[[Windows, torch.Generator], Difficulty]
 
 
 def competence(step: int, total: int, *, first: float = 0.01) -> float:
-    """The part of the text that is drawn from at `step` (Platanios et al., equation 8).
+    """Share of the text to sample from at `step` (Platanios et al., equation 8).
 
-    first  the part at step 0
+    first  the share at step 0
     """
     return min(1.0, math.sqrt(step / total * (1 - first**2) + first**2))
 
@@ -106,19 +109,19 @@ def competence(step: int, total: int, *, first: float = 0.01) -> float:
 def draw(
     order: Int[Tensor, " windows"], share: float, uniform: Float[Tensor, " drawn"]
 ) -> Int[Tensor, " drawn"]:
-    """Windows from the easiest `share`; `order` holds them from easy to hard, `uniform` is in [0, 1)."""
+    """Samples windows from the easiest `share`. `order` goes from easy to hard, `uniform` is in [0, 1)."""
     count = max(math.ceil(share * len(order)), 1)
     return order[(uniform * count).long().clamp_max(count - 1)]
 
 
 def by_letters(windows: Windows, generator: torch.Generator) -> Difficulty:
-    """Mean surprise of the letters, by how often each occurs."""
+    """Mean surprisal of a window's letters, in nats, by their unigram frequencies."""
     counts = torch.bincount(windows.flatten()).float()
     return -(counts / counts.sum()).log()[windows].mean(1)
 
 
 def by_pairs(windows: Windows, generator: torch.Generator) -> Difficulty:
-    """Mean surprise of each letter after the one before it."""
+    """Mean surprisal of each letter given the previous one, in nats."""
     size = int(windows.max()) + 1
     pairs = windows[:, :-1] * size + windows[:, 1:]
     counts = torch.bincount(pairs.flatten(), minlength=size**2).float().view(size, size)
@@ -136,7 +139,7 @@ def implementation() -> Callable[..., Tensor]:
 
 
 class Plan(NamedTuple):
-    """measure: of difficulty, or None for text in any order; longer: more steps, as a factor."""
+    """measure: of difficulty, or None for text in any order; longer: factor on the number of steps"""
 
     measure: Measure | None
     longer: float = 1.0
@@ -170,7 +173,7 @@ class World(NamedTuple):
         )
 
     def letters(self) -> Float[Tensor, " windows"]:
-        """The judged windows' nats a character, each predicted by how often it occurs in the pool."""
+        """Unigram loss of the judged windows, in nats per character, with counts from the pool."""
         counts = torch.bincount(self.pool.flatten(), minlength=self.vocab) + 1.0
         return -(counts / counts.sum()).log()[self.judged[:, 1:]].mean(1)
 
@@ -233,7 +236,7 @@ def train(at: Trial, plan: Plan, rate: float) -> tuple[float, Trained]:
 
 @torch.no_grad()
 def nats(model: GPT2, windows: Windows) -> Float[Tensor, " windows"]:
-    """The mean loss of each window's characters, of all but the first."""
+    """Mean loss of each window's characters after the first, in nats."""
     windows = windows.to(model.tokens.weight.device)
     logits = model(windows[:, :-1]).transpose(1, 2)
     return F.cross_entropy(logits, windows[:, 1:], reduction="none").mean(1).cpu()
@@ -253,7 +256,7 @@ def judge(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " windows
 
 
 def sorted_anew(difficulty: Tensor, uniform: Tensor, *, share: float) -> Tensor:
-    """A Python list, sorted for every batch."""
+    """Sorts a Python list for every batch."""
     values = difficulty.tolist()
     order = sorted(range(len(values)), key=values.__getitem__)
     count = max(math.ceil(share * len(order)), 1)
@@ -307,7 +310,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 def of_steps(_: Draw) -> Iterator[Try]:
     for step in (0, 1, 5, 10, 12):
         yield Try(f"step {step} of 10", step, 10)
-    yield Try("from a tenth on", 2, 8, first=0.1)
+    yield Try("starting from a tenth", 2, 8, first=0.1)
 
 
 def of_orders(given: Draw) -> Iterator[Try]:
@@ -325,9 +328,9 @@ EXERCISES = (
     Exercise(
         name="competence",
         of="competence",
-        task="The part of the text to draw from: it grows with the square root of the steps.",
+        task="The share of the text to sample from: it grows with the square root of the steps.",
         hints=(
-            "The square of the part grows linearly, from first² at step 0 to 1 at `total`.",
+            "The square of the share grows linearly, from first² at step 0 to 1 at `total`.",
             "It never exceeds 1.",
         ),
         tries=of_steps,
@@ -335,28 +338,28 @@ EXERCISES = (
     Exercise(
         name="draw",
         of="draw",
-        task="Windows from the easiest share.",
+        task="Sample windows from the easiest share.",
         hints=(
-            "The share of the windows is rounded up, and is at least one window.",
-            "uniform times that number, rounded down, is a place in the order.",
+            "The number of windows in the share is rounded up, and is at least 1.",
+            "uniform times that number, rounded down, is an index into the order.",
         ),
         tries=of_orders,
     ),
     Exercise(
         name="rare letters",
         of="by_letters",
-        task="How hard each window is: the mean surprise of its letters, in nats.",
-        hints=("Count the letters of all windows; a letter's surprise is minus the log of its share.",),
+        task="The difficulty of each window: the mean surprisal of its letters, in nats.",
+        hints=("Count the letters of all windows; a letter's surprisal is minus the log of its frequency.",),
         tries=of_windows,
         tolerance=1e-5,
     ),
     Exercise(
         name="rare pairs",
         of="by_pairs",
-        task="The same with each letter's surprise after the letter before it.",
+        task="The same, with the surprisal of each letter given the letter before it.",
         hints=(
             "A pair is one number: the first letter times the size of the alphabet, plus the second.",
-            "Shares are of the pairs that begin with the same letter.",
+            "Normalise the counts over the pairs that begin with the same letter.",
         ),
         tries=of_windows,
         tolerance=1e-5,

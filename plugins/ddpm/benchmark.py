@@ -1,4 +1,4 @@
-"""One step back from noise, as every one of a thousand is taken, without the network's part."""
+"""One of the thousand sampling steps, without the network's forward pass."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,11 +10,11 @@ from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from .model import Schedule, linear_schedule
 
-BETA = linear_schedule().beta  # no input: inputs are cast to the precision that is measured
+BETA = linear_schedule().beta  # not an input, because inputs are cast to the measured precision
 
 
 def by_posterior(x: Tensor, noise: Tensor, draw: Tensor, t: Tensor) -> Tensor:
-    """By way of the expected data (section 3.2 before equation 11 simplifies it), products taken anew."""
+    """By the predicted data (section 3.2 before equation 11 simplifies it), recomputing the products."""
     schedule = Schedule(BETA.to(x.device))
     mean, _ = schedule.posterior(schedule.predict_x0(x, t, noise), x, t)
     spread = torch.where(t > 0, BETA.to(x.device)[t].sqrt(), 0.0)
@@ -38,7 +38,7 @@ def equation_11(x: Tensor, noise: Tensor, draw: Tensor, t: Tensor) -> Tensor:
 
 def step_inputs(generator: torch.Generator, batch: int, side: int) -> tuple[Tensor, ...]:
     images = torch.randn(3, batch, 3, side, side, generator=generator)
-    # Earlier and later the naive way takes small differences of large numbers, and is no oracle.
+    # For other t the naive variant subtracts nearly equal numbers, and is too inexact to compare with.
     t = torch.randint(100, 400, (batch,), generator=generator)
     return *images.unbind(0), t
 

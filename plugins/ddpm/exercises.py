@@ -1,4 +1,4 @@
-"""Exercises: the noising in closed form, its posterior, a step back, the embedding of time."""
+"""Exercises: the forward process in closed form, its posterior, a sampling step, the time embedding."""
 
 from collections.abc import Iterator
 
@@ -41,30 +41,30 @@ EXERCISES = (
     Exercise(
         name="add noise",
         of="model.Schedule.add_noise",
-        task="Equation 4: from the data to step t at once.",
+        task="Equation 4: sample step t directly from the data.",
         hints=(
-            "alpha_bar[t] is the share of the data's variance that is left, the noise has the rest.",
-            "Shares of a variance: both factors are square roots. `like` shapes them for the data.",
+            "alpha_bar[t] is the share of the variance that comes from the data; the rest is noise.",
+            "Both factors are square roots of these shares. `like` shapes them for the data.",
         ),
         tries=of_noise,
     ),
     Exercise(
         name="posterior",
         of="model.Schedule.posterior",
-        task="Equations 6 and 7: mean and variance of the step before, if the data were known.",
+        task="Equations 6 and 7: mean and variance of the previous step, given the data.",
         hints=(
             "The mean is a sum of x0 and x, each with a factor. Both are divided by 1 - alpha_bar[t].",
             "x0 has the factor √before · beta, x has √(1 - beta) (1 - before), with alpha_bar_before[t].",
-            "The variance is beta · (1 - before), divided by the same.",
+            "The variance is beta · (1 - before) / (1 - alpha_bar[t]).",
         ),
         tries=of_posteriors,
     ),
     Exercise(
         name="mean",
         of="model.Schedule.mean",
-        task="Equation 11: the mean of the step back, from the predicted noise.",
+        task="Equation 11: the mean of the previous step, given the predicted noise.",
         hints=(
-            "It is the posterior's mean with x0 replaced by what equation 4 says of it.",
+            "It is the posterior's mean with x0 replaced by equation 4's solution for it.",
             "What remains is x - beta / √(1 - alpha_bar) · noise, divided by √(1 - beta).",
         ),
         tries=of_noise,
@@ -72,19 +72,19 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Schedule.step",
-        task="Algorithm 2: one sampling step back.",
+        task="Algorithm 2: one sampling step.",
         hints=(
             "The mean, plus the root of the variance times `draw`.",
-            "The variance is beta[t], or with `small` that of the posterior. At t = 0 nothing is added.",
+            "The variance is beta[t], or with `small` the posterior's. At t = 0 no noise is added.",
         ),
         tries=of_steps,
     ),
     Exercise(
         name="time",
         of="model.timestep_embedding",
-        task="The sinusoidal embedding of the times.",
+        task="The sinusoidal time embedding.",
         hints=(
-            "width / 2 frequencies fall geometrically from 1 to 1/10000, so there are width / 2 - 1 factors.",
+            "width / 2 frequencies fall geometrically from 1 to 1/10000, in width / 2 - 1 equal factors.",
             "All sines first, then all cosines.",
         ),
         tries=of_times,

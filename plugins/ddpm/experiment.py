@@ -1,4 +1,4 @@
-"""The simple loss against the weights of the bound, by the samples; digits out of noise, drawn."""
+"""Samples after training with the simple loss and with the weights of the bound, and pictures of sampling."""
 
 import itertools
 import math
@@ -30,39 +30,40 @@ from .model import Perceptron, PerSample, Schedule, Times, linear_schedule
 
 NO_DRAWS = Break(
     "steps without noise",
-    "The steps back take the mean alone, and add no noise of their own (algorithm 2).",
+    "Sampling steps take the mean only, and add no noise (algorithm 2).",
     "near miss",
 )
 BY_IMPORTANCE = Break(
     "the bound by importance",
-    "The bound's weights stay, but steps are drawn as often as they weigh, which makes its gradient less "
+    "The bound's weights stay, and steps are sampled in proportion to them, which makes the gradient less "
     "noisy (Nichol and Dhariwal 2021, section 3.3).",
     "rival",
 )
 
 SAMPLES = Claim(
     name="simple loss against the bound",
-    sentence="After 500 updates the same network draws digits closer to real ones when the steps' weights "
-    "are dropped from the bound that it is trained by.",
+    sentence="After 500 updates the same network generates digits closer to real ones when it is trained "
+    "with the simple loss instead of the bound: the Fréchet distance is at most 1 / 1.2 of the bound's.",
     paper=Figure(
-        "FID 3.17 by the simple loss, 13.51 by the bound, on CIFAR-10.", where="table 2", read="table"
+        "FID 3.17 with the simple loss, 13.51 with the bound, on CIFAR-10.", where="table 2", read="table"
     ),
     rule=(at_least("Fréchet distance", "bound", 1.2, over="simple", toward=1.0),),
-    control="the weights of the bound: the same network, weights, batches, noise and learning rates, each "
-    "at its best",
+    control="the weights of the bound, with the same network, initial weights, batches, noise and learning "
+    "rates, each at its best",
     control_arm="bound",
     control_reaches=(at_least("Fréchet distance", "independent pixels", 1.2, over="bound"),),
     after_steps=500,
     breaks=(NO_DRAWS, BY_IMPORTANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="8 × 8 digits, a residual perceptron in place of the U-Net, 500 updates by Adam with its "
-    "learning rate falling to 0; samples by averaged weights, their decay 0.98 in place of 0.9999, with the "
-    "variance beta of the steps back. The weights of the bound are divided by their mean. A learning rate is "
-    "chosen by samples of a hundred steps; a thousand samples of all thousand steps are judged.",
+    deviations="8 × 8 digits, a residual perceptron in place of the U-Net, 500 updates by Adam with a "
+    "learning rate that falls to 0. Samples come from averaged weights with a decay of 0.98 in place of "
+    "0.9999, and sampling has the variance beta. The weights of the bound are divided by their mean. The "
+    "learning rate is chosen by samples of a hundred steps; a thousand samples of all thousand steps are "
+    "judged.",
     headline=True,
     history=(
         (
-            "Until November 2026 300 samples were judged, of the last weights, not of averaged ones: "
+            "Until November 2026 300 samples were judged, from the last weights instead of averaged ones: "
             "inconclusive, 8 of 10 seeds. The bound is unchanged."
         ),
     ),
@@ -70,25 +71,28 @@ SAMPLES = Claim(
 
 AT_ONCE = Claim(
     name="noise at once",
-    sentence="Noise added step by step has the distribution of noise added at once.",
+    sentence="Noise added step by step has the same distribution as noise added in one step.",
     paper=Figure("Equation 4.", where="section 2", read="text"),
     kind="identity",
     rule=(Bound("error of the signal and of the noise's variance", "<=", 1e-9),),
-    control="every step in turn, in float64",
+    control="all steps one after the other, in float64",
 )
 
 RATES = (0.003, 0.0065, 0.014, 0.03)
 DECAY = 0.98  # of the averaged weights
 DDIM = 50  # steps
-EVERY = 10  # steps in one, of the samples that a rate is chosen by
-JUMPS = (50, 10, 1)  # steps in one, of the samples that are judged; the claim is on the last
+EVERY = 10  # sampling steps merged into one, for the samples that choose a learning rate
+JUMPS = (50, 10, 1)  # sampling steps merged into one, for the judged samples; the claim is on the last
 OVER_STEPS = "Fréchet distance on judge over steps back"
 CHAINS = 2  # drawn
 
 
 class Way(NamedTuple):
-    """The weight of each step's error; whether steps are drawn as often as they weigh, and weigh the same
-    then; whether the steps back add noise."""
+    """How the steps of the chain are weighted in training and whether sampling adds noise.
+
+    weigh          weight of each step's error
+    by_importance  sample steps in proportion to their weights, and weight their errors equally
+    """
 
     weigh: Callable[[Schedule, Times], PerSample]
     by_importance: bool = False
@@ -101,7 +105,7 @@ class Trained(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """Digits as rows in [-1, 1], what judges their distance, and the chain."""
+    """Digits as rows in [-1, 1], the features for their Fréchet distance, and the schedule."""
 
     train: Float[Tensor, "train pixels"]
     choose: Float[Tensor, "choose pixels"]
@@ -124,13 +128,13 @@ def experiment(run: Run) -> None:
 
 
 def chain(run: Run) -> Schedule:
-    """The paper's variances; in a smoke run fewer and larger ones, as much noise in all."""
+    """The paper's variances; in a smoke run fewer and larger ones, with the same total noise."""
     steps = run.pick(smoke=40, quick=1000, full=1000)
     return Schedule(linear_schedule(steps, 0.1 / steps, 20 / steps).beta.to(run.device))
 
 
 def composed(schedule: Schedule) -> float:
-    """How far equation 4 is from adding the noise step by step: signal, and variance of the noise."""
+    """Largest difference between equation 4 and step-by-step noise, in signal and noise variance."""
     signal, noise, worst = 1.0, 0.0, 0.0
     for beta, kept in zip(schedule.beta.tolist(), schedule.alpha_bar.tolist(), strict=True):
         signal, noise = signal * math.sqrt(1 - beta), (1 - beta) * noise + beta
@@ -144,13 +148,13 @@ def equal_weights(schedule: Schedule, t: Times) -> PerSample:
 
 
 def bound_weights(schedule: Schedule, t: Times) -> PerSample:
-    """Equation 12, over the mean of all steps': the rates of both arms are of the same size."""
+    """Equation 12, divided by its mean over the steps, so that both arms' learning rates are comparable."""
     every = schedule.bound_weight(torch.arange(len(schedule.beta), device=t.device))
     return schedule.bound_weight(t) / every.mean()
 
 
 def compare(run: Run, schedule: Schedule) -> None:
-    """Both weights, each at its best learning rate."""
+    """Compare both weightings, each at its best learning rate."""
     at_most = run.pick(smoke=5_000, quick=5_000, full=None)
     source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
@@ -173,7 +177,7 @@ def compare(run: Run, schedule: Schedule) -> None:
             BY_IMPORTANCE.name: {"simple": Arm(Way(bound_weights, by_importance=True))},
         },
         world=setting,
-        unequal={"simple": "how much they draw, in the rival alone: its steps are drawn by their weight"},
+        unequal={"simple": "how much they draw, in the rival only: its steps are sampled by their weight"},
     )
     run.metric("Fréchet distance on judge", apart, arm="independent pixels")
     run.metric("Fréchet distance on judge", setting.distance(train_on, judge), arm="training digits")
@@ -188,7 +192,7 @@ def how_many(run: Run) -> int:
 
 
 def train(at: Trial, way: Way, rate: float) -> tuple[float, Trained]:
-    """Algorithm 1, each step's error times its weight; the distance of samples of fewer steps on `choose`."""
+    """Algorithm 1 with weighted errors. Returns the Fréchet distance of few-step samples on `choose`."""
     run, setting = at.run, at.world
     schedule, count = setting.schedule, len(setting.schedule.beta)
     model = Perceptron(setting.train.shape[1]).to(run.device, run.dtype)
@@ -225,7 +229,7 @@ def average(averaged: Perceptron, model: Perceptron, decay: float) -> None:
 
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
-    """The distance of samples by all steps; on the way there those by fewer steps."""
+    """The Fréchet distance of samples with all steps; also plots it for fewer steps."""
     setting, (model, noisy) = at.world, found.chosen
     steps, distance = len(setting.schedule.beta), math.nan
     for every in JUMPS:
@@ -252,8 +256,8 @@ def ancestral(
 ) -> list[Float[Tensor, "count pixels"]]:
     """Algorithm 2: the samples after every step, from noise to digits.
 
-    every  one step in place of so many, with the noise of all of them
-    noisy  the steps add noise; without, which is a break, they take the mean
+    every  number of steps merged into one, with their total noise
+    noisy  whether the steps add noise; without noise (a break) they take the mean
     """
     times = torch.arange(every - 1, len(schedule.beta), every, device=schedule.beta.device)
     steps = schedule.of(times)
@@ -274,7 +278,7 @@ def ancestral(
 def ddim(
     run: Run, model: Perceptron, schedule: Schedule, count: int, steps: int
 ) -> list[Float[Tensor, "count pixels"]]:
-    """Samples in few steps without draws (Song et al. 2020), after every step, from noise to digits."""
+    """Samples by DDIM (Song et al. 2020), which adds no noise, after every step from noise to digits."""
     weight = model.into.weight
     x = torch.randn(count, weight.shape[1], generator=run.generator("samples")).to(weight)
     states = [x]
@@ -286,7 +290,7 @@ def ddim(
 
 
 def draw(run: Run, setting: Setting, model: Perceptron) -> None:
-    """Digits out of noise, with the digit that is expected at each step under them (as in figure 6)."""
+    """Save chains from noise to digits, with the predicted digit below each step (as in figure 6)."""
     schedule, count = setting.schedule, len(setting.schedule.beta)
     states = ancestral(run.generator("chains"), model, schedule, CHAINS)
     shown = [0, *(round(part * count) for part in (0.4, 0.6, 0.75, 0.85, 0.95)), count]
@@ -304,7 +308,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         pictures(torch.cat(rows)),
         columns=[str(count - index) for index in shown],
         rows=["noisy", "expected"] * CHAINS,
-        caption="Chains by their steps to the end; under each the digit that the network expects.",
+        caption="Chains with the remaining steps; below each state, the digit that the network predicts.",
     )
     steps = run.pick(smoke=4, quick=DDIM, full=DDIM)
     states = ddim(run, model, schedule, CHAINS, steps)
@@ -313,7 +317,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         "digits by DDIM",
         pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
         columns=[str(steps - index) for index in shown],
-        caption=f"Chains by their steps to the end: the same network in {steps} steps of DDIM, which add no "
+        caption=f"Chains with the remaining steps: the same network in {steps} steps of DDIM, which adds no "
         "noise.",
     )
     few = ancestral(run.generator("samples"), model, schedule, 7)[-1]
@@ -323,7 +327,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         pictures(torch.cat((few, nearest))),
         columns=len(few),
         rows=["sample", "nearest"],
-        caption="Samples by all steps, and below each the nearest training digit.",
+        caption="Samples with all steps, and below each the nearest training digit.",
     )
 
 

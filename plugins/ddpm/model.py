@@ -1,4 +1,4 @@
-"""The chain of noise, forwards and backwards, in closed form; a perceptron that predicts the noise."""
+"""The forward process and its reverse in closed form, and a perceptron that predicts the noise."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ PerSample = Float[Tensor, " batch"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """The variances of the steps, beta_t, in float32 or float64; t counts from 0. All else follows.
+    """The variances of the steps, beta_t, in float32 or float64; t counts from 0. All else follows from them.
 
-    Factors are calculated in this precision, whatever the data's: 1 - alpha_bar is 1e-4 at first.
+    Factors are computed in this precision, whatever the data's, because 1 - alpha_bar is as small as 1e-4.
     """
 
     beta: Float[Tensor, " T"]
@@ -29,12 +29,12 @@ class Schedule:
 
     @property
     def alpha_bar_before(self) -> Float[Tensor, " T"]:
-        """The same one step earlier: 1 at t = 0."""
+        """ᾱ_{t-1}, which is 1 at t = 0."""
         return F.pad(self.alpha_bar[:-1], (1, 0), value=1.0)
 
     def of(self, times: Int[Tensor, " few"]) -> "Schedule":
-        """The chain of these steps alone, each with the noise of all since the one before it (Nichol and
-        Dhariwal 2021, arXiv 2102.09672, equation 19)."""
+        """The chain that visits only these steps, each with the total noise since the previous one (Nichol
+        and Dhariwal 2021, arXiv 2102.09672, equation 19)."""
         kept = self.alpha_bar[times]
         return Schedule(1 - kept / F.pad(kept[:-1], (1, 0), value=1.0))
 
@@ -61,10 +61,10 @@ class Schedule:
         return (x - like(beta / (1 - kept).sqrt(), x) * noise) / like((1 - beta).sqrt(), x)
 
     def step(self, x: Data, t: Times, noise: Data, draw: Data, *, small: bool = False) -> Data:
-        """Algorithm 2: one step back, with the variance beta_t, or `small` the posterior's; none at t = 0.
+        """Algorithm 2: one step back, with variance beta_t or (`small`) the posterior's; no noise at t = 0.
 
-        noise  predicted
-        draw   standard normal
+        noise  predicted noise
+        draw   standard normal noise
         """
         beta, before, kept = self.beta[t], self.alpha_bar_before[t], self.alpha_bar[t]
         variance = (1 - before) / (1 - kept) * beta if small else beta
@@ -72,13 +72,13 @@ class Schedule:
         return self.mean(x, t, noise) + like(spread, x) * draw
 
     def ddim_step(self, x: Data, t: Times, before: Times, noise: Data) -> Data:
-        """DDIM (Song et al. 2020, arXiv 2010.02502, equation 12, no noise) from t to `before`; -1 is data."""
+        """DDIM from t to `before`, -1 for data (Song et al. 2020, arXiv 2010.02502, equation 12, σ = 0)."""
         kept = torch.where(before >= 0, self.alpha_bar[before.clamp(min=0)], 1.0)
         x0 = self.predict_x0(x, t, noise)
         return like(kept.sqrt(), x) * x0 + like((1 - kept).sqrt(), x) * noise
 
     def bound_weight(self, t: Times) -> PerSample:
-        """Equation 12: what the bound multiplies |noise - predicted|^2 by, for the variance beta_t."""
+        """Equation 12: the bound's weight of |noise - predicted|^2, for the variance beta_t."""
         beta = self.beta[t]
         return beta / (2 * (1 - beta) * (1 - self.alpha_bar[t]))
 
@@ -102,10 +102,10 @@ def timestep_embedding(t: Times, width: int) -> Float[Tensor, "batch width"]:
 
 
 class Perceptron(nn.Module):
-    """Predicts the noise in rows of pixels: residual blocks, each given the time.
+    """Predicts the noise in rows of pixels, with residual blocks that are conditioned on the time.
 
-    Layer normalisation loses the size of the input, which is most of the answer while there is nearly only
-    noise. So the input, times a factor that depends on the time, is added to the output.
+    Layer normalisation removes the scale of the input, which nearly determines the answer when x is almost
+    only noise. So the input, times a learned factor of the time, is added to the output.
     """
 
     def __init__(self, pixels: int, width: int = 128, blocks: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""The paper's U-Net, under the names that its released weights have in diffusers."""
+"""The paper's U-Net, with the parameter names of diffusers."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ Embedding = Float[Tensor, "batch time"]
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions around a residual connection; what time it is, is added between them."""
+    """Two convolutions with a residual connection; the time embedding is added between them."""
 
     def __init__(self, inputs: int, outputs: int, time: int, dropout: float, groups: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place attends to every other one, with a single head (section 4: at 16 x 16)."""
+    """Self-attention over all positions with a single head (section 4: at 16 x 16)."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Attention(nn.Module):
 
 
 class Resample(nn.Module):
-    """Half the resolution by a convolution with stride 2, padded at the far sides; or twice by copying."""
+    """Halves the resolution by a strided convolution, padded right and below, or doubles it by copying."""
 
     def __init__(self, channels: int, *, down: bool) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution; attention after each, where it has any."""
+    """The blocks of one resolution, each followed by attention if the level has it."""
 
     def __init__(
         self, sizes: Sequence[tuple[int, int]], time: int, dropout: float, groups: int, attends: bool
@@ -80,7 +80,8 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """Appendix B: four resolutions of two blocks, attention at the second, noise from an image and a time.
+    """Appendix B: predicts noise from an image and a time, at four resolutions of two blocks, attention at
+    one.
 
     The defaults are the paper's for 32 x 32 images: 35.7 million parameters. Height and width are multiples
     of 2 ** (resolutions - 1).

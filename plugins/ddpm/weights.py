@@ -1,21 +1,20 @@
-"""Released weights under our parameters' names: `google/ddpm-cifar10-32` and its siblings, as published
-for diffusers."""
+"""Renames released weights of `google/ddpm-cifar10-32` and its siblings, as published for diffusers."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-# Of an attention, as the files named them when they were published; newer ones have our names.
+# Names of attention layers when the files were first published; newer files have our names.
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _ATTENTION = re.compile(r"(.*attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `UNet.load_state_dict`: the parameters of a `UNet2DModel`, under old names or new.
+    """A state dict for `UNet`, from the parameters of a `UNet2DModel` under old or new names.
 
-    Products that a file keeps as 1 x 1 convolutions become matrices. The defaults of `UNet` are the sizes for
-    CIFAR-10; 256 x 256 pictures (`google/ddpm-celebahq-256`) have multiples=(1, 1, 2, 2, 4, 4) and
+    Projections that a file stores as 1 x 1 convolutions become matrices. The defaults of `UNet` are the sizes
+    for CIFAR-10; 256 x 256 images (`google/ddpm-celebahq-256`) have multiples=(1, 1, 2, 2, 4, 4) and
     attention_at=(4,).
     """
     ours: dict[str, Tensor] = {}

@@ -1,22 +1,22 @@
-"""DeepDream: a photograph changed, a little at a time, into more of what a network already sees in it.
+"""DeepDream: change a photograph step by step so that a layer of a network responds to it more strongly.
 
 Mordvintsev, Olah and Tyka 2015, "Inceptionism: Going Deeper into Neural Networks" (Google Research's blog),
 and the notebook that its authors published: github.com/google/deepdream.
 
-The problem. A trained network gives names to pictures, but not the reasons: what does a layer in its middle
-respond to? To draw the picture that a class likes best one must choose a class, and gets noise unless one
-forces the result to look like a photograph.
+The problem. A trained network classifies images without showing the reasons. What does a layer in its middle
+respond to? An image that maximises a class score requires choosing a class, and looks like noise unless it is
+regularised towards natural images.
 
-The idea. Let the photograph ask: run it up to a layer, and climb the gradient of that layer's own activity,
-its squared norm. Whatever the layer saw faintly, it sees more of afterwards. Three tricks make it a picture:
-steps whose size does not depend on the gradient's, a random shift before each, and octaves, which dream on a
-small copy first and carry over to the next size only what was added. What came of it: feature visualisation
-(Olah et al. 2017), which draws what single units respond to, and a summer of pictures full of dogs.
+The idea. Start from a photograph, run it up to a layer, and follow the gradient of the squared norm of that
+layer's own activations. Whatever the layer responds to weakly becomes stronger. Three tricks make the result
+an image: steps whose size does not depend on the gradient's, a random shift before each step, and octaves,
+where the ascent starts on a small copy and only the added detail is carried over to the next size. Feature
+visualisation (Olah et al. 2017), which shows what single units respond to, came out of it.
 
-This file. The experiment: does the layer see more, and is that what the network learned? The dream, guided
-too, is in `ascent`, with the notebook's numbers as its defaults; `network` has what dreams, a small network
-that learns within seconds where in two photographs a patch comes from, and digits pasted on them; `timing`
-has the benchmark.
+This file has the experiment: does the layer's response grow, and does the dream show what the network was
+trained on? `ascent` has the dream, also guided by another image, with the notebook's numbers as its defaults.
+`network` has a small network that learns within seconds which part of two photographs a patch comes from, and
+digits pasted on the patches. `timing` has the benchmark.
 
 Dimensions: batch, height, width of images in red, green and blue from 0 to 1.
 """
@@ -62,52 +62,54 @@ SEEN = "energy that the judges see, dream / start"
 
 AMPLIFIES = Claim(
     name="more of what it sees",
-    sentence="Climbing the gradient of a layer's activity makes an image in which the layer sees far more.",
-    paper=Figure("A layer is asked for more of what it sees. Pictures only, no number.", read="text"),
+    sentence="Following the gradient of a layer's squared activations at least doubles them, and noise of "
+    "the same norm does not.",
+    paper=Figure("A layer is asked for more of its own response. Pictures only, no number.", read="text"),
     kind="theorem",
     rule=(
         Bound("energy, end / start", ">=", 2.0),
         Bound("share of the steps that raise it", ">=", 0.95),
         Bound("energy with noise of the same norm / start", "<=", 1.1),
     ),
-    control="Gaussian noise, added to the photograph, as large as what the dream changed",
-    deviations="Layer 3 of our small network, not GoogLeNet's inception_4c; two photographs of 120 rows, the "
-    "worse of which counts; 60 steps of the notebook's size, without shifts and octaves. An untrained "
-    "network raises its own activity as well.",
+    control="Gaussian noise with the norm of the dream's change, added to the photograph",
+    deviations="Layer 3 of our small network, not GoogLeNet's inception_4c; two photographs of 120 rows, of "
+    "which the worse counts; 60 steps of the notebook's size, without shifts and octaves. An untrained "
+    "network raises its own activations as well.",
 )
 
 FIRST_LAYER = Break(
     "first layer",
-    "The same networks dream, but of what their first layer sees, which is edges.",
+    "The same networks dream with their first layer, which responds to edges.",
     "near miss",
 )
 BLENDED = Break(
     "photographs blended",
-    "No network dreams: the photograph that it learned from is blended in, as much as its dream changed.",
+    "No network dreams: the photograph that it was trained on is blended in, by the norm of the dream's "
+    "change.",
     "rival",
 )
 
 LEARNED = Claim(
     name="dreams of networks that know different subjects",
-    sentence="After 200 steps of training, what a dream adds is what training showed the network: another "
-    "network that knows the temple sees more in the dreams of one that knows the temple than in the dreams "
-    "of one that knows a flower, and the other way round.",
+    sentence="After 200 steps of training, a dream shows what its network was trained on: another network "
+    "trained on the same photograph responds more strongly to it than to the dream of a network trained on "
+    "the other photograph, by a factor of at least 1.15.",
     paper=Figure(
-        "A network that was trained mostly on animals sees animals in shapes. Pictures only, no number.",
+        "A network that was trained mostly on animals finds animals in shapes. Pictures only, no number.",
         read="text",
     ),
     rule=(at_least(SEEN, "same subject", 1.15, over="other subject", toward=1.02),),
-    control="dreams of the network that knows the other subject; the judges have the same layers, started "
-    "from other weights and trained on other patches",
+    control="dreams of the network trained on the other photograph; the judges have the same architecture, "
+    "other initial weights and other training patches",
     control_arm="other subject",
     after_steps=200,
     breaks=(FIRST_LAYER, BLENDED, UNTRAINED),
     chosen_on=(0, 1),
     deviations="Layer 3 of our small networks, not GoogLeNet's inception_4c; the mean over two photographs "
     "of 120 rows and both subjects; 60 steps of the notebook's size, without shifts and octaves. The blog "
-    "leaves it to the eye.",
+    "shows pictures only.",
     headline=True,
-    history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bound, without a rival.",),
+    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
 )
 
 SUBJECTS = ("temple", "flower")
@@ -117,7 +119,7 @@ Dreamers = dict[str, Network]
 
 
 class World(NamedTuple):
-    """The photographs that networks learn from, of each subject, and small copies to dream on; the judges."""
+    """The photograph of each subject for training, small copies to dream on, and the judges."""
 
     photographs: dict[str, Images]
     small: Images
@@ -125,7 +127,7 @@ class World(NamedTuple):
 
 
 class Dreamt(NamedTuple):
-    """The networks that dreamt, and the dream of each judge's subject."""
+    """The networks that dreamt, and the dream for each judge's subject."""
 
     dreamers: Dreamers
     images: dict[str, Images]
@@ -162,7 +164,7 @@ def experiment(run: Run) -> None:
 def dream_of_both(
     at: Trial, make: Callable[[Trial, Dreamers], dict[str, Images]], _: None
 ) -> tuple[float, Dreamt]:
-    """Train a network for each subject, and dream; nothing is chosen."""
+    """Train a network for each subject, and dream. There is nothing to choose by."""
     steps = at.length(at.run.pick(smoke=4, quick=200, full=2000))
     networks = {}
     for subject, photograph in at.world.photographs.items():
@@ -189,7 +191,7 @@ def train(
     taken: Iterable[int],
     descend: Callable[[Tensor, torch.optim.Optimizer, int], object] = descend_silently,
 ) -> Network:
-    """A network that knows where in a photograph a patch comes from, and digits."""
+    """Train a network to classify where in a photograph a patch comes from, and digits."""
     network = Network(colors_of(photograph), 10 + ROWS * COLUMNS).to(run.device, run.dtype)
     images, labels = data.digits()
     known, _, held_out = data.parts(strokes(images), labels, seed=run.seed)
@@ -204,7 +206,7 @@ def train(
 
 
 def judge(run: Run, subject: str, photograph: Images) -> Network:
-    """A network like those that dream, from other weights and other patches."""
+    """A network like the dreaming ones, with other initial weights and other patches."""
     steps, name = run.pick(smoke=4, quick=200, full=2000), f"{subject} judge"
     taken, draws = run.steps(steps, f"{name} learns"), run.data(name, "judge")
     torch.manual_seed(int(torch.randint(2**31, (), generator=draws)))
@@ -216,7 +218,7 @@ def seen(network: Network, images: Images, depth: int = 3) -> Float[Tensor, " ba
 
 
 def climb(run: Run, label: str, network: Network, images: Images, depth: int = 3) -> tuple[Images, Tensor]:
-    """A dream without tricks, and the energy in each image before it and after each step, (steps + 1, 2)."""
+    """A dream without tricks, and each image's energy before it and after each step, (steps + 1, 2)."""
     own = partial(seen, network, depth=depth)
     levels = [own(images)]
     for _ in run.steps(run.pick(smoke=3, quick=60, full=200), f"{label} dreams"):
@@ -228,7 +230,7 @@ def climb(run: Run, label: str, network: Network, images: Images, depth: int = 3
 def of_networks(
     dreamer_of: dict[str, str], at: Trial, networks: Dreamers, depth: int = 3
 ) -> dict[str, Images]:
-    """For each judge's subject the dream of the network with the subject that `dreamer_of` says."""
+    """The dream for each judge's subject, by the network of the subject given in `dreamer_of`."""
     return {
         subject: climb(at.run, dreamer, networks[dreamer], at.world.small, depth)[0]
         for subject, dreamer in dreamer_of.items()
@@ -236,9 +238,9 @@ def of_networks(
 
 
 def blended(at: Trial, networks: Dreamers) -> dict[str, Images]:
-    """Each photograph, and as much of the subject's as the dream of its network would change it by.
+    """Blend each photograph with the subject's, with the norm of the change that its network's dream makes.
 
-    A photograph stays as it is where the subject is its own.
+    The subject's own photograph does not change.
     """
     images, small = {}, at.world.small
     for subject, dream_of in of_networks(SAME, at, networks).items():
@@ -250,7 +252,7 @@ def blended(at: Trial, networks: Dreamers) -> dict[str, Images]:
 
 
 def what_judges_see(at: Trial, found: Sweep[Dreamt]) -> dict[str, float]:
-    """The geometric mean over photographs and subjects."""
+    """The geometric mean of the energy ratio over photographs and subjects."""
     logs = []
     for subject, judge in at.world.judges.items():
         ratio = seen(judge, found.chosen.images[subject]) / seen(judge, at.world.small)
@@ -260,7 +262,7 @@ def what_judges_see(at: Trial, found: Sweep[Dreamt]) -> dict[str, float]:
 
 
 def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
-    """How far a dream raises what its own network sees, beside noise that changes the photograph as much."""
+    """Measure how far a dream raises its own network's energy, and noise with the same norm."""
     image, levels = climb(run, "temple, again", dreamer, photographs)
     curve = levels / levels[0]
     run.axes("energy / start", x="step of ascent")
@@ -283,9 +285,9 @@ def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
 
 
 def draw(run: Run, dreamers: Dreamers) -> None:
-    """Dreams with every trick: of the deepest layer, of each layer, octave by octave, of digits, guided.
+    """Save dreams with all tricks: of the deepest layer, of each layer, by octaves, of digits, and guided.
 
-    The network that knows the flower dreams on the temple, and the one that knows the temple on the flower.
+    The network trained on the flower dreams on the temple, and the one trained on the temple on the flower.
     """
     photographs = data.photographs(run.pick(smoke=48, quick=240, full=427)).to(run.device, run.dtype)
     china, flower = photographs.split(1)
@@ -303,24 +305,32 @@ def draw(run: Run, dreamers: Dreamers) -> None:
         torch.cat((photographs, octaves[-1], of_flower[-1])),
         columns=["temple", "flower"],
         rows=["photograph", "dream"],
-        caption="The temple dreamt on by who knows the flower, and the flower by who knows the temple.",
-        alt="Two photographs, a temple and a flower, and below each what two networks added to it",
+        caption="A dream on the temple by the network trained on the flower, and the reverse.",
+        alt="Two photographs, a temple and a flower, and below each its dream",
     )
     height, width = photographs.shape[2:]
     full = [resize(image[:1], height, width) for image in octaves]
-    run.image("octaves", torch.cat(full), caption="Octave by octave; what is added is carried to the next.")
+    run.image(
+        "octaves",
+        torch.cat(full),
+        caption="The dream after each octave; the added detail is carried over to the next.",
+    )
     layers = [dreams(china, partial(seen, network, depth=depth))[-1] for depth in (1, 2, 3)]
-    run.image("layers", torch.cat((*layers, octaves[-1][:1])), caption="The four layers, from the first on.")
+    run.image(
+        "layers",
+        torch.cat((*layers, octaves[-1][:1])),
+        caption="Dreams of the four layers, the first one first.",
+    )
     guided = []
     for image, guide in ((china, flower), (flower, china)):
         aim = network.features(guide, 4)
         guided.append(dreams(image, lambda x, aim=aim: likeness(network.features(x, 4), aim))[-1])
-    run.image("guided", torch.cat(guided), caption="Each photograph dreamt with the other as the guide.")
+    run.image("guided", torch.cat(guided), caption="The dream on each photograph, guided by the other.")
     written = data.parts(data.digits()[0], seed=run.seed).judge[0][:8, None].to(run.device, run.dtype)
     paper = 1 - F.interpolate(written, (96, 96), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     dreamt = dreams(paper, partial(seen, network, depth=4))[-1]
     digits = torch.cat((paper, dreamt))
-    caption, rows = "Held-out digits, and below them dreamt on.", ["digit", "dream"]
+    caption, rows = "Held-out digits, and their dreams below.", ["digit", "dream"]
     run.image("digits", digits, columns=len(paper), rows=rows, caption=caption)
 
 

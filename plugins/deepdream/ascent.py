@@ -1,4 +1,4 @@
-"""The notebook's dream: steps up the gradient of an objective, shifted at random, from octave to octave."""
+"""The notebook's dream: gradient ascent on an objective, with random shifts, over several octaves."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,23 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch 3 height width"]
 Features = Float[Tensor, "batch channels rows columns"]
-Objective = Callable[[Tensor], Tensor]  # images to a number for each
+Objective = Callable[[Tensor], Tensor]  # maps images to a number for each
 
 
 def energy(features: Features) -> Float[Tensor, " batch"]:
-    """The notebook's objective, but for a factor: the mean of the squared activations."""
+    """The notebook's objective, up to a factor: the mean of the squared activations."""
     return features.square().mean((1, 2, 3))
 
 
 def likeness(features: Features, guide: Float[Tensor, "1 channels _ _"]) -> Float[Tensor, " batch"]:
-    """The notebook's guided objective: each place's dot product with the guide's place that fits it best."""
+    """The notebook's guided objective: each position's largest dot product with a position of the guide."""
     products = guide[0].flatten(1).T @ features.flatten(2)  # batch, places of the guide, places
     return products.amax(1).mean(1)
 
 
 def step(images: Images, objective: Objective, *, size: float, shift: tuple[int, int] = (0, 0)) -> Images:
-    """One step up, by `size` in the mean over the pixels of each image, taken while the image is rolled round
-    by `shift` rows and columns."""
+    """One step of gradient ascent, by `size` on average over each image's pixels. The image is rolled by
+    `shift` rows and columns for the step, and rolled back."""
     rolled = images.roll(shift, (2, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(objective(rolled).sum(), rolled)
@@ -35,7 +35,7 @@ def step(images: Images, objective: Objective, *, size: float, shift: tuple[int,
 
 
 def resize(images: Images, height: int, width: int) -> Float[Tensor, "batch 3 _ _"]:
-    """Linear, the corners kept, as scipy.ndimage.zoom does it for the notebook."""
+    """Bilinear with aligned corners, as scipy.ndimage.zoom in the notebook."""
     return F.interpolate(images, (height, width), mode="bilinear", align_corners=True)
 
 
@@ -50,11 +50,11 @@ def dream(
     size: float = 1.5 / 255,
     jitter: int = 32,
 ) -> list[Float[Tensor, "batch 3 _ _"]]:
-    """The images after each octave, from the smallest on; the last is the dream. The defaults are the
+    """Images after each octave, from the smallest to the largest; the last is the dream. The defaults are the
     notebook's.
 
-    octaves, scale  number of sizes, and the factor between one and the next
-    steps, size     in each octave; how far a step changes a pixel, in the mean
+    octaves, scale  number of sizes, and the factor between neighbouring sizes
+    steps, size     steps in each octave, and the mean change of a pixel per step
     jitter          the shift before a step is drawn from [-jitter, jitter], for rows and for columns
     """
     sizes = [images]

@@ -1,4 +1,4 @@
-"""Exercises: both objectives, a step up, and the octaves."""
+"""Exercises: both objectives, a step of gradient ascent, and the octaves."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ def of_features(draw: Draw) -> Iterator[Try]:
 
 
 def of_guides(draw: Draw) -> Iterator[Try]:
-    yield Try("a guide of one place", draw(1, 2, 1, 2), draw(1, 2, 1, 1))
-    yield Try("a guide of 4 places", draw(2, 3, 2, 3), draw(1, 3, 2, 2))
+    yield Try("a guide of one position", draw(1, 2, 1, 2), draw(1, 2, 1, 1))
+    yield Try("a guide of 4 positions", draw(2, 3, 2, 3), draw(1, 3, 2, 2))
 
 
 def of_steps(draw: Draw) -> Iterator[Try]:
@@ -26,7 +26,7 @@ def of_steps(draw: Draw) -> Iterator[Try]:
 
 
 def weighed(images: torch.Tensor) -> torch.Tensor:
-    """An objective for which places differ."""
+    """An objective that weights positions differently."""
     places = torch.arange(images[0, 0].numel()).view(images.shape[2:])
     return ((images - 0.2).square() * (1 + places)).mean((1, 2, 3))
 
@@ -44,7 +44,7 @@ EXERCISES = (
         name="energy",
         of="ascent.energy",
         task="The objective of an unguided dream, for each image.",
-        hints=("The activations are squared, so that strong ones grow most. Then the mean over all.",),
+        hints=("Take the mean of the squared activations of each image.",),
         tries=of_features,
     ),
     Exercise(
@@ -52,19 +52,20 @@ EXERCISES = (
         of="ascent.likeness",
         task="The objective of a dream that is guided by another image's features.",
         hints=(
-            "The dot product of every place with every place of the guide, over the channels.",
-            "The largest over the guide's places; then the mean over the image's places.",
+            "Take the dot product of every position with every position of the guide, over the channels.",
+            "Take the maximum over the guide's positions, then the mean over the image's.",
         ),
         tries=of_guides,
     ),
     Exercise(
         name="step",
         of="ascent.step",
-        task="A step of gradient ascent on the rolled image, of a size that does not depend on the gradient.",
+        task="A step of gradient ascent on the rolled image, with a size that does not depend on the "
+        "gradient's.",
         hints=(
             "Roll, take the gradient, step, and roll back.",
-            "The gradient is divided by the mean of its absolute values, for each image, and times size.",
-            "Pixels stay between 0 and 1. The images that were given do not change.",
+            "Divide the gradient by the mean of its absolute values in each image, and multiply it by size.",
+            "Clamp pixels to [0, 1]. Do not change the given images in place.",
         ),
         tries=of_steps,
         gradients=False,
@@ -72,11 +73,11 @@ EXERCISES = (
     Exercise(
         name="octaves",
         of="ascent.dream",
-        task="Dream on the smallest size first, and take what was dreamt along to the next.",
+        task="Dream on the smallest size first, and carry the added detail over to the next size.",
         hints=(
-            "Each size comes from the next larger one by resize, its sides over the scale and rounded.",
+            "Each size is the next larger one, resized to its sides divided by the scale and rounded.",
             "detail is the dream minus the plain image; resized, it is added to the next plain image.",
-            "Before each step draw both shifts at once, from -jitter to jitter.",
+            "Before each step draw both shifts in one call, from -jitter to jitter.",
         ),
         tries=of_dreams,
         gradients=False,

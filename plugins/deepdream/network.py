@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from .ascent import Features, Images
 
 Layers = Sequence[tuple[Tensor, Tensor]]  # weight and bias of each convolution
-ROWS, COLUMNS = 3, 8  # of the fields into which the two photographs, side by side, are parted
+ROWS, COLUMNS = 3, 8  # the grid of fields over the two photographs, side by side
 
 
 def activity(images: Images, colors: Float[Tensor, "3 3"], layers: Layers) -> Features:
-    """Activations of the last of `layers`: convolutions with ReLUs. Each but the first has half the
-    resolution of the one before.
+    """Activations of the last of `layers`, convolutions with ReLUs. Each layer but the first works at half
+    the resolution of the one before.
 
-    The first sees no flat surfaces (its filters' weights sum to zero) and weighs `colors`; the others see
-    what is before them divided by its norm over the channels, in place of GoogLeNet's local response
-    normalisation. Without either a dream is glaring light and colour, the cheapest activity there is.
+    The first layer ignores flat surfaces (its filters' weights sum to zero) and weights colours by `colors`.
+    The other layers normalise their input over the channels, in place of GoogLeNet's local response
+    normalisation. Otherwise the ascent would only raise brightness and colour, which increases activations
+    most.
     """
     x = images
     for index, (weight, bias) in enumerate(layers):
@@ -39,7 +40,7 @@ def normalise(features: Features) -> Features:
 
 
 class Network(nn.Module):
-    """A small network to dream with; GoogLeNet's place in the notebook."""
+    """A small network to dream with, in place of the notebook's GoogLeNet."""
 
     def __init__(self, colors: Float[Tensor, "3 3"], classes: int) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Network(nn.Module):
 
 
 def colors_of(photographs: Images) -> Float[Tensor, "3 3"]:
-    """The root of the colours' covariance: bright and dark count for much, green and magenta for little."""
+    """The root of the colours' covariance: brightness weighs most, green against magenta least."""
     values, vectors = torch.linalg.eigh(photographs.transpose(0, 1).flatten(1).cov())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return 3 * root / root.norm()
@@ -92,7 +93,7 @@ def learn(
     taken: Iterable[int],
     descend: Callable[[Tensor, torch.optim.Optimizer, int], object] = descend_silently,
 ) -> None:
-    """Train `network`; of the `steps` of its schedule those that `taken` counts."""
+    """Train `network` for the steps in `taken`, out of the schedule's `steps`."""
     optimizer = torch.optim.Adam(network.parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, steps)
     for step in taken:
@@ -109,9 +110,10 @@ def lesson(
     count: int,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "count 3 24 24"], Int64[Tensor, " count"]]:
-    """Patches from anywhere in the photographs, of several sizes, turned, with noise; a digit on some.
+    """Random patches of the photographs, of several sizes, rotated, with noise, and some with a digit on
+    them.
 
-    The target is the digit (0 to 9), or else the field of the patch's middle (10 and up).
+    The target is the digit (0 to 9) if there is one, else the field of the patch's centre (10 and up).
     """
     draw = partial(torch.rand, generator=generator)
     sides = torch.tensor([wall.shape[2], wall.shape[1]])
@@ -138,7 +140,7 @@ def lesson(
 def views(
     extent: Float[Tensor, "count 2"], middle: Float[Tensor, "count 2"], angle: Float[Tensor, " count"]
 ) -> Float[Tensor, "count 24 24 2"]:
-    """Where squares lie in an image whose sides go from -1 to 1; `extent` is half a side's length."""
+    """Sampling grids of squares in an image with sides from -1 to 1; `extent` is half a side's length."""
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack((cos, -sin, sin, cos), 1).view(-1, 2, 2)
     matrix = torch.cat((extent[..., None] * turn, middle[..., None]), 2)

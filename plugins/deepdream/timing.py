@@ -1,4 +1,4 @@
-"""The benchmark: a step of the dream, and how long it takes until there is more to see at every size."""
+"""The benchmark: one step of the dream, and dreaming until the energy has grown at every size."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -15,18 +15,18 @@ from .network import COLUMNS, ROWS, Network, activity, colors_of, learn, side_by
 
 
 def pair(weights: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases in turn, as the layers that they are."""
+    """Pairs of weight and bias, one for each layer."""
     return list(zip(weights[0::2], weights[1::2], strict=True))
 
 
 def one_step(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """Up to the deepest layer and back to the image."""
+    """Forward to the deepest layer, and the gradient back to the image."""
     layers = pair(weights)
     return step(image, lambda x: energy(activity(x, colors, layers)), size=1.5 / 255)
 
 
 def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """As a framework for training runs backwards: the gradients of all weights too."""
+    """Backward as in training, with the gradients of all weights."""
     leaves = [weight.detach().requires_grad_() for weight in weights]
     moved = image.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -35,7 +35,7 @@ def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
 
 
 def channels_last(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """The image's gradient alone, in the layout that torch recommends for convolutions."""
+    """The image's gradient only, in the layout that torch recommends for convolutions."""
     ordered = [w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w for w in weights]
     moved = image.detach().to(memory_format=torch.channels_last, copy=True).requires_grad_()
     with torch.enable_grad():
@@ -50,8 +50,9 @@ Way = Literal["one size", "all sizes at once", "octaves"]
 def reaches(
     way: Way, target: float, image: Tensor, colors: Tensor, *weights: Tensor
 ) -> dict[str, int | bool]:
-    """Dream until the third layer's energy, in the mean over the notebook's four sizes, is `target` times the
-    start's: on the full size, by climbing the mean itself, or by octaves. Counts the steps on every size."""
+    """Dream until the third layer's energy, averaged over the notebook's four sizes, is `target` times the
+    initial one: on the full size, on the mean over all sizes, or by octaves. Counts the steps on all
+    sizes."""
     layers = pair(weights)[:3]
 
     def objective(x: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ def reaches(
 
 
 def cost(height: int, width: int, itemsize: int) -> dict[str, Cost]:
-    """Work of a step: each convolution once up and once down. What is done for each place is not counted."""
+    """Each convolution once forward and once backward; elementwise operations are not counted."""
     products = weights = 0
     for depth, layer in enumerate(skeleton().layers):
         products += 4 * layer.weight.numel() * (height >> depth) * (width >> depth)
@@ -97,7 +98,7 @@ def cost(height: int, width: int, itemsize: int) -> dict[str, Cost]:
 
 
 def skeleton() -> Network:
-    """A network of shapes without numbers."""
+    """A network on the meta device, for its shapes."""
     with torch.device("meta"):
         return Network(torch.empty(3, 3), 1)
 
@@ -105,8 +106,8 @@ def skeleton() -> Network:
 def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, ...]:
     """A photograph, and the layers of an untrained network.
 
-    Their biases are not zero: in a white sky the filters see nothing, and rounding alone would decide which
-    side of a ReLU's corner it falls.
+    The biases are not zero. Otherwise filters give exactly zero in a white sky, and rounding would decide on
+    which side of the ReLU's kink they fall.
     """
     weights = []
     for layer in skeleton().layers:
@@ -117,7 +118,7 @@ def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, .
 
 @cache
 def trained(steps: int) -> Network:
-    """The experiment's network, trained on all digits for fewer steps."""
+    """The experiment's network, trained on all digits for `steps` steps."""
     photographs, (images, labels) = data.photographs(240), data.digits()
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
@@ -128,7 +129,7 @@ def trained(steps: int) -> Network:
 
 
 def trained_inputs(generator: torch.Generator, height: int, steps: int) -> tuple[Tensor, ...]:
-    """One of the photographs, and the layers of a network that was trained for so many steps."""
+    """One of the photographs, and the layers of the network trained for `steps` steps."""
     which = torch.randint(2, (), generator=generator)
     network = trained(steps)
     weights = [weight.clone() for layer in network.layers for weight in (layer.weight, layer.bias)]
@@ -148,8 +149,8 @@ def cases(bench: Bench) -> Iterator[Case]:
                 Variant(name="step", role="paper", call=one_step),
             ),
             cost=cost(height, width, bench.dtype.itemsize),
-            # Of a million units rounding puts some on the other side of their ReLU's corner, and each moves
-            # the pixels that it sees, by up to 0.007. No step at all would be off by 0.04 and more.
+            # Of a million units, rounding puts some on the other side of their ReLU's kink. Each changes the
+            # pixels in its receptive field by up to 0.007. Without a step the error would be at least 0.04.
             tolerance=0.02 if bench.dtype.itemsize >= 4 else None,
         )
     height = bench.pick(smoke=48, quick=120, full=240)

@@ -24,8 +24,8 @@ from .model import DynamicTanh
 
 NO_STATISTICS = Claim(
     name="no statistics",
-    sentence="Dynamic tanh sees one number at a time: neither other examples nor the scale of its own are "
-    "taken away, and training and use are the same.",
+    sentence="Dynamic tanh is elementwise: it removes neither the influence of other examples nor an "
+    "example's own scale, and training and evaluation are the same.",
     paper=Figure("An element-wise operation in place of normalisation", where="abstract", read="abstract"),
     rule=(
         Bound("dynamic tanh: other examples", "==", 0.0),
@@ -42,41 +42,45 @@ NO_STATISTICS = Claim(
 
 # Year, the axes of the statistics, and the problem of earlier layers that the layer addresses.
 STORY = {
-    "batch norm": (2015, "a feature, over the batch", "deep networks train slowly, and not at high rates"),
+    "batch norm": (
+        2015,
+        "a feature, over the batch",
+        "deep networks train slowly, and fail at high learning rates",
+    ),
     "weight norm": (
         2016,
-        "none: a unit's weights have their length apart",
-        "by batch norm every example depends on the others of its batch",
+        "none: a unit's weights are split into length and direction",
+        "with batch norm every example depends on the others of its batch",
     ),
     "layer norm": (
         2016,
         "all features of one example",
-        "batch norm needs large batches, and a recurrent network has no one batch to look at",
+        "batch norm needs large batches, and statistics of its own at each step of a recurrent network",
     ),
     "instance norm": (
         2016,
-        "one channel of one picture",
-        "batch norm mixes the contrasts of the batch, and in use takes averages of them",
+        "one channel of one image",
+        "batch norm mixes the contrasts of the batch's images, and evaluation uses running averages",
     ),
     "group norm": (
         2018,
-        "a group of channels of one picture",
-        "layer norm takes all channels for alike, instance norm none, batch norm fails with small batches",
+        "a group of channels of one image",
+        "layer norm treats all channels alike, instance norm each alone, batch norm fails with small batches",
     ),
     "RMSNorm": (
         2019,
-        "the mean square of one example alone",
-        "layer norm's mean costs time and can be spared",
+        "the mean square of one example",
+        "layer norm's mean costs time and is not needed",
     ),
     "query-key norm": (
         2020,
         "a query or a key of one head",
-        "layer norm before the projections does not bound what attention makes of them",
+        "layer norm before the projections does not bound the attention scores",
     ),
     "dynamic tanh": (
         2025,
-        "none: one number at a time",
-        "what layer norm does to large values needs no statistics",
+        "none: elementwise",
+        "layer norm's effect on large values needs no statistics",
     ),
 }
 
@@ -110,7 +114,7 @@ def tell(run: Run) -> None:
     run.text(
         "one after the other",
         "\n".join(
-            f"{year}  {name}\n  statistics of  {over}\n  mends  {mended}"
+            f"{year}  {name}\n  statistics of  {over}\n  solves  {mended}"
             for name, (year, over, mended) in STORY.items()
         ),
         caption="The normalisation layers in the order of their papers.",

@@ -1,4 +1,4 @@
-"""Correlate every neuron with every explanation: in a loop, standardised first, or by one matrix product."""
+"""Correlations of all neurons and explanations: in a loop, standardised, or by one matrix multiplication."""
 
 from collections.abc import Iterator
 

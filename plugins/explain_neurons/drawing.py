@@ -1,4 +1,4 @@
-"""Text with colours behind it, as a picture: where a neuron is active, and where its explanation says so."""
+"""Draws text with colours behind the characters: a neuron's activations, and their simulation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ ORANGE, BLUE = (255, 140, 0), (70, 140, 255)
 
 
 class Seen(NamedTuple):
-    """A neuron on one text; activations and their simulation lie from 0 to 1."""
+    """A neuron on one text; activations and their simulation are between 0 and 1."""
 
     title: str
     text: str
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
 
 def page(neurons: Sequence[Seen]) -> Float[Tensor, "3 height width"]:
-    """For each a title, the text over its activations (orange), and the text over their simulation (blue)."""
+    """Draws each neuron's title, and its text coloured by activations (orange) and by simulation (blue)."""
     columns = max(max(len(one.text), len(one.title)) for one in neurons)
     size = 2 * MARGIN + WIDE * columns, 2 * MARGIN + 4 * HIGH * len(neurons)
     picture = Image.new("RGB", size, PAPER)

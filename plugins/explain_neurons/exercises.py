@@ -35,20 +35,20 @@ EXERCISES = (
     Exercise(
         name="correlations",
         of="model.correlations",
-        task="Pearson's correlation of every neuron with every predicate; 0 where one is constant.",
+        task="Pearson's correlation of every neuron with every predicate; 0 if one of them is constant.",
         hints=(
-            "Subtract the means; the products of all pairs are one product of matrices.",
-            "Divide by the lengths of both. Where a length is 0 the result is 0, not NaN.",
+            "Subtract the means; the dot products of all pairs are one matrix multiplication.",
+            "Divide by both norms. Where a norm is 0 the result is 0, not NaN.",
         ),
         tries=of_activations,
     ),
     Exercise(
         name="activations",
         of="model.activations_of",
-        task="The activations of all neurons while the model reads, in float32, the first layer's first.",
+        task="The activations of all neurons on a text, in float32, the first layer's first.",
         hints=(
-            "A forward hook on feed_forward[1] of each block sees what the GELU returns.",
-            "The model reads all but the last id. Flatten windows and time; remove the hooks.",
+            "A forward hook on feed_forward[1] of each block receives the GELU's output.",
+            "The model reads all ids but the last. Flatten windows and time; remove the hooks.",
         ),
         tries=of_texts,
         tolerance=1e-5,
@@ -58,10 +58,10 @@ EXERCISES = (
     Exercise(
         name="ablation",
         of="model.rise_without",
-        task="The rise of each loss when one neuron is held at a level.",
+        task="The rise of each loss when one neuron is fixed at a level.",
         hints=(
-            "Neurons are counted through all layers: the layer is neuron // width.",
-            "A hook that returns a changed copy of the GELU's output takes its place.",
+            "Neurons are numbered through all layers: the layer is neuron // width.",
+            "A hook that returns a changed copy of the GELU's output replaces it.",
         ),
         tries=of_neurons,
         tolerance=1e-3,

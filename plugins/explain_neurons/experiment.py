@@ -1,4 +1,4 @@
-"""Explanations beside those of other neurons, of an untrained network's and of weaker explainers."""
+"""Scores of explanations against other neurons', an untrained network's, and weaker explainers'."""
 
 import math
 from collections.abc import Callable
@@ -31,39 +31,40 @@ from .model import (
 SHUFFLED = Break("shuffled activations", "Explanations are chosen on activations in a random order.")
 LATE = Break(
     "one character late",
-    "Explanations are chosen on activations that stand one character too late.",
+    "Explanations are chosen on activations that are shifted by one character.",
     "near miss",
 )
 LOOKUP = Break(
     "lookup table",
-    "The announcement's own baseline: a neuron's mean activation at each character stands in place of its "
+    "The announcement's own baseline: a neuron's mean activation for each character replaces its "
     "explanation.",
     "rival",
 )
 RANDOM = Break(
     "random predicates",
-    "All predicates but 30 are true at random places, as many as before: there is more to choose from, and "
-    "nothing more to say.",
+    "All predicates but 30 are true at random places, the same number as before: there are more predicates "
+    "to choose from, but they carry no information.",
     "near miss",
 )
 REGRESSION = Break(
     "weighted predicates",
-    "The same 30 predicates, weighted by least squares, in place of the best of 1000.",
+    "A least-squares fit of the same 30 predicates replaces the best of 1000.",
     "rival",
 )
 
 KNOWN = Bound("nats that the model knows more than letter counts do", ">=", 0.4)
 SCORE = "score on a new text"
 DEVIATIONS = (
-    "512 neurons of a character model of two layers, not 307,200 of GPT-2 XL; an explanation is the best of "
-    "a thousand predicates about this character and those before it, found by search, not GPT-4's sentence. "
-    "Scores are over all characters of random windows, not of the excerpts with the highest activations."
+    "512 neurons of a character model of two layers, not 307,200 of GPT-2 XL. An explanation is the best of "
+    "a thousand predicates about the current character and those before it, found by search, not a sentence "
+    "by GPT-4. Scores are over all characters of random windows, not of the excerpts with the highest "
+    "activations."
 )
 
 SCORES = Claim(
     name="own explanation against another neuron's",
     sentence="On a new text a neuron's explanation scores higher than that of another neuron, and higher "
-    "than explanations score that are found in the same way for a network with its initial weights.",
+    "than explanations found in the same way for the network's initial weights.",
     paper=Figure(
         "Above 0.8 for over 1,000 of 307,200 neurons, most far below",
         where="OpenAI's announcement",
@@ -73,8 +74,8 @@ SCORES = Claim(
         at_least(SCORE, "own", 0.2, minus="another's", toward=0.0),
         at_least(SCORE, "own", 0.03, minus="untrained", toward=0.0),
     ),
-    control="the explanation of another neuron, drawn at random; and the explained neurons of the network "
-    "before its training",
+    control="the explanation of another neuron, drawn at random; and explanations for the network before its "
+    "training",
     control_arm="another's",
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, LATE, LOOKUP),
@@ -84,20 +85,21 @@ SCORES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the first bound alone. Neurons of an "
-            "untrained network scored 0.42 beside 0.49, so the second bound was added, and the lookup table."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the first bound alone. Neurons of an "
+            "untrained network scored 0.42 and those of the trained one 0.49, so the second bound was "
+            "added, and the lookup table."
         ),
         (
-            "A third claim, that explanations say where the loss rises without a neuron, was inconclusive; "
-            "the announcement does not make it, and it is shown and no longer judged."
+            "A third claim, that the loss rises without a neuron where its explanation fires, was "
+            "inconclusive. The announcement does not make it. It is shown and no longer judged."
         ),
     ),
 )
 
 STRENGTH = Claim(
     name="1000 predicates against 30",
-    sentence="An explainer that has 1000 predicates to choose from writes explanations that score higher on "
-    "a new text than one with 30 of them.",
+    sentence="Explanations chosen among 1000 predicates score higher on a new text than explanations chosen "
+    "among 30 of them.",
     paper=Figure(
         "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="secondary"
     ),
@@ -107,8 +109,8 @@ STRENGTH = Claim(
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, RANDOM, REGRESSION),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The explainer's strength is the number of predicates that it may choose from.",
-    history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bound, without a rival.",),
+    deviations=DEVIATIONS + " The explainer's capability is the number of predicates to choose from.",
+    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
 )
 
 
@@ -160,7 +162,7 @@ class Network(NamedTuple):
     asked: tuple[Predicates, Predicates]
 
     def best(self, chosen_on: Activations) -> Int[Tensor, " neurons"]:
-        """The predicate that goes along best with each neuron."""
+        """The predicate with the highest correlation for each neuron."""
         return correlations(chosen_on, self.asked[0].float()).argmax(1)
 
     def scores(self, best: Int[Tensor, " neurons"]) -> Float[Tensor, " neurons"]:
@@ -168,12 +170,12 @@ class Network(NamedTuple):
         return paired(self.judged_on, self.asked[1][:, best].float())
 
     def among(self, kept: Int[Tensor, " kept"]) -> "Network":
-        """With these predicates alone."""
+        """The same network with these predicates only."""
         return self._replace(asked=(self.asked[0][:, kept], self.asked[1][:, kept]))
 
 
 def paired(activations: Activations, simulated: Float[Tensor, "tokens neurons"]) -> Float[Tensor, " neurons"]:
-    """Pearson's correlation of each neuron with its own simulation; 0 where one of them is constant."""
+    """Pearson's correlation of each neuron with its own simulation; 0 if one of them is constant."""
     return F.cosine_similarity(activations - activations.mean(0), simulated - simulated.mean(0), dim=0)
 
 
@@ -202,7 +204,7 @@ def late(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
 
 
 def lookup(here: tuple[Tensor, Tensor], network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """The mean activation at each character of one text, looked up on the other. `here`: their characters."""
+    """Simulates by each character's mean activation on the other text. `here`: characters of both."""
     size = int(max(part.max() for part in here)) + 1
     count = torch.bincount(here[0], minlength=size).clamp_min(1)
     total = torch.zeros(size, network.chosen_on.shape[1]).index_add_(0, here[0], network.chosen_on)
@@ -210,7 +212,7 @@ def lookup(here: tuple[Tensor, Tensor], network: Network, at: Trial) -> Float[Te
 
 
 def at_random_places(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """All predicates but the first 30 are those of other places, on both texts."""
+    """Permutes all predicates but the first 30 over places, on both texts."""
     order = at.generator("places")
     asked = tuple(
         torch.cat((part[:, :WEAK], part[torch.randperm(len(part), generator=order)][:, WEAK:]), 1)
@@ -220,7 +222,7 @@ def at_random_places(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
 
 
 def regression(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """The first 30 predicates' least-squares fit of each neuron."""
+    """Simulates each neuron by a least-squares fit of the first 30 predicates."""
     chosen_by, judged_by = (
         torch.cat((part[:, :WEAK], torch.ones(len(part), 1)), 1) for part in network.asked
     )
@@ -293,13 +295,13 @@ def look(run: Run, model: GPT2, untrained: GPT2, texts: Texts, alphabet: str) ->
 
 
 def own_of_first(network: Network, count: int) -> Float[Tensor, " neurons"]:
-    """The scores of explanations from the first `count` predicates."""
+    """Scores of explanations chosen among the first `count` predicates."""
     some = network.among(torch.arange(count))
     return some.scores(some.best(some.chosen_on))
 
 
 def explain(at: Trial, explainer: Explainer, _: None) -> tuple[float, Tensor]:
-    """A score for each neuron; nothing is chosen among."""
+    """A score for each neuron. There is nothing to choose by."""
     return math.nan, explainer(at)
 
 
@@ -316,9 +318,9 @@ def matter(
     best: Int[Tensor, " neurons"],
     whole: Float[Tensor, " tokens"],
 ) -> None:
-    """Whether the loss rises where an explanation fires when its neuron is held at its mean (the objection of
-    Huang et al. 2023): of the 48 neurons with the highest scores on the text to choose by, beside the
-    explanation of the next of them."""
+    """Whether the loss rises where an explanation fires when its neuron is fixed at its mean (the objection
+    of Huang et al. 2023). Takes the 48 neurons with the highest scores on the text to choose by, with their
+    own and their neighbours' explanations."""
     fits = paired(network.chosen_on, network.asked[0][:, best].float())
     neurons = fits.topk(min(48, len(fits))).indices
     fires = network.asked[1][:, best[neurons]].float()
@@ -339,8 +341,8 @@ def show(
     scores: Float[Tensor, " neurons"],
     predicates: Predicates,
 ) -> None:
-    """The best, a middle and the worst neurons, each on the window where it is most active: a picture with
-    colours, and the same in characters."""
+    """Save the best, a middle and the worst neurons, each on the window where it is most active, as a
+    coloured picture and as text."""
     order = scores.argsort(descending=True).tolist()
     middle = len(order) // 2
     best_of = {int(best[neuron]): neuron for neuron in reversed(order)}  # of each explanation
@@ -369,7 +371,7 @@ def show(
         "neurons on text",
         page(drawn),
         columns=1,
-        caption="The best neurons of three explanations, one in the middle, the three worst. Orange: how "
-        "active the neuron is. Blue: where its explanation says that it is. | ends a line.",
+        caption="The best neurons of three explanations, a middle one, and the three worst. Orange is the "
+        "neuron's activation, blue is its simulation from the explanation. | ends a line.",
     )
     run.text("neurons", "\n".join(lines), caption="Activations from 0 to 9, and where the explanation fires.")

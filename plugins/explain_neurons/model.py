@@ -1,4 +1,4 @@
-"""The score, what an explainer may choose from, and a language model's neurons.
+"""The score, the predicates that an explainer may choose from, and a language model's neurons.
 
 Dimensions: tokens, neurons, predicates, windows, time.
 """
@@ -20,7 +20,7 @@ Predicates = Bool[Tensor, "tokens predicates"]
 def correlations(
     activations: Activations, predicates: Float[Tensor, "tokens predicates"]
 ) -> Float[Tensor, "neurons predicates"]:
-    """Pearson's, of every neuron with every predicate, by one product; 0 where one of them is constant."""
+    """Pearson's correlation of every neuron with every predicate; 0 if one of them is constant."""
     single = torch.promote_types(activations.dtype, torch.float32)
     a, b = activations.to(single), predicates.to(single)
     a = a - a.mean(0)
@@ -45,7 +45,7 @@ FREQUENT = " etaoinsrhldcufmpgybwvk.,\n`'()_x\"-:=q"
 
 
 class Question(NamedTuple):
-    """Is the character so many places back one of these?"""
+    """Asks whether the character `back` places before the current one is one of `characters`."""
 
     name: str
     back: int
@@ -53,7 +53,7 @@ class Question(NamedTuple):
 
 
 def questions() -> list[tuple[Question, ...]]:
-    """All candidate explanations: one question, or one about this character and one about the previous."""
+    """All candidate explanations: one question, or a pair about the current and the previous character."""
     here, before = ([Question(repr(c), back, c) for c in FREQUENT] for back in (0, 1))
     kinds = {
         back: [Question(name, back, characters) for name, characters in CLASSES.items()] for back in range(4)
@@ -69,7 +69,7 @@ def wording(asked: tuple[Question, ...]) -> str:
 
 
 def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Question, ...]]) -> Predicates:
-    """Each predicate at each character but the last of a window; before a window there is nothing."""
+    """Each predicate at each character but a window's last; false if it looks beyond the window's start."""
     memory: dict[tuple[int, str], Tensor] = {}
 
     def holds(question: Question) -> Tensor:
@@ -107,7 +107,7 @@ def activations_of(model: GPT2, ids: Int[Tensor, "windows time"]) -> Activations
 
 
 def losses(model: GPT2, ids: Int[Tensor, "windows time"]) -> Float[Tensor, " tokens"]:
-    """Nats at each next character."""
+    """The loss of each next character in nats."""
     ids = ids.to(model.tokens.weight.device)
     with torch.no_grad():
         logits = model(ids[:, :-1]).flatten(0, 1).float()
@@ -117,7 +117,7 @@ def losses(model: GPT2, ids: Int[Tensor, "windows time"]) -> Float[Tensor, " tok
 def rise_without(
     model: GPT2, ids: Int[Tensor, "windows time"], neuron: int, level: float, whole: Float[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    """How much the loss at each next character rises when a neuron is always `level`."""
+    """The rise of the loss at each next character when a neuron is fixed at `level`."""
     width = model.blocks[0].feed_forward[0].out_features
 
     def ablate(_: nn.Module, __: object, out: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
-"""Fast R-CNN: the convolutions run once for an image, and every region is pooled from their maps.
+"""Fast R-CNN: run the convolutions once per image, and pool every region from the shared feature maps.
 
 Girshick 2015, "Fast R-CNN", arXiv 1504.08083.
 
-The problem. R-CNN takes each of two thousand regions through all layers, although they overlap, and trains in
-three stages: the network, the SVMs, the regression of boxes. An image takes most of a minute.
+The problem. R-CNN runs each of two thousand overlapping regions through all layers, and trains in three
+stages: the network, the SVMs, the box regression. An image takes most of a minute.
 
-The idea. Take the whole image through the convolutions, once. A region is a window of the last maps; RoI
-pooling divides it into a fixed grid of cells and keeps the largest value of each, so that the dense layers
-get the same number of inputs whatever the region's size. The gradient goes back through the maximum, so
-names, boxes and convolutions learn together, with one loss.
+The idea. Run the convolutions once on the whole image. A region is a window of the last feature maps. RoI
+pooling divides the window into a fixed grid of cells and takes the maximum in each, so that the dense layers
+get inputs of one size whatever the region's size. The gradient flows through the maximum, so classes, boxes
+and convolutions are trained together with one loss.
 
-This folder. `model` has RoI pooling, the detector, its loss, and dense layers by SVD. `experiment` sets it
-beside R-CNN on that paper's scenes and asks what the convolutions gain by learning; `benchmark` times both.
+This folder. `model` has RoI pooling, the detector, its loss, and dense layers compressed by SVD. `experiment`
+compares it with R-CNN on that paper's scenes, and measures the gain from training the convolutions;
+`benchmark` times both.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""RoI pooling; a dense layer by SVD; all regions of an image, by R-CNN and by Fast R-CNN."""
+"""RoI pooling, a dense layer compressed by SVD, and all regions of an image by R-CNN and by Fast R-CNN."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -14,8 +14,8 @@ from .model import FastRCNN, roi_pool
 
 FASTER = Claim(
     name="time",
-    sentence="With a hundred regions an image is done several times as fast as by R-CNN.",
-    paper=Figure("47.0 s and 0.32 s for an image, VGG16: 146 times", where="table 4", read="secondary"),
+    sentence="With a hundred regions Fast R-CNN is at least three times as fast per image as R-CNN.",
+    paper=Figure("47.0 s and 0.32 s per image, VGG16: 146 times", where="table 4", read="secondary"),
     rule=(Speedup("an image", over="strong", threshold=3.0, axes={"regions": 100}, mode="until"),),
     deviations="Images of 48 × 48 with 100 regions instead of 2,000; R-CNN takes all of them in one batch.",
 )
@@ -24,7 +24,7 @@ SIZE, SCALE = 4, 0.5
 
 
 def edges(box: list[float], rows: int, columns: int) -> Iterator[tuple[int, int, int, int]]:
-    """Rows and columns of each cell of a region."""
+    """Row and column bounds of each cell of a region: top, bottom, left, right."""
     x1, y1, x2, y2 = (int(side * SCALE + 0.5) for side in box)
     high, wide = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
     for i in range(SIZE):
@@ -44,7 +44,7 @@ def cell_by_cell(maps: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
 
 
 def region_by_region(maps: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
-    """`adaptive_max_pool2d` of each region: it has the same cells where the region lies in the maps."""
+    """`adaptive_max_pool2d` of each region. It has the same cells if the region lies within the maps."""
     last = maps.shape[3] - 1
     corners = (boxes.float() * SCALE + 0.5).long().clamp(0, last).tolist()
     pooled = [
@@ -59,7 +59,7 @@ def by_tables(maps: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
 
 
 def regions_in(side: int, count: int, generator: torch.Generator, images: int = 1) -> tuple[Tensor, Tensor]:
-    """Boxes of 8 to 20 pixels inside of the images, and the image of each."""
+    """Boxes of 8 to 20 pixels inside the images, and the index of each box's image."""
     sides = 8 + 12 * torch.rand(count, 2, generator=generator)
     corner = torch.rand(count, 2, generator=generator) * (side - 2 - sides)
     return torch.cat((corner, corner + sides), 1), torch.randint(images, (count,), generator=generator)
@@ -73,7 +73,7 @@ def networks(dtype: torch.dtype, device: torch.device) -> tuple[RegionNet, FastR
 
 @torch.no_grad()
 def a_region_at_a_time(x: Tensor, boxes: Tensor, at_once: int = 1) -> dict[str, float]:
-    """R-CNN: each region warped and taken through all layers."""
+    """R-CNN: each region is warped and run through all layers."""
     network, _ = networks(x.dtype, x.device)
     image = torch.zeros(len(boxes), dtype=torch.long, device=x.device)
     parts = zip(boxes.split(at_once), image.split(at_once), strict=True)
@@ -83,7 +83,7 @@ def a_region_at_a_time(x: Tensor, boxes: Tensor, at_once: int = 1) -> dict[str, 
 
 @torch.no_grad()
 def maps_shared(x: Tensor, boxes: Tensor) -> dict[str, float]:
-    """Fast R-CNN: the image through the convolutions once."""
+    """Fast R-CNN: the convolutions run once on the image."""
     _, network = networks(x.dtype, x.device)
     scores, _ = network(x, boxes[None])
     return {"reached": float(scores.isfinite().all()), "regions": scores.shape[1]}
@@ -98,7 +98,7 @@ def one_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def multiplied(x: Tensor, first: Tensor, second: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The two layers' product: the layer that they stand for."""
+    """The product of the two layers, which is the layer that they approximate."""
     return x, second @ first, bias
 
 

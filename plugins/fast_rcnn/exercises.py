@@ -9,7 +9,7 @@ from readtrack.plugin import Draw, Exercise, Try
 
 
 def regions(draw: Draw, count: int) -> Tensor:
-    """In pixels of images of 12 × 16; some reach beyond them."""
+    """Boxes in pixels of images of 12 × 16; some reach beyond the image."""
     corner = draw.between(-2, 9, count, 2)
     return torch.cat((corner, corner + draw.between(1, 8, count, 2)), -1)
 
@@ -30,7 +30,7 @@ def of_differences(draw: Draw) -> Iterator[Try]:
 def of_losses(draw: Draw) -> Iterator[Try]:
     one = torch.zeros(1).long()
     yield Try("one object", draw(1, 2), draw(1, 1, 4), one, draw(1, 4))
-    yield Try("background alone", draw(2, 2), draw(2, 1, 4), torch.ones(2).long(), draw(2, 4))
+    yield Try("background only", draw(2, 2), draw(2, 1, 4), torch.ones(2).long(), draw(2, 4))
     yield Try("3 classes", draw(6, 4), 3 * draw(6, 3, 4), draw.below(4, 6), draw(6, 4))
 
 
@@ -38,11 +38,11 @@ EXERCISES = (
     Exercise(
         name="RoI pooling",
         of="model.roi_pool",
-        task="The largest value in each cell of each region, by channel; 0 in a cell beyond the maps.",
+        task="The maximum in each cell of each region, by channel; 0 in a cell beyond the maps.",
         hints=(
-            "Scale and round (halves away from 0); _cells gives places along each side, and empty cells.",
-            "Rows and columns of a cell make places row · width + column in its image's maps.",
-            "Look them up, take the maximum, fill empty cells with 0. Boxes get no gradient.",
+            "Scale and round (halves away from 0); _cells gives positions along each side, and empty cells.",
+            "Rows and columns of a cell give the index row · width + column into its image's maps.",
+            "Gather the values, take the maximum, set empty cells to 0. Boxes get no gradient.",
         ),
         tries=of_regions,
         half=False,
@@ -50,21 +50,21 @@ EXERCISES = (
     Exercise(
         name="smooth L1",
         of="model.smooth_l1",
-        task="Equation 3: a square near 0, straight lines beyond 1, without a jump in value or slope.",
+        task="Equation 3: quadratic near 0 and linear beyond 1, continuous in value and slope.",
         hints=(
-            "The slope at 1 is 1: the square is halved.",
-            "At 1 half the square is 1/2: the line is |x| - 1/2.",
+            "The slope at 1 is 1, so the square is halved.",
+            "Half the square is 1/2 at 1, so the line is |x| - 1/2.",
         ),
         tries=of_differences,
     ),
     Exercise(
         name="loss",
         of="model.detection_loss",
-        task="Equation 1 averaged over regions: the class, and for objects the codes of their own class.",
+        task="Equation 1 averaged over regions: the class, and for objects the box codes of their own class.",
         hints=(
-            "The background is the last class: a label equal to the number of classes in `codes`.",
-            "Cross-entropy of all regions; smooth_l1 of the objects' codes minus targets.",
-            "Sum smooth_l1 and divide by the number of all regions, backgrounds too.",
+            "The background is the last class: its label equals the number of classes in `codes`.",
+            "Take the cross-entropy of all regions, and smooth_l1 of the objects' codes minus targets.",
+            "Sum smooth_l1 and divide by the number of all regions, including background.",
         ),
         tries=of_losses,
     ),

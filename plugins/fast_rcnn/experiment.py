@@ -1,4 +1,4 @@
-"""R-CNN and Fast R-CNN on the same regions; convolutions that learn and that do not."""
+"""R-CNN and Fast R-CNN on the same regions, and convolutions with and without training."""
 
 from functools import partial
 from typing import NamedTuple
@@ -30,28 +30,28 @@ from ..rcnn.model import RegionNet
 from ..rcnn.task import CLASSES, REGIONS, Detection, Found, mean_ap, moved
 from .model import FastRCNN, detection_loss, truncated
 
-ONE_CELL = Break("one cell", "All of a region is pooled into one cell.", "near miss")
+ONE_CELL = Break("one cell", "Each region is pooled into one cell.", "near miss")
 HALF_THE_REGIONS = Break(
     "half of the regions",
-    "R-CNN that looks at the first ten of an image's twenty regions: half of the work, nothing shared.",
+    "R-CNN on the first ten of an image's twenty regions, which halves its work without sharing any.",
     "rival",
 )
-FROZEN = Break("frozen", "The convolutional layers of the trained network stay frozen.")
+FROZEN = Break("frozen", "The convolutional layers are frozen.")
 LAST_LEARNS = Break(
     "only scores and boxes learn",
-    "Neither the convolutions nor the hidden layer behind the pooling learn.",
+    "The convolutions and the hidden layer behind the pooling are frozen.",
     "near miss",
 )
 LONGER = Break(
     "frozen, twice the steps",
-    "Frozen convolutions, the layers behind them trained for twice the steps, in place of the detector.",
+    "The convolutions are frozen, and the layers behind them train for twice the steps.",
     "rival",
 )
 
 SVD = Claim(
     name="SVD",
-    sentence="A dense layer by its 1,024 largest singular values has 29 % of VGG-16's weights in fc6; by all "
-    "of them it is the same layer.",
+    sentence="VGG-16's fc6, approximated by its 1,024 largest singular values, has 29 % of the weights; "
+    "with all singular values it is the same layer.",
     paper=Figure(
         "1024 singular values of 25088 × 4096; t (u + v) instead of u v", where="3.1, 4.4", read="text"
     ),
@@ -64,34 +64,36 @@ SVD = Claim(
 
 STEPS = 150
 LEARNING = (
-    " R-CNN learns from 64 regions a step and its boxes are not regressed; Fast R-CNN learns from 128 of "
-    "eight images, its convolutions at a tenth of the learning rate. Its background regions are any that "
+    " R-CNN trains on 64 regions per step and does not regress boxes. Fast R-CNN trains on 128 regions of "
+    "eight images, its convolutions at a tenth of the learning rate. Its background regions are all that "
     "overlap no object by half, not those with an overlap of at least 0.1."
 )
 
 SHARED = Claim(
     name="convolutions shared by regions",
-    sentence="After 150 steps, pooling regions from the maps of the whole image detects as well as R-CNN, "
-    "for half of the multiply-adds.",
+    sentence="After 150 steps, pooling regions from the maps of the whole image detects as well as R-CNN "
+    "(mAP lower by at most 0.03), with at most half of the multiply-adds.",
     paper=Figure(
         "VGG16: mAP 66.0 by R-CNN, 66.9 by Fast R-CNN, 146 times as fast", where="table 4", read="secondary"
     ),
     rule=(at_least("mAP", "Fast R-CNN", -0.03, minus="R-CNN", toward=-0.06),),
     guards=(at_least("multiply-adds", "R-CNN", 2.0, over="Fast R-CNN"),),
-    control="R-CNN on the same scenes, regions, network and steps, the best rate of the same three",
+    control="R-CNN on the same scenes, regions, network and steps, at the best of the same three learning "
+    "rates",
     control_arm="R-CNN",
     control_reaches=(at_least("mAP", "R-CNN", 0.4),),
     after_steps=STEPS,
     breaks=(ONE_CELL, HALF_THE_REGIONS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + " With twenty regions R-CNN's work is twice as much, not hundreds of times."
+    + " With twenty regions R-CNN does twice the work, not hundreds of times the work."
     + LEARNING,
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive by the same bounds, R-CNN's best learning rate being the "
-            "lowest of three; lower ones are tried now. The multiply-adds are counted, so they are a guard."
+            "Until November 2026: inconclusive with the same bounds, because R-CNN's best learning rate was "
+            "the lowest of three; lower ones are tried now. The multiply-adds are counted, so they are a "
+            "guard."
         ),
     ),
 )
@@ -100,22 +102,23 @@ THROUGH = Claim(
     name="training through the pooling",
     sentence="After 150 steps, a detector whose convolutions learn through RoI pooling has a higher mAP than "
     "one whose convolutions do not learn.",
-    paper=Figure("VGG16: mAP 66.9, with frozen convolutions 61.4", where="table 5", read="text"),
+    paper=Figure("VGG16: mAP 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
     rule=(at_least("mAP", "Fast R-CNN", 0.02, minus="frozen", toward=0.005),),
-    control="the same detector with the convolutions of the other task, the best rate of the same three",
+    control="the same detector with frozen convolutions from the pre-training task, at the best of the same "
+    "three learning rates",
     control_arm="frozen",
     control_reaches=(at_least("mAP", "frozen", 0.2),),
     after_steps=STEPS,
     breaks=(FROZEN, LAST_LEARNS, LONGER, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + LEARNING,
-    history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bound, without a rival.",),
+    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
 )
 
-IMAGES, BATCH, FOREGROUND = 8, 128, 32  # of a step: images, their regions, and of these objects
+IMAGES, BATCH, FOREGROUND = 8, 128, 32  # per step: images, regions, and the objects among the regions
 BY_WORK = "mAP over multiply-adds"
-COUNTS = (3, 6, 12, REGIONS)  # regions of an image, the first of those that are proposed
-SLOWER = 0.1  # the convolutions' rate, of that of the layers behind them
+COUNTS = (3, 6, 12, REGIONS)  # numbers of regions per image, the first of the proposals
+SLOWER = 0.1  # learning rate of the convolutions, relative to that of the layers behind them
 
 
 @hookimpl
@@ -143,14 +146,14 @@ def compress(run: Run) -> None:
 
 
 class Scale(NamedTuple):
-    """Codes of the training set's objects: they are learnt with a mean of 0 and a deviation of 1."""
+    """Mean and deviation of the box codes of the training set's objects, for normalising the targets."""
 
     mean: Float[Tensor, "4"]
     std: Float[Tensor, "4"]
 
 
 def targets_of(data: Detection) -> tuple[Tensor, Tensor, Scale]:
-    """Of each region its label (the background's is the last), its codes, and what these are scaled by."""
+    """Label (the last for background) and box codes of each region, and the codes' mean and deviation."""
     labels, overlap, boxes = data.named(data.proposals)
     labels = torch.where(overlap >= 0.5, labels, CLASSES)
     codes = encode(boxes, data.proposals)
@@ -159,7 +162,7 @@ def targets_of(data: Detection) -> tuple[Tensor, Tensor, Scale]:
 
 
 def picked(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Sixteen regions of each image, a quarter of them objects where there are any."""
+    """Sixteen regions of each image, a quarter of them objects if there are any."""
     foreground = (labels < CLASSES).float().cpu()
     each, objects = BATCH // IMAGES, FOREGROUND // IMAGES
     some = torch.multinomial(foreground + 1e-6, objects, replacement=True, generator=generator)
@@ -168,7 +171,7 @@ def picked(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def starting_from(before: RegionNet, *, cells: int) -> FastRCNN:
-    """The other task's network, with new scores and codes."""
+    """The pre-trained network, with new output layers for scores and codes."""
     network = FastRCNN(CLASSES, cells=cells).to(before.head.hidden.weight)
     old = {name: weight for name, weight in before.state_dict().items() if "scores" not in name}
     network.load_state_dict(old, strict=False)
@@ -189,7 +192,7 @@ class Learnt(NamedTuple):
 
 
 def optimizer_of(network: nn.Module, backbone: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """Adam; the convolutions learn more slowly, so that they keep what the other task taught them."""
+    """Adam, with a lower learning rate for the convolutions, so that they keep their pre-training."""
     old = [weight for weight in backbone.parameters() if weight.requires_grad]
     kept = {id(weight) for weight in backbone.parameters()}
     rest = [weight for weight in network.parameters() if id(weight) not in kept]
@@ -198,7 +201,7 @@ def optimizer_of(network: nn.Module, backbone: nn.Module, rate: float) -> torch.
 
 
 def train(at: Trial, network: FastRCNN, known: Detection, rate: float, times: int = 1) -> Scale:
-    """All at once: names and boxes, and, where they may learn, the convolutions."""
+    """Train classes, boxes and, unless they are frozen, the convolutions, together."""
     labels, codes, scale = targets_of(known)
     targets = (codes - scale.mean) / scale.std
     steps = at.length(times * at.run.pick(smoke=2, quick=STEPS, full=2000))
@@ -219,7 +222,7 @@ def train(at: Trial, network: FastRCNN, known: Detection, rate: float, times: in
 
 
 class Outcome(NamedTuple):
-    """A detector, and how many of an image's regions it looks at."""
+    """A detector, and the number of regions per image that it uses."""
 
     learnt: Learnt | Slow
     regions: int = REGIONS
@@ -231,7 +234,7 @@ Scored = tuple[float, Outcome]
 def fast_r_cnn(
     at: Trial, rate: float, *, cells: int = 4, still: tuple[str, ...] = (), times: int = 1
 ) -> Scored:
-    """Fast R-CNN; the layers that `still` names do not learn, and it learns for so many times the steps."""
+    """Fast R-CNN. Layers in `still` are frozen, and `times` is a factor on the number of steps."""
     network, parts = starting_from(at.world.before, cells=cells), at.world
     for name, weight in network.named_parameters():
         weight.requires_grad_(not name.startswith(still))
@@ -246,7 +249,7 @@ def r_cnn(at: Trial, rate: float, *, regions: int = REGIONS) -> Scored:
 
 
 def multiply_adds(learnt: Learnt | Slow, image: Detection, regions: int) -> int:
-    """Of a network for one image with so many regions."""
+    """Multiply-adds of the network for one image with this number of regions."""
     if isinstance(learnt, Learnt):
         network, given = learnt.network, (image.x, image.proposals[:, :regions])
     else:
@@ -291,8 +294,8 @@ def compare(run: Run) -> None:
         },
         world=parts,
         unequal={
-            "R-CNN": "its regions, its rate and its loss, as in the papers",
-            "frozen": "its convolutions do not learn, which is what is compared",
+            "R-CNN": "its regions, its learning rate and its loss, as in the papers",
+            "frozen": "its convolutions do not learn, which the claim compares",
         },
     )
     run.axes(BY_WORK, x="millions of multiply-adds for an image of 3 to 20 regions", y="mAP")

@@ -1,4 +1,4 @@
-"""RoI pooling, a detector that shares its maps between regions, its loss, and dense layers by SVD.
+"""RoI pooling, a detector that shares feature maps between regions, its loss, and dense layers by SVD.
 
 Dimensions: images, regions, maps (channels), rows, columns, classes.
 """
@@ -21,17 +21,17 @@ def roi_pool(
     size: int,
     scale: float,
 ) -> Pooled:
-    """The largest value in each of size × size cells of a region (section 2.1).
+    """The maximum in each of size × size cells of a region (section 2.1).
 
     boxes  in pixels of the images
-    image  which of the images a region lies in
-    scale  cells of the maps for one pixel
+    image  index of each region's image
+    scale  cells of the maps per pixel
 
-    A region's edges are rounded to cells, and both ends belong to it. Its cells begin at the floor and end at
-    the ceiling, so neighbours may share a row. What lies beyond the maps is 0.
+    A region's edges are rounded to cells, and both ends belong to it. Its cells start at the floor and end at
+    the ceiling, so neighbouring cells may share a row. Values beyond the maps count as 0.
     """
     (height, width), channels = maps.shape[2:], maps.shape[1]
-    # In half precision edges would be rounded to other cells.
+    # Half precision would round edges to other cells.
     boxes = boxes.detach()
     corners = (boxes.float() if boxes.dtype.itemsize < 4 else boxes) * scale
     corners = torch.where(corners >= 0, (corners + 0.5).floor(), (corners - 0.5).ceil())
@@ -51,9 +51,9 @@ def roi_pool(
 def _cells(
     first: Float[Tensor, " regions"], last: Float[Tensor, " regions"], size: int, length: int
 ) -> tuple[Int64[Tensor, "regions size longest"], Tensor]:
-    """The places of each of `size` cells along one side, and which cells are empty.
+    """Positions of each of `size` cells along one side, and which cells are empty.
 
-    A short cell names its last place again: that changes no maximum.
+    A short cell repeats its last position, which does not change the maximum.
     """
     step = (last - first + 1).clamp(min=1)[:, None] / size
     number = torch.arange(size, device=first.device, dtype=first.dtype)
@@ -65,10 +65,11 @@ def _cells(
 
 
 class FastRCNN(nn.Module):
-    """One pass of the convolutions over an image; each region is pooled from its maps, named and moved.
+    """Runs the convolutions once per image, pools each region from their maps, and predicts its class and
+    box.
 
-    classes  without the background, which is the last of the scores
-    cells    of a region's side that are pooled apart: R-CNN's network has 4; with 1 all of a region is one
+    classes  number of classes without background, which is the last score
+    cells    cells per side of a region's pooling; R-CNN's network has 4, and with 1 a region is one cell
     """
 
     def __init__(self, classes: int, *, cells: int = POOLED) -> None:
@@ -76,7 +77,7 @@ class FastRCNN(nn.Module):
         self.classes, self.cells = classes, cells
         self.backbone, self.head = Backbone(), Head(classes + 1)
         self.codes = nn.Linear(self.head.hidden.out_features, 4 * classes)
-        # Section 2.3: with a standard deviation of 0.001 the boxes begin as they were proposed.
+        # Section 2.3: with a standard deviation of 0.001 the boxes start close to the proposals.
         if not self.codes.weight.is_meta:
             nn.init.normal_(self.codes.weight, std=0.001)
             nn.init.zeros_(self.codes.bias)
@@ -84,7 +85,7 @@ class FastRCNN(nn.Module):
     def regions(
         self, maps: Float[Tensor, "images maps rows columns"], boxes: Float[Tensor, "images regions 4"]
     ) -> tuple[Float[Tensor, "images regions scores"], Float[Tensor, "images regions classes 4"]]:
-        """Scores, before the softmax, and codes of boxes, from maps that are there."""
+        """Class logits and box codes, from given feature maps."""
         image = torch.arange(len(maps), device=maps.device).repeat_interleave(boxes.shape[1])
         pooled = roi_pool(maps, boxes.flatten(0, 1), image, size=self.cells, scale=1 / STRIDE)
         times = POOLED // self.cells
@@ -111,9 +112,9 @@ def detection_loss(
     labels: Int64[Tensor, " regions"],
     targets: Float[Tensor, "regions 4"],
 ) -> Float[Tensor, ""]:
-    """Equation 1, averaged over all regions: cross-entropy, and for objects the codes of their own class.
+    """Equation 1, averaged over all regions: cross-entropy, and for objects the box codes of their own class.
 
-    labels  the last of the scores is the background, which has no box
+    labels  class of each region; the last score is the background, which has no box
     """
     objects = labels < codes.shape[1]
     own = codes[objects, labels[objects]]
@@ -123,8 +124,8 @@ def detection_loss(
 def truncated(layer: nn.Linear, rank: int) -> nn.Sequential:
     """Section 3.1: a dense layer by its `rank` largest singular values, as two layers.
 
-    W ≈ U Σ Vᵀ: the first has the weights Σ Vᵀ and no bias, the second U and the bias; t (u + v) weights, not
-    u v. In float64, because a decomposition in half precision does not exist.
+    With W ≈ U Σ Vᵀ, the first layer has the weights Σ Vᵀ and no bias, the second U and the bias: t (u + v)
+    weights instead of u v. Computed in float64, because half precision has no SVD.
     """
     u, s, v = torch.linalg.svd(layer.weight.detach().double(), full_matrices=False)
     first = nn.Linear(layer.in_features, rank, bias=False)

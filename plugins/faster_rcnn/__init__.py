@@ -1,4 +1,4 @@
-"""Faster R-CNN: a small network on the detector's own maps proposes the regions.
+"""Faster R-CNN: a small network on the detector's own feature maps proposes the regions.
 
 Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
 Networks", arXiv 1506.01497.
@@ -6,14 +6,14 @@ Networks", arXiv 1506.01497.
 The problem. Fast R-CNN takes a fraction of a second per image. Selective search, which proposes its regions,
 takes two seconds on a CPU and is not learned.
 
-The idea. The detector's maps already show where objects are. A region proposal network (RPN) slides a 3 × 3
-window over them. For each of several boxes round its place, the anchors, it predicts whether the box holds an
-object, and how to move the box onto that object. The convolutions are shared, so proposals cost next to
-nothing. Because they are ranked by what was learned, few of them suffice.
+The idea. The detector's feature maps already show where objects are. A region proposal network (RPN) slides a
+3 × 3 window over them. At each position it predicts, for several boxes of fixed shapes (anchors), whether the
+box holds an object, and how to move the box onto that object. The convolutions are shared, so that proposals
+cost next to nothing. Their ranking is learned, so that few of them suffice.
 
 This folder. `model` has anchors, the RPN, its targets and loss, and the detector. Box codes and suppression
 come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions by the RPN with three by
-grouping pixels: how many objects they cover, and what the same detector makes of them.
+grouping pixels: how many objects they cover, and the detector's average precision on them.
 """
 
 from torch import nn

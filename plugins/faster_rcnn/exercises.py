@@ -1,4 +1,4 @@
-"""Exercises: anchors of all shapes and in all places, which ones learn, and the loss."""
+"""Exercises: shapes and positions of anchors, their training targets, and the loss."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def boxes(draw: Draw, *many: int) -> Tensor:
 
 def of_shapes(draw: Draw) -> Iterator[Try]:
     yield Try("one square", (2.0,), (1.0,))
-    yield Try("one that is high", (2.0,), (4.0,))
+    yield Try("a tall one", (2.0,), (4.0,))
     yield Try("2 sides, 3 ratios", (3.0, 5.0), (0.5, 1.0, 2.0))
 
 
@@ -36,7 +36,7 @@ def of_objects(draw: Draw) -> Iterator[Try]:
     yield Try("2 images, fewer objects in one", anchors, found, height=12, width=12)
     yield Try("other thresholds", anchors, found, height=12, width=10, positive=0.5, negative=0.2)
     exact = anchors[[40, 41]][None]
-    yield Try("an anchor as it is", anchors, exact, height=12, width=12)
+    yield Try("boxes equal to anchors", anchors, exact, height=12, width=12)
 
 
 def of_losses(draw: Draw) -> Iterator[Try]:
@@ -47,17 +47,18 @@ def of_losses(draw: Draw) -> Iterator[Try]:
     yield Try("one object", *given(1, 1, [[1]]))
     yield Try("one of each", *given(1, 3, [[1, 0, -1]]))
     yield Try("2 images", *given(2, 4, [[0, 1, 1, -1], [-1, 0, 0, 1]]))
-    yield Try("nothing to learn", *given(1, 2, [[-1, -1]]))
+    yield Try("no sampled anchor", *given(1, 2, [[-1, -1]]))
 
 
 EXERCISES = (
     Exercise(
         name="shapes",
         of="model.anchors_at",
-        task="Anchors round (0, 0): ratios of height to width, and for each all sides of squares as large.",
+        task="Anchors around (0, 0): for each ratio of height to width, one for each side of a square of "
+        "equal area.",
         hints=(
-            "Height times width is side², height over width is the ratio.",
-            "The height is side · √ratio, the width side / √ratio; corners are half of each from 0.",
+            "Height times width is side², and height over width is the ratio.",
+            "The height is side · √ratio, the width side / √ratio; corners are half of them from 0.",
         ),
         tries=of_shapes,
         gradients=False,
@@ -67,7 +68,7 @@ EXERCISES = (
     Exercise(
         name="places",
         of="model.anchors_over",
-        task="The anchors `base` at each cell of the maps, a cell's anchors together, row by row.",
+        task="The anchors in `base` at each cell of the maps, row by row, with a cell's anchors together.",
         hints=(
             "The cell at row r and column c moves an anchor by c · stride to the right and r · stride down.",
             "A shift is (x, y, x, y). Broadcast cells by anchors, and flatten.",
@@ -77,11 +78,15 @@ EXERCISES = (
     Exercise(
         name="match",
         of="model.match",
-        task="Section 3.1.2: each anchor's label (1, 0 or -1) and the box of the object it overlaps most.",
+        task="Section 3.1.2: each anchor's label (1, 0 or -1) and the box of the object that it overlaps "
+        "most.",
         hints=(
-            "Anchors that cross the border get -1, and count as overlapping nothing.",
-            "1 from `positive` on, 0 below `negative`, else -1.",
-            "1 too for an object's best overlap, if it is above 0. Padded objects have none.",
+            "Anchors that cross the border get -1, and their overlap counts as 0.",
+            "The label is 1 from `positive` on, 0 below `negative`, else -1.",
+            (
+                "Anchors with an object's highest overlap get 1 too, if it is above 0. Padded objects have "
+                "no anchor."
+            ),
         ),
         tries=of_objects,
         gradients=False,
@@ -89,11 +94,11 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.rpn_loss",
-        task="Whether there is an object and where, both averaged over the anchors that learn.",
+        task="The loss of objectness and of box codes, both averaged over the sampled anchors.",
         hints=(
-            "Anchors labelled -1 are left out. The score of the others is a logit of being an object.",
-            "For objects: smooth L1 of the codes minus what encode says, for the matched box and the anchor.",
-            "Add both sums and divide by the number of anchors that learn, 1 at least.",
+            "Leave out anchors labelled -1. A score is the logit of being an object.",
+            "For objects, take smooth L1 of the codes minus `encode` of the matched box and the anchor.",
+            "Add both sums and divide by the number of sampled anchors, at least 1.",
         ),
         tries=of_losses,
         half=False,

@@ -1,4 +1,4 @@
-"""Anchors, the region proposal network, which anchors it learns from, and the whole detector.
+"""Anchors, the region proposal network, its training targets, and the whole detector.
 
 Dimensions: images, objects, maps (channels), rows, columns, anchors, regions, classes.
 """
@@ -15,12 +15,12 @@ from ..fast_rcnn.model import FastRCNN, smooth_l1
 from ..rcnn.boxes import clip, decode, encode, overlaps, unsuppressed
 from ..rcnn.model import STRIDE
 
-SIDES = (10.0, 14.0, 18.0)  # of our anchors, in pixels
+SIDES = (10.0, 14.0, 18.0)  # sides of our anchors, in pixels
 RATIOS = (1.0, 2.0)  # height over width
 
 
 def anchors_at(sides: Sequence[float], ratios: Sequence[float]) -> Float[Tensor, "anchors 4"]:
-    """Boxes round (0, 0), one for each ratio of height to width and each side of the square of that area."""
+    """Boxes around (0, 0), one for each ratio of height to width and each side of a square of equal area."""
     height = torch.tensor(ratios).sqrt()[:, None] * torch.tensor(sides)
     width = torch.tensor(ratios).rsqrt()[:, None] * torch.tensor(sides)
     half = torch.stack((width, height), -1).flatten(0, 1) / 2
@@ -30,16 +30,16 @@ def anchors_at(sides: Sequence[float], ratios: Sequence[float]) -> Float[Tensor,
 def anchors_over(
     base: Float[Tensor, "anchors 4"], rows: int, columns: int, stride: int
 ) -> Float[Tensor, "all 4"]:
-    """`base` at each cell of the maps, a cell's anchors together, row by row."""
+    """`base` at each cell of the maps, row by row, with a cell's anchors together."""
     y, x = (torch.arange(n, device=base.device, dtype=base.dtype) * stride for n in (rows, columns))
     corner = torch.cartesian_prod(y, x).flip(-1)
     return (corner.repeat(1, 2)[:, None] + base).flatten(0, 1)
 
 
 class RPN(nn.Module):
-    """Section 3.1: a window of 3 × 3 slides over the maps and gives each anchor a score and a code.
+    """Section 3.1: a 3 × 3 window slides over the maps and predicts a score and a box code for each anchor.
 
-    The paper has two scores of an anchor and a softmax; one score and a logistic function are the same.
+    The paper has two scores per anchor and a softmax. One score and a sigmoid are equivalent.
     """
 
     def __init__(self, maps: int, hidden: int, anchors: int) -> None:
@@ -55,7 +55,7 @@ class RPN(nn.Module):
     def forward(
         self, maps: Float[Tensor, "images maps rows columns"]
     ) -> tuple[Float[Tensor, "images all"], Float[Tensor, "images all 4"]]:
-        """Scores before the logistic function and codes, in the order of `anchors_over`."""
+        """Logits of being an object, and box codes, in the order of `anchors_over`."""
         x = self.window(maps).relu()
         return (
             self.score(x).permute(0, 2, 3, 1).flatten(1),
@@ -66,8 +66,8 @@ class RPN(nn.Module):
 class Matched(NamedTuple):
     """Training targets of the anchors."""
 
-    labels: Int64[Tensor, "images all"]  # 1: an object, 0: none, -1: nothing
-    boxes: Float[Tensor, "images all 4"]  # of the object that an anchor overlaps most
+    labels: Int64[Tensor, "images all"]  # 1: object, 0: background, -1: ignored
+    boxes: Float[Tensor, "images all 4"]  # box of the object that the anchor overlaps most
 
 
 def match(
@@ -79,11 +79,12 @@ def match(
     positive: float = 0.7,
     negative: float = 0.3,
 ) -> Matched:
-    """Section 3.1.2: an anchor is of an object if it overlaps it by 0.7, or as much as any anchor does.
+    """Section 3.1.2: an anchor is positive if it overlaps an object by 0.7, or has its highest overlap.
 
-    It is of none below 0.3 of every object. What is between, or crosses the image's border, learns nothing.
+    It is negative if all overlaps are below 0.3. Anchors in between, or across the image's border, are
+    ignored.
 
-    boxes  of zeros where there is no object
+    boxes  padded with zeros
     """
     inside = (anchors[:, :2] >= 0).all(1) & (anchors[:, 2] <= width) & (anchors[:, 3] <= height)
     overlap = overlaps(anchors.expand(len(boxes), -1, -1), boxes) * inside[:, None]
@@ -100,7 +101,7 @@ def match(
 def sample(
     labels: Int64[Tensor, "images all"], count: int, generator: torch.Generator
 ) -> Int64[Tensor, "images all"]:
-    """At most `count` anchors of each image, up to half of them of objects; the other labels become -1."""
+    """Keep at most `count` labels per image, at most half of them positive; the others become -1."""
     chance = torch.rand(labels.shape, generator=generator).to(labels.device)
     kept = torch.full_like(labels, -1)
     for row, (label, order) in enumerate(zip(labels, chance, strict=True)):
@@ -119,10 +120,10 @@ def rpn_loss(
     anchors: Float[Tensor, "all 4"],
     matched: Matched,
 ) -> Float[Tensor, ""]:
-    """Equation 1: whether there is an object, averaged over the sampled anchors, and where.
+    """Equation 1: objectness, averaged over the sampled anchors, plus the box codes of positive anchors.
 
-    The paper divides the second part by the number of cells and multiplies it by 10, so that both weigh
-    about the same; here both are averages over the same anchors.
+    The paper divides the second part by the number of cells and multiplies it by 10, so that both parts have
+    about the same weight; here both are divided by the number of sampled anchors.
     """
     known = matched.labels >= 0
     objects = matched.labels == 1
@@ -142,9 +143,9 @@ def propose(
     regions: int,
     overlap: float = 0.7,
 ) -> Float[Tensor, "images regions 4"]:
-    """Section 3.3: the best `before` anchors, moved and clipped; of those that overlap by 0.7 the best stays.
+    """Section 3.3: the best `before` anchors, moved, clipped and suppressed at `overlap`.
 
-    Where fewer than `regions` are left, suppressed ones follow. No gradient goes through a proposal.
+    If fewer than `regions` are left, suppressed ones follow. Proposals get no gradient.
     """
     scores, codes = scores.detach(), codes.detach()
     scores, rows = scores.topk(min(before, scores.shape[1]), 1)
@@ -158,7 +159,7 @@ def propose(
 
 
 class FasterRCNN(nn.Module):
-    """Fast R-CNN whose regions are proposed by a network on the same maps."""
+    """Fast R-CNN with regions proposed by an RPN on the same maps."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -172,10 +173,10 @@ class FasterRCNN(nn.Module):
     def proposals(
         self, maps: Float[Tensor, "images maps rows columns"], regions: int
     ) -> Float[Tensor, "images regions 4"]:
-        """The best regions of the images that these are the maps of, best first.
+        """The best regions of each image, from its maps, best first.
 
-        Suppression at 0.4, not at the paper's 0.7, because three regions are kept here and not 300: at 0.7
-        the best ones lie on one object. 300 of 3,456 anchors are decoded.
+        They are suppressed at 0.4, not at the paper's 0.7, because three regions are kept, not 300: at 0.7
+        the best ones are all on one object. 300 of 3,456 anchors are decoded.
         """
         height, width = (STRIDE * side for side in maps.shape[2:])
         scores, codes = self.rpn(maps)
@@ -191,7 +192,7 @@ class FasterRCNN(nn.Module):
         Float[Tensor, "images regions scores"],
         Float[Tensor, "images regions classes 4"],
     ]:
-        """The proposals, their scores and their codes."""
+        """The proposals, their class logits and their box codes."""
         maps = self.detector.backbone(images)
         boxes = self.proposals(maps, regions)
         return boxes, *self.detector.regions(maps, boxes)

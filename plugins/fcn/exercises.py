@@ -20,7 +20,7 @@ EXERCISES = (
     Exercise(
         name="bilinear filter",
         of="model.bilinear",
-        task="The filter whose transposed convolution of stride `factor` interpolates.",
+        task="The filter with which a transposed convolution of stride `factor` interpolates bilinearly.",
         hints=(
             "The size is 2 · factor - factor mod 2, so that the filter has a middle.",
             "In each direction the weight falls linearly from the middle: 1 - distance / factor.",
@@ -34,7 +34,7 @@ EXERCISES = (
         task="Enlarge each class's scores by a transposed convolution.",
         hints=(
             "Each class is a group with the same filter.",
-            "Half of what the filter is larger than the factor is padding.",
+            "The padding is half of the filter's size minus the factor.",
         ),
         tries=of_scores,
     ),

@@ -1,21 +1,20 @@
-"""FIM: a model that reads from left to right learns to fill a hole, because texts are put in another order.
+"""FIM: a left-to-right model learns to fill in the middle of a text from texts in another order.
 
 Bavarian, Jun, Tezak, Schulman, McLeavey, Tworek and Chen 2022, "Efficient Training of Language Models to Fill
 in the Middle", arXiv 2207.14255.
 
-The problem. A model that predicts the next token sees what lies before a hole and not what lies behind it.
+The problem. A model that predicts the next token sees the text before a hole, but not the text after it.
 
-The idea. Half of the texts to train on are cut at two places into prefix, middle and suffix, and the middle
-is moved to the end, each part behind a token that names it: prefix, suffix, middle (PSM), or suffix, prefix,
-middle (SPM). The model and its loss stay as they are, and what is predicted from left to right does not
-suffer.
+The idea. Split half of the training texts at two places into prefix, middle and suffix, and move the middle
+to the end. Each part follows a token with its name. The order is prefix, suffix, middle (PSM) or suffix,
+prefix, middle (SPM). The model and its loss do not change, and left-to-right prediction does not get worse.
 
-This folder. `model`: the transformation of many texts at once, as one sort. `texts`: a toy's texts, in which
-only what follows a hole tells how it must be filled. `experiment` trains with and without reordered texts.
-`benchmark` times the transformation.
+This folder. `model` transforms a batch of texts by one sort. `texts` has synthetic texts with a hole that
+only the text after it determines. `experiment` trains with and without reordered texts. `benchmark` times the
+transformation.
 
 Dimensions: batch (texts), length (tokens of a text), longer (length + 4: three tokens that name the parts,
-and the end).
+and the end token).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exercises: texts in another order, and back."""
+"""Exercises: reordering texts, and restoring them."""
 
 from collections.abc import Iterator
 
@@ -25,20 +25,20 @@ EXERCISES = (
     Exercise(
         name="reorder",
         of="model.fill_in_the_middle",
-        task="Cut each text at two places, move the middle to its end, and name the parts.",
+        task="Split each text at two places, move the middle to the end, and name the parts.",
         hints=(
             "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
             "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
-            "As one sort: append the four tokens, give each place the rank of its part, sort stably.",
+            "As one sort: append the four tokens, give each token the rank of its part, sort stably.",
         ),
         tries=of_texts,
     ),
     Exercise(
         name="restore",
         of="model.restored",
-        task="The text before it was reordered, from either order.",
+        task="The original text, from either order.",
         hints=(
-            "Between PRE and SUF is the prefix. In SPM it is empty; the prefix stands before the middle.",
+            "The prefix is between PRE and SUF. In SPM nothing is there, and the prefix precedes the middle.",
         ),
         tries=of_moved,
     ),

@@ -1,4 +1,4 @@
-"""Holes filled, and the left-to-right loss, with and without reordered texts."""
+"""Holes filled and left-to-right loss, with and without reordered texts."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -31,25 +31,25 @@ STEPS = 150
 
 ORDER = Claim(
     name="nothing is lost by reordering",
-    sentence="From a reordered text the text itself can be had again.",
+    sentence="A reordered text can be turned back into the original text.",
     paper=Figure("a permutation of the text and three tokens", where="section 3", read="text"),
     rule=(Bound("texts that come back, share", "==", 1.0),),
     kind="identity",
 )
 
-OTHERS = Break("another's suffix", "What stands behind the hole belongs to another text.", "near miss")
+OTHERS = Break("another's suffix", "The suffix after the hole comes from another text.", "near miss")
 UNNAMED = Break(
     "suffix first, without names",
-    "Half of the texts begin with their suffix, and no token says where a part begins.",
+    "Half of the texts start with their suffix, and no token marks where a part starts.",
     "rival",
 )
 
 FILLS = Claim(
     name="holes filled, and the left-to-right loss",
-    sentence="After 150 steps a model trained on reordered texts fills a hole by what follows it more often "
-    "than one trained on the texts as they are, and predicts from left to right as well.",
+    sentence="After 150 steps a model trained on reordered texts uses the text after a hole to fill it more "
+    "often than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
     paper=Figure(
-        "no harm to the left-to-right loss up to 90 % of the texts reordered",
+        "no harm to the left-to-right loss with up to 90 % of the texts reordered",
         where="section 4.2, figure 4",
         read="text",
     ),
@@ -61,8 +61,8 @@ FILLS = Claim(
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
     guards=(Bound("share of holes filled, plain model from the prefix", "<=", 0.2),),
-    control="the same model, no text reordered; each at the best of the same learning rates, by its own "
-    "held-out loss",
+    control="the same model without reordered texts; each at the best of the same learning rates, by its "
+    "own held-out loss",
     control_arm="none",
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="the law of the texts"),),
     after_steps=STEPS,
@@ -71,15 +71,15 @@ FILLS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, 0 of 5 seeds, by the same bounds, without a rival. The "
-            "sentence did not say after how many steps."
+            "Until November 2026: inconclusive, 0 of 5 seeds, with the same bounds, without a rival. The "
+            "sentence did not state the number of steps."
         ),
     ),
-    deviations="Texts of 18 letters: neutral ones, a colon, three of one of 8 languages, then "
-    "those of the next language. The three are the hole: its place is plain, and only the suffix says which "
-    "language it is in, one that a text read from left to right never has behind it. Filled counts if all "
-    "letters are of that language, by PSM. Half of the texts are reordered, by PSM and SPM alike, "
-    "none of the higher shares that the figure speaks of.",
+    deviations="Texts of 18 letters: neutral letters, a colon, three letters of one of 8 languages, then "
+    "letters of the next language. The three letters are the hole. Its position is known from the colon, "
+    "and only the suffix determines the language. A text read from left to right never has its suffix "
+    "before the hole. A hole counts as filled if all letters are of the right language, prompted by PSM. "
+    "Half of the texts are reordered, PSM and SPM equally often, and no higher share is tested.",
 )
 
 
@@ -101,12 +101,12 @@ def bring_back(run: Run) -> None:
 
 
 class Recipe(NamedTuple):
-    """How texts are put in order to train on.
+    """How training texts are ordered.
 
-    share   of them that are reordered
-    mixed   suffixes of other texts
-    named   tokens name the parts; else the suffix stands first and nothing is named
-    prompt  how the model is asked to fill a hole
+    share   share of texts that are reordered
+    mixed   whether suffixes come from other texts
+    named   whether tokens name the parts; otherwise the suffix comes first, without tokens
+    prompt  the prompt for filling a hole
     """
 
     share: float
@@ -116,7 +116,7 @@ class Recipe(NamedTuple):
 
 
 def batch_of(count: int, recipe: Recipe, generator: torch.Generator) -> Int[Tensor, "count longer"]:
-    """Texts to train on, as long as a reordered one: behind the end stands PRE."""
+    """Training texts, padded with PRE after the end token to the length of reordered ones."""
     texts, _, _ = texts_of(count, generator)
     cuts = torch.randint(LENGTH + 1, (count, 2), generator=generator).sort(1).values
     spm = torch.rand(count, generator=generator) < 0.5
@@ -135,7 +135,7 @@ def unnamed(texts: Int[Tensor, "count length"]) -> Int[Tensor, "count longer"]:
 
 
 def loss_of(network: GPT2, text: Int[Tensor, "batch longer"]) -> Tensor:
-    """Mean nats of all tokens but the first, up to the end: of all three parts, as in the paper."""
+    """Mean loss in nats over all tokens after the first, up to the end token, of all three parts."""
     target = text[:, 1:]
     behind = ((text == EOT).cumsum(1) > 0)[:, :-1]
     logits = network(text[:, :-1])
@@ -167,7 +167,7 @@ def compare(run: Run) -> None:
 
 
 def relations(table: Table) -> dict[str, dict[str, float]]:
-    """Metrics of the rule on infilling. Each arm is prompted in its own way."""
+    """The infilling metrics of the rule. Each arm has its own prompt."""
     ours, plain = float(table["half reordered", "own way"]), "share of holes filled, beyond a plain model"
     alone, given = (float(table["none", way]) for way in ("prefix alone", "suffix, then prefix"))
     return {
@@ -216,12 +216,12 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 
 @torch.no_grad()
 def left_to_right(run: Run, network: GPT2, stream: str, part: Literal["choose", "judge"]) -> float:
-    """Nats a letter of texts as they are; neither the first letter nor the end counts."""
+    """Loss on original texts in nats per letter, without the first letter and the end token."""
     texts, _, _ = texts_of(run.pick(smoke=16, quick=256, full=4096), run.data(stream, part))
     return network.loss(texts.to(run.device)).item()
 
 
-Prompt = Callable[[Tensor, Tensor, Tensor], Tensor]  # of prefix, suffix and an edge of ones
+Prompt = Callable[[Tensor, Tensor, Tensor], Tensor]  # maps prefix, suffix and a column of ones to a prompt
 
 PROMPTS: dict[str, Prompt] = {
     "PSM": lambda prefix, suffix, edge: torch.cat((edge * PRE, prefix, edge * SUF, suffix, edge * MID), 1),
@@ -233,7 +233,7 @@ PROMPTS: dict[str, Prompt] = {
 
 @torch.no_grad()
 def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]:
-    """The share of new texts whose hole the likeliest letters fill in the right language; some of them."""
+    """Share of new texts whose hole is filled in the right language by greedy decoding, and some examples."""
     run.phase("evaluate")
     texts, begins, language = texts_of(run.pick(smoke=32, quick=1000, full=3000), run.data("holes", "judge"))
     right, shown = 0, []
@@ -260,5 +260,7 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
         lines.append(f"{name}, given {way}")
         lines += [f"    {line}" for line in fill(run, network, PROMPTS[way])[1][:6]]
     run.text(
-        "holes", "\n".join(lines), caption="Dots are neutral, a letter names its language, holes in brackets."
+        "holes",
+        "\n".join(lines),
+        caption="Dots are neutral letters, other letters name their language, and holes are in brackets.",
     )

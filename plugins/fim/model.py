@@ -1,14 +1,15 @@
-"""Texts with their middle at the end, and back."""
+"""Moves the middle of texts to their end, and back."""
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-PRE, SUF, MID, EOT = range(4)  # tokens of a text count from 4 on
+PRE, SUF, MID, EOT = range(4)  # tokens of texts start at 4
 NAMES = 4
 
-# Where prefix, middle, suffix and the four names go: section 3's PSM, and appendix D's second variant of SPM,
-# in which nothing stands between prefix and middle, so that what was read before the hole stays in a cache.
+# Positions of prefix, middle, suffix and the four names: section 3's PSM, and appendix D's second variant of
+# SPM, where no token is between prefix and middle, so that a KV cache of the text before the hole stays
+# valid.
 PSM = (1, 5, 3, 0, 2, 4, 6)
 SPM = (4, 5, 2, 0, 1, 3, 6)
 
@@ -16,9 +17,9 @@ SPM = (4, 5, 2, 0, 1, 3, 6)
 def fill_in_the_middle(
     texts: Int[Tensor, "batch length"], cuts: Int[Tensor, "batch 2"], spm: Bool[Tensor, " batch"]
 ) -> Int[Tensor, "batch longer"]:
-    """The texts in the order of PSM, or of SPM where `spm` says so, and the token that ends them.
+    """The texts in the order of PSM, or of SPM where `spm` is True, and the end token.
 
-    cuts  where the middle begins and where the suffix does, in order, from 0 to length
+    cuts  start of the middle and start of the suffix, sorted, from 0 to length
     """
     batch, length = texts.shape
     place = torch.arange(length, device=texts.device)
@@ -30,13 +31,13 @@ def fill_in_the_middle(
 
 
 def restored(text: Int[Tensor, " longer"]) -> list[int]:
-    """The text that one of `fill_in_the_middle` was. Raises ValueError if it is none."""
+    """The original text of a row of `fill_in_the_middle`. Raises ValueError if the row is not one."""
     tokens = text.tolist()
     try:
         suf, mid = tokens.index(SUF), tokens.index(MID)
         pre, end = tokens.index(PRE), tokens.index(EOT)
     except ValueError as error:
         raise ValueError("a part of the text is not named") from error
-    if pre or not suf < mid < end == len(tokens) - 1:  # by SPM the prefix stands right before the middle
-        raise ValueError("the parts of the text are in no known order")
+    if pre or not suf < mid < end == len(tokens) - 1:  # in SPM the prefix is right before the middle
+        raise ValueError("the parts of the text are not in a known order")
     return tokens[1:suf] + tokens[mid + 1 : end] + tokens[suf + 1 : mid]

@@ -1,4 +1,4 @@
-"""Texts with a hole that only what follows it tells how to fill."""
+"""Texts with a hole that only the text after it determines."""
 
 import math
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from .model import NAMES
 
 LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
-COLON = NAMES + NEUTRAL  # stands right before the hole: where it begins is no guess
-FIRST = COLON + 1  # of the languages' letters
+COLON = NAMES + NEUTRAL  # precedes the hole, so that its position is known
+FIRST = COLON + 1  # the first letter of the languages
 VOCAB = FIRST + LANGUAGES * LETTERS
-HOLE, LAST = 3, 4  # letters of the hole; of the next language, at least
+HOLE, LAST = 3, 4  # letters in the hole, and at least after it in the next language
 
 
 def texts_of(
     count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Texts, where in each the hole begins, and the language in it; what follows is in the one after it."""
+    """Texts, the start of each hole, and its language; the text after the hole is in the next one."""
     begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
     language = torch.randint(LANGUAGES, (count,), generator=generator)
     neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)
@@ -31,10 +31,10 @@ def texts_of(
 
 
 def least_loss() -> float:
-    """Nats a letter, of all but the first, of a model that knows the law of the texts: their entropy.
+    """Entropy of the texts in nats per letter, without the first: the lowest possible loss.
 
-    Each letter but the colon is drawn from 8 or from 4; the colon tells once where the hole begins, the
-    letter behind it which language it is, and the one that follows then is known.
+    Each letter but the colon is drawn from 8 or from 4. The colon gives the start of the hole once, and the
+    letter after it the language. The language that follows is then known.
     """
     places = torch.arange(2, LENGTH - HOLE - LAST + 1).double()
     drawn = (places - 2) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)
@@ -42,6 +42,6 @@ def least_loss() -> float:
 
 
 def spelled(tokens: list[int]) -> str:
-    """A name as ?, neutral letters as dots, the colon, a letter of language 3 as d."""
+    """Names as ?, neutral letters as dots, the colon as itself, a letter of language 3 as d."""
     signs = "?" * NAMES + "." * NEUTRAL + ":"
     return "".join(signs[t] if t < FIRST else "abcdefgh"[(t - FIRST) // LETTERS] for t in tokens)

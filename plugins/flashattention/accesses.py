@@ -1,4 +1,4 @@
-"""Theorem 2 by counting: what crosses between the slow memory (HBM) and the fast (SRAM), in elements.
+"""The memory accesses of theorem 2: elements moved between slow memory (HBM) and fast memory (SRAM).
 
 Forward pass of one head. The tiled count follows the schedule that the code runs.
 """
@@ -9,15 +9,16 @@ from .tiled import Schedule
 
 
 def blocks_for(sram: int, dim: int) -> tuple[int, int]:
-    """Algorithm 1, line 1, for the loop order of the second paper (queries stay, keys pass by): the block
-    that stays has ⌈M / 4d⌉ rows, the one that passes min(⌈M / 4d⌉, d). `sram` is M, in elements."""
+    """Block sizes of algorithm 1, line 1, for the second paper's loop order (queries outside, keys inside).
+
+    Returns ⌈M / 4d⌉ for queries and min(⌈M / 4d⌉, d) for keys. `sram` is M, in elements.
+    """
     stays = math.ceil(sram / (4 * dim))
     return stays, min(stays, dim)
 
 
 def tiled_accesses(schedule: Schedule, dim: int) -> int:
-    """Each block of queries, its result and its log-sum once, and for each such block the keys and values
-    that it sees."""
+    """Each block of queries, its result and its log-sum once, and the keys and values that it sees."""
     accesses = 0
     for rows in schedule.rows():
         accesses += (rows.stop - rows.start) * (2 * dim + 1)

@@ -20,7 +20,7 @@ def standard_attention(
     causal: bool = False,
     window: int | None = None,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Algorithm 0, what FlashAttention takes the place of: the whole matrix, in three steps."""
+    """Algorithm 0, the baseline of the paper: the whole score matrix, in three steps."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     mask = None if window is None else in_window(q.shape[-2], k.shape[-2], window, q.device)
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask)
@@ -34,7 +34,7 @@ def chunked_attention(
     rows: int,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """`rows` queries at a time; the gradient computes their scores again (Rabe and Staats 2021)."""
+    """`rows` queries at a time, whose scores are recomputed in the backward pass (Rabe and Staats 2021)."""
     found, keys = [], k.shape[-2]
     for start in range(0, q.shape[-2], rows):
         some = q[..., start : start + rows, :]
@@ -45,7 +45,7 @@ def chunked_attention(
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
-    """torch's best, for as many queries as keys. It has no window: it gets a mask."""
+    """torch's fastest attention, for equal numbers of queries and keys. A window is passed as a mask."""
     grouped = q.shape[1] != k.shape[1]
     if window is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
@@ -54,7 +54,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -
 
 
 def sdpa_with(backend: str, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: None) -> Tensor:
-    """One of torch's GPU backends ("cuDNN", "flash"), which raise RuntimeError for what they cannot do."""
+    """One of torch's GPU backends ("cuDNN", "flash"). They raise RuntimeError for unsupported inputs."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     backends = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
@@ -67,7 +67,7 @@ def compiled(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | Non
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
-    """torch's generator of fused attention, for as many queries as keys."""
+    """torch's compiler for attention variants, for equal numbers of queries and keys."""
     from torch.nn.attention.flex_attention import flex_attention
 
     mask = flex_mask(q.shape[-2], window, q.device) if causal else None

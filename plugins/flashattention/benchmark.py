@@ -1,4 +1,4 @@
-"""Tiles in PyTorch and in Triton, beside the whole matrix and torch's fused attention."""
+"""Tiled attention in PyTorch and in Triton, against the whole matrix and torch's fused attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +15,8 @@ from .tiled import tiled_attention
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    # As in the papers, a batch has as many tokens at every length; on a GPU 16,384 of them, of width 2,048.
+    # As in the papers, batches of all lengths have the same number of tokens; on a GPU 16,384, hidden size
+    # 2,048.
     on_cpu = bench.device.type == "cpu"
     whole = (512, 1024, 2048, 4096) if on_cpu else (512, 2048, 4096, 8192, 16_384)
     lengths = bench.pick(smoke=(48,), quick=(512, 2048), full=whole)
@@ -25,7 +26,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             for tokens in lengths:
                 batch = bench.pick(smoke=1, quick=1, full=lengths[-1] // tokens)
                 yield case(bench, "attention", (batch, width // dim, tokens, dim), causal=causal)
-    # Weights of these scores are below the smallest normal number, with which a CPU is slow.
+    # With such large scores, weights fall below the smallest normal number, and CPUs compute slowly.
     shape = bench.pick(smoke=(1, 2, 48, 64), quick=(1, 4, 512, 64), full=(1, 8, 2048, 64))
     yield case(bench, "attention", shape, causal=True, spread=30.0)
     for tokens in bench.pick(smoke=(48,), quick=(), full=(1024, 4096)):
@@ -72,7 +73,7 @@ def case(
                 )
                 for backend in ("cuDNN", "flash")
             ),
-            # On a CPU it compiles for longer than it is measured.
+            # On a CPU, compiling would take longer than measuring.
             Variant(
                 name="equation 1, compiled",
                 role="compiled",
@@ -85,7 +86,7 @@ def case(
             Variant(name="tiled (PyTorch)", role="paper", call=partial(tiled_attention, **how)),
             Variant(name="tiled (Triton)", role="paper", call=partial(fused, **how), needs=in_triton),
         ),
-        # Of longer sequences, the float64 matrix takes tens of gigabytes.
+        # For longer sequences, the float64 matrix takes tens of gigabytes.
         oracle=partial(chunked_attention, rows=512, causal=causal) if tokens > 4096 and not window else None,
         cost=Cost.attention(
             *shape, kv_heads=kv_heads, causal=causal, window=window, itemsize=bench.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Exercises: the online softmax, a tile's mask, and the tiles forward and backward."""
+"""Exercises: the online softmax, a tile's mask, and tiled attention, forward and backward."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,11 @@ def of_attention(draw: Draw) -> Iterator[Try]:
     )
     yield Try("a window", draw(1, 5, 2), draw(1, 5, 2), draw(1, 5, 2), causal=True, window=2, key_block=2)
     yield Try(
-        "two queries share a head of keys", draw(2, 4, 3, 2), draw(2, 2, 5, 2), draw(2, 2, 5, 3), key_block=2
+        "two query heads share a head of keys",
+        draw(2, 4, 3, 2),
+        draw(2, 2, 5, 2),
+        draw(2, 2, 5, 3),
+        key_block=2,
     )
 
 
@@ -56,7 +60,7 @@ def of_forward(draw: Draw) -> Iterator[Try]:
     rising = k * torch.arange(6.0, dtype=torch.float64)[:, None]
     yield Try("scores that grow", 30 * q, rising, v, Schedule(2, 6, query_block=1, key_block=2), 1.0)
     blind = Schedule(4, 2, True, query_block=2, key_block=2)
-    yield Try("queries that see nothing", *_groups(draw, 1, 1, 4, 2), blind, 0.5)
+    yield Try("queries without visible keys", *_groups(draw, 1, 1, 4, 2), blind, 0.5)
 
 
 def of_backward(draw: Draw) -> Iterator[Try]:
@@ -74,21 +78,21 @@ EXERCISES = (
     Exercise(
         name="mask of a tile",
         of="tiled.Schedule.bias",
-        task="0 where a query of the tile sees a key, else -inf; None where nothing is hidden.",
+        task="0 where a query of the tile sees a key, else -inf; None if nothing is masked.",
         hints=(
             "The first query's own position is column rows.start + ahead - columns.start of the tile.",
-            "-inf above that diagonal: triu_ of a matrix of -inf. With a window, tril_ for what is too old.",
+            "Put -inf above that diagonal: triu_ of a matrix of -inf. For a window use tril_ as well.",
         ),
         tries=of_bias,
     ),
     Exercise(
         name="online softmax",
         of="tiled.online_attention",
-        task="Section 3.1: the keys pass by in blocks, and no row of scores is ever whole.",
+        task="Section 3.1: process keys in blocks, without ever storing a whole row of scores.",
         hints=(
-            "For each row keep the maximum so far, the sum of exponentials and the weighted values.",
+            "For each row keep a running maximum, the sum of exponentials and the weighted values.",
             "When the maximum rises from m to m', multiply sum and weighted values by exp(m - m').",
-            "Divide once, at the end. A row that saw nothing has a sum of 0.",
+            "Divide once, at the end. A row without visible keys has a sum of 0.",
         ),
         tries=of_attention,
     ),
@@ -97,9 +101,12 @@ EXERCISES = (
         of="tiled.forward",
         task="Algorithm 1 of FlashAttention-2: the output, and the log2 of each row's sum of 2^logit.",
         hints=(
-            "Loop over schedule.rows(), inside over schedule.columns(rows); schedule.bias hides.",
+            "Loop over schedule.rows(), and inside over schedule.columns(rows); schedule.bias has the mask.",
             "A logit in base 2 is score · scale · LOG2_E; then 2^logit is e^(score · scale).",
-            "lse is the row's maximum plus log2 of the sum relative to it; -inf for a row that saw nothing.",
+            (
+                "lse is the row's maximum plus log2 of the sum relative to it; -inf for a row without "
+                "visible keys."
+            ),
         ),
         tries=of_forward,
         gradients=False,
@@ -107,9 +114,9 @@ EXERCISES = (
     Exercise(
         name="tiled backward",
         of="tiled.backward",
-        task="Algorithm 2: the gradients of q, k and v, with the tiles of weights computed again.",
+        task="Algorithm 2: the gradients of q, k and v, with recomputed tiles of weights.",
         hints=(
-            "The weights of a tile are 2^(logit - lse): no maximum and no sum are needed again.",
+            "The weights of a tile are 2^(logit - lse); maximum and sum are not needed again.",
             "dv += weightsᵀ dout; dscores = weights · (dout vᵀ - D), with D = rowsum(dout · out).",
             "dq += dscores k · scale and dk += dscoresᵀ q · scale.",
         ),

@@ -1,4 +1,4 @@
-"""The claims: exactness, memory, accesses, and a GPT-2 that trains as it would have."""
+"""Exactness, memory, memory accesses, and the training of a GPT-2 with tiled attention."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,8 +36,8 @@ Attention = Callable[..., Tensor]
 
 EXACT = Claim(
     name="exact",
-    sentence="Tiles and the online softmax compute attention itself, not an approximation: results and "
-    "gradients equal the standard ones to rounding.",
+    sentence="Tiles and the online softmax compute exact attention, not an approximation: results and "
+    "gradients equal the standard ones up to rounding.",
     paper=Figure("returns softmax(QKᵀ)V, with no approximation", where="theorem 1", read="text"),
     rule=(
         Bound("float32 error", "<=", 1e-5),
@@ -49,14 +49,15 @@ EXACT = Claim(
     ),
     kind="identity",
     control="equation 1 with the whole matrix in the same precision; bfloat16 is compared with float32",
-    deviations="Largest absolute error on normal random vectors; odd lengths too, causal and not. In PyTorch "
-    "the tiles of half precisions are float32 inside; the Triton kernels round the weights, as the paper.",
+    deviations="Largest absolute error on normal random vectors, also of odd lengths, causal and not. In "
+    "PyTorch the tiles of half-precision inputs are float32; the Triton kernels round the weights, as the "
+    "paper does.",
 )
 
 ACCESSES = Claim(
     name="memory accesses",
-    sentence="The tiled algorithm reads and writes the slow memory much less, and the less the larger the "
-    "fast memory is: N²d²/M accesses, where the standard algorithm makes Nd + N².",
+    sentence="The tiled algorithm makes far fewer accesses to slow memory, inversely proportional to the "
+    "size of the fast memory: N²d²/M, where the standard algorithm makes Nd + N².",
     paper=Figure(
         "40.3 against 4.4 GB for GPT-2 medium's shapes on an A100",
         where="theorem 2 and figure 2",
@@ -70,24 +71,24 @@ ACCESSES = Claim(
         Bound("slope in N", "<=", 2.1),
     ),
     kind="theorem",
-    control="algorithm 0, counted",
-    deviations="Counted from the schedule of tiles that the code runs, forward only; for the ratio, M is an "
-    "A100's 192 KB in float16.",
+    control="algorithm 0, counted in the same way",
+    deviations="Counted for the forward pass from the schedule of tiles that the code runs; for the ratio, "
+    "M is an A100's 192 KB in float16.",
 )
 
 STEPS = 100
-APPROXIMATE = Break("an approximation", "Each query sees the last 32 positions only.", "near miss")
-ONE_TILE = Break("one tile", "The tile is as large as the matrix of scores.", "near miss")
+APPROXIMATE = Break("an approximation", "Each query attends to the last 32 positions only.", "near miss")
+ONE_TILE = Break("one tile", "One tile covers the whole score matrix.", "near miss")
 CHUNKED = Break(
     "rows in chunks",
-    "Equation 1 for 64 queries at a time, computed again for the gradient (Rabe and Staats 2021).",
+    "Equation 1 for 64 queries at a time, recomputed in the backward pass (Rabe and Staats 2021).",
     "rival",
 )
 
 TRAINING = Claim(
     name="losses and memory, tiled and standard",
-    sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step, within "
-    "0.001, as with standard attention, and at 2,048 tokens attention takes a fifth of the memory or less.",
+    sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step as with "
+    "standard attention, within 0.001, and at 2,048 tokens attention takes at most a fifth of the memory.",
     paper=Figure(
         "perplexity 18.2 for GPT-2 small, as with Hugging Face's and Megatron-LM's attention; a tenth of the "
         "memory at 2K tokens",
@@ -98,27 +99,28 @@ TRAINING = Claim(
         Bound("largest difference in loss", "<=", 1e-3),
         at_least("peak bytes", "standard", 5.0, over="tiled", toward=1.0),
     ),
-    control="the same model, weights and data with equation 1",
+    control="the same model, initial weights and data with equation 1",
     control_arm="standard",
     control_reaches=(at_most("held-out nats", "standard", 2.9),),
     after_steps=STEPS,
     breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A GPT-2 of two layers and hidden size 64 on 127 characters, at one rate; blocks of 32, so "
-    "that there are several tiles. Memory of a forward and backward pass of one head, in blocks of 64 by "
-    "128. The paper's models train on; here it is the same sums to rounding that are compared.",
+    deviations="A GPT-2 of two layers and hidden size 64 on 127 characters, at one learning rate; blocks of "
+    "32, so that there are several tiles. Memory is that of a forward and backward pass of one head, in "
+    "blocks of 64 by 128. The paper's models train for longer; here equal losses mean equal sums up to "
+    "rounding.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds. Rows in chunks, which save the memory "
-            "without tiles, are new as rival."
+            "Until November 2026: reproduced, with the same bounds. The rival, rows in chunks, is new. It "
+            "saves the memory without tiles."
         ),
     ),
 )
 
 LINEAR = Claim(
     name="linear memory",
-    sentence="Beyond its inputs the tiled computation needs memory in proportion to the length at most, the "
-    "standard one to its square.",
+    sentence="Beyond its inputs, the memory of the tiled computation grows at most linearly with the "
+    "length, and that of the standard computation quadratically.",
     paper=Figure("O(N) memory beyond inputs and output", where="theorem 1", read="text"),
     rule=(
         Growth(
@@ -141,13 +143,13 @@ LINEAR = Claim(
         ),
     ),
     control="equation 1 with the whole matrix",
-    deviations="Measured in the benchmark, from 512 tokens on; a tile, which does not grow, counts.",
+    deviations="Measured in the benchmark, from 512 tokens on. The constant size of a tile is included.",
 )
 
 FASTER = Claim(
     name="faster",
-    sentence="It is faster than the standard computation, forward and backward, although it computes the "
-    "scores twice.",
+    sentence="Tiled attention is at least 1.5 times as fast as the standard computation, forward and "
+    "backward, although it computes the scores twice.",
     paper=Figure("up to 3 times as fast for lengths up to 2K", where="section 4", read="text"),
     rule=(
         Speedup(
@@ -159,8 +161,8 @@ FASTER = Claim(
         ),
     ),
     control="equation 1 with the whole matrix",
-    deviations="On a CPU in PyTorch, where the cache is the fast memory. Causal: a part of the gain is that "
-    "tiles above the diagonal are skipped.",
+    deviations="On a CPU in PyTorch, where the cache is the fast memory. Attention is causal, so a part of "
+    "the gain comes from skipping tiles above the diagonal.",
     headline=True,
 )
 
@@ -176,7 +178,7 @@ def experiment(run: Run) -> None:
 
 
 class Pair(NamedTuple):
-    """One attention at two block sizes: to train with, so that there are several tiles, and to measure."""
+    """One attention with two block sizes: small ones for training, and larger ones for measuring."""
 
     trained: Attention
     measured: Attention
@@ -189,7 +191,7 @@ class Trained(NamedTuple):
 
 
 def compare_training(run: Run) -> None:
-    """The same model and text with either attention, then the memory of either over the length."""
+    """Train the same model with both attentions, and measure their memory over the length."""
     small = partial(tiled_attention, query_block=32, key_block=32)
     large = partial(tiled_attention, query_block=64, key_block=128)
     whole = partial(tiled_attention, query_block=2**20, key_block=2**20)
@@ -235,7 +237,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 
 
 def step_by_step(table: Table) -> dict[str, dict[str, float]]:
-    """The largest difference of two losses at one step; infinite where one has no step."""
+    """The largest difference of the losses at one step; infinite if the numbers of steps differ."""
     standard, tiled = (table.sweeps[arm].chosen.losses for arm in ("standard", "tiled"))
     if len(standard) != len(tiled):
         return {"": {"largest difference in loss": float("inf")}}
@@ -243,7 +245,7 @@ def step_by_step(table: Table) -> dict[str, dict[str, float]]:
 
 
 def measure_memory(run: Run, arm: str, attend: Attention) -> int:
-    """Peak bytes of a forward and backward pass of one head over the length; those of the longest."""
+    """Plots peak bytes of a forward and backward pass of one head over the length; returns the last value."""
     lengths = run.pick(smoke=(128, 256), quick=(256, 512, 1024, 2048), full=(256, 512, 1024, 2048))
     peak = 0
     for index in run.steps(len(lengths), f"memory, {arm}"):
@@ -252,14 +254,14 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
         inputs = torch.randn(4, 1, 1, tokens, 64, generator=draw).to(run.device, run.dtype).unbind()
         call = partial(results, attend, *inputs, causal=False)
         if index == 0:
-            call()  # what a library sets up at its first call is not the algorithm's
+            call()  # a warm-up, so that one-time allocations of libraries do not count
         peak = run.peak_memory(call)
         run.metric("peak bytes", peak, step=tokens, arm=arm)
     return peak
 
 
 def measure_error(run: Run) -> None:
-    """Largest absolute errors over lengths, causal and not: results, and gradients of q, k and v."""
+    """Largest absolute errors of results and of gradients of q, k and v, over lengths, causal and not."""
     worst: dict[str, float] = {}
     for kind in ("error", "gradient error"):
         run.axes(kind, x="tokens")
@@ -299,13 +301,13 @@ def results(
 
 
 def largest_errors(ours: list[Tensor], reference: list[Tensor]) -> tuple[float, float]:
-    """Of the result, and of the gradients."""
+    """The largest absolute error of the result, and of the gradients."""
     errors = [(a - b).abs().max().item() for a, b in zip(ours, reference, strict=True)]
     return errors[0], max(errors[1:])
 
 
 def count_accesses(run: Run) -> None:
-    """Theorem 2, counted: over the length at an A100's M, and over M at one length."""
+    """Theorem 2 by counting: over the length at an A100's M, and over M at one length."""
     dim, a100, longest = 64, 192 * 1024 // 2, 16384
 
     def accesses(tokens: int, sram: int) -> int:
@@ -329,7 +331,7 @@ def count_accesses(run: Run) -> None:
 
 
 def slope(x: list[int] | tuple[int, ...], y: list[int]) -> float:
-    """Least squares on logarithms: the exponent of y as a power of x."""
+    """The exponent of y as a power of x, by least squares on logarithms."""
     x_log, y_log = torch.tensor(x).double().log(), torch.tensor(y).double().log()
     x_log, y_log = x_log - x_log.mean(), y_log - y_log.mean()
     return (x_log @ y_log / (x_log @ x_log)).item()

@@ -1,4 +1,4 @@
-"""Attention in the Triton kernels where they can be used, else in tiles in PyTorch."""
+"""Attention in Triton kernels if they support the inputs, else in tiles in PyTorch."""
 
 import importlib.util
 
@@ -20,17 +20,17 @@ def flash_attention(
     window: int | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """softmax(q kᵀ · scale) v without the matrix in the middle.
+    """softmax(q kᵀ · scale) v without storing the score matrix.
 
-    kv_heads divides heads: each head of keys and values serves as many query heads (grouped-query attention).
+    kv_heads divides heads: each head of keys and values serves heads / kv_heads query heads (GQA).
 
     causal  no query sees a later position; the last query is aligned with the last key (lower right)
     window  a query sees itself and the `window - 1` positions before it (needs `causal`)
-    scale   instead of 1 / √dim
+    scale   factor on the scores, by default 1 / √dim
 
-    A query that sees nothing gets zeros. Half precisions on a GPU go to the Triton kernels where Triton is
-    installed; everything else goes to the tiles in PyTorch. The gradient can be differentiated again;
-    transforms of `torch.func` take `online_attention`. Raises ValueError for a window that cannot be.
+    A query without visible keys gets zeros. Half precisions on a GPU run in the Triton kernels if Triton is
+    installed; everything else runs in tiles in PyTorch. The gradient can be differentiated again; transforms
+    of `torch.func` need `online_attention`. Raises ValueError for an invalid window.
     """
     check_window(window, causal=causal)
     attend = fused if in_kernels(q, k, v, scale) else tiled_attention
@@ -38,7 +38,7 @@ def flash_attention(
 
 
 def in_kernels(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> bool:
-    """Whether the Triton kernels take these."""
+    """Whether the Triton kernels support these inputs."""
     return (
         q.device.type == "cuda"
         and torch.version.cuda is not None
@@ -54,6 +54,6 @@ def in_kernels(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> b
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, **how: object) -> Tensor:
-    from .triton_kernel import fused_attention  # Triton is optional, and takes a second to import
+    from .triton_kernel import fused_attention  # Triton is optional, and its import takes a second
 
     return fused_attention(q, k, v, **how)

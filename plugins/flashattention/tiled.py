@@ -1,13 +1,13 @@
-"""The algorithm in PyTorch, on any device: as it is written, and in tiles that never fill more than a cache.
+"""The algorithm in PyTorch, on any device: as written, and in tiles that fit a cache.
 
-`online_attention` is the idea in ten lines: autograd's gradient of it keeps every tile. `tiled_attention` is
-the same with a gradient of its own. Its loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and
-2): a block of queries stays, the blocks of keys pass by. What makes it fast without a kernel: each product is
-one batched product over several heads, the scores stay in one buffer and are changed in place, logits are in
-base 2 (2^x takes half the time of e^x), and a sum is scaled only when it must be.
+`online_attention` is the idea in ten lines; autograd stores every tile for its gradient. `tiled_attention`
+has a gradient of its own. Its loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and 2): blocks
+of queries in the outer loop, blocks of keys in the inner loop. Several choices make it fast without a kernel.
+Each multiplication is batched over several heads. The scores stay in one buffer and are changed in place.
+Logits are in base 2 (2^x takes half the time of e^x). Partial sums are rescaled only when necessary.
 
-Dimensions: batch, heads, queries, keys, dim (of a query or a key), values (of a value). Inside, batch and
-heads are one axis, and the `group` query heads that share a head of keys lie below each other as rows.
+Dimensions: batch, heads, queries, keys, dim (size of a query or a key), values (size of a value). Inside,
+batch and heads are one axis, and the `group` query heads that share a head of keys are stacked as rows.
 """
 
 import math
@@ -22,32 +22,32 @@ from torch import Tensor
 
 LOG2_E = math.log2(math.e)
 
-# Four heads' tiles of float32 scores, 2 MiB for each thread, are a share of a last-level cache. On smaller
-# tiles the calls take longer than what they compute.
+# Four heads' tiles of float32 scores, 2 MiB for each thread, fit into a last-level cache. With smaller tiles,
+# the overhead of calls exceeds the computation.
 QUERY_BLOCK, KEY_BLOCK, HEADS_PER_THREAD = 256, 512, 4
 
-# How far, in powers of 2, a row's maximum may rise before its sums are scaled to it.
+# Rise of a row's maximum, in powers of 2, up to which its sums are not rescaled.
 SLACK = 16
 
-# The maximum of no logits at all. Finite, for -inf - -inf is NaN.
+# The maximum of an empty row of logits. It is finite because -inf - -inf is NaN.
 LOWEST = -1e30
 
 
 def check_window(window: int | None, *, causal: bool) -> None:
-    """Raises ValueError for a window that cannot be."""
+    """Raises ValueError for an invalid window."""
     if window is not None and (window < 1 or not causal):
         raise ValueError("a window is at least 1 wide, and causal")
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Which tiles of the score matrix are computed, and what is hidden in them.
+    """Which tiles of the score matrix are computed, and how they are masked.
 
     causal  no query sees a later position; the last query is aligned with the last key (lower right)
     window  a query sees itself and the `window - 1` positions before it (needs `causal`)
 
-    Raises ValueError for a window that cannot be, and for blocks where some query would see nothing in its
-    first tile: the first tile sets each row's maximum.
+    Raises ValueError for an invalid window, and for block sizes with which the first tile of some query would
+    have no visible key, because the first tile sets each row's maximum.
     """
 
     queries: int
@@ -69,7 +69,7 @@ class Schedule:
 
     def columns(self, rows: slice) -> Iterator[slice]:
         """The blocks of keys that some query in `rows` sees. The others are skipped (section 3.1 of the
-        second paper), and the last block ends where the last query's sight does."""
+        second paper), and the last block ends at the last visible key."""
         ahead = self.keys - self.queries
         first = max(0, rows.start + ahead - self.window + 1) if self.window else 0
         end = min(self.keys, rows.stop + ahead) if self.causal else self.keys
@@ -77,15 +77,15 @@ class Schedule:
             yield slice(start, min(start + self.key_block, end))
 
     def bias(self, rows: slice, columns: slice, like: Tensor) -> Float[Tensor, "queries keys"] | None:
-        """0 where a query sees a key, else -inf; None where every query sees every key. (To add it costs a
-        tenth of `masked_fill_`.)"""
+        """0 where a query sees a key, else -inf; None if every query sees every key. (Adding it takes a tenth
+        of the time of `masked_fill_`.)"""
         ahead = self.keys - self.queries
         hides_later = self.causal and columns.stop - 1 > rows.start + ahead
         hides_earlier = self.window is not None and columns.start <= rows.stop - 1 + ahead - self.window
         if not (hides_later or hides_earlier):
             return None
         shape = rows.stop - rows.start, columns.stop - columns.start
-        diagonal = rows.start + ahead - columns.start  # where the first query's own position is
+        diagonal = rows.start + ahead - columns.start  # column of the first query's own position
         bias = like.new_full(shape, -torch.inf).triu_(diagonal + 1)
         if hides_earlier:
             bias += like.new_full(shape, -torch.inf).tril_(diagonal - self.window)
@@ -102,7 +102,7 @@ def online_attention(
     scale: float | None = None,
     key_block: int = KEY_BLOCK,
 ) -> Float[Tensor, "*batch heads queries values"]:
-    """Section 3.1 as it is written: the keys pass by in blocks, and no row of scores is ever whole."""
+    """Section 3.1 as written: keys are processed in blocks, and no whole row of scores is stored."""
     schedule = Schedule(q.shape[-2], k.shape[-2], causal, window, 1, key_block)
     k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3) for x in (k, v))
     q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -112,7 +112,7 @@ def online_attention(
         scores = q @ k[..., keys, :].mT
         bias = schedule.bias(slice(0, q.shape[-2]), slice(keys.start, keys.start + scores.shape[-1]), scores)
         scores = scores if bias is None else scores + bias
-        # The result does not depend on the maximum, so no gradient goes through it.
+        # The result does not depend on the maximum, so it needs no gradient.
         new = torch.maximum(maximum, scores.amax(-1, keepdim=True)).detach()
         weights, correction = (scores - new).exp(), (maximum - new).exp()
         total = total * correction + weights.sum(-1, keepdim=True)
@@ -130,7 +130,7 @@ def forward(
 ) -> tuple[Float[Tensor, "heads group queries values"], Float[Tensor, "heads group queries 1"]]:
     """Algorithm 1 of the second paper: the output, and the log2 of each row's sum of 2^logit.
 
-    A query that sees nothing gets zeros, and -inf.
+    A query without visible keys gets zeros, and -inf.
     """
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     lse = torch.empty_like(q[..., :1], dtype=working_dtype(q))
@@ -138,7 +138,7 @@ def forward(
         keys, values = (x[heads].to(buffer.dtype) for x in (k, v))
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
-            # For each row: minus the maximum that its logits are relative to, and the sum of 2^logit.
+            # For each row: minus the maximum subtracted from its logits, and the sum of 2^logit.
             offset, total = query.new_zeros(2, *query.shape[:-1], 1)
             weighted = query.new_zeros(*query.shape[:-1], v.shape[-1])
             new = torch.empty_like(total)
@@ -152,9 +152,8 @@ def forward(
                     scores.sub_(new.clamp_(min=LOWEST))
                     offset.sub_(new)
                 elif new.amax() > SLACK:
-                    # The online softmax: what was summed up relative to the old maximum, made relative to the
-                    # new one. Any number near the maximum serves, so most tiles need none of this (as in
-                    # FlashAttention-4).
+                    # The online softmax: rescale the sums from the old maximum to the new one. Any number
+                    # near the maximum works, so most tiles skip this (as in FlashAttention-4).
                     scores.sub_(new.clamp_(min=0))
                     offset.sub_(new)
                     correction = new.neg_().exp2_()
@@ -179,10 +178,10 @@ def backward(
     schedule: Schedule,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 2 of the second paper: the gradients of q, k and v. The tiles of scores are computed again.
+    """Algorithm 2 of the second paper: the gradients of q, k and v, with recomputed tiles of scores.
 
-    A tile is transposed here, keys by queries: three of the four products that read one then read it along
-    its rows.
+    Tiles are transposed here, keys by queries, so that three of the four multiplications read them along
+    rows.
     """
     dtype = working_dtype(q)
     dq = torch.empty_like(q)
@@ -192,9 +191,9 @@ def backward(
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
             dout = gather(grad[heads, :, rows])
-            # Minus D = rowsum(dO ∘ O), the softmax's own part of the gradient (first paper, equation 4).
+            # Minus D = rowsum(dO ∘ O), the softmax's part of the gradient (first paper, equation 4).
             delta = (dout * gather(out[heads, :, rows])).sum(-1, keepdim=True).neg_().mT
-            # A query that sees nothing has -inf, and 2^(-inf + inf) would be NaN.
+            # A query without visible keys has -inf, and 2^(-inf + inf) would be NaN.
             offset = gather(lse[heads, :, rows]).neg_()
             offset = offset.masked_fill_(offset == torch.inf, 0).mT
             dquery = torch.zeros_like(query)
@@ -214,7 +213,7 @@ def backward(
 
 
 def chunks(q: Tensor, schedule: Schedule, *, buffers: int) -> Iterator[tuple[slice, Tensor]]:
-    """The heads that are worked on together, and room for their scores."""
+    """Groups of heads that are processed together, each with a buffer for its scores."""
     tile = q.shape[1] * min(schedule.query_block, schedule.queries) * min(schedule.key_block, schedule.keys)
     threads = torch.get_num_threads() if q.device.type == "cpu" else 64
     heads = threads * HEADS_PER_THREAD * QUERY_BLOCK * KEY_BLOCK // max(1, tile)
@@ -233,7 +232,7 @@ def view(buffer: Tensor, *shape: int) -> Tensor:
 
 
 def gather(block: Float[Tensor, "heads group queries dim"], factor: float = 1.0) -> Tensor:
-    """A block's rows, the group's heads below each other, times `factor`, in the working precision."""
+    """A block's rows, with the group's heads stacked, times `factor`, in the working precision."""
     return (block.to(working_dtype(block)) * factor).flatten(1, 2)
 
 
@@ -242,8 +241,8 @@ def scatter(rows: Float[Tensor, "heads rows dim"], block: Tensor) -> Tensor:
 
 
 def exp2_(scores: Tensor) -> Tensor:
-    """2^scores, in place; what would be below the smallest normal number is 0, for processors are many times
-    slower with such numbers, here and in the products that follow."""
+    """2^scores, in place. Values below the smallest normal number become 0, because processors are many times
+    slower with subnormal numbers, here and in later multiplications."""
     return F.threshold_(scores, math.log2(torch.finfo(scores.dtype).tiny), -torch.inf).exp2_()
 
 
@@ -253,7 +252,7 @@ def hide(scores: Tensor, bias: Tensor | None) -> None:
 
 
 class TiledAttention(torch.autograd.Function):
-    """Attention that keeps, for its backward pass, its result and one number a row: no scores, no weights."""
+    """Attention that stores only its result and one number per row for the backward pass."""
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, schedule: Schedule, scale: float) -> Tensor:
@@ -266,7 +265,7 @@ class TiledAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # the gradient itself is differentiated
             return *online_gradients(q, k, v, grad, ctx.schedule, ctx.scale), None, None
         grads = backward(
             fold(q, k),
@@ -284,7 +283,7 @@ class TiledAttention(torch.autograd.Function):
 def online_gradients(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, schedule: Schedule, scale: float
 ) -> tuple[Tensor, ...]:
-    """The gradients of q, k and v as autograd has them of `online_attention`: differentiable again."""
+    """The gradients of q, k and v through `online_attention`, which can be differentiated again."""
     attend = partial(
         online_attention,
         causal=schedule.causal,

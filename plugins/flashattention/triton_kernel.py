@@ -1,13 +1,14 @@
-"""The algorithm as GPU kernels, in Triton: what a tile needs stays in registers and shared memory.
+"""The algorithm as GPU kernels in Triton, with tiles in registers and shared memory.
 
-Three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its algorithm 2 in
-two passes, one for dQ and one for dK and dV, so that no block adds to what another adds to: two of the five
-products are done twice, and results do not change from call to call. From Hopper on, the copy engine moves
-the tiles (tensor descriptors); before, ordinary loads that run ahead. Rows beyond a tensor's end read as zero
-and are not written.
+There are three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its
+algorithm 2 in two passes, one for dQ and one for dK and dV, so that no two blocks add to the same memory. Two
+of the five matrix multiplications are computed twice, and results are the same in every call. From Hopper on,
+tensor descriptors let the copy engine move the tiles; older GPUs use ordinary loads that are prefetched. Rows
+beyond a tensor's end read as zero and are not written.
 
-For float16 and bfloat16, with products summed in float32, and a width (DIM) of 64 or 128. Tensors are folded:
-(heads, tokens, dim), batch and heads being one axis, so that `head // GROUP` is a query head's key head.
+The kernels support float16 and bfloat16, accumulate in float32, and need a head size (DIM) of 64 or 128.
+Tensors are folded to (heads, tokens, dim) with batch and heads as one axis, so that a query head's key head
+is `head // GROUP`.
 """
 
 import math
@@ -22,12 +23,12 @@ from .tiled import Schedule, online_gradients
 
 LOG2_E = math.log2(math.e)
 LN_2 = tl.constexpr(math.log(2))
-LOWEST = tl.constexpr(-1e30)  # the maximum of no logits at all: finite, for -inf - -inf is NaN
+LOWEST = tl.constexpr(-1e30)  # the maximum of an empty row; finite, because -inf - -inf is NaN
 
 
 def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
-    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages), of which the first fits every GPU's registers. `tiles`
-    says which block of each tensor is moved."""
+    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages); the first fits every GPU's registers. `tiles` maps
+    each tensor to the block size of its tiles."""
 
     def set_blocks(arguments: dict) -> None:
         if arguments["ENGINE"]:
@@ -74,7 +75,7 @@ def store(tensor, head, start, tokens, tile, BLOCK: tl.constexpr, DIM: tl.conste
 
 @triton.jit
 def visible(row, column, queries, keys, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
-    """Which of the keys `column` the queries `row` see (two index tensors that broadcast)."""
+    """Whether queries `row` see keys `column` (two index tensors that broadcast)."""
     seen = (column < keys) & (row < queries)
     if CAUSAL:
         seen = seen & (column <= row + keys - queries)
@@ -93,7 +94,7 @@ def columns_seen(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Three ranges of keys for the queries from `start`: [a, b) and [c, d) are seen in part, [b, c) whole."""
+    """Three ranges of keys for the queries from `start`: [a, b) and [c, d) need a mask, [b, c) does not."""
     a = 0
     b = 0
     c = keys // BLOCK_K * BLOCK_K
@@ -120,7 +121,7 @@ def rows_seeing(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Three ranges of queries for the keys from `start`: [a, b) and [c, d) see them in part, [b, c) whole."""
+    """Three ranges of queries for the keys from `start`: [a, b) and [c, d) need a mask, [b, c) does not."""
     a = 0
     b = 0
     c = tl.cdiv(queries, BLOCK_Q) * BLOCK_Q
@@ -157,8 +158,10 @@ def forward_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One block of queries of one head. `scale` has log2(e) in it; `lse` gets log2 of the sum of 2^logit."""
-    start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q  # the longest rows of a triangle first
+    """One block of queries of one head. `scale` includes log2(e); `lse` gets log2 of the sum of 2^logit."""
+    start = (
+        tl.num_programs(0) - 1 - tl.program_id(0)
+    ) * BLOCK_Q  # with a causal mask, the longest rows first
     head = tl.program_id(1)
     row = start + tl.arange(0, BLOCK_Q)
     query = load(q, head, start, queries, BLOCK_Q, DIM, ENGINE)
@@ -185,7 +188,7 @@ def forward_kernel(
             maximum = new
     result = weighted / tl.where(total == 0, 1, total)[:, None]
     store(out, head, start, queries, result.to(query.dtype), BLOCK_Q, DIM, ENGINE)
-    # A query that sees nothing gets -inf.
+    # A query without visible keys gets -inf.
     tl.store(lse + head * queries + row, maximum + tl.log2(total), mask=row < queries)
 
 
@@ -268,8 +271,8 @@ def dkdv_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """dK and dV of one block of keys of one key head, summed over the query heads that share it. The tiles
-    are transposed: keys by queries. Keys beyond the end need no mask, for nothing of them is written."""
+    """dK and dV of one block of keys of one key head, summed over the query heads that share it. Tiles are
+    transposed: keys by queries. Keys beyond the end need no mask, because their gradients are not written."""
     start = tl.program_id(0) * BLOCK_K
     kv_head = tl.program_id(1)
     column = start + tl.arange(0, BLOCK_K)
@@ -318,7 +321,7 @@ class FusedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, queries, keys, _, _, causal, window, _ = ctx.settings
             schedule = Schedule(queries, keys, causal, window or None, query_block=1)
             return *online_gradients(q, k, v, grad, schedule, ctx.scale), None, None, None, None
@@ -330,7 +333,7 @@ class FusedAttention(torch.autograd.Function):
 
 
 def tiles(engine: bool, *tensors: Tensor) -> list[Tensor] | list[TensorDescriptor]:
-    """Kernel arguments for tensors. The block's size is filled in when it is known (`tuned`)."""
+    """Kernel arguments for tensors. `tuned` fills in the block size of descriptors."""
     if not engine:
         return list(tensors)
     return [TensorDescriptor.from_tensor(x, [1, 1, x.shape[-1]]) for x in tensors]
@@ -350,7 +353,7 @@ def fused_attention(
     scale: float | None = None,
     engine: bool | None = None,
 ) -> Tensor:
-    """`flash_attention` in these kernels. engine: the copy engine moves tiles (default: if there is one)."""
+    """`flash_attention` in these kernels. engine: use the copy engine (default: if there is one)."""
     if engine is None:
         engine = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] >= 9
     scale = q.shape[-1] ** -0.5 if scale is None else scale

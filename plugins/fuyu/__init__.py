@@ -10,9 +10,9 @@ The idea. Cut the image into patches and project each linearly into the decoder,
 embedding. A newline token ends each row of patches, so that a one-dimensional sequence of positions
 represents images of any height and width.
 
-This folder. `model`: Persimmon's decoder with patches and newlines. `weights` renames the released
-parameters. `experiment` asks for a mark's column, on image sizes seen in training and on others, with and
-without newlines. `benchmark` times answers about images of several sizes.
+This folder. `model` has Persimmon's decoder with patches and newlines. `weights` renames the released
+parameters. `experiment` asks for the column of a mark, on image sizes seen in training and on others, with
+and without newlines. `benchmark` times answers about images of several sizes.
 """
 
 from torch import nn

@@ -25,7 +25,7 @@ def of_sequences(draw: Draw) -> Iterator[Try]:
 
 def of_sizes(draw: Draw) -> Iterator[Try]:
     yield Try("whole patches", 60, 90)
-    yield Try("patches that are filled up", 61, 29)
+    yield Try("padded patches", 61, 29)
     yield Try("patches of 16", 40, 100, patch=16)
 
 
@@ -33,28 +33,28 @@ EXERCISES = (
     Exercise(
         name="image tokens",
         of="model.Fuyu.image_tokens",
-        task="An image as vectors for the decoder, with the sign that ends each row.",
+        task="An image as vectors for the decoder, with a newline after each row.",
         hints=(
             "`patches` gives a grid; self.look turns each patch into a vector.",
-            "The newline's embedding becomes one more column, where there is a newline. Then flatten.",
+            "If there is a newline id, its embedding is one more column. Then flatten.",
         ),
         tries=of_images,
     ),
     Exercise(
         name="sequences",
         of="model.Fuyu.sequences",
-        task="Each image with its text behind it, and where the texts start.",
+        task="Each image followed by its text, and the positions at which the texts start.",
         hints=(
-            "Images of one size are one batch. Without images the texts start at 0.",
-            "Images of several sizes: join each with its text, and fill up at the end (pad_sequence).",
+            "Images of one size form one batch. Without images the texts start at 0.",
+            "Images of several sizes: join each with its text, and pad at the end (pad_sequence).",
         ),
         tries=of_sequences,
     ),
     Exercise(
         name="layout",
         of="model.layout",
-        task="How many rows, columns and tokens an image needs.",
-        hints=("Round up to whole patches. Each row has a newline.",),
+        task="The number of rows, columns and tokens of an image.",
+        hints=("Round up to whole patches. Each row ends with a newline.",),
         tries=of_sizes,
     ),
 )

@@ -14,7 +14,7 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 64, channels: int
     """A state dict for `Fuyu`, from `FuyuForCausalLM` with heads of size `dim`.
 
     The released patches are flattened with the channel last, ours with the channel first. Raises ValueError
-    for a name that is not Fuyu's.
+    for a name that Fuyu does not have.
     """
     ours, decoder = {}, {}
     for name, tensor in weights.items():

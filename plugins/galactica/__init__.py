@@ -1,20 +1,21 @@
-"""Galactica: a token that says "now I work it out", and a scratchpad behind it.
+"""Galactica: a <work> token, after which the model writes its intermediate steps before it answers.
 
 Taylor, Kardas, Cucurull, Scialom, Hartshorn, Saravia, Poulton, Kerkez and Stojnic 2022, "Galactica: A Large
 Language Model for Science", arXiv 2211.09085.
 
-The problem. A model that must answer at once has one pass through its layers for it. What takes more steps
-than it has layers it can only guess, however much it knows.
+The problem. A model that must answer immediately has one forward pass for the answer. Problems that need more
+sequential steps than it has layers it can only guess.
 
-The idea. Between <work> and </work> the model writes its steps, one token after another, and reads them
-again: an outer memory for what does not fit into one pass (section 3.1.1). Numbers are split into digits, so
-that steps can be digits. The text it was trained on was chosen, and read four times over.
+The idea. Between <work> and </work> the model writes intermediate steps token by token and reads them again.
+They serve as an external memory for computations that do not fit into one forward pass (section 3.1.1).
+Numbers are split into digits, so that steps can be digits. The training text was curated and read for four
+epochs.
 
-This folder. `model`: GPT-2's decoder without biases, in the paper's five sizes. `weights` gives released
-weights our names. `experiment` lets models add up chains of digits: at once, after as many empty tokens, and
-with their work written. `benchmark` times the writing of the work.
+This folder. `model` has GPT-2's decoder without biases, in the paper's five sizes. `weights` renames the
+released parameters. `experiment` trains models to add chains of digits: with an immediate answer, after the
+same number of empty tokens, and with written work. `benchmark` times the generation of the work.
 
-Dimensions: batch, tokens, model (width), heads, vocab.
+Dimensions: batch, tokens, model (hidden size), heads, vocab.
 """
 
 from torch import nn
@@ -27,7 +28,7 @@ from .model import SIZES, Galactica
 from .weights import from_released
 
 NO_EXERCISES = (
-    "its model is GPT-2's decoder without biases, and its idea stands in the training text. "
+    "its model is GPT-2's decoder without biases, and its idea is in the training text. "
     "`readtrack practice gpt2` has you write such a decoder."
 )
 

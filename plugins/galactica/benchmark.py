@@ -1,4 +1,4 @@
-"""Writing the work: a question is read, then each token of the work one after another."""
+"""Generation of the work: the question in one pass, then the work token by token."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ def norm(weights: Weights, x: Tensor, name: str) -> Tensor:
 
 
 def read(weights: Weights, ids: Tensor, heads: int, cache: Cache | None = None) -> Tensor:
-    """Logits after the last of `ids`; the cache of each layer, keys and values, grows by what is read."""
+    """Logits after the last of `ids`. Extends the cache, keys and values of each layer, if there is one."""
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     first = cache[0][0].shape[2] if cache else 0
     x = F.embedding(ids, weights["tokens.weight"]) + weights["positions.weight"][first : first + ids.shape[1]]
@@ -60,7 +60,7 @@ def with_cache(weights: Weights, question: Tensor, work: Tensor, *, heads: int) 
 
 
 def write(network: Galactica, question: Tensor, work: Tensor) -> Tensor:
-    """The work is given, so that rounding cannot lead two variants to other texts."""
+    """Logits along given work, because rounding could make variants generate different texts."""
     cache = network.empty_cache(len(question), question.shape[1] + work.shape[1])
     logits = [network(question, cache)[:, -1]]
     logits += [network(token, cache)[:, -1] for token in work.split(1, 1)]
@@ -78,7 +78,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         pairs = tokens * (tokens + 1) // 2
         matrices = 12 * layers * model**2
         flops = 2 * (tokens * matrices + (work + 1) * vocab * model) + 4 * layers * pairs * model
-        # Every matrix is read for the question and once more for each token of the work.
+        # Every matrix is read once for the question, and once for each token of the work.
         moved = (work + 1) * (matrices + vocab * model) + 2 * layers * model * (pairs - question**2 // 2)
         yield Case.of_module(
             make,

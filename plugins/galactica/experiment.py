@@ -1,4 +1,4 @@
-"""The claims: sizes, and chains of additions with and without the work written."""
+"""Parameter counts, and chains of additions with and without written work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from .model import SIZES, Galactica
 
 SIZE = Claim(
     name="the paper's sizes",
-    sentence="Without biases of matrices the five models have the parameters that name them.",
+    sentence="Without biases in matrices the five models have the numbers of parameters in their names.",
     paper=Figure(
         "125M, 1.3B, 6.7B, 30.0B and 120.0B; no biases", where="sections 4.1 and 4.2, table 5", read="table"
     ),
@@ -40,25 +40,28 @@ SIZE = Claim(
         Bound("billions of parameters, 120B", "==", 121.3),
     ),
     kind="identity",
-    deviations="The released files have two more rows of positions, which nothing reads. Its width and depth "
-    "give the largest 121.3 billion, not the 120.0 of the table.",
+    deviations="The released files have two more rows of positions, which are not used. With its width and "
+    "depth the largest model has 121.3 billion parameters, not the table's 120.0.",
 )
 
 STEPS = 288
 
 AT_RANDOM = Break(
     "steps at random",
-    "What is written between the work tokens are digits drawn at random.",
+    "The text between the work tokens consists of random digits.",
     "near miss",
 )
-RECURRENT = Break("a GRU at once", "A recurrent network answers at once, in as many steps.", "rival")
+RECURRENT = Break(
+    "a GRU at once", "A recurrent network answers immediately, with the same number of steps.", "rival"
+)
 
 WORK = Claim(
     name="chains of additions, with and without the work written",
-    sentence="After 288 steps a model that writes the steps of a chain of six additions answers more often "
-    "than one that answers at once, and than one that answers after as many empty tokens.",
+    sentence="After 288 steps a model that writes the steps of a chain of six additions is correct more "
+    "often than one that answers immediately, and than one that answers after the same number of empty "
+    "tokens.",
     paper=Figure(
-        "MMLU maths without and with <work>: 120B 35.8 and 41.3, 30B 29.9 and 37.1; it hurts at 6.7B (29.2, "
+        "MMLU maths without and with <work>: 120B 35.8 and 41.3, 30B 29.9 and 37.1; worse at 6.7B (29.2, "
         "28.0) and 1.3B (27.1, 24.6)",
         where="section 5.2.3, table 8",
         read="table",
@@ -67,7 +70,7 @@ WORK = Claim(
         at_least("accuracy", "work", 0.3, minus="at once", toward=0.05),
         at_least("accuracy", "work", 0.3, minus="empty tokens", toward=0.05),
     ),
-    control="the answer at once; each at the best of the same learning rates, with the same chains",
+    control="an immediate answer; each at the best of the same learning rates, with the same chains",
     control_arm="at once",
     control_reaches=(at_least("accuracy, two numbers", "at once", 0.95),),
     after_steps=STEPS,
@@ -75,16 +78,16 @@ WORK = Claim(
     shortcuts=("accuracy gained by empty tokens over an answer at once",),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="Sums modulo 5 of up to 6 digits, judged at 6 on chains of which none is trained on; two "
-    "layers of hidden size 48 trained on these chains alone by AdamW, half as many digits as in the text of "
-    "its work. The norms keep their biases, as in the released files; section 4.1 says that there are none. "
-    "The abstract compares with larger models on LaTeX and on MATH. That text can be read for several "
-    "epochs, the paper's first result, is not tried.",
+    deviations="Sums modulo 5 of up to 6 digits, judged at 6 on chains that are not in training; two layers "
+    "of hidden size 48 trained on these chains only by AdamW; the text with an immediate answer has half as "
+    "many digits as the text with work. The norms have biases, as in the released files; section 4.1 says "
+    "that there are none. The abstract compares with larger models on LaTeX and on MATH. The paper's first "
+    "result, that text can be repeated for several epochs, is not tested.",
     history=(
         (
-            "Until November 2026: inconclusive, 7 of 10 seeds, by the same bounds, with 16 % of the judged "
-            "chains among those trained on. Judged are chains now of which none is trained on, and the "
-            "sentence says after how many steps."
+            "Until November 2026: inconclusive, 7 of 10 seeds, with the same bounds, with 16 % of the "
+            "judged chains among those of training. Now no judged chain is in training, and the sentence "
+            "states the number of steps."
         ),
     ),
 )
@@ -106,7 +109,7 @@ def experiment(run: Run) -> None:
 def count_parameters(run: Run) -> None:
     counts = {}
     for name, size in SIZES.items():
-        with torch.device("meta"):  # shapes alone: nothing is stored
+        with torch.device("meta"):  # shapes only: nothing is stored
             counts[name] = sum(weight.numel() for weight in Galactica(**size).parameters())
     values = {f"billions of parameters, {name}": round(count / 1e9, 1) for name, count in counts.items()}
     run.claim(SIZE, {"parameters, 125M": counts["125M"], **values})
@@ -115,16 +118,18 @@ def count_parameters(run: Run) -> None:
 def chains(
     terms: int, count: int, generator: torch.Generator, *, new: bool = False
 ) -> tuple[Int[Tensor, "count question"], Int[Tensor, "count terms"]]:
-    """Questions of `terms` digits in as many places as the longest has, and the sums modulo 5 after each.
+    """Questions of `terms` digits, padded to the longest, and the running sums modulo 5.
 
-    new  of the longest, one of five is kept from training: those whose digits, the first counted once, the
-         second twice and so on, add up to 0 modulo 5
+    new  draw chains of the longest length that are kept from training, one in five: those whose digits,
+         weighted by 1, 2, ... and so on, add up to 0 modulo 5
     """
     digits = torch.randint(MODULUS, (count, terms), generator=generator)
     if terms == LONGEST:
         wanted = torch.randint(1, MODULUS, (count,), generator=generator) * (not new)
         found = (digits * torch.arange(1, LONGEST + 1)).sum(1)
-        digits[:, -1] = (digits[:, -1] + wanted - found) % MODULUS  # the last counts 6 times: once, modulo 5
+        digits[:, -1] = (
+            digits[:, -1] + wanted - found
+        ) % MODULUS  # the last weight is 6, which is 1 modulo 5
     question = F.pad(digits, (0, LONGEST - terms), value=PAD)
     return question, digits.cumsum(1) % MODULUS
 
@@ -140,8 +145,8 @@ def decoder() -> Galactica:
 class Way:
     """How an arm answers.
 
-    steps    what stands between <work> and </work>, for the sums so far
-    written  whether the model writes it itself; else it is given
+    steps    maps the running sums to the tokens between <work> and </work>
+    written  whether the model generates these tokens; otherwise they are given
     make     the network
     """
 
@@ -151,7 +156,7 @@ class Way:
 
 
 class Recurrent(nn.Module):
-    """A GRU in the decoder's place."""
+    """A GRU in place of the decoder."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
@@ -164,7 +169,7 @@ class Recurrent(nn.Module):
     def generate(
         self, ids: Int[Tensor, "batch tokens"], count: int, *_: object, **settings: float
     ) -> Int[Tensor, "batch longer"]:
-        """As `Galactica.generate`, always the likeliest token."""
+        """Greedy decoding, with the interface of `Galactica.generate`."""
         for _ in range(count):
             ids = torch.cat((ids, self(ids)[:, -1:].argmax(-1)), 1)
         return ids
@@ -226,7 +231,7 @@ def gained_by_empty_tokens(table: Table) -> dict[str, dict[str, float]]:
 
 
 def train(at: Trial, way: Way, rate: float) -> tuple[float, Outcome]:
-    """The loss counts what the model must write: its steps, the end of the work, and the answer."""
+    """Train on the tokens that the model must generate: its steps, the end of the work, and the answer."""
     run = at.run
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=2000))
     network = way.make().to(run.device, run.dtype)
@@ -237,7 +242,7 @@ def train(at: Trial, way: Way, rate: float) -> tuple[float, Outcome]:
     for step in at.steps(steps, label, state=(network, optimizer, schedule)):
         question, sums = chains(LONGEST - step % LONGEST, 64, drawn)
         text = text_of(question, way.steps(sums, written), sums[:, -1:]).to(run.device)
-        first = LONGEST + 1 if way.written else text.shape[1] - 1  # of what must be written
+        first = LONGEST + 1 if way.written else text.shape[1] - 1  # first token that must be generated
         logits = network(text[:, :-1])[:, first - 1 :]
         loss = F.cross_entropy(logits.flatten(0, 1), text[:, first:].flatten())
         at.descend(loss, optimizer, step=step, arm=label, clip=1.0)
@@ -257,7 +262,7 @@ def judge(at: Trial, found: Sweep[Outcome]) -> dict[str, Float[Tensor, " chains"
 def right(
     run: Run, outcome: Outcome, terms: int, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " chains"]:
-    """1.0 for each chain whose answer, the last token, is right; an own work is written greedily."""
+    """1.0 for each chain whose answer, the last token, is correct. Written work is decoded greedily."""
     run.phase("evaluate")
     generator = run.data(f"chains of {terms} to {part} by", part)
     question, sums = chains(terms, run.pick(smoke=16, quick=200, full=2000), generator, new=True)
@@ -269,7 +274,7 @@ def right(
 def answer(
     network: nn.Module, way: Way, question: Tensor, sums: Tensor, generator: torch.Generator
 ) -> Int[Tensor, "count tokens"]:
-    """The text with its answer. What is given of it ends before the work that the model writes."""
+    """The text with its answer. The given part ends before the work if the model writes the work."""
     steps = way.steps(sums.cpu(), generator).to(question.device)
     text = text_of(question, steps, sums[:, -1:])
     given = LONGEST + 1 if way.written else text.shape[1] - 1
@@ -277,7 +282,7 @@ def answer(
 
 
 def show(run: Run, network: nn.Module, way: Way) -> None:
-    """Some chains with all that the model wrote."""
+    """Save some chains with everything that the model wrote."""
     generator = run.data("chains to show", "judge")
     names = {PAD: "", START: " <work> ", EMPTY: "·", END: " </work> "}
     lines = []
@@ -286,7 +291,5 @@ def show(run: Run, network: nn.Module, way: Way) -> None:
         text = answer(network, way, question.to(run.device), sums.to(run.device), generator)[0].tolist()
         asked = " + ".join(str(token) for token in text[:terms])
         written = "".join(names.get(token, f"{token} ") for token in text[LONGEST:])
-        lines.append(f"{asked} = ? {written}   (right: {sums[0, -1].item()})")
-    run.text(
-        "work written", "\n".join(lines), caption="Sums modulo 5, after each digit; the answer comes last."
-    )
+        lines.append(f"{asked} = ? {written}   (correct: {sums[0, -1].item()})")
+    run.text("work written", "\n".join(lines), caption="Running sums modulo 5; the answer comes last.")

@@ -1,11 +1,11 @@
-"""Section 4.1's decoder: GPT-2's, with GELU by the error function and without biases."""
+"""Section 4.1's decoder: GPT-2's without biases, and with the exact GELU."""
 
 from torch import nn
 
 from ..gpt2 import GPT2
 
 VOCAB = 50_000
-SIZES = {  # table 5: width, heads, layers
+SIZES = {  # table 5: hidden size, heads, layers
     "125M": {"model": 768, "heads": 12, "layers": 12},
     "1.3B": {"model": 2048, "heads": 32, "layers": 24},
     "6.7B": {"model": 4096, "heads": 32, "layers": 32},
@@ -15,10 +15,10 @@ SIZES = {  # table 5: width, heads, layers
 
 
 class Galactica(GPT2):
-    """The defaults are the smallest of the paper; others stand in `SIZES`.
+    """The defaults are the paper's smallest model; `SIZES` has the others.
 
     context  longest sequence
-    bias     True: the released files of some sizes hold biases of matrices, which the paper has none of
+    bias     whether matrices have biases, as in the released files of some sizes; the paper has none
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names, for `transformers`' OPT, in which Galactica is published."""
+"""Renames released weights, which have the names of `transformers`' OPT."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Galactica.load_state_dict`: the parameters of `OPTForCausalLM`.
+    """A state dict for `Galactica`, from the parameters of `OPTForCausalLM`.
 
-    Position i stands in their row i + 2: the first two rows go. Queries, keys and values, three matrices
-    there, are one here. The readout is the embedding, in both, and is left out. Raises ValueError at a name
-    of no OPT.
+    Position i is in row i + 2 of the released embedding, so the first two rows are dropped. The three
+    matrices of queries, keys and values become one. The output matrix is tied to the embedding and left out.
+    Raises ValueError for a name that OPT does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
