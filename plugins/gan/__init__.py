@@ -1,20 +1,20 @@
-"""Generative adversarial networks: a generator taught by a judge that learns to tell its samples from data.
+"""Generative adversarial networks: train a generator against a classifier of real and generated samples.
 
 Goodfellow et al. 2014, "Generative Adversarial Networks", arXiv 1406.2661.
 
-The problem. A network that turns noise into samples has a density that nobody can compute, so it cannot be
-trained by likelihood. The generative models of the day took bounds or Markov chains instead.
+The problem. A network that maps noise to samples has an intractable density, so it cannot be trained by
+maximum likelihood. Earlier generative models used bounds or Markov chains instead.
 
-The idea. A second network, the discriminator D, says how likely a sample is to be data. D learns to be right,
-the generator G learns to make it wrong. Where D is at its best, D = p / (p + q) for the data's density p and
-the samples' q, G lowers the Jensen-Shannon divergence of the two, and the game ends where they are equal and
-D can only guess (section 4). In practice G raises log D(G(z)) instead of lowering log(1 - D(G(z))): while D
-rejects every sample, the latter is flat (section 3).
+The idea. Train a second network, the discriminator D, to estimate the probability that a sample is data. D
+learns to be right, and the generator G learns to make D wrong. The optimal discriminator is D = p / (p + q)
+for the data's density p and the samples' q. Against it G minimises the Jensen-Shannon divergence of the two,
+and the equilibrium is p = q, where D can only guess (section 4). In practice G maximises log D(G(z)) instead
+of minimising log(1 - D(G(z))), because the latter is flat while D rejects every sample (section 3).
 
-This folder. `model` has the two networks, the losses of both players, the optimal discriminator, and the
-Parzen windows of table 1. `experiment` holds a trained discriminator against p / (p + q), plays the game for
-one number (figure 1) and for digits, once with each of the generator's losses, measures the gradients of both
-losses as it goes on, and shows what Parzen windows say.
+This folder. `model` has both networks, the losses of both players, the optimal discriminator, and the Parzen
+windows of table 1. `experiment` compares a trained discriminator with p / (p + q), trains GANs on
+one-dimensional data (figure 1) and on digits, with each of the generator's losses, measures both losses'
+gradients during training, and reports Parzen estimates.
 
 Dimensions: batch, pixels (of an image in a row), hidden, latent, pieces (of a maxout unit).
 """

@@ -1,4 +1,4 @@
-"""The losses of both players with the gradients of all weights; images from a generator."""
+"""The losses of both players with the gradients of all weights, and images from a generator."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -29,14 +29,14 @@ def discriminate(w: Weights, x: Tensor) -> Tensor:
 
 
 def as_written(w: Weights, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 with logarithms of probabilities, and the samples made once for each player."""
+    """Algorithm 1 with logarithms of probabilities, generating the samples once for each player."""
     real, rejected = discriminate(w, x).sigmoid(), 1 - discriminate(w, generate(w, z).detach()).sigmoid()
     wants = -(real.log().mean() + rejected.log().mean())
     return wants, -discriminate(w, generate(w, z)).sigmoid().log().mean()
 
 
 def in_one_batch(w: Weights, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples made once, data and samples judged in one batch, torch's cross-entropy with logits."""
+    """Generates samples once, and classifies data and samples in one batch with torch's cross-entropy."""
     fake = generate(w, z)
     labels = torch.cat((torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])))
     judged = discriminate(w, torch.cat((x, fake.detach())))
@@ -46,7 +46,7 @@ def in_one_batch(w: Weights, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cost(batch: int, pixels: int, hidden: int, latent: int, itemsize: int) -> dict[str, Cost]:
-    """Work of one pass of samples, and three of the judge. What is done for each unit is not counted."""
+    """One pass of the generator and three of the discriminator. Elementwise operations are not counted."""
     narrow = hidden // 2
     made = hidden * (latent + hidden + pixels)
     judged = 3 * narrow * (pixels + narrow) + narrow
@@ -61,13 +61,13 @@ def inputs(generator: torch.Generator, batch: int, pixels: int, latent: int) -> 
 
 @functools.cache
 def made(latent: int, hidden: int, pixels: int) -> Generator:
-    """Built once, with random weights: what is timed is the images."""
+    """Cached, with random weights, so that only the generation of images is timed."""
     return Generator(latent, hidden, pixels)
 
 
 @torch.no_grad()
 def images(hidden: int, pixels: int, rows: int, z: Tensor) -> dict[str, float]:
-    """Generate an image from each row of z, this many in a batch."""
+    """Generate an image from each row of z, in batches of `rows`."""
     generator = made(z.shape[1], hidden, pixels).to(z)
     found = torch.cat([generator(part) for part in z.split(rows)])
     return {"reached": float(found.isfinite().all()), "images": float(len(found))}

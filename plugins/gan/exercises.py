@@ -1,4 +1,4 @@
-"""Exercises: maxout, the losses of both players, the value of the game, and Parzen's estimate."""
+"""Exercises: maxout, the losses of both players, the value of the game, and Parzen windows."""
 
 from collections.abc import Iterator
 
@@ -15,14 +15,14 @@ def of_units(draw: Draw) -> Iterator[Try]:
 def of_logits(draw: Draw) -> Iterator[Try]:
     yield Try("one of each", draw(1), draw(1))
     yield Try("3 of each", draw(3), draw(3))
-    yield Try("a discriminator that is sure", 200 + draw(2), draw(2) - 200)
+    yield Try("a confident discriminator", 200 + draw(2), draw(2) - 200)
     yield Try("a discriminator that is fooled", draw(2) - 200, 200 + draw(2))
 
 
 def of_fakes(draw: Draw) -> Iterator[Try]:
     yield Try("one sample", draw(1))
     yield Try("3 samples", draw(3))
-    yield Try("a discriminator that is sure", draw(3) - 200)
+    yield Try("a confident discriminator", draw(3) - 200)
 
 
 def of_densities(draw: Draw) -> Iterator[Try]:
@@ -44,17 +44,17 @@ EXERCISES = (
     Exercise(
         name="maxout",
         of="model.Maxout.forward",
-        task="Each output is the largest of its linear pieces.",
+        task="Each output is the maximum of its linear pieces.",
         hints=(
-            "The pieces of one output lie next to each other in the linear layer's outputs.",
-            "unflatten the last dimension into (outputs, pieces), then amax over the pieces.",
+            "The pieces of one output are next to each other in the linear layer's outputs.",
+            "Unflatten the last dimension into (outputs, pieces), then take amax over the pieces.",
         ),
         tries=of_units,
     ),
     Exercise(
         name="discriminator",
         of="model.discriminator_loss",
-        task="Algorithm 1's loss of the discriminator, from the logits of real and generated samples.",
+        task="Algorithm 1's discriminator loss, from the logits of real and generated samples.",
         hints=(
             "It is minus the mean of log D(x) + log(1 - D(G(z))), with D the sigmoid of a logit.",
             "-log σ(a) is softplus(-a), and -log(1 - σ(a)) is softplus(a): neither overflows.",
@@ -64,20 +64,20 @@ EXERCISES = (
     Exercise(
         name="non-saturating",
         of="model.non_saturating_loss",
-        task="Section 3's loss of the generator, which has a slope where the discriminator is sure.",
+        task="Section 3's generator loss, whose gradient does not vanish if the discriminator is confident.",
         hints=(
-            "The generator raises log D(G(z)) instead of lowering log(1 - D(G(z))).",
-            "From logits it is a softplus, as in the discriminator's loss.",
+            "The generator maximises log D(G(z)) instead of minimising log(1 - D(G(z))).",
+            "In terms of logits it is a softplus, as in the discriminator's loss.",
         ),
         tries=of_fakes,
     ),
     Exercise(
         name="value of the game",
         of="model.value",
-        task="The game's value for two densities on a grid of this spacing, against the best discriminator.",
+        task="The value of the game against the optimal discriminator, for two densities on a grid.",
         hints=(
             "Integrate p log(p / m) and q log(q / m) with m = (p + q) / 2, then subtract log 4.",
-            "Where a density is 0 it contributes 0: torch.special.xlogy.",
+            "A density of 0 contributes 0: use torch.special.xlogy.",
         ),
         tries=of_densities,
         gradients=False,
@@ -87,7 +87,7 @@ EXERCISES = (
         of="model.parzen",
         task="The log-density at each x of the mean of Gaussians around the samples.",
         hints=(
-            "The log of a mean of exponentials: logsumexp over the samples, minus the log of their number.",
+            "Use logsumexp over the samples, minus the log of their number, for the log of the mean.",
             "The exponent is -|x - sample|² / (2 width²); the constant is pixels / 2 · log(2π width²).",
         ),
         tries=of_samples,

@@ -1,4 +1,4 @@
-"""A discriminator against its closed form; the game for one number, and for digits with either loss."""
+"""The optimal discriminator, and GANs on one-dimensional data and on digits with either generator loss."""
 
 import math
 from collections.abc import Callable
@@ -39,19 +39,19 @@ from .model import (
 
 STILL = Break(
     "a discriminator that stands still",
-    "The discriminator keeps its first weights while the generator is trained against it.",
+    "The discriminator keeps its initial weights while the generator is trained.",
     "near miss",
 )
 BY_ADAM = Break(
     "minimax by Adam",
-    "The minimax loss with Adam, which divides the size of a small gradient out.",
+    "The minimax loss with Adam, which divides by the size of the gradient and so makes up for small ones.",
     "rival",
 )
 
 OPTIMAL = Claim(
     name="the best judge",
-    sentence="For a generator that stands still, the trained discriminator is p / (p + q), and what the game "
-    "is worth to it is 2 JSD(p, q) - log 4.",
+    sentence="For a fixed generator, the trained discriminator is p / (p + q), and the value of the game is "
+    "2 JSD(p, q) - log 4.",
     paper=Figure("Proposition 1 and theorem 1.", where="section 4.1", read="text"),
     kind="theorem",
     rule=(
@@ -59,13 +59,14 @@ OPTIMAL = Claim(
         Bound("distance of the value from 2 JSD - log 4 (nats)", "<=", 0.05),
     ),
     control="the closed form, on a grid",
-    deviations="One number: the data from two Gaussians, the samples from a third; a perceptron of 64 units.",
+    deviations="One-dimensional data from two Gaussians, samples from a third; a perceptron of 64 units.",
 )
 
 SATURATES = Claim(
     name="samples by either loss of the generator",
-    sentence="After 700 updates by gradient descent with momentum, a generator that raises log D(G(z)) draws "
-    "digits closer to real ones, and more of the ten, than one that lowers log(1 - D(G(z))).",
+    sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
+    "generates digits closer to real ones, and at least three more of the ten, than one that minimises "
+    "log(1 - D(G(z))).",
     paper=Figure(
         "Early in learning log(1 - D(G(z))) saturates; log D(G(z)) has much stronger gradients. No number.",
         where="section 3",
@@ -75,29 +76,30 @@ SATURATES = Claim(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
         at_least("digits drawn", "non-saturating", 3, minus="minimax", toward=0),
     ),
-    control="the minimax loss: the same players, batches, noise and learning rates, each at its best",
+    control="the minimax loss with the same networks, batches, noise and learning rates, each at its best",
     control_arm="minimax",
     after_steps=700,
     breaks=(STILL, BY_ADAM, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="8 × 8 digits; perceptrons of 128 units, maxout of 64. Both players descend with momentum 0.5 "
-    "and dropout in the discriminator, as the paper's do; one step of the discriminator for each of the "
-    "generator. Fréchet's distance between the features of a small classifier takes the place of table 1's "
-    "Parzen windows, which are shown. The number of digits drawn is the exponential of the entropy of the "
-    "digits' shares, by the same classifier.",
+    deviations="8 × 8 digits; a generator with 128 hidden units, and maxout with 64 in the discriminator. "
+    "Both are trained by gradient descent with momentum 0.5 and dropout in the discriminator, as in the "
+    "paper, with one step of the discriminator for each of the generator. The Fréchet distance between "
+    "features of a small classifier takes the place of table 1's Parzen windows, which are shown. The "
+    "number of digits drawn is the exponential of the entropy of the classes' shares, by the same "
+    "classifier.",
     headline=True,
     history=(
         (
-            "Until November 2026 the claim compared the gradients of both losses on the same players: "
+            "Until November 2026 the claim compared the gradients of both losses for the same networks: "
             "reproduced. For one sample their ratio is (1 - D) / D, whatever the generator, so it is shown "
-            "and not counted. Both games were played with Adam, by which the samples are alike; the paper "
-            "descends with momentum."
+            "and not counted. Both GANs were trained with Adam, with which the samples are equally good; "
+            "the paper uses momentum."
         ),
     ),
 )
 
 RATES = (0.05, 0.2, 0.6)
-ADAM = 0.05  # Adam's learning rate for each of descent's
+ADAM = 0.05  # Adam's learning rate relative to that of gradient descent
 LATENT, HIDDEN = 16, 128
 LOSSES = {"non-saturating": non_saturating_loss, "minimax": minimax_loss}
 AWAY = "Fréchet distance on choose while learning"
@@ -118,14 +120,14 @@ class Way(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A game after its training, and its samples from the same noise as it went on."""
+    """A trained game, and samples from the same noise during training."""
 
     game: Game
     growth: list[Float[Tensor, "8 pixels"]]
 
 
 class Digits(NamedTuple):
-    """Digits as rows; what judges their distance."""
+    """Digits as rows, and the features for their Fréchet distance."""
 
     train: Float[Tensor, "train pixels"]
     choose: Float[Tensor, "choose pixels"]
@@ -139,7 +141,7 @@ class Digits(NamedTuple):
 
     @torch.no_grad()
     def drawn(self, made: Float[Tensor, "n pixels"]) -> float:
-        """Modes: exp of the entropy of the digits' shares among the samples, from 1 to 10."""
+        """Effective number of digits: exp of the entropy of the classes' shares among samples, 1 to 10."""
         shares = self.eye(made.nan_to_num()).softmax(1).mean(0)
         return torch.special.entr(shares).sum().exp().item()
 
@@ -153,7 +155,7 @@ def experiment(run: Run) -> None:
 
 
 def mixture(count: int, generator: torch.Generator) -> Float[Tensor, "count 1"]:
-    """The data of the game for one number: half of it about -1, half about 1.5."""
+    """One-dimensional data: a mixture of two Gaussians, around -1 and around 1.5."""
     centre = torch.where(torch.rand(count, 1, generator=generator) < 0.5, -1.0, 1.5)
     return centre + 0.4 * torch.randn(count, 1, generator=generator)
 
@@ -171,7 +173,7 @@ def perceptron() -> nn.Sequential:
 
 
 def judge_one_number(run: Run) -> None:
-    """A generator that stands still, N(0.3, 1): its judge is trained and held against p / (p + q)."""
+    """Train a discriminator against a fixed generator, N(0.3, 1), and compare it with p / (p + q)."""
     torch.manual_seed(run.seed)
     judge, generator = perceptron().to(run.device, run.dtype), run.generator("one number")
     optimizer = torch.optim.Adam(judge.parameters(), lr=0.01)
@@ -203,7 +205,7 @@ def judge_one_number(run: Run) -> None:
 
 
 def play_for_one_number(run: Run) -> None:
-    """Figure 1: the densities of data and samples, and D, as the game goes on."""
+    """Figure 1: the densities of data and samples, and D, during training on one-dimensional data."""
     torch.manual_seed(run.seed)
     made, judge = (perceptron().to(run.device, run.dtype) for _ in range(2))
     players = [torch.optim.Adam(one.parameters(), lr=0.002, betas=(0.5, 0.999)) for one in (judge, made)]
@@ -241,7 +243,7 @@ def play_for_one_number(run: Run) -> None:
 
 
 def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float[Tensor, "3 rows columns"]:
-    """Three curves in [0, 1] over 160 points, two pixels wide each; what is above 1 is cut off."""
+    """Draws three curves in [0, 1] over 160 points, two pixels each; values above 1 are cut off."""
     picture = torch.ones(3, height, 2 * len(real))
     for curve, colour in ((real, (0.0, 0.0, 0.0)), (fake, (0.0, 0.6, 0.2)), (judged, (0.2, 0.3, 1.0))):
         rows = ((1 - curve.clamp(0, 1)) * (height - 2)).round().long().repeat_interleave(2)
@@ -253,7 +255,7 @@ def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float
 
 
 def play_for_digits(run: Run) -> None:
-    """A game for digits by either loss, each at its best learning rate."""
+    """Train a GAN on digits with either loss, each at its best learning rate."""
     at_most = run.pick(smoke=5_000, quick=5_000, full=None)
     source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
@@ -271,7 +273,7 @@ def play_for_digits(run: Run) -> None:
             BY_ADAM.name: {"non-saturating": Arm(Way(minimax_loss, adam=True))},
         },
         world=digits,
-        unequal={"non-saturating": "their optimiser, in the rival alone: it is what the rival changes"},
+        unequal={"non-saturating": "their optimiser, in the rival only, which changes it"},
     )
     run.headline(AWAY)
     if not (run.null or run.broken):
@@ -286,7 +288,7 @@ def sample(run: Run, game: Game, generator: torch.Generator) -> Float[Tensor, "n
 
 
 def play(at: Trial, way: Way, rate: float) -> tuple[float, Played]:
-    """Algorithm 1 with one step of the discriminator for each of the generator; the distance to choose by."""
+    """Algorithm 1 with one discriminator step per generator step. Returns the distance as score."""
     run, digits = at.run, at.world
     game = Game(digits.train.shape[1], HIDDEN, LATENT).to(run.device, run.dtype)
     judge, maker = (way.optimizer(player, rate) for player in (game.discriminator, game.generator))
@@ -330,20 +332,20 @@ def judged(at: Trial, found: Sweep[Played]) -> dict[str, float]:
 
 
 def gradient_norm(loss: Loss, player: nn.Module) -> float:
-    """Of all weights of the player in one; the graph is kept."""
+    """Norm of the gradient over all weights of the player. Keeps the graph."""
     slopes = torch.autograd.grad(loss, list(player.parameters()), retain_graph=True)
     return torch.stack([slope.norm() for slope in slopes]).norm().clamp(min=1e-30).item()
 
 
 def fitted_gaussian(x: Float[Tensor, "train pixels"], count: int, generator: torch.Generator) -> Tensor:
-    """Samples of the Gaussian with the digits' mean and covariance, cut to what a pixel can be."""
+    """Samples of the Gaussian with the digits' mean and covariance, clamped to [0, 1]."""
     covariance = x.double().T.cov() + 1e-5 * torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     noise = torch.randn(count, x.shape[1], generator=generator, dtype=torch.float64).to(x.device)
     return (x.double().mean(0) + noise @ torch.linalg.cholesky(covariance).T).clamp(0, 1).to(x)
 
 
 def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
-    """Samples with their nearest training digits; what distance and Parzen windows say of every maker."""
+    """Save samples with their nearest training digits, and all generators' distances and estimates."""
     made = {arm: sample(run, one.game, run.generator("shown")) for arm, one in played.items()}
     ours = made["non-saturating"]
     made["a Gaussian"] = fitted_gaussian(digits.train, len(ours), run.generator("gaussian"))
@@ -362,8 +364,8 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         "makers of digits",
         ("maker", "Fréchet distance", "digits drawn", "Parzen windows (nats)", "their width"),
         rows,
-        caption="On digits this small a Gaussian with their mean and covariance is closer to them than "
-        "either game, and Parzen windows, too, put it above every network.",
+        caption="On digits this small, a Gaussian with their mean and covariance has a smaller distance "
+        "than either GAN, and Parzen windows rank it above every network as well.",
     )
     nearest = digits.train[torch.cdist(ours[:8], digits.train).argmin(1)]
     run.image(
@@ -371,12 +373,13 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         data.tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
         columns=8,
         rows=["sample", "nearest", "minimax"],
-        caption="Samples; below each the nearest training digit (as in figure 2); the minimax loss's.",
+        caption="Samples, the nearest training digit below each (as in figure 2), and samples of the "
+        "minimax loss.",
     )
     run.image(
         "the game for digits",
         data.tiles(torch.cat(played["non-saturating"].growth)),
         columns=8,
-        caption="From the same noise, from top to bottom: before the game, and after a twelfth, a sixth, a "
-        "third, two thirds and all of it.",
+        caption="Samples from the same noise, from top to bottom: before training, and after a twelfth, a "
+        "sixth, a third, two thirds and all of the steps.",
     )

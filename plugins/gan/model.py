@@ -1,4 +1,4 @@
-"""Both players, what each of them wants, and what the theory says about the end of the game."""
+"""Both networks, their losses, and the closed forms of the theory."""
 
 import math
 from typing import cast
@@ -14,7 +14,7 @@ Loss = Float[Tensor, ""]
 
 
 class Generator(nn.Module):
-    """Section 5: rectified linear units, and sigmoids for the pixels."""
+    """Section 5: hidden layers with ReLU, and sigmoids for the pixels."""
 
     def __init__(self, latent: int, hidden: int, pixels: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Generator(nn.Module):
 
 
 class Maxout(nn.Module):
-    """The largest of so many linear pieces (Goodfellow et al. 2013, arXiv 1302.4389)."""
+    """The maximum of `pieces` linear functions (Goodfellow et al. 2013, arXiv 1302.4389)."""
 
     def __init__(self, inputs: int, outputs: int, pieces: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real: Logits, fake: Logits) -> Loss:
-    """Algorithm 1: what the discriminator lowers, a cross-entropy of real and generated samples."""
+    """Algorithm 1's discriminator loss: the cross-entropy of real and generated samples."""
     # Minus the mean of log D(x) + log(1 - D(G(z))).
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
@@ -66,13 +66,13 @@ def minimax_loss(fake: Logits) -> Loss:
 
 
 def non_saturating_loss(fake: Logits) -> Loss:
-    """Section 3: what the generator lowers. The same end of the game, and a slope where D is sure."""
+    """Section 3's generator loss. It has the same equilibrium, and a gradient where D is confident."""
     # Minus the mean of log D(G(z)).
     return F.softplus(-fake).mean()
 
 
 class Game(nn.Module):
-    """Both players. Returns what each of them lowers, on the same noise."""
+    """Both players. Returns their losses on the same noise."""
 
     def __init__(self, pixels: int, hidden: int, latent: int, pieces: int = 3, dropout: float = 0.3) -> None:
         super().__init__()
@@ -90,12 +90,12 @@ Density = Float[Tensor, " points"]
 
 
 def optimal_discriminator(p: Density, q: Density) -> Density:
-    """Proposition 1: the best D where the data have density p and the samples q."""
+    """Proposition 1: the optimal D for densities p of the data and q of the samples."""
     return p / (p + q)
 
 
 def value(p: Density, q: Density, spacing: float) -> float:
-    """Equations 4 and 6: what the game is worth to the best D, for densities on a grid."""
+    """Equations 4 and 6: the value of the game against the optimal D, for densities on a grid."""
     # 2 JSD(p, q) - log 4.
     middle = (p + q) / 2
     divergences = [torch.special.xlogy(one, one / middle).sum() * spacing for one in (p, q)]
@@ -103,7 +103,7 @@ def value(p: Density, q: Density, spacing: float) -> float:
 
 
 def parzen(samples: Samples, x: Float[Tensor, "n pixels"], width: float) -> Float[Tensor, " n"]:
-    """Table 1's estimate of log p(x), in nats: a Gaussian of standard deviation `width` on each sample."""
+    """Table 1's estimate of log p(x) in nats: Gaussians with standard deviation `width` at the samples."""
     distance = torch.cdist(x.double(), samples.double()).square()
     height = math.log(len(samples)) + x.shape[1] / 2 * math.log(2 * math.pi * width**2)
     return (-distance / (2 * width**2)).logsumexp(1) - height

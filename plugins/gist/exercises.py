@@ -30,9 +30,9 @@ EXERCISES = (
     Exercise(
         name="sides",
         of="model.sides",
-        task="Masks of the tokens before the first gist token, and of those behind the last.",
+        task="Masks of the tokens before the first gist token, and of those after the last.",
         hints=(
-            "A cumulative sum of the marks is 0 before the first; one from the other end, behind the last.",
+            "A cumulative sum of the marks is 0 before the first; a reversed one is 0 after the last.",
             "Both are all False in a text without a gist token.",
         ),
         tries=of_texts,
@@ -40,21 +40,21 @@ EXERCISES = (
     Exercise(
         name="gist mask",
         of="model.gist_mask",
-        task="Figure 2's attention mask: True where a token may look.",
+        task="Figure 2's attention mask: True where a token may attend.",
         hints=(
-            "The causal mask, less what is forbidden: queries behind the gist, keys before it.",
-            "Queries are the last dimension but one, keys the last; there is a dimension for the heads.",
+            "Take the causal mask, without the pairs of a query after the gist and a key before it.",
+            "Queries are the second to last dimension, keys the last; add a dimension for heads.",
         ),
         tries=of_texts,
     ),
     Exercise(
         name="compress",
         of="model.GistGPT2.compress",
-        task="Read a prompt with its gist tokens, and keep nothing of it but what belongs to these.",
+        task="Run a prompt with its gist tokens, and keep only the gist tokens' cache entries.",
         hints=(
-            "empty_cache makes room for prompt and gist tokens; a call of the model fills it.",
-            "Cut the prompt's keys and values off, and pad room for later tokens.",
-            "The new cache has as many tokens as there are gists, and knows the prompt's length.",
+            "empty_cache allocates the prompt's and gist tokens' entries; a call of the model fills them.",
+            "Cut off the prompt's keys and values, and pad with `room` entries for later tokens.",
+            "The new cache's length is the number of gists, and its `before` the prompt's length.",
         ),
         tries=of_prompts,
         gradients=False,

@@ -62,8 +62,9 @@ TASK = (
 
 COMPRESSES = Claim(
     name="a gist against no prompt",
-    sentence="After 140 steps of tuning with the mask, the model answers from one gist token what it cannot "
-    "know without a prompt. It does so for both settings, in unseen prompts of 26 tokens.",
+    sentence="After 140 steps of tuning with the mask, the model answers correctly from one gist token, "
+    "where a model without a prompt has to guess. It does so for both settings, in unseen prompts of 26 "
+    "tokens.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=tuple(
         at_least(f"accuracy, {setting} setting", "gist", 0.3, minus="no prompt", toward=0.1)
@@ -80,8 +81,8 @@ COMPRESSES = Claim(
     deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival; the whole "
-            "prompt was that of the model before it was tuned. The sentence did not say after how many steps."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds, without a rival. The "
+            "whole-prompt arm was the model before tuning. The sentence did not state the number of steps."
         ),
     ),
 )
@@ -103,15 +104,15 @@ HARMLESS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bound; the whole prompt was that "
-            "of the model before it was tuned."
+            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound. The whole-prompt arm "
+            "was the model before tuning."
         ),
     ),
 )
 
 FASTER = Claim(
     name="answers come sooner",
-    sentence="With the gist in the cache an answer takes less time than when the prompt is processed again.",
+    sentence="With the gist in the cache, an answer takes less time than with the prompt processed again.",
     paper=Figure("up to 40 % fewer operations and 4.2 % less time", read="abstract"),
     rule=(
         Speedup("an answer", over="the prompt read anew", threshold=1.07, axes={"prompt": 832}, mode="until"),
@@ -248,7 +249,7 @@ def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> 
         "what a prompt costs",
         ("way", "tokens in the cache", "bytes in the cache", "operations of an answer"),
         rows,
-        caption="Of this small model, for one request of one token; times are the benchmark's.",
+        caption="For this small model and one request of one token. Times are in the benchmark.",
     )
 
 
@@ -304,7 +305,7 @@ def show(run: Run, networks: dict[str, GistGPT2], part: Texts) -> None:
             found = network(ids[None].to(run.device))[0].argmax(-1).cpu()[places]
             lines.append(f"{arm:13}" + " ".join(spelled(token) for token in found.tolist()))
         lines.append("")
-    caption = "Settings are digits, A and B ask for the first and the second, dots are filling words."
+    caption = "Settings are digits, A and B ask for the first and the second one, and dots are filler words."
     run.text("answers to unseen prompts", "\n".join(lines), caption=caption)
 
 

@@ -15,8 +15,8 @@ Path = Bool[Tensor, "batch symbols frames"]
 
 FAST_SEARCH = Claim(
     name="the search is quick",
-    sentence="The search processes all symbols and batch rows of a frame together and is several times as "
-    "fast as a loop over cells.",
+    sentence="The search processes all symbols and batch rows of a frame together and is at least three "
+    "times as fast as a loop over cells.",
     paper=Figure("The search takes less than 2 % of the time of training.", where="section 3.2", read="text"),
     rule=(Speedup("search", over="cell by cell", threshold=3.0, axes={"frames": 400}),),
     deviations="Cells are visited in Python; the paper's released search is compiled.",

@@ -11,7 +11,7 @@ from .flow import ActNorm, Coupling
 
 def of_scores(draw: Draw) -> Iterator[Try]:
     yield Try("2 symbols, 3 frames", draw(1, 2, 3), torch.tensor([2]), torch.tensor([3]))
-    yield Try("as many frames as symbols", draw(1, 3, 3), torch.tensor([3]), torch.tensor([3]))
+    yield Try("equal numbers of frames and symbols", draw(1, 3, 3), torch.tensor([3]), torch.tensor([3]))
     yield Try("rows of several lengths", draw(3, 3, 6), torch.tensor([3, 2, 1]), torch.tensor([6, 4, 5]))
     yield Try("equal paths", torch.zeros(1, 3, 5).double(), torch.tensor([3]), torch.tensor([5]))
 
@@ -23,12 +23,12 @@ def of_latents(draw: Draw) -> Iterator[Try]:
 
 def of_norms(draw: Draw) -> Iterator[Try]:
     yield Try("all frames", ActNorm(2), draw(1, 2, 3), mask(3, 3))
-    yield Try("one frame is filling", ActNorm(3), draw(2, 3, 4), mask(4, 3).expand(2, -1, -1))
+    yield Try("one frame is padding", ActNorm(3), draw(2, 3, 4), mask(4, 3).expand(2, -1, -1))
 
 
 def of_couplings(draw: Draw) -> Iterator[Try]:
     yield Try("2 channels", Coupling(2, 2, 1, 3, 0.0), draw(1, 2, 2), mask(2, 2))
-    yield Try("one frame is filling", Coupling(4, 2, 1, 3, 0.0), draw(2, 4, 3), mask(3, 2).expand(2, -1, -1))
+    yield Try("one frame is padding", Coupling(4, 2, 1, 3, 0.0), draw(2, 4, 3), mask(3, 2).expand(2, -1, -1))
 
 
 def mask(frames: int, count: int) -> torch.Tensor:
@@ -42,8 +42,8 @@ EXERCISES = (
         task="Algorithm 1: the monotonic path with the largest sum, by dynamic programming.",
         hints=(
             "best[i] at frame j is the score plus the larger of best[i] and best[i - 1] at frame j - 1.",
-            "Only the first symbol is possible in the first frame: all others start at -inf.",
-            "Go back from the last symbol and frame; step to i - 1 only where it was strictly better.",
+            "Only the first symbol is possible in the first frame; all others start at -inf.",
+            "Backtrack from the last symbol and frame; step to i - 1 only if it was strictly better.",
         ),
         tries=of_scores,
         gradients=False,
@@ -51,20 +51,20 @@ EXERCISES = (
     Exercise(
         name="log normal",
         of="model.log_normal",
-        task="The log-density of all frames under all symbols, by matrix products alone.",
+        task="The log-density of all frames under all symbols, by matrix multiplications only.",
         hints=(
-            "Expand (z - μ)² / σ² into three terms; two of them are products of matrices.",
-            "The rest, with log σ and log 2π, belongs to a symbol and is summed over the bands.",
+            "Expand (z - μ)² / σ² into three terms; two of them are matrix multiplications.",
+            "The other terms, with log σ and log 2π, are per symbol and summed over the bands.",
         ),
         tries=of_latents,
     ),
     Exercise(
         name="activation norm",
         of="flow.ActNorm.forward",
-        task="Scale and shift each channel; also the log-determinant of each row.",
+        task="Scale and shift each channel, and return the log-determinant of each row.",
         hints=(
-            "bias + exp(logs) · x, cleared where the mask is 0.",
-            "Each frame of a row that is not masked contributes the sum of logs.",
+            "Compute bias + exp(logs) · x, and set it to 0 where the mask is 0.",
+            "Each frame inside the mask contributes the sum of logs.",
         ),
         tries=of_norms,
     ),
@@ -73,16 +73,16 @@ EXERCISES = (
         of="flow.Coupling.forward",
         task="The affine coupling layer, and the log-determinant of each row.",
         hints=(
-            "The first half passes by; self.affine makes shift and log-scale of it.",
-            "The second half becomes shift + exp(logs) · second. Only masked-in logs count.",
+            "The first half is unchanged; self.affine computes shift and log-scale from it.",
+            "The second half becomes shift + exp(logs) · second. Only logs inside the mask count.",
         ),
         tries=of_couplings,
     ),
     Exercise(
         name="inverse coupling",
         of="flow.Coupling.inverse",
-        task="The way back through the coupling layer.",
-        hints=("The first half is unchanged, so shift and log-scale can be computed again.",),
+        task="The inverse of the coupling layer.",
+        hints=("The first half is unchanged, so shift and log-scale can be recomputed.",),
         tries=of_couplings,
     ),
 )

@@ -64,7 +64,7 @@ COUPLINGS = Claim(
     sentence="Without given durations, training on the currently best path finds the symbol boundaries, and "
     "coupling layers assign unseen speech a higher likelihood than a linear flow does.",
     paper=Figure(
-        "Trained without an outside aligner, the flow's speech is rated above Tacotron 2's.",
+        "Trained without an external aligner, the flow's speech is rated above Tacotron 2's.",
         where="table 1",
         read="secondary",
     ),
@@ -87,7 +87,7 @@ COUPLINGS = Claim(
         ),
     ),
     control="the same encoder and search with a linear flow, whose matrices mix all bands of two frames, in "
-    "place of the couplings; the same data, steps and learning rates, at its best rate",
+    "place of the couplings; the same data and steps, at the best of the same learning rates",
     control_arm="linear",
     control_reaches=(
         at_most("boundary error (frames)", "linear", 2.0, called="boundary error of linear (frames)"),
@@ -95,9 +95,9 @@ COUPLINGS = Claim(
     breaks=(NO_COUPLINGS, NO_SEARCH, UNTRAINED),
     no_rival="The strongest cheap rival, a linear flow over all bands, is the control.",
     chosen_on=(0, 1),
-    deviations="A synthetic voice says one to three digits at 8 kHz, in 40 bands. The flow has two blocks "
+    deviations="A synthetic voice speaks one to three digits at 8 kHz, in 40 bands. The flow has two blocks "
     "of 32 channels and the encoder one layer. There are 110 steps of 8 utterances, and the first 30 divide "
-    "the frames equally among the symbols. No listener rates the sounds.",
+    "the frames equally among the symbols. There is no listening test.",
     headline=True,
     history=(
         (
@@ -372,7 +372,7 @@ def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Co
 
 
 def show(run: Run, ours: Trained, judge: Corpus) -> None:
-    """Save the alignment at three steps below the spectrogram, and speech of some temperatures, lengths."""
+    """Save a spectrogram with its alignment at three steps, and speech at several temperatures."""
     mel, wanted = judge.mels[0], judge.durations[0]
     picture = [((mel.T.flip(0) * speech.MEL_DEVIATION + speech.MEL_MEAN + 7) / 10).repeat_interleave(2, 0)]
     ends = torch.zeros(1, len(mel), dtype=torch.bool)
@@ -384,8 +384,8 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
     run.image(
         "alignment",
         torch.cat(picture).repeat_interleave(4, 1),
-        caption=f"The spectrogram of {said!r}; below it the best path before step "
-        f"{', '.join(map(str, ours.paths))}: a row for each phoneme, first on top; grey: the true ends.",
+        caption=f"The spectrogram of {said!r}, and below it the best path before steps "
+        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first on top; true ends are grey.",
     )
     generator, text = run.generator("sound"), judge.texts[0].to(run.device)
     sounds = {"the corpus": mel.T}
@@ -397,4 +397,4 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
         wave = speech.wave_of(logs.clamp(max=4.0), generator)
         wave = wave / wave.abs().max().clamp(min=1e-6) * 0.5
         beside = "" if name == "the corpus" else "the corpus"
-        run.audio(name, wave, speech.RATE, caption=f"{said!r} by Griffin and Lim's phases", beside=beside)
+        run.audio(name, wave, speech.RATE, caption=f"{said!r} with phases by Griffin-Lim", beside=beside)

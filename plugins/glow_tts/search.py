@@ -18,14 +18,14 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     From one frame to the next it stays or advances by one symbol, so every symbol has a frame. On ties the
     search prefers to stay, seen from the end. Half precisions are summed in float32.
 
-    scores   of symbol i in frame j, finite
+    scores   of symbol i in frame j; finite
     symbols  number of symbols of each row; scores beyond it and beyond `frames` are ignored
 
     Raises ValueError if a row has fewer frames than symbols.
     """
     if (frames < symbols).any():
         raise ValueError("a row has fewer frames than symbols: no path gives each a frame")
-    # On the CPU like the paper's code. There a numpy call per column takes a quarter of the time of a torch
+    # On the CPU, like the paper's code. One numpy call per column takes a quarter of the time of a torch
     # call.
     half = scores.dtype in (torch.float16, torch.bfloat16)
     values = (scores.float() if half else scores).cpu().numpy()

@@ -65,7 +65,7 @@ def _renamed(layer: str) -> str:
     for theirs, name in _PARTS:
         if found := re.fullmatch(theirs, layer):
             return found.expand(name)
-    raise ValueError(f"no part of a Glow-TTS of one voice: {layer}")
+    raise ValueError(f"not a parameter of a single-speaker Glow-TTS: {layer}")
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:

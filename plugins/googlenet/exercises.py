@@ -23,11 +23,11 @@ EXERCISES = (
     Exercise(
         name="Inception",
         of="model.Inception.forward",
-        task="Figure 2: four branches side by side, with reductions or without.",
+        task="Figure 2: four branches in parallel, with or without reductions.",
         hints=(
-            "self.entry makes the 1 × 1 branch and both reductions at once: a ReLU, then split.",
-            "Where there is no reduction, a branch sees the input itself.",
-            "A ReLU follows every convolution. Order: one, three, five, pooled.",
+            "self.entry computes the 1 × 1 branch and both reductions at once: apply a ReLU, then split.",
+            "Without a reduction, a branch reads the input itself.",
+            "A ReLU follows every convolution. The order is one, three, five, pooled.",
         ),
         tries=of_blocks,
     ),
@@ -35,7 +35,7 @@ EXERCISES = (
         name="loss",
         of="model.loss",
         task="Section 5: the network's cross-entropy and those of its auxiliary heads.",
-        hints=("The first scores are the network's, the others count `weight`.",),
+        hints=("The first scores are the network's; the losses of the others are weighted by `weight`.",),
         tries=of_scores,
     ),
 )

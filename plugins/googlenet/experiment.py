@@ -34,37 +34,35 @@ from ..alexnet.task import (
 )
 from .model import TABLE_1, GoogLeNet, Inception, Plain, SmallNet, Widths, multiply_adds
 
-NAIVE = Break("no reductions", "The blocks with reductions lose them and are the naive ones.")
+NAIVE = Break("no reductions", "The blocks with reductions are replaced by the naive ones.")
 FROZEN = Break(
     "reductions that do not learn",
     "The 1 × 1 layers before the large filters keep their random weights.",
     "near miss",
 )
-PLAIN = Break(
-    "plain layers", "Single layers of 3 × 3 in place of the blocks, of as many multiply-adds.", "rival"
-)
+PLAIN = Break("plain layers", "Single 3 × 3 layers with the same multiply-adds replace the blocks.", "rival")
 
 FEWER = Claim(
     name="fewer parameters",
-    sentence="GoogLeNet has 8.7 times fewer parameters than AlexNet, its auxiliary heads apart, where the "
-    "paper says 12; AlexNet's hidden layers have nearly all of those.",
+    sentence="GoogLeNet without its auxiliary heads has 8.7 times fewer parameters than AlexNet, where the "
+    "paper says 12. AlexNet's hidden layers have nearly all of them.",
     paper=Figure("12 times fewer parameters than AlexNet", where="section 1", read="text"),
     rule=(
         Bound("parameters, AlexNet / GoogLeNet", ">=", 8.7),
         Bound("parameters, AlexNet / GoogLeNet", "<=", 8.8),
     ),
     kind="identity",
-    deviations="Both as their papers' tables have them, with 5 × 5 filters where torchvision has 3 × 3. "
-    "That it is also more accurate than AlexNet is a result on ImageNet, and is not tested: on small "
-    "pictures neither network can be had in its own size.",
+    deviations="Both networks are those of their papers' tables, with 5 × 5 filters where torchvision has 3 "
+    "× 3. The higher accuracy than AlexNet's is a result on ImageNet, and is not tested: neither network "
+    "fits small images in its own size.",
 )
 
 REDUCTIONS = Claim(
     name="reductions",
-    sentence="With as many multiply-adds, blocks whose 1 × 1 layers cut the maps before large filters err "
-    "less than naive blocks.",
+    sentence="With equal multiply-adds, blocks whose 1 × 1 layers reduce the maps before large filters have "
+    "a lower error than naive blocks.",
     paper=Figure(
-        "Improved utilisation of the computing resources: depth and width grow while the work stays; no "
+        "Improved utilisation of the computing resources: depth and width grow at a constant budget; no "
         "number for a block without reductions.",
         where="abstract and section 4",
         read="abstract",
@@ -79,7 +77,7 @@ REDUCTIONS = Claim(
             called="error, with reductions / naive",
         ),
     ),
-    control="the naive block (figure 2a) with fewer maps: as many multiply-adds, the same learning rates",
+    control="the naive block (figure 2a) with fewer maps and equal multiply-adds, at the same learning rates",
     control_arm="naive",
     control_reaches=(at_most("error", "naive", 0.25, called="error, naive"),),
     guards=(
@@ -100,23 +98,23 @@ REDUCTIONS = Claim(
     ),
     breaks=(NAIVE, FROZEN, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Two blocks of 64 maps on pictures of 16 × 16 with five digits of 6 to 14 pixels, 2,000 to "
-    "train on, where the paper has nine blocks of up to 1,024 maps and ImageNet; Adam for 600 steps of 32, "
-    "where the paper has SGD; no auxiliary heads, no dropout, no response normalisation, no crops. "
-    "Reductions save less where a block reads few maps (32 and 64 here, 192 to 832 there).",
+    deviations="Two blocks of 64 maps on images of 16 × 16 with five digits of 6 to 14 pixels, 2,000 of "
+    "them for training, where the paper has nine blocks of up to 1,024 maps and ImageNet; Adam for 600 "
+    "steps of 32, where the paper has SGD; no auxiliary heads, no dropout, no response normalisation, no "
+    "crops. Reductions save less if a block reads few maps (32 and 64 here, 192 to 832 in the paper).",
     headline=True,
     history=(
         (
             'Until November 2026 there were 250 steps and learning rates up to 0.027. The verdict was "not '
-            'reproduced" (1.11 times the error), both arms at the last of the rates. The bound is unchanged; '
-            "evidence counted as weak from 0.97 then, and counts from 1 now."
+            'reproduced" (1.11 times the error), with both arms at the last learning rate. The bound is '
+            "unchanged; the limit for weak evidence was 0.97 and is now 1."
         ),
     ),
 )
 
 REDUCED = Widths(one=16, reduce3=16, three=24, reduce5=8, five=12, pool=12)
 WITHOUT = Widths(one=7, reduce3=0, three=10, reduce5=0, five=5, pool=0)
-AS_MUCH_WORK = 28  # maps of a plain layer with as many multiply-adds
+AS_MUCH_WORK = 28  # maps of a plain layer with equal multiply-adds
 RATES = (0.009, 0.027, 0.06)
 DIGITS = (6.0, 14.0)
 
@@ -147,7 +145,7 @@ def count(run: Run) -> None:
 
 
 class FrozenReductions(Inception):
-    """Of the 1 × 1 layers only the 1 × 1 branch is trained."""
+    """Trains only the 1 × 1 branch of the 1 × 1 layers."""
 
     def __init__(self, inputs: int, widths: Widths) -> None:
         super().__init__(inputs, widths)
@@ -207,7 +205,7 @@ def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
         "pictures",
         (known.x[:40] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3),
         columns=10,
-        caption="What is to be named: the digits 0 to 4, of 6 to 14 pixels.",
+        caption="Training images: the digits 0 to 4, 6 to 14 pixels high.",
     )
     x = judge.x[:6]
     maps = network.blocks[0](network.pool(network.stem(x).relu()))

@@ -21,11 +21,11 @@ class Widths(NamedTuple):
     """Output channels of a block's layers: the columns of table 1."""
 
     one: int  # of the 1 × 1 branch
-    reduce3: int  # of the 1 × 1 layer before the 3 × 3 one; 0 in the naive block, which has none
+    reduce3: int  # of the 1 × 1 layer before the 3 × 3 one; 0 in the naive block, which lacks it
     three: int
     reduce5: int
     five: int
-    pool: int  # of the 1 × 1 layer after pooling; 0 in the naive block, which has none
+    pool: int  # of the 1 × 1 layer after pooling; 0 in the naive block, which lacks it
 
     def outputs(self, inputs: int) -> int:
         return self.one + self.three + self.five + (self.pool or inputs)

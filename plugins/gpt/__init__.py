@@ -1,22 +1,23 @@
-"""GPT: learn to predict plain text first, then tune the whole network with few labels.
+"""GPT: pre-train a Transformer decoder on plain text, then fine-tune all of it with few labels.
 
 Radford, Narasimhan, Salimans and Sutskever 2018, "Improving Language Understanding by Generative
 Pre-Training" (OpenAI).
 
-The problem. Labels are scarce and plain text is not. Word vectors carry over what single words mean; what was
-learned about sentences needed another architecture for each task.
+The problem. Labelled data are scarce, and plain text is plentiful. Word vectors transfer the meaning of
+single words. Representations of whole sentences needed another architecture for each task.
 
-The idea. A Transformer's decoder, trained to predict the next token of plain text, has to find out whatever
-helps to predict it. For a task the input is written as one sequence that ends in a token to read from; one
-linear layer is added, and all weights are tuned for a few passes, the first loss kept beside the task's.
+The idea. A Transformer decoder that is trained to predict the next token of plain text learns features of its
+words and sentences. For a task, the input becomes one sequence that ends with an extract token. One linear
+layer on this token's hidden state is added, and all weights are fine-tuned for a few epochs, with the
+language-modelling loss as an auxiliary loss.
 
-This folder. `model`: the decoder (attention and normalisation come from their own folders) and the layer for
-a task; `weights` gives the released parameters our names. `experiment` pre-trains on a made-up language whose
-words belong to hidden classes, and learns to name the class of a word with 5 to 100 labels each. Of the
-paper's four ways of writing an input (section 3.3) this folder has that of one text. GPT-2's folder has the
-same decoder with its normalisation moved, and a cache to write with.
+This folder. `model` has the decoder (attention and normalisation come from their own folders) and the task's
+output layer; `weights` renames the released parameters. `experiment` pre-trains on a synthetic language whose
+words belong to hidden classes, and learns to predict the class of a word from 5 to 100 labels per class. Of
+the paper's four input formats (section 3.3) this folder has the one for a single text. GPT-2's folder has the
+same decoder with pre-norm blocks, and a KV cache for generation.
 
-Dimensions: batch, tokens, vocab, model (width), heads, classes.
+Dimensions: batch, tokens, vocab, model (hidden size), heads, classes.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""A step of tuning, beside the same network out of torch's functions."""
+"""A fine-tuning step, compared with the same network written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +16,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """Each head by itself; scores that are not allowed lose 10^4, as in the released code."""
+    """Attention head by head. 10^4 is subtracted from masked scores, as in the released code."""
     heads = []
     for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         scores = query @ key.mT / query.shape[-1] ** 0.5
@@ -29,7 +29,7 @@ def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Te
 def blocks(
     weights: Weights, x: Tensor, prefix: str, *, heads: int, attend: Attend, gelu: str, eps: float = 1e-5
 ) -> Tensor:
-    """All blocks that `prefix` holds the weights of, normalised after each sub-layer."""
+    """All blocks with weights under `prefix`, with post-norm."""
 
     def linear(x: Tensor, name: str) -> Tensor:
         return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
@@ -62,7 +62,7 @@ def tuning_loss(weights: Weights, ids: Tensor, label: Tensor, *, heads: int, att
 def cost(
     batch: int, tokens: int, model: int, layers: int, vocab: int, classes: int, itemsize: int
 ) -> dict[str, Cost]:
-    """Products alone, attention's over the pairs that are allowed; the weights, read once, are what moves."""
+    """FLOPs of matrix multiplications (attention: unmasked pairs only), and bytes of the weights."""
     pairs = tokens * (tokens + 1) // 2
     products = layers * (12 * tokens * model**2 + 2 * pairs * model)
     products += (tokens - 1) * vocab * model + classes * model

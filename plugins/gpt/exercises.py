@@ -1,4 +1,4 @@
-"""Exercises: the layer, the frame of a text, and the loss of fine-tuning."""
+"""Exercises: the block, the input format, and the fine-tuning loss."""
 
 from collections.abc import Iterator
 
@@ -36,26 +36,26 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 4.1: attend, add, normalise; feed forward, add, normalise.",
-        hints=("The norm comes after the sum, and dropout is on what a part adds.",),
+        task="Section 4.1: attention, sum, normalisation; feed-forward layer, sum, normalisation.",
+        hints=("The norm comes after the sum, and dropout is applied to each sub-layer's output.",),
         tries=of_blocks,
     ),
     Exercise(
         name="frame",
         of="model.framed",
-        task="Section 3.3: the start token, the text, the extract token, for each text of a batch.",
-        hints=("Two columns, one on either side: torch.cat along dimension 1.",),
+        task="Section 3.3: the start token, the text and the extract token, for each text of a batch.",
+        hints=("Add a column on either side: torch.cat along dimension 1.",),
         tries=of_texts,
     ),
     Exercise(
         name="fine-tuning loss",
         of="model.Classifier.loss",
-        task="Equation 5: the task's cross entropy plus, times auxiliary, that of predicting "
-        "the input itself.",
+        task="Equation 5: the task's cross-entropy plus `auxiliary` times the language-modelling loss of "
+        "the input.",
         hints=(
             (
-                "The label is predicted at the last token; the next token at all others, read out by "
-                "the embedding."
+                "The label is predicted at the last token, and the next token at all others, with the "
+                "embedding as output matrix."
             ),
             "Position i predicts token i + 1: hidden[:, :-1] against ids[:, 1:].",
         ),

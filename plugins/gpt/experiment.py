@@ -1,4 +1,4 @@
-"""The claims: the released size, then few labels with pre-training and without it."""
+"""Parameter count, and classification from few labels with and without pre-training."""
 
 import math
 from collections.abc import Callable
@@ -31,9 +31,9 @@ from .model import GPT, Classifier, framed
 
 SIZE = Claim(
     name="the released size",
-    sentence="The paper's configuration has the parameters of the released model.",
+    sentence="The paper's configuration has the same number of parameters as the released model.",
     paper=Figure(
-        "12 layers, hidden size 768, 12 heads; the released file holds 116,534,784",
+        "12 layers, hidden size 768, 12 heads; the released file has 116,534,784",
         where="section 4.1",
         read="text",
     ),
@@ -42,50 +42,50 @@ SIZE = Claim(
 )
 
 UNORDERED = Break(
-    "words in no order", "What is pre-trained on has the same words, in a random order over all texts."
+    "words in no order", "Pre-training texts have the same words, in a random order over all texts."
 )
 WITHIN = Break(
     "no order within a text",
-    "What is pre-trained on has the words of each text in a random order.",
+    "Pre-training texts have their own words in a random order.",
     "near miss",
 )
 VECTORS = Break(
     "word vectors",
-    "A linear layer on vectors of the words, from the counts of their neighbours in the same texts.",
+    "A linear layer reads word vectors, computed from counts of neighbouring words in the same texts.",
     "rival",
 )
 
 FEW_LABELS = Claim(
     name="5 labels a class, pre-trained and from scratch",
-    sentence="Pre-trained on plain text and tuned on 5 labels a class, the network names the class of new "
-    "texts more often than from scratch with 5, and at least as often as from scratch with 20.",
+    sentence="Pre-trained on plain text and fine-tuned on 5 labels per class, the network is more accurate "
+    "on new texts than from scratch with 5 labels, and at least as accurate as from scratch with 20.",
     paper=Figure(
-        "without pre-training the average over the tasks falls from 74.7 to 59.9",
+        "without pre-training the average score over the tasks falls from 74.7 to 59.9",
         where="section 5, table 5",
         read="table",
     ),
     rule=(
         at_least("accuracy", "pre-trained@5", 0.3, minus="from scratch@5", toward=0.0),
         at_least("accuracy", "pre-trained@5", 0.2, minus="5 labels by heart", toward=0.0),
-        # Equal arms give -0.3 or less here: what four times the labels are worth from scratch.
+        # Equal arms would give -0.3 or less here, the gain from four times the labels without pre-training.
         at_least("accuracy", "pre-trained@5", 0.0, minus="from scratch@20"),
     ),
-    control="the same network from scratch, at the best of the same learning rates and steps; both may tune "
-    "for as long as pre-training took",
+    control="the same network from scratch, at the best of the same learning rates and steps; both may be "
+    "fine-tuned for the number of steps of pre-training",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch with 100", 0.8),),
     learned=(at_least("training accuracy", "from scratch@5", 0.9, over="no error"),),
     breaks=(UNORDERED, WITHIN, VECTORS, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="A made-up language of 128 words in 8 hidden classes, texts of 4 words; the class of the "
-    "last word is to be named, for which vectors of single words are enough; the paper's tasks need whole "
-    "sentences. Two layers of hidden size 64, no dropout, where the paper has 0.1. Beside the few labels "
-    "that are trained on, 200 labelled texts choose the rate and the step.",
+    deviations="A synthetic language of 128 words in 8 hidden classes, texts of 4 words. The task is to "
+    "predict the class of the last word, for which vectors of single words are enough; the paper's tasks "
+    "need whole sentences. Two layers of hidden size 64, no dropout, where the paper has 0.1. Besides the "
+    "few training labels, 200 labelled texts are used to choose the learning rate and the step.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds. Texts in random order and word vectors are "
-            "new as near miss and rival."
+            "Until November 2026: reproduced, with the same bounds. The near miss, texts in random order, "
+            "and the rival, word vectors, are new."
         ),
     ),
 )
@@ -94,7 +94,7 @@ WORDS, CLASSES, LENGTH = 128, 8, 4
 START, EXTRACT = WORDS, WORDS + 1
 RATES = (1e-3, 3e-3, 1e-2)
 BATCH, DIMS = 192, 16  # texts in a step of pre-training; size of the rival's word vectors
-PATIENCE = 2  # evaluations without a gain, after which tuning ends
+PATIENCE = 2  # evaluations without a gain after which fine-tuning stops
 
 Part = tuple[Int[Tensor, "_ _"], Int[Tensor, " _"]]  # texts and labels
 Make = Callable[[Trial], "Classifier | OnVectors"]
@@ -104,10 +104,10 @@ Mixed = Callable[[Texts, torch.Generator], Texts]
 
 @dataclass(frozen=True)
 class Language:
-    """Words of hidden classes: a class is followed by one of two others, and says nothing of the word."""
+    """A language whose words have hidden classes. A class determines the next class, not the word."""
 
     class_of: Int[Tensor, " words"]
-    follows: Float[Tensor, "classes classes"]  # the chance of the next class (last) after this one
+    follows: Float[Tensor, "classes classes"]  # probability of the next class (columns) after a class (rows)
 
     @classmethod
     def made(cls, generator: torch.Generator) -> "Language":
@@ -160,16 +160,16 @@ def parameters(module: nn.Module) -> int:
 
 
 def network(run: Run) -> GPT:
-    """The toy: every arm begins from the same weights."""
+    """The small model. All arms start from the same weights."""
     gpt = GPT(WORDS + 2, context=LENGTH + 2, model=64, heads=4, layers=2, std=STD, dropout=0.0)
     return gpt.to(run.device, run.dtype)
 
 
-STD = 0.02 * math.sqrt(768 / 64)  # as large beside its width as the paper's 0.02 is at 768
+STD = 0.02 * math.sqrt(768 / 64)  # scaled from the paper's 0.02 at hidden size 768
 
 
 class World(NamedTuple):
-    """labelled: texts to tune on, by how many there are of a class"""
+    """labelled: fine-tuning texts, by the number per class"""
 
     language: Language
     labelled: dict[int, Part]
@@ -224,7 +224,7 @@ def few(language: Language, count: int, generator: torch.Generator) -> Part:
 
 
 def pre_train(at: Trial) -> GPT:
-    """Equation 1 on fresh texts that nobody has labelled."""
+    """Equation 1 on fresh unlabelled texts."""
     return learn_to_read(at, lambda ids, generator: ids)
 
 
@@ -261,7 +261,7 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
 
 
 def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
-    """The first singular vectors of how often a word follows another, in as many texts as GPT reads."""
+    """Vectors by singular value decomposition of neighbour counts, from the same number of texts as GPT's."""
     texts, _ = at.world.language.draw(
         at.run.pick(smoke=3, quick=300, full=2000) * BATCH, at.generator("texts")
     )
@@ -274,7 +274,7 @@ def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
 
 
 class OnVectors(nn.Module):
-    """A linear layer on the vectors of a text's words, one after another."""
+    """A linear layer on the concatenated vectors of a text's words."""
 
     def __init__(self, vectors: Float[Tensor, "words dims"]) -> None:
         super().__init__()
@@ -302,9 +302,9 @@ class Tuned(NamedTuple):
 
 
 def tune(at: Trial, make: Make, rate: float) -> tuple[float, Tuned]:
-    """Equation 5, stopped at the step that is best on the texts to choose by.
+    """Fine-tune with equation 5, with early stopping on the validation texts.
 
-    It may take as many steps as pre-training, and ends early after `PATIENCE` evaluations without a gain.
+    It may take the number of steps of pre-training, and stops after `PATIENCE` evaluations without a gain.
     """
     run, world = at.run, at.world
     labelled = world.labelled[at.level or 100]
@@ -342,14 +342,14 @@ def judge(at: Trial, found: Sweep[Tuned]) -> dict[str, float | Float[Tensor, " t
 
 @torch.no_grad()
 def right(classifier: Classifier | OnVectors, part: Part) -> Float[Tensor, " texts"]:
-    """1.0 where the class is named."""
+    """1.0 for each text whose class is predicted correctly, else 0."""
     device = classifier.output.weight.device
     found = classifier(framed(part[0], START, EXTRACT).to(device)).argmax(1).cpu()
     return (found == part[1]).double()
 
 
 def by_heart(labelled: Part, judged: Part) -> Float[Tensor, " texts"]:
-    """Who learns the labelled words by heart, and guesses at all others: the chance to be right."""
+    """Probability to be right by memorising the labelled words and guessing for all others."""
     seen = dict(zip(labelled[0][:, -1].tolist(), labelled[1].tolist(), strict=True))
     chances = [
         float(seen[word] == label) if word in seen else 1 / CLASSES

@@ -1,4 +1,4 @@
-"""The decoder, its initial weights, and the one layer that a task adds."""
+"""The decoder, its initial weights, and the output layer of a task."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from ..attention import MultiHeadAttention
 from ..layernorm import LayerNorm
 
-VOCAB = 40_478  # 40,000 merges and the 478 signs that they begin with
+VOCAB = 40_478  # 40,000 merges and 478 initial symbols
 
 
 class Block(nn.Module):
-    """Section 4.1: the Transformer's layer, each sub-layer followed by dropout, sum and normalisation.
+    """Section 4.1: a post-norm Transformer layer; dropout, sum and normalisation follow each sub-layer.
 
-    gelu     "tanh": the approximation of the released code; "none": by the error function
-    dropout  of what a sub-layer adds (section 4.1 has it on the attention's weights as well; not here)
+    gelu     "tanh" is the approximation of the released code, "none" the exact function
+    dropout  on each sub-layer's output (section 4.1 also has it on the attention weights, which is left out)
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Block(nn.Module):
         mask: Bool[Tensor, "#batch #tokens tokens"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "batch tokens model"]:
-        """`mask` is False where a token is not to be looked at."""
+        """`mask` is False for tokens that must not be attended to."""
         x = self.norms[0](x + self.dropout(self.attention(x, mask=mask, causal=causal)))
         return self.norms[1](x + self.dropout(self.feed_forward(x)))
 
 
 class GPT(nn.Module):
-    """Equation 2. The defaults are the paper's; the embedding reads out too.
+    """Equation 2. The defaults are the paper's. The output matrix is tied to the embedding.
 
-    context  longest sequence: each position in it has a learned vector
-    std      of the initial weights and embeddings; biases begin at 0
+    context  longest sequence; each position has a learned embedding
+    std      standard deviation of the initial weights and embeddings; biases start at 0
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class GPT(nn.Module):
         return F.linear(self.hidden(ids), self.tokens.weight)
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Equation 1: mean nats a token, of all but the first."""
+        """Equation 1: mean loss in nats per token after the first."""
         return F.cross_entropy(self(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
 
@@ -103,9 +103,9 @@ def init_weights(part: nn.Module, std: float) -> None:
 
 
 class Classifier(nn.Module):
-    """Section 3.2: a linear layer on what the model says at the last token, called *extract*.
+    """Section 3.2: a linear layer on the last hidden state of the last token, the extract token.
 
-    gpt  its vocabulary has room for *start* and *extract*, which pre-training never sees
+    gpt  its vocabulary includes the start and extract tokens, which do not occur in pre-training
     """
 
     def __init__(self, gpt: GPT, classes: int, *, std: float = 0.02) -> None:
@@ -120,7 +120,7 @@ class Classifier(nn.Module):
     def loss(
         self, ids: Int[Tensor, "batch tokens"], label: Int[Tensor, " batch"], *, auxiliary: float = 0.5
     ) -> Float[Tensor, ""]:
-        """Equation 5: the task's loss and, times `auxiliary`, that of predicting the input itself."""
+        """Equation 5: the task's loss plus `auxiliary` times the language-modelling loss of the input."""
         hidden = self.gpt.hidden(ids)
         task = F.cross_entropy(self.output(hidden[:, -1]), label)
         read = F.linear(hidden[:, :-1], self.gpt.tokens.weight)
@@ -128,6 +128,6 @@ class Classifier(nn.Module):
 
 
 def framed(texts: Int[Tensor, "batch tokens"], start: int, extract: int) -> Int[Tensor, "batch framed"]:
-    """Section 3.3: *start*, the text, *extract*."""
+    """Section 3.3: the start token, the text, the extract token."""
     ends = texts.new_tensor([[start, extract]]).expand(len(texts), 2)
     return torch.cat((ends[:, :1], texts, ends[:, 1:]), 1)

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names: `openai-community/openai-gpt`, as `transformers` loads it."""
+"""Renames released weights: `openai-community/openai-gpt`, as `transformers` loads it."""
 
 import re
 from collections.abc import Mapping
@@ -18,10 +18,11 @@ _LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `GPT.load_state_dict`: the parameters of `OpenAIGPTLMHeadModel`, or of its trunk.
+    """A state dict for `GPT`, from the parameters of `OpenAIGPTLMHeadModel` or of its base model.
 
-    Theirs multiply from the right, so matrices are transposed, and one matrix holds queries, keys and values.
-    The readout, which is the embedding, is left out. Raises ValueError at a name of no GPT.
+    Released matrices multiply from the right, so they are transposed, and one matrix holds queries, keys and
+    values. The output matrix is tied to the embedding and left out. Raises ValueError for a name that GPT
+    does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
@@ -40,7 +41,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 12) -> GPT:
-    """The model of these parameters, ready to be used; a head of the released one is 64 wide."""
+    """A model with these parameters, in evaluation mode. The released model's heads have size 64."""
     renamed = from_released(weights)
     (vocab, model), context = renamed["tokens.weight"].shape, len(renamed["positions.weight"])
     layers = len({name.split(".")[1] for name in renamed if name.startswith("blocks.")})

@@ -1,24 +1,25 @@
-"""GPT-2: one large decoder that is only ever asked what comes next.
+"""GPT-2: one large decoder, trained only to predict the next token.
 
 Radford, Wu, Child, Luan, Amodei and Sutskever 2019, "Language Models are Unsupervised Multitask Learners"
 (OpenAI).
 
-The problem. Every task had its data set and its training: a system for translation, one for questions, each
-good at that alone. GPT (2018) trained a language model first, and still adapted it to each task.
+The problem. Each task had its own data set and training, and each system was good at one task only. GPT
+(2018) pre-trained a language model first, but still fine-tuned it for each task.
 
-The idea. A text shows tasks along with their answers, so a model that predicts text well enough does tasks
-that are put as text, without any training for them. What it takes is size and varied text: 1.5 billion
-parameters, pages that people had linked to. For a stack that deep the block changed: normalise before each
-sub-layer and once at the end, so that the residual path runs through untouched, and begin with the layers
-that write to it divided by the root of their number. Most language models since have this block.
+The idea. Text contains demonstrations of tasks, so a model that predicts text well enough can perform tasks
+that are phrased as text, without training for them. This needs size and varied text: 1.5 billion parameters,
+and web pages that people had linked to. For such a deep stack the block changed. Normalisation moved to the
+input of each sub-layer, with one more at the end, so that the residual path is a plain sum. Layers that write
+to the residual path start with weights divided by the root of their number. Most later language models have
+this block.
 
-This folder. `model`: the decoder with a cache for generation, sampling by temperature and from the likeliest
-k; attention, normalisation and the vocabulary come from their own folders. `weights` puts the released
-weights into it. `experiment` counts the paper's parameters, measures what the division does to the residual
-path, and trains three sizes; `ngrams` counts what stands in their place.
+This folder. `model` has the decoder with a KV cache for generation, and sampling with a temperature and from
+the top k tokens; attention, normalisation and the vocabulary come from their own folders. `weights` loads the
+released parameters. `experiment` counts the paper's parameters, measures the effect of the division on the
+residual path, and trains three sizes; `ngrams` has the n-gram rival.
 
-Dimensions: batch, tokens, vocab (tokens that there are), model (width), heads, dim (model / heads), room
-(tokens that a cache can take).
+Dimensions: batch, tokens, vocab (size of the vocabulary), model (hidden size), heads, dim (model / heads),
+room (entries of a cache).
 """
 
 from torch import nn

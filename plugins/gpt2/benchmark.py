@@ -1,4 +1,4 @@
-"""A training step and the next token, beside the same model out of torch's functions."""
+"""A training step and the next token, compared with the same model written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -14,12 +14,12 @@ from ..byte_bpe import GPT2_TOKENS
 from .model import GPT2, Cache
 
 Weights = Mapping[str, Tensor]
-State = dict[str, Any]  # "ids": (batch, tokens), or "kv": a cache with room for more, and "length"
+State = dict[str, Any]  # "ids": (batch, tokens), or "kv": a cache with free entries, and "length"
 KINDS = ("weight", "bias")
 
 
 def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    """Each head by itself, its scores masked as the released code does it: those not allowed lose 10^10."""
+    """Attention head by head, masked as in the released code: 10^10 is subtracted from masked scores."""
     heads = []
     for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         scores = query @ key.mT / query.shape[-1] ** 0.5
@@ -83,13 +83,13 @@ def norm(weights: Weights, x: Tensor, name: str) -> Tensor:
 
 
 def read_all_anew(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Tensor, State]:
-    """The logits after the newest token, from all tokens before it."""
+    """Logits after the newest token, recomputed from all tokens."""
     ids = torch.cat([state["ids"], newest], 1)
     return logits(weights, ids, heads=heads, attend=fused)[:, -1], {"ids": ids}
 
 
 def with_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Any, ...]:
-    """A cache of the tokens so far, with room for as many as the model has positions for."""
+    """Builds a cache of the tokens so far, with entries for all of the model's positions."""
     context, model = weights["positions.weight"].shape
     shape = layers_of(weights), 2, len(state["ids"]), heads, context, model // heads
     begun: State = {"kv": weights["positions.weight"].new_zeros(shape), "length": 0}
@@ -103,7 +103,7 @@ def write_into_cache(weights: Weights, state: State, newest: Tensor, *, heads: i
 
 
 def go_on(network: GPT2, state: State, newest: Tensor) -> tuple[Tensor, State]:
-    """The same with this folder's model and cache."""
+    """The next token with this folder's model and cache."""
     cache = Cache(state["kv"], state["length"])
     found = network(newest, cache)
     return found[:, -1], {"kv": cache.kv, "length": cache.length}
@@ -112,7 +112,7 @@ def go_on(network: GPT2, state: State, newest: Tensor) -> tuple[Tensor, State]:
 def training_cost(
     batch: int, tokens: int, model: int, layers: int, vocab: int, itemsize: int, *, context: int
 ) -> dict[str, Cost]:
-    """Products alone, attention's over the pairs that are allowed; the weights, read once, are what moves."""
+    """FLOPs of matrix multiplications (attention: unmasked pairs only), and bytes of the weights."""
     weights = 12 * layers * model**2 + vocab * model
     pairs = tokens * (tokens + 1) // 2
     flops = 2 * batch * (tokens * weights + 2 * layers * pairs * model)
@@ -120,7 +120,7 @@ def training_cost(
 
 
 def decoding_cost(before: int, model: int, layers: int, vocab: int, itemsize: int) -> Cost:
-    """Each weight meets one token; the keys and values of those before it are read as well."""
+    """One token: FLOPs with each weight, and bytes of the weights and of the keys and values before it."""
     weights = layers * (12 * model**2 + 13 * model) + (vocab + 2) * model
     flops = 2 * (12 * layers * model**2 + vocab * model + 2 * layers * (before + 1) * model)
     return Cost(flops=flops, bytes=(weights + 2 * layers * (before + 1) * model) * itemsize)
@@ -147,7 +147,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     name="head by head", role="naive", call=partial(loss, heads=heads, attend=head_by_head)
                 ),
                 Variant(name="torch SDPA", role="strong", call=partial(loss, heads=heads, attend=fused)),
-                # On a CPU it compiles for longer than it is measured.
+                # On a CPU, compiling would take longer than measuring.
                 Variant(
                     name="torch SDPA, compiled",
                     role="compiled",
@@ -164,7 +164,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             make,
             name="next token",
             axes={"tokens before": tokens},
-            # The newest token is given, so that rounding cannot lead two variants to other texts.
+            # The newest token is given, because rounding could make variants generate different tokens.
             inputs=lambda generator, tokens=tokens: (
                 {"ids": drawn(generator, 1, tokens)},
                 drawn(generator, 1, 1),

@@ -1,4 +1,4 @@
-"""Exercises: the attention with its cache, the block, and what a next token is drawn from."""
+"""Exercises: attention with a cache, the block, and the sampling distribution."""
 
 from collections.abc import Iterator
 
@@ -22,9 +22,9 @@ def of_blocks(draw: Draw) -> Iterator[Try]:
 def of_logits(draw: Draw) -> Iterator[Try]:
     yield Try("plain", draw(4))
     yield Try("a temperature of 0.5", draw(2, 4), temperature=0.5)
-    yield Try("the 2 likeliest", draw(2, 5), top_k=2)
-    yield Try("the 2 likeliest at a temperature of 2", draw(2, 5), top_k=2, temperature=2.0)
-    yield Try("more than there are", draw(3), top_k=9)
+    yield Try("the top 2", draw(2, 5), top_k=2)
+    yield Try("the top 2 at a temperature of 2", draw(2, 5), top_k=2, temperature=2.0)
+    yield Try("top_k above the vocabulary", draw(3), top_k=9)
     yield Try("a temperature of 0", draw(2, 4), temperature=0)
 
 
@@ -34,26 +34,27 @@ EXERCISES = (
         of="model.CausalAttention.forward",
         task="Queries, keys and values from one projection; with a cache, the keys of earlier tokens too.",
         hints=(
-            "The projection's width is cut into (3, heads, dim); bring 3 and the heads to the front.",
-            "Keys and values go into the cache at first, first + 1, ...; then all up to there are read.",
-            "A lone token sees everything: causal only where there are several.",
+            "Unflatten the projection into (3, heads, dim), and move 3 and the heads to the front.",
+            "Write keys and values into the cache at first, first + 1, ...; then read all up to there.",
+            "A single new token sees all others, so use the causal mask only for several tokens.",
         ),
         tries=of_attention,
     ),
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 2.3: normalise, attend, add; normalise, feed forward, add.",
-        hints=("The norm is in front of each part, and what is added to is not normalised.",),
+        task="Section 2.3: normalisation, attention, sum; normalisation, feed-forward layer, sum.",
+        hints=("The norm precedes each sub-layer, and the residual path is not normalised.",),
         tries=of_blocks,
     ),
     Exercise(
         name="sampling",
         of="model.sampling_probabilities",
-        task="softmax(logits / temperature) over the top_k likeliest; at temperature 0 the likeliest alone.",
+        task="softmax(logits / temperature) over the top_k tokens; at temperature 0 only the most probable "
+        "one.",
         hints=(
-            "All but the top_k logits become -inf before the softmax.",
-            "A temperature of 0 is a one-hot vector at the largest logit, in the dtype of the logits.",
+            "Set all but the top_k logits to -inf before the softmax.",
+            "For a temperature of 0 return a one-hot vector at the largest logit, in the logits' dtype.",
         ),
         tries=of_logits,
         gradients=False,

@@ -1,4 +1,4 @@
-"""The claims: sizes counted, the residual path measured before training, and three sizes trained."""
+"""Parameter counts, the residual path before training, and the loss of three model sizes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,9 +35,9 @@ from .weights import from_released, read_merges
 
 SIZE = Claim(
     name="the paper's sizes",
-    sentence="This folder's models have the parameters of the released ones.",
+    sentence="This folder's models have the same numbers of parameters as the released ones.",
     paper=Figure(
-        "117 and 1542 million; the released files hold 124,439,808 and 1,557,611,200",
+        "117 and 1542 million; the released files have 124,439,808 and 1,557,611,200",
         where="table 2",
         read="secondary",
     ),
@@ -50,10 +50,10 @@ SIZE = Claim(
 
 RESIDUAL = Claim(
     name="a quiet residual path",
-    sentence="With the scaled initial weights, what the blocks add to the residual path does not grow with "
-    "their number; without, it does.",
+    sentence="With the scaled initial weights, the sum of the blocks' outputs on the residual path does not "
+    "grow with their number; without the scaling, it does.",
     paper=Figure(
-        "it accounts for what accumulates on the residual path with depth; no figure",
+        "accounts for the accumulation on the residual path with depth; no figure",
         where="section 2.3",
         read="secondary",
     ),
@@ -62,26 +62,28 @@ RESIDUAL = Claim(
         Bound("std added by 48 layers / by 3, unscaled", ">=", 2.5),
     ),
     kind="theorem",
-    control="the same models, the layers that write to the path begun as all others",
+    control="the same models, in which the layers that write to the residual path start like all others",
     deviations="Untrained, hidden size 64.",
 )
 
 STEPS = 200
-NO_ORDER = Break("shuffled text", "The tokens stand in no order: there is nothing for size to find.")
+NO_ORDER = Break(
+    "shuffled text", "The tokens are in random order, so that there is nothing to learn from context."
+)
 FROZEN = Break(
     "frozen blocks", "The blocks of the two larger models keep their initial weights.", "near miss"
 )
 COUNTED = Break(
-    "counted n-grams", "Counts of the last two and three tokens stand in for the two larger models.", "rival"
+    "counted n-grams", "Trigram and 4-gram counts take the place of the two larger models.", "rival"
 )
 
 LARGER = Claim(
     name="held-out bits a byte of three model sizes",
-    sentence="After 200 steps, each at its best learning rate, a model of 25 thousand parameters in its "
-    "blocks has at least 0.1 bits a byte less on held-out text than one of 3 thousand, and one of 150 "
-    "thousand at least 0.03 less again.",
+    sentence="After 200 steps, each at its best learning rate, a model with 25 thousand parameters in its "
+    "blocks has at least 0.1 bits per byte less on held-out text than one with 3 thousand, and one with 150 "
+    "thousand at least 0.03 less than the one with 25 thousand.",
     paper=Figure(
-        "perplexity falls with each of four sizes, on training and on held-out text alike (figure 4)",
+        "perplexity falls with each of four sizes, on training and on held-out text (figure 4)",
         where="table 3",
         read="secondary",
     ),
@@ -89,31 +91,30 @@ LARGER = Claim(
         at_least("bits a byte", "small", 0.1, minus="medium", toward=0.0),
         at_least("bits a byte", "medium", 0.03, minus="large", toward=0.0),
     ),
-    control="the smallest, and how often each token stands in the text to train on; each size at the best of "
-    "three rates, chosen on other text",
+    control="the smallest model, and unigram frequencies of the training text; each size at the best of "
+    "three learning rates, chosen on other text",
     control_arm="small",
     control_reaches=(at_least("bits a byte", "token frequencies", 0.2, minus="small"),),
     after_steps=STEPS,
     breaks=(NO_ORDER, FROZEN, COUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="3, 25 and 150 thousand parameters in blocks, windows of 64 tokens, no dropout "
-    "(the paper names none, GPT had 0.1); Python's language reference in 256 merges; the weights begin as "
-    "large beside their width as the paper's 0.02 is at 768. The abstract's tasks without training for them "
-    "are not tried.",
+    deviations="3, 25 and 150 thousand parameters in the blocks, windows of 64 tokens, no dropout (the "
+    "paper does not mention any, GPT has 0.1); Python's language reference with 256 merges; initial weights "
+    "scaled from the paper's 0.02 at hidden size 768. The abstract's zero-shot tasks are not tested.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds. That the smallest is better than token "
-            "frequencies is what the control must reach now; frozen blocks and counted n-grams are new."
+            "Until November 2026: reproduced, with the same bounds. The control must now be better than "
+            "unigram frequencies; frozen blocks and counted n-grams are new."
         ),
     ),
 )
 
-SIZES = {"small": (16, 2, 1), "medium": (32, 2, 2), "large": (64, 4, 3)}  # width, heads, layers
+SIZES = {"small": (16, 2, 1), "medium": (32, 2, 2), "large": (64, 4, 3)}  # hidden size, heads, layers
 WINDOW = 64  # tokens
 PROMPT = "\n\nThe value of the "
 
-Pieces = Sequence[Int[Tensor, " _"]]  # of a text, as tokens
+Pieces = Sequence[Int[Tensor, " _"]]  # pieces of a text, as tokens
 
 
 @hookimpl
@@ -131,7 +132,7 @@ def experiment(run: Run) -> None:
 
 
 def count_parameters(run: Run) -> None:
-    with torch.device("meta"):  # shapes alone: nothing is stored
+    with torch.device("meta"):  # shapes only: nothing is stored
         models = {"smallest": GPT2(), "largest": GPT2(**XL)}
     run.claim(SIZE, {f"parameters, {size}": parameters(model) for size, model in models.items()})
 
@@ -142,7 +143,7 @@ def parameters(module: nn.Module) -> int:
 
 @torch.no_grad()
 def measure_residual(run: Run) -> None:
-    """The standard deviation of what all blocks together add to the residual path, before training."""
+    """Standard deviation of the blocks' sum on the residual path, before training."""
     ids = torch.randint(100, (4, 32), generator=run.generator("tokens")).to(run.device)
     values = {}
     for arm, scaled in (("scaled", True), ("unscaled", False)):
@@ -164,7 +165,7 @@ Model = GPT2 | NGrams
 
 
 class World(NamedTuple):
-    """seen, choose and judge: the three parts of the text as tokens"""
+    """seen, choose and judge: training, validation and test text as tokens"""
 
     bpe: ByteBPE
     seen: Pieces
@@ -177,7 +178,7 @@ Learn = Callable[[Trial, float], Model]
 
 
 class Size(NamedTuple):
-    """A GPT-2 and its training; the grid's rate is that of the smallest model."""
+    """A GPT-2 and its training. The grid's learning rate is that of the smallest model."""
 
     width: int
     heads: int
@@ -191,11 +192,11 @@ class Size(NamedTuple):
             model=self.width,
             heads=self.heads,
             layers=self.layers,
-            std=0.02 * math.sqrt(768 / self.width),  # as large beside its width as the paper's 0.02 is at 768
+            std=0.02 * math.sqrt(768 / self.width),  # scaled from the paper's 0.02 at 768
         ).to(at.run.device, at.run.dtype)
         if self.frozen:
             network.blocks.requires_grad_(False)
-        # What suits a model falls with its width.
+        # The best learning rate falls with the hidden size.
         own = rate * math.sqrt(SIZES["small"][0] / self.width)
         steps = at.length(at.run.pick(smoke=3, quick=STEPS, full=5000))
         train(at, network, at.world.seen, steps=steps, rate=own, arm=f"{at.name}, rate {own:.2g}")
@@ -203,7 +204,7 @@ class Size(NamedTuple):
 
 
 def counts_of(order: int) -> Learn:
-    """The rival: nothing is trained."""
+    """The rival: counted, not trained."""
     return lambda at, rate: NGrams(at.world.seen, len(at.world.bpe), order)
 
 
@@ -215,7 +216,7 @@ def compare_sizes(run: Run) -> None:
         FROZEN: {name: Size(*SIZES[name], frozen=True).learn for name in ("medium", "large")},
         COUNTED: {"medium": counts_of(3), "large": counts_of(4)},
     }
-    falls = "their learning rates: they fall with the width, from the same grid"
+    falls = "their learning rates, which fall with the hidden size from the same grid"
     frequent = bits_of_frequencies(world.seen, world.judge, vocab) / world.bytes_per_token
     table = run.compare(
         LARGER,
@@ -236,7 +237,7 @@ def compare_sizes(run: Run) -> None:
     run.headline("bits a byte over parameters")
     if run.wants(SIZE):  # not needed to judge
         model = table.sweeps["large"].chosen
-        write(run, model, world.bpe, "samples", "The largest model goes on after [...].")
+        write(run, model, world.bpe, "samples", "The largest model continues after [...].")
 
 
 def attempt(at: Trial, learn: Learn, rate: float) -> tuple[float, Model]:
@@ -255,7 +256,7 @@ def bits_a_byte(at: Trial, found: Sweep[Model]) -> dict[str, Float[Tensor, " win
 
 
 def tokens_of(run: Run) -> World:
-    """Merges learned from the text to train on; the three parts as tokens."""
+    """Learns merges from the training text. Returns the three parts as tokens."""
     source = run.source("text", at_most=run.pick(smoke=20_000, quick=None, full=None))
     parts = [written_out(source, part) for part in ("train", "choose", "judge")]
     bpe = ByteBPE(train_merges("\n".join(parts[0]), run.pick(smoke=20, quick=256, full=1000)))
@@ -265,7 +266,7 @@ def tokens_of(run: Run) -> World:
 
 
 def in_no_order(run: Run, world: World) -> World:
-    """The tokens of each piece in a random order."""
+    """The world with the tokens of each piece in a random order."""
 
     def mixed(pieces: Pieces, generator: torch.Generator) -> Pieces:
         return [piece[torch.randperm(len(piece), generator=generator)] for piece in pieces]
@@ -278,7 +279,7 @@ def in_no_order(run: Run, world: World) -> World:
 
 
 def bits_of_frequencies(seen: Pieces, judge: Pieces, vocab: int) -> float:
-    """Bits a token when each is predicted by how often it stood in the text to train on."""
+    """Unigram loss in bits per token, with counts from the training text."""
     counts = torch.bincount(torch.cat(list(seen)), minlength=vocab).double() + 1
     return -(counts / counts.sum()).log2()[torch.cat(list(judge))].mean().item()
 
@@ -286,8 +287,8 @@ def bits_of_frequencies(seen: Pieces, judge: Pieces, vocab: int) -> float:
 def train(
     at: Trial, network: GPT2, seen: Pieces, *, steps: int, rate: float, arm: str, batch: int = 8
 ) -> None:
-    """AdamW on windows of text as long as the model reads, gradients clipped to 1; a rate that climbs for a
-    tenth of the steps and falls to zero as a cosine. `arm` names the curve of losses, nats a token."""
+    """Train with AdamW on windows of the context length, with gradients clipped to 1, warm-up for a tenth of
+    the steps and a cosine schedule to 0. `arm` names the curve of losses in nats per token."""
     learned = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
     warmup = max(steps // 10, 1)
@@ -305,35 +306,35 @@ def train(
 def windows_of(
     run: Run, pieces: Pieces, part: Literal["choose", "judge"], window: int = WINDOW
 ) -> Int[Tensor, "windows tokens"]:
-    """The same windows for every model of a run."""
+    """The same windows for all models of a run."""
     count = run.pick(smoke=8, quick=128, full=1024)
     return data.windows(pieces, window + 1, count, run.data(f"windows to {part} by", part))
 
 
 @torch.no_grad()
 def nats(run: Run, model: Model, windows: Int[Tensor, "windows tokens"]) -> Float[Tensor, " windows"]:
-    """Each window's nats a token."""
+    """Mean loss of each window in nats per token."""
     run.phase("evaluate")
     return torch.stack([model.loss(window[None].to(run.device)).cpu() for window in windows])
 
 
 def released_file(weights: str) -> Path:
-    """The file of `--set weights=`: a path, or a name that `readtrack weights get` has fetched."""
+    """The file of `--set weights=`: a path, or the name of weights fetched by `readtrack weights get`."""
     store = DataSets(Home())
     return store.path(weights) / "model.safetensors" if weights in store.names() else Path(weights)
 
 
 def use_released(run: Run, weights: Path, merges: Path | None) -> None:
-    """Text from a released model, and its perplexity on the text that `--data` names.
+    """Save text from a released model, and its perplexity on the text of `--data`.
 
-    Its merges lie beside it unless they are named. Of the part to judge by the beginning is read, in windows
-    as long as the model's context, each without the one before.
+    The merges are expected next to the weights unless they are named. Perplexity is over the beginning of the
+    test part, in separate windows of the model's context length.
     """
     run.phase("setup")
     network = from_released(weights).to(run.device, run.dtype).eval()
     beside = [weights.with_name(name) for name in ("merges.txt", "vocab.bpe")]
     bpe = read_merges(merges or next((path for path in beside if path.exists()), beside[0]))
-    write(run, network, bpe, "samples of the released model", f"{weights.name} goes on after [...].")
+    write(run, network, bpe, "samples of the released model", f"{weights.name} continues after [...].")
     text = written_out(run.source("text"), "judge")[0]
     size = network.positions.num_embeddings
     tokens = bpe.encode(text[: run.pick(smoke=500, quick=50_000, full=1_000_000)])
@@ -346,12 +347,12 @@ def use_released(run: Run, weights: Path, merges: Path | None) -> None:
 
 
 def written_out(source: DataSource, part: Literal["train", "choose", "judge"]) -> list[str]:
-    """The pieces of that part as texts."""
+    """The pieces of a part as texts."""
     return ["".join(source.names[i] for i in piece.tolist()) for piece in getattr(source.parts, part)]
 
 
 def write(run: Run, network: GPT2, bpe: ByteBPE, name: str, caption: str) -> None:
-    """Go on from the same few words, several times."""
+    """Save several continuations of one prompt."""
     run.phase("evaluate")
     prompt = bpe.encode(run.option("prompt", PROMPT))
     ids = torch.tensor([prompt], device=run.device)
@@ -360,8 +361,8 @@ def write(run: Run, network: GPT2, bpe: ByteBPE, name: str, caption: str) -> Non
     written = []
     for temperature, top_k in ((0.0, None), (0.7, 40), (1.0, 40), (1.0, None), (1.5, None)):
         ids_out = network.generate(ids, count, run.generator("text"), temperature=temperature, top_k=top_k)
-        whole = "all tokens" if top_k is None else f"the likeliest {top_k}"
-        what = "the likeliest token" if temperature == 0 else f"temperature {temperature:g}, {whole}"
+        whole = "all tokens" if top_k is None else f"the top {top_k}"
+        what = "greedy" if temperature == 0 else f"temperature {temperature:g}, {whole}"
         continued = bpe.decode(ids_out[0, len(prompt) :].tolist())
         written.append(f"{what}\n\n{bpe.decode(prompt)}[...]{continued}\n")
     run.text(name, "\n".join(written), caption=caption)

@@ -1,4 +1,4 @@
-"""The decoder: its blocks, its initial weights, its cache, and how text is drawn from it."""
+"""The decoder: its blocks, initial weights, KV cache, and sampling."""
 
 import math
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from ..attention import merge_heads, scaled_dot_product_attention
 from ..byte_bpe import GPT2_TOKENS
 from ..layernorm import LayerNorm
 
-Attention = Callable[..., Float[Tensor, "batch heads tokens dim"]]  # of q, k, v, and `causal`
+Attention = Callable[..., Float[Tensor, "batch heads tokens dim"]]  # takes q, k, v, and `causal`
 
 
 @dataclass
 class Cache:
-    """The keys and values of all tokens read so far, with room for more.
+    """The keys and values of all tokens read so far, with entries for more.
 
-    kv      those of each layer; what lies beyond `length` is not used
-    length  how many tokens have been read
+    kv      keys and values of each layer; entries beyond `length` are not used
+    length  number of tokens read
     """
 
     kv: Float[Tensor, "layers 2 batch heads room dim"]
@@ -29,15 +29,15 @@ class Cache:
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention; queries, keys and values come out of one projection.
+    """Multi-head self-attention. One projection gives queries, keys and values.
 
-    attend  softmax(q kᵀ / √dim) v, however it is computed
+    attend  computes softmax(q kᵀ / √dim) v
     """
 
     def __init__(self, model: int, heads: int, *, attend: Attention = scaled_dot_product_attention) -> None:
         super().__init__()
         if model % heads:
-            raise ValueError(f"a model of width {model} cannot be split over {heads} heads")
+            raise ValueError(f"a hidden size of {model} cannot be split over {heads} heads")
         self.heads = heads
         self.attend = attend
         self.qkv = nn.Linear(model, 3 * model)
@@ -49,7 +49,7 @@ class CausalAttention(nn.Module):
         kv: Float[Tensor, "2 batch heads room dim"] | None = None,
         first: int = 0,
     ) -> Float[Tensor, "batch tokens model"]:
-        """`kv` holds the keys and values of the `first` tokens before `x`, and takes up those of `x`."""
+        """`kv` holds the keys and values of the `first` tokens before `x`, and receives those of `x`."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv
         if kv is not None:
@@ -82,12 +82,12 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """The defaults are the smallest of table 2; `XL` are the settings of the largest, the one called GPT-2.
+    """The defaults are table 2's smallest model; `XL` has the settings of the largest, which is called GPT-2.
 
-    vocab    size of the vocabulary; the embedding reads out too
-    context  longest sequence: each position in it has a learned vector
-    std      of the initial weights, half of it for positions: the released code's 0.02 and 0.01
-    scaled   False: the layers that write to the residual path begin as all others do
+    vocab    size of the vocabulary; the output matrix is tied to the embedding
+    context  longest sequence; each position has a learned embedding
+    std      standard deviation of the initial weights, 0.02 in the released code; positions have half of it
+    scaled   whether the layers that write to the residual path start with smaller weights
     attend   see `CausalAttention`
     """
 
@@ -111,13 +111,13 @@ class GPT2(nn.Module):
         self.init_weights(std, scaled=scaled)
 
     def init_weights(self, std: float, *, scaled: bool) -> None:
-        """Normal weights, biases of zero.
+        """Normal weights, and biases of zero.
 
-        Section 2.3: the layers that write to the residual path by 1/√N, N being how many there are: two in
-        each block.
+        Section 2.3: the weights of layers that write to the residual path are divided by √N, where N is the
+        number of these layers, two in each block.
         """
         if self.tokens.weight.is_meta:
-            return  # shapes alone; to load what would fill them takes a second
+            return  # on the meta device there is nothing to fill, and importing its fill takes a second
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Embedding):
                 nn.init.normal_(layer.weight, std=std)
@@ -135,9 +135,10 @@ class GPT2(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  of the tokens before `ids`: reading goes on from there, and `ids` are added to it
-        Raises ValueError if the sequence, with what is in the cache, is longer than the model has positions
-        or the cache has room for.
+        cache  keys and values of the tokens before `ids`; `ids` are added to it
+
+        Raises ValueError if the sequence, including the cache, is longer than the model's positions or the
+        cache.
         """
         first = cache.length if cache else 0
         end = first + ids.shape[1]
@@ -152,11 +153,11 @@ class GPT2(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight)
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first."""
+        """Mean loss in nats per token after the first."""
         return F.cross_entropy(self(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
     def empty_cache(self, batch: int, room: int | None = None) -> Cache:
-        """For `room` tokens (default: as many as the model has positions for)."""
+        """A cache with `room` entries (default: the number of the model's positions)."""
         layers, heads = len(self.blocks), self.blocks[0].attention.heads
         context, model = self.positions.weight.shape
         shape = layers, 2, batch, heads, context if room is None else room, model // heads
@@ -172,8 +173,7 @@ class GPT2(nn.Module):
         temperature: float = 1.0,
         top_k: int | None = None,
     ) -> Int[Tensor, "batch longer"]:
-        """`ids` and `count` tokens more, each drawn after all before it; a cache keeps those from being read
-        again."""
+        """`ids` and `count` sampled tokens. A KV cache avoids recomputing earlier tokens."""
         cache = self.empty_cache(len(ids), ids.shape[1] + count)
         logits = self(ids, cache)
         drawn = []
@@ -191,9 +191,9 @@ XL = {"model": 1600, "heads": 25, "layers": 48}
 def sampling_probabilities(
     logits: Float[Tensor, "*batch vocab"], *, temperature: float = 1.0, top_k: int | None = None
 ) -> Float[Tensor, "*batch vocab"]:
-    """Distribution of the next token: softmax(logits / temperature) over the `top_k` likeliest tokens.
+    """Distribution of the next token: softmax(logits / temperature) over the `top_k` most probable tokens.
 
-    A temperature of 0 is its limit: the likeliest token alone. The paper samples with top_k = 40.
+    A temperature of 0 is the limit, the most probable token only. The paper samples with top_k = 40.
     """
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)

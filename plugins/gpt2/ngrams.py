@@ -1,4 +1,4 @@
-"""A model of counts: how often a token followed the last few."""
+"""An n-gram model."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ class NGrams:
 
     pieces    text to count in, each piece a sequence of tokens
     vocab     number of tokens
-    order     length of the longest n-gram: `order - 1` tokens are looked back
-    discount  what each count gives to the shorter n-grams
+    order     length of the longest n-gram
+    discount  amount subtracted from each count in favour of shorter n-grams
     """
 
     def __init__(
@@ -23,18 +23,18 @@ class NGrams:
         self.tables = [
             Table(torch.cat([self.keys(piece, n) for piece in pieces])) for n in range(1, order + 1)
         ]
-        # For each n-gram but its last token: how many there are, and how many different.
+        # For each n-gram without its last token: the number of occurrences, and of different last tokens.
         self.contexts = [Table(table.keys // vocab, table.counts) for table in self.tables]
 
     def keys(self, ids: Int[Tensor, "*batch tokens"], n: int) -> Int[Tensor, "*batch grams"]:
-        """A number for each n-gram; the last token is its remainder."""
+        """An integer for each n-gram; its remainder modulo `vocab` is the last token."""
         grams, key = ids.unfold(-1, n, 1), 0
         for token in grams.unbind(-1):
             key = key * self.vocab + token
         return key
 
     def probabilities(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
-        """Of each token after those before it; the first ones have fewer."""
+        """Probability of each token given the tokens before it, of which the first tokens have fewer."""
         found = torch.full(ids.shape, 1 / self.vocab, dtype=torch.float64)
         for n, (table, context) in enumerate(zip(self.tables, self.contexts, strict=True), start=1):
             keys = self.keys(ids, n)
@@ -47,14 +47,14 @@ class NGrams:
         return found
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first."""
+        """Mean loss in nats per token after the first."""
         return -self.probabilities(ids)[:, 1:].log().mean().float()
 
 
 class Table:
     """Sorted keys with their counts.
 
-    keys, counts  keys may occur several times: their counts are added
+    keys, counts  counts of repeated keys are added
     """
 
     def __init__(self, keys: Int[Tensor, " rows"], counts: Int[Tensor, " rows"] | None = None) -> None:
@@ -71,5 +71,5 @@ class Table:
         return self.find(self.counts, keys)
 
     def different(self, keys: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """In how many rows a key occurred."""
+        """Number of rows in which each key occurred."""
         return self.find(self.times, keys)

@@ -1,6 +1,6 @@
-"""The released weights in this folder's model, and the released vocabulary.
+"""Loads the released weights into this folder's model, and the released vocabulary.
 
-They are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` beside it (Hugging Face's
+They are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` (Hugging Face's file
 names), for gpt2, gpt2-medium, gpt2-large and gpt2-xl. Nothing is downloaded here.
 
     readtrack weights get gpt2
@@ -22,11 +22,11 @@ from ..byte_bpe import ByteBPE
 from ..byte_bpe.words import TO_ID
 from .model import GPT2
 
-HEAD = 64  # width of a head in every released model
+HEAD = 64  # size of a head in all released models
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 WHOLE = {"wte.weight": "tokens.weight", "wpe.weight": "positions.weight"}
-# Theirs multiply from the right: matrices are transposed.
+# Released matrices multiply from the right, so they are transposed.
 LAYER = {
     "attn.c_attn": "attention.qkv",
     "attn.c_proj": "attention.output",
@@ -37,9 +37,9 @@ NORMS = {"ln_1": "norms.0", "ln_2": "norms.1"}
 
 
 def from_released(path: Path, *, heads: int | None = None) -> GPT2:
-    """The model in a released file, in single precision. Raises NotAvailableError where it is none.
+    """A model from a released file, in float32. Raises NotAvailableError for other files.
 
-    heads  where they are not 64 wide
+    heads  number of heads, if their size is not 64
     """
     tensors = renamed(read_tensors(path))
     try:
@@ -54,8 +54,8 @@ def from_released(path: Path, *, heads: int | None = None) -> GPT2:
 
 
 def renamed(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our names and shapes for theirs, the tensors in single precision. What is no weight (masks, the readout
-    that is the embedding again) is left out."""
+    """A state dict with our names, in float32. Masks and the output matrix, which is tied to the embedding,
+    are left out."""
     ours: dict[str, Tensor] = {}
     for name, tensor in released.items():
         name = name.removeprefix("transformer.")
@@ -73,10 +73,10 @@ def renamed(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of one that `torch.save` wrote (no code in it is run).
+    """The tensors of a safetensors file, or of one written by `torch.save` (without running code in it).
 
-    A safetensors file is the length of its header in eight bytes, the header in JSON (name to dtype, shape
-    and place), and the numbers. Raises NotAvailableError where it is neither, or is not there.
+    A safetensors file has the length of its header in eight bytes, the header in JSON (name to dtype, shape
+    and offsets), and the data. Raises NotAvailableError if the file is missing or neither of these.
     """
     if not path.is_file():
         raise NotAvailableError(f"There is no file {path}.")
@@ -95,15 +95,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 flat = torch.frombuffer(numbers, dtype=DTYPES[entry["dtype"]])
                 tensors[name] = flat.view(entry["shape"])
         return tensors
-    except Exception as error:  # whatever a file of another kind leads to
+    except Exception as error:  # files of other kinds raise many kinds of errors
         raise NotAvailableError(f"{path} cannot be read as weights: {error}") from error
 
 
 def read_merges(path: Path) -> ByteBPE:
-    """GPT-2's vocabulary from `merges.txt` (also `vocab.bpe`): a merge a line, after a line of version.
+    """GPT-2's vocabulary from `merges.txt` (or `vocab.bpe`), with one merge per line after a version line.
 
-    The token that ends a document comes last; no text is encoded to it. Raises NotAvailableError where the
-    file is none of these.
+    The end-of-text token comes last; no text is encoded to it. Raises NotAvailableError for other files.
     """
     if not path.is_file():
         raise NotAvailableError(f"There is no file {path}: name GPT-2's merges with --set merges=FILE.")
