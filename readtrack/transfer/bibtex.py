@@ -22,13 +22,7 @@ from readtrack.text import folded, one_line
 if TYPE_CHECKING:
     from bibtexparser.model import Entry as Block
 
-_VERBATIM = (
-    "url",
-    "doi",
-    "eprint",
-    "file",
-    "howpublished",
-)  # without LaTeX
+_VERBATIM = ("url", "doi", "eprint", "file", "howpublished")  # fields without LaTeX in most files
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     "{": r"\textbraceleft{}",
