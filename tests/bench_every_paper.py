@@ -56,7 +56,7 @@ def every_paper() -> list[str]:
 
 
 def benchmarked(paper: str, budget: str) -> tuple[Record | None, str]:
-    """The run's record, and the last line of its errors. One without a benchmark has no measurements."""
+    """The run's record and the last line of its errors. A paper without a benchmark has no measurements."""
     command = [sys.executable, "-m", "readtrack", "run", paper, "--only", "benchmark", "--budget", budget]
     home = os.environ | {"READTRACK_HOME": str(OUTPUT / "home")}
     done = subprocess.run([*command, "--json"], env=home, capture_output=True, text=True, check=False)
@@ -75,7 +75,7 @@ def mistakes(record: Record) -> Iterator[str]:
 
 
 def compared(record: Record) -> Iterator[dict[str, Any]]:
-    """How many times as fast as the strongest rival each of the paper's variants is, with its interval."""
+    """Speed-ups of the paper's variants over the strongest rival, with intervals."""
     for row in record.measurements:
         if row["role"] == "paper" and row["vs_strong"]:
             point = [row[name] for name in ("case", "axes", "mode")]

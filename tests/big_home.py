@@ -1,9 +1,9 @@
-"""Make a home of many papers and runs, to measure the app and the commands with.
+"""Creates a home with many papers and runs, for measuring the app and the commands.
 
-    python tests/big_home.py FOLDER [--papers 10000] [--runs 5000]
+python tests/big_home.py FOLDER [--papers 10000] [--runs 5000]
 
-Titles, authors and notes are made of words at random, always the same ones. Every tenth paper has a note, and
-every fifth an abstract.
+Titles, authors and notes consist of random words with a fixed seed. Every tenth paper has a note, and every
+fifth an abstract.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def words(rng: random.Random, vocabulary: list[str], count: int) -> str:
-    # Few words are frequent and many are rare, as in a language.
+    # Few words are frequent and many are rare, as in natural language.
     return " ".join(
         vocabulary[min(int(rng.paretovariate(0.7)) - 1, len(vocabulary) - 1)] for _ in range(count)
     )
@@ -97,7 +97,7 @@ def papers(home: Path, rng: random.Random, vocabulary: list[str], count: int) ->
 
 
 def runs(home: Path, rng: random.Random, papers: int, count: int) -> None:
-    """The run that the tests of the app replay, under other names and dates."""
+    """Copies of the run that the app's tests replay, with other names and dates."""
     from readtrack.runs.store import load, write_result
 
     recorded = Path(__file__).parents[1] / "tests" / "tui" / "recorded"
@@ -111,7 +111,7 @@ def runs(home: Path, rng: random.Random, papers: int, count: int) -> None:
         for name, text in texts.items():
             named = text.replace(old, run).replace('"adam"', f'"{paper}"')
             (folder / name).write_text(named, encoding="utf-8")
-        if "result.json" not in texts:  # made once, then copied like the others
+        if "result.json" not in texts:  # created once, then copied like the other files
             write_result(folder, load(folder))
             written = (folder / "result.json").read_text(encoding="utf-8")
             texts["result.json"] = written.replace(run, old).replace(f'"{paper}"', '"adam"')

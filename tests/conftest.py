@@ -1,4 +1,4 @@
-"""What every test gets: a home of its own, so that none touches the reader's; one thread for torch."""
+"""Common set-up of all tests: a separate home, so that no test touches the reader's; one thread for torch."""
 
 import os
 import re
@@ -13,11 +13,12 @@ import pytest
 
 from readtrack.home import Home
 
-# Before torch is imported, and for child processes too: the tests run beside each other, and threads that
-# wait for each other's cores make a test a hundred times slower.
+# Set before torch is imported, also for child processes. Tests run in parallel, and threads that wait for
+# busy cores make a test a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Under nohup or in a shell's background these come ignored, and child processes would inherit that.
+# Under nohup or in the background of a shell these signals are ignored, and child processes would inherit
+# that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -27,8 +28,8 @@ _IN_BROWSER = "tests/report/test_browser.py"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """All tests of a paper run in one process, where they share its runs, and those of the browser share one;
-    any other test runs in any.
+    """Run all tests of a paper in one process, where they share its runs, and all browser tests in one;
+    other tests run in any process.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -44,9 +45,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """The home folder of this test, under `tmp_path`; child processes see it too. It does not exist yet."""
+    """The home folder of this test, under `tmp_path`, which child processes use as well. It does not exist
+    yet.
+    """
     monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # where the pace of requests is kept
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # stores the request times of the throttle
     monkeypatch.delenv("READTRACK_PYTHON", raising=False)
     monkeypatch.delenv("READTRACK_PLUGIN_PATH", raising=False)
     return Home()
@@ -54,7 +57,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.fixture
 def dies() -> Callable[[int], bool]:
-    """Whether a process ends by itself within ten seconds: one that was killed may take a moment."""
+    """Whether a process ends by itself within ten seconds, because a killed one may need a moment."""
 
     def ended(pid: int) -> bool:
         try:

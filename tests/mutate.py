@@ -1,8 +1,8 @@
-"""Mutations of five experiments, and what notices each: `python tests/mutate.py [PAPER]...` writes
-docs/mutations.md. It takes about half an hour, and changes the checkout's files while it runs.
+"""Mutations of five experiments, and the check or test that finds each: `python tests/mutate.py [PAPER]...`
+writes docs/mutations.md. It takes about half an hour, and changes files of the checkout while it runs.
 
-Each mutation is a mistake that somebody could make: in the idea, in the control, in how arms are judged, in
-the breaks. `readtrack plugins check` sees it first, then the paper's own tests.
+Each mutation is a plausible mistake: in the idea, in the control, in the evaluation, or in the breaks.
+`readtrack plugins check` runs first, then the paper's own tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INTRODUCTION = (
     "of `readtrack plugins check`, else a test of the paper."
 )
 PYTEST = Path(sys.executable).with_name("pytest")
-# The checks of `readtrack plugins check` that see the experiment; those of the benchmark take longer.
+# The checks of `readtrack plugins check` for the experiment; the benchmark's checks take longer.
 CHECKS = """
 import sys, tempfile
 from pathlib import Path
@@ -44,7 +44,7 @@ LONGEST = 130  # characters of a message
 
 
 class Mutation(NamedTuple):
-    """`old` stands once in the paper's experiment.py."""
+    """Replaces `old`, which occurs once in the paper's experiment.py."""
 
     part: str
     what: str
@@ -529,7 +529,7 @@ def main(papers: list[str]) -> None:
 
 
 def noticed(paper: str) -> str:
-    """What fails: a check of the experiment, else a test of the paper."""
+    """The first failure: a check of the experiment, else a test of the paper."""
     checked = run(sys.executable, "-c", CHECKS, paper)
     if checked.stdout:
         return f"check: {stable(checked.stdout)}"

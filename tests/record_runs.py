@@ -1,12 +1,12 @@
-"""Record short runs of papers exactly, and compare two records: a guard for edits that must change no number.
+"""Records short runs of papers exactly, and compares two records, to check that an edit changes no number.
 
-    python tests/record_runs.py record before.json mamba bert
-    python tests/record_runs.py compare before.json after.json --but-null
+python tests/record_runs.py record before.json mamba bert
+python tests/record_runs.py compare before.json after.json --but-null
 
-Each paper has a plain run, a null run and one run a break, with two seeds, at two budgets: smoke, with two
-values or more in each grid, and quick, with only the first and the last step of each loop. A record holds
-every curve, metric and claim of these runs. Floats are compared exactly, so both records must come from one
-machine. Seconds are left out: no seed decides them.
+Each paper has a plain run, a null run and one run per break, with two seeds and two budgets: smoke, with at
+least two values in each grid, and quick, with only the first and the last step of each loop. A record has
+every curve, metric and claim of these runs. Floats are compared exactly, so both records must come from the
+same machine. Times are left out, because they do not depend on the seed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEEDS = (0, 1)
 
 
 class TwoValues(Watched):
-    """Where a grid has one value at smoke and more at quick, smoke takes the first two of quick's."""
+    """A run that replaces one-value grids at smoke by the first two values of quick's grid."""
 
     def pick(self, *, smoke: Any, quick: Any, full: Any) -> Any:
         chosen = super().pick(smoke=smoke, quick=quick, full=full)
@@ -83,7 +83,7 @@ def conditions(paper: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def run_once(paper: str, budget: str, seed: int, **options: Any) -> dict[str, Any]:
-    """The numbers of one run, in a home of its own: a network that was kept would not be trained again."""
+    """The numbers of one run in a separate home, so that it cannot use a cached network."""
     module = importlib.import_module(f"readtrack.papers.{paper}")
     kind = TwoValues if budget == "smoke" else Short
     with tempfile.TemporaryDirectory(prefix="readtrack-record-") as folder:
@@ -93,7 +93,7 @@ def run_once(paper: str, budget: str, seed: int, **options: Any) -> dict[str, An
 
 
 def numbers_of(record: Record) -> dict[str, Any]:
-    """Numbers as text, which keeps every digit and what is not finite."""
+    """Numbers as text, which keeps all digits and non-finite values."""
     return {
         "curves": {
             f"{name} | {arm}": repr(points)

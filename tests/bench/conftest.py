@@ -1,4 +1,4 @@
-"""Measurements in the tests are of one thread; a test that sets more leaves none behind."""
+"""Sets one thread for measurements, and restores the number of threads after each test."""
 
 from collections.abc import Iterator
 

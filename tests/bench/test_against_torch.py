@@ -1,4 +1,4 @@
-"""Our times beside those of torch's own timer."""
+"""Compares our times with those of torch's own timer."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,9 @@ TIMED["small add"] = lambda: _x[0] + _x[1]
 
 @pytest.mark.parametrize("name", TIMED)
 def test_it_agrees_with_torchs_timer(name: str) -> None:
-    """Within 5 %. Both by their minimum over equal blocks, in turns: another process may come in between."""
+    """Our times agree within 5 %. Both use the minimum over equal blocks and take turns, because other
+    processes may interfere.
+    """
     from torch.utils.benchmark import Timer
 
     call = TIMED[name]

@@ -1,4 +1,4 @@
-"""What the shared costs say, against torch's own counter where it counts."""
+"""The shared cost functions agree with torch's own FLOP counter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from readtrack.bench.case import Cost
 
 
 def counted(call: Callable[..., Any], *shapes: tuple[int, ...]) -> tuple[int, int]:
-    """What the counter says forward, and forward and backward, on the meta device."""
+    """The counted operations of the forward pass, and of forward and backward, on the meta device."""
     inputs = [torch.randn(shape, device="meta", requires_grad=True) for shape in shapes]
     with FlopCounterMode(display=False) as forward:
         out: Tensor = call(*inputs)

@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def example(**fields: Any) -> Ceilings:
-    """100 GFLOP/s, 100 GB/s up to 1 MiB, 10 GB/s beyond 4 MiB, 2 µs a launch."""
+    """Ceilings of 100 GFLOP/s, 100 GB/s up to 1 MiB, 10 GB/s beyond 4 MiB, and 2 µs per launch."""
     return Ceilings(
         **{
             "device": "cpu",
@@ -74,19 +74,19 @@ def test_a_broken_file_counts_as_none(home: Home, text: str) -> None:
 def test_the_roofline() -> None:
     here = example()
     least = partial(here.attainable_ns, touched=1e3, in_place=False)
-    # 1 Gflop over few bytes: the products decide. 10 ms at 100 GFLOP/s.
+    # 1 Gflop over few bytes: compute-bound, 10 ms at 100 GFLOP/s.
     assert least("float32", 1e9, 1e3) == (pytest.approx(10e6), "compute")
     assert least("bfloat16", 1e9, 1e3) == (pytest.approx(1e9), "compute")
     assert least("float16", 1e9, 1e3)[0] == math.inf
-    # 90 MB and few flops: 10 ms at the memory's 9 GB/s.
+    # 90 MB and few flops: memory-bound, 10 ms at the memory's 9 GB/s.
     assert least("float32", 1e3, 90e6, touched=90e6) == (pytest.approx(10e6), "memory")
-    # Warm, a small case comes from the cache: the better rate of a larger size holds for it too.
+    # With warm caches, a small case is in the cache, and the better rate of a larger size applies to it.
     assert least("float32", 0, 1e4)[0] == pytest.approx(1e4 / 100e9 * 1e9)
-    # Cold, everything comes from the memory.
+    # With cold caches, everything comes from memory.
     assert least("float32", 0, 1e4, touched=math.inf)[0] == pytest.approx(1e4 / 9e9 * 1e9)
-    # Between two sizes the rate lies between theirs.
+    # Between two sizes, the rate is interpolated.
     assert least("float32", 0, 1e4, touched=2 * MIB)[0] == pytest.approx(1e4 / 55e9 * 1e9)
-    # A step in place moves more than it touches, and has rates of its own.
+    # An in-place step moves more bytes than it touches, and has its own rates.
     step = least("float32", 0, 1.5 * MIB, touched=MIB, in_place=True)
     assert step == (pytest.approx(1.5 * MIB / 200e9 * 1e9), "memory")
 

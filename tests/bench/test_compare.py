@@ -8,14 +8,14 @@ from readtrack.bench.compare import compare, resolution, verdict
 
 @dataclass
 class Recorded:
-    """What `compare` needs of a run's record."""
+    """The part of a run's record that `compare` needs."""
 
     paper: str = "flashattention"
     measurements: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measurement(p50: float = 100.0, half: float = 0.5, **fields: Any) -> dict[str, Any]:
-    """100 ns a call, give or take half a per cent."""
+    """A measurement of 100 ns per call with an interval of ± half a per cent."""
     ci = [p50 * (1 - half / 100), p50 * (1 + half / 100)]
     return {
         "case": "attention",
@@ -52,13 +52,13 @@ def pair(a: dict[str, Any], b: dict[str, Any]) -> Any:
         (97.0, 0.5, "FASTER"),
         (150.0, 5.0, "SLOWER"),
         (50.0, 5.0, "FASTER"),
-        # Beyond the dead band, but the intervals allow that nothing changed.
+        # Outside the dead band, but the intervals allow no change.
         (103.0, 3.0, "UNCLEAR"),
         (97.0, 3.0, "UNCLEAR"),
-        # Within the dead band, but the intervals reach beyond it.
+        # Inside the dead band, but the intervals extend beyond it.
         (100.0, 3.0, "UNCLEAR"),
         (101.5, 0.6, "UNCLEAR"),
-        # Surely different, and surely by less than anybody cares for.
+        # Significantly different, but by less than anyone cares about.
         (101.5, 0.1, "SAME"),
         (98.5, 0.1, "SAME"),
     ],
@@ -69,7 +69,7 @@ def test_the_verdict(b: float, half: float, expected: str) -> None:
     assert found.verdict == expected
     assert found.ratio == pytest.approx(b / 100)
     assert found.ratio_ci95[0] < found.ratio < found.ratio_ci95[1]
-    # Seen from the other side it is the opposite.
+    # With a and b swapped, the verdict is the opposite.
     opposite = {"FASTER": "SLOWER", "SLOWER": "FASTER"}
     assert pair(other, one).verdict == opposite.get(expected, expected)
 
@@ -82,9 +82,9 @@ def test_the_dead_band_is_a_parameter() -> None:
     ("drifts", "band", "expected"),
     [
         (([0.001, 0.002], [0.003]), 0.02, "SLOWER"),
-        (([0.01, 0.01, 0.9], [0.002]), 0.04, "SAME"),  # the restless run counts, one wild variant does not
+        (([0.01, 0.01, 0.9], [0.002]), 0.04, "SAME"),  # the noisier run counts, one noisy variant does not
         (([0.025], [0.01]), 0.10, "SAME"),
-        (([None], [0.2]), 0.80, "UNCLEAR"),  # within 80 %: that is not the same
+        (([None], [0.2]), 0.80, "UNCLEAR"),  # a band of 80 % is too wide for SAME
         (([], []), 0.02, "SLOWER"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The paper's variants through torch.compile, as far as there is a compiler."""
+"""The paper's variants under torch.compile, if there is a compiler."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_the_papers_lines_are_compiled_for_each_size_and_are_right() -> None:
         assert row["ok"]["passed"], row["ok"]
         assert row["t_ns"] is not None
         assert row["first_call_s"] > 20 * rows[1]["first_call_s"]
-    # The paper's own lines are no rival of theirs.
+    # The paper's own compiled code does not count as a rival.
     assert [row["vs_strong"] for row in rows] == [None] * 6
 
 

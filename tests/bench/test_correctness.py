@@ -1,4 +1,4 @@
-"""Each checker has a variant that cheats, and an honest one that it lets pass."""
+"""Each check has a variant that cheats, and an honest variant that passes."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ SEED = 7
 
 
 def softmax(x: Tensor, w: Tensor) -> Tensor:
-    """The honest one: softmax of (rows, 64) times w (64, 32), written out."""
+    """An honest variant: softmax of (rows, 64) times w (64, 32), written out."""
     e = (x - x.amax(-1, keepdim=True)).exp()
     return e / e.sum(-1, keepdim=True) @ w
 
@@ -46,7 +46,7 @@ def case_of(call: Callable[..., Any], mode: Mode = "forward", **fields: Any) -> 
 
 
 def passes(call: Callable[..., Any], mode: Mode = "forward", **fields: Any) -> Check:
-    """The checker before the clock, then the one after it."""
+    """The checks before and after timing."""
     case = case_of(call, mode, **fields)
     checker = CorrectnessCheck(case, mode, device=CPU, dtype=torch.float32, seed=SEED)
     check = checker.before(case.variants[1])
@@ -90,7 +90,7 @@ def test_half_precision_is_no_excuse(dtype: torch.dtype) -> None:
 
 
 def recurrence(x: Tensor) -> Tensor:
-    """A state that is rounded at every step, 150 times."""
+    """A state that is rounded at each of 150 steps."""
     state = torch.zeros_like(x[0])
     for row in x:
         state = 0.999 * state + row
@@ -129,7 +129,9 @@ def test_a_wrong_naive_variant_gives_nobody_slack() -> None:
 
 
 def test_a_normalisation_has_a_gradient_to_check() -> None:
-    """Its gradient along its own input is zero: there, rounding would be all that is left to compare."""
+    """The gradient along the layer's own input is zero, so comparing it would only compare rounding
+    errors.
+    """
 
     def normalised(x: Tensor) -> Tensor:
         return (x - x.mean(0)) / x.std(0)
@@ -156,7 +158,7 @@ def test_a_wrong_gradient_is_caught() -> None:
         def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
             x, w = ctx.saved_tensors
             p = torch.softmax(x, -1)
-            return p * (grad @ w.mT), p.mT @ grad  # forgets the softmax's own sum
+            return p * (grad @ w.mT), p.mT @ grad  # omits the sum in softmax's gradient
 
     assert passes(Wrong.apply, "forward").passed
     check = passes(Wrong.apply, "forward+backward")
@@ -165,7 +167,7 @@ def test_a_wrong_gradient_is_caught() -> None:
 
 
 def test_a_gradient_that_is_zero_is_measured_by_the_others() -> None:
-    """What is added to all logits of a row changes nothing: its gradient is rounding."""
+    """A constant added to all logits changes nothing, so its gradient is only rounding error."""
 
     def shifted(soft: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda x, w, shift: soft(x + shift, w)
@@ -240,7 +242,7 @@ def test_what_is_neither_a_tensor_nor_a_constant_is_no_input() -> None:
 
 
 def test_a_variant_gets_its_own_layout_outside_of_the_clock() -> None:
-    """The gradients are still those of the case's inputs; a preparation that is wrong is seen."""
+    """Gradients are still those of the case's inputs, and a wrong preparation is detected."""
     prepared: list[Tensor] = []
 
     def check(mode: Mode, prepare: Callable[..., Any]) -> Check:
@@ -336,7 +338,7 @@ def test_a_result_kept_by_address_and_version_is_caught() -> None:
 
 
 def test_a_result_kept_by_contents_is_caught() -> None:
-    """It is right for every input, but the time on known ones says nothing."""
+    """The variant is correct for every input, but its time on known inputs is meaningless."""
     kept: dict[float, Tensor] = {}
 
     def slow(x: Tensor, w: Tensor) -> Tensor:
@@ -362,7 +364,7 @@ def test_a_changed_input_is_caught() -> None:
 
 
 class Lazy(Tensor):
-    """Does its work when somebody looks at it."""
+    """Computes its result only when it is accessed."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -394,7 +396,7 @@ def test_work_that_goes_on_after_the_return_is_caught() -> None:
 
 
 def test_an_empty_kernel_does_not_pass_by_reused_memory() -> None:
-    """The allocator hands out what was just freed: the right answer must not lie there."""
+    """The allocator reuses freed memory, which must not contain the correct answer."""
     check = passes(lambda x, w: torch.empty(48, 32))
     assert not check.passed
 
@@ -406,7 +408,7 @@ def test_an_output_that_is_a_view_of_its_input_is_caught() -> None:
     oracle = {"inputs": first_rows, "oracle": lambda x: x[:4] * 1}
     assert "overwritten" in passes(lambda x: x[:4], **oracle).reason
     assert passes(lambda x: x[:4].clone(), **oracle).passed
-    # Where the answer itself is a view, so may the variant's be.
+    # If the oracle returns a view, the variant may, too.
     assert passes(lambda x: x[:4], inputs=first_rows, oracle=lambda x: x[:4]).passed
 
 
@@ -505,7 +507,7 @@ def test_a_case_may_state_its_own_tolerance() -> None:
     assert passes(rough, tolerance=0.01).passed
 
 
-# What becomes of it in a measurement
+# Outcomes in a measurement
 
 
 def measured(case: Case) -> list[dict[str, Any]]:

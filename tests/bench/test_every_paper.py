@@ -1,4 +1,4 @@
-"""The table of `make bench`: each of the paper's variants against the fastest free one, and what is wrong."""
+"""The table of `make bench`: the paper's variants against the fastest free ones, and wrong results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measured row says of itself: its flags, its closeness to the limit, its ratio to the rival."""
+"""Flags of a measured row, its closeness to the limit, and its ratio to the rival."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ def made_row(
     rounds: tuple[list[float], list[float]] | None = None,
     **fields: Any,
 ) -> Row:
-    """The row of a paper's variant that takes `value` ns where `ceiling` ns are the least possible.
+    """The row of a paper's variant that takes `value` ns, with a ceiling of `ceiling` ns.
 
-    rounds  the medians of its rounds and of the strong variant's, in place of a single one
+    rounds  medians of its rounds and of the strong variant's, instead of a single one
     """
     ours, theirs = rounds or ([value], [strong])
 
@@ -108,7 +108,7 @@ def test_closeness_is_half_at_the_rival_and_one_at_the_limit(
 
 
 def versus(ours: list[float], theirs: list[float], **fields: Any) -> Row:
-    """A row whose rounds had these medians."""
+    """A row with these medians per round."""
     found = made_row(100.0, rounds=(ours, theirs), **fields)
     return {name: found[f"vs_strong{name}"] for name in ("", "_ci95", "_sure")}
 
@@ -116,7 +116,7 @@ def versus(ours: list[float], theirs: list[float], **fields: Any) -> Row:
 def test_the_ratio_is_that_of_the_times_that_are_shown() -> None:
     found = versus([100.0, 101.0, 99.0, 100.0, 400.0], [200.0, 202.0, 198.0, 200.0, 800.0])
     assert found[""] == 2.0
-    # A round that was slow for both says nothing about their ratio.
+    # A round that was slow for both variants does not affect their ratio.
     assert found["_ci95"][1] - found["_ci95"][0] < 0.01
     assert found["_sure"]
 

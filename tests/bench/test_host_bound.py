@@ -1,4 +1,4 @@
-"""Kernels that wait for the host: CUDA with fake clocks."""
+"""Kernels that wait for the host, on CUDA with simulated clocks."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from tests.bench.test_measure import CPU, case_of, matmul
 def looked_at(
     monkeypatch: pytest.MonkeyPatch, *, host: float, wall: float, captures: bool = True
 ) -> VariantResult:
-    """A variant of 30 µs on the device, after a look at a host that needs `host` ns a call."""
+    """A variant of 30 µs on the device, measured on a host that needs `host` ns per call."""
 
     class Graph:
         number = 2

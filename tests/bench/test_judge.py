@@ -1,4 +1,4 @@
-"""Bounds on what a benchmark measures, from measurements that are made up."""
+"""Bounds on benchmark results, with made-up measurements."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from readtrack.bench.judge import Growth, Speedup, from_json, judge, judge_runs
 
 
 def row(role: str, times: list[float], **fields: Any) -> dict[str, Any]:
-    """A measurement of rounds whose medians were these."""
+    """A measurement with these medians per round."""
     value = sorted(times)[len(times) // 2] if times else None
     return {
         "case": "attention",
@@ -129,7 +129,7 @@ def grows(threshold: float, what: Any = "time", **fields: Any) -> Growth:
 def test_growth_is_the_slope_on_logarithmic_scales() -> None:
     time, memory = judge(grows(1.1), QUADRATIC), judge(grows(1.1, "memory"), QUADRATIC)
     assert time.value == pytest.approx(2.0)
-    # What a round does to all sizes alike leaves the slope as it is.
+    # A round that affects all sizes alike does not change the slope.
     assert time.high - time.low < 1e-9
     assert (memory.value, memory.low, memory.high) == (pytest.approx(1.0),) * 3
     assert time.verdict(grows(1.1)) == "missed"

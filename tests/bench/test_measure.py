@@ -1,4 +1,4 @@
-"""Whole measurements on this machine's CPU, and what becomes of a contended one."""
+"""Complete measurements on this machine's CPU, and the handling of contention."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def five_times(a: Tensor, b: Tensor) -> Tensor:
 
 
 def case_of(**fields: Any) -> Case:
-    """`five_times` is the naive one, and a single product the strong and the paper's."""
+    """A case in which `five_times` is naive, and a single product is both strong and the paper's variant."""
     cost = Cost(flops=2 * 64**3, bytes=3 * 4 * 64**2)
     return Case(
         **{
@@ -63,9 +63,9 @@ def case_of(**fields: Any) -> Case:
 
 @pytest.fixture(autouse=True)
 def brief(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five rounds as in a quick run, of milliseconds, and no search for the machine's ceilings.
+    """Use five rounds of milliseconds, as in a quick run, and do not measure ceilings.
 
-    A test that is marked `timing` has the whole of both.
+    Tests marked `timing` use the full versions.
     """
     if request.node.get_closest_marker("timing"):
         return
@@ -191,7 +191,7 @@ def test_the_time_is_divided_over_what_there_is_to_measure(monkeypatch: pytest.M
     assert plans[0].seconds == PLANS["quick"].seconds
     plans.clear()
     rows_of(*(case_of(axes={"n": n}) for n in range(16)), budget="quick")
-    # 16 cases with three variants that can run share two seconds a round.
+    # 16 cases with three runnable variants share two seconds per round.
     assert plans[0].seconds == pytest.approx(2 / 48)
     assert len(plans) == 5 * 16
 
@@ -234,7 +234,7 @@ def test_a_run_can_be_stopped_between_two_blocks() -> None:
             emit=lambda event, **fields: None,
             check_cancelled=check_cancelled,
         )
-    # The device's lock was given back.
+    # The device's lock was released.
     assert rows_of(case_of())
 
 
@@ -372,7 +372,9 @@ def quality(**fields: Any) -> CpuContention:
 
 
 def watching(monkeypatch: pytest.MonkeyPatch, *qualities: CpuContention, crowded: bool = False) -> list[int]:
-    """Let the watches report these, one after the other; returns the threads each was asked about."""
+    """Make the contention monitors report these values in order. Returns the numbers of threads that they
+    were asked about.
+    """
     asked: list[int] = []
     left = iter(qualities)
 
@@ -406,7 +408,7 @@ def test_each_visit_says_what_is_known_and_only_the_last_is_a_record(monkeypatch
     watching(monkeypatch, *[quality()] * 10)
     events = events_of(case_of(), case_of(axes={"n": 2}), budget="quick")
     rows = [row for event, row in events if event == "measurement" and row["variant"] == "ours"]
-    # Everything is measured before anything is measured again.
+    # Every variant is measured once before any is measured again.
     assert [(row["round"], row["axes"]["n"]) for row in rows] == [
         (v, n) for v in range(1, 6) for n in (64, 2)
     ]
@@ -431,7 +433,7 @@ def test_a_burst_costs_one_visit_and_not_the_run(monkeypatch: pytest.MonkeyPatch
     found = rows_of(case_of(), budget="quick")[0]
     assert asked == [2] * 7
     assert (found["settings"]["threads"], found["flags"], found["record"]) == (2, [], True)
-    assert len(found["t_ns"]["medians"]) == 5  # the disturbed visits' samples are not among them
+    assert len(found["t_ns"]["medians"]) == 5  # samples of disturbed rounds are excluded
 
 
 def test_many_bursts_are_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +455,7 @@ def test_samples_of_another_number_of_threads_are_dropped(monkeypatch: pytest.Mo
     ours = [row for row in rows if row["variant"] == "ours"]
     assert [row["settings"]["threads"] for row in ours] == [2, 1, 1, 1, 1]
     assert ours[-1]["flags"] == ["contended"]
-    assert ours[-1]["t_ns"]["drift"] is not None  # of the four rounds with one thread
+    assert ours[-1]["t_ns"]["drift"] is not None  # over the four rounds with one thread
 
 
 def test_what_takes_longer_than_all_visits_is_sampled_in_the_first_only() -> None:
@@ -468,7 +470,7 @@ def test_what_takes_longer_than_all_visits_is_sampled_in_the_first_only() -> Non
     found = rows_of(case, budget="quick")[2]
     assert (found["t_ns"]["n"], found["t_ns"]["ci95"], found["record"]) == (1, None, False)
     assert found["ok"]["passed"]
-    assert len(calls) == 5  # thrice for the checks, the time, the memory
+    assert len(calls) == 5  # three calls for checks, one for time, one for memory
 
 
 def test_a_variant_that_goes_wrong_in_a_later_visit_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,7 +546,7 @@ def test_busy_loops_on_every_core_are_seen() -> None:
 
 
 def test_waiting_for_nothing_is_no_contention(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sleeping uses little of a core; what counts is to be ready and not to run."""
+    """A sleeping process uses little of a core; only being ready without running counts as waiting."""
     readings = iter(
         [
             contention._Reading(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0),

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def two_then_one() -> Tensor:
-    """Two tensors of 16 MiB live at once."""
+    """Two tensors of 16 MiB are alive at the same time."""
     one = torch.ones(4 << 20)
     two = one + 1
     del one

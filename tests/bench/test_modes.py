@@ -1,4 +1,4 @@
-"""The gate in the other modes: a state that is carried on, a goal that is reached, a step in place."""
+"""Correctness checks in the other modes: decode, until and step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,13 @@ def case_of(mode: Mode, inputs: Callable[..., Any], *variants: Variant, **fields
 
 
 def check_of(case: Case, mode: Mode) -> Check:
-    """Of the last variant: the checker before the clock, then the one after it."""
+    """The checks of the last variant, before and after timing."""
     checker = CorrectnessCheck(case, mode, device=CPU, dtype=torch.float32, seed=SEED)
     check = checker.before(case.variants[-1])
     return checker.after(case.variants[-1], check) if check.passed else check
 
 
-# A carried state
+# Decode
 
 
 def decode_inputs(generator: torch.Generator) -> tuple[dict[str, Any], Tensor]:
@@ -45,7 +45,7 @@ def with_room(state: dict[str, Any], x: Tensor) -> tuple[dict[str, Any], Tensor]
 
 
 def write_and_attend(state: dict[str, Any], x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """Changes its state in place, so that a second call from it would see one more."""
+    """Changes its state in place, so a second call would see one more entry."""
     length = int(state["length"].add_(1))
     state["room"][length - 1] = x
     seen = state["room"][:length]
@@ -67,7 +67,7 @@ def test_a_state_is_carried_on_and_may_be_changed() -> None:
         check = checker.after(variant, check)
         assert check.passed, check.reason
     calls = TimedCalls(checker, case.variants[1], None)
-    # Far more than the room would hold if the state grew.
+    # Much more memory than available if the state kept growing.
     outputs = [call()[0] for call in calls(20)]
     assert torch.equal(outputs[0], outputs[2])
     assert torch.equal(outputs[1], outputs[19])
@@ -80,7 +80,7 @@ def test_a_state_that_is_not_carried_on_is_seen() -> None:
 
     case = decoder(forgets)
     checker = CorrectnessCheck(case, "decode", device=CPU, dtype=torch.float32, seed=SEED)
-    # The first output is right, the one after it is not.
+    # The first output is correct, the second is not.
     assert "output 1 is off by" in checker.before(case.variants[1]).reason
 
 
@@ -95,7 +95,7 @@ def test_a_decoder_changes_nothing_but_its_state() -> None:
     assert not checker.before(case.variants[1]).passed
 
 
-# Until a quality is reached
+# Until
 
 
 def goal_inputs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ def test_a_quality_has_no_cost() -> None:
         case_of("until", goal_inputs, Variant(name="ours", role="paper", call=descend))
 
 
-# A step in place
+# Step
 
 
 def sgd(p: Tensor, g: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whole models: the same weights for every variant, installed before the clock starts."""
+"""Whole models: every variant gets the same weights before timing starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 class Tied(nn.Module):
-    """Reads out with what it embeds with, and has a buffer and running averages."""
+    """A model with tied embedding and readout, a buffer and running averages."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Null runs of a benchmark: the control is timed under both names."""
+"""Null runs of a benchmark time the control under both names."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def measured(ratio: float) -> list[dict[str, object]]:
     ("threshold", "ratios", "verdict"),
     [
         (1.5, [1.0, 1.01, 0.99], "not reproduced"),
-        (1.01, [1.2, 1.21, 1.19], "reproduced"),  # the clock itself is wrong
-        (0.9, [1.0, 1.01, 0.99], "inconclusive"),  # equal times meet it, and none is surely faster
+        (1.01, [1.2, 1.21, 1.19], "reproduced"),  # the timing itself is biased
+        (0.9, [1.0, 1.01, 0.99], "inconclusive"),  # equal times satisfy it, neither is significantly faster
     ],
 )
 def test_equal_times_must_not_show_what_is_claimed(threshold, ratios, verdict) -> None:

@@ -1,4 +1,4 @@
-"""The profile over all papers, from measurements that are made up."""
+"""The performance profile over all papers, with made-up measurements."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sampling and its statistics against a simulated machine whose noise, drift and outliers are known."""
+"""Tests sampling and its statistics on a simulated machine with known noise, drift and outliers."""
 
 import math
 import random
@@ -28,7 +28,7 @@ QUIET = (0.002, 0.01, 0.02)  # interquartile range of a block, relative: the gui
 
 @dataclass
 class Machine:
-    """A clock that only the simulated work moves."""
+    """A clock that advances only with simulated work."""
 
     seed: int
     drift: Callable[[float], float] = lambda seconds: 1.0
@@ -44,8 +44,9 @@ class Machine:
     def work(
         self, call_ns: float, iqr: float, *, outliers: float = 0.0, alike: float = 0.0
     ) -> Callable[[int], int]:
-        """Blocks of calls of `call_ns`: log-normal noise, rare blocks that take up to several times as long,
-        and neighbours that are alike by the given correlation."""
+        """Simulated blocks of calls of `call_ns`, with log-normal noise, rare outliers of several times
+        the duration, and the given correlation between neighbours.
+        """
         state = 0.0
 
         def run(count: int) -> int:
@@ -69,7 +70,7 @@ def measured(machine: Machine, *works: Callable[[int], int], budget: str = "full
 def timings(
     machine: Machine, *works: Callable[[int], int], budget: str = "full", pause: int = 0
 ) -> list[Timing]:
-    """All rounds, with `pause` ns for other variants in between."""
+    """All rounds, with a pause of `pause` ns between them for other variants."""
     rounds = []
     for _ in range(PLANS[budget].rounds):
         rounds.append(measured(machine, *works, budget=budget))
@@ -114,19 +115,21 @@ def test_the_rank_of_very_many_samples_continues_the_exact_one() -> None:
 @pytest.mark.parametrize("outliers", [0.0, 0.05])
 @pytest.mark.parametrize("call_ns", [20_000, 3_000_000])
 def test_the_interval_covers_the_median_at_its_rate(call_ns: float, iqr: float, outliers: float) -> None:
-    # One-sided outliers move the median of what is sampled to this quantile of the clean noise.
+    # One-sided outliers shift the sample median to this quantile of the clean noise.
     truth = call_ns * math.exp(iqr / 1.349 * NormalDist().inv_cdf(0.5 / (1 - outliers)))
     found = [
         result.ci95[0] <= truth <= result.ci95[1]
         for results in trials(call_ns, iqr, outliers=outliers)
         for result in results[:2]
     ]
-    # 95 %, less three standard errors of 2 x 200 trials.
+    # 95 % minus three standard errors of 2 x 200 trials.
     assert sum(found) / len(found) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(found))
 
 
 def test_the_interval_covers_under_drift() -> None:
-    """The machine slows down by 1 % a second: the truth is the level in the middle of the measurement."""
+    """The machine slows down by 1 % per second. The true value is the level in the middle of the
+    measurement.
+    """
     found = []
     for seed in range(TRIALS):
         machine = Machine(seed, drift=lambda seconds: 1 + 0.01 * seconds)
@@ -138,7 +141,7 @@ def test_the_interval_covers_under_drift() -> None:
 
 
 def test_alike_neighbours_count_for_fewer_samples() -> None:
-    """Neighbours with a correlation of 0.7: the plain interval is far too narrow."""
+    """Neighbouring samples have a correlation of 0.7, so the naive interval is far too narrow."""
     covered = plain = 0
     for seed in range(TRIALS):
         work = Machine(seed).work(1e6, 0.02, alike=0.7)
@@ -173,7 +176,7 @@ def test_three_percent_is_told_from_nothing(call_ns: float, iqr: float, outliers
 
 
 def test_interleaving_takes_a_drift_out_of_the_comparison() -> None:
-    """5 % of drift over the measurement: equal variants must not look different."""
+    """With a drift of 5 % over the measurement, equal variants must not look different."""
     for seed in range(50):
         machine = Machine(seed, drift=lambda seconds: 1 + 0.05 * min(seconds, 1.0))
         a, b, c = timings(machine, *(machine.work(4_000_000, 0.005) for _ in range(3)))
@@ -183,13 +186,13 @@ def test_interleaving_takes_a_drift_out_of_the_comparison() -> None:
 
 
 def wandering(seed: int, spread: float) -> Callable[[float], float]:
-    """A machine whose speed is another every ten seconds."""
+    """A machine whose speed changes every ten seconds."""
     return lambda seconds: math.exp(random.Random(f"{seed} {int(seconds / 10)}").gauss(0, spread))
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.03])
 def test_the_interval_knows_a_machine_that_wanders(spread: float) -> None:
-    """Two runs at different times: the samples of one round alone would make them differ for sure."""
+    """The samples of a single round would make two runs at different times significantly different."""
     covered = narrow = 0
     for seed in range(TRIALS):
         machine = Machine(seed, drift=wandering(seed, spread))
@@ -258,7 +261,7 @@ def test_a_long_call_that_was_made_before_needs_no_warm_up() -> None:
 
 
 def test_the_warm_up_lasts_until_the_time_is_steady() -> None:
-    """A clock that ramps up over 300 ms: what is sampled afterwards is the steady time."""
+    """The clock ramps up over 300 ms, and the samples taken afterwards have the steady time."""
     machine = Machine(0, drift=lambda seconds: 1 + 3 * math.exp(-seconds / 0.03))
     source = Blocks(machine.work(2_000_000, 0.002))
     source.warm_up(PLANS["full"])
@@ -277,7 +280,7 @@ def test_the_sampling_says_why_it_stopped() -> None:
     assert why == "budget"
     assert count >= 4
     assert seconds < 2
-    # A call that takes longer than the whole budget is sampled a few times all the same, then no more.
+    # A call that takes longer than the whole budget is still sampled a few times, but no more.
     why, count, seconds = stop(2_000_000_000, 0.01, "quick")
     assert (why, count) == ("budget", 1)
 

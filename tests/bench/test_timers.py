@@ -1,4 +1,4 @@
-"""The host's clock for real; CUDA's against a fake that keeps a log (no such device may be at hand)."""
+"""Tests the host's clock, and CUDA's with a simulated device that keeps a log."""
 
 import contextlib
 import gc
@@ -31,7 +31,7 @@ def test_garbage_is_not_collected_while_the_clock_runs() -> None:
 
 
 def test_page_faults_are_counted() -> None:
-    """64 MiB that nobody has touched: one fault for every page, of 4 KiB or up to 2 MiB."""
+    """64 MiB of untouched memory cause one fault per page of 4 KiB up to 2 MiB."""
     clock = timers.HostClock([lambda: mmap.mmap(-1, 64 << 20).write(b"x" * (64 << 20))], CPU)
     for _ in range(3):
         clock(1)
@@ -41,7 +41,7 @@ def test_page_faults_are_counted() -> None:
 
 
 class FakeCuda:
-    """A device that takes 30 µs a call, on a host that takes no time; `log` is what was asked of it."""
+    """A device that takes 30 µs per call, on a host that takes no time. `log` records the requests."""
 
     def __init__(self, *, captures: bool = True) -> None:
         self.log: list[str] = []

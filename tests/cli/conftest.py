@@ -1,4 +1,4 @@
-"""The command as a reader types it: in a process of its own, with a list of a few papers."""
+"""Runs the command as a reader types it: in a separate process, with a list of a few papers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PAPER = """
 
 @pytest.fixture
 def papers(home: Home) -> Path:
-    """The reader's own papers.yaml: four papers that no shipped plugin runs, and a row without papers."""
+    """The reader's own papers.yaml, with four papers without a shipped plugin and a row without papers."""
     titles = {
         "toy_sgd": "Stochastic Approximation",
         "toy_adam": "Adam ≥ naïve",
@@ -76,7 +76,7 @@ def command() -> str:
 
 @pytest.fixture
 def cli(papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs the installed command; the toy plugins are on the plugin path."""
+    """Runs the installed command, with the toy plugins on the plugin path."""
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(TOYS))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

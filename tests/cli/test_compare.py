@@ -1,4 +1,6 @@
-"""`readtrack compare` on two runs' folders. No benchmark is run: the events are written here."""
+"""`readtrack compare` on the folders of two runs. The tests write the events instead of running
+benchmarks.
+"""
 
 import json
 from dataclasses import asdict, replace
@@ -102,7 +104,7 @@ def test_a_run_that_was_copied_here_is_named_by_its_folder(runs: Path, tmp_path:
 
 @pytest.fixture
 def edited(runs: Path) -> Path:
-    """One claim, held in the first run; the second, with edited code, misses it and states one more."""
+    """Two runs: the first holds one claim; the second, with edited code, misses it and states one more."""
     faster = Claim(
         name="faster",
         sentence="It is faster.",
@@ -219,7 +221,7 @@ def test_a_benchmark_of_edited_code_is_labelled_and_gives_way_to_one_of_the_ship
 
 @pytest.fixture
 def benchmarked(home: Home) -> Home:
-    """One run on each of two sizes, with variants that need what is not here."""
+    """A run with two sizes and variants whose requirements are missing here."""
     rows = []
     for tokens in (512, 4096):
         axes = {"tokens": tokens, "dim": 64, "causal": tokens == 512}
@@ -255,7 +257,7 @@ def test_a_benchmark_fits_the_terminal(
     assert lines[at + 3] == "attention, tokens 4096, not causal"
     assert ("contended" in naive) == (columns == 120)
     shown = "\n".join(lines)
-    # What is the same everywhere is said once.
+    # Facts common to all rows are printed once.
     for once in ("needs cuda: kernel; another kernel", "dim 64", "float32", "forward", "contended: 2 of 4"):
         assert shown.count(once) == 1
     assert "kernel" not in "".join(lines[at:])

@@ -1,4 +1,4 @@
-"""What a shell is told while a command is typed."""
+"""Completions of a partly typed command."""
 
 from __future__ import annotations
 

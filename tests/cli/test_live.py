@@ -19,7 +19,7 @@ from readtrack.runs.record import Record
 
 
 class Stage:
-    """Feeds events to a view on a terminal of that size; `frame` is the region as it is now."""
+    """Feeds events to a view on a terminal of this size. `frame` is the current region."""
 
     def __init__(self, columns: int = 80, lines: int = 24) -> None:
         self.written = io.StringIO()
@@ -93,7 +93,7 @@ def test_the_region_fits_the_terminal(columns: int) -> None:
     lines = stage.frame().splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= columns
-    assert "▶ phase8" in lines[1]  # what is going on is never cut
+    assert "▶ phase8" in lines[1]  # the current phase is never cut
 
 
 def test_results_stay_on_the_screen_and_are_no_markup(stage: Stage) -> None:

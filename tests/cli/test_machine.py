@@ -1,4 +1,4 @@
-"""`devices`, `doctor` and `plugins`: what there is, what is wrong, and a plugin that is written for you."""
+"""`devices`, `doctor` and `plugins`: available devices, reported problems, and a newly written plugin."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = cli("doctor", environment={"READTRACK_HOME": str(tmp_path / "file" / "home")})
     assert re.search(r"^wrong +home +.*/file is not writable", done.stdout, re.M)
-    if Path("/proc/self").exists():  # rights say that root may write there
+    if Path("/proc/self").exists():  # root may write there according to its permissions
         done = cli("doctor", environment={"READTRACK_HOME": "/proc/readtrack"})
         assert re.search(r"^wrong +home +/proc/readtrack: /proc is not writable", done.stdout, re.M)
 

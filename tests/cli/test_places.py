@@ -1,4 +1,4 @@
-"""`readtrack places`, and `--on`: what is written down, what is checked, what is said."""
+"""`readtrack places` and `--on`: the written file, checks and messages."""
 
 import contextlib
 import errno
@@ -63,7 +63,7 @@ def test_add_list_and_what_is_there_already(cli: Cli, home: Home) -> None:
 
 
 def test_places_that_are_added_at_once_are_all_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each writer holds the lock from its reading to its writing."""
+    """Each writer holds the lock from reading to writing."""
     read, at_once = places.load, threading.Barrier(2)
 
     def slow(home: Home) -> dict[str, places.Place]:

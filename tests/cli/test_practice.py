@@ -29,7 +29,7 @@ def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     wrong = cli("practice", "adam", "1", "--check")
     assert wrong.returncode == 1
     assert "✗ 1 step  another result, line " in wrong.stdout
-    assert wrong.stdout.index("expected") < wrong.stdout.index("is missing")  # the hint stays in view
+    assert wrong.stdout.index("expected") < wrong.stdout.index("is missing")  # the hint comes last
     assert "0 of 1 pass" in wrong.stdout
     assert not list(home.runs.iterdir())
 
@@ -37,7 +37,7 @@ def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     right = cli("practice", "adam", "1", "--check")
     assert right.returncode == 0
     assert "✓ 1 step  3 sets of inputs" in right.stdout
-    assert "practice adam --prove" in right.stderr  # a minute's run is not started unasked
+    assert "practice adam --prove" in right.stderr  # the run of a minute does not start automatically
     assert not list(home.runs.iterdir())
     listed = cli("practice", "adam", "--list")
     assert "✓ 1 step  2 tries" in listed.stdout

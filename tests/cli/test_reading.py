@@ -1,4 +1,4 @@
-"""The list and what the reader says about papers, as typed."""
+"""The list, and commands that set states, tags, ratings and notes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 def on_terminal(
     *command: str, columns: int = 60, environment: dict[str, str] | None = None, code: int = 0
 ) -> str:
-    """What a command writes on a terminal of that width."""
+    """The output of a command on a terminal of this width."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
         command,
@@ -33,7 +33,7 @@ def on_terminal(
             while piece := os.read(leader, 65536):
                 written += piece
         except OSError:
-            pass  # how Linux says that nobody holds the terminal any more
+            pass  # Linux reports that no process has the terminal open
         os.close(leader)
         assert process.wait() == code
     return written.decode().replace("\r\n", "\n")
@@ -60,7 +60,7 @@ def test_the_list_is_the_readers_own_tree(cli: Cli) -> None:
         "[ ] A toy",
     ]
     assert re.search(r"read +toy_sgd toy_adam$", lines[4])
-    assert lines[-1].endswith(" toy_ok*")  # it can be run
+    assert lines[-1].endswith(" toy_ok*")  # can be run
 
 
 def test_the_list_as_json_has_every_row(cli: Cli) -> None:
@@ -126,7 +126,7 @@ def test_the_list_fits_the_terminal(command: str, cli: Cli, columns: int) -> Non
     shown = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal(command, "list", columns=columns))
     assert all(len(line) <= columns for line in shown.splitlines())
     assert "blog" in shown
-    assert "example.org" not in shown  # a link is its name
+    assert "example.org" not in shown  # a link appears with its name only
     assert "* can be run" in shown
     assert "● SGD to AdamW" in shown
     assert "  ○ Second order" in shown

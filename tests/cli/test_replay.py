@@ -1,4 +1,4 @@
-"""A card made in one home, replayed in another, and with a line of the paper changed."""
+"""A card made in one home is replayed in another, and with a changed line of the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`readtrack run` with toy plugins: what goes where, and every exit code."""
+"""`readtrack run` with toy plugins: output streams and every exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEADLINE = 60.0
 
 @pytest.fixture(autouse=True)
 def light(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers import a torch that costs nothing; the real one is in the tests of the plugin template."""
+    """Workers import a stub of torch. The real torch is used in the tests of the plugin template."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "toys" / "light"))
 
 
@@ -131,7 +131,7 @@ def test_a_break_that_only_the_code_knows_is_not_refused(
     with pytest.raises(ReadtrackError, match="has no break 'another'"):
         refuse_unknown(library, "adamw", "another")
     shipped["adamw"] = PluginRef("adamw", "user", str(code))
-    refuse_unknown(library, "adamw", "another")  # names may be made up in a reader's own code: the run says
+    refuse_unknown(library, "adamw", "another")  # a reader's own code may have other breaks
 
 
 def test_a_paper_without_a_plugin_is_exit_code_3(cli: Cli, home: Home) -> None:
@@ -176,7 +176,7 @@ def test_a_deadline_is_kept(cli: Cli) -> None:
 
 @pytest.fixture
 def hanging(command: str, cli: Cli, home: Home) -> Iterator[subprocess.Popen[str]]:
-    """A `run` in the middle of its training; its stdout is a pipe."""
+    """A `run` in the middle of training, with a pipe as stdout."""
     process = subprocess.Popen(
         [command, "run", "toy_hang", "--set", "how=polite"],
         stdout=subprocess.PIPE,
@@ -194,7 +194,7 @@ def hanging(command: str, cli: Cli, home: Home) -> Iterator[subprocess.Popen[str
 
 
 def no_worker_left(folder: Path) -> bool:
-    """Within ten seconds: one that was killed may take a moment to be gone."""
+    """Whether all workers end within ten seconds, because a killed one may need a moment."""
 
     def left() -> bool:
         return any(
@@ -234,7 +234,7 @@ def benchmark(bench):
 def test_a_terminal_that_is_closed_leaves_the_run_alone(
     command: str, cli: Cli, home: Home, term: str, how: str
 ) -> None:
-    """A write may fail before the signal comes."""
+    """A write may fail before the signal arrives."""
     home.ensure(home.plugins)
     (home.plugins / "talks.py").write_text(TALKS)
     leader, follower = pty.openpty()
@@ -305,7 +305,7 @@ def test_a_second_interrupt_goes_further(command: str, cli: Cli, home: Home) -> 
         assert process.stderr.readline() == f"readtrack: stopping ({stop_level})\n"
     process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
-    assert time.monotonic() - start < 7  # the ladder by itself takes as long
+    assert time.monotonic() - start < 7  # escalation alone would take that long
     assert no_worker_left(runs(home)[0])
 
 

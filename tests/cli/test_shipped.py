@@ -1,4 +1,4 @@
-"""`readtrack show` names the verdicts that ship."""
+"""`readtrack show` prints the shipped verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command shares: how it starts, how it ends, and what it costs to start."""
+"""Start, end and start-up time of all commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAVY = ("torch", "numpy", "textual", "rich", "requests", "sklearn", "pluggy", "
 
 
 def imported_by(*arguments: str) -> set[str]:
-    """The modules in a process that has just run a command line."""
+    """The modules imported by a process that has just run a command line."""
     script = (
         f"import sys, json\nsys.argv[1:] = {list(arguments)!r}\nfrom readtrack.cli import main\n"
         "try:\n    main()\nfinally:\n    print('\\n' + json.dumps(sorted(sys.modules)))"
@@ -59,7 +59,7 @@ def test_windows_is_told_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_light_command_starts_within_some_bare_interpreters(
     argument: str, most: float, command: str, papers: Path, tmp_path: Path
 ) -> None:
-    # As after an installation: bytecode is there, which the environment of the tests may forbid.
+    # Write bytecode as after an installation; the environment of the tests may disable it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(tmp_path / "bytecode")
 
@@ -71,7 +71,7 @@ def test_a_light_command_starts_within_some_bare_interpreters(
     bare, light = (sys.executable, "-c", "pass"), (command, argument)
     for command_line in (bare, light):
         seconds(*command_line)
-    # In turn, and the best of many: what is above it is the machine's other work.
+    # Take turns and use the best of many, because the excess is other work of the machine.
     times = [(seconds(*bare), seconds(*light)) for _ in range(15)]
     assert min(t for _, t in times) <= most * min(t for t, _ in times)
 

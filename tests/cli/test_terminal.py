@@ -1,4 +1,4 @@
-"""Text on a terminal: widths, wrapping, and characters that the locale does not have."""
+"""Text on a terminal: widths, wrapping, and characters missing in the locale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_wide_and_combining_characters_are_counted_in_columns() -> None:
 def test_wrapping_keeps_every_word_within_the_columns(columns: int) -> None:
     text = "a row with 論文 in it and https://example.org/a/very/long/link at the end"
     if columns == 1:
-        text = text.replace("論文", "x")  # two columns do not fit into one
+        text = text.replace("論文", "x")  # the two columns do not fit into one
     lines = terminal.wrap(text, columns)
     assert all(terminal.cells(line) <= columns for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

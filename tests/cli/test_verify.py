@@ -1,4 +1,4 @@
-"""`readtrack verify` with toy plugins: what is run, what is taken from earlier runs, and every exit code."""
+"""`readtrack verify` with toy plugins: the runs it makes, the earlier runs it reuses, and every exit code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def benchmark(bench):
 
 
 def seeds(count: int = 5, *, threshold: float = 0.5) -> list[int]:
-    """Those that the plugin's rule gives."""
+    """The seeds that the plugin's rule determines."""
     bound = Bound("gain", ">=", threshold)
     claim = Claim(name="gain", sentence="", paper=Figure(""), rule=(bound,))
     return rule_seeds([claim], count)
@@ -60,7 +60,7 @@ def seeds(count: int = 5, *, threshold: float = 0.5) -> list[int]:
 
 @pytest.fixture
 def plugins(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the plugins of a test. Workers import a torch that costs nothing."""
+    """The folder for a test's plugins. Workers import a stub of torch."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "toys" / "light"))
     folder = tmp_path / "plugins"
     folder.mkdir()
@@ -69,7 +69,7 @@ def plugins(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(folder: Path, name: str, *, threshold: float = 0.5, body: str = "pass") -> Path:
-    """A plugin that is a few seconds old."""
+    """Write a plugin whose modification time is a few seconds ago."""
     file = folder / f"{name}.py"
     file.write_text(PLUGIN.format(threshold=threshold, body=body))
     past = time.time() - 5
@@ -78,7 +78,7 @@ def write(folder: Path, name: str, *, threshold: float = 0.5, body: str = "pass"
 
 
 def runs(home: Home) -> dict[str, dict[str, object]]:
-    """Run id to what it was asked for and how it ended, by seed."""
+    """Job and outcome of each run, in the order of the seeds."""
     found = []
     for folder in home.runs.iterdir() if home.runs.exists() else []:
         result = json.loads((folder / "result.json").read_text())
@@ -150,7 +150,8 @@ def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, 
     assert "no idea: fails the rule" in done.stdout
     assert "null runs reproduced: 0 of 1" in done.stdout
     assert "near misses caught, of the claims that are reproduced: 1 of 1" in done.stdout
-    # Null runs and breaks go through the same looks; a shorter procedure would flatter the error rates.
+    # Null runs and breaks go through the same looks, because a shorter procedure would underestimate the
+    # error rates.
     assert [(run["null"], run["broken"]) for run in runs(home).values()].count((True, "")) == 5
     assert [run["broken"] for run in runs(home).values()].count("no idea") == 5
     assert {run["condition"] for run in runs(home).values()} == {"", "null run", "break: no idea"}
@@ -257,7 +258,7 @@ def test_verdicts_on_other_data_name_them(cli: Cli, home: Home, plugins: Path) -
     assert first == "Data set: digits. Published verdicts are on the papers' default data."
     assert second.startswith("✓ reproduced      toy_sgd: gain: gain 1.0")
     assert [run["settings"] for run in runs(home).values()] == [{"images": "digits"}] * 5
-    assert cli("verify", "toy_sgd", "--jobs", "2").stdout.startswith("✓ reproduced")  # runs of its own
+    assert cli("verify", "toy_sgd", "--jobs", "2").stdout.startswith("✓ reproduced")  # these runs are its own
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_saving_checks_again_and_keys_work(papers, command: str, home: Home) -> 
         until("skipped")
         os.write(main, b"q")
         assert process.wait(timeout=30) == 0
-        until("\x1b[?1049l")  # the reader's own screen again
+        until("\x1b[?1049l")  # back on the reader's own screen
         until("lstm: 1 of 2 pass")
     finally:
         process.kill()

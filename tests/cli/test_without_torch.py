@@ -1,4 +1,4 @@
-"""readtrack without PyTorch: the list works, and what needs it names the command that gets it."""
+"""Without PyTorch, the list works, and commands that need PyTorch print the install command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that sees every package of this environment but those that runs need."""
+    """An interpreter with all packages of this environment except those for runs."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=False, symlinks=True)
     site = next((folder / "lib").glob("python*/site-packages"))

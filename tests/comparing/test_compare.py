@@ -1,4 +1,4 @@
-"""`Run.compare`: its table, its claims, null runs, breaks, and mistakes in its wiring."""
+"""`Run.compare`: its table, claims, null runs and breaks, and wiring mistakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, cl
 
 @pytest.fixture
 def carry_out(tmp_path) -> Callable:
-    """Runs a comparison; returns the record and the table."""
+    """Run a comparison; returns the record and the table."""
 
     def run(compare, **options):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -38,7 +38,7 @@ def values(record) -> dict[str, float]:
 
 
 def compared(*claims, **more):
-    """A comparison of the simple shape with other arguments."""
+    """A simple comparison with some changed arguments."""
     given = {"arms": ARMS, "attempt": attempt(""), "read": accuracy, "grid": RATES, "breaks": BLIND} | more
     return lambda run, flaw: run.compare(*(claims or (LEAD,)), **given)
 
@@ -107,7 +107,7 @@ def test_claims_are_judged_on_the_table(carry_out):
 
 
 def scored(scores):
-    """An attempt with the given score of each point; other points score 0."""
+    """An attempt with the given score for each point, and 0 for other points."""
 
     def look_up(at, width, rate):
         return scores.get((at.name, rate), 0.0), attempt("")(at, width, rate)[1]
@@ -289,7 +289,7 @@ def test_targets_are_shuffled_where_gradients_are_recorded():
         assert F.mse_loss(logits, torch.ones(50, 3)) == F.mse_loss(logits.detach(), torch.ones(50, 3))
         with torch.no_grad():
             assert F.cross_entropy(logits, classes) == exact
-    assert shuffling.done == 1  # targets that are all alike stay as they are
+    assert shuffling.done == 1  # targets that are all equal cannot be shuffled
     assert F.cross_entropy(logits, classes) == exact
 
 
@@ -314,7 +314,7 @@ def test_as_good_as_has_a_null_run_that_must_not_hold(carry_out):
     assert worse[ratio] == pytest.approx(equal[ratio] * 0.9)
 
 
-# Steps that the core cuts
+# Loops shortened by readtrack
 
 
 @pytest.mark.parametrize(("share", "taken"), [(0.0, 0), (0.5, 4), (1.0, 8)])
@@ -348,7 +348,7 @@ def test_early_stopping_keeps_the_best_and_is_defined_without_a_check(carry_out)
     assert kept["best"][0] == 0.5
 
 
-# Mistakes in the wiring
+# Wiring mistakes
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_items_need_a_tensor(carry_out):
         ),
         (at_least("accuracy", "all", 0.7, toward=0.6), 400, ""),
         (at_least("accuracy", "all", 0.6, toward=0.5), 100, ""),  # 0.75 is far enough from 0.6
-        (at_least("accuracy", "all", 0.6), 4, ""),  # there is no value to tell it from
+        (at_least("accuracy", "all", 0.6), 4, ""),  # there is no value for equal arms to tell it from
         (
             at_least("accuracy", "all", 2.0, over="half"),
             16,
@@ -429,7 +429,7 @@ def test_a_run_that_judges_too_few_items_cannot_tell(carry_out, bound, items, sa
 def test_the_precision_of_a_ratio_is_that_of_resampled_items(carry_out):
     torch.manual_seed(0)
     a, b = torch.rand(60) + 1, torch.rand(60) + 2
-    b += a  # items that are hard for one are hard for the other
+    b += a  # items that are hard for one arm are hard for the other
     read = {"all": a, "half": b}
     bound = at_most("nats", "all", 0.38, over="half", toward=0.3801)
     record, _ = carry_out(
@@ -452,10 +452,10 @@ def test_data_have_one_of_four_parts(carry_out):
 @pytest.mark.parametrize(
     ("losses", "fall"),
     [
-        ([1.0] * 5 + [0.0] * 95, 0.0),  # it has fallen and stays
-        ([1 - step / 100 for step in range(100)], 0.2),  # a line: a fifth of the steps, a fifth of the fall
-        ([step / 100 for step in range(100)], math.nan),  # it rises
-        ([1.0, 0.0], math.nan),  # too few steps to tell
+        ([1.0] * 5 + [0.0] * 95, 0.0),  # it has decreased and is flat
+        ([1 - step / 100 for step in range(100)], 0.2),  # a straight line: a fifth in a fifth of the steps
+        ([step / 100 for step in range(100)], math.nan),  # it increases
+        ([1.0, 0.0], math.nan),  # too few steps
     ],
 )
 def test_how_much_of_its_fall_a_loss_falls_at_the_end(losses, fall):

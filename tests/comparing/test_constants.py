@@ -1,4 +1,4 @@
-"""One hash for an experiment's numbers; and a benchmark that measures a copy of the paper's code."""
+"""The hash of an experiment's numbers, and a benchmark that measures a copy of the paper's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which planted flaws the checks of comparisons find, by shape; and which they miss."""
+"""Which planted flaws the checks of comparisons find in each kind of comparison, and which they miss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = {
     "shared": checks.check_null,
 }
 
-# Nothing is chosen and no loss is logged: what a deterministic program reads is not seen.
+# Nothing is chosen and no loss is logged, so the data that a deterministic program reads are not observed.
 MISSED = {("leak", "no training")}
 
 

@@ -1,4 +1,6 @@
-"""Mistakes that `plugins check --mutants` puts into comparisons, and what every measured claim must have."""
+"""Mistakes that `plugins check --mutants` inserts into comparisons, and requirements of every measured
+claim.
+"""
 
 from __future__ import annotations
 

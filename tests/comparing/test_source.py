@@ -1,4 +1,4 @@
-"""Images and texts by name: `Run.source`, and the checks of comparisons that train on them."""
+"""`Run.source`: images and texts by name, and checks of comparisons that train on them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STEPS = 8
 
 
 def images(run, part):
-    """Digits and whether each is below five; pixels (n, 64)."""
+    """Digits as pixels (n, 64), labelled by whether they are below five."""
     x, labels = getattr(run.source("images").parts, part)
     return x.flatten(1), (labels < 5).long()
 
 
 def text(run, part):
-    """For each character the four before it, as one-hot vectors, and whether it is a vowel."""
+    """For each character, the four preceding ones as one-hot vectors, labelled by whether it is a vowel."""
     source = run.source("text", at_most=20_000)
     vowels = torch.tensor([letter in "aeiou" for letter in source.names])
     ids = torch.cat(getattr(source.parts, part))
@@ -39,7 +39,7 @@ def text(run, part):
 
 
 def comparison(read_part, run, flaw=""):
-    """A linear classifier that sees all inputs, and one that sees the first tenth of them."""
+    """A linear classifier with all inputs, and one with the first tenth of them."""
 
     def train(at, share, rate):
         x, y = read_part(run, "judge" if flaw == "leak in training" else "train")
@@ -92,7 +92,7 @@ def test_the_mistakes_about_parts_are_killed(kind, tmp_path):
 
 
 def handed_out(tmp_path, *, seed=3, **given):
-    """What a run gets from `source` with the settings `given`."""
+    """The result of `source` in a run with the settings `given`."""
     found = {}
 
     def experiment(run):

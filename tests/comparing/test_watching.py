@@ -1,4 +1,4 @@
-"""What short runs tell of lines that smoke does not reach, and of networks evaluated as in training."""
+"""Short runs detect lines that smoke does not reach, and networks evaluated in training mode."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_smoke_reaches_what_quick_reaches(tmp_path, change, message):
 
 
 class Net(nn.Module):
-    """A linear layer after a layer."""
+    """A network with a linear layer after `layer`."""
 
     def __init__(self, width, layer):
         super().__init__()
@@ -66,7 +66,7 @@ class Net(nn.Module):
 
 
 class Dropping(nn.Linear):
-    """A layer with dropout of its own making."""
+    """A layer with hand-written dropout."""
 
     def forward(self, x):
         return super().forward(x * (torch.rand_like(x) > 0.5) if self.training else x)
@@ -85,7 +85,7 @@ Dropping.__module__ = "readtrack.papers.toy"
 
 
 def evaluated(how: str, layer):
-    """A comparison whose networks have `layer`, scored by `nats` in one of several ways."""
+    """A comparison of networks with `layer`, whose loss `nats` is evaluated in one of several ways."""
 
     def train(at, width, rate):
         model = layer(width)

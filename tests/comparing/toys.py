@@ -1,9 +1,9 @@
-"""Comparisons of eleven shapes, as papers have them, on a problem of six numbers. Each can have a flaw.
+"""Comparisons of eleven kinds, as in the papers, on a problem with six numbers. Each can have a flaw.
 
 The label of an input is the sign of a fixed mixture of its numbers. The arm "all" sees six of them, the arm
-"half" three. `shape(run, flaw)` carries out the comparison; flaws are "leak" (what is chosen or trained on
-hears the data to judge by), "starved" (the control trains for half of the steps) and "shared" (in a null run
-the arms share what should be their own).
+"half" three. `shape(run, flaw)` carries out the comparison. Flaws are "leak" (the choice or the training uses
+test data), "starved" (the control trains for half of the steps) and "shared" (in a null run, arms share
+something that should be separate).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def seen(model: nn.Linear, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def right(run: Run, model: nn.Linear, part: str) -> Tensor:
-    """Whether each item of the part is told rightly."""
+    """Whether each item of the part is classified correctly."""
     x, y = draw(run, part)
     return ((seen(model, x) > 0) == y.bool()).double()
 
@@ -99,7 +99,7 @@ def simple(run: Run, flaw: str = ""):
 
 
 def read_out(run: Run, flaw: str = ""):
-    """Two ways to read one network that was trained before: no grid, nothing is trained."""
+    """Two ways to interpret one trained network, without a grid and without training."""
     network = nn.Linear(6, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     for step in run.steps(STEPS):
@@ -107,7 +107,7 @@ def read_out(run: Run, flaw: str = ""):
         run.descend(F.binary_cross_entropy_with_logits(seen(network, x), y), optimizer, step=step)
 
     def mask(at: Trial, width: int, _: None) -> tuple[float, nn.Linear]:
-        for _ in at.steps(1 if flaw == "starved" and width == 3 else 2):  # passes through the network
+        for _ in at.steps(1 if flaw == "starved" and width == 3 else 2):  # forward passes
             reader = nn.Linear(width, 1)
             reader.load_state_dict(
                 {"weight": network.weight.detach()[:, :width], "bias": network.bias.detach()}
@@ -125,7 +125,7 @@ def read_out(run: Run, flaw: str = ""):
 
 
 def series(run: Run, flaw: str = ""):
-    """Both arms at two numbers of steps; the claim is about the longer one."""
+    """Both arms at two numbers of steps; the claim is about the larger."""
 
     def train(at: Trial, width: int, rate: float) -> tuple[float, nn.Linear]:
         model = nn.Linear(width, 1)
@@ -157,7 +157,7 @@ def untrained(run: Run, flaw: str = ""):
 
 
 def relation(run: Run, flaw: str = ""):
-    """The share of the gap between a small and a large arm that a third one closes."""
+    """The share of the gap between a small and a large arm that a third arm closes."""
     share = claim(at_least("share of the gap", "middle", 0.3), control="half")
     return run.compare(
         share,
@@ -182,7 +182,9 @@ def pretrain(at: Trial, flaw: str = "") -> dict[str, Tensor]:
 
 
 def shared_stage(run: Run, flaw: str = ""):
-    """Both arms go on from one pre-trained network. The flaw "shared" keeps it by hand between arms."""
+    """Both arms continue from one pre-trained network. The flaw "shared" reuses it between the arms of a
+    null run.
+    """
     kept: list[dict[str, Tensor]] = []
 
     def before(at: Trial) -> dict[str, Tensor]:
@@ -203,7 +205,7 @@ def shared_stage(run: Run, flaw: str = ""):
 
 
 def own_stage(run: Run, flaw: str = ""):
-    """Each arm has a stage of its own."""
+    """Each arm has its own stage."""
 
     def long(at: Trial) -> dict[str, Tensor]:
         return pretrain(at, flaw)
@@ -226,7 +228,7 @@ def own_stage(run: Run, flaw: str = ""):
 
 
 def twice(run: Run, flaw: str = ""):
-    """Chosen by short trainings, then trained for longer."""
+    """The choice uses short trainings, and the chosen point is trained for longer."""
 
     def train(at: Trial, width: int, rate: float) -> tuple[float, nn.Linear]:
         if flaw == "shared":
@@ -248,7 +250,7 @@ def curve(run: Run, flaw: str = ""):
 
 
 def chain(run: Run, flaw: str = ""):
-    """A student starts from what another student has learned, who started from nothing."""
+    """A student that starts from another student's result, which starts from scratch."""
 
     def first(at: Trial) -> dict[str, Tensor]:
         return pretrain(at, flaw)
@@ -272,7 +274,7 @@ def chain(run: Run, flaw: str = ""):
 
 
 def points(run: Run, flaw: str = ""):
-    """The grid has pairs."""
+    """The points of the grid are pairs."""
 
     def train(at: Trial, width: int, point: tuple[float, int]) -> tuple[float, nn.Linear]:
         if flaw == "shared":

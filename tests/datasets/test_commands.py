@@ -1,4 +1,4 @@
-"""`readtrack data`, and `--data` on runs, as a reader types them."""
+"""`readtrack data`, and `--data` on runs, through the installed command."""
 
 from __future__ import annotations
 

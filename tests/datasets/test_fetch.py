@@ -1,4 +1,4 @@
-"""Fetching from a server on this machine that cuts, lies and stalls."""
+"""Fetching from a local server that truncates, sends wrong data and stalls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Quick(Clock):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`; `cuts`: after how many bytes the first answers end. `ranges`: what was asked for."""
+    """Serves `content`. `cuts`: number of bytes after which the first responses end; `ranges`: the
+    requested ranges.
+    """
 
     def __init__(self, content=CONTENT, *, cuts=(), resumes=True, announced=None):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -59,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
 
     def log_message(self, *args):
-        """Say nothing."""
+        """Do not log."""
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ def test_an_archive_of_sounds_is_unpacked(serve, tmp_path):
 
 
 def hostile(name, kind=tarfile.REGTYPE):
-    """An archive with a sound and a member that leads out of the folder."""
+    """An archive with a sound and a member outside of the folder."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for path, its_kind in (("yes/1.wav", tarfile.REGTYPE), (name, kind)):

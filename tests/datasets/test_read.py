@@ -30,7 +30,7 @@ def home(monkeypatch, tmp_path):
 
 
 def store(home, name, files):
-    """Put files there as if `name` had been fetched; what they hold is what is tested."""
+    """Put files into the home as if `name` had been fetched."""
     known, datasets = catalogue()[name], DataSets(home)
     with datasets.publishing(name) as part:
         for path, content in files.items():
@@ -46,7 +46,7 @@ def idx(array):
 
 
 def mnist(count=20, tests=5):
-    """Picture i is i in every pixel, its label i modulo 10."""
+    """Images whose pixels are all i, with label i modulo 10."""
     files = {}
     for part, rows, first in (("train", count, 0), ("t10k", tests, 100)):
         values = np.arange(first, first + rows, dtype=np.uint8)
@@ -141,7 +141,7 @@ def test_ones_own_pictures_have_their_folders_as_labels(home, tmp_path):
     found = sources.load("images", "own", 0)
     assert found.names == ("blue", "red")
     x, y = found.parts.train
-    assert x.shape[1:] == (3, 4, 7)  # of the first in order, blue/1.png
+    assert x.shape[1:] == (3, 4, 7)  # the size of the first file in order, blue/1.png
     assert torch.equal(x[:, 0, 0, 0], y.float())
 
 

@@ -1,4 +1,4 @@
-"""Data sets in the home: whole or absent, checked, and never more than regular files of their own folder."""
+"""Data sets in the home: complete or absent, verified, and only regular files of their own folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives from elsewhere: what leads out of the folder, is no file or is too much is refused."""
+"""Untrusted archives: paths outside the folder, special files and excessive sizes are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests here share hostile_pdfs.py."""
+"""Makes hostile_pdfs.py importable for the tests here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""PDFs written by hand: harmless ones, and small ones that cost a parser minutes or gigabytes.
+"""Hand-written PDFs: harmless ones, and small ones that cost a parser minutes or gigabytes.
 
-`python tests/fulltext/hostile_pdfs.py FOLDER` writes them all.
+`python tests/fulltext/hostile_pdfs.py FOLDER` writes all of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def stream(content: bytes, entries: bytes = b"") -> bytes:
 
 
 def make_pdf(*pages: str) -> bytes:
-    """A PDF of one line a page."""
+    """A PDF with one line of text per page."""
     kids = b" ".join(b"%d 0 R" % (4 + 2 * number) for number in range(len(pages)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -49,7 +49,7 @@ def _page(entries: bytes) -> bytes:
 
 
 def _one_page(entries: bytes, *objects: bytes) -> bytes:
-    """`objects` are numbered from 4."""
+    """A PDF with one page, whose further `objects` are numbered from 4."""
     return document(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -59,7 +59,7 @@ def _one_page(entries: bytes, *objects: bytes) -> bytes:
 
 
 def form_laughs(levels: int = 9) -> bytes:
-    """Forms that draw the next form ten times each."""
+    """Each form draws the next form ten times."""
     content = b"/X Do " * 10
     forms = [
         stream(
@@ -78,7 +78,7 @@ def form_laughs(levels: int = 9) -> bytes:
 
 
 def form_self() -> bytes:
-    """A form that draws itself, twice."""
+    """A form that draws itself twice."""
     own = b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 5 0 R >> >>"
     return _one_page(
         b"/Contents 4 0 R /Resources << /XObject << /X 5 0 R >> >>",
@@ -88,19 +88,19 @@ def form_self() -> bytes:
 
 
 def objstm_bomb(times: int = 2_000) -> bytes:
-    """One stream of 5 MB, named 2,000 times as a page's content."""
+    """A stream of 5 MB that a page uses 2,000 times."""
     return _one_page(b"/Contents [%s]" % (b"4 0 R " * times), stream(b" " * 5_000_000))
 
 
 def much_text(size: int = 200_000_000) -> bytes:
-    """Some 200 MB of text in half a megabyte."""
+    """A PDF of half a megabyte with some 200 MB of text."""
     line = b"(" + b"lorem ipsum " * 80 + b") Tj\n"
     text = b"BT /F1 1 Tf\n" + line * (size // len(line)) + b"ET"
     return _one_page(b"/Contents 4 0 R /Resources " + FONT, stream(text))
 
 
 def false_count() -> bytes:
-    """One page, and a million announced."""
+    """A PDF with one page that announces a million."""
     return document(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1000000 >>",
@@ -109,7 +109,7 @@ def false_count() -> bytes:
 
 
 def many_kids(count: int = 100_000) -> bytes:
-    """The same page 100,000 times."""
+    """A PDF with the same page 100,000 times."""
     return document(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [%s] /Count %d >>" % (b"3 0 R " * count, count),

@@ -1,4 +1,4 @@
-"""PDFs from strangers: read in a child process, within limits, and never twice if that failed."""
+"""Untrusted PDFs are read in a child process with limits, and unreadable ones only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from readtrack.reading_list.load import shipped
 
 @pytest.fixture
 def bad(home: Home) -> Path:
-    """A PDF that takes more than any deadline here."""
+    """A PDF that exceeds every deadline here."""
     path = home.ensure(home.pdfs) / "bert.pdf"
     path.write_bytes(form_laughs())
     return path
@@ -105,7 +105,7 @@ def test_reading_can_be_cancelled(home: Home, bad: Path) -> None:
         pdf.pages(home, bad)
     assert time.monotonic() - began < 2
     assert children() == []
-    with pytest.raises(pdf.UnreadableError):  # it is not remembered as one that failed: it is tried
+    with pytest.raises(pdf.UnreadableError):  # it is not recorded as unreadable, but tried again
         pdf.pages(home, bad, 0.3)
 
 
@@ -130,7 +130,7 @@ def test_no_child_is_left_when_a_search_is_interrupted_or_killed(bad: Path, numb
         assert command.stderr.readline() == "reading bert.pdf\n"
         while not (found := psutil.Process(command.pid).children()):
             time.sleep(0.02)
-        time.sleep(0.5)  # in the middle of it
+        time.sleep(0.5)  # while it is being read
         command.send_signal(number)
         assert command.wait(2) == (130 if number == signal.SIGINT else -signal.SIGKILL)
         assert gone_within(2, found[0])

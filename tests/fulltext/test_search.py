@@ -152,7 +152,7 @@ def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
     library.tag("adam", "bert")
     order = found(library, index, "bert")
     assert order[:2] == ["bert", "roberta"]
-    assert order[2] == "adam"  # by its tag, then those that have it in their texts
+    assert order[2] == "adam"  # by its tag, before papers with the word in their texts
     assert "longformer" in order[3:]
     assert "sgd" not in order  # by Herbert Robbins
 
@@ -268,7 +268,7 @@ def test_where_the_file_cannot_be_used_the_index_is_in_memory(
     assert found(library, index, "xylophones") == ["gpt2"]
 
 
-# Fields, front ends and a list that changes
+# Fields, front ends and a changing list
 
 WORDS = ("former", "attention", "a", "bert", "gan", "2017", "zebras", "xylophones", "transfromer", "memory")
 FIELDS = (
@@ -352,7 +352,7 @@ def printed(library: Library, *command: str) -> Any:
 def test_after_a_reload_the_results_are_those_of_a_fresh_start(
     tmp_path_factory: pytest.TempPathFactory, lists: list[set[int]], texts: list[str]
 ) -> None:
-    """The list, a note and an abstract change elsewhere; another process has its own index open meanwhile."""
+    """The list, a note and an abstract change while another process has its own index open."""
     home = Home(tmp_path_factory.mktemp("changing"))
     path = home.root / "papers.yaml"
     write_list(home, path, lists[0])

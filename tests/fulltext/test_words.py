@@ -1,4 +1,4 @@
-"""Where words stand in a text, and words that are a letter off."""
+"""Positions of words in a text, and misspelt words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of toy plugins "elsewhere": the real agent, shepherd and worker, as processes on this machine."""
+"""Runs toy plugins at a place: the real agent, shepherd and worker, as processes on this machine."""
 
 import contextlib
 import os
@@ -42,7 +42,9 @@ def wait():
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-    """The toys are known here; there, only what travels is. Workers import the light torch."""
+    """Make the toys known locally; at the place, only the sent code is available. Workers import the stub
+    of torch.
+    """
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(TOYS))
     earlier = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(TOYS / "light"), earlier))))
@@ -50,10 +52,10 @@ def toys(monkeypatch):
 
 
 class Elsewhere:
-    """A place whose agent is a child process, and that can be cut off.
+    """A place whose agent is a child process, with a connection that can be cut.
 
     links    every connection that was made
-    reached  whether a new one can be made
+    reached  whether a new connection can be made
     """
 
     def __init__(self, home, far):
@@ -65,7 +67,7 @@ class Elsewhere:
 
     @property
     def command(self):
-        bare = ("env", "-u", "READTRACK_PLUGIN_PATH")  # there are no toys there
+        bare = ("env", "-u", "READTRACK_PLUGIN_PATH")  # no toys there
         return [*bare, sys.executable, "-u", "-m", "readtrack.places.agent", str(self.far)]
 
     def connect(self, place):
@@ -75,11 +77,11 @@ class Elsewhere:
         return self.links[-1]
 
     def cut(self):
-        """The connection is lost in the middle of whatever it was saying."""
+        """Cut the connection in the middle of a message."""
         self.links[-1]._child.kill()
 
     def write_down(self):
-        """The place stands in the reader's places.yaml."""
+        """Write the place into the reader's places.yaml."""
         self.home.ensure()
         (self.home.root / "places.yaml").write_text("far: {kind: ssh, host: far}\n")
 
@@ -122,18 +124,18 @@ def elsewhere(home, tmp_path):
 
 @pytest.fixture
 def second(tmp_path):
-    """Another reader's home, whose place is the same."""
+    """Another reader's home with the same place."""
     place = Elsewhere(Home(tmp_path / "second"), tmp_path / "far")
     yield place
     place.leave()
 
 
-# Real servers, on the loopback address alone
+# Real servers on the loopback address
 
 
 @pytest.fixture
 def servers():
-    """Starts daemons in sessions of their own, and ends all that they left."""
+    """Starts daemons in separate sessions, and ends all their processes."""
     started = []
 
     def start(*command, **options):
@@ -163,12 +165,12 @@ def answers(port):
 
 @pytest.fixture
 def sshd(tmp_path, servers, monkeypatch):
-    """The name of a host that ssh reaches; its login shell greets. Skips where there is no sshd."""
+    """The name of a host reached by ssh, whose login shell prints a greeting. Skipped without sshd."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or shutil.which("ssh") is None:
         pytest.skip("needs OpenSSH's client and server")
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # compiled in
+        Path("/run/sshd").mkdir(exist_ok=True)  # compiled into sshd
     folder = tmp_path / "ssh"
     folder.mkdir()
     for name in ("host_key", "user_key"):
@@ -192,7 +194,7 @@ def sshd(tmp_path, servers, monkeypatch):
     with (folder / "log").open("wb") as log:
         servers(program, "-D", "-e", "-f", folder / "sshd_config", stdout=log)
     wait_for(lambda: answers(port), "the ssh server")
-    # The program takes no configuration from its environment, so it is called through a script.
+    # The program takes no configuration from its environment, so a script calls it.
     bin_ = folder / "bin"
     bin_.mkdir()
     (bin_ / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
@@ -203,14 +205,15 @@ def sshd(tmp_path, servers, monkeypatch):
 
 @pytest.fixture
 def scheduler(tmp_path, servers, request):
-    """The address of a Dask scheduler, and the processes of its workers (two, or the parameter), which share
-    a home."""
+    """The address of a Dask scheduler, and the processes of its workers (two, or the parameter), which
+    share a home.
+    """
     return _scheduler(tmp_path, servers, getattr(request, "param", 2), "tcp")
 
 
 @pytest.fixture
 def encrypted_scheduler(tmp_path, servers, monkeypatch):
-    """The address of a Dask scheduler that speaks to owners of its certificate alone."""
+    """The address of a Dask scheduler that accepts only clients with its certificate."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -251,7 +254,7 @@ def _scheduler(tmp_path, servers, count, transport):
             for number in range(1, 1 + count)
         ]
     wait_for(lambda: answers(port), "the scheduler")
-    # In a process of its own: Dask reads its settings once, when it is imported.
+    # In a separate process, because Dask reads its settings only on import.
     program = (
         "import sys, distributed\n"
         "with distributed.Client(sys.argv[1], timeout=60, set_as_default=False) as client:\n"
@@ -303,7 +306,7 @@ PartitionName=high Nodes=n1 MaxTime=60 State=UP PriorityTier=10 PreemptMode=OFF
 
 @pytest.fixture
 def short():
-    """A folder whose path is short: the path of a socket has to be."""
+    """A folder with a short path, because the path of a socket must be short."""
     folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -311,10 +314,10 @@ def short():
 
 @pytest.fixture
 def slurm(short, servers, monkeypatch):
-    """A SLURM cluster of one node, for sbatch and its like. Skips where it is not installed.
+    """A SLURM cluster with one node. Skipped if SLURM is not installed.
 
-    node    starts the node's daemon once more
-    daemon  the process of the first
+    node    starts the node's daemon again
+    daemon  the process of the first daemon
     """
     path = f"{os.environ['PATH']}:/usr/sbin"
     if os.getuid() or not all(shutil.which(one, path=path) for one in ("munged", "slurmctld", "slurmd")):

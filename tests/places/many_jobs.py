@@ -1,10 +1,11 @@
-"""Many small runs through a Dask cluster on this machine: none lost, none made twice, and what each costs.
+"""Runs many small jobs through a local Dask cluster: none is lost, none runs twice; prints the cost of each.
 
-    python tests/places/many_jobs.py [RUNS] [SECONDS]
+python tests/places/many_jobs.py [RUNS] [SECONDS]
 
-No part of `make test`: it takes minutes. Starts a scheduler and four workers on the loopback address, sends
-RUNS runs (default 1,000) of a toy that says one thing, eight at a time, and stops sending after SECONDS
-(default 360). For comparison a tenth as many run here without it, eight at a time too.
+Not part of `make test`, because it takes minutes. Starts a scheduler and four workers on the loopback
+address, sends RUNS runs (default 1,000) of a toy with a single event, eight at a time, and stops sending
+after SECONDS (default 360). For comparison, a tenth of that number runs here without Dask, also eight at a
+time.
 """
 
 import json
@@ -39,7 +40,9 @@ def free_port():
 
 
 def drive(start, runs, at_a_time, until):
-    """Keep so many going; the runs that ended, the seconds, and the driver's memory after each hundred."""
+    """Keep `at_a_time` runs going. Returns the runs that ended, the seconds, and the driver's memory after
+    each hundred.
+    """
     began, going, ended, memory = time.monotonic(), [], [], []
     sent = 0
     while going or (sent < runs and time.monotonic() < until):
@@ -57,7 +60,7 @@ def drive(start, runs, at_a_time, until):
 
 
 def check(ended):
-    """Every run completed, began once, and ended once."""
+    """Check that every run completed, began once, and ended once."""
     outcomes, hellos, ends, attempts = Counter(), Counter(), Counter(), Counter()
     for one in ended:
         said = [json.loads(line) for line in (one.folder / "events.jsonl").read_bytes().splitlines()]

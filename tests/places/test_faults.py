@@ -1,5 +1,6 @@
-"""What goes wrong on machines elsewhere, and what the reader sees of it: nothing waits for ever, and nothing
-goes on that nobody asked for."""
+"""Faults of other machines and their effects for the reader: nothing waits for ever, and no unwanted run
+continues.
+"""
 
 import contextlib
 import glob
@@ -18,7 +19,7 @@ from readtrack.plugins.find import find
 from readtrack.runs import store
 from readtrack.runs.job import new_job
 
-# SLURM's signal goes to the worker and to its shepherd, and either may be the first to act on it.
+# SLURM's signal reaches the worker and its shepherd, and either may act first.
 WANTED = (
     "stopped, its machine was reclaimed, in phase train",
     "ended from outside by SIGTERM in phase train",
@@ -35,14 +36,15 @@ def events(file):
 
 
 def family(run):
-    """The run's worker, all that it started, and its shepherd."""
+    """The run's worker, all its descendants, and its shepherd."""
     worker = psutil.Process(store.load(run.folder).hello["pid"])
     return [worker.parent(), worker, *worker.children(recursive=True)]
 
 
 def power_off(processes):
-    """End processes all at once, as a machine that loses its power does. Killed one by one, whichever is
-    last could still act on the end of the others: the sentinel writes down that its starter is gone."""
+    """End processes simultaneously, as in a power failure. If they were killed one by one, the last could
+    still react to the end of the others: the sentinel would record that its starter is gone.
+    """
     for one in processes:
         one.suspend()
     for one in processes:
@@ -55,7 +57,7 @@ def over(processes):
 
 @pytest.fixture
 def cluster(home, slurm, tmp_path, wait):
-    """A run that goes on as a SLURM job: `run`, its number, and what its contact says."""
+    """A SLURM job: its `run`, its number, and its contact message."""
     place = Place(name="cluster", kind="slurm", python=sys.executable, home=str(tmp_path / "far"), minutes=5)
     run = start(home, place, "toy_hang", settings={"how": "polite"})
 
@@ -109,7 +111,7 @@ def test_a_slurm_node_that_dies_and_comes_back_runs_the_job_again(cluster, slurm
     steps = [one for one in psutil.process_iter() if one.name().startswith("slurmstepd")]
     power_off([node, *steps, *family(cluster)])
     slurm.node()
-    # SLURM's controller takes up to a minute to find out that its node has forgotten the job.
+    # SLURM's controller needs up to a minute to notice that its node has forgotten the job.
     wait(lambda: cluster.attempt == 2, f"a second attempt ({cluster.contact})", 180)
     cluster.reach()
 
@@ -130,7 +132,7 @@ def test_a_host_that_restarts_interrupted_its_run(elsewhere, wait):
 
 @pytest.fixture
 def small_disk(elsewhere):
-    """The folder for runs lies on a disk of a megabyte."""
+    """The folder for runs is on a disk of one megabyte."""
     elsewhere.far.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "readtrack-test", str(elsewhere.far)]
     if os.getuid() or subprocess.run(command, capture_output=True, check=False).returncode:
@@ -186,7 +188,7 @@ def test_a_lease_has_to_move_whatever_time_it_shows(tmp_path, monkeypatch):
         agent._renewed.clear()
         lease.touch()
         os.utime(lease, (there, there))
-        assert not agent._leased(tmp_path)  # perhaps an old one
+        assert not agent._leased(tmp_path)  # the lease may be old
         os.utime(lease, (there + 2, there + 2))
         assert agent._leased(tmp_path)
         now[0] += agent.LEASE + 1

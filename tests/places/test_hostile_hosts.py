@@ -1,4 +1,6 @@
-"""Other machines and other people's files are not trusted: what they may not do to the reader's machine."""
+"""Other machines and other people's files are untrusted. These tests check what they cannot do to the
+reader's machine.
+"""
 
 import io
 import json
@@ -22,7 +24,7 @@ FAR = Place(name="far", kind="ssh", host="far")
 
 @pytest.fixture
 def folder(home):
-    """The folder of a run that was sent to the place far."""
+    """The folder of a run that was sent to the place `far`."""
     home.ensure()
     (home.root / "places.yaml").write_text("far: {kind: ssh, host: far}\n")
     job = new_job("toy_ok", place="far")
@@ -33,7 +35,7 @@ def folder(home):
 
 
 class Remote:
-    """A link whose other side answers as the test says. Requests are kept."""
+    """A link whose other side answers as the test specifies. Requests are kept."""
 
     def __init__(self, **said):
         self.said, self.asked = said, []
@@ -49,7 +51,7 @@ class Remote:
 
 
 def follow(folder, remote):
-    """One round of questions, without the thread."""
+    """One round of requests, without the thread."""
     run = process.FarProcess.__new__(process.FarProcess)
     follower = process._Follower(FAR, lambda place: remote)
     process._followers[repr(FAR), None] = follower
@@ -61,7 +63,7 @@ def follow(folder, remote):
     return run, lambda: follower._ask(remote, [run])
 
 
-# place.json names a place, and never says how to reach it
+# place.json names a place, and cannot say how to reach it
 
 
 @pytest.mark.parametrize("kind", ["slurm", "ssh"])
@@ -116,7 +118,9 @@ def test_a_place_json_of_wrong_types_is_left_alone(folder, text):
 
 
 def test_a_run_folder_from_elsewhere_sends_no_code(folder):
-    """Only who starts a run sends its code: the folder may hold somebody else's."""
+    """Only the process that starts a run sends its code, because the folder may contain another person's
+    code.
+    """
     (folder / "code.tar").write_bytes(b"somebody's")
     (folder / "place.json").write_text(
         json.dumps({"place": "far", "machine": FAR.machine, "submitted": False, "code": "0" * 64})
@@ -251,7 +255,7 @@ def test_a_run_that_sends_too_many_events_is_given_up(folder, monkeypatch):
     assert remote.asked[-1]["do"] == "cancel"
 
 
-# What comes through the pipe
+# Data from the pipe
 
 
 def stream(program):
@@ -307,7 +311,7 @@ def test_a_request_that_nobody_reads_ends_in_time(monkeypatch):
     far.close()
 
 
-# Python imports nothing from the folder that it starts in
+# Python imports nothing from the folder in which it starts
 
 
 def test_the_agent_imports_nothing_from_its_working_folder(tmp_path, monkeypatch):
@@ -337,7 +341,7 @@ def test_the_shepherd_and_slurms_jobs_start_without_their_working_folder(tmp_pat
     assert given["slurm_python"].endswith(" -P")
 
 
-# What travels
+# Sent files
 
 
 def test_only_python_files_of_the_plugins_own_folder_travel(tmp_path):

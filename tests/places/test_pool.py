@@ -1,4 +1,4 @@
-"""`readtrack verify` on a cluster of four workers says what it says on this machine alone."""
+"""`readtrack verify` on a cluster of four workers prints the same as on this machine alone."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A run elsewhere: everything comes home, once, whatever happens to the connection."""
+"""A run at a place: every event and file is fetched exactly once, whatever happens to the connection."""
 
 import json
 import random
@@ -21,7 +21,7 @@ def wait_for(condition, what):
 
 
 def numbers(folder):
-    """`seq` of every event, and how often there is an end."""
+    """`seq` of every event, and the number of ends."""
     events = [json.loads(line) for line in (folder / "events.jsonl").read_bytes().splitlines()]
     return [event["seq"] for event in events], sum(event["event"] == "end" for event in events)
 
@@ -108,7 +108,7 @@ def test_who_comes_back_goes_on_from_where_it_stopped(elsewhere, home):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
     started.detach()
-    assert reconcile(home) == []  # not ours to bury
+    assert reconcile(home) == []  # the other machine is responsible for it
     assert process.unfinished(home) == [started.folder]
     again = process.attach(started.folder, connect=elsewhere.connect)
     elsewhere.processes.append(again)

@@ -1,4 +1,4 @@
-"""Places as their users have them: a real ssh server, a real Dask scheduler, on this machine alone."""
+"""Places with a real ssh server and a real Dask scheduler, on this machine."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_a_run_through_dask_and_its_cancellation(home, scheduler, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_through_dask_with_certificates(home, encrypted_scheduler, tmp_path):
-    """As the README has it: `places add`, `places check`, `run --on`, and the keys in the environment."""
+    """Follows the README: `places add`, `places check`, `run --on`, and the keys in the environment."""
 
     def readtrack(*arguments):
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""submitit's local executor, which every machine has: the pickle and the folders as under SLURM."""
+"""submitit's local executor, which works on every machine: pickles and folders are the same as with SLURM."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Here:
 
 @pytest.fixture
 def here(elsewhere, tmp_path, monkeypatch):
-    """A SLURM place whose jobs submitit starts on this machine; no controller answers for them."""
+    """A SLURM place whose jobs submitit starts on this machine, without a controller."""
     automatic = submitit.AutoExecutor
     monkeypatch.setattr(
         submitit, "AutoExecutor", lambda folder, cluster, **options: automatic(folder, cluster="local")

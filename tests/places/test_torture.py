@@ -1,6 +1,6 @@
-"""A run of 2,000 events while whatever can be killed is killed: what comes home is what was said, once.
+"""A run of 2,000 events during which processes are killed at random: every event is fetched exactly once.
 
-The long form, a minute instead of six seconds: READTRACK_TORTURE=60 pytest tests/places/test_torture.py
+The long version, a minute instead of six seconds: READTRACK_TORTURE=60 pytest tests/places/test_torture.py
 """
 
 import json
@@ -22,7 +22,7 @@ STEPS = 2000
 
 
 def kept(far, run, folder):
-    """The far file under a second name: the first goes when the run has been brought home."""
+    """A second name for the remote file, because the first is deleted once the run has been fetched."""
     (file,) = (far / "elsewhere" / "runs" / run.run_id / "attempts").glob("*/runs/*/events.jsonl")
     os.link(file, folder / run.run_id)
     return folder / run.run_id
@@ -33,7 +33,7 @@ def ends(data):
 
 
 def victims(port, home):
-    """What holds the connection up: ssh here, its session there, the agent."""
+    """The processes of the connection: the local ssh, its remote session, the agent."""
     found = []
     for one in psutil.process_iter():
         try:
@@ -77,7 +77,7 @@ def test_what_comes_home_is_what_was_said(home, sshd, tmp_path, wait):
             killed.append(one.name())
             one.kill()
     for run in (spared, doomed):
-        # After many losses a place is tried once a minute.
+        # After many losses, connecting is tried once a minute.
         wait(run.poll, f"the end ({run.contact})", 60 + 2 * SECONDS)
     print(f"killed in {SECONDS:.0f} s: {len(killed)} ({', '.join(sorted(set(killed)))})")
     assert "shepherd" in killed
@@ -89,7 +89,7 @@ def test_what_comes_home_is_what_was_said(home, sshd, tmp_path, wait):
     assert ends(mirror) == 1
     assert len(store.load(spared.folder).curves["loss"]["paper"]) == STEPS
 
-    # Without its shepherd a run is over: what it said is here, and one end.
+    # Without its shepherd a run is over: its events are here, with a single end.
     assert doomed.poll() == "interrupted"
     mirror = (doomed.folder / "events.jsonl").read_bytes()
     assert mirror.startswith(cut_off.read_bytes())

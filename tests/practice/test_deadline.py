@@ -1,4 +1,4 @@
-"""The time that a reader's code may take."""
+"""Time limits for the reader's code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def timers() -> tuple[float, float]:
 
 
 def ring(*signals: signal.Signals) -> None:
-    """All at once, as when both clocks run out during one long call."""
+    """Fire both clocks at once, as when they expire during one long call."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for one in signals:
         os.kill(os.getpid(), one)
@@ -24,7 +24,7 @@ def ring(*signals: signal.Signals) -> None:
 
 
 def test_clocks_that_ring_together_leave_no_timer() -> None:
-    before = timers()  # the test's own limit may be one
+    before = timers()  # the test itself may have a time limit
     with pytest.raises(SlowError), deadline(100, 100):
         ring(signal.SIGALRM, signal.SIGPROF)
     assert timers() == pytest.approx(before, abs=5)

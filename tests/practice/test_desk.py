@@ -1,4 +1,4 @@
-"""The reader's file and diary: nothing that they wrote is lost."""
+"""The reader's file and diary never lose anything."""
 
 from __future__ import annotations
 

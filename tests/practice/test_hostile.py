@@ -1,4 +1,4 @@
-"""The reader's code may do anything: each is reported as what it is, in a run of its own."""
+"""The reader's code may do anything. Each case is reported correctly, in a separate run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_to_end(desk: Desk, names: list[str]) -> launcher.RunHandle:
 
 
 def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudged], int, launcher.RunHandle]:
-    """The verdicts on two exercises, the second of which is right; the line at which `body` begins."""
+    """The verdicts on two exercises, the second of which is correct, and the line at which `body` begins."""
     solved = skeleton.text("Attention", desk.sheets, solved=True)
     assert RIGHT in solved
     text = solved.replace(RIGHT, body + RIGHT) + above
@@ -50,7 +50,7 @@ def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudg
 @pytest.mark.slow
 def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) -> None:
     text = skeleton.text("Attention", desk.sheets, solved=True)
-    bodies = {  # exercise: its first lines, what is said, and at which of these lines
+    bodies = {  # exercise: its first lines, the message, and the reported line among these
         "weights": ("    import sys\n    sys.exit(3)\n", "it ends the program", 1),
         "split heads": ("    import os\n    os.fork()\n", "an exercise may not copy the process", 1),
         "multi-head": ("        y = [\n            1, 2]\n        y.nothing()\n", "AttributeError", 2),
@@ -90,7 +90,9 @@ def test_what_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str
 
 @pytest.mark.slow
 def test_a_loop_inside_one_call_ends_soon_and_is_reported_with_its_line(desk: Desk) -> None:
-    """`sum` neither gives up the interpreter nor looks for signals: no deadline inside the process holds."""
+    """`sum` neither releases the interpreter nor checks for signals, so no deadline inside the process can
+    stop it.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     (first,), line, _ = judged(desk, "    x.numel()\n    sum(range(10**15))\n")
     assert (first["name"], first["outcome"], first["line"]) == ("merge heads", "slow", line + 1)

@@ -1,4 +1,4 @@
-"""Mistakes that people make when they write these functions: the judge's hint names each of them."""
+"""Common mistakes in these functions: the judge's hint names each of them."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_a_finite_number_is_not_taken_for_an_infinite_one() -> None:
 
 
 def test_nothing_explains_what_is_not_a_number() -> None:
-    """The paper's code returns NaN for many other arguments as well."""
+    """The paper's code returns NaN for many other arguments, too, so none of them explains the mistake."""
 
     def right(x: Tensor, y: Tensor) -> Tensor:
         return x.masked_fill(y.isnan(), 0).sum() * 2
@@ -291,7 +291,7 @@ def test_nothing_explains_what_is_not_a_number() -> None:
 
 
 def test_rounding_in_a_gradient_that_cancels_is_no_mistake() -> None:
-    """Behind a saturated softmax the gradient is 0 but for rounding, in any way of writing it."""
+    """After a saturated softmax, the gradient is 0 up to rounding, however it is written."""
 
     def right(x: Tensor, y: Tensor) -> Tensor:
         return (400 * x).softmax(-1) * y
@@ -336,7 +336,7 @@ def test_an_input_that_ends_in_an_error_counts_as_wrong() -> None:
 
 
 def online(x: Tensor, y: Tensor) -> Tensor:
-    """Section 3.1 of FlashAttention, for blocks of one number each."""
+    """Section 3.1 of FlashAttention, with blocks of one number."""
     maximum, total, weighted = torch.full_like(x[:, :1], -1e9), torch.zeros(()), torch.zeros(())
     for block in range(3):
         new = torch.maximum(maximum, x[:, block, None])

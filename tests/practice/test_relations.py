@@ -1,4 +1,4 @@
-"""How a wrong result is explained: each of these mistakes by name."""
+"""Explanations of wrong results: each of these mistakes is named."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_methods_that_have_nothing_to_do_with_those_to_write_are_left_out() -> N
 
 def test_methods_that_another_function_to_write_uses_are_shown() -> None:
     text = skeleton.text("FlashAttention", sheets(shipped()["flashattention"]))
-    assert "def columns(self, rows: slice)" in text  # of the schedule that `forward` goes through
+    assert "def columns(self, rows: slice)" in text  # part of the schedule that `forward` uses
     assert "heappush(" not in skeleton.text("BPE", sheets(shipped()["byte_bpe"]))  # `merge` is the answer
 
 

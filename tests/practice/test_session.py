@@ -1,4 +1,4 @@
-"""Answers to the exercises of the attention paper, right and wrong."""
+"""Correct and wrong answers to the exercises of the attention paper."""
 
 from __future__ import annotations
 

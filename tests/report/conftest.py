@@ -1,4 +1,4 @@
-"""The site of what ships, made once."""
+"""The site of the shipped data, made once."""
 
 from __future__ import annotations
 

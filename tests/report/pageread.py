@@ -1,4 +1,4 @@
-"""What a page is made of, as a parser sees it, and a home with runs that were never made."""
+"""Parses pages, and creates a home with made-up runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VOID = {"meta", "input", "img", "br", "hr", "image"}
 
 
 class Page(HTMLParser):
-    """The tags, links and texts of a page. Raises AssertionError where tags are not nested."""
+    """The tags, links and texts of a page. Raises AssertionError if tags are not nested."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -81,8 +81,10 @@ def digest(text: str) -> str:
 
 
 def run(home: Home, paper: str = "adam", number: int = 1, **changes: Any) -> Path:
-    """A completed run with a curve, a claim, a picture, sounds, a table and a benchmark. `changes`: events
-    that stand in for those of their kind, or more of the fields of the job."""
+    """A completed run with a curve, a claim, a picture, sounds, a table and a benchmark.
+
+    changes  events that replace those of their kind, or further fields of the job
+    """
     run_id = f"20260101-00000{number}-{paper}-aaaa"
     folder = home.runs / run_id
     (folder / "artifacts").mkdir(parents=True)
@@ -182,7 +184,7 @@ def complete_events(paper: str, run_id: str) -> Iterator[dict[str, Any]]:
 
 
 def claim(**changes: Any) -> dict[str, Any]:
-    """A claim as a run states it."""
+    """A claim as stated by a run."""
     bound = {"metric": "gain", "op": ">=", "threshold": 0.2, "direction": 0.0, "ratio": False}
     figure = {"text": "0.5", "where": "table 1", "read": "table"}
     texts = {"name": "it gains", "sentence": "It gains.", "control": "the control", "deviations": ""}

@@ -1,4 +1,4 @@
-"""Texts that would run, style or hide something on a page; and a home that has them wherever it has text."""
+"""Hostile texts that try to run scripts, or to style or hide parts of a page, and a home full of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVIL = (
     "`` ```json\n{}\n``` "
     f"=cmd|'/C' {NASTY} \x00 \u2028 \u2066 x"
 )
-SHOWN = "<script>pwned()</script>"  # as text
+SHOWN = "<script>pwned()</script>"  # escaped
 WRONG = (
     EVIL,
     "",
@@ -48,7 +48,7 @@ _NAMED = (
 
 
 def poisoned(fields: Any) -> Any:
-    """Every text is hostile but those that say what something is."""
+    """The fields with hostile values for all texts except type names."""
     kept = {"event", "kind", "op", "path", "read", "verdict", "mode", "role", "metric"}
     if isinstance(fields, dict):
         return {key: value if key in kept else poisoned(value) for key, value in fields.items()}
@@ -58,7 +58,7 @@ def poisoned(fields: Any) -> Any:
 
 
 def damaged(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The event with one of its values, at any depth, replaced by what it should not be."""
+    """The event with one of its values, at any depth, replaced by an invalid one."""
     for path in _places(event):
         for wrong in WRONG:
             changed = copy.deepcopy(event)
@@ -78,7 +78,7 @@ def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 
 def fill(home: Home) -> None:
-    """A list, metadata, notes, tags and whole runs, hostile wherever they have text."""
+    """Write a list, metadata, notes, tags and runs with hostile texts."""
     home.ensure()
     said = json.dumps(EVIL)
     facts = (

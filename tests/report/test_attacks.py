@@ -1,4 +1,4 @@
-"""Six attacks on a page, one by one: links, encodings, attributes, disguised files, paths, and cards."""
+"""Six attacks on a page: links, encodings, attributes, disguised files, paths, and cards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def attributes(page: Page) -> set[str]:
     return {name for _, named in page.tags for name in named}
 
 
-# 1. Links of a note that run something, however they are written
+# 1. Links in a note that run scripts, in various spellings
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_a_note_in_another_encoding_stays_text(home: Home, note: bytes) -> None:
     home.ensure(home.notes)
     (home.notes / "adam.md").write_bytes(note)
     body = reader(home).files["papers/adam.html"]
-    assert body[:1024].index(b'<meta charset="utf-8">') > 0  # no browser guesses
+    assert body[:1024].index(b'<meta charset="utf-8">') > 0  # no browser guesses the encoding
     assert not set("\x00\x1b\u2028\u202e") & set(body.decode())
     assert [tag for tag, _ in Page(body.decode()).tags if tag == "script"] == []
 
 
-# 3. Texts that leave their attribute
+# 3. Texts that break out of an attribute
 
 
 def test_no_text_of_a_record_leaves_its_attribute(home: Home) -> None:
@@ -110,7 +110,7 @@ def test_no_text_of_a_record_leaves_its_attribute(home: Home) -> None:
     assert HANDLER.strip() in " ".join(named.get("alt", "") for _, named in page.tags)
 
 
-# 4. Files that are not what they say
+# 4. Files of another type than they claim
 
 
 def test_files_of_a_run_are_made_anew_or_left_out(home: Home) -> None:
@@ -129,7 +129,7 @@ def test_files_of_a_run_are_made_anew_or_left_out(home: Home) -> None:
     ]
     artifacts = run(home, events=events) / "artifacts"
     with (artifacts / "p.png").open("ab") as file:
-        file.write(script)  # a picture and a page in one
+        file.write(script)  # a file that is both a picture and a page
     (artifacts / "gif.png").write_bytes(b"GIF89a" + script)
     (artifacts / "svg.png").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg' onload='pwned()'/>")
     (artifacts / "page.wav").write_bytes(script)
@@ -139,7 +139,7 @@ def test_files_of_a_run_are_made_anew_or_left_out(home: Home) -> None:
     header[16:24] = struct.pack(">II", 100_000, 100_000)
     (artifacts / "bomb.png").write_bytes(header)
     sound = bytearray((artifacts / "a.wav").read_bytes())
-    sound[40:44] = struct.pack("<I", 0xFFFFFFF0)  # says that it is four gigabytes long
+    sound[40:44] = struct.pack("<I", 0xFFFFFFF0)  # claims to be four gigabytes long
     (artifacts / "long.wav").write_bytes(sound)
     found = reader(home)
     media = {path: body for path, body in found.files.items() if path.startswith("media/adam/")}
@@ -157,7 +157,7 @@ def test_files_of_a_run_are_made_anew_or_left_out(home: Home) -> None:
         assert f"{name} could not be read" in text
 
 
-# 5. Paths that lead out of the run, or out of the report
+# 5. Paths outside of the run or the report
 
 
 def test_a_path_of_a_record_leads_nowhere_else(home: Home, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_path_of_a_record_leads_nowhere_else(home: Home, tmp_path: Path) -> No
     ]
     folder = run(home, events=[*text, *pictures])
     (folder / "artifacts" / "link.txt").symlink_to(secret)
-    os.mkfifo(folder / "artifacts" / "pipe")  # a reader would wait for ever
+    os.mkfifo(folder / "artifacts" / "pipe")  # a reader would block for ever
     found = reader(home)
     assert not [path for path, body in found.files.items() if b"password" in body]
     assert all(
@@ -188,7 +188,7 @@ def test_a_path_of_a_record_leads_nowhere_else(home: Home, tmp_path: Path) -> No
         assert max(map(len, path.split("/"))) < 100
 
 
-# 6. Cards that were written to be replayed
+# 6. Cards made for attacking a replay
 
 
 @pytest.mark.parametrize(

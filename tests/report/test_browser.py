@@ -1,4 +1,4 @@
-"""One page of each kind in Chromium: what it loads and says, how it fits, what it does, who can read it."""
+"""One page of each kind in Chromium: requests, console output, layout, behaviour and accessibility."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from readtrack.report.site import build, write
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `apt-get install chromium`")
 
-# None of these asks the network for anything but what a page asks for.
+# The browser may request only the files of a page.
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -38,7 +38,7 @@ OPTIONS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
-SLOW = 60_000.0  # milliseconds that a busy machine may take for anything
+SLOW = 60_000.0  # milliseconds, enough for a busy machine
 WIDTHS = (320, 800, 1600)
 KINDS = (
     "index.html", "claims.html", "benchmarks.html", "lineage.html", "reading.html", "method.html",
@@ -50,7 +50,7 @@ SECONDS = {"a.wav": 0.5, "b.wav": 0.25}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a home that has read, noted and run something, with a card beside it."""
+    """The report of a home with states, notes and runs, and a card."""
     home, folder = Home(tmp_path_factory.mktemp("browser") / "home"), tmp_path_factory.mktemp("site")
     home.ensure()
     run(home)
@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Heard:
-    """What a page says on the console, what goes wrong in it, and all that it asks for."""
+    """Console messages, errors and requests of a page."""
 
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ TOO_WIDE = """() => {
     if (box.width && box.right > wide + 1 && !cut) found.push(one.outerHTML.slice(0, 120))
   }
   return found
-}"""  # the page, if it scrolls sideways; and what hangs out of it without scrolling by itself
+}"""  # whether the page scrolls sideways, and elements that overflow without scrolling
 LINKS = """() => [...document.querySelectorAll("a")].map(
   one => new URL(one.href.baseVal ?? one.href, document.baseURI).href
 )"""
@@ -150,7 +150,7 @@ def test_a_page_is_whole_quiet_and_never_too_wide(tab: Tab, heard: Heard, site: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_axe_finds_nothing_serious(browser: Browser, site: Path, kind: str) -> None:
-    context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # axe is a script of its own
+    context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # axe is a script
     context.set_default_timeout(SLOW)
     tab, found = context.new_page(), []
     for width, scheme in ((320, "dark"), (1600, "light")):
@@ -203,7 +203,7 @@ def test_pictures_are_shown(tab: Tab, heard: Heard, site: Path) -> None:
         image.scroll_into_view_if_needed()
         assert image.evaluate("async one => { await one.decode(); return one.naturalWidth }") == 40
     boxes = tab.locator("svg image").evaluate_all("all => all.map(one => one.getBBox().width)")
-    assert boxes[0] == pytest.approx(2 * boxes[1], rel=0.02)  # half a second and a quarter
+    assert boxes[0] == pytest.approx(2 * boxes[1], rel=0.02)  # half a second and a quarter of a second
     files = {urlsplit(url).path.rpartition("/")[2] for url in heard.asked}
     assert files == {"adam.html", "p.png", "a-spectrogram.png", "b-spectrogram.png"}
 
@@ -255,7 +255,7 @@ def test_everything_is_there_without_javascript(browser: Browser, site: Path) ->
     context.set_default_timeout(SLOW)
     tab = context.new_page()
     tab.goto((site / "index.html").as_uri())
-    assert not tab.get_by_label("Find").is_visible()  # it would do nothing
+    assert not tab.get_by_label("Find").is_visible()  # it would have no effect
     assert tab.locator("th button").count() == 0
     tab.get_by_role("link", name="Adam: A Method").click()
     tab.get_by_role("heading", name="Measured claims").wait_for()

@@ -1,4 +1,4 @@
-"""Replication cards: what is in one, that any card can be read safely, and what a replay says."""
+"""Replication cards: their content, safe reading of any card, and the verdicts of a replay."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_rule_that_cannot_be_compared_is_refused(home: Home, tmp_path: Path, b
         read(tmp_path / "card")
 
 
-# A replay
+# Replay
 
 
 def stated(value: float, verdict: str = "", **changes: Any) -> CardClaim:
@@ -142,7 +142,7 @@ def test_what_a_replay_says(home: Home) -> None:
         return one.verdict, one.why
 
     assert said(stated(0.3), stated(0.3)) == ("SAME", "")
-    assert said(stated(0.3), stated(0.304)) == ("SAME", "")  # 4 % of the way to 0.2
+    assert said(stated(0.3), stated(0.304)) == ("SAME", "")  # 4 % of the distance to 0.2
     assert said(stated(0.3), stated(0.31)) == (
         "DIFFERENT",
         "the numbers differ, although code and setting are the same",
@@ -153,7 +153,7 @@ def test_what_a_replay_says(home: Home) -> None:
     )
     where = "the code differs: adam/model.py, line 2"
     assert said(stated(0.3), stated(0.31), code=edited) == ("DIFFERENT", where)
-    assert said(stated(0.3), stated(0.3001), code=edited) == ("DIFFERENT", where)  # nothing else can be why
+    assert said(stated(0.3), stated(0.3001), code=edited) == ("DIFFERENT", where)  # only the code differs
     assert said(stated(0.3), stated(0.3001), code=edited, machine=elsewhere) == ("SAME", "")
     assert said(stated(0.3), stated(0.1), code=edited) == ("DIFFERENT", where)
     assert said(stated(0.3), stated(0.3), code=edited) == ("SAME", "")
@@ -181,7 +181,7 @@ def test_a_difference_is_measured_by_the_seeds(home: Home) -> None:
     here = replace(made, claims=(stated(0.315),), machine={**made.machine, **setting})
     assert replay(made, here, {}).verdict == "UNCLEAR"
     assert replay(made, here, spreads([row])).verdict == "SAME"
-    ranged = replace(row, values={}, ours="gain 0.3 (0.2 to 0.4)")  # as the earlier procedure wrote it
+    ranged = replace(row, values={}, ours="gain 0.3 (0.2 to 0.4)")  # text of the earlier procedure
     assert spreads([ranged]) == {("it gains", "gain"): pytest.approx(0.2 / 2.326)}
     assert replay(made, here, spreads([ranged])).verdict == "SAME"
     assert spreads([replace(ranged, seeds=(1,))]) == {}
@@ -203,7 +203,7 @@ def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None
         assert said(0.19, machine=machine) == "UNCLEAR"  # on the other side of the threshold
         assert said(0.1, machine=machine) == "DIFFERENT"
         assert said(0.33, machine=machine, code=edited) == "DIFFERENT"
-        assert said(0.33, machine=machine, code={}) == "UNCLEAR"  # nobody knows that it is the same code
+        assert said(0.33, machine=machine, code={}) == "UNCLEAR"  # it is unknown whether the code is the same
     assert said(0.43, versions={**made.versions, "torch": "9"}) == "SAME"
     for no_order in (
         {"versions": {**made.versions, "readtrack": "9"}},
@@ -212,8 +212,8 @@ def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None
         assert said(0.43, **no_order) == "UNCLEAR"
     threads = {**made.machine, "threads": 8}
     flipped = replace(made, claims=(stated(0.1),), machine=threads)
-    assert replay(made, flipped, {}).verdict == "UNCLEAR"  # nobody knows how far that is
-    assert said(0.43) == "DIFFERENT"  # nothing differs, so nothing but chance in the run itself is left
+    assert replay(made, flipped, {}).verdict == "UNCLEAR"  # the spread is unknown
+    assert said(0.43) == "DIFFERENT"  # nothing differs, so only chance within the run can be the cause
 
 
 def test_a_card_keeps_how_many_times_as_long_arms_were_trained(home: Home, tmp_path: Path) -> None:

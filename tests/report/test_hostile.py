@@ -1,4 +1,4 @@
-"""Hostile titles, notes and run records, through every page, card and replay: they are shown as text."""
+"""Hostile titles, notes and run records appear as plain text on every page, card and replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from readtrack.report.pages import write_card
 from readtrack.report.replay import replay
 from readtrack.report.site import Site, build
 
-# The tags that a page is made of.
+# The tags used on pages.
 OURS = re.findall(
     r"\w+",
     """a article audio b blockquote body br caption circle code dd defs details div dl dt em fieldset

@@ -1,4 +1,4 @@
-"""The report's pages: what is on them, how large they are, where their links lead, what they leave out."""
+"""The report's pages: their content, size, links, and omitted private data."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_each_paper_has_a_page_and_each_page_is_small(shipped_site: Site) -> Non
 @pytest.mark.timing
 def test_ninety_papers_take_less_than_five_seconds() -> None:
     def seconds() -> float:
-        start = time.process_time()  # on a busy machine the clock would time the others
+        start = time.process_time()  # wall time would include other processes
         build(of_shipped())
         return time.process_time() - start
 
@@ -195,7 +195,7 @@ def test_arms_have_their_roles_colours_and_direction_from_the_record(home: Home)
     page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
     assert "control (the paper’s) ours (control)" in page.text
     curve = [named for tag, named in page.tags if tag == "polyline"]
-    assert [named["class"] for named in curve] == ["arm1", "arm0"]  # the paper's is drawn on top
+    assert [named["class"] for named in curve] == ["arm1", "arm0"]  # the paper's arm is drawn on top
     drawn = next(label for tag, named in page.tags if "loss" in (label := named.get("aria-label", "")))
     assert drawn.index("control from") < drawn.index("ours from")
 
@@ -318,7 +318,7 @@ def test_a_seed_that_the_rule_was_chosen_on_is_no_evidence(home: Home) -> None:
 
 
 def swept(home: Home, best: dict[str, float], **more: dict[str, float]) -> Page:
-    """Two arms at two rates, with curves of `loss, rate X` and of arms `ours, rate X`."""
+    """Two arms at two learning rates, with curves of `loss, rate X` and of arms `ours, rate X`."""
     events: list[dict[str, object]] = [{"event": "meaning", "roles": {"ours": "paper", "control": "control"}}]
     for arm in ("ours", "control"):
         for rate in (0.1, 0.2, 0.4, 0.8):
@@ -349,7 +349,7 @@ def test_each_arm_of_a_sweep_is_drawn_at_its_best_setting(home: Home) -> None:
 
 
 def test_a_sweep_whose_choice_is_not_recorded_shows_all_settings(home: Home) -> None:
-    page = swept(home, {"ours": 7.0, "control": 0.2})  # a later sweep of the same name chose 7
+    page = swept(home, {"ours": 7.0, "control": 0.2})  # a later sweep with the same name chose 7
     assert "Error, rate 0.1 ours (the paper’s)" in page.text
     assert "at the best rate" not in page.text
     assert "4 more arms are not drawn." in page.text
@@ -382,11 +382,11 @@ def test_a_line_of_the_lineage_passes_over_the_papers_that_it_does_not_join(ship
         for tag, named in pages(shipped_site)["lineage.html"].tags
         if tag == "path" and "class" in named
     }
-    assert "Q" in paths["e f-newton t-bfgs"]  # over hessian, which stands between them
+    assert "Q" in paths["e f-newton t-bfgs"]  # over hessian, which lies between them
     assert "Q" not in paths["e f-bfgs t-lbfgs"]
 
 
-# What is left out
+# Omitted data
 
 
 def secrets(home: Home) -> list[bytes]:
@@ -449,7 +449,7 @@ def test_private_has_them_and_says_so(home: Home) -> None:
     assert [word for word in hidden if word not in page] == []
     assert "This report has notes, tags, ratings, file paths" in Page(page.decode()).text
     picture = site.files["media/adam/p.png"]
-    assert b"/home/ada" not in picture  # not even then: it is made anew
+    assert b"/home/ada" not in picture  # not even with --private, because pictures are encoded again
     with Image.open(io.BytesIO(picture)) as image:
         assert image.size == (40, 20)
 
@@ -467,7 +467,7 @@ def test_a_path_loses_its_folders_and_a_ratio_stays() -> None:
     assert tell.line("box big") == "(machine) (machine)"
 
 
-# The folder
+# The output folder
 
 
 def test_a_second_report_removes_what_is_no_more(home: Home, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_a_folder_of_something_else_is_left_alone(home: Home, tmp_path: Path) ->
 
 def test_a_report_that_was_stopped_midway_is_written_again(home: Home, tmp_path: Path) -> None:
     folder, site = tmp_path / "out", reader(home, papers=("adam",))
-    (folder / "claims.html").mkdir(parents=True)  # cannot be written over
+    (folder / "claims.html").mkdir(parents=True)  # cannot be overwritten
     (folder / MANIFEST).write_text('{"files": ["old.html"]}')
     with pytest.raises(ReadtrackError, match="could not write the report"):
         write(site, folder)
@@ -503,7 +503,7 @@ def test_a_report_that_was_stopped_midway_is_written_again(home: Home, tmp_path:
     assert not (folder / "old.html").exists()
 
 
-# Words and Markdown
+# Text and Markdown
 
 
 @pytest.mark.parametrize(

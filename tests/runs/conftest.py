@@ -1,4 +1,4 @@
-"""Real runs of toy plugins: the real launcher, a real child process."""
+"""Real runs of toy plugins, with the real launcher and a real child process."""
 
 import time
 from pathlib import Path
@@ -30,12 +30,12 @@ def toys(monkeypatch):
 
 @pytest.fixture
 def light(monkeypatch):
-    """Workers import the light torch."""
+    """Make workers import the stub of torch."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS / "light"))
 
 
 class Runs:
-    """Starts runs, and leaves none behind."""
+    """Starts runs, and stops all of them at the end."""
 
     wait_for = staticmethod(wait_for)
 
@@ -67,12 +67,12 @@ class Runs:
         return wait_for(there, f"phase {phase}")
 
     def ended(self, folder):
-        """The record of a run that somebody else started, once it has ended."""
+        """The record of a run that another process started, once it has ended."""
         wait_for(lambda: store.load(folder).outcome, "the end of the run")
         return store.load(folder)
 
     def child(self, folder):
-        """The process number of the child that the plugin has logged."""
+        """The process id of the child that the plugin has logged."""
         return int(wait_for(lambda: store.load(folder).logs, "the plugin's child")[0].split()[1])
 
     def no_process_left(self, run_id):
@@ -100,12 +100,12 @@ def runs(home):
             time.sleep(0.02)
         runs.no_process_left(process.run_id)
     for folder in home.runs.iterdir() if home.runs.exists() else ():
-        processes.kill_leftover_processes(folder.name)  # whatever a failed test has left running
+        processes.kill_leftover_processes(folder.name)  # processes left behind by a failed test
 
 
 @pytest.fixture
 def parent_script():
-    """A program that starts a run and then does as told: `stay` polls for ever, `leave` detaches and ends."""
+    """A program that starts a run: with `stay` it polls for ever, with `leave` it detaches and ends."""
     return (
         "import sys, time\n"
         "from readtrack.home import Home\n"

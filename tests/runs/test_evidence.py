@@ -1,4 +1,4 @@
-"""Which of a paper's runs stands for all of them."""
+"""Which of a paper's runs is shown as its result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HELD = run("held")
         run(None, outcome="failed", started="2026-11-23"),
         run(None, outcome="cancelled", started="2026-11-23"),
         run(None, outcome=None, started="2026-11-23"),
-        run(None, budget="full", started="2026-11-23"),  # its benchmark alone
+        run(None, budget="full", started="2026-11-23"),  # benchmark only
         run("missed", condition="null run", started="2026-11-23"),
         run("missed", condition="break: no residual", started="2026-11-23"),
         run("missed", condition="data: fashion-mnist", budget="full", started="2026-11-23"),

@@ -1,4 +1,4 @@
-"""What an experiment is given: arms, sweeps, claims, and networks that are trained once."""
+"""The interface of experiments: arms, sweeps, claims, and networks that are trained once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMED = Claim(
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., tuple[Run, Callable[[], list[Event]]]]:
-    """A run, and what reads its events so far."""
+    """A run, and a function that returns its events so far."""
 
     def make(**fields: object) -> tuple[Run, Callable[[], list[Event]]]:
         fields = {"seed": 0, "budget": "quick", "settings": {}, **fields}

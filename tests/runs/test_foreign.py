@@ -1,4 +1,4 @@
-"""Run folders that may come from anywhere: links, FIFOs and floods harm nothing but their own run."""
+"""Run folders of any origin: links, FIFOs and floods of events affect only their own run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEEP = b"[" * 5000 + b"]" * 5000
 
 @pytest.fixture
 def folder(home: Home) -> Path:
-    """A run whose process is gone."""
+    """A run whose process has ended."""
     return make(home)
 
 
@@ -55,13 +55,13 @@ def age(folder: Path) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A file of the reader's, outside the home."""
+    """A file of the reader outside the home."""
     path = tmp_path / "bashrc"
     path.write_text("alias l=ls\n")
     return path
 
 
-# Nothing is written, or read, through a link
+# Links are neither written nor read through
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "result.json", "log.txt", "note.md", "pinned", "detached"])
@@ -113,7 +113,7 @@ def test_a_regular_file_is_read_up_to_its_limit(tmp_path: Path):
         regular.read_bytes(Path("/dev/zero"), 4)
 
 
-# One odd folder
+# One malformed folder
 
 
 @pytest.mark.timeout(20)
@@ -133,7 +133,7 @@ def test_an_odd_file_is_named_and_the_other_runs_are_there(home: Home, name: str
     problems: list[str] = []
     found = {run.run_id for run in store.summaries(home, report=problems.append)}
     assert fine.name in found
-    if (name, what) != ("events.jsonl", "deep"):  # one line that is no event
+    if (name, what) != ("events.jsonl", "deep"):  # one line that is not an event
         assert len(problems) == 1
         assert problems[0].startswith(f"run {odd.name}: {name} cannot be read")
     assert fine.name in reconcile(home)
@@ -189,7 +189,7 @@ def test_a_measurement_that_lacks_fields_is_not_compared(folder: Path):
     assert [(one.mode, one.verdict) for one in compare(record, record)] == [("forward", "UNCLEAR")]
 
 
-# Floods
+# Floods of events
 
 
 def test_events_are_read_in_slices(folder: Path):

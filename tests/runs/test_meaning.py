@@ -1,4 +1,4 @@
-"""What runs record of their arms' roles, and of which metrics less is better."""
+"""Recorded roles of arms, and metrics for which less is better."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each way in which a run can end, through the real launcher and a real child."""
+"""Every way in which a run can end, with the real launcher and a real child process."""
 
 import signal
 import sys
@@ -151,7 +151,7 @@ def test_usage_errors_are_told_apart(runs, monkeypatch):
     assert "--set size=much" in wrong_type.detail
     assert wrong_type.error["traceback"] == ""
 
-    monkeypatch.setattr(devices, "require", lambda name: None)  # as with a torch for cuda and no such card
+    monkeypatch.setattr(devices, "require", lambda name: None)  # like a CUDA build without a GPU
     no_device = runs.run("toy_ok", device="cuda:7")
     assert (no_device.outcome, no_device.error["kind"]) == ("failed", "usage")
     assert (wrong_type.error["exit_code"], no_device.error["exit_code"]) == (2, 3)
@@ -185,7 +185,7 @@ def test_what_a_plugin_prints_reaches_the_log_and_nothing_else(runs):
     assert b"\x1b[2J" in log
     assert done.bad_events == 0
     assert done.values["from stdin", ""] == 0
-    # Not finite, and over-long: events all the same.
+    # Non-finite and over-long values are still valid events.
     assert [value != value for _, value in done.curves["loss"][""]] == [True, True]
     assert len(done.logs[0]) < 262_144
     assert "more characters" in done.logs[0]
@@ -270,7 +270,7 @@ def test_without_torch_no_run_begins_and_the_command_that_gets_it_is_named(home,
     with pytest.raises(NotAvailableError, match=r"-m pip install --editable '/.*\[run\]'"):
         launcher.start(new_job("toy_ok"), home)
     assert not home.runs.exists()
-    monkeypatch.setenv("READTRACK_PYTHON", "sh")  # another Python is asked by the run itself
+    monkeypatch.setenv("READTRACK_PYTHON", "sh")  # another Python reports this itself during the run
     interpreter.require_torch()
 
 

@@ -14,7 +14,7 @@ from readtrack.runs.pictures import save_png
     [
         ((4, 5), None, (5, 4)),
         ((1, 4, 5), None, (5, 4)),
-        ((3, 1, 4, 5), None, (11, 9)),  # two by two, a pixel between, one place left empty
+        ((3, 1, 4, 5), None, (11, 9)),  # two by two, one pixel apart, with one empty cell
         ((3, 1, 4, 5), 3, (17, 4)),
         ((4, 3, 4, 5), 1, (5, 19)),
     ],
@@ -42,6 +42,6 @@ def test_rows_and_columns_have_names(tmp_path: Path) -> None:
     file, tiles = tmp_path / "x.png", torch.zeros(4, 1, 4, 5)
     named = {"row_names": ["above", "below"], "column_names": ["a", "b"]}
     assert save_png(file, tiles, columns="ab", rows=["above", "below"]) == {"rows": 2, "columns": 2, **named}
-    assert save_png(file, tiles[0], columns="ab", rows=["above", "below"]) == named  # put together before
+    assert save_png(file, tiles[0], columns="ab", rows=["above", "below"]) == named  # composed by the plugin
     with pytest.raises(ValueError, match="has 2 rows, and 1 names"):
         save_png(file, tiles, columns=2, rows=["above"])

@@ -1,4 +1,4 @@
-"""The queue of runs as a file that several apps share."""
+"""The queue of runs, a file shared by several apps."""
 
 from __future__ import annotations
 

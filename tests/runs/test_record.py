@@ -1,4 +1,4 @@
-"""Reading runs back, whatever is left of them."""
+"""Reading records of runs, whatever is left of them."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from readtrack.runs.store import load, summaries
 
 @pytest.fixture
 def run_folder(home):
-    """Makes the folder of a run that has written `events`; a torch-free stand-in for what a worker leaves."""
+    """Creates the folder of a run with these `events`, without a worker and without torch."""
 
     def make(paper="sgd", events=(), hello=True, at=None, **fields):
         job = new_job(paper, **fields)
@@ -34,7 +34,7 @@ def run_folder(home):
                 "hello",
                 run_id=job.run_id,
                 paper=paper,
-                pid=2**22 + 1,  # above Linux's largest
+                pid=2**22 + 1,  # above Linux's maximum
                 process_start=0.0,
                 at=at or datetime.now(UTC).isoformat(),
                 host=socket.gethostname(),
@@ -181,7 +181,7 @@ def test_a_result_that_does_not_say_what_was_measured_is_written_again(run_folde
         fields = json.loads((folder / "result.json").read_text())
         assert fields.pop("unmeasured") == ["first"]
         (folder / "result.json").write_text(json.dumps(fields))
-    (folders[0] / "events.jsonl").unlink()  # only the other one can be told
+    (folders[0] / "events.jsonl").unlink()  # only the other one can be reported
     assert {run.paper: [verdict for _, verdict, _ in shown_claims(run)] for run in summaries(home)} == {
         "sgd": ["held", "held"],
         "adam": ["exact", "held"],
@@ -336,7 +336,7 @@ def test_reconcile_ends_what_nobody_runs_any_more(run_folder, home):
 
 def test_reconcile_leaves_alone_what_may_live(run_folder, home):
     run_folder(hello=False)  # just started
-    run_folder()  # its process has just ended: who started it writes the end
+    run_folder()  # its process has just ended, and its starter is about to write the end
     elsewhere = run_folder()
     text = (elsewhere / "events.jsonl").read_text().replace(socket.gethostname(), "another-host")
     (elsewhere / "events.jsonl").write_text(text)

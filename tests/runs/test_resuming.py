@@ -1,4 +1,4 @@
-"""Runs that are killed and continued: the curve is that of a run that was not killed."""
+"""Killed and resumed runs have the same curves as runs that were not killed."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from readtrack.runs import checkpoints, launcher, store
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.resuming import resumed
 
-PAUSE = 0.01  # seconds a step, of 260 steps
+PAUSE = 0.01  # seconds per step, of 260 steps
 LOOPS = ("all 0.1", "all 0.3", "half 0.1", "half 0.3", "swept 0.1")
 
 
@@ -32,7 +32,7 @@ def kill(process):
 
 
 def results(record):
-    """All that a run says, but for its times."""
+    """All results of a run except times."""
     pictures = sorted((a["name"], a["path"]) for a in record.artifacts)
     return record.curves, record.values, [c["values"] for c in record.claims], pictures
 
@@ -49,7 +49,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
     moments = random.Random(time.time_ns())
     process, spent, continued = start(runs), [], []
     for place in sorted(moments.sample(range(len(LOOPS)), 3)):
-        due = set(LOOPS[place:])  # the place itself may be done
+        due = set(LOOPS[place:])  # the current loop may already be done
         runs.wait_for(lambda process=process, due=due: due & labels(process).keys(), LOOPS[place])
         time.sleep(moments.uniform(0.15, 0.4))
         kill(process)
@@ -65,9 +65,9 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
     for picture in ended.artifacts:
         ours, theirs = (runs.home.runs / one.run_id / picture["path"] for one in (ended, whole))
         assert ours.read_bytes() == theirs.read_bytes()
-    assert ended.duration > spent[-1]  # of all parts together
+    assert ended.duration > spent[-1]  # the sum over all parts
     assert not kept(runs, process)
-    assert any(at > 0 for run in continued for at in labels(run).values())  # some loop began in its middle
+    assert any(at > 0 for run in continued for at in labels(run).values())  # a loop was resumed in its middle
 
 
 @pytest.mark.slow
@@ -81,11 +81,11 @@ def test_what_was_finished_is_not_trained_again(runs):
     assert runs.finish(process).outcome == "completed"
     again = labels(process)
     assert not {"pretraining", "all 0.1", "all 0.3"} & again.keys()
-    assert again["half 0.1"] > 0  # it begins where a checkpoint was
+    assert again["half 0.1"] > 0  # it starts at a checkpoint
 
 
 def labels(process):
-    """Each loop of a run, and where it began."""
+    """Each loop of a run, with its first step."""
     found = {}
     for event in EventReader(process.folder).read_rest():
         if event["event"] == "progress":
@@ -95,7 +95,7 @@ def labels(process):
 
 @pytest.mark.slow
 def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
-    process = start(runs, pause=5 * PAUSE)  # a busy machine must not be past the loop before it is told
+    process = start(runs, pause=5 * PAUSE)  # slow enough for the request to arrive in time
     runs.wait_for(lambda: "all 0.3" in labels(process), "the second attempt")
     time.sleep(0.2)
     process.cancel()

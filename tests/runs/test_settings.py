@@ -1,4 +1,4 @@
-"""Settings as the reader writes them, and the options that are found without importing a plugin."""
+"""Parsing of settings, and options found without importing a plugin."""
 
 from __future__ import annotations
 

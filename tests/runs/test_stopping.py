@@ -1,4 +1,4 @@
-"""Stopping a run, and what happens when one of the two sides is gone."""
+"""Stopping a run, and the behaviour if its starter or its worker is gone."""
 
 import os
 import shutil
@@ -27,11 +27,11 @@ def test_cancel_ends_a_polite_run_between_two_steps(runs):
     assert done.outcome == "cancelled"
     assert done.detail == "stopped in phase train"
     assert process.stop_level == "asked"
-    assert process.cancel() == "asked"  # it has ended: nothing to climb
+    assert process.cancel() == "asked"  # it has ended, so there is no escalation
 
 
 def test_only_the_worker_trims_the_log_while_it_is_alive(runs, monkeypatch):
-    """What is printed between the reading and the cutting of two trimmers would be lost."""
+    """If two processes trimmed the log, output between reading and cutting would be lost."""
     trimmed = []
     monkeypatch.setattr(launcher.log, "trim", lambda folder: trimmed.append(process._running()))
     process = runs.start("toy_hang", settings={"how": "brief"})
@@ -247,7 +247,9 @@ def benchmark(bench):
 
 @pytest.fixture
 def daemon(runs, tmp_path, monkeypatch):
-    """Starts a run whose plugin makes a daemon without an environment; returns its process, too."""
+    """Starts a run whose plugin creates a daemon without an environment. Also returns the daemon's
+    process.
+    """
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "toy_daemon.py").write_text(PLUGIN)
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(tmp_path / "papers"))
@@ -290,7 +292,7 @@ def test_a_daemon_without_an_environment_ends_when_the_starter_does(runs, daemon
     assert dies(left.pid)
 
 
-# What a run's files say of its process is not believed
+# A run's files cannot make readtrack signal other processes
 
 
 @pytest.fixture
@@ -301,7 +303,7 @@ def signals(monkeypatch):
 
 
 def forged(home, name, **hello):
-    """The folder of a run that says it is alive, with this process."""
+    """The folder of a run that claims to be alive in this process."""
     folder = home.ensure(home.runs) / name
     folder.mkdir()
     new_job("toy_ok").write(folder)
@@ -324,7 +326,7 @@ def test_a_run_that_names_init_as_its_worker_signals_nobody(home, signals, pid):
 def test_a_process_is_signalled_only_as_the_worker_of_this_folder(home, signals, tmp_path):
     program = (
         tmp_path / "program.py"
-    )  # written once: one that starts would read a file that is being rewritten
+    )  # written once, because a starting process could read a half-written file
     program.write_text("import time; print('ready', flush=True); time.sleep(600)")
 
     def start(*arguments, session=True):

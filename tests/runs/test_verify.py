@@ -1,4 +1,4 @@
-"""Which code a paper's results hang on, and which earlier runs still stand for it."""
+"""The code on which a paper's results depend, and earlier runs that are still valid."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def made(
     code: str = "this",
     **facts: Any,
 ) -> str:
-    """A run of `p` with seed 100 as the worker records it; `facts` go into its hello."""
+    """A run of `p` with seed 100 as recorded by the worker. `facts` go into its `hello` event."""
     job = new_job("p", seed=100, only="experiment", broken=broken, code=code)
     folder = home.ensure(home.runs / job.run_id)
     job.write(folder)

@@ -1,4 +1,4 @@
-"""What a worker does with the real torch: seeds, threads, devices, measurements, its memory errors."""
+"""The worker with the real torch: seeds, threads, devices, measurements, memory errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A virtual clock, the loopback arXiv, and a list of a few papers in a home of its own."""
+"""A virtual clock, arXiv on the loopback address, and a list of a few papers in a separate home."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.engine import Sync
 from readtrack.sync.report import SyncProgress, SyncSummary
 
-sys.path.insert(0, str(Path(__file__).parent))  # the tests here share loopback.py
+sys.path.insert(0, str(Path(__file__).parent))  # makes loopback.py importable for the tests here
 
 from loopback import Server
 
 
 class VirtualClock(Clock):
-    """Sleeping takes no time and is believed to have happened; `hurrying` makes real time count for more."""
+    """A clock whose `sleep` returns immediately and advances the time. `hurrying` makes real time count
+    multiple times.
+    """
 
     def __init__(self) -> None:
         self._skipped = 0.0
@@ -55,7 +57,7 @@ class VirtualClock(Clock):
 
     @contextmanager
     def hurrying(self, rate: float = 500.0) -> Iterator[None]:
-        """Real time counts for so much more meanwhile."""
+        """Within this context, real time counts `rate` times."""
         self._hurry(rate, 1)
         yield
         self._hurry(rate, -1)
@@ -64,13 +66,13 @@ class VirtualClock(Clock):
         with self._lock:
             now = time.monotonic()
             self._skipped += self._rate * (now - self._since)
-            self._hurries += change  # one may begin before the last one is over
+            self._hurries += change  # one context may begin before the last has ended
             self._since, self._rate = now, rate if self._hurries else 1.0
 
 
 @pytest.fixture(autouse=True)
 def _no_surprises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test asks a real host, or goes through the machine's proxy."""
+    """No test contacts a real host or uses the machine's proxy."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -89,7 +91,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
 
 @pytest.fixture
 def server(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """arXiv, as the environment variables have it."""
+    """arXiv, at the addresses in the environment variables."""
     with Server(clock.now) as server:
         monkeypatch.setenv("READTRACK_ARXIV_API", f"{server.base}/api/query")
         monkeypatch.setenv("READTRACK_ARXIV_PDF", f"{server.base}/pdf")
@@ -99,7 +101,7 @@ def server(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
 
 @pytest.fixture
 def elsewhere(clock: VirtualClock) -> Iterator[Server]:
-    """A host that is not arXiv."""
+    """A host other than arXiv."""
     with Server(clock.now) as server:
         yield server
 
@@ -109,7 +111,7 @@ PaperList = Callable[[dict[str, str]], Library]
 
 @pytest.fixture
 def papers(home: Home) -> PaperList:
-    """Write the reader's list: ids with their sources (`arxiv: "2001.00001"`, several on several lines)."""
+    """Writes the reader's list: ids with their sources (`arxiv: "2001.00001"`, several on several lines)."""
 
     def write(sources: dict[str, str]) -> Library:
         lines = ["title: A list", "checklist:", "  - section: All", "    rows:"]
@@ -133,7 +135,7 @@ def papers(home: Home) -> PaperList:
 
 @pytest.fixture
 def sync(home: Home, clock: VirtualClock) -> Callable[..., SyncSummary]:
-    """Run one sync of the list as it is now; options are those of Sync. `sync.seen` has the last events."""
+    """Runs one sync of the current list, with the options of Sync. `sync.seen` has the last events."""
 
     def run(*ids: str, **options: object) -> SyncSummary:
         run.seen = []  # type: ignore[attr-defined]

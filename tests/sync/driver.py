@@ -1,9 +1,9 @@
-"""Runs syncs for `test_kill`, one in a forked child for each line on stdin; prints the child's number.
+"""Runs syncs for `test_kill`: one in a forked child for each line on stdin, whose process id it prints.
 
-Another line, and it waits for the child and prints its exit code.
+After another line, it waits for the child and prints its exit code.
 
-Not a test: it builds the engine with a clock of its own, on which three seconds pass in three thousandths of
-one. The modules are imported once, so that a child is at work at once.
+This is not a test. The engine uses a clock on which three seconds pass in three milliseconds. Modules are
+imported once, so that a child starts immediately.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-import arxiv  # noqa: F401 (imported before the children are made)
+import arxiv  # imported before the children are forked
 
 import readtrack.sync.client
 import readtrack.sync.transfer  # noqa: F401
@@ -24,7 +24,7 @@ from readtrack.sync.engine import Sync
 
 
 class ShortNights(Clock):
-    """Sleeps for a thousandth of the time, and believes that it was all of it."""
+    """A clock that sleeps for a thousandth of the time and counts all of it."""
 
     def __init__(self) -> None:
         self._skipped = 0.0
@@ -50,7 +50,7 @@ def main() -> None:
             print(*summary.details, sep="\n", file=sys.stderr)
             os._exit(summary.exit_code)
         print(child, flush=True)
-        sys.stdin.readline()  # until then the child stays, if only as a zombie: its number means nobody else
+        sys.stdin.readline()  # until then the child remains, so its process id is not reused
         _, outcome = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(outcome), flush=True)
 

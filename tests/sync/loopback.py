@@ -1,7 +1,7 @@
-"""arXiv on this machine: its query API and its PDFs, with a scripted fault for any request.
+"""A local arXiv: its query API and its PDFs, with a scripted fault for any request.
 
-Tests load it. By hand, `python tests/sync/loopback.py [--port 8123] [--speed BYTES]` serves every id there is
-and prints what to set so that readtrack asks here.
+Used by tests. `python tests/sync/loopback.py [--port 8123] [--speed BYTES]` serves every id and prints the
+environment variables that make readtrack use it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PAGE = (
 
 @dataclass
 class Paper:
-    """What the server knows of one id. `pdfs`: the versions of which there is a PDF (None: all)."""
+    """The server's data for one id. `pdfs`: the versions with a PDF (None: all)."""
 
     title: str = ""
     abstract: str = "  We show\nthat it works.\n  And that it does so twice."
@@ -82,7 +82,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came in. `at`: when, by the clock in use; `others`: connections open besides."""
+    """A received request. `at`: its time by the current clock; `others`: other open connections."""
 
     path: str
     query: dict[str, str]
@@ -96,7 +96,7 @@ class Request:
 
 
 def pdf_bytes(name: str, size: int = 60_000) -> bytes:
-    """A PDF that a viewer opens: one empty page, and a comment so that no two are the same."""
+    """A valid PDF with one empty page and a unique comment."""
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -138,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
             self.serve(request)
 
     def serve(self, request: Request) -> None:
-        """The true answer."""
+        """Send the correct response."""
         if request.path.endswith("/query"):
             self.feed(request.ids)
             return
@@ -206,11 +206,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def drop(self) -> None:
-        """End the connection the polite way."""
+        """Close the connection normally."""
         self.close_connection = True
 
     def reset(self) -> None:
-        """End the connection with a reset, as a crashing server or a broken line does."""
+        """Reset the connection, as a crashing server or a broken line does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 
@@ -224,7 +224,9 @@ Fault = Callable[[Handler, Request], None]
 
 @dataclass
 class Script:
-    """Faults for the requests whose path ends with `path`, one each in their order; the last one may stay."""
+    """Faults for requests whose path ends with `path`, one per request in this order; the last may be
+    permanent.
+    """
 
     path: str
     faults: list[Fault]
@@ -237,7 +239,7 @@ class Script:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """`now` stamps the requests. Every id is known unless `papers` is set; every known one has its PDF."""
+    """`now` stamps the requests. Every id is known unless `papers` is set, and every known id has its PDF."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -253,7 +255,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.scripts: list[Script] = []
         self.size = 60_000
         self.step = 16_384
-        self.pause = 0.0  # seconds between the pieces of a PDF
+        self.pause = 0.0  # seconds between the parts of a PDF
         self.verbose = False
         self.accepted = 0
         self.open_connections: list[socket.socket] = []
@@ -300,7 +302,7 @@ class Server(socketserver.ThreadingTCPServer):
         return [request.path for request in self.requests]
 
     def counts(self) -> Counter[str]:
-        """Requests to the API, for PDFs, for anything else."""
+        """The number of requests to the API, for PDFs, and for anything else."""
         kinds = [
             "api" if p.endswith("/query") else "pdf" if p.startswith("/pdf/") else "other"
             for p in self.paths()
@@ -308,12 +310,12 @@ class Server(socketserver.ThreadingTCPServer):
         return Counter(kinds)
 
     def gaps(self) -> list[float]:
-        """Seconds between one request and the next, as they came in."""
+        """Seconds between consecutive requests."""
         times = [request.at for request in self.requests]
         return [later - earlier for earlier, later in pairwise(times)]
 
     def other_connections(self, mine: socket.socket) -> int:
-        """Connections besides `mine` that the other side has not closed."""
+        """The number of connections besides `mine` that the client has not closed."""
         with self.lock:
             return sum(is_open(one) for one in self.open_connections if one is not mine)
 
@@ -326,7 +328,7 @@ class Server(socketserver.ThreadingTCPServer):
         return connection, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is what is tested here; anything else is a fault of the server."""
+        """Clients that hang up are expected; any other error is a fault of the server."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -344,7 +346,7 @@ def is_open(connection: socket.socket) -> bool:
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Fault:
-    """`Retry_After="30"` and the like."""
+    """A response with this status and headers such as `Retry_After="30"`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler, request: handler.answer(code, body, named)
 
@@ -362,17 +364,17 @@ def cut_feed(handler: Handler, request: Request) -> None:
 
 
 def crowded_feed(handler: Handler, request: Request) -> None:
-    """A hundred entries."""
+    """A feed with a hundred entries."""
     handler.feed(f"2101.{number:05}" for number in range(100))
 
 
 def padded_feed(handler: Handler, request: Request) -> None:
-    """The true answer, and 2 MB of blanks."""
+    """The correct response and 2 MB of blanks."""
     handler.feed(request.ids, change=lambda body: body.replace(b"</feed>", b" " * 2_000_000 + b"</feed>"))
 
 
 def dripping_feed(handler: Handler, request: Request) -> None:
-    """A byte at a time, each in a chunk of its own, and never an end."""
+    """One byte at a time, each in a separate chunk, without end."""
     handler.begin(200, {"Content-Type": "application/atom+xml", "Transfer-Encoding": "chunked"})
     handler.wfile.write(b"".join(b"1\r\n%c\r\n" % byte for byte in FEED.encode()))
     end = time.monotonic() + 20
@@ -386,7 +388,7 @@ def doubled_feed(handler: Handler, request: Request) -> None:
 
 
 def fresh(handler: Handler, request: Request) -> None:
-    """No fault: the true answer, where a script needs one between two faults."""
+    """The correct response, for scripts that need one between two faults."""
     handler.serve(request)
 
 
@@ -395,7 +397,7 @@ def _true_pdf(handler: Handler, request: Request) -> bytes:
 
 
 def truncated(handler: Handler, request: Request) -> None:
-    """Fewer bytes than announced."""
+    """Send fewer bytes than announced."""
     data = _true_pdf(handler, request)
     handler.begin(200, {"Content-Length": str(len(data))})
     handler.wfile.write(data[: len(data) // 2])
@@ -403,7 +405,7 @@ def truncated(handler: Handler, request: Request) -> None:
 
 
 def incomplete(handler: Handler, request: Request) -> None:
-    """The end is missing, and no length was announced."""
+    """Omit the end without announcing a length."""
     data = _true_pdf(handler, request)
     handler.begin(200, {"Connection": "close"})
     handler.wfile.write(data[: len(data) // 2])
@@ -433,7 +435,7 @@ def reset_midway(handler: Handler, request: Request) -> None:
 
 
 def announce(length: int) -> Fault:
-    """A PDF of this length is announced, and begun."""
+    """Announce a PDF of this length, and send its beginning."""
 
     def fault(handler: Handler, request: Request) -> None:
         handler.begin(200, {"Content-Length": str(length)})
@@ -448,7 +450,7 @@ def redirect(target: str) -> Fault:
 
 
 def hang(seconds: float = 20.0) -> Fault:
-    """Nothing is said until the other side hangs up."""
+    """Send nothing until the client hangs up."""
 
     def fault(handler: Handler, request: Request) -> None:
         end = time.monotonic() + seconds
@@ -460,7 +462,7 @@ def hang(seconds: float = 20.0) -> Fault:
 
 
 def drip(seconds: float = 20.0) -> Fault:
-    """A byte now and then, for ever: no read ever times out."""
+    """Send a byte now and then for ever, so that no read times out."""
 
     def fault(handler: Handler, request: Request) -> None:
         data = _true_pdf(handler, request)

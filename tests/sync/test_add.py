@@ -1,4 +1,4 @@
-"""Adding papers: what the reader may type, what is fetched, and a file in which nothing else changes."""
+"""Adding papers: accepted input, fetched facts, and a list file that stays otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def mine(home: Home) -> Path:
 
 
 def added_lines(before: str, after: str) -> list[str]:
-    """The lines that came in; fails if any line went or changed."""
+    """The added lines; fails if any line was removed or changed."""
     lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
     assert not [line for line in lines if line.startswith("- ")]
     return [line[2:] for line in lines if line.startswith("+ ")]
@@ -158,7 +158,7 @@ def test_the_next_sync_need_not_ask_again(
     add(Library.open(home), "2101.00001")
     sync("galore")
     assert server.counts() == {"api": 1, "pdf": 1}
-    assert min(server.gaps()) > 2.999  # one pace for all
+    assert min(server.gaps()) > 2.999  # a single request rate for all
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_what_cannot_be_fetched_is_missing(
     server.fail("/api/query", fault, forever=True)
     added = add(Library.open(home), "2101.00001", title="Typed")
     assert told in added.unasked
-    assert added.missing == ("authors",)  # the id says the year
+    assert added.missing == ("authors",)  # the year follows from the id
     paper = load.load(mine).papers[added.paper]
     assert (paper.title, paper.year, paper.missing) == ("Typed", 2021, ("authors",))
 
@@ -362,7 +362,7 @@ def test_after_a_refusal_papers_can_still_be_added(
     server: Server, mine: Path, clock: Any, home: Home
 ) -> None:
     server.fail("/api/query", status(403), forever=True)
-    for number in (1, 2):  # the second one finds the lock
+    for number in (1, 2):  # the second one finds the lock held
         added = add(Library.open(home), f"2101.0000{number}")
         assert added.missing == ("title", "authors")
     assert add(Library.open(home), "adamw").paper == "adamw"
@@ -419,7 +419,7 @@ def test_the_list_that_ships_is_copied_first(
     assert (added.path, added.copied) == (home.papers_yaml, True)
     assert shipped.read_bytes() == before
     text = home.papers_yaml.read_text()
-    assert "done: true" not in text  # the ticks are its author's
+    assert "done: true" not in text  # the ticks belong to the list's author
     lines = added_lines(without_ticks(before.decode()), text)
     assert lines[0].startswith('      - text: "A talk"')
     assert lines[1] == "        papers: [talk]"

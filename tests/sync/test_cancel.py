@@ -1,4 +1,4 @@
-"""A sync stops within a second, wherever it is (by the real clock), and leaves nothing half done."""
+"""A sync stops within a second of real time at any point, and leaves nothing incomplete."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_command_stops_at_a_signal(number: int, code: int, real: Server, pap
         began = time.monotonic()
         process.send_signal(number)
         printed, told = process.communicate(timeout=20)
-        assert time.monotonic() - began < 1.5  # the interpreter's own end included
+        assert time.monotonic() - began < 1.5  # includes the interpreter's exit
     assert process.returncode == code
     assert printed.splitlines()[-1] == "Cancelled; 0 of 2."
     assert told == ""

@@ -1,4 +1,4 @@
-"""`readtrack sync`, `attach` and `open` as they are typed and read."""
+"""`readtrack sync`, `attach` and `open`, through the installed command."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_closed_pipe_ends_the_sync(server: Server, papers: Any, home: Home) ->
     assert time.monotonic() - began < 6
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
-    assert server.counts()["pdf"] == 0  # it ended in the pause before
+    assert server.counts()["pdf"] == 0  # it ended during the preceding pause
 
 
 def test_on_a_terminal(server: Server, papers: Any, home: Home) -> None:
@@ -131,11 +131,11 @@ def test_on_a_terminal(server: Server, papers: Any, home: Home) -> None:
     assert "✓ one" in printed
     assert "3 papers: 1 fetched, 1 on the web only, 1 withdrawn." in printed
     assert "two: withdrawn by its authors (v2); no PDF is offered" in printed
-    assert printed.count("\x1b[?25l") <= printed.count("\x1b[?25h")  # the cursor is there in the end
+    assert printed.count("\x1b[?25l") <= printed.count("\x1b[?25h")  # the cursor is visible at the end
 
 
 def in_terminal(*arguments: str) -> str:
-    """All that the command writes to a terminal of 80 columns, without its colours."""
+    """The output of the command on a terminal of 80 columns, without colours."""
     child, terminal = pty.fork()
     if child == 0:
         os.environ.update(TERM="xterm-256color", COLUMNS="80", LINES="24")

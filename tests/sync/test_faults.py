@@ -1,4 +1,4 @@
-"""Every fault that a fetch can meet: what is asked, how fast, what is told, what is left on disk."""
+"""Every fault during a fetch: requests, pauses, messages, and the files on disk afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = {"old", "one", "two", "three"}
 
 @dataclass
 class Machine:
-    """The reader's machine, as a script of a fault sees it."""
+    """The reader's machine, for scripts of faults."""
 
     server: Server
     clock: Any
@@ -34,8 +34,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Case:
-    """`api`, `pdf`: requests that come in. `told`: parts of what is printed, in any order. `here`: papers
-    whose PDF is in the library afterwards. `pauses`: seconds, at least, that were waited besides the pace.
+    """`api`, `pdf`: expected requests. `told`: expected parts of the output, in any order. `here`: papers
+    whose PDF is in the library afterwards. `pauses`: minimum seconds of waiting in addition to the request
+    rate.
     """
 
     name: str
@@ -59,7 +60,7 @@ def pdf(*faults: loopback.Fault, forever: bool = False, path: str = "00001v1") -
 
 
 def hurried(fault: Callable[..., loopback.Fault], path: str, *, times: int = 1) -> Callable[[Machine], None]:
-    """Time flies while the server is slow, and only then."""
+    """Speed up time while the server is slow."""
 
     def set_up(machine: Machine) -> None:
         def slow(handler: loopback.Handler, request: loopback.Request) -> None:
@@ -80,7 +81,7 @@ def both(*set_ups: Callable[[Machine], Any]) -> Callable[[Machine], None]:
 
 
 def knows(**papers: Paper) -> Callable[[Machine], None]:
-    """Let the server know other things about the three new papers: one=Paper(...)."""
+    """Change the server's data for the three new papers: one=Paper(...)."""
 
     def set_up(machine: Machine) -> None:
         known = {OLD: Paper(), **dict.fromkeys(NEW, Paper())}
@@ -91,7 +92,7 @@ def knows(**papers: Paper) -> Callable[[Machine], None]:
 
 
 def come_back_in(seconds: float) -> Callable[[Machine], None]:
-    """A 429 with the date at which it is over."""
+    """A 429 response with the date until which to wait."""
 
     def set_up(machine: Machine) -> None:
         def fault(handler: loopback.Handler, request: loopback.Request) -> None:
@@ -112,7 +113,7 @@ def limit(name: str, value: int) -> Callable[[Machine], None]:
 
 
 def disk_fills_up(machine: Machine) -> None:
-    """The second piece of a PDF does not fit any more."""
+    """The second part of a PDF does not fit on the disk."""
     real = Path.open
 
     def opened(path: Path, *arguments: Any, **options: Any) -> Any:
@@ -136,7 +137,7 @@ def disk_fills_up(machine: Machine) -> None:
 
 
 def too_long(handler: loopback.Handler, request: loopback.Request) -> None:
-    """A whole PDF of unsaid length, larger than was allowed."""
+    """A PDF without an announced length that exceeds the limit."""
     handler.begin(200, {"Connection": "close"})
     handler.wfile.write(pdf_bytes("long", 90_000))
     handler.drop()
@@ -148,7 +149,7 @@ def no_space(machine: Machine) -> None:
 
 
 def folder_is_a_file(machine: Machine) -> None:
-    """Not even root can make files in it."""
+    """Not even root can create files in it."""
     machine.home.metadata.rename(machine.home.root / "elsewhere")
     machine.home.metadata.write_text("not a folder")
 
@@ -230,7 +231,7 @@ CASES = [
         "500 for everything without end",
         both(api(status(500), forever=True), pdf(status(500), path="v1", forever=True)),
         api=5,
-        pdf=0,  # without metadata their versions are not known
+        pdf=0,  # without metadata, their versions are unknown
         code=1,
         told=(ALL_FAILED, "server error at arXiv (500), 5 times"),
         here=ONLY_OLD,
@@ -268,7 +269,7 @@ CASES = [
         told=(ONE_FAILED, "papers.yaml:20: bad arXiv id '2001.00001'"),
         here=NOT_ONE,
     ),
-    # What is wrong with feeds
+    # Invalid feeds
     Case("an empty feed once", api(loopback.short_feed(0)), api=2),
     Case(
         "an empty feed always",
@@ -310,7 +311,7 @@ CASES = [
         told=(ALL_FAILED, 'arXiv sent a web page ("Just a moment...") instead of an answer'),
         here=ONLY_OLD,
     ),
-    # What is wrong with PDFs
+    # Invalid PDFs
     Case(
         "a web page in place of a PDF",
         pdf(page()),
@@ -369,7 +370,7 @@ CASES = [
         told=(ONE_FAILED, "larger than allowed (at most 68.4 KiB)"),
         here=NOT_ONE,
     ),
-    # The line
+    # Network
     Case("a reset", api(loopback.reset_at_once), api=2),
     Case("a dropped connection, twice", pdf(*[loopback.drop_at_once] * 2), pdf=5),
     Case("a reset in mid-file", pdf(loopback.reset_midway), pdf=4),
@@ -431,7 +432,7 @@ CASES = [
         told=(ONE_FAILED, "redirects to file:///etc/passwd, which is not followed"),
         here=NOT_ONE,
     ),
-    # Feeds larger than the ids warrant
+    # Feeds larger than the ids justify
     Case(
         "a feed of too many entries",
         api(loopback.crowded_feed),
@@ -459,7 +460,7 @@ CASES = [
         told=(ALL_FAILED, "too slow: gave up after"),
         here=ONLY_OLD,
     ),
-    # The disk
+    # Disk
     Case(
         "a full disk, seen before",
         no_space,
@@ -485,7 +486,7 @@ CASES = [
         told=("cannot write to", "/metadata (", "Set READTRACK_HOME"),
         here=ONLY_OLD,
     ),
-    # What papers are like
+    # Kinds of papers
     Case("a feed without the link to the PDF", knows(one=Paper(link=None))),
     Case(
         "withdrawn, with an earlier version",
@@ -542,7 +543,7 @@ def test_fault(
     code = readtrack(["sync", *case.arguments])
 
     printed = "".join(capfd.readouterr())
-    monkeypatch.undo()  # the library is looked at as it really is
+    monkeypatch.undo()  # look at the real library
     requests = server.requests[before:]
     assert code == case.code, printed
     for part in case.told:

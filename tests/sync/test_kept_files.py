@@ -1,4 +1,4 @@
-"""What a sync does with files that are there: its own, damaged ones, and those of the reader."""
+"""How a sync treats existing files: its own, damaged ones, and the reader's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_lost_and_a_damaged_pdf_are_repaired(server: Server, papers: Any, sync
     (home.pdfs / "p1.pdf").unlink()
     with (home.pdfs / "p2.pdf").open("r+b") as file:
         file.truncate(30_000)
-    assert sync().repaired == ["p1"]  # no PDF is read unless asked for
+    assert sync().repaired == ["p1"]  # PDFs are read only with --verify
     summary = sync(verify=True)
     assert summary.repaired == ["p2"]
     assert summary.headline == "3 papers: 1 fetched, 2 up to date. Repaired 1 file."
@@ -110,12 +110,12 @@ def test_a_sync_that_starts_leaves_part_files_of_living_processes(
     papers(listed(1))
     mine = tmp_path / "mine.pdf"
     mine.write_bytes(pdf_bytes("mine"))
-    dead = home.ensure(home.pdfs) / ".p2.pdf.4194305-0a1b2c3d.part"  # no process has so high a number
+    dead = home.ensure(home.pdfs) / ".p2.pdf.4194305-0a1b2c3d.part"  # no process has such a high number
     dead.write_bytes(b"left")
 
     def copy(source: Any, target: Any) -> None:
         target.write(source.read())
-        Pdfs(home).remove_partial_files()  # as a sync does that starts now
+        Pdfs(home).remove_partial_files()  # as a starting sync does
 
     monkeypatch.setattr("readtrack.sync.files.shutil.copyfileobj", copy)
     path, _ = attach(home, "p1", mine)

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: no PDF that is visible is half of one, and the next sync goes on."""
+"""kill -9 at any moment: no visible PDF is incomplete, and the next sync continues."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_killed_at_50_moments(server: Server, papers: Any, home: Home) -> None:
         assert driver.stdout
 
         def run(requests: int | None) -> int:
-            """The sync's exit code; minus the signal if it was killed, soon after so many requests."""
+            """The sync's exit code, or minus the signal if it was killed soon after this number of
+            requests.
+            """
             count = len(server.requests)
             driver.stdin.write("\n")
             driver.stdin.flush()
@@ -78,7 +80,7 @@ def test_killed_at_50_moments(server: Server, papers: Any, home: Home) -> None:
                 json.loads(path.read_text())
             left = list(home.pdfs.glob("*.part"))
             parts += bool(left)
-            assert len(left) <= 2  # a PDF and its record; those before were swept
+            assert len(left) <= 2  # a PDF and its record; earlier leftovers were removed
         assert run(None) == 0
         driver.stdin.close()
     print(

@@ -1,4 +1,4 @@
-"""What a sync asks for, of whom, and one sync at a time: batches, versions, mirrors."""
+"""Requests of a sync and their hosts, and one sync at a time: batches, versions, mirrors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_two_papers_with_one_arxiv_id_cost_one_request_each_way(
     assert (home.pdfs / "attention.pdf").read_bytes() == (home.pdfs / "transformer.pdf").read_bytes()
     (home.pdfs / "attention.pdf").unlink()
     assert sync().repaired == ["attention"]
-    assert server.counts() == {"api": 1, "pdf": 1}  # copied from the other one
+    assert server.counts() == {"api": 1, "pdf": 1}  # copied from the other paper
 
 
 def test_who_asks(server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_the_real_refusal_of_an_id(server: Server, papers: Any, sync: Run) -> No
 
 
 def test_an_id_and_an_old_version_of_it(server: Server, papers: Any, sync: Run, home: Home) -> None:
-    """Where only one of the two comes at first, neither is taken for the other."""
+    """If only one of the two arrives at first, neither is mistaken for the other."""
     server.papers = {"2001.00001": Paper(version=5)}
     papers({"newest": '- arxiv: "2001.00001"', "oldest": '- arxiv: "2001.00001v1"'})
     server.fail("/api/query", lambda handler, request: handler.feed(["2001.00001v1"]))
@@ -261,7 +261,7 @@ def test_a_newer_version_replaces_the_pdf_and_a_pinned_one_stays(
     sync()
     server.papers["2001.00001"].version = 2
     server.papers["2001.00002"].version = 6
-    server.fail("00001v2", page())  # the new version does not come at first
+    server.fail("00001v2", page())  # the new version fails at first
     failed = sync(refresh=True)
     assert failed.states == {"moving": "failed", "pinned": "done"}
     assert (home.pdfs / "moving.pdf").read_bytes() == server.pdf("2001.00001v1")
@@ -296,7 +296,7 @@ def test_withdrawn_papers_are_not_asked_for_again(server: Server, papers: Any, s
     again = sync()
     assert (again.requests, again.exit_code) == (0, 0)
     assert again.states == {"p1": "up to date", "p2": "withdrawn"}
-    server.papers["2001.00001"].version = 3  # and again nothing but the first version has a PDF
+    server.papers["2001.00001"].version = 3  # only the first version has a PDF again
     server.papers["2001.00001"].pdfs = {2}
     assert sync(refresh=True).states["p1"] == "done"
     assert (home.pdfs / "p1.pdf").read_bytes() == server.pdf("2001.00001v2")
@@ -336,7 +336,7 @@ def test_after_two_cut_files_the_link_that_arxiv_gave_is_used(
     server.files["/own/link"] = pdf_bytes("own link")
     server.fail("00001v1", loopback.truncated, forever=True)
     endpoints = Endpoints.from_environment()
-    assert not endpoints.links  # a mirror is used alone
+    assert not endpoints.links  # a mirror is used exclusively
     sync(endpoints=replace(endpoints, links=True))
     assert server.paths()[1:] == ["/pdf/2001.00001v1"] * 2 + ["/own/link"]
     assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("own link")
@@ -384,7 +384,7 @@ def test_sources_elsewhere_in_their_order(
     assert (home.pdfs / "mirror.pdf").read_bytes() == pdf_bytes("b")
     assert (home.pdfs / "arxiv_first.pdf").read_bytes() == pdf_bytes("a")
     assert (home.pdfs / "journal.pdf").read_bytes() == pdf_bytes("n")
-    assert elsewhere.paths() == ["/a.pdf", "/denied.pdf", "/b.pdf", "/n.pdf"]  # /a.pdf once, copied then
+    assert elsewhere.paths() == ["/a.pdf", "/denied.pdf", "/b.pdf", "/n.pdf"]  # /a.pdf once, then copied
     assert min(elsewhere.gaps()) > 0.999
     assert server.requests[0].ids == ["2001.00001"]
     assert sync().requests == 0
@@ -409,7 +409,7 @@ def test_a_redirect_leads_to_a_private_host_only_from_one(
         patch.setattr("readtrack.sync.transfer.is_private", lambda address: address[1] == elsewhere.port)
         assert "a public host points to 127.0.0.1, a private one" in sync().reasons["p"]
     assert elsewhere.requests == []
-    assert sync().states["p"] == "done"  # a mirror on this machine may point to this machine
+    assert sync().states["p"] == "done"  # a mirror on this machine may redirect to this machine
 
 
 def test_after_a_403_only_requests_to_arxiv_stop(
@@ -500,10 +500,10 @@ def test_the_second_command_leaves_with_a_clear_text(
     finally:
         other.kill()
         other.wait()
-    assert readtrack_command(["sync"]) == 0  # the lock went with the process
+    assert readtrack_command(["sync"]) == 0  # the lock ended with the process
 
 
-# The rest
+# Others
 
 
 def test_events_of_a_paper(server: Server, papers: Any, sync: Any) -> None:

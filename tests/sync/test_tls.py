@@ -1,4 +1,4 @@
-"""TLS as it is and as company proxies make it, with a certificate made on the spot."""
+"""TLS, also with the proxy of a company, with a certificate created for the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes i
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that nobody vouches for, with its key, in one file."""
+    """A self-signed certificate with its key, in one file."""
     folder = tmp_path_factory.mktemp("tls")
     command = shlex.split("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext")
     subprocess.run(
@@ -36,7 +36,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def secure(server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """arXiv behind https, as the environment variables have it."""
+    """arXiv behind https, at the addresses in the environment variables."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -52,7 +52,7 @@ def test_a_certificate_that_nobody_vouches_for(secure: Server, papers: Any, sync
     papers({"one": '- arxiv: "2001.00001"'})
     summary = sync()
     assert secure.requests == []
-    assert secure.accepted == 1  # not tried again
+    assert secure.accepted == 1  # not retried
     assert summary.exit_code == 1
     assert "cannot be trusted" in summary.reasons["one"]
     assert "self-signed certificate" in summary.reasons["one"]
