@@ -25,7 +25,7 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
 
 
 def transform(wave: Tensor, window: int, hop: int) -> Tensor:
-    """The definition: each frame cut out, windowed, and transformed by the sum over its samples."""
+    """The definition: each frame is cut out, windowed, and transformed by a sum over its samples."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     padded = np.pad(wave.numpy(), window // 2)
     frames = [padded[start : start + window] * hann for start in range(0, len(wave) - hop + 1, hop)]
@@ -51,11 +51,11 @@ def test_istft_undoes_stft_and_rows_are_independent() -> None:
 
 def test_istft_gives_the_nearest_wave() -> None:
     target = torch.complex(noise(10, 9, dtype=torch.float64), noise(10, 9, seed=1, dtype=torch.float64))
-    target[:, [0, -1]] = target[:, [0, -1]].real.to(target.dtype)  # as every real wave has it
+    target[:, [0, -1]] = target[:, [0, -1]].real.to(target.dtype)  # as for every real wave
     wave = audio.istft(target, window=16, hop=4).requires_grad_()
     weight = torch.tensor(
         [1.0] + [2.0] * 7 + [1.0]
-    )  # the bins between count twice: once for minus the frequency
+    )  # bins in between count twice, for the negative frequency
     error = ((audio.stft(wave, window=16, hop=4) - target).abs().square() * weight).sum()
     (slope,) = torch.autograd.grad(error, wave)
     assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-10)
@@ -100,7 +100,7 @@ def test_mel_filters_are_those_of_transformers(
         window // 2 + 1, bands, low, high, rate, norm="slaney" if area else None, mel_scale=scale
     )
     assert_close(ours, torch.from_numpy(theirs), rtol=0, atol=1e-6)
-    ours.zero_()  # what is given is the caller's own
+    ours.zero_()  # the argument belongs to the caller
     again = audio.mel_filters(bands, window=window, rate=rate, low=low, high=high, scale=scale, area=area)
     assert again.max() > 0
 
@@ -150,7 +150,7 @@ def test_magnitudes_are_found_again_from_their_mel_spectrogram() -> None:
 
 def test_each_round_of_least_squares_comes_nearer() -> None:
     filters = audio.mel_filters(40, window=256, rate=8000, low=40.0, scale="htk", area=False)
-    mel = noise(5, 40, dtype=torch.float64).abs()  # what no magnitudes give exactly
+    mel = noise(5, 40, dtype=torch.float64).abs()  # values that no magnitudes reach exactly
     errors = [
         float((audio.mel_to_magnitude(mel, filters, rounds=n) @ filters - mel).norm()) for n in range(1, 30)
     ]
@@ -193,7 +193,7 @@ def test_griffin_lim_is_the_plain_loop_of_its_definition() -> None:
     previous = torch.zeros_like(spectrum)
     for _ in range(5):
         t = audio.stft(audio.istft(spectrum, window=256, hop=80), window=256, hop=80)
-        spectrum = magnitude * torch.exp(1j * (t - 0.99 / 1.99 * previous).angle())  # as librosa writes it
+        spectrum = magnitude * torch.exp(1j * (t - 0.99 / 1.99 * previous).angle())  # as in librosa
         previous = t
     ours = audio.griffin_lim(
         magnitude, window=256, hop=80, rounds=5, generator=torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Bets: what can be bet on, which of them count, and what is made of them."""
+"""Bets: valid bets, bets that count, and their statistics."""
 
 from __future__ import annotations
 

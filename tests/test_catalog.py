@@ -1,4 +1,4 @@
-"""papers.yaml: what is right is read as it stands, what is wrong is one line with file, line and fix."""
+"""papers.yaml: valid content is read unchanged, and each mistake is one line with file, line and fix."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def write(tmp_path: Path):
 
 @pytest.fixture
 def complaint(write):
-    """The complaint about a file, with its form checked: one line, `papers.yaml:LINE: what; fix`."""
+    """The message for an invalid file, after checking its form: one line, `papers.yaml:LINE: problem;
+    fix`.
+    """
 
     def complaint(text: str | bytes) -> str:
         with pytest.raises(CatalogError) as caught:
@@ -95,7 +97,7 @@ def line_of(text: str, part: str) -> int:
     return text[: text.index(part)].count("\n") + 1
 
 
-# What is right
+# Valid files
 
 
 def test_a_list_is_read_as_it_stands(write):
@@ -150,7 +152,7 @@ MIRROR = Source("pdf", "https://y.org/a.pdf", "a mirror")
     ("sources", "arxiv_id", "pdfs"),
     [
         ((ARXIV, OTHER_WORK), "2205.14135", (ARXIV,)),
-        ((OTHER_WORK, ARXIV), "2307.08691", (OTHER_WORK, ARXIV)),  # the first is the paper, note or not
+        ((OTHER_WORK, ARXIV), "2307.08691", (OTHER_WORK, ARXIV)),  # the first is the paper
         ((DOI, OTHER_WORK), None, ()),
         ((PDF, OTHER_WORK), None, (PDF,)),
         ((DOI, MIRROR, PDF), None, (PDF,)),
@@ -272,7 +274,7 @@ def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypa
     assert complaint(broken).split(":")[:2] == said.split(":")[:2]
 
 
-# What is wrong
+# Invalid files
 
 
 @pytest.mark.parametrize(
@@ -471,7 +473,7 @@ def test_a_missing_file_a_folder_and_an_unreadable_file(tmp_path, write, monkeyp
         raise PermissionError(13, "Permission denied")
 
     path = write(GOOD)
-    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no mode stops
+    monkeypatch.setattr(Path, "open", refuse)  # permissions do not stop root, who may run the tests
     with pytest.raises(CatalogError, match=r"it cannot be read \(Permission denied\); check who"):
         load(path)
 

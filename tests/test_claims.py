@@ -1,4 +1,4 @@
-"""A claim is decided by numbers alone, and it can fail."""
+"""A claim is judged only by numbers, and it can fail."""
 
 from __future__ import annotations
 

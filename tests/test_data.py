@@ -1,4 +1,4 @@
-"""The data sets: shapes, ranges, determinism, and what is said when a source is missing."""
+"""The data sets: shapes, ranges, determinism, and messages for missing sources."""
 
 import sys
 

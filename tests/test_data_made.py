@@ -1,4 +1,4 @@
-"""What is made by rule: strokes and balls. Seeds decide, and the laws hold."""
+"""Synthetic strokes and balls: they are determined by seeds, and obey their laws."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_points_lie_a_spacing_apart_and_tremor_has_its_size() -> None:
     noise = (shaky.points - calm.points)[inside][:, :2]
     assert noise.std().item() == pytest.approx(0.05, rel=0.03)
     assert_close(shaky.points[..., 2], calm.points[..., 2])
-    drawn = inside.clone()  # points that the pen was down for: not the first of a stroke
+    drawn = inside.clone()  # points with the pen down: all except the first of a stroke
     drawn[:, 1:] &= calm.points[:, :-1, 2] == 0
     drawn[:, 0] = False
     apart = calm.points[..., :2].norm(dim=2)[drawn]
-    # Every stroke is cut into a whole number of steps, a dot or bar into one or two.
+    # Every stroke is cut into an integer number of steps, a dot or a bar into one or two.
     assert apart.quantile(0.97) < 0.25 * 7 / 6 + 0.03
     assert apart.max() < 0.25 * 7 / 6 * 1.5
     assert apart.median().item() == pytest.approx(0.25, abs=0.02)
@@ -75,7 +75,7 @@ def test_points_lie_a_spacing_apart_and_tremor_has_its_size() -> None:
 
 
 def shapes(found: strokes.Strokes) -> tuple[Tensor, Tensor]:
-    """Each letter as 12 points of its course, and which letter it is."""
+    """Each letter as 12 points of its path, and the letters."""
     courses, labels = [], []
     for points, places, word in zip(found.points, found.letter, found.words, strict=True):
         path = points[:, :2].cumsum(0)
@@ -119,7 +119,7 @@ def test_balls_stay_inside_and_keep_their_energy() -> None:
     assert_close(energy, torch.full_like(energy, 3 * 1.5**2), rtol=1e-4, atol=1e-4)
     speeds = found.velocities.norm(dim=3)
     assert speeds[:, 0].std() < 1e-5
-    assert speeds[:, -1].std() > 0.3  # they met
+    assert speeds[:, -1].std() > 0.3  # they collided
 
 
 def test_a_ball_alone_flies_straight_and_walls_mirror_it() -> None:
@@ -127,7 +127,7 @@ def test_a_ball_alone_flies_straight_and_walls_mirror_it() -> None:
     width = 9.0
     here, velocity = found.positions[:, 0], found.velocities[:, 0]
     for t in (1, 10, 99):
-        # Unfold the box: a straight line, folded back at multiples of the width.
+        # In the unfolded box the path is a straight line, which is folded back at multiples of the width.
         straight = (here + velocity * t - 1) % (2 * width)
         expected = 1 + torch.where(straight > width, 2 * width - straight, straight)
         assert_close(found.positions[:, t], expected, rtol=0, atol=2e-3)
@@ -140,7 +140,7 @@ def test_two_balls_keep_their_momentum_when_they_meet() -> None:
     assert_close(after.sum(1), velocity.sum(1))
     assert_close(after.square().sum(), velocity.square().sum())
     assert not torch.equal(after, velocity)
-    assert torch.equal(balls._off_each_other(here, after, 1.0), after)  # they part now
+    assert torch.equal(balls._off_each_other(here, after, 1.0), after)  # they move apart
     assert torch.equal(balls._off_each_other(here, velocity, 0.9), velocity)  # they do not touch
 
 

@@ -1,4 +1,4 @@
-"""Names of devices and dtypes. Devices that are not here are tried with torch's answers replaced."""
+"""Names of devices and dtypes. Missing devices are simulated by replacing torch's functions."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def pretend(monkeypatch):
-    """Makes torch report these kinds of device; nothing is computed on them."""
+    """Makes torch report these kinds of device. Nothing is computed on them."""
 
     def pretend(*kinds, capability=(8, 0)):
         for kind in ("cuda", "xpu"):
@@ -98,10 +98,10 @@ def test_a_torch_for_cuda_needs_a_driver(tmp_path, monkeypatch):
     with pytest.raises(NotAvailableError, match="no NVIDIA driver"):
         devices.require("cuda")
     monkeypatch.setattr(devices, "_has_driver", lambda: True)
-    devices.require("cuda:7")  # whether there are so many, torch knows
+    devices.require("cuda:7")  # only torch knows the number of devices
     monkeypatch.setenv("READTRACK_PYTHON", "sh")
     monkeypatch.setattr(devices, "_has_driver", lambda: False)
-    devices.require("cuda")  # and of another Python's torch nothing is known
+    devices.require("cuda")  # another Python's torch is unknown
 
 
 def torch_with(folder, monkeypatch, cuda):
@@ -117,7 +117,7 @@ def torch_with(folder, monkeypatch, cuda):
 
 @pytest.fixture
 def cpuinfo(monkeypatch, tmp_path):
-    """Makes the processor's name anew from such a file."""
+    """Makes the processor's name come from this file."""
 
     def named(text):
         (tmp_path / "cpuinfo").write_text(text)
@@ -137,7 +137,7 @@ def test_processors_of_arm_are_told_apart_by_their_parts(cpuinfo, monkeypatch):
     big_and_little = cpuinfo(core.format(0, "0xd05") + core.format(1, "0xd0b") + core.format(2, "0xd05"))
     assert one == "aarch64 (implementer 0x41, part 0xd0c)"
     assert big_and_little == "aarch64 (implementer 0x41, part 0xd05, 0xd0b)"
-    # The name that 32-bit kernels give is that of the instruction set.
+    # 32-bit kernels report the instruction set as the name.
     named = "model name\t: ARMv7 Processor rev 4 (v7l)\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n"
     assert cpuinfo(named) == "aarch64 (implementer 0x41, part 0xd03)"
 

@@ -1,4 +1,6 @@
-"""The eye for made digits: it reads digits, and its distance grows with what is wrong with them."""
+"""The features for generated digits: the network classifies digits, and the distance grows with their
+defects.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding plugins without importing them; one line for each way in which one can be broken."""
+"""Finding plugins without importing them, and one line for each kind of broken plugin."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def benchmark(bench):
 
 @pytest.fixture
 def write(home):
-    """Writes a plugin into the reader's own folder, or into `folder`."""
+    """Write a plugin into the reader's own folder, or into `folder`."""
 
     def write(name, text=SOUND, folder=None):
         path = (folder or home.plugins) / name
@@ -95,7 +95,7 @@ def test_a_folder_named_twice_shadows_nothing(home, monkeypatch, write):
 
 
 def installed(site, entries):
-    """A distribution with these entry points, as pip leaves one in site-packages."""
+    """A distribution with these entry points, in the form that pip installs."""
     info = site / "vendor-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n")
@@ -203,7 +203,7 @@ def test_check_gives_up_on_an_endless_import_and_leaves_nothing_running(home, wr
 
 
 def test_check_ends_the_group_while_its_number_is_still_the_leaders(home, write, monkeypatch):
-    """Once the leader is reaped, the number may be another's."""
+    """After the leader was reaped, another process may get its number."""
     write("toy.py", SOUND)
     held = []
     kill_group = os.killpg

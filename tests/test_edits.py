@@ -1,4 +1,4 @@
-"""Edited code as a property of a run: what is recorded, where it shows, how it is reverted."""
+"""Edited code of a run: what is recorded and shown, and how it is reverted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from readtrack.runs.record import Record
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two plugins: `deep`, a package that builds on `flat`, a file."""
+    """A folder with two plugins: the package `deep`, which builds on the file `flat`."""
     folder = tmp_path / "shipped"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "__init__.py").write_text("from ..flat import rate\n")
@@ -55,7 +55,7 @@ def test_a_copy_without_changes_goes_and_a_changed_one_stays(home: Home, shipped
     drop_unchanged_copy(find(home)["deep"])
     assert not main.parent.exists()
     own_copy(find(home)["deep"], home)
-    (main.parent / "notes.txt").write_text("mine")  # a file that is only there is a change, too
+    (main.parent / "notes.txt").write_text("mine")  # a file that exists only in the copy is a change, too
     drop_unchanged_copy(find(home)["deep"])
     assert (main.parent / "notes.txt").read_text() == "mine"
     own_copy(find(home)["flat"], home)

@@ -1,4 +1,4 @@
-"""The home folder: where it is, and that no reader of a file in it ever sees half of one."""
+"""The home folder: its location, and atomic replacement of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a process imports, looked at from inside a fresh interpreter (a static graph cannot see deferrals)."""
+"""Imports of processes, observed in a fresh interpreter, because a static graph cannot show deferred
+imports.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def test_the_start_of_the_app_does_not_import_the_search() -> None:
 
 
 def imports(root: Path, package: str) -> dict[str, set[str]]:
-    """Each module of a package and the modules of it that it names in an import, wherever that stands."""
+    """Maps each module of a package to the modules of the package that it imports anywhere."""
     files = {}
     for file in root.rglob("*.py"):
         parts = [package, *file.relative_to(root).with_suffix("").parts]
@@ -57,7 +59,7 @@ def imports(root: Path, package: str) -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 named = {one.name for one in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                # `from package import module` needs the module, `from module import name` the module named.
+                # `from package import module` needs the module, `from module import name` only the first.
                 inner = {f"{node.module}.{one.name}" for one in node.names}
                 named = inner & files.keys() if inner & files.keys() else {node.module}
             else:
@@ -69,7 +71,7 @@ def imports(root: Path, package: str) -> dict[str, set[str]]:
 def test_no_modules_import_each_other_in_a_circle_for_types_either() -> None:
     graph = imports(Path(readtrack.__file__).parent, "readtrack")
     assert len(graph) > 200
-    tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
+    tuple(TopologicalSorter(graph).static_order())  # CycleError names the cycle
 
 
 def test_a_circle_is_found(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
 
 
 def test_each_public_class_name_is_defined_once() -> None:
-    """A name in a traceback or a search leads to one place."""
+    """A class name in a traceback or a search then identifies one class."""
     places = defaultdict(list)
     root = Path(readtrack.__file__).parent
     for file in root.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""The journal: nothing written is lost, nothing broken is fatal, and the order of lines does not matter."""
+"""The journal: no entry is lost, no damage is fatal, and the order of lines does not matter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def line(**fields: object) -> str:
     return json.dumps({"at": "2026-11-21T08:30:00+00:00", "id": "aa", "paper": "mamba", **fields}) + "\n"
 
 
-# Saying things
+# Appending
 
 
 def test_the_last_word_counts_and_the_history_is_kept(journal):
@@ -108,7 +108,7 @@ def test_the_last_word_counts_even_after_a_clock_that_was_ahead(journal):
     assert journal.load().of("mamba").state == "read"
 
 
-# Taking back
+# Undo and redo
 
 
 def test_undo_goes_back_change_by_change_whatever_it_was(journal):
@@ -150,7 +150,7 @@ def test_an_entry_written_by_hand_can_be_undone(journal):
     assert journal.load().of("mamba").state is None
 
 
-# Broken files
+# Damaged files
 
 
 def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_entry(journal, monkeypatch
     assert (view.of("mamba").state, view.of("vit").state, len(view.problems)) == ("reading", "read", 1)
 
 
-# Several writers, several machines
+# Several writers and several machines
 
 WRITER = """
 import sys
@@ -351,7 +351,7 @@ def test_a_long_journal_is_read_in_no_time(tmp_path: Path):
     assert time.monotonic() - start < 5
 
 
-# Clocks that were wrong
+# Wrong clocks
 
 
 def test_the_greatest_time_that_there_is_stops_no_entry(journal):

@@ -1,4 +1,4 @@
-"""`keys.yaml`: what it changes, and what is said about a line that cannot be used."""
+"""`keys.yaml`: its effects, and messages for invalid lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas of abstracts in Unicode: what is known is converted, everything else stays as it was written."""
+"""Formulas of abstracts in Unicode: known commands are converted, and everything else stays unchanged."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The library: list, journal, notes, metadata, plugins and runs as one."""
+"""The library: list, journal, notes, metadata, plugins and runs together."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_two_libraries_see_each_other_after_a_reload(library, home, path):
 
 
 def test_a_list_of_ones_own_that_came_meanwhile_is_found(home, path, tmp_path, monkeypatch):
-    """`readtrack add` in another terminal makes it on its first use."""
+    """`readtrack add` in another terminal creates it on first use."""
     monkeypatch.chdir(tmp_path)  # path is ./papers.yaml here
     library = Library.open(home)
     given = Library.open(home, path)
@@ -389,7 +389,7 @@ def test_a_note_may_lie_elsewhere_and_be_nobody_elses(library, home, tmp_path):
     library.save_note("gru", "new")
     assert library.note_path("gru").is_symlink()
     assert (vault.read_text(), vault.stat().st_mode & 0o777) == ("new", 0o600)
-    library.save_note("gru", " ")  # the link is the reader's: it stays
+    library.save_note("gru", " ")  # the link belongs to the reader and is kept
     assert library.note_path("gru").is_symlink()
     assert (vault.read_text(), library.note("gru")) == ("", "")
 
@@ -434,7 +434,7 @@ def test_metadata_is_safe_to_print_and_damage_counts_as_not_fetched(library, hom
         ("flashattention", "https://arxiv.org/pdf/2205.14135"),
         ("transformer", "https://arxiv.org/pdf/1706.03762v5"),
         ("lstm", "https://doi.org/10.1162/neco.1997.9.8.1735"),
-        ("pearlmutter", "https://doi.org/10.1162/neco.1994.6.1.147"),  # not the survey beside it
+        ("pearlmutter", "https://doi.org/10.1162/neco.1994.6.1.147"),  # the paper itself, not the survey
     ],
 )
 def test_a_paper_that_is_not_here_can_be_read_on_the_web(library, paper_id, link):
@@ -483,7 +483,7 @@ def test_without_arguments_it_opens_the_readers_list_or_the_one_that_ships(home,
 
 
 def test_opening_it_again_imports_nothing_heavy(library, home, path):
-    home.ensure()  # without one nothing is kept
+    home.ensure()  # without a home, nothing is stored
     library.reload()
     code = (
         "import sys; from pathlib import Path; from readtrack.library import Library\n"
@@ -513,7 +513,7 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
     assert library.redo() is None
     assert [library.state(paper) for paper in papers] == ["reading", "reading"]
     assert (library.tags(papers[0]), library.rating(papers[1])) == ({"gpu"}, 4)
-    # An undo after that takes back the last of them, and a change rules a redo out.
+    # Then an undo reverts the last of them, and a change makes a redo impossible.
     assert library.undo() == f"{papers[1]}: back to no rating."
     library.mark(papers[0], "read")
     assert library.redo() is None
@@ -522,7 +522,7 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
 def test_ticks_in_a_clone_are_its_authors(
     home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clone of readtrack or of any repository that has a list."""
+    """This applies to a clone of readtrack, and of any repository with a list."""
     monkeypatch.chdir(tmp_path)
     library = Library.open(home)
     assert library.list_path == path
@@ -531,7 +531,7 @@ def test_ticks_in_a_clone_are_its_authors(
     library.mark("transformer", "read")
     assert library.state("transformer") == "read"
     linking.link(library, linking.find_row(library, "Hessian Matrix"), ["hessian"])
-    assert path.read_text() == LIST  # a list of the reader's own is made
+    assert path.read_text() == LIST  # creates the reader's own list
     assert library.list_path == home.papers_yaml
     assert "done: true" not in home.papers_yaml.read_text()
     assert library.state("attention") == "todo"

@@ -1,4 +1,4 @@
-"""The import graph is the lineage: a plugin builds on exactly the papers that it imports."""
+"""Imports define the lineage: a plugin builds on exactly the papers that it imports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def papers() -> dict[str, list[Path]]:
 
 
 def imported(path: Path) -> set[str]:
-    """The papers that a plugin's file imports: `from .x`, in a folder `from ..x`, or by the full name."""
+    """The papers that a plugin's file imports: with `from .x`, in a folder `from ..x`, or by the full
+    name.
+    """
     depth = len(path.relative_to(PLUGINS).parts)
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""Trees, timelines, proposals and statistics over the shipped list."""
+"""Trees, timelines, proposals and statistics of the shipped list."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_tree_is_drawn_with_its_branches_and_a_circle_is_not_followed(library:
         ("├ ", "c", False),
         ("│ ├ ", "a", False),
         ("│ └ ", "b", False),
-        ("│   └ ", "a", False),  # a leaf has nothing below it that would be left out
+        ("│   └ ", "a", False),  # a leaf has no subtree to leave out
         ("└ ", "d", False),
         ("  └ ", "b", True),
     ]

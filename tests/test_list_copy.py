@@ -1,4 +1,4 @@
-"""Which list is read, and the parsed copy that saves parsing it."""
+"""The choice of the list, and the parsed copy that avoids parsing it again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_readers_own_list_comes_first(home: Home, tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_yaml(monkeypatch):
-    """From now on the copy is the only way to the list."""
+    """From now on, only the copy can be read."""
 
     def forbid() -> None:
         monkeypatch.setattr(loading, "load", lambda path: pytest.fail("the file was parsed again"))
@@ -82,11 +82,11 @@ def test_the_copy_needs_no_parser(write, tmp_path):
 def test_a_changed_file_is_read_again(write, tmp_path):
     cache = tmp_path / "cache"
     load_cached(write(GOOD), cache)
-    path = write(replaced("year: 2014", "year: 2015"))  # the same size
+    path = write(replaced("year: 2014", "year: 2015"))  # same size
     assert load_cached(path, cache).papers["adam"].year == 2015
     status = path.stat()
     write(replaced("year: 2014", "year: 2016"))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # and the same time, as a restored backup has
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same time, as in a restored backup
     assert load_cached(path, cache).papers["adam"].year == 2016
 
 
@@ -105,7 +105,7 @@ def test_two_lists_do_not_share_a_copy(write, tmp_path, no_yaml):
 def test_a_damaged_copy_is_made_again(write, tmp_path, data):
     path, cache = write(GOOD), tmp_path / "cache"
     good = load_cached(path, cache)
-    copy = data.draw(st.sampled_from(sorted(cache.iterdir())))  # of this list, or of the one that ships
+    copy = data.draw(st.sampled_from(sorted(cache.iterdir())))  # of this list or the shipped one
     body = copy.read_bytes()
     start = data.draw(st.integers(0, len(body) - 1))
     damage = data.draw(st.binary(max_size=6))

@@ -1,4 +1,4 @@
-"""Many processes write states at once, and are killed while they do: nothing acknowledged is lost or torn."""
+"""Many processes write states at once and are killed: no acknowledged entry is lost or torn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from readtrack.reading_list.journal import STATES
 from readtrack.reading_list.load import shipped
 
 WRITERS = 8
-SECONDS = 1.5  # ten, when the journal's code changes
+SECONDS = 1.5  # use ten after a change of the journal's code
 
-# Says what it has written only after that is on disk.
+# Reports an entry only after it is on disk.
 WRITE = """
 import sys, time
 from readtrack.library import Library
@@ -34,7 +34,7 @@ while True:
 
 
 def write_and_kill(folder: Path, seconds: float) -> list[tuple[str, str]]:
-    """What the writers acknowledged before they were killed."""
+    """The entries that writers acknowledged before they were killed."""
     files = [(folder / f"writer-{number}.txt") for number in range(WRITERS)]
     writers = []
     for number, file in enumerate(files):
@@ -57,7 +57,7 @@ def test_no_acknowledged_entry_is_lost_or_torn(tmp_path: Path, home: Home) -> No
     library = Library.open(home, shipped())
     lost = [(paper, tag) for paper, tag in acknowledged if tag not in library.tags(paper)]
     assert lost == []
-    # A writer that was killed in the middle may leave one torn line, and only its own.
+    # A killed writer may leave one torn line of its own.
     assert len(library.problems) <= WRITERS
     library.mark("bert", STATES[1])
     assert Library.open(home, shipped()).state("bert") == STATES[1]

@@ -1,4 +1,4 @@
-"""docs/method.md says what its script simulates, and the script simulates the procedure that judges."""
+"""docs/method.md agrees with its simulation, and the simulation with the procedure that judges claims."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_page_has_the_table_of_the_recorded_null_runs() -> None:
     assert sum({null.paper: len(null.held) for null in found}.values()) == 396
     for null in found:
         assert {len(null.held)} == {len(values) for values in null.margins}
-        # A run holds where it passes each bound, unless its control has not learned.
+        # A run holds if it passes each bound, unless its control has not learned.
         passed = [all(margin >= 0 for margin in run) for run in zip(*null.margins, strict=True)]
         assert all(not held or ok for held, ok in zip(null.held, passed, strict=True))
     text = (DOCS / "method.md").read_text(encoding="utf-8")

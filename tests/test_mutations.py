@@ -1,4 +1,4 @@
-"""The mutations of tests/mutate.py still fit the experiments that they change."""
+"""The mutations of tests/mutate.py still match the experiments that they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes from a template, quotes from PDFs, and a home that is put in order."""
+"""Notes from a template, quotes from PDFs, and repairs of a home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel carries the plugins and the checklist, and an installed readtrack finds them."""
+"""The wheel contains the plugins and the checklist, and an installed readtrack finds them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    # No isolation: the build backend is the one that the lock names.
+    # Without isolation, because the build backend is the locked one.
     command = [
         sys.executable,
         "-m",
@@ -70,7 +70,7 @@ def test_an_installed_wheel_finds_the_checkouts_plugins(wheel: Path, tmp_path: P
     python = environment / "bin" / "python"
     site = next((environment / "lib").glob("python*/site-packages"))
     zipfile.ZipFile(wheel).extractall(site)
-    # The dependencies come from this environment, its editable readtrack does not: no .pth file is read.
+    # Use the dependencies of this environment but not its editable readtrack: .pth files are ignored.
     dependencies = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     variables = {
         "PATH": os.environ["PATH"],
@@ -107,7 +107,7 @@ LOCKS = sorted((CHECKOUT / "lock").glob("*.txt"))
 
 
 def locked(path: Path) -> dict[str, Requirement]:
-    """By name, of those that hold for this Python and system."""
+    """The locked requirements for this Python and system, by name."""
     lines = re.findall(r"^(\S+==.*?) \\$", path.read_text(encoding="utf-8"), re.MULTILINE)
     found = (Requirement(line) for line in lines)
     return {canonicalize_name(one.name): one for one in found if one.marker is None or one.marker.evaluate()}
@@ -151,7 +151,7 @@ def test_make_installs_wheels_of_the_lock_and_builds_only_readtrack(tmp_path: Pa
     assert all("--no-deps" in one for one in installs)
 
 
-# Commands that install more of it
+# Install commands for extras
 
 
 def test_a_checkout_is_extended_by_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_checkout_is_extended_by_its_own_folder(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_was_installed_is_extended_from_where_it_came(wheel: Path, tmp_path: Path) -> None:
-    """And from a clone where that is gone. Another project may have the name on a package index."""
+    """Also tests a deleted clone. On a package index, the name may belong to another project."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     came = next((tmp_path / "site").glob("*.dist-info")) / "direct_url.json"
 

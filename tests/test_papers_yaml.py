@@ -1,4 +1,4 @@
-"""The list that ships: the reader's rows are there word for word, and every paper's facts are complete."""
+"""The shipped list: the reader's rows are unchanged, and every paper's facts are complete."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ PATH = Path(__file__).parents[1] / "papers.yaml"
 LIST: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
 PAPERS: dict[str, dict[str, Any]] = LIST["papers"]
 PROSE = ("problem", "idea", "result")
-# Habits of prose that make a reader work: hidden subjects, riddles with semicolons, "a lot" for a number.
+# Bad habits of prose: hidden subjects, riddles with semicolons, "a lot" instead of a number.
 TIRING = (
     r";|\bwhat (\w+ )*came to\b|\bwhat is (known|said)\b|\bis (said|told|asked for|looked at)\b"
     r"|\bthose of\b|\bone that\b|\bso many\b|\bas many as\b|\bnearly all of\b|\ba fraction\b"
     r"|\bbeside\b|\banew\b|\bthat is none\b"
 )
 
-# The reader's checklist. `x` is a tick, `.` none; two spaces are one level; a line without either is prose.
+# The reader's checklist. `x` is a tick, `.` is none; two spaces are one level; a line without either is
+# prose.
 CHECKLIST = """\
 # Self notes for some research papers list
 protip, use  perplexity.ai as a resource scrapper
@@ -130,7 +131,7 @@ def _walk(items: list[dict[str, Any]], depth: int = 0) -> Iterator[tuple[int, di
 
 
 def _as_text() -> str:
-    """The list in papers.yaml, written the way CHECKLIST is."""
+    """The list in papers.yaml, in the format of CHECKLIST."""
     lines = [f"# {LIST['title']}", LIST["note"]]
     for section in LIST["checklist"]:
         lines += ["", f"## {section['section']}"]
@@ -189,7 +190,7 @@ def test_the_lineage_has_no_gap_and_no_circle() -> None:
 
 
 def test_no_key_stands_twice() -> None:
-    # PyYAML keeps the last of two equal keys and says nothing.
+    # PyYAML silently keeps the last of two equal keys.
     def check(node: yaml.Node) -> None:
         if isinstance(node, yaml.MappingNode):
             keys = Counter(key.value for key, _ in node.value)
@@ -214,7 +215,7 @@ def test_an_id_or_alias_means_one_paper() -> None:
         assert len(set(aliases)) == len(aliases), id_
         assert id_ not in aliases
         for name in (id_, *aliases):
-            # flash-attention, flash_attention and flashattention are one name to whoever types it.
+            # flash-attention, flash_attention and flashattention are the same name for a user.
             bare = re.sub(r"[^a-z0-9]", "", name)
             assert meaning.setdefault(bare, id_) == id_, name
 
@@ -258,7 +259,7 @@ def test_every_source_is_well_formed(id_: str) -> None:
     assert sources
     for source in sources:
         (kind,) = source.keys() - {"note"}
-        # An id without quotes would be a number here.
+        # An id without quotes would be parsed as a number here.
         assert isinstance(source[kind], str), source
         assert re.fullmatch(forms[kind], source[kind]), source
         assert source.get("note", "-").strip()

@@ -1,4 +1,6 @@
-"""The page for authors of plugins names everything that a plugin may use, and nothing that is gone."""
+"""The guide for plugin authors documents everything that a plugin may use, and nothing that no longer
+exists.
+"""
 
 from __future__ import annotations
 

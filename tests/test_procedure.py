@@ -1,4 +1,4 @@
-"""The sequential test: error rate at the bound, power, coherence, and what no further seed may do."""
+"""The sequential test: error rate at the bound, power, coherence, and the effect of further seeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def look_at(values: list[float], bound: Bound = BOUND, *, censored: bool = False
 
 
 def verify(columns: list[Column]) -> tuple[str, int]:
-    """The verdict, and the seeds that it took."""
+    """The verdict and the number of seeds."""
     for look in LOOKS:
         found = sides(columns, look)
         if decided(found):
@@ -39,7 +39,7 @@ def verify(columns: list[Column]) -> tuple[str, int]:
 
 
 def verdicts(effect: float, *, bounds: int = 1, count: int = 1000, seed: int = 0) -> list[str]:
-    """Of verifications whose true mean lies `effect` standard deviations over the threshold."""
+    """Verdicts of verifications whose true mean is `effect` standard deviations above the threshold."""
     draw = random.Random(seed)
     return [
         verify([column([draw.gauss(effect, 1) for _ in range(20)]) for _ in range(bounds)])[0]
@@ -52,7 +52,7 @@ def share(found: list[str], word: str = "reproduced") -> float:
 
 
 def test_a_truth_on_the_threshold_is_reproduced_in_one_of_twenty():
-    assert 0.035 < share(verdicts(0.0, count=3000)) < 0.065  # 0.05, two standard errors are 0.008
+    assert 0.035 < share(verdicts(0.0, count=3000)) < 0.065  # 0.05 with two standard errors of 0.008
     assert share(verdicts(0.0, bounds=2)) < 0.01
 
 
@@ -68,7 +68,7 @@ def test_an_effect_of_one_standard_deviation_is_found_and_found_again():
 def test_the_error_stays_bounded_where_values_are_not_normal(noise: Callable[[random.Random], float]):
     draw = random.Random(0)
     found = [verify([column([noise(draw) for _ in range(20)])])[0] for _ in range(1000)]
-    assert share(found) < 0.22  # 0.18 with a long lower tail, docs/method.md
+    assert share(found) < 0.22  # 0.18 with a long lower tail, see docs/method.md
 
 
 def test_counts_decide_where_values_are_missing_in_one_of_twenty_too():
@@ -132,7 +132,7 @@ def test_a_bound_and_its_mirror_image_agree(values, threshold):
         ([1.0] * 14 + [math.nan] * 6, "undecided"),
         ([-1.0] * 5, "right way"),
         ([-3.0] * 15 + [math.nan] * 5, "missed"),
-        ([0.0] * 5, "cleared"),  # exactly what was asked
+        ([0.0] * 5, "cleared"),  # exactly the threshold
     ],
 )
 def test_counts_decide_where_a_mean_says_nothing(values, expected):
@@ -154,7 +154,7 @@ def test_margins_of_a_ratio_are_logarithms():
 
 @pytest.mark.slow
 def test_the_chances_sum_to_the_share_of_verifications_that_change():
-    """Over truths spread evenly; for one truth they may not, see docs/method.md."""
+    """For true effects spread evenly; for a single effect it may not hold, see docs/method.md."""
     draw = random.Random(0)
     expected, changed = 0.0, 0
     for _ in range(150):

@@ -1,4 +1,4 @@
-"""The shipped table of verdicts is read, or left alone when it is not a table."""
+"""The shipped table of verdicts is read, or ignored if it is not a table."""
 
 from __future__ import annotations
 

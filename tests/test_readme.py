@@ -1,4 +1,4 @@
-"""What the README tells people to type."""
+"""The commands in the README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network that reads digits: lengths, decoding, the cache, and that it understands the made voice."""
+"""The digit recogniser: lengths, decoding, the cache, and its accuracy on the synthetic voice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which exercise comes next: what is due, what was begun, then along the lineage."""
+"""The choice of the next exercise: due ones, begun ones, then along the lineage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reworded row keeps its state, tags and notes where it is certain which row it was."""
+"""A reworded row keeps its state, tags and notes if it can be identified with certainty."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def texts(library: Library) -> dict[str, str]:
-    """The state and note of every row, by its section and text."""
+    """The state and note of every row, by section and text."""
     section, found = "", {}
     for _, item in library.catalog.walk():
         if isinstance(item, Section):
@@ -50,7 +50,7 @@ def texts(library: Library) -> dict[str, str]:
 
 @pytest.fixture
 def edited(home: Home, path: Path):
-    """A library with a state and a note for some rows; then lines of its list are replaced."""
+    """A library with states and notes for some rows, some of whose lines are then replaced."""
 
     def edit(*changes: tuple[str, str], of: str = "", state: str = "read") -> Library:
         path.write_text(SECTIONS)
@@ -85,7 +85,7 @@ def edited(home: Home, path: Path):
         ),
         (
             "Vision: Survey",
-            [("atention\n      - text: Survey\n", "atention\n")],  # the other one is taken away
+            [("atention\n      - text: Survey\n", "atention\n")],  # the other row is removed
             "Vision: Survey",
         ),
         (
@@ -121,7 +121,7 @@ def test_a_row_keeps_its_state_and_note(edited, of, changes, now):
         (
             "Attention: Survey",
             [("atention\n      - text: Survey\n", "atention\n")],
-        ),  # its twin elsewhere stays
+        ),  # the same row in another section is unchanged
         ("Attention: Read the blog about atention", [("Read the blog about atention", "Write the essay")]),
         ("Attention: Try it", [("      - text: Try it\n      - text: Try it\n", "      - text: Try it\n")]),
     ],
@@ -151,7 +151,7 @@ def test_a_new_row_never_takes_the_name_of_another(edited, home):
         ("  - section: Attention", "  - section: Before\n    rows: [{text: Survey}]\n  - section: Attention"),
         of="Attention: Survey",
     )
-    library.mark("row:survey", "skipped")  # the new one, which now is the first of that text
+    library.mark("row:survey", "skipped")  # the new one, now the first with this text
     library.save_note("row:survey", "another note")
     again = Library.open(home, library.list_path)
     said = texts(again)

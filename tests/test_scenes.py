@@ -1,4 +1,4 @@
-"""Scenes: parts that share nothing, boxes and masks that say the same, and what a picture shows."""
+"""Scenes: disjoint parts, consistent boxes and masks, and the content of an image."""
 
 import json
 import math
@@ -20,7 +20,7 @@ FIELDS = ("images", "labels", "colours", "boxes", "masks", "distractors", "backg
 
 
 def corners(mask: Tensor) -> list[float]:
-    """A tight box by looking at every pixel."""
+    """A tight box, found by looking at every pixel."""
     rows, columns = mask.nonzero().unbind(1)
     if not len(rows):
         return [0, 0, 0, 0]
@@ -85,7 +85,7 @@ def test_parts_share_neither_digits_nor_fields() -> None:
 @pytest.mark.parametrize("part", ["train", "choose", "judge"])
 def test_a_part_shows_its_own_digits_and_fields(part: str) -> None:
     def small(masks: Tensor) -> Tensor:
-        """What is inside the tight box of each mask, as 20 x 20 pixels."""
+        """The content of each mask's tight box as 20 x 20 pixels."""
         boxes = scenes.extents(masks).long().tolist()
         crops = [mask[y1:y2, x1:x2] for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True)]
         return torch.stack([F.interpolate(c[None, None].float(), (20, 20)).flatten() for c in crops])
@@ -96,7 +96,7 @@ def test_a_part_shows_its_own_digits_and_fields(part: str) -> None:
     fields = torch.cat([scenes._fields(p)[0].view(3, -1, 106**2) for p in parts], 1).transpose(0, 1)
     ours = torch.tensor([p == part for p in parts for _ in scenes._fields(p)[1]])
 
-    # A scene of a field's size shows all of it; digits that are not turned keep their shape.
+    # A scene of a field's size shows the whole field, and unrotated digits keep their shape.
     found = draw(40, 0, part, size=106, digit=(38, 38), rotate=0, dim=1.0)
     nearest = torch.cdist(small(found.masks[:, 0]), glyphs).argmin(1)
     assert owner[nearest].float().mean() > 0.95
@@ -109,7 +109,7 @@ def test_a_part_shows_its_own_digits_and_fields(part: str) -> None:
             alike.append(torch.corrcoef(rows)[0, 1:])
             slopes.append(alike[-1] * rows[0].std() / rows[1:].std(1))
         best = torch.cat(alike).argmax()
-        if torch.cat(alike)[best] > 0.85:  # in a plain sky the noise is stronger than what it lies on
+        if torch.cat(alike)[best] > 0.85:  # in a plain sky, the noise is stronger than the image
             assert ours[best % 48]
             mirrored.append(best >= 48)
             contrasts.append(torch.cat(slopes)[best])
@@ -122,10 +122,10 @@ def test_a_part_shows_its_own_digits_and_fields(part: str) -> None:
 
 def test_backgrounds_are_dark_and_everything_is_noisy() -> None:
     found = draw(100, 0, size=64, centred=True)
-    edge = torch.cat((found.images[:, :, :12], found.images[:, :, -12:]), 2)  # the digit is not there
+    edge = torch.cat((found.images[:, :, :12], found.images[:, :, -12:]), 2)  # without the digit
     assert 0.4 < edge.flatten().kthvalue(int(0.999 * edge.numel())).values < 0.45 + 4 * 0.03
     black = draw(100, 0, size=64, centred=True, dim=0.0).images[:, :, :12]
-    # What is below 0 is cut off: the mean of half a normal distribution.
+    # Values below 0 are clipped: the mean of half a normal distribution.
     assert black.mean().item() == pytest.approx(0.03 / math.sqrt(2 * math.pi), rel=0.02)
 
 
@@ -155,7 +155,7 @@ def test_digits_lie_inside_have_the_heights_asked_for_and_hardly_overlap() -> No
     low, middle, high = torch.quantile(heights, torch.tensor([0.05, 0.5, 0.95])).tolist()
     assert (low, high) == (pytest.approx(10.5, abs=1), pytest.approx(25, abs=1.5))
     assert 15 <= middle <= 18  # the geometric mean is 16.1
-    # A digit cut off by the border would be narrower than its class: none of the zeros is a sliver.
+    # A digit cut off by the border would be narrower than its class; no zero is too narrow.
     zeros = found.boxes[found.labels == 0]
     assert ((zeros[:, 2] - zeros[:, 0]) >= 0.4 * (zeros[:, 3] - zeros[:, 1])).float().mean() > 0.98
     shares = [
@@ -223,7 +223,7 @@ def test_fragments_are_halves() -> None:
     whole, half = found.boxes[:, 0], found.distractors[:, 0]
     assert ((whole[:, 3] - whole[:, 1]) - 20).abs().max() <= 1
     tall = half[:, 3] - half[:, 1]
-    upright = ((tall - 20).abs() <= 3).float().mean()  # left and right halves, most of them
+    upright = ((tall - 20).abs() <= 3).float().mean()  # mostly left and right halves
     lying = ((tall - 10).abs() <= 3).float().mean()
     assert 0.3 < upright < 0.55
     assert 0.45 < lying < 0.7

@@ -1,4 +1,4 @@
-"""Accuracy, and Fréchet's distance, against scikit-learn and SciPy."""
+"""Accuracy and the Fréchet distance, compared with scikit-learn and SciPy."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_frechet_distance_is_the_formula_with_scipys_matrix_root(dim: int) -> No
 
 def test_frechet_distance_of_fewer_rows_than_dimensions() -> None:
     a, b = torch.randn(2, 10, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # SciPy's root of a singular product is inexact; a little on the diagonal makes both well-defined.
+    # SciPy's root of a singular product is inexact, so a small value is added to the diagonal.
     eye = 1e-6 * torch.eye(40, dtype=torch.float64)
     covariances = [x.T.cov() + eye for x in (a, b)]
     root = np.real(scipy.linalg.sqrtm((covariances[0] @ covariances[1]).numpy()))

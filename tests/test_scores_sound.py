@@ -1,4 +1,4 @@
-"""The spectral distance and periodicity, against NumPy loops of their definitions."""
+"""The spectral distance and periodicity, compared with NumPy loops of their definitions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_period_is_periodic_and_noise_takes_its_share(hertz: float) -> None:
     assert isinstance(voice, Tensor)
     pitch = torch.full((200,), hertz)
     middle = pitch.clone()
-    middle[:4] = middle[-4:] = 0  # the window sees the ends
+    middle[:4] = middle[-4:] = 0  # the window covers the ends
     assert sound.periodicity(voice, middle, rate=8000) == pytest.approx(1, abs=0.01)
     hiss = noise(16_000)
     assert abs(sound.periodicity(hiss, middle, rate=8000)) < 0.1

@@ -1,4 +1,4 @@
-"""Edit distance, error rates and BLEU, against jiwer, sacrebleu and a search by brute force."""
+"""Edit distance, error rates and BLEU, compared with jiwer, sacrebleu and brute force."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sentences(count: int, longest: int, seed: int) -> list[str]:
 
 
 def damaged(text: str, seed: int) -> str:
-    """Some words left out, changed, said twice."""
+    """The text with some words omitted, changed and repeated."""
     choose = random.Random(seed)
     words: list[str] = []
     for word in text.split():
@@ -35,7 +35,7 @@ def damaged(text: str, seed: int) -> str:
 
 
 def reachable(text: str, steps: int, alphabet: str) -> set[str]:
-    """Everything that so many single edits, or fewer, can make of a text."""
+    """All texts that at most `steps` single edits can produce."""
     if steps == 0:
         return {text}
     found = reachable(text, steps - 1, alphabet)
@@ -76,7 +76,7 @@ def test_error_rates_are_jiwers(seed: int) -> None:
 
 def test_error_rate_of_ids_is_over_the_whole_corpus() -> None:
     assert error_rate([[1, 2, 3], [4]], [[1, 3], [5, 6]]) == (1 + 2) / 4
-    assert error_rate([[], [7]], [[1], [7]]) == 1.0  # nothing was said, something was heard
+    assert error_rate([[], [7]], [[1], [7]]) == 1.0  # no reference word, one hypothesis word
     assert error_rate([[1]], [[2, 3, 4]]) == 3.0
     assert edit_distance((0, 1), [0, 1]) == 0
 
@@ -91,7 +91,7 @@ def test_error_rates_of_nothing_are_refused() -> None:
 def theirs(
     references: Sequence[Sequence[str]], hypotheses: Sequence[str], smooth: bool, order: int = 4
 ) -> float:
-    """sacrebleu's: it takes the k-th reference of every sentence as one list."""
+    """sacrebleu's score, which takes the k-th reference of every sentence as one list."""
     most = max(map(len, references))
     streams = [[rights[k] if k < len(rights) else None for rights in references] for k in range(most)]
     metric = BLEU(
@@ -132,7 +132,7 @@ def test_bleu_is_sacrebleus(seed: int, longest: int, order: int, smooth: bool) -
         ([["the cat sat on the mat"]], ["the cat sat"]),  # too short for a 4-gram
         ([["the cat sat on the mat"]], ["a dog ran"]),
         ([["the cat sat on the mat"]], [""]),
-        ([["a b c d e f", "a b c d"]], ["a b c d e"]),  # both one off: the shorter counts
+        ([["a b c d e f", "a b c d"]], ["a b c d e"]),  # both lengths differ by one; the shorter counts
         ([["a b c d e f g h"]], ["a b c d e"]),
     ],
 )

@@ -1,4 +1,6 @@
-"""Intersection over union and average precision, against pycocotools, scikit-learn and loops over pixels."""
+"""Intersection over union and average precision, compared with pycocotools, scikit-learn and loops over
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from torch.testing import assert_close
 with install_import_hook("readtrack.scores.vision", "beartype.beartype"):
     from readtrack.scores import vision
 
-SIZE = 160  # so that objects of all three sizes fit
+SIZE = 160  # large enough for objects of all three sizes
 
 
 def random_boxes(n: int, generator: torch.Generator) -> Tensor:
@@ -69,13 +71,15 @@ def test_mean_iou_is_scikit_learns() -> None:
     found = truth.where(torch.rand(truth.shape, generator=generator) < 0.6, 2)
     expected = jaccard_score(truth.flatten(), found.flatten(), average="macro")
     assert vision.mean_iou(found, truth, 4) == pytest.approx(expected)
-    assert vision.mean_iou(found, truth, 11) == pytest.approx(expected)  # classes that never occur
+    assert vision.mean_iou(found, truth, 11) == pytest.approx(expected)  # some classes never occur
     with pytest.raises(ValueError, match="no pixels"):
         vision.mean_iou(truth[:0], truth[:0], 4)
 
 
 def random_set(seed: int, images: int = 8) -> list[dict[str, Tensor]]:
-    """Images with objects of all sizes, crowds, near misses, double detections, equal scores, empty ones."""
+    """Images with objects of all sizes, crowds, near misses, double detections, equal scores, and empty
+    ones.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = []
     for i in range(images):
@@ -99,7 +103,7 @@ def random_set(seed: int, images: int = 8) -> list[dict[str, Tensor]]:
 
 
 def coco_evaluation(images: list[dict[str, Tensor]], kind: str) -> Any:
-    """pycocotools' evaluation of the same: its twelve numbers in `stats`, its tables in `eval`."""
+    """pycocotools' evaluation of the same data: twelve numbers in `stats`, tables in `eval`."""
     from pycocotools import mask as codec
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -193,7 +197,7 @@ def test_average_precision_by_hand() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [50, 0, 60, 10], [20, 0, 30, 10]])
     scores, found = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([3, 3, 3])
     image = vision.detected_boxes(boxes, scores, found, objects, labels)
-    # Precision 1 up to a recall of 0.5 (51 of the 101 levels), then 2/3.
+    # Precision is 1 up to a recall of 0.5 (51 of the 101 levels), then 2/3.
     assert vision.average_precision([image]) == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert vision.average_recall([image], most=1) == 0.5
     wrong = vision.detected_boxes(boxes, scores, found + 1, objects, labels)

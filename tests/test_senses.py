@@ -1,4 +1,4 @@
-"""Texts whose words have several meanings: their law, and what may be known of the topic."""
+"""Texts with ambiguous words: their distribution, and the information about the topic."""
 
 from __future__ import annotations
 

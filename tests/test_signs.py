@@ -1,4 +1,4 @@
-"""The signs: one column each, a stand-in in ASCII each, and nowhere else in the code."""
+"""The signs: one column and one ASCII replacement each, and defined in a single place."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_bounds_compare(op: str, below: bool, equal: bool, above: bool) -> None:
 
 @pytest.mark.slow
 def test_no_other_module_binds_a_sign_of_its_own() -> None:
-    """The import and the report have their own tables; the rest takes signs from `readtrack.signs`."""
+    """The import and the report have their own tables; all other modules take signs from
+    `readtrack.signs`.
+    """
     root = Path(readtrack.__file__).parent
     apart = {"signs.py", "present/plain_ascii.py", "tui/screens/import_list.py"}
     own = {sign for name, sign in SIGNS.items() if name in ("PASSED", "FAILED", "RUNNING", "STOPPED", "STAR")}

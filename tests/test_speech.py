@@ -1,4 +1,4 @@
-"""The voice by formula: what is heard in the wave is what the utterance says about itself."""
+"""The synthetic voice: the wave agrees with the utterance's phonemes, durations and pitch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 with install_import_hook("readtrack.data.speech", "beartype.beartype"):
     from readtrack.data import speech
 
-FORMANTS = {  # men's, Peterson and Barney 1952
+FORMANTS = {  # for men, Peterson and Barney 1952
     "IY": (270, 2290, 3010),
     "IH": (390, 1990, 2550),
     "EH": (530, 1840, 2480),
@@ -38,14 +38,14 @@ def ids(*names: str) -> list[int]:
 
 
 def spans(utterance: speech.Utterance) -> list[tuple[str, int, int]]:
-    """Every phoneme's name, its first frame and the frame after its last."""
+    """Every phoneme's name, its first frame, and the frame after its last."""
     ends = utterance.durations.cumsum(0).tolist()
     names = [speech.PHONEMES[phoneme] for phoneme in utterance.phonemes]
     return list(zip(names, [0, *ends[:-1]], ends, strict=True))
 
 
 def resonances(wave: Tensor, order: int = 10) -> list[float]:
-    """Formants by linear prediction: the angles of the poles with widths below 500 Hz."""
+    """Formants by linear prediction: the angles of the poles with bandwidths below 500 Hz."""
     samples = wave.double().numpy() * np.hanning(len(wave))
     lags = np.correlate(samples, samples, "full")[len(samples) - 1 :][: order + 1]
     poles = np.roots(np.r_[1, -solve_toeplitz(lags[:-1], lags[1:])])
@@ -82,7 +82,7 @@ def test_pitch_is_heard_as_it_is_given(i: int) -> None:
             peak = best + (a - c) / (2 * (a - 2 * b + c))
             errors.append(abs(8000 / peak / float(utterance.pitch[frame]) - 1))
     assert np.median(errors) < 0.01
-    assert np.mean(np.array(errors) > 0.1) < 0.25  # where an octave is mistaken for it, or sounds change
+    assert np.mean(np.array(errors) > 0.1) < 0.25  # octave errors, or changing sounds
 
 
 def test_pulses_are_the_sum_of_all_harmonics() -> None:
@@ -92,7 +92,7 @@ def test_pulses_are_the_sum_of_all_harmonics() -> None:
     count = (3950 / hertz).floor()
     number = torch.arange(1, 50, dtype=torch.float64)
     cosines = (2 * torch.pi * number * phase.unsqueeze(1)).cos() * (number <= count.unsqueeze(1))
-    # atol: 50 harmonics of a phase that is a sum of 1,600 numbers
+    # atol: 50 harmonics whose phase is a sum of 1,600 numbers
     assert_close(speech._pulses(pitch).double(), cosines.sum(1) / (count / 2).sqrt(), rtol=0, atol=1e-5)
 
 
@@ -153,20 +153,20 @@ def test_phonemes_are_heard_in_their_frames(seed: int) -> None:
     loud = speech.log_mel(utterance.wave)
     low, high = loud[:, :12].mean(1), loud[:, 34:].mean(1)
     for name, start, end in spans(utterance):
-        inner = slice(start + 2, end - 3)  # a frame is 32 ms wide and gains are smooth: edges see a neighbour
+        inner = slice(start + 2, end - 3)  # at the edges, a frame of 32 ms includes a neighbour
         if name == "_":
             assert loud[start + 3 : end - 3].max() < -4
         elif name == "S":
             assert (high[inner] > low[inner] + 2).all()
         elif name in ("IH", "EY"):
             assert (low[inner] > high[inner] + 1).all()
-        elif name in ("T", "K"):  # closed, and let out at the end
+        elif name in ("T", "K"):  # a closure, with a burst at the end
             gap, burst = loud[start + 2 : end - 4].mean(), loud[end - 2 : end].mean()
             assert burst > gap + 2
 
 
 def test_a_frame_of_the_mel_spectrogram_is_a_frame_of_the_durations() -> None:
-    """The end of S, where the spectrum flips, is where the durations put it: on average within a frame."""
+    """The end of S, where the spectrum changes, is on average within a frame of its duration."""
     misses = []
     for seed in range(20):
         utterance = speech.say([ids("S", "AH")], speech.VOICE, seeded(seed))
@@ -211,7 +211,7 @@ def test_the_number_and_the_part_alone_decide() -> None:
 
 
 def test_the_corpus_stays_what_results_were_measured_on() -> None:
-    """What the seeds decide, in whole numbers: another corpus would make earlier runs incomparable."""
+    """Seeds determine these integers. Another corpus would make earlier runs incomparable."""
     utterance, who = speech.draw(0, "train")
     assert utterance.words == (8, 9)
     assert utterance.durations.tolist() == [9, 15, 8, 7, 9, 18, 9, 13]
@@ -244,7 +244,7 @@ def test_speakers_differ_as_people_do() -> None:
         assert high - 0.05 * (high - low) < values.max() <= high
     table = np.array([[np.log(p.pitch), p.tract, p.rate, p.breath, p.tilt] for p in people])
     related = np.corrcoef(table.T)
-    assert related[0, 1] > 0.9  # a low voice has a long throat
+    assert related[0, 1] > 0.9  # speakers with a low voice have a long vocal tract
     others = related - np.diag(np.diag(related))
     others[0, 1] = others[1, 0] = 0
     assert np.abs(others).max() < 0.2
@@ -263,7 +263,7 @@ def test_no_string_of_the_one_voice_is_in_two_parts() -> None:
     assert len(speech.recite(0, "judge", (6, 8)).words) in (6, 7, 8)
     again = [speech.recite(i, "judge", seed=1) for i in range(60)]
     assert all(speech.part_of(one.words, 1) == "judge" for one in again)
-    assert not all(speech.part_of(one.words) == "judge" for one in again)  # a seed splits them anew
+    assert not all(speech.part_of(one.words) == "judge" for one in again)  # another seed, another split
     with pytest.raises(ValueError, match="no string of 1 to 1 digits is in the part 'judge'"):
         speech.recite(0, "judge", (1, 1))
 
@@ -368,7 +368,7 @@ def test_colours_of_noise() -> None:
     assert all(ratio == pytest.approx(2, rel=0.25) for ratio in ratios)
     assert hum[:18].sum() / hum.sum() > 0.999  # up to 500 Hz
     babble = spectrum_of("babble")
-    assert babble[2:30].sum() / babble.sum() > 0.7  # as speech has it, below 1 kHz
+    assert babble[2:30].sum() / babble.sum() > 0.7  # like speech, below 1 kHz
 
 
 def test_each_row_has_noise_of_its_own() -> None:
@@ -390,7 +390,7 @@ def test_pad_puts_zeros_behind() -> None:
 
 @pytest.mark.slow
 def test_words_can_be_told_apart_and_noise_makes_it_harder() -> None:
-    """A linear classifier of single digits, twenty frames each, on speakers it never heard."""
+    """A linear classifier of single digits with twenty frames each, on unseen speakers."""
     from sklearn.linear_model import RidgeClassifier
 
     def features(part: speech.Part, count: int, snr: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""Two apps and four command lines on one home, and kills at random: nothing acknowledged is lost.
+"""Two apps and four command lines use one home and are killed at random: no acknowledged data are lost.
 
-By hand, longer: `python tests/test_storm.py SECONDS [SEED]`.
+To run it for longer: `python tests/test_storm.py SECONDS [SEED]`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ APPS = 2
 
 @dataclass
 class Storm:
-    """What the command lines acknowledged, by kind: (paper, text); and how often what was done."""
+    """Acknowledged data by kind, (paper, text), and the number of operations."""
 
     home: Home
     seconds: float
@@ -130,7 +130,7 @@ class Storm:
             os.close(terminal)
 
     def lost(self) -> list[tuple[str, str, str]]:
-        """What was acknowledged and is not there."""
+        """Acknowledged data that are missing."""
         library = Library.open(self.home)
         there = {
             "tag": {paper: library.tags(paper) for paper in PAPERS},
@@ -156,7 +156,7 @@ def _drain(terminal: int) -> None:
 
 
 def unended(home: Home) -> list[str]:
-    """Runs that nobody ends, two minutes after their last event."""
+    """Runs without an end, two minutes after their last event."""
     now = time.time() - 120
     for file in home.runs.glob("*/*"):
         os.utime(file, (now, now))

@@ -1,4 +1,4 @@
-"""Text from outside can neither move the cursor nor lose what it says."""
+"""Text from outside cannot move the cursor, and its content is kept."""
 
 from __future__ import annotations
 

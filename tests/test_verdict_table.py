@@ -35,11 +35,11 @@ def test_the_head_counts_measured_claims_and_its_own_errors():
     assert headline(rows()) == "1 of 2 measured claims reproduced (1 not reproduced)"
     assert dict(error_rates(rows())) == {
         "null runs reproduced": "1 of 2 (95 % interval 9 to 91 %)",
-        # A claim that is not reproduced cannot fall.
+        # The break of a claim that is not reproduced cannot be caught.
         "near misses caught, of the claims that are reproduced": "1 of 1 (95 % interval 21 to 100 %)",
     }
     assert dict(error_rates([VerdictRow.of(over([0.3] * 5))]))["null runs reproduced"] == "not run"
-    # What was not judged says nothing about how often the rule is wrong.
+    # Runs that are not judged say nothing about error rates.
     (_, null), (_, broken) = error_rates(
         [*rows(), VerdictRow.of(over([0.3] * 5), "not judged", {"no gate": "not judged"})]
     )
@@ -196,7 +196,7 @@ def test_an_effect_is_placed_between_equal_arms_and_what_is_asked():
     assert mean == pytest.approx((0.304 - 0.1) / 0.1)
     assert low == pytest.approx((effect.low - 0.1) / 0.1)
     assert low < mean < high
-    # A ratio has a scale of logarithms, and a bound from above turns it round.
+    # A ratio has a logarithmic scale, and an upper bound reverses it.
     less = replace(GAIN, rule=(Bound("gain", "<=", 0.5, 1.0, ratio=True),))
     (effect,) = over([0.25, 0.25, 0.25, 0.25, 0.2501], less).effects
     assert effect.scaled[0] == pytest.approx(2, abs=1e-3)
@@ -213,7 +213,7 @@ def test_the_plot_has_a_mark_for_each_effect_and_takes_names_as_text():
     near, far = VerdictRow.of(over(CLEAR, claim)), VerdictRow.of(over([9.0, 9.1, 9.2, 9.0, 9.1], claim))
     files = documents(VerdictTable([replace(near, paper="<a&b>"), far], {"<a&b>": {}, "paper": {}}))
     picture = ElementTree.fromstring(files["verdicts.svg"])
-    assert len(picture.findall("{*}circle")) == 1  # the other lies outside, and has an arrow
+    assert len(picture.findall("{*}circle")) == 1  # the other one is outside the scale and has an arrow
     assert len(picture.findall("{*}path")) == 1
     assert "<a&b>" in [text.text for text in picture.findall("{*}text")]
 

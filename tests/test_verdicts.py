@@ -1,4 +1,4 @@
-"""Judging over seeds, and the table: verdicts that chance alone does not give."""
+"""Judging over seeds, and the table: verdicts that cannot arise by chance alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def over(values: list[float], claim: Claim = GAIN, metric: str = "gain", **more:
     return one
 
 
-FIRST = [0.3, 0.31, 0.1, 0.33, 0.34]  # one of five dissents: t is 1.7
+FIRST = [0.3, 0.31, 0.1, 0.33, 0.34]  # one of five disagrees: t is 1.7
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ FIRST = [0.3, 0.31, 0.1, 0.33, 0.34]  # one of five dissents: t is 1.7
         ([0.01, 0.02, 0.0, 0.01, 0.02], "not reproduced", 5),
         ([-0.3, -0.2, -0.3, -0.2, -0.4], "not reproduced", 5),
         ([math.nan] * 5, "not reproduced", 5),
-        ([0.05] * 5, "not reproduced", 5),  # where the direction begins: nowhere
-        ([0.21, 0.9, 0.22, 0.3, 0.25], "not judged", 10),  # all five hold, and the mean is not sure
+        ([0.05] * 5, "not reproduced", 5),  # exactly at the direction
+        ([0.21, 0.9, 0.22, 0.3, 0.25], "not judged", 10),  # all five hold, but the mean is not significant
         ([0.5, 0.1, -0.6, 0.6, 0.1], "not judged", 10),
         ([0.3, 0.3, 0.3, math.nan, math.nan], "not judged", 10),
         ([*FIRST, 0.3, 0.3, 0.3, 0.3, 0.3], "reproduced", 10),
@@ -55,7 +55,7 @@ FIRST = [0.3, 0.31, 0.1, 0.33, 0.34]  # one of five dissents: t is 1.7
         ([0.3, -0.2, -0.25, -0.15, -0.2, 0.21, -0.1, -0.2, -0.15, -0.1], "not reproduced", 10),  # 2 of 10
         ([*FIRST, *[0.0] * 5], "not judged", 20),
         ([*FIRST, *[0.0] * 15], "not reproduced", 20),
-        ([*[0.19, 0.25, 0.15, 0.26, 0.18] * 4], "weak", 20),  # undecided, and surely over 0.05
+        ([*[0.19, 0.25, 0.15, 0.26, 0.18] * 4], "weak", 20),  # undecided, but significantly above 0.05
         ([*[0.5, 0.1, -0.6, 0.6, 0.1] * 4], "inconclusive", 20),
         ([*[0.3, 0.3, 0.3, 0.3, math.nan] * 4], "reproduced", 20),  # 16 of 20
         ([*[0.3, 0.3, 0.3, 0.3, math.nan, math.nan] * 3, 0.3, 0.3], "inconclusive", 20),  # 14 of 20
@@ -115,7 +115,7 @@ def test_a_control_may_fail_with_one_seed_in_five():
     [
         (at_least("nats", "ours", 0.2, minus="theirs"), [0.1, 0.05], False),
         (at_least("nats", "ours", 0.2, minus="theirs"), [0.1, -0.2], True),
-        (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.01], False),  # equal arms meet it
+        (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.01], False),  # equal arms satisfy it
         (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.1], True),
         (at_most("nats", "ours", 0.9, over="theirs"), [0.95, 0.99], False),
         (at_most("nats", "ours", 0.9, over="theirs"), [0.9, 1.3], True),
@@ -151,9 +151,10 @@ def leads(level: list[float], lead: list[float], **more: object) -> Judged:
 @pytest.mark.parametrize(
     ("plain", "untrained", "null", "verdict", "guards"),
     [
-        # Neither clears anything: every bound counts.
+        # Neither run clears a bound, so every bound counts.
         (leads(OPEN, FAR * 4), leads(NEAR, NEAR), leads(NEAR, NEAR), "inconclusive", set()),
-        # What the control clears alone is left out; what it clears as two copies is a false positive.
+        # Bounds cleared by the control alone are left out; bounds cleared by two copies of it are false
+        # positives.
         (leads(OPEN, FAR * 4), None, leads(FAR, FAR), "reproduced", {"level ≥ 0.2"}),
         (leads(FAR, FAR), leads(FAR, NEAR), None, "reproduced", {"level ≥ 0.2"}),
         (leads(FAR, FAR), leads(FAR, FAR), None, "not judged", {"level ≥ 0.2", "lead ≥ 0.2"}),
@@ -231,7 +232,7 @@ def test_a_failed_run_or_a_changed_rule_judges_nothing():
     gains = [0.5, 0.1, -0.6, 0.6, 0.1, *[0.3] * 5]
     late = {seed: [event(GAIN, {"gain": gain})] for seed, gain in enumerate(gains)} | {7: None}
     assert judge_over_seeds("paper", late)[0].why == "no completed run with seed 7"
-    # A claim that the first five decide does not need the seventh.
+    # A claim that the first five seeds decide does not need the seventh.
     assert judge_over_seeds("paper", {**late, **stated})[0].verdict == "reproduced"
     other = replace(GAIN, rule=(Bound("gain", ">=", 0.1),))
     (changed,) = judge_over_seeds("paper", {**stated, 3: [event(other, {"gain": 0.3})]})

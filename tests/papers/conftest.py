@@ -1,16 +1,16 @@
-"""What the tests of a paper share.
+"""Common fixtures for the tests of papers.
 
 Importing this file makes jaxtyping and beartype check the shape of every argument and result in
 `readtrack.papers`. The fixtures are functions:
 
     assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
-    assert_half_precision(ours, reference, inputs)   errors in half precisions against the reference's own
-    run_experiment(module)                   the record of a smoke run that has what each must have; made once
-                                             for all tests of a paper
-    part_of_run()                            a smoke run, to call a part of an experiment with
-    check_benchmark(module)                  every variant of every case against the oracle
+    assert_half_precision(ours, reference, inputs)   errors in half precision compared with the reference's
+    run_experiment(module)                   the record of a smoke run after common checks; made once for all
+                                             tests of a paper
+    part_of_run()                            a smoke run for calling a part of an experiment
+    check_benchmark(module)                  compares every variant of every case with the oracle
     tones                                    a home with a data set of twenty sounds
-    assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
+    assert_same_walk(ours, reference)        two optimisers have equal weights after each of 100 random steps,
                                              with late and missing gradients, two groups and a checkpoint
 """
 
@@ -50,13 +50,13 @@ from readtrack.runs.run import Run
 
 install_import_hook("readtrack.papers", "beartype.beartype")
 
-# The checkout's plugins, whatever lies in the home of who runs the tests.
+# Use the checkout's plugins, whatever plugins the home of the tester has.
 readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
 
 
 @pytest.fixture(autouse=True)
 def deterministic() -> Iterator[None]:
-    """The same numbers in every run of a test, on one thread: the suite has a process for each core."""
+    """Make numbers deterministic, on one thread because the suite has a process for each core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def shapes_unchecked() -> Callable[[], AbstractContextManager[None]]:
 
 @contextmanager
 def _shapes_unchecked() -> Iterator[None]:
-    """The import hook decorates functions within functions, too, each time that the outer one is called."""
+    """The import hook also decorates nested functions, each time that the outer function is called."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         with mock.patch.object(jaxtyping, "jaxtyped", return_value=lambda function: function):
@@ -99,10 +99,10 @@ def _shapes_unchecked() -> Iterator[None]:
 def remembered(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Record, Watched]]:
-    """`readtrack.checks.experiment.run_experiment`, which makes a run once for all tests of a paper, without
-    a check of shapes (`test_every_plugin` has one).
+    """A version of `readtrack.checks.experiment.run_experiment` that makes a run once for all tests of a
+    paper, without checks of shapes (`test_every_plugin` has a run with them).
 
-    A test that has replaced something, or has files in its home, gets a run of its own.
+    A test that has replaced something, or has files in its home, gets its own run.
     """
 
     def run(module: ModuleType, folder: Path, **options: Any) -> tuple[Record, Watched]:
@@ -168,7 +168,7 @@ def part_of_run(tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture
 def torchvision() -> ModuleType:
-    """Not among the references that are installed: its wheels want the torch that they were built beside."""
+    """torchvision is not installed, because its wheels require the torch with which they were built."""
     try:
         import torchvision
     except (ImportError, OSError, RuntimeError) as error:
@@ -190,12 +190,12 @@ def _assert_parity(
     rtol: float = 1e-9,
     atol: float = 1e-11,
 ) -> None:
-    """Both functions return the same tensors and send back the same gradients, in float64.
+    """Check that both functions return the same tensors and gradients, in float64.
 
-    inputs   their positional arguments; floating ones are cast to float64 and must get equal gradients
-    weights  a module's parameters by name: then both functions take such a mapping first, and the gradients
-             of all parameters must be equal too. Use `torch.func.functional_call` on both sides, and turn
-             the names (and shapes) into the reference's on its side
+    inputs   positional arguments; floating-point ones are cast to float64 and must get equal gradients
+    weights  a module's parameters by name. Then both functions take such a mapping as their first argument,
+             and the gradients of all parameters must be equal, too. Use `torch.func.functional_call` on both
+             sides, and convert names and shapes on the reference's side
     """
     ours_out, ours_grads = _results_and_gradients(ours, inputs, weights)
     their_out, their_grads = _results_and_gradients(reference, inputs, weights)
@@ -214,14 +214,14 @@ def _assert_half_precision(
     weights: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]] | None = None,
     dtypes: Sequence[torch.dtype] = (torch.bfloat16, torch.float16),
 ) -> None:
-    """In half precisions our largest error is at most twice the reference's in every result, three times in
-    every gradient, and the results have the reference's dtypes.
+    """Check that in half precision our largest error is at most twice the reference's in every result and
+    three times in every gradient, and that results have the reference's dtypes.
 
-    What is exact is the reference in float64, given the same rounded numbers. Half of the last place of the
-    largest number is allowed in any case: nobody can store it better. Give inputs of a few thousand numbers:
-    of less the reference's largest error is a matter of luck. Where one rounding reaches every number (the
-    norm in a cosine), give several draws of the weights: what counts then is the mean over them. `inputs`
-    and `weights` as in `assert_parity`.
+    The exact values are those of the reference in float64 with the same rounded inputs. Half a unit in the
+    last place of the largest number is always allowed, because no code can store it better. Pass inputs of a
+    few thousand numbers; with fewer, the reference's largest error is a matter of luck. If one rounding
+    affects every number (such as the norm in a cosine), pass several draws of the weights; then the mean over
+    them counts. `inputs` and `weights` are as in `assert_parity`.
     """
     draws = weights if isinstance(weights, Sequence) else [weights]
     for dtype in dtypes:
@@ -264,12 +264,12 @@ def _assert_same_walk(
     rtol: float = 1e-9,
     atol: float = 1e-11,
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Both optimisers, made from two groups of weights of odd shapes, hold equal float64 weights after every
-    step on the same random gradients, whose sizes differ by orders of magnitude. Returns both.
+    """Check that both optimisers have equal float64 weights after every step. Returns both.
 
-    The second group's learning rate is half the first's, and `schedule` multiplies both. In a fifth of the
-    steps a weight has no gradient, and one gets its first at step 10. Halfway, ours is made anew from a
-    checkpoint.
+    They are made from two groups of weights of odd shapes and get the same random gradients, whose sizes
+    differ by orders of magnitude. The second group's learning rate is half the first's, and `schedule`
+    multiplies both. In a fifth of the steps a weight has no gradient, and one weight gets its first gradient
+    at step 10. Halfway, ours is restored from a checkpoint.
     """
     shapes, late = ((3, 5), (7,), (), (2, 1, 4)), 2
 
@@ -316,7 +316,7 @@ def _results_and_gradients(
     only: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Inputs may be nests of tensors; `only` says of which inputs the gradients are taken."""
+    """Inputs may be nests of tensors. `only` selects the inputs whose gradients are taken."""
     leaf = partial(_leaf, dtype=dtype)
     wanted: dict[str, Tensor] = {}
     arguments: list[Any] = []
@@ -334,8 +334,9 @@ def _results_and_gradients(
         arguments.insert(0, own)
     results = leaves(function(*arguments))
     differentiable = [result for result in results if result.requires_grad]
-    # Random gradients, the same for both sides. Not ones and not the inputs' own numbers (hence the seed):
-    # through a normalisation neither comes back. Rounded, so that they are the same in every precision.
+    # Random cotangents, equal for both sides. Ones, or numbers equal to the inputs (hence the separate seed),
+    # have a zero gradient through a normalisation. They are rounded, so that they are the same in every
+    # precision.
     generator = torch.Generator().manual_seed(1706_03762)
     backward = [
         torch.randn(out.shape, generator=generator).bfloat16().to(out.dtype) for out in differentiable
@@ -353,10 +354,11 @@ def _leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _check_record(module: ModuleType, record: Record, run: Run, unreached: Collection[str]) -> None:
-    """Fails unless the run logged a curve, an evaluation metric and the claims that stand at the module's top
-    level (of which a null run or a break wants some, and the benchmark judges others), all finite.
+    """Check that the run logged a curve, an evaluation metric and the claims defined at the module's top
+    level, all with finite values. (A null run or a break needs only some claims, and the benchmark judges
+    others.)
 
-    unreached  metrics of claims that are NaN because so short a run does not get there
+    unreached  metrics of claims that are NaN in such a short run
     """
     assert record.curves, "no training curve"
     assert record.values, "no evaluation metric"
@@ -374,9 +376,10 @@ def _check_record(module: ModuleType, record: Record, run: Run, unreached: Colle
 
 
 def _check_benchmark(module: ModuleType, *, budget: str = "smoke", tolerance: float = 1e-9) -> list[Case]:
-    """Every variant equals its case's oracle in float64: results, and gradients where they are measured.
+    """Check that every variant equals its case's oracle in float64: results, and gradients if they are
+    measured.
 
-    tolerance  of the largest magnitude in a tensor; a case's own tolerance takes its place
+    tolerance  relative to the largest magnitude in a tensor; a case's own tolerance takes precedence
     """
     cpu = torch.device("cpu")
     for larger in ("quick", "full"):  # declared, but too large to compute here
@@ -411,7 +414,8 @@ def _check_benchmark(module: ModuleType, *, budget: str = "smoke", tolerance: fl
                 assert len(found) == len(expected), f"{variant.name}: another number of results"
                 for index, (mine, exact) in enumerate(zip(found, expected, strict=True)):
                     what = f"{case.name} {dict(case.axes)}, {variant.name}, {mode}, tensor {index}"
-                    # What is nothing but rounding (the gradient of a key's bias) has no size of its own.
+                    # A gradient that is only rounding error, such as that of a key's bias, has no scale of
+                    # its own.
                     size = sizes[index] if sizes[index] > 1e-14 * max(sizes) else max(sizes)
                     allowed = (case.tolerance or tolerance) * size
                     assert_close(mine, exact, rtol=0, atol=allowed, msg=_named(what))

@@ -1,4 +1,4 @@
-"""Adam against torch's, what the paper derives about its steps, and the experiment's rules."""
+"""Adam compared with torch's, the paper's statements on its steps, and the experiment's rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_defaults_are_torchs(assert_same_walk):
 
 
 def test_the_first_step_is_the_gradients_sign():
-    """Whatever the gradient's size: both means are the gradient's own, so that the ratio is ±1."""
+    """Whatever the gradient's size, both means come from this gradient alone, so the ratio is ±1."""
     gradient = torch.tensor([3.0, -1e-6, 1e5, -0.2], dtype=torch.float64)
     w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     w.grad = gradient
@@ -40,7 +40,7 @@ def test_the_first_step_is_the_gradients_sign():
 
 
 def test_an_uncorrected_first_step_is_too_long():
-    """(1 − beta1) / √(1 − beta2) times lr: 3.2 with the paper's defaults."""
+    """It is (1 − beta1) / √(1 − beta2) times lr: 3.2 with the paper's defaults."""
     w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     w.grad = torch.randn(3, dtype=torch.float64)
     Uncorrected([w], lr=0.1, eps=0.0).step()
@@ -54,7 +54,7 @@ def test_without_first_moment_and_correction_it_is_rmsprop(assert_same_walk):
 
 
 def test_the_corrected_moments_are_unbiased():
-    """Section 3: of a constant gradient, both corrected means are exactly it, and its square."""
+    """Section 3: for a constant gradient, the corrected means equal the gradient and its square."""
     g = torch.tensor([2.0, -0.5], dtype=torch.float64)
     w, first, second = (torch.zeros(2, dtype=torch.float64) for _ in range(3))
     for t in range(1, 30):
@@ -64,7 +64,7 @@ def test_the_corrected_moments_are_unbiased():
 
 
 def test_a_late_gradient_begins_at_the_first_step():
-    """Ten steps without a gradient, then two: its moments are as young as if it had been alone."""
+    """A weight without gradients for ten steps has the same moments afterwards as a weight alone."""
     ends = []
     for kind in (Adam, torch.optim.Adam):
         other, late = (torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -130,7 +130,7 @@ def stepped(kind, **settings):
 
 
 def test_near_misses_change_what_they_say():
-    """On a constant gradient Adam moves every weight by lr at each step."""
+    """With a constant gradient, Adam moves every weight by lr in each step."""
     sign = torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64)
     assert_close(stepped(Adam), 0.2 * sign)
     g = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64)
@@ -154,7 +154,7 @@ def test_without_scaling_it_is_the_corrected_first_moment():
 
 
 def test_the_rivals_are_what_their_names_say():
-    """With their usual constants: a crippled rival would win the claims for Adam."""
+    """They have their usual constants: weakened rivals would let Adam win the claims."""
     groups = {arm: make([torch.ones(1)], lr=0.1) for arm, make in RIVALS.items()}
     kinds = {
         "SGD": SGD, "heavy ball": Momentum, "Nesterov momentum": torch.optim.SGD,

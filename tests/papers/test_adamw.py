@@ -1,4 +1,4 @@
-"""AdamW against torch's, and what decoupling is: for SGD nothing, for Adam something."""
+"""AdamW compared with torch's, and the effect of decoupling: none for SGD, some for Adam."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_defaults_are_torchs(assert_same_walk):
 
 
 def test_for_sgd_the_decay_is_torchs_penalty(assert_same_walk):
-    """`weight_decay` of torch's SGD adds λw to the gradient: proposition 1."""
+    """`weight_decay` of torch's SGD adds λw to the gradient (proposition 1)."""
     torchs = partial(torch.optim.SGD, lr=0.1, weight_decay=0.3)
     assert_same_walk(partial(SGDW, lr=0.1, weight_decay=0.3), torchs, rtol=0, atol=1e-11)
 
@@ -50,7 +50,7 @@ def test_a_schedule_scales_the_decay_too(assert_same_walk):
 
 
 def test_a_group_may_have_a_decay_of_its_own():
-    """Biases and norms usually go undecayed."""
+    """Biases and norms are usually not decayed."""
     decayed, spared, late = (torch.ones(2, requires_grad=True) for _ in range(3))
     optimizer = AdamW([{"params": [decayed]}, {"params": [spared], "weight_decay": 0.0}], weight_decay=0.5)
     optimizer.add_param_group({"params": [late]})
@@ -114,7 +114,7 @@ def test_the_rank_correlation_is_spearmans():
 
 
 def test_the_arms_have_the_papers_decay_and_the_penalty():
-    """The same λ comes off at every learning rate; the penalty's arm has it in the loss instead."""
+    """AdamW's decay is the same λ at every learning rate; the penalty's arm has it in the loss instead."""
     for rate in RATES:
         optimizer, penalty = experiment.decoupled([torch.ones(1)], rate, 0.01)
         assert (type(optimizer), penalty) == (AdamW, 0.0)

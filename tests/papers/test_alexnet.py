@@ -1,4 +1,4 @@
-"""AlexNet as two columns of patches, its normalisation map by map, its sizes, and its arms."""
+"""AlexNet compared with two columns of patches, its normalisation map by map, its sizes, and its arms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pool(x: Tensor) -> Tensor:
 
 
 def two_columns(w: dict[str, Tensor], x: Tensor) -> Tensor:
-    """The network as figure 2 draws it: two networks that meet at the third convolution."""
+    """The network as in figure 2: two networks that are joined at the third convolution."""
 
     def both(columns: list[Tensor], layer: str, padding: int) -> list[Tensor]:
         parts = zip(columns, w[f"{layer}.weight"].chunk(2), w[f"{layer}.bias"].chunk(2), strict=True)
@@ -137,7 +137,7 @@ def test_half_of_each_hidden_layers_outputs_is_left_out_while_training(make):
 
 
 class Says(nn.Module):
-    """Names every picture 0."""
+    """Classifies every image as 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Says(nn.Module):
         return F.one_hot(torch.zeros(len(x), dtype=torch.long), 5).float()
 
 
-# A quarter is wrong on what chooses, three quarters on what judges.
+# A quarter of `choose` is wrong, and three quarters of `judge`.
 PARTS = task_module.Parts(
     *(
         task_module.Pictures(torch.zeros(len(y), 3, 16, 16), torch.tensor(y))
@@ -161,7 +161,7 @@ def a_trial(run, **fields) -> Trial:
 
 
 def test_networks_are_chosen_on_one_part_and_judged_on_another(part_of_run, monkeypatch):
-    """Without a step, so that they are as they start."""
+    """The networks are untrained."""
     at = a_trial(part_of_run(), share=0.0)
     assert task_module.fit_by_adam(at, Says, 0.1, steps=3)[0] == 0.25
     monkeypatch.setattr(experiment_module.Regularised, "network", lambda _: Says())
@@ -176,7 +176,7 @@ def test_networks_are_chosen_on_one_part_and_judged_on_another(part_of_run, monk
 
 @pytest.mark.parametrize("hidden", [(), (64, 32)])
 def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
-    """Not the paper's 0.01: with pixels in [0, 1] so small a network does not leave its start."""
+    """It is not the paper's 0.01: with pixels in [0, 1], such a small network would not start learning."""
     network = SmallNet(classes=200, hidden=hidden)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert len(layers) == 4 + len(hidden)
@@ -186,7 +186,7 @@ def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
 
 
 def asked_for(run_experiment, monkeypatch) -> dict[str, dict]:
-    """What the experiment hands to each comparison, by its claim."""
+    """The arguments of each comparison in the experiment, by claim."""
     given, compare = {}, Run.compare
 
     def noted(run, claim, **asked):
@@ -252,7 +252,7 @@ def test_the_race_starts_as_the_paper_says():
 
 
 def test_a_race_ends_at_25_percent(part_of_run, monkeypatch):
-    """Right at each step but the first six: after 21 steps five of the last twenty are wrong."""
+    """With wrong answers in the first six steps only, five of the last twenty are wrong after 21 steps."""
     run = part_of_run()
     known = task_module.Pictures(torch.zeros(32, 3, 16, 16), torch.zeros(32, dtype=torch.long))
 
@@ -275,7 +275,7 @@ def test_a_race_ends_at_25_percent(part_of_run, monkeypatch):
 
 
 def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
-    """Of ten pictures the odd ones are named wrongly, and those are the high ones."""
+    """Of ten images, the odd ones are classified wrongly, and these have tall digits."""
     run, told = part_of_run(), []
     monkeypatch.setattr(run, "metric", lambda name, value, *, step, arm: told.append((arm, step, value)))
     y = torch.tensor([0, 1] * 5)

@@ -1,4 +1,4 @@
-"""Attention against torch's, the paper's own invariants, and the experiment's arms."""
+"""Attention compared with torch's, the paper's own invariants, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from readtrack.papers.attention.experiment import (
 from readtrack.plugin import Cost, Run
 from readtrack.runs.events import EventWriter
 
-toy = importlib.import_module("readtrack.papers.attention.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.attention.experiment")  # the hook has the same name
 
 
 def vectors(queries: int = 7, keys: int = 5, *, values: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +153,7 @@ def test_the_order_of_keys_does_not_matter():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_hidden_has_no_weight_however_large_its_score(dtype):
-    """A finite number in place of -inf would be passed by scores of tens of thousands."""
+    """A finite number instead of -inf would be exceeded by scores of tens of thousands."""
     q = torch.full((3, 1), 180.0, dtype=dtype)
     k = torch.tensor([[-180.0], [180.0], [180.0]], dtype=dtype)
     first = attention_weights(q, k, causal=True, scale=1.0)[0]
@@ -178,7 +178,9 @@ def test_shapes_are_checked_in_these_tests():
 
 
 def as_torch(weights: dict[str, Tensor], *, packed: bool) -> dict[str, Tensor]:
-    """Our parameters under `nn.MultiheadAttention`'s names: a packed matrix, or three if widths differ."""
+    """Our parameters with the names of `nn.MultiheadAttention`: one packed matrix, or three if the
+    dimensions differ.
+    """
     names = ("query", "key", "value")
     theirs = {"out_proj.weight": weights["output.weight"]}
     if packed:
@@ -242,7 +244,9 @@ def test_heads_are_split_in_order_and_merged_back():
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_half_precision_errs_no_more_than_torchs(assert_half_precision, causal):
-    """Whose layer takes the same steps where it returns the weights: its fused kernel rounds less often."""
+    """torch's layer rounds at the same steps if it returns the weights; its fused kernel rounds less
+    often.
+    """
     ours = MultiHeadAttention(64, 4)
     theirs = nn.MultiheadAttention(64, 4, bias=False, batch_first=True)
     mask = {"attn_mask": ~lower_right(40, 40)} if causal else {}
@@ -260,7 +264,7 @@ def test_half_precision_errs_no_more_than_torchs(assert_half_precision, causal):
 
 @pytest.mark.parametrize("how", [{}, {"causal": True}, {"mask": torch.rand(2, 5, 5) < 0.7}])
 def test_it_runs_under_autocast(how):
-    """As close to the full precision as torch's own layer."""
+    """Its error is no larger than that of torch's own layer."""
     ours, theirs = MultiHeadAttention(64, 4), nn.MultiheadAttention(64, 4, bias=False, batch_first=True)
     theirs.load_state_dict(as_torch(ours.state_dict(), packed=True))
     x = torch.randn(2, 5, 64)
@@ -291,7 +295,7 @@ def test_a_width_that_heads_do_not_divide_is_refused():
 
 def test_the_papers_layer_has_a_million_parameters():
     with torch.device("meta"):
-        layer = MultiHeadAttention(512, 8)  # section 3.2.2: model 512, eight heads of 64
+        layer = MultiHeadAttention(512, 8)  # section 3.2.2: model size 512, eight heads of 64
     assert sum(weight.numel() for weight in layer.parameters()) == 4 * 512 * 512
 
 
@@ -342,7 +346,7 @@ def test_the_language_swaps_neighbours_and_translates_each_word(run):
 
 
 class Stumbling(Translator):
-    """Knows the language, writes one wrong word, and goes on wrongly after a wrong word."""
+    """Knows the language, writes one wrong word, and continues wrongly after a wrong word."""
 
     lexicon: Tensor
     stumbles_at: int
@@ -357,7 +361,7 @@ class Stumbling(Translator):
 
 @pytest.mark.parametrize(("stumbles_at", "right"), [(-1, 1.0), (0, 0.0), (1, 1 / 4), (3, 3 / 4)])
 def test_sentences_are_scored_as_the_network_writes_them_by_itself(run, stumbles_at, right):
-    """After its own words, not after the right ones."""
+    """The network reads its own words, not the correct ones."""
     translator = Stumbling(VOCAB, 4, attend=True)
     translator.lexicon = torch.randperm(VOCAB, generator=run.generator("lexicon"))
     translator.stumbles_at = stumbles_at
@@ -370,7 +374,7 @@ def test_both_translators_have_the_same_weights():
 
 
 def test_without_attention_everything_passes_the_one_vector():
-    """Only the encoder's last state counts; with attention all of them do."""
+    """Only the encoder's last state counts; with attention, all states do."""
     source, written = torch.randint(6, (1, 8)), torch.randint(6, (1, 4))
     for attend in (True, False):
         translator = Translator(6, 8, attend=attend)
@@ -388,7 +392,7 @@ def test_without_attention_everything_passes_the_one_vector():
 
 
 def test_the_control_begins_its_sentences_where_the_encoder_ended():
-    """Without attention a source is told from another by nothing else."""
+    """Without attention, nothing else distinguishes one source from another."""
     control = Translator(6, 8, attend=False)
     written = torch.randint(6, (1, 4))
     one, other = (control(torch.full((1, 8), word), written) for word in (0, 1))
@@ -414,7 +418,7 @@ def test_breaks_take_away_what_they_say():
 
 
 def test_the_rivals_weights_go_by_position():
-    """The same weights for other words; shorter sentences use a corner of the table."""
+    """Other words get the same weights, and shorter sentences use a corner of the table."""
     rival = with_weights_by_position()
     nn.init.normal_(rival.attention.scores)
     states, decoded = torch.randn(2, 6, 64), torch.randn(2, 3, 64)
@@ -455,7 +459,7 @@ def test_every_variant_is_right(check_benchmark):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_large_scores_do_not_spoil_it(assert_parity, causal):
-    """The benchmark's hard inputs: one weight of a row is nearly 1, most of the others are nearly nothing."""
+    """The benchmark's hard inputs: in each row one weight is close to 1, and most others are close to 0."""
     q, k, v = vectors(6, 6, values=6)
     assert_parity(
         partial(scaled_dot_product_attention, causal=causal),

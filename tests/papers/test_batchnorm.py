@@ -1,4 +1,6 @@
-"""Batch normalisation against torch's, section 3's gradients, section 3.3's invariance, and the arms."""
+"""Batch normalisation compared with torch's, section 3's gradients, section 3.3's invariance, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from readtrack.papers.batchnorm.experiment import (
 from readtrack.plugin import AtLeast, Sweep, Trial
 from readtrack.runs.trial import Work, Workshop
 
-EXPERIMENT = importlib.import_module("readtrack.papers.batchnorm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.batchnorm.experiment")  # the hook has the same name
 SHAPES = [(7, 5), (3, 5, 6), (3, 5, 4, 7)]
 
 
@@ -41,7 +43,7 @@ def theirs(shape: tuple[int, ...], **options: float) -> nn.Module:
 
 
 def pair(shape: tuple[int, ...]) -> tuple[BatchNorm, nn.Module, dict[str, Tensor]]:
-    """Ours, torch's, and random weights for both."""
+    """Our layer, torch's layer, and random weights for both."""
     weights = {"weight": torch.rand(shape[1]) + 0.5, "bias": torch.randn(shape[1])}
     return BatchNorm(shape[1]).double(), theirs(shape), weights
 
@@ -92,7 +94,7 @@ def test_averages_come_to_the_mean_and_the_unbiased_variance_of_the_data():
     for _ in range(400):
         layer(torch.randn(4, 100, dtype=torch.float64) * 3 + 1)
     assert_close(layer.running_mean.mean().item(), 1.0, rtol=0, atol=0.1)
-    assert_close(layer.running_var.mean().item(), 9.0, rtol=0.03, atol=0)  # the biased one would be 6.75
+    assert_close(layer.running_var.mean().item(), 9.0, rtol=0.03, atol=0)  # the biased estimate would be 6.75
 
 
 def test_state_can_be_exchanged_with_torchs():
@@ -114,7 +116,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences():
 
 
 def test_the_gradient_is_section_3s():
-    """The six equations as the paper lists them, m examples of one batch, against ours."""
+    """Compares ours with the six equations of the paper, for m examples of one batch."""
     m, eps = 6, 1e-5
     x, dy = torch.randn(2, m, 5, dtype=torch.float64)
     gamma, beta = torch.randn(2, 5, dtype=torch.float64)
@@ -187,7 +189,9 @@ def test_a_batch_comes_out_with_mean_0_and_variance_1():
 
 
 def test_the_scale_of_the_weights_does_not_matter():
-    """Section 3.3: BN((aW)u) = BN(Wu), the gradient to u is the same, that to the weights 1/a of it."""
+    """Section 3.3: BN((aW)u) = BN(Wu); the gradient with respect to u is the same, and that of the weights
+    is 1/a of it.
+    """
     u, dy = torch.randn(2, 9, 4, dtype=torch.float64)
     w, one, zero = (tensor.double() for tensor in (torch.randn(4, 4), torch.ones(4), torch.zeros(4)))
     results = []
@@ -282,7 +286,7 @@ def test_near_misses_are_batch_norm_but_for_one_thing(broken):
     (ours,) = torch.autograd.grad(y[0].sum(), x)
     (its,) = torch.autograd.grad(expected[0].sum(), x)
     assert its[1:].any()
-    # The other examples' share flows through mean and variance.
+    # The contribution of the other examples goes through mean and variance.
     assert ours[1:].any() == (broken == NO_VARIANCE)
     layer.eval()
     assert layer(x[:1]).isfinite().all()
@@ -325,7 +329,7 @@ def test_the_experiment_runs(run_experiment):
         ((0.1, 0.1, 9.0), 10.0),
         ((9.0, 0.1, math.nan), 10.0),
         ((0.1, 9.0, 0.1), AtLeast(100.0)),
-        ((1.2, math.nan, 9.0), None),  # nothing works: 1.2 is above half of ln 10
+        ((1.2, math.nan, 9.0), None),  # no arm works: 1.2 is above half of ln 10
     ],
 )
 def test_the_highest_rate_that_works_is_read_off_the_losses_at_the_end(losses, expected):

@@ -1,4 +1,4 @@
-"""BERT against transformers', the mask by its statistics, initial weights, and the toy language."""
+"""BERT compared with transformers', statistics of the mask, initial weights, and the toy language."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from readtrack.plugin import Run, Trial
 from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.bert.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.bert.experiment")  # the hook has the same name
 
 
 def reference(vocab: int, context: int, model: int, heads: int, layers: int) -> BertForPreTraining:
@@ -46,7 +46,7 @@ def make(size: tuple[int, ...], **changes: float) -> PreTraining:
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name, written apart from `weights.py`."""
+    """Our weights with the reference's names, written independently of `weights.py`."""
     theirs = {}
     for name, weight in weights.items():
         name = name.replace("head.norm", "cls.predictions.transform.LayerNorm")
@@ -70,16 +70,16 @@ def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def randomised(model: nn.Module) -> dict[str, Tensor]:
-    """None of them as they begin: gains of 1 and biases of 0 would hide a mistake."""
+    """Random values for all parameters, because initial gains of 1 and biases of 0 could hide a mistake."""
     return {name: torch.randn(weight.shape) / 3 for name, weight in model.named_parameters()}
 
 
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (7, 5, 6, 1, 1), (31, 16, 20, 5, 3)])
 def test_both_tasks_are_those_of_transformers(assert_parity, size):
-    """With two segments, and texts of different length."""
+    """With two segments, and texts of different lengths."""
     ours, theirs = make(size).double(), reference(*size).double()
     tokens = size[1] - 1
-    # Theirs sends no gradient to the first word of the vocabulary: there it is the filling.
+    # The reference has no gradient for the vocabulary's first word, its padding token.
     ids, segment = torch.randint(1, size[0], (3, tokens)), (torch.arange(tokens) > 2).long().expand(3, -1)
     visible = torch.arange(tokens) < torch.tensor([tokens, tokens - 1, 2])[:, None]
 
@@ -168,7 +168,7 @@ def test_causal_is_the_control_and_nothing_else():
 
 
 def test_of_the_chosen_eight_in_ten_are_masked():
-    """Chi-square with three degrees of freedom; a random token may be the one that stood there."""
+    """Chi-square with three degrees of freedom. A random token may equal the original one."""
     ids = torch.randint(20, (1000, 40), generator=torch.Generator().manual_seed(1))
     read, chosen, original = mask_tokens(ids, torch.Generator().manual_seed(2), vocab=20, mask=20)
     assert torch.equal(original, ids)
@@ -179,7 +179,7 @@ def test_of_the_chosen_eight_in_ten_are_masked():
     cells = [((at == 20).sum(), 0.8), same, other]
     total = chosen.sum().item()
     statistic = sum((count.item() - total * p) ** 2 / (total * p) for count, p in cells)
-    assert statistic < 9.21  # one in a hundred, two degrees of freedom
+    assert statistic < 9.21  # 1 % level, two degrees of freedom
     spread = math.sqrt(ids.numel() * 0.15 * 0.85)
     assert abs(total - 0.15 * ids.numel()) < 4 * spread
 
@@ -194,7 +194,7 @@ def test_special_tokens_are_never_chosen_and_something_always_is():
     assert not mask_tokens(ids, torch.Generator(), vocab=5, mask=5, special=special).chosen.any()
 
 
-# The toy
+# The toy task
 
 
 def test_arms_differ_in_what_their_names_say():
@@ -304,7 +304,7 @@ def language_of(run: Run):
 
 
 def trial_in(run: Run) -> Trial:
-    """With a language and a pre-trained model."""
+    """A trial with a language and a pre-trained model."""
     at = Trial(Workshop(run, language_of(run)), Work(arm="any"), arm="any")
     at.start()
     at.before = toy.network(at)
@@ -369,7 +369,7 @@ def test_accuracy_is_that_of_the_likeliest_topic_at_each_position(run):
     ids, topic = toy.judged(run, at.world)
 
     class Knows(toy.Tagger):
-        """From the second word on."""
+        """Knows every word from the second on."""
 
         def forward(self, ids):
             said = F.one_hot(topic, toy.TOPICS).double()[:, None].repeat(1, ids.shape[1], 1)

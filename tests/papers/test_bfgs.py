@@ -1,5 +1,6 @@
-"""The update against the formula as written and against its dual; the line search against the conditions that
-it promises; the optimiser against scipy's."""
+"""Compares the update with the formula as written and with its dual, the line search with the conditions
+that it must satisfy, and the optimiser with scipy's.
+"""
 
 from __future__ import annotations
 
@@ -191,14 +192,14 @@ def test_the_experiment_and_what_makes_it_fail(run_experiment) -> None:
     plain, loose = values(), "evaluations, DFP / BFGS, loose search"
     assert values(broken=STAYS_LOOSE.name)["gap in iterations, loose / near-exact search"] == 1
     for broken in (NO_CURVATURE, MOSTLY_DFP, CONJUGATE):
-        # Where neither arrives, nothing can be said.
+        # If neither converges, nothing can be compared.
         found = values(broken=broken.name, unreached=(loose,) if broken != CONJUGATE else ())
         assert found.keys() == {loose, "share solved, near-exact search, DFP"}
         assert found[loose] != plain[loose]
 
 
 def test_a_near_miss_is_of_broydens_class() -> None:
-    """The secant equation holds, and 99 % is DFP's update."""
+    """The secant equation holds, and 99 % of the update is DFP's."""
     H, s, y = (
         torch.eye(3).double(),
         torch.tensor([1.0, 2.0, 0.5]).double(),

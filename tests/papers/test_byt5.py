@@ -1,4 +1,4 @@
-"""ByT5 against transformers', its tokenizer, its weights, the noise, and what each arm reads."""
+"""ByT5 compared with transformers', its tokenizer, its weights, the noise, and the input of each arm."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def reference(vocab: int, sizes: dict) -> T5ForConditionalGeneration:
         attn_implementation="eager",
     )
     model = T5ForConditionalGeneration(config).eval()
-    model.lm_head.weight = nn.Parameter(torch.randn(vocab, sizes["model"]))  # it ties them in any case
+    model.lm_head.weight = nn.Parameter(torch.randn(vocab, sizes["model"]))  # it always ties them
     return model
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name, written apart from `weights.py`."""
+    """Our weights with the reference's names, written independently of `weights.py`."""
     theirs = {"lm_head.weight": weights["readout.weight"], "shared.weight": weights["embedding.weight"]}
     part_names = {"gate": "wi_0", "up": "wi_1", "down": "wo"}
     for stack in ("encoder", "decoder"):
@@ -81,7 +81,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 
 def test_scores_are_those_of_transformers(assert_parity, monkeypatch):
-    # Theirs normalises in single precision, whatever it is given.
+    # The reference always normalises in single precision.
     monkeypatch.setattr(
         T5LayerNorm, "forward", lambda self, x: F.rms_norm(x, x.shape[-1:], self.weight, 1e-6)
     )
@@ -183,7 +183,7 @@ def test_what_is_no_byte_is_left_out():
 
 
 def test_spans_of_bytes_come_back():
-    """Sentinels are ids of bytes that no text of ASCII has; spans are 20 bytes long."""
+    """Sentinels are byte ids that do not occur in ASCII text; spans are 20 bytes long."""
     text = torch.tensor([to_ids("The dog chases a ball in the park. " * 8)])
     left_out = draw_spans(*text.shape, torch.Generator().manual_seed(1), mean=MEAN_SPAN)
     spans = (left_out[:, 1:] & ~left_out[:, :-1]).sum().item()
@@ -193,7 +193,7 @@ def test_spans_of_bytes_come_back():
     assert restore(source[0].tolist(), target[0].tolist(), FIRST_SENTINEL) == text[0].tolist()
 
 
-# The toy
+# The toy task
 
 
 def test_noise_is_what_it_says():
@@ -203,7 +203,7 @@ def test_noise_is_what_it_says():
     assert set(gone) <= set(text)
     assert toy.dropped("a", draw, share=1.0) == "a"
     longer = toy.repeated(text, draw, share=0.2)
-    assert len(longer) / len(text) == pytest.approx(1.4, abs=0.1)  # one to three more, for a fifth
+    assert len(longer) / len(text) == pytest.approx(1.4, abs=0.1)  # 1 to 3 more for a fifth
     assert toy.repeated("ab", draw, share=0.0) == "ab"
     assert toy.NOISES["antspeak"]("ab c", draw) == "A B   C"
     assert toy.random_case(text, draw).lower() == text
@@ -232,7 +232,7 @@ def test_what_each_arm_reads():
 
 
 def test_skipped_merges_split_a_text_anew():
-    """Without skipping the ids are those of the tokenizer; with it they still spell the text."""
+    """Without skipped merges, the ids are those of the tokenizer; with them, they still spell the text."""
     some, draw = language(), Random(5)
     text = " ".join(some.words[1])
     assert toy.merged_with_dropout(some.bpe, text, draw, share=0.0) == some.bpe.encode(text)
@@ -241,7 +241,7 @@ def test_skipped_merges_split_a_text_anew():
     assert {some.bpe.decode(ids) for ids in splits} == {text}
     assert len({tuple(ids) for ids in splits}) == 20
     reader = toy.dropout_reader(some)
-    assert reader.ids(text) == toy.tokens_reader(some).ids(text)  # what is judged is not drawn
+    assert reader.ids(text) == toy.tokens_reader(some).ids(text)  # at evaluation nothing is random
     assert reader.training(text, draw) != reader.ids(text)
 
 
@@ -285,7 +285,7 @@ def test_texts_to_judge_by_are_one_set_under_every_noise(part_of_run):
 
 
 def test_accuracy_is_of_the_texts_to_judge_by(part_of_run, monkeypatch):
-    """Of a reader that always writes topic B."""
+    """A reader that always writes topic B."""
     run, some = part_of_run(), language()
     monkeypatch.setattr(
         toy,

@@ -1,4 +1,6 @@
-"""Byte-pair encoding against the `tokenizers` package, its slow forms, and random texts there and back."""
+"""Byte-pair encoding compared with the `tokenizers` package and with slow implementations, and round trips
+of random texts.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from readtrack.papers.byte_bpe.training import Pairs
 from readtrack.papers.byte_bpe.words import BYTES, CHARACTERS, visible
 from readtrack.runs.trial import Trial, Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.byte_bpe.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.byte_bpe.experiment")  # the hook has the same name
 
 TEXT = data.text()[:60_000]
 MERGES = train(TEXT, 400)
@@ -36,9 +38,9 @@ GPT2_SPLIT = pre_tokenizers.ByteLevel(add_prefix_space=False)
 FEW_LETTERS = ByteBPE(train(" ".join("".join(Random(i).choices("abc", k=9)) for i in range(40)), 60))
 RUST = rust_tokenizer(BPE.tokens, BPE.ranks)
 
-# Characters that Python's and the package's editions of Unicode both know, half surrogate pairs left out.
+# Characters in the Unicode versions of both Python and the package, without surrogates.
 ANY = st.characters(exclude_categories=("Cs", "Cn"))
-# Those that decide how a text is split.
+# Characters that affect how a text is split.
 TRICKY = st.sampled_from("aZ'stdm é_ß中一½²Ⅷ٣𝟘𝒜🙂\t\n\r\x1c\x1f\x85\xa0\u2003\u3000\u200b.-!")
 
 
@@ -46,7 +48,7 @@ def their_split(text: str) -> list[str]:
     return [text[start:end] for _, (start, end) in GPT2_SPLIT.pre_tokenize_str(text)]
 
 
-# GPT-2's table and pattern
+# GPT-2's byte table and pattern
 
 
 def test_the_table_is_gpt2s():
@@ -120,7 +122,7 @@ def test_training_on_prose_is_the_papers_loop():
 
 
 def test_the_papers_example():
-    """The words of algorithm 1, each as often as there, without its end-of-word symbol."""
+    """The words of algorithm 1 with their counts, without the end-of-word symbol."""
     words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
     text = "\n".join(word for word, times in words.items() for _ in range(times))
     assert ByteBPE(train(text, 4)).tokens[256:] == [b"es", b"est", b"lo", b"low"]
@@ -131,7 +133,9 @@ def test_training_stops_when_nothing_is_left_to_merge():
 
 
 def test_two_ways_to_one_token():
-    """a+bc and ab+c spell the same bytes: one token, as in the paper, whose symbols are strings."""
+    """a+bc and ab+c spell the same bytes, so they are one token, as in the paper, where symbols are
+    strings.
+    """
     a, b, c = (BYTES.index(letter) for letter in b"abc")
     ab, bc, abc = 256, 257, 258
     bpe = ByteBPE([(a, b), (b, c), (ab, c), (a, bc)])
@@ -165,7 +169,7 @@ def test_the_heap_merges_as_gpt2s_loop(word):
 
 
 def test_a_long_word_takes_little_time():
-    """Scanning it anew for each merge would take hours."""
+    """Scanning the word again after each merge would take hours."""
     word = "ab" * 50_000 + "-" * 50_000
     assert BPE.decode(BPE.encode(word)) == word
 
@@ -175,13 +179,13 @@ def test_a_token_per_byte_without_merges():
     assert len(ByteBPE([])) == 256
 
 
-# There and back; the experiment sends 10,000 strings more
+# Round trips; the experiment makes 10,000 more
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters()))
 def test_any_string_comes_back(text):
-    """Half surrogate pairs included, which UTF-8 has no place for."""
+    """Includes surrogates, which UTF-8 cannot encode."""
     ids = BPE.encode(text)
     assert all(0 <= i < len(BPE) for i in ids)
     assert BPE.decode(ids) == text
@@ -230,7 +234,7 @@ def test_the_experiment_runs(run_experiment):
     ],
 )
 def test_who_learns_from_what(part_of_run, monkeypatch, broken, ours):
-    """Every arm learns from the text that is not judged, and as many merges."""
+    """Every arm learns from the training text, with the same number of merges."""
     made = {}
 
     def watched(choose, at, count):

@@ -1,4 +1,6 @@
-"""CLIP against transformers' with mapped weights, its attention pool and losses against explicit formulas."""
+"""CLIP compared with transformers' with mapped weights, and its attention pool and losses with explicit
+formulas.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,15 @@ VISION = {"size": 12, "patch": 4, "width": 8, "heads": 2, "layers": 3, "dim": 10
 
 
 def small(times: int = 1) -> CLIP:
-    """Towers of `times` the width."""
+    """Towers whose sizes are multiplied by `times`."""
     vision, text = (size | {"width": times * size["width"]} for size in (VISION, TEXT))
     return CLIP(VisionTower(**vision), TextTower(**text))
 
 
 def reference(times: int = 1) -> CLIPModel:
-    """Of the same sizes; torch's attention, for theirs takes its softmax in single precision."""
+    """A reference of the same sizes, with torch's attention, because its own computes the softmax in
+    single precision.
+    """
     text = {
         "vocab_size": 17,
         "max_position_embeddings": 7,
@@ -73,19 +77,19 @@ def reference(times: int = 1) -> CLIPModel:
 
 
 def randomised(model: nn.Module) -> dict[str, Tensor]:
-    """None of them as they begin: gains of 1 and biases of 0 would hide a mistake."""
+    """Random values for all parameters, because initial gains of 1 and biases of 0 could hide a mistake."""
     return {name: torch.randn(weight.shape) / 3 for name, weight in model.named_parameters()}
 
 
 def their_names(theirs: CLIPModel) -> dict[str, str]:
-    """Ours to theirs."""
+    """Maps our names to the reference's."""
     marked = {name: torch.tensor(float(i)) for i, (name, _) in enumerate(theirs.named_parameters())}
     names = list(marked)
     return {ours: names[int(index)] for ours, index in from_released(marked).items()}
 
 
 def texts(count: int) -> Tensor:
-    """Of different lengths; after the end token, 16, anything but another."""
+    """Texts of different lengths; after the end token, 16, come other tokens."""
     ids = torch.randint(16, (count, 7))
     ids[torch.arange(count), torch.randint(2, 7, (count,))] = 16
     return ids
@@ -123,7 +127,7 @@ class Embeds(nn.Module):
 
 
 def test_every_token_has_the_vector_of_transformers():
-    """As an image generator reads them: after the last block, and after the one before."""
+    """As an image generator uses them: after the last block, and after the block before."""
     theirs, ours = reference(), small()
     ours.load_state_dict(from_released(theirs.state_dict()))
     ids = texts(4)
@@ -218,7 +222,7 @@ def test_the_scale_stays_below_100():
     model.log_scale.data.fill_(9.0)
     assert model.scale().item() == 100
     model.scale().backward()
-    assert model.log_scale.grad > 0  # so it can become smaller again
+    assert model.log_scale.grad > 0  # positive, so the scale can decrease again
 
 
 def test_attention_pool_is_its_formula(assert_parity):
@@ -250,7 +254,7 @@ def test_attention_pool_is_its_formula(assert_parity):
 
 
 class Released(nn.Module):
-    """A bottleneck of the released files, by their names, out of torch's functions."""
+    """A bottleneck block with the names of the released files, from torch's functions."""
 
     def __init__(self, weights: dict[str, Tensor], prefix: str, stride: int) -> None:
         super().__init__()
@@ -272,7 +276,7 @@ class Released(nn.Module):
 
 
 def released_names(tower: ResNetTower) -> dict[str, str]:
-    """Theirs to ours, by asking for every name that a released file could hold."""
+    """Maps the released names to ours, by trying every possible name."""
     kinds = ("weight", "bias", "running_mean", "running_var")
     units = [f"{kind}{i}" for kind in ("conv", "bn") for i in (1, 2, 3)]
     blocks = [f"layer{s}.{b}." for s in (1, 2, 3, 4) for b in (0, 1)]
@@ -285,7 +289,7 @@ def released_names(tower: ResNetTower) -> dict[str, str]:
 
 
 def test_released_weights_of_the_residual_tower():
-    """Every one has its place, and the tower computes with them what the released code does."""
+    """Every weight has its place, and the tower computes the same as the released code."""
     tower = ResNetTower(size=64, blocks=(2, 1, 1, 1), width=8, heads=4, dim=6).double().eval()
     names = released_names(tower)
     assert sorted(names.values()) == sorted(tower.state_dict())
@@ -353,7 +357,7 @@ def test_hooks_fire_and_it_trains_under_autocast(vision):
 
 @pytest.mark.parametrize("rows", [3, 7, 20])
 def test_losses_are_their_formula(assert_parity, rows):
-    """Of 7 pairs: in three parts of unequal sizes, in one, and in one that is larger."""
+    """For 7 pairs: in three chunks of unequal sizes, in one, and in a larger one."""
     seen, said = (F.normalize(torch.randn(7, 5), dim=1) for _ in range(2))
 
     def formula(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
@@ -413,7 +417,7 @@ def test_texts_become_numbers_an_end_and_filling():
     ids = task.encode(["A 'red', three!", "purple", "a " * 20])
     assert [task.WORDS[i] for i in ids[0, :3]] == ["a", "red", "three"]
     assert ids[0, 3:].tolist() == [task.END, *[0] * 6]
-    assert ids[1].tolist() == [task.END, *[0] * 9]  # a word that no caption has
+    assert ids[1].tolist() == [task.END, *[0] * 9]  # a word that occurs in no caption
     assert ids[2].argmax() == 9
     counts = task.bags(task.encode(["a red a", ""]))
     assert counts.sum(1).tolist() == [3, 0]
@@ -473,13 +477,13 @@ def test_contests_of_two_are_among_neighbours():
 def test_arrival_is_where_the_smoothed_curve_crosses():
     assert experiment_module.arrival([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(10 * 2.5)
     assert experiment_module.arrival([0.1, 0.9, 0.2]) == pytest.approx(10 * 5 / 6)
-    assert experiment_module.arrival([0.1, 0.9]) is None  # the last has no mean
+    assert experiment_module.arrival([0.1, 0.9]) is None  # the last value has no mean
     limit = experiment_module.reached([0.1, 0.1, 0.1], 40)
     assert limit == AtLeast(64 * 40)
     assert experiment_module.number(limit) == experiment_module.number(2560.0) == 2560.0
 
 
-# In so few steps neither arm arrives.
+# Neither arm reaches the goal in so few steps.
 UNREACHED = ["images until 35 %, words / contrastive"]
 
 
@@ -535,7 +539,7 @@ def test_rare_words_count_more():
 
 
 def test_it_stops_when_both_parts_have_reached_the_goal(part_of_run, monkeypatch):
-    """Right on what is judged by from the second evaluation on, on what is chosen by from the third."""
+    """The model is correct on `judge` from the second evaluation on, and on `choose` from the third."""
     run, asked = part_of_run(), []
     empty = task.Captioned(torch.zeros(4, 3, 16, 16), *[torch.zeros(4).long()] * 2, pictures(4)[1])
     data = experiment_module.Data(empty, empty, empty._replace(x=empty.x + 1), empty)

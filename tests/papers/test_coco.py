@@ -1,4 +1,4 @@
-"""COCO's files, run lengths and twelve numbers against pycocotools; the detector's cells; its arms."""
+"""COCO's files, run lengths and twelve metrics compared with pycocotools; the detector's cells; its arms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PARITY = "the parity extra brings pycocotools"
 
 
 def masks(count: int, height: int = 13, width: int = 17) -> torch.Tensor:
-    """Random ones, an empty and a full one, and one whose first pixel is in."""
+    """Random masks, an empty one, a full one, and one that includes the first pixel."""
     found = torch.rand(count, height, width) < torch.rand(count, 1, 1)
     found[0], found[1], found[2, 0, 0] = False, True, True
     return found
@@ -85,7 +85,7 @@ def test_overlap_is_that_of_pixels_and_of_pycocotools():
     expected = shared / (flat[0].sum(1)[:, None] + flat[1].sum(1) - shared).clamp(min=1)
     assert_close(found, expected, rtol=0, atol=1e-15)
     theirs = [[codec.encode(np.asfortranarray(m.numpy().astype(np.uint8))) for m in some] for some in (a, b)]
-    both = a.flatten(1).any(1)[:, None] & b.flatten(1).any(1)  # of two empty ones its ratio is NaN
+    both = a.flatten(1).any(1)[:, None] & b.flatten(1).any(1)  # the ratio of two empty masks is NaN
     assert_close(found[both], torch.from_numpy(codec.iou(*theirs, [0] * 7))[both], rtol=0, atol=1e-15)
     with pytest.raises(ValueError, match="different sizes"):
         overlap(torch.tensor([[4, 2]]), torch.tensor([[4, 3]]))
@@ -93,7 +93,7 @@ def test_overlap_is_that_of_pixels_and_of_pycocotools():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two parts of scenes as files of COCO's form, with a crowd and ids in no order."""
+    """Two parts of scenes as files in COCO's format, with a crowd and unsorted ids."""
     for name, count in (("train2017", 6), ("val2017", 9)):
         part = "train" if name == "train2017" else "judge"
         coco.write(scenes.draw(count, 3, part, "few", classes=4), tmp_path, name)
@@ -127,7 +127,7 @@ def test_classes_that_do_not_occur_are_categories_too(tmp_path):
 
 def test_a_smaller_square_scales_pixels_and_boxes(folder):
     found = read(folder, "val2017")
-    found.sizes[0] = (48, 24)  # as if the image were twice as wide as high
+    found.sizes[0] = (48, 24)  # as if the image were twice as wide as it is high
     batch, half = found.batch([1], 48), found.batch([1], 24)
     assert half.images.shape == (1, 3, 24, 24)
     assert_close(half.boxes, batch.boxes / 2)
@@ -187,7 +187,7 @@ def test_the_names_of_images_stay_within_the_folder(folder):
 
 
 def near(found: Coco, row: int) -> Found:
-    """Objects of an image a little off, some twice, some of another class, and boxes of nothing."""
+    """Detections with slightly shifted boxes, duplicates, wrong classes, and boxes on the background."""
     one = found.objects[row]
     boxes = torch.cat((one.boxes.repeat(2, 1), torch.rand(3, 4).double() * 20))
     boxes = boxes + torch.randint(-2, 3, boxes.shape)
@@ -291,7 +291,7 @@ def test_suppression_step_by_step():
 
 
 class Saying(nn.Module):
-    """A network whose cells say this."""
+    """A network whose cells output these values."""
 
     def __init__(self, scores, boxes):
         super().__init__()
@@ -369,7 +369,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_what_each_arm_is_trained_and_chosen_on(part_of_run, monkeypatch):
-    """As many objects a step, whatever the pictures hold."""
+    """Each step has the same number of objects, whatever the images contain."""
     seen = {}
     names = (*experiment_module.KINDS, *(one.name for one in experiment_module.OTHERS))
     batches = {name: Batch(torch.full((9, 3, 8, 8), i), *[None] * 2) for i, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""The Conformer against transformers' block, texts against all their paths, and padding."""
+"""The Conformer's block compared with transformers', CTC with all paths of a text, and padding."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_attention_is_a_vector_a_pair(assert_parity):
 
 
 def test_padding_changes_nothing_inside():
-    """In evaluation: a batch norm that is trained sees all rows."""
+    """In evaluation mode; in training mode, batch normalisation sees all rows."""
     model = Conformer(10, 4, 12, 2, heads=3, kernel=5, channels=3).eval()
     randomise(model)
     mel = torch.randn(2, 23, 10)
@@ -168,7 +168,7 @@ def test_a_row_that_attends_to_itself_hears_no_other(make, alone):
 
 
 def test_the_papers_sizes():
-    """Table 1's 10.3, 30.7 and 118.8 million have a decoder with them, which is not here."""
+    """Table 1's 10.3, 30.7 and 118.8 million include a decoder, which is not implemented here."""
     counts = []
     with torch.device("meta"):
         for width, blocks, heads in ((144, 16, 4), (256, 16, 4), (512, 17, 8)):
@@ -178,7 +178,7 @@ def test_the_papers_sizes():
 
 
 def paths_of(logs):
-    """Every path's probability, summed over the paths of each text."""
+    """The probability of each text, summed over all its paths."""
     sums = {}
     for path in itertools.product(range(logs.shape[1]), repeat=len(logs)):
         text = tuple(label for label, _ in itertools.groupby(path) if label)
@@ -214,7 +214,7 @@ def test_recorded_words_are_as_loud_as_made_ones_and_labelled_by_their_folders(t
     assert tuple(heard.words) == ("high", "low")
     assert [len(part.said) for part in heard[:3]] == [12, 4, 4]
     assert heard.train.frames.tolist() == [50] * 12
-    # At 20 to 0 dB the tone is the loudest band: 40 bands up to 4 kHz, spaced by the mel scale.
+    # At 20 to 0 dB, the tone's band is the loudest of 40 mel bands up to 4 kHz.
     loudest = heard.train.mels[:, 10:40].mean(1).argmax(-1)
     for [word], band in zip(heard.train.said, loudest.tolist(), strict=True):
         assert band < 8 if heard.words[word] == "low" else 14 < band < 24
@@ -251,7 +251,7 @@ def test_a_null_run_compares_equals(run_experiment):
     ],
 )
 def test_a_break_takes_its_part_from_the_conformer_alone(part_of_run, monkeypatch, broken, made, controls):
-    """What each arm is built from; the controls stay as they are."""
+    """Checks the modules of each arm; the controls are unchanged."""
     built = {}
     module = sys.modules["readtrack.papers.conformer.experiment"]
 

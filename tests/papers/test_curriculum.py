@@ -1,4 +1,4 @@
-"""The pace and the measures against loops, what is drawn, and the arms of the experiment."""
+"""The pace and the difficulty measures compared with loops, the sampling, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.papers.curriculum import by_letters, by_pairs, competence, draw
 def test_the_pace_is_the_square_root_of_platanios():
     assert competence(0, 100) == pytest.approx(0.01)
     assert competence(100, 100) == competence(250, 100) == 1.0
-    # The square of the competence grows evenly.
+    # The square of the competence grows linearly.
     squares = [competence(step, 100) ** 2 for step in (0, 20, 40)]
     assert squares[1] - squares[0] == pytest.approx(squares[2] - squares[1])
     assert competence(25, 100, first=0.0) == pytest.approx(0.5)
@@ -50,7 +50,7 @@ def test_only_the_easiest_part_is_drawn_each_as_likely():
 
 
 def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
-    """Only a curriculum that is followed can be one that does not help."""
+    """A curriculum must be followed before one can conclude that it does not help."""
     train, drawn, hardness = module.train, {}, {}
 
     def noted(at, plan, rate):
@@ -71,7 +71,7 @@ def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
         orders, shares = zip(*steps, strict=True)
         if arm in hardness:
             assert (hardness[arm][orders[0]].diff() >= 0).all()
-            assert list(shares) == [competence(step, 4) for step in range(5)]  # all of it after 70 %
+            assert list(shares) == [competence(step, 4) for step in range(5)]  # everything after 70 %
         else:
             assert set(shares) == {1.0}
     assert hardness.keys() == {"rare letters last", "rare pairs last", "random order"}
@@ -104,7 +104,7 @@ def test_who_follows_which_plan(part_of_run, monkeypatch, broken, longer):
 def test_the_yardstick_knows_how_often_letters_occur():
     pool, judged = torch.tensor([[0, 0, 1, 0]]), torch.tensor([[1, 0, 1]])
     world = module.World(3, pool, judged, judged)
-    expected = -(math.log(4 / 7) + math.log(2 / 7)) / 2  # one more of each letter than there are
+    expected = -(math.log(4 / 7) + math.log(2 / 7)) / 2  # add-one smoothing
     assert world.letters().tolist() == [pytest.approx(expected)]
 
 

@@ -1,4 +1,4 @@
-"""Diffusion against diffusers' schedulers and U-Net, Bayes' rule by quadrature, and its own bound."""
+"""Diffusion compared with diffusers' schedulers and U-Net, Bayes' rule by quadrature, and its bound."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from readtrack.papers.ddpm.weights import from_released
 from readtrack.runs.trial import Trial, Work, Workshop
 from readtrack.scores.digit_features import digit_features
 
-experiment = importlib.import_module("readtrack.papers.ddpm.experiment")  # its name is the hook's, too
+experiment = importlib.import_module("readtrack.papers.ddpm.experiment")  # the hook has the same name
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 
 def in_float64(scheduler, schedule: Schedule):
-    """diffusers keeps its tables in float32: here it gets ours, so that steps can be compared."""
+    """Replace diffusers' float32 tables by ours, so that steps can be compared exactly."""
     scheduler.betas = schedule.beta
     scheduler.alphas, scheduler.alphas_cumprod = 1 - schedule.beta, (1 - schedule.beta).cumprod(0)
     scheduler.one = torch.ones((), dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_noise_at_once_is_noise_in_steps():
 
 
 def test_the_bounds_weight_is_a_divergence():
-    """Weight x |noise - predicted|^2 is what KL(q || p) gains by it, by torch's distributions."""
+    """Weight x |noise - predicted|^2 is the resulting increase of KL(q || p), by torch's distributions."""
     schedule, step = linear_schedule(50, 0.002, 0.4), 9
     t = torch.tensor([step])
     x0, noise, found = torch.randn(3, 1, 1, dtype=torch.float64)
@@ -166,7 +166,7 @@ def test_the_unet_is_diffusers(assert_parity):
 
 
 def test_released_weights_run_in_these_lines():
-    """Under today's names, and under those of the files as they were published, which diffusers renames."""
+    """With the current names and with those of the original files, which diffusers renames."""
     sizes = {"width": 8, "multiples": (1, 2, 2), "blocks": 1, "groups": 4}
     theirs = theirs_of(None, **sizes).double().eval()
     x, t = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.tensor([0, 999])
@@ -189,7 +189,7 @@ def test_released_weights_run_in_these_lines():
 
 
 def test_the_papers_size():
-    """Appendix B: 35.7 million for 32 x 32 images; the weights' names are those of the released ones."""
+    """Appendix B: 35.7 million for 32 x 32 images, and the names of the released weights."""
     with torch.device("meta"):
         ours = UNet()
         theirs = theirs_of(ours, 128, (1, 2, 2, 2), 2, 32)
@@ -220,7 +220,7 @@ def test_a_shorter_chain_is_the_same_noise():
 
 
 def test_both_ways_back_find_digits_that_the_network_knows(part_of_run):
-    """A network that knows all about one image: its chains end there, whatever the noise."""
+    """A network that knows one image perfectly: all chains end at this image, whatever the noise."""
     run, image = part_of_run(), torch.linspace(-1, 1, 64)
     schedule = linear_schedule(40, 0.0025, 0.5)
 
@@ -240,7 +240,7 @@ def test_both_ways_back_find_digits_that_the_network_knows(part_of_run):
     for states in ways:
         assert_close(states[0], ways[0][0])
         assert_close(states[-1], image.expand(3, 64), rtol=0, atol=1e-4)
-    # The two go by different images on their way: the one with noise is never done before its end.
+    # Their intermediate images differ, and the chain with noise is never finished early.
     assert not torch.allclose(ways[0][39], ways[2][39], atol=1e-3)
 
 

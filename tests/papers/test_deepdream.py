@@ -1,4 +1,6 @@
-"""DeepDream against the notebook's loops in NumPy and SciPy, its gradients, its tricks, and the rules."""
+"""DeepDream compared with the notebook's loops in NumPy and SciPy, its gradients, its tricks, and the
+rules.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,12 @@ def network() -> Network:
 
 
 def photograph(height: int = 30, width: int = 41, count: int = 1) -> torch.Tensor:
-    # Away from 0 and 1, where the values are clipped.
+    # Away from 0 and 1, where values are clipped.
     return 0.2 + 0.6 * torch.rand(count, 3, height, width, dtype=torch.float64)
 
 
 def rolled(x: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Rows and columns moved round, place by place."""
+    """Rows and columns rolled cyclically, pixel by pixel."""
     height, width = x.shape[2:]
     rows = [(row - down) % height for row in range(height)]
     columns = [(column - right) % width for column in range(width)]
@@ -40,7 +42,7 @@ def rolled(x: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def notebook(x, gradient, shifts, *, octaves, scale, steps, size):
-    """The notebook as its text says it: a pyramid by zooming out, and details zoomed in."""
+    """The notebook's algorithm: a pyramid by zooming out, whose details are zoomed in."""
     sizes = [x]
     while len(sizes) < octaves:
         sizes.append(scipy.ndimage.zoom(sizes[-1], (1, 1, 1 / scale, 1 / scale), order=1))
@@ -61,7 +63,7 @@ def notebook(x, gradient, shifts, *, octaves, scale, steps, size):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_dream_is_the_notebooks(network, depth):
     def gradient(x: np.ndarray) -> np.ndarray:
-        """Backwards from the activations themselves, as the notebook has it."""
+        """The gradient of the activations with respect to themselves, as in the notebook."""
         image = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_()
         features = network.features(image, depth)
         features.backward(features.detach())
@@ -137,7 +139,7 @@ def test_gradcheck_of_both_objectives(network):
 
 
 def test_the_guide_pulls_each_place_to_its_best_fit():
-    """The notebook hands back, at each place, the features of the guide's place with the largest product."""
+    """The notebook returns, at each position, the guide's features with the largest dot product."""
     features = torch.randn(1, 4, 3, 5, dtype=torch.float64, requires_grad=True)
     guide = torch.randn(1, 4, 2, 6, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(likeness(features, guide).sum(), features)
@@ -153,7 +155,7 @@ def test_the_guide_pulls_each_place_to_its_best_fit():
 
 def test_a_step_has_its_size_in_each_image(network):
     x = photograph(count=3)
-    x[1] *= 0.1  # whatever the gradient's size
+    x[1] *= 0.1  # independent of the gradient's size
     moved = step(x + 0.05, partial(deepdream.seen, network, depth=2), size=0.001)
     assert_close((moved - x - 0.05).abs().mean((1, 2, 3)), torch.full((3,), 0.001).double())
 
@@ -162,7 +164,7 @@ def test_a_step_has_its_size_in_each_image(network):
 def test_the_shift_is_taken_back(shift):
     x = photograph()
     target = torch.rand_like(x)
-    # No place depends on another here, so that a shift changes nothing.
+    # Positions are independent here, so that a shift changes nothing.
     moved = step(x, lambda image: (image**3).sum((1, 2, 3)), size=0.01, shift=shift)
     assert_close(moved, step(x, lambda image: (image**3).sum((1, 2, 3)), size=0.01))
     still = step(x, lambda image: (image * target.roll(shift, (2, 3))).sum((1, 2, 3)), size=0.0, shift=shift)
@@ -198,7 +200,7 @@ def test_flat_surfaces_are_not_seen(network):
 
 
 def test_the_activity_is_that_of_torchs_layers(network):
-    """The first layer as a convolution of the colours' mixture, the norm by hand."""
+    """The first layer as a convolution of mixed colours, and the norm by hand."""
     x = photograph(16, 20)
     first, second = network.layers[:2]
     mixed = torch.einsum("bihw,ji->bjhw", x, network.colors)
@@ -302,7 +304,7 @@ def test_every_variant_is_right(check_benchmark):
 
 @pytest.mark.parametrize("other", [timing.every_gradient, timing.channels_last])
 def test_all_ways_make_the_same_step(other):
-    """The benchmark's own gate leaves room for rounding; in float64 there is next to none."""
+    """In float64 they agree almost exactly; the benchmark's check allows for rounding."""
     inputs = [x.double() for x in timing.benchmark_inputs(torch.Generator().manual_seed(3), 32)]
     moved = timing.one_step(*inputs)
     assert_close(other(*inputs), moved, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Dynamic tanh against its formula, its gradient, its names, and the arms of the experiment."""
+"""Dynamic tanh compared with its formula, its gradient, its names, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from readtrack.papers import dyt
 from readtrack.papers.dyt import DynamicTanh, dynamic_tanh, line_by_line, story
 from readtrack.papers.layernorm import LayerNorm
 
-EXPERIMENT = importlib.import_module("readtrack.papers.dyt.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.dyt.experiment")  # the hook has the same name
 
 
 def by_exponentials(weights, x):
-    """γ (e^2αx - 1) / (e^2αx + 1) + β, one feature after the other."""
+    """γ (e^2αx - 1) / (e^2αx + 1) + β, one feature at a time."""
     columns = []
     for i in range(x.shape[-1]):
         e = torch.exp(2 * weights["alpha"][0] * x[..., i])
@@ -108,7 +108,7 @@ def test_the_highest_rate_that_works(losses, expected):
 
 
 def test_the_bar_is_below_the_frequencies():
-    """Counters over the text to train on, by the part to judge by."""
+    """Unigram counts of the training text, evaluated on the test text."""
     ids = torch.randint(5, (400,)).square() % 5
     text = data.stretches(ids, 0)
     counts = Counter(torch.cat(text.train).tolist())
@@ -130,8 +130,8 @@ def test_the_story_is_in_the_order_of_the_papers_and_ticks_what_is_known(part_of
     assert list(years) == sorted(years)
     ticks = {name: "".join(row) for name, *row in tables["what changes nothing"]}
     assert list(ticks) == ["none", *names]
-    # Weights: all × 3, all + a vector, one unit's × 3; examples: all × 3, all + a vector,
-    # this one × 3, the others; in use.
+    # Weights: all × 3, all + a vector, one unit's × 3. Examples: all × 3, all + a vector, this one × 3, the
+    # others. Last: in use.
     assert ticks == {
         "none": "✗✗✗✗✗✗✓✓",
         "batch norm": "✓✗✓✓✓✗✗✗",

@@ -1,6 +1,6 @@
-"""What must hold for every exercise that ships: plausible mistakes fail, and the message points at them.
+"""Tests of all shipped exercises: plausible mistakes fail, and the message names them.
 
-That the paper's own code passes and an empty body does not is one of the plugin's checks (test_every_plugin).
+One of the plugin's checks (test_every_plugin) tests that the paper's own code passes and an empty body fails.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from readtrack.practice.mutants import PracticeMutant, mutants
 
 SHIPPED = {name: plugin for name, plugin in find(Home()).items() if plugin.origin == "shipped"}
 PRACTISED = sorted(name for name, plugin in SHIPPED.items() if sheet.has_exercises(plugin))
-# Mistakes for functions in which the mutators make fewer than three: paper, exercise, what stands there, what
-# is written instead.
+# Mistakes for functions with fewer than three automatic mutants: paper, exercise, original text, replacement.
 WRITTEN = (
     ("sgd", "step", "w.add_(g, alpha=-lr)", "w.add_(w, alpha=-lr)"),
     ("sgd", "one vector", "tensor.detach().reshape(-1)", "-tensor.detach().reshape(-1)"),
@@ -107,12 +106,12 @@ WRITTEN = (
     ("persimmon", "skip zeros", "hidden.nonzero(", "(hidden > 0).nonzero("),
     ("persimmon", "skip zeros", "hidden[used] @ rows[used]", "hidden.sum() * rows[used].sum(0)"),
 )
-WANTED = 3  # wrong answers of each exercise that get a hint
+WANTED = 3  # wrong answers per exercise that must get a hint
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endless mistake is soon stopped, but not for other processes that take the processor."""
+    """Stop endless loops early, by CPU time instead of wall time."""
     monkeypatch.setattr(session, "SECONDS", 1.0)
     monkeypatch.setattr(session, "_WAIT", 60)
 
@@ -143,7 +142,7 @@ def test_the_rest_of_the_skeleton_does_not_repeat_the_solution(name: str) -> Non
 
 
 def _statements(node: ast.AST | None) -> Iterator[str]:
-    """The function's simple statements that are long enough to give something away."""
+    """The function's simple statements that are long enough to reveal the answer."""
     for statement in ast.walk(ast.Module(getattr(node, "body", []), [])):
         told = isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Constant)
         told = told or isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return)
@@ -181,7 +180,7 @@ def _hinted(
             try:
                 (verdict,) = judged(mistake.source(), name)
             except ReadtrackError:
-                continue  # the file cannot be imported any more
+                continue  # the mutated file cannot be imported
         if verdict.outcome == "wrong" and verdict.hint:
             hinted.append(mistake.says)
             assert verdict.report

@@ -1,4 +1,4 @@
-"""What must hold for every plugin that ships: the checks that `readtrack plugins check NAME` runs for any."""
+"""Runs the checks of `readtrack plugins check NAME` on every shipped plugin."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_all_checks_hold(
     module = importlib.import_module(f"readtrack.papers.{name}")
     run_experiment(module, tmp_path / "shapes", kind=Short)
     failed = []
-    # The short run above reaches every line, with its shapes checked; that takes up to ten times as long.
+    # The short run above reaches every line with shape checks, which take up to ten times as long.
     with shapes_unchecked():
         for what, check in checks(name, tmp_path, remembered):
             try:

@@ -1,4 +1,4 @@
-"""The score against scipy's, predicates against loops, ablation, and the arms of the experiment."""
+"""The score compared with scipy's, predicates with loops, ablation, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from readtrack.papers.explain_neurons import (
 from readtrack.papers.gpt2 import GPT2
 from readtrack.runs.trial import Trial, Work, Workshop
 
-EXPERIMENT = importlib.import_module("readtrack.papers.explain_neurons.experiment")  # the hook's name, too
+EXPERIMENT = importlib.import_module("readtrack.papers.explain_neurons.experiment")  # as the hook
 ALPHABET = "\n Aabct1."
 
 
@@ -98,7 +98,7 @@ def test_ablating_a_neuron_is_a_column_of_zeros_and_a_bias(neuron):
     network, ids = model()
     whole = losses(network, ids)
     rise = rise_without(network, ids, neuron, 0.7, whole)
-    assert torch.equal(losses(network, ids), whole)  # the hook is gone
+    assert torch.equal(losses(network, ids), whole)  # the hook was removed
     layer = network.blocks[neuron // 32].feed_forward[2]
     with torch.no_grad():
         layer.bias += 0.7 * layer.weight[:, neuron % 32]

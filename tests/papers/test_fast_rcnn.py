@@ -1,4 +1,4 @@
-"""RoI pooling against loops and torchvision, the detector written out, its loss, SVD, and the arms."""
+"""RoI pooling compared with loops and torchvision, the detector written out, its loss, SVD, and the arms."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ BOXES = torch.tensor(
     [
         [0.0, 0, 30, 20],
         [3, 5, 11, 19],
-        [4, 4, 5, 5],  # less than a cell
+        [4, 4, 5, 5],  # smaller than a cell
         [10.9, 3.1, 29.2, 17.7],
         [-6, -9, 14, 13],  # partly outside
         [25, 15, 60, 50],
         [90, 90, 99, 99],  # outside
-        [3, 5, 11, 19],  # the second again, in the other image
+        [3, 5, 11, 19],  # the second box again, in the other image
     ]
 )
 IMAGE = torch.tensor([0, 0, 1, 1, 0, 1, 0, 1])
 
 
 def rounded(x: float) -> int:
-    """Half away from zero."""
+    """Rounds half away from zero."""
     return int(math.copysign(math.floor(abs(x) + 0.5), x))
 
 
 def by_loops(maps, boxes, image, size, scale):
-    """Section 2.1 cell by cell, with an autograd graph."""
+    """Section 2.1 cell by cell, differentiable."""
     rows, columns = maps.shape[2:]
     pooled = []
     for box, i in zip(boxes.tolist(), image.tolist(), strict=True):

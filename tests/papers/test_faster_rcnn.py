@@ -1,4 +1,6 @@
-"""Anchors against loops and torchvision, what they learn, losses, proposals, the network, and the arms."""
+"""Anchors compared with loops and torchvision, their targets, losses, proposals, the network, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def test_anchors_are_torchvisions(torchvision):
     sides, ratios = (32.0, 64.0, 128.0), (0.5, 1.0, 2.0)
     theirs = AnchorGenerator((sides,), (ratios,))
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
-    # Theirs are rounded to pixels before they are laid over the maps.
+    # The reference rounds its anchors to pixels before placing them.
     ours = anchors_over(anchors_at(sides, ratios).round(), 3, 5, 16)
     assert_close(ours, theirs(images, [torch.zeros(1, 1, 3, 5)])[0])
 
@@ -86,7 +88,7 @@ def test_what_anchors_learn():
         place = box_iou(anchors, boxes[i]).argmax(1)
         positive = found.labels[i] == 1
         assert torch.equal(found.boxes[i][positive], boxes[i][place[positive]])
-    # The tall thin one overlaps no anchor by 0.7, and has one all the same.
+    # The tall thin object overlaps no anchor by 0.7, but still gets one.
     thin = (found.boxes[0] == boxes[0, 1]).all(1) & (found.labels[0] == 1)
     assert thin.any()
     assert box_iou(anchors, boxes[0, 1:2]).max() < 0.7
@@ -224,7 +226,9 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_whose_regions_are_compared(run_experiment, monkeypatch):
-    """The breaks' as well: of an untaught proposal network, unranked ones, and grouping's by the detector."""
+    """Also those of the breaks: an untrained proposal network, unranked proposals, and grouping with the
+    detector.
+    """
     given, trained = [], []
     compare, train = Run.compare, experiment_module.train
 
@@ -259,7 +263,7 @@ def test_whose_regions_are_compared(run_experiment, monkeypatch):
 
 
 def test_regions_are_spread_over_objects():
-    """Three regions are of no use if they lie on one object: suppression is stricter than the paper's."""
+    """Three regions on the same object are useless, so suppression is stricter than in the paper."""
     network = FasterRCNN(5)
     for weight in network.rpn.parameters():
         torch.nn.init.normal_(weight, std=0.1)

@@ -1,4 +1,6 @@
-"""Bilinear upsampling against torch's, FCN on VGG written out, a coarse ceiling, and the arms."""
+"""Bilinear upsampling compared with torch's, FCN on VGG written out, the ceiling of coarse scores, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def test_sizes(stride, parameters):
 
 
 class Tiny(FCN):
-    """FCN with other numbers of maps, so that it can be computed here."""
+    """FCN with fewer channels, so that it can be computed here."""
 
     def __init__(self, stride: int) -> None:
         nn.Module.__init__(self)
@@ -87,7 +89,7 @@ class Tiny(FCN):
 
 
 def written(w, x):
-    """FCN-16s of `Tiny`, each step by itself."""
+    """FCN-16s of `Tiny`, step by step."""
     height, width = x.shape[2:]
     pools = []
     for i in range(5):
@@ -148,7 +150,7 @@ def test_scores_fitted_to_the_truth():
     whole[:, 4:12, 8:] = 3
     assert experiment_module.fitted(whole, stride=1) == 1
     thin = torch.zeros_like(whole)
-    thin[:, 1::4] = 2  # one row of four: no coarse score follows it
+    thin[:, 1::4] = 2  # every fourth column, too fine for a coarse score map
     assert experiment_module.fitted(whole) > experiment_module.fitted(thin)
     shares = F.avg_pool2d(F.one_hot(whole, 6).permute(0, 3, 1, 2).float(), 4)
     interpolated = upsample(shares, 4).argmax(1)
@@ -185,7 +187,7 @@ def test_the_other_sources_of_finer_scores():
 
 
 def handed_over(run_experiment, monkeypatch) -> dict:
-    """What the experiment hands to its comparison."""
+    """The arguments of the experiment's comparison."""
     given = {}
     compare = Run.compare
 
@@ -226,7 +228,7 @@ def test_the_arms(run_experiment, monkeypatch):
 
 
 def test_arms_go_on_from_the_coarse_network(part_of_run, monkeypatch):
-    """And what chooses is not what is judged."""
+    """The arms are also chosen and judged on different data."""
     x, y = torch.rand(32, 3, 16, 16), torch.randint(6, (32, 16, 16))
     world = experiment_module.World(Labelled(x, y), Labelled(x[:2], y[:2]), Labelled(x[:3], y[:3]))
     monkeypatch.setattr(experiment_module, "iu", lambda network, held_out: len(held_out.x) / 8)

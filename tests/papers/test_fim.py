@@ -1,4 +1,6 @@
-"""The reordering against slices of lists, texts against their law, what is trained on, the control arms."""
+"""The transformation compared with list slices, texts with their distribution, training data, and the
+control arms.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ toy = importlib.import_module("readtrack.papers.fim.texts")
 @pytest.mark.parametrize("length", [1, 2, 7])
 @pytest.mark.parametrize("turned", [False, True])
 def test_every_cut_of_a_text(length, turned):
-    """All pairs of cuts, empty parts included."""
+    """All pairs of cuts, including empty parts."""
     pairs = [(a, b) for a in range(length + 1) for b in range(a, length + 1)]
     text = torch.arange(length) + its.NAMES
     texts, cuts = text.expand(len(pairs), -1), torch.tensor(pairs)
@@ -58,7 +60,7 @@ def test_texts_follow_their_law():
 
 
 def test_the_least_loss_is_the_entropy_of_the_texts():
-    """Minus the mean logarithm of their probability, the first letter's left out."""
+    """It is the negative mean log-probability of the texts, without their first letter."""
     _, begins, _ = its.texts_of(20_000, torch.Generator().manual_seed(0))
     places = len(begins.unique())
     nats = (begins - 2) * math.log(8) + (its.LENGTH - begins) * math.log(4) + math.log(8 * places)
@@ -118,7 +120,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     monkeypatch.setattr(its, "batch_of", watched)
     record = run_experiment(fim, broken=broken)
     ours = {
-        "another's suffix": {its.Recipe(0.5, mixed=True), its.Recipe(0.5)},  # what chooses is never mixed
+        "another's suffix": {its.Recipe(0.5, mixed=True), its.Recipe(0.5)},  # validation data are never mixed
         "suffix first, without names": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
     }
     assert asked == {its.Recipe(0.0)} | ours.get(broken, {its.Recipe(0.5)})

@@ -1,4 +1,6 @@
-"""FlashAttention in PyTorch against torch's attention, the algorithm's own invariants, and the experiment."""
+"""FlashAttention in PyTorch compared with torch's attention, the algorithm's invariants, and the
+experiment.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,9 @@ from readtrack.papers.flashattention import (
 from readtrack.papers.flashattention.tiled import SLACK, Schedule, exp2_
 from readtrack.plugin import Bench, Cost, Sweep, Table
 
-toy = importlib.import_module("readtrack.papers.flashattention.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.flashattention.experiment")  # the hook has the same name
 
-# Small enough for several tiles, several chunks of heads, and parts of tiles at every edge.
+# Small enough for several tiles, several chunks of heads, and partial tiles at every edge.
 small = partial(tiled_attention, query_block=8, key_block=8)
 
 
@@ -50,7 +52,7 @@ def vectors(queries=37, keys=37, *, heads=4, kv_heads=4, dim=6, values=6, dtype=
 
 
 def visible(queries, keys, *, causal=False, window=None):
-    """Where query i, one of the last `queries` positions, may look."""
+    """The keys that query i, one of the last `queries` positions, may see."""
     ago = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)
     seen = torch.ones(queries, keys, dtype=torch.bool)
     if causal:
@@ -61,7 +63,7 @@ def visible(queries, keys, *, causal=False, window=None):
 
 
 def torchs(q, k, v, **how):
-    """torch's unfused attention, with the mask written out."""
+    """torch's unfused attention with an explicit mask."""
     mask = visible(q.shape[-2], k.shape[-2], **how)
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
@@ -95,7 +97,7 @@ def test_the_ten_lines_equal_torchs(assert_parity, how, queries, keys):
 
 @pytest.mark.parametrize("steep", [1.0, 300.0])
 def test_the_ten_lines_keep_the_maximum_of_all_blocks(assert_parity, steep):
-    """In the order of growing scores, and of falling ones."""
+    """With increasing and with decreasing scores."""
     q, k, v = vectors(20, 40)
     q[..., 0], k[..., 0] = 1, steep * torch.linspace(-1, 1, 40)
     for order in (slice(None), torch.arange(39, -1, -1)):
@@ -105,7 +107,7 @@ def test_the_ten_lines_keep_the_maximum_of_all_blocks(assert_parity, steep):
 
 @pytest.mark.parametrize("how", SIGHTS)
 def test_blocks_of_the_usual_size_equal_torchs(assert_parity, how):
-    """More than one of them in both directions, and heads that do not all fit at once."""
+    """Several blocks in both directions, and heads that do not all fit at once."""
     if "window" in how:
         how = {**how, "window": 100}
     assert_parity(
@@ -168,7 +170,7 @@ def test_half_precision_is_no_worse_than_the_standard(dtype, causal):
 @pytest.mark.parametrize("steep", [2.0, 5000.0])
 @pytest.mark.parametrize("how", SIGHTS)
 def test_a_maximum_that_rises_and_falls_from_tile_to_tile(assert_parity, steep, how):
-    """By less than what is corrected for, and by so much that 2^x overflows."""
+    """The maximum changes by less than the correction threshold, and by so much that 2^x overflows."""
     q, k, v = vectors(40, 64, dim=4, values=4)
     q[..., 0] = k[..., 0] = 1
     k[..., 0] *= steep * torch.linspace(0, 7, 64).sin()  # up, then down, over eight tiles
@@ -179,7 +181,7 @@ def test_a_maximum_that_rises_and_falls_from_tile_to_tile(assert_parity, steep, 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_half_precision_errs_no_more_than_torchs(assert_half_precision, causal):
-    """Its fused kernel keeps scores in single precision as well."""
+    """torch's fused kernel also keeps scores in single precision."""
     assert_half_precision(
         partial(small, causal=causal),
         partial(F.scaled_dot_product_attention, is_causal=causal),
@@ -224,11 +226,11 @@ def test_the_size_of_blocks_does_not_matter(blocks, causal):
 
 
 def test_queries_that_see_nothing_get_zeros_and_send_back_nothing():
-    """Seven queries, four keys: the first three stand before the first key."""
+    """Seven queries and four keys: the first three queries come before the first key."""
     q, k, v = (x.requires_grad_() for x in vectors(7, 4))
     out = tiled_attention(q, k, v, causal=True, query_block=2, key_block=3)
     assert (out[:, :, :3] == 0).all()
-    assert_close(out[:, :, 3], v[:, :, 0])  # the fourth sees the first key alone
+    assert_close(out[:, :, 3], v[:, :, 0])  # the fourth query sees only the first key
     dq, dk, dv = torch.autograd.grad(out[:, :, :3].sum(), (q, k, v), retain_graph=True)
     assert not dq.any()
     assert not dk.any()
@@ -260,7 +262,7 @@ def test_nothing_gives_nothing(queries, keys, batch, causal):
 
 
 def test_inputs_may_be_views_and_are_left_alone():
-    """Heads split from one projection, as models do: nothing is contiguous."""
+    """Heads are split from one projection, as in models, so nothing is contiguous."""
     x = torch.randn(2, 21, 3 * 4 * 6, dtype=torch.float64)
     q, k, v = (part.unflatten(-1, (4, 6)).transpose(1, 2) for part in x.chunk(3, -1))
     before = x.clone()
@@ -314,7 +316,7 @@ def test_a_window_that_cannot_be_is_refused(how):
 )
 @pytest.mark.parametrize("kernels", [False, True])
 def test_such_a_window_never_reaches_the_kernels(monkeypatch, how, kernels):
-    """Which would take 0 for no window, and a window without `causal` for one that sees the future."""
+    """The kernels interpret 0 as no window, and a window without `causal` as one that sees the future."""
     module = sys.modules["readtrack.papers.flashattention.model"]
     monkeypatch.setattr(module, "in_kernels", lambda *_: kernels)
     monkeypatch.setattr(module, "fused", lambda *_, **__: pytest.fail("reached the kernels"))
@@ -337,11 +339,11 @@ def test_shapes_are_checked():
         flash_attention(q, k[:, :, :5], v)
 
 
-# What it costs
+# Memory and accesses
 
 
 def test_what_is_kept_for_backward_is_linear():
-    """Theorem 1: one number a row beyond inputs and output."""
+    """Theorem 1: one number per row in addition to inputs and output."""
     kept: dict[int, Tensor] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -368,7 +370,7 @@ def test_memory_grows_with_the_length_not_with_its_square():
 
 
 def test_accesses_by_hand():
-    """Four queries in blocks of two, six keys, width 3: Q, O and a number a row once, K and V twice."""
+    """Four queries in blocks of two, six keys, head size 3: Q, O and a number per row once, K and V twice."""
     assert tiled_accesses(Schedule(4, 6, query_block=2, key_block=4), 3) == 4 * 3 * 2 + 4 + 2 * 6 * 3 * 2
     # Causal: the first two queries see keys 0 to 3, the others all six.
     causal = Schedule(4, 6, causal=True, query_block=2, key_block=4)
@@ -377,7 +379,7 @@ def test_accesses_by_hand():
 
 
 def test_blocks_fit_the_fast_memory():
-    """Queries, keys, values, results and scores, for what the claim is counted with."""
+    """Queries, keys, values, results and scores, for the sizes in the claim."""
     for power in range(15, 19):
         stays, passes = blocks_for(2**power, 64)
         assert 2 * (stays + passes) * 64 + stays * passes <= 2**power

@@ -1,4 +1,4 @@
-"""The Triton kernels: in Triton's interpreter against the formula, and through its compiler for two GPUs."""
+"""The Triton kernels: compared with the formula in Triton's interpreter, and compiled for two GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="the kernels extra (triton) is not installed"
 )
 
-# What a block may take of an SM's shared memory (CUDA C++ programming guide, technical specifications).
+# Shared memory per block on an SM (CUDA C++ programming guide, technical specifications).
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
@@ -46,8 +46,8 @@ def compiled(tmp_path_factory):
 def check(cases: list[dict]) -> None:
     for case in cases:
         (error, gradient_error), (standard, standard_gradient) = case["ours"], case["standard"]
-        # The authors' tolerance; below float32's rounding there is nothing to compare. Of second derivatives
-        # they say nothing: twice that of the first.
+        # The authors' tolerance, but at least float32's rounding. They give none for second derivatives,
+        # which get twice that of the first.
         times = 3 * case.get("order", 1)
         assert error <= max(2 * standard, 1e-6), case
         assert gradient_error <= max(times * standard_gradient, 1e-6), case
@@ -56,7 +56,9 @@ def check(cases: list[dict]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "engine"), [("torch.float32", True), ("torch.float16", False)])
 def test_interpreted_kernels_compute_attention_and_its_gradients(interpreted, dtype, engine):
-    """Full, causal and windowed; odd lengths, more or fewer queries than keys, shared heads, both widths."""
+    """Full, causal and windowed; odd lengths, more or fewer queries than keys, shared heads, both head
+    sizes.
+    """
     cases = [
         c
         for c in interpreted
@@ -87,7 +89,7 @@ def test_kernels_on_this_gpu(precision):
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_compiler_makes_of_it_what_is_hoped_for(compiled, capability):
-    """Products on the tensor cores, copies that run beside them, hardly a byte pushed out of registers."""
+    """Matrix multiplications on tensor cores, asynchronous copies, and almost no register spills."""
     found = [kernel for kernel in compiled if kernel["capability"] == capability]
     assert len(found) == 6
     for kernel in found:

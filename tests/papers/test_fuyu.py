@@ -1,4 +1,4 @@
-"""The decoder against transformers' Fuyu, what an image becomes, images of several sizes."""
+"""The decoder compared with transformers' Fuyu, the tokens of an image, and images of several sizes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def small(**settings: object) -> Fuyu:
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (4, 1)])
 def test_released_weights_see_as_in_transformers(assert_parity, rows, columns):
-    """Forward and every gradient; patches flattened and newlines set as by their processor."""
+    """Outputs and all gradients. Patches are flattened and newlines are inserted as by the reference's
+    processor.
+    """
     theirs, ours = reference(), small()
     ids, images = torch.randint(16, (2, 5)), torch.randn(2, 3, 2 * rows, 2 * columns)
     line = torch.tensor([PLACEHOLDER] * columns + [TINY["newline"]])
@@ -71,7 +73,7 @@ def test_released_weights_see_as_in_transformers(assert_parity, rows, columns):
         their,
         (images,),
         weights=weights,
-        rtol=1e-6,  # theirs takes angles in single precision
+        rtol=1e-6,  # the reference computes angles in single precision
         atol=2e-5,
     )
 
@@ -217,7 +219,7 @@ def test_what_stands_in_the_papers_place_sees_the_same_patches():
 
 
 def test_what_the_control_can_know():
-    """The best answer from the length and the mark's place alone, over the sizes seen; and a guess."""
+    """The best answer from the length and the mark's position alone, over the seen sizes, and a guess."""
     best = 0.0
     for length in {rows * columns for rows, columns in its.SEEN}:
         widths = [columns for rows, columns in its.SEEN if rows * columns == length]

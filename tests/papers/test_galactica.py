@@ -1,4 +1,6 @@
-"""The decoder against transformers' OPT, chains against sums, what is written and trained, the arms."""
+"""The decoder compared with transformers' OPT, chains of additions with sums, outputs and training
+targets, and the arms.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def small(**settings: object) -> Galactica:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_released_weights_speak_as_in_transformers(assert_parity, bias):
-    """Forward and every gradient; the mapping is differentiable."""
+    """Outputs and all gradients; the mapping is differentiable."""
     theirs, ours = reference(bias=bias), small(bias=bias)
     ids = torch.randint(2, 17, (2, 11))
     weights = dict(theirs.named_parameters())
@@ -58,7 +60,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity, bias):
         ),
         (),
         weights=weights,
-        rtol=1e-5,  # theirs takes the softmax in single precision
+        rtol=1e-5,  # the reference computes the softmax in single precision
         atol=1e-6,
     )
 
@@ -117,7 +119,9 @@ def test_what_stands_between_the_work_tokens(way, tokens):
 
 
 def test_the_model_writes_its_own_work_and_nobody_elses():
-    """Given is the question up to <work>; the empty tokens of the control are given whole."""
+    """The prompt is the question up to <work>. The control gets its empty work tokens as part of the
+    prompt.
+    """
     network = Galactica(its.VOCAB, context=2 * its.LONGEST + 3, model=24, heads=3, layers=1, std=0.5)
     question, sums = its.chains(4, 6, torch.Generator().manual_seed(0))
     wrong = (sums + 1) % 5
@@ -131,7 +135,7 @@ def test_the_model_writes_its_own_work_and_nobody_elses():
     ):
         way = its.Way(steps, written=written)
         found = [its.answer(network, way, question, s, torch.Generator()) for s in (sums, wrong)]
-        assert torch.equal(found[0], found[1])  # the right answer is not looked at
+        assert torch.equal(found[0], found[1])  # the correct answer is not used
         assert given[-1].shape[1] == length
         assert torch.equal(found[0][:, :length], given[-1])
 
@@ -170,7 +174,7 @@ def test_no_judged_chain_of_the_longest_is_trained_on():
     seen, new = (its.chains(its.LONGEST, 20_000, draw, new=new)[0] for new in (False, True))
     assert not set(map(tuple, seen.tolist())) & set(map(tuple, new.tolist()))
     answers = new.sum(1).remainder(5).bincount(minlength=5) / len(new)
-    assert_close(answers, torch.full((5,), 0.2), rtol=0, atol=0.02)  # which are kept says nothing of the sum
+    assert_close(answers, torch.full((5,), 0.2), rtol=0, atol=0.02)  # the selection is independent of the sum
     assert len(set(map(tuple, seen.tolist()))) > 9_000
 
 

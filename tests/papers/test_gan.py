@@ -1,4 +1,6 @@
-"""The game against logarithms as written, its theory by quadrature, and the players' own gradients."""
+"""The losses compared with logarithms as written, the theory by quadrature, and the players' own
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,11 @@ from readtrack.papers.gan.experiment import (
 from readtrack.runs.trial import Trial, Work, Workshop
 from readtrack.scores.digit_features import digit_features
 
-experiment = importlib.import_module("readtrack.papers.gan.experiment")  # its name is the hook's, too
+experiment = importlib.import_module("readtrack.papers.gan.experiment")  # the hook has the same name
 
 
 class Reference(nn.Module):
-    """The same players from torch's layers, the losses from logarithms of probabilities."""
+    """The same players from torch's layers, with losses from logarithms of probabilities."""
 
     def __init__(self, pixels: int, hidden: int, latent: int) -> None:
         super().__init__()
@@ -105,7 +107,7 @@ def test_losses_stay_finite_where_the_judge_is_sure():
 
 
 def test_the_slopes_differ_by_the_odds():
-    """Section 3: on one sample the slopes are D and 1 - D, so the first vanishes where D is sure."""
+    """Section 3: for one sample the slopes are D and 1 - D, so the first vanishes if D is confident."""
     logit = torch.tensor([-6.0, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
     slopes = [torch.autograd.grad(loss(logit), logit)[0] * -3 for loss in (minimax_loss, non_saturating_loss)]
     assert_close(slopes[0], logit.sigmoid())
@@ -141,7 +143,7 @@ def test_pixels_are_ink():
 
 
 def test_no_judge_is_worth_more_than_the_optimal_one():
-    """The value of D* is 2 JSD - log 4; any other D's is lower (proposition 1)."""
+    """The value of D* is 2 JSD - log 4; any other D has a lower value (proposition 1)."""
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     p, q = data_density(x), normal(x, 0.3, 1.0)
     step = (x[1] - x[0]).item()
@@ -215,7 +217,7 @@ def test_both_players_descend_with_momentum_and_the_rivals_by_adam():
 
 @pytest.mark.parametrize(("still", "moved"), [(True, {"generator"}), (False, {"generator", "discriminator"})])
 def test_each_player_moves_unless_it_stands_still(part_of_run, still, moved):
-    """After four updates, of one seed, against the players as they were before."""
+    """Compares the players after four updates with one seed with the players before."""
     run = part_of_run()
     eye = digit_features(run, run.source("images").grey(8))
     digits = Digits(torch.rand(9, 64), torch.rand(9, 64), torch.rand(9, 64), eye)
@@ -237,7 +239,7 @@ def test_the_gradients_ratio_is_the_odds_against_data():
 
 
 def test_modes_are_the_digits_drawn():
-    """Half of the samples are a 3, the rest in equal parts a 5 and a 7: 2^1.5 digits."""
+    """Half of the samples are a 3, and the rest are equally 5 and 7: 2^1.5 digits."""
     sure = 100 * torch.nn.functional.one_hot(torch.tensor([3, 3, 5, 7]), 10).float()
     digits = Digits(*[torch.zeros(1, 64)] * 3, lambda _: sure)
     assert digits.drawn(torch.zeros(4, 64)) == pytest.approx(2**1.5)

@@ -1,4 +1,6 @@
-"""The mask by loops and by hand, texts through it as by transformers' GPT-2, the cache, the control arms."""
+"""The mask compared with loops and by hand, outputs with transformers' GPT-2, the cache, and the control
+arms.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def by_loops(text: list[int], *, gist_seen: bool) -> list[list[bool]]:
 
 
 def as_reference(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Theirs by name; their matrices multiply from the right."""
+    """Our weights with the reference's names; its matrices multiply from the right."""
     names = {"qkv": "attn.c_attn", "output": "attn.c_proj", "0": "mlp.c_fc", "2": "mlp.c_proj"}
     theirs = {}
     for name, weight in weights.items():
@@ -72,7 +74,7 @@ def test_the_papers_picture():
 
 
 def test_texts_through_the_mask_are_those_of_transformers(assert_parity):
-    """GPT-2 of transformers is given the mask, written by loops, as what it adds to its scores."""
+    """transformers' GPT-2 gets the mask from loops, as an addition to its scores."""
     config = GPT2Config(
         vocab_size=10,
         n_positions=24,
@@ -152,7 +154,7 @@ def test_an_answer_leaves_the_cache_as_it_was():
     assert torch.equal(kept.kv[..., :5, :], before[..., :5, :])
 
 
-# The toy
+# The toy task
 
 
 @pytest.mark.parametrize("unseen", [True, False])
@@ -207,7 +209,7 @@ def test_the_constants_are_pinned():
 
 
 def test_each_setting_is_scored_by_itself():
-    """A model that knows the first setting alone: the second is right by chance."""
+    """The model knows only the first setting; on the second, it is correct by chance."""
     part = its.texts(60, True, torch.Generator().manual_seed(2))
 
     class KnowsTheFirst(GistGPT2):

@@ -1,5 +1,6 @@
-"""Glow-TTS: layers against transformers' VITS, the flow against Jacobians, the search against all paths, the
-whole against the authors' lines under the names of their released weights."""
+"""Glow-TTS: layers compared with transformers' VITS, the flow with Jacobians, the search with all paths,
+and the whole model with the authors' lines under the names of their released weights.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +163,7 @@ def all_paths(symbols: int, frames: int):
 
 @pytest.mark.parametrize(("symbols", "frames"), [(1, 1), (1, 5), (4, 4), (3, 8), (6, 9)])
 def test_the_search_finds_the_best_of_all_paths(symbols, frames):
-    """Each row with padding behind it, whose scores would be the best."""
+    """Each row has padding at its end, whose scores would be the best."""
     scores = torch.full((3, symbols + 2, frames + 3), 100.0, dtype=torch.float64)
     scores[:, :symbols, :frames] = torch.randn(3, symbols, frames, dtype=torch.float64)
     counts, lengths = torch.full((3,), symbols), torch.full((3,), frames)
@@ -290,7 +291,7 @@ def published(sizes: Sizes, mean_only: bool = True) -> dict[str, tuple[int, ...]
 
 
 class Authors:
-    """Their forward pass, written down with their names; each name is looked up once."""
+    """The authors' forward pass with their names; each name is looked up once."""
 
     def __init__(self, weights: Mapping[str, Tensor], sizes: Sizes) -> None:
         self.weights, self.sizes, self.used = weights, sizes, []
@@ -312,7 +313,7 @@ class Authors:
         return (x - mean) / (variance + 1e-4).sqrt() * scale[:, None] + shift[:, None]
 
     def attention(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
-        """Pair by pair, with what is learnt for their distance up to 4."""
+        """Attention pair by pair, with the learned terms for distances up to 4."""
         heads, length = self.sizes.heads, x.shape[2]
         q, k, v = (self.conv(f"{name}.conv_{part}", x).unflatten(1, (heads, -1)).unbind(-1) for part in "qkv")
         keys, values = self.get(f"{name}.emb_rel_k")[0], self.get(f"{name}.emb_rel_v")[0]
@@ -365,7 +366,9 @@ class Authors:
         return self.conv(f"{name}.end", output * mask).chunk(2, 1)
 
     def mixed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Groups of two neighbours of the first half and the two at the same place in the second."""
+        """Mixes groups of two neighbours of the first half and the two at the same positions in the
+        second.
+        """
         half = x.shape[1] // 2
         result = torch.zeros_like(x)
         for first in range(0, half, 2):
@@ -431,7 +434,9 @@ ODD = Sizes(
 
 
 def drawn(sizes: Sizes, mean_only: bool) -> dict[str, Tensor]:
-    """Of their names and shapes; the mixing is not far from a rotation, no norm is near 0."""
+    """Random weights with their names and shapes; the mixing matrix is close to a rotation, and no norm is
+    close to 0.
+    """
     weights = {
         name: 0.3 * torch.randn(shape, dtype=torch.float64)
         for name, shape in published(sizes, mean_only).items()
@@ -446,8 +451,9 @@ def drawn(sizes: Sizes, mean_only: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("mean_only", [True, False])
 def test_released_weights_run_alike(assert_parity, mean_only):
-    """Likelihoods, durations, paths and all gradients within 1e-9 of the authors' lines: rows of 7 and 4
-    symbols, 12 and 8 frames."""
+    """Likelihoods, durations, paths and all gradients agree within 1e-9 with the authors' lines, for rows
+    of 7 and 4 symbols, and 12 and 8 frames.
+    """
     weights = drawn(ODD, mean_only)
     model, authors = load_released(weights).double(), Authors(weights, ODD)
     text, symbols, frames = torch.randint(11, (2, 7)), torch.tensor([7, 4]), torch.tensor([12, 8])
@@ -463,15 +469,15 @@ def test_released_weights_run_alike(assert_parity, mean_only):
 
 
 def test_released_weights_speak_alike():
-    """The mean of the latents and back: within 1e-9 of the authors' lines."""
+    """The mean of the latents and the inverse agree within 1e-9 with the authors' lines."""
     weights = drawn(ODD, True)
     model, authors = load_released(weights).double(), Authors(weights, ODD)
-    model.load_state_dict(from_released(weights))  # at first in float32
+    model.load_state_dict(from_released(weights))  # first in float32
     text = torch.randint(11, (1, 7))
     made, counts = model.speak(text[0], temperature=0.0)
     mean, _, durations = authors.encode(text, torch.ones(1, 1, 7, dtype=torch.float64))
     wanted = durations[0, 0].exp().ceil().long()
-    wanted[-1] += wanted.sum() % 2  # they leave the odd frame out
+    wanted[-1] += wanted.sum() % 2  # the authors drop the odd frame
     assert torch.equal(counts, wanted)
     z = mean[0].repeat_interleave(wanted, 1)[None]
     expected = authors.from_latents(z, torch.ones_like(z[:, :1]))[0]
@@ -481,7 +487,7 @@ def test_released_weights_speak_alike():
 
 
 def test_the_papers_size():
-    """The authors' configs/base.json and their 148 symbols: 28.6 million weights, with the norms' own."""
+    """The authors' configs/base.json with their 148 symbols: 28.6 million weights, including norms."""
     shapes = published(Sizes())
     assert sum(map(math.prod, shapes.values())) == 28_623_889
     with torch.device("meta"):
@@ -540,7 +546,7 @@ def test_a_null_run_has_two_linear_flows_of_their_own(run_experiment):
 
 
 def test_the_break_leaves_the_couplings_nothing_to_see(run_experiment, monkeypatch):
-    """Then the flow is linear: the middle of two is where the middle goes."""
+    """Then the flow is linear, and midpoints map to midpoints."""
     made = []
     module = sys.modules["readtrack.papers.glow_tts.experiment"]
     monkeypatch.setattr(module, "uncoupled", lambda: made.append("uncoupled") or uncoupled())

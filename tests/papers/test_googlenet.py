@@ -1,4 +1,4 @@
-"""GoogLeNet's block branch by branch from patches, its table, its heads, and the arms of the experiment."""
+"""GoogLeNet's block branch by branch from patches, its table, its heads, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WIDTHS = Widths(5, 4, 6, 3, 4, 2)
 
 
 def window_max(x: Tensor) -> Tensor:
-    """3 × 3, stride 1: what is outside does not count."""
+    """3 × 3 with stride 1, without padding values."""
     padded = F.pad(x, (1, 1, 1, 1), value=-torch.inf)
     return padded.unfold(2, 3, 1).unfold(3, 3, 1).amax((-1, -2))
 
 
 def naive(w: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Figure 2a."""
+    """The block of figure 2a."""
     branches = [
         of_patches(x, w[f"{name}.weight"], w[f"{name}.bias"]).clamp(min=0)
         for name in ("entry", "three", "five")
@@ -75,7 +75,7 @@ def test_the_block_in_half_precision(assert_half_precision):
 
 
 def test_table_1():
-    """Outputs as the paper's table has them, parameters counted from it."""
+    """Output sizes as in the paper's table, and parameters counted from it."""
     with torch.device("meta"):
         network = GoogLeNet().eval()
         sizes = {}
@@ -133,7 +133,7 @@ def test_the_loss_weighs_the_heads_by_three_tenths():
 
 
 def asked_for(run_experiment, monkeypatch) -> dict:
-    """What the experiment hands to its comparison."""
+    """The arguments of the experiment's comparison."""
     given, compare = {}, Run.compare
 
     def noted(run, claim, **asked):
@@ -172,7 +172,7 @@ def test_the_arms_and_the_rival_do_as_many_multiply_adds(run_experiment, monkeyp
 
 def test_frozen_reductions_keep_their_weights_and_the_rest_learns():
     block = experiment_module.FrozenReductions(6, Widths(2, 3, 4, 3, 4, 2))
-    nn.init.constant_(block.entry.bias, 5.0)  # no unit is dead
+    nn.init.constant_(block.entry.bias, 5.0)  # no dead unit
     before = {name: weight.detach().clone() for name, weight in block.named_parameters()}
     optimizer = torch.optim.Adam(block.parameters(), lr=0.1)
     block(torch.rand(4, 6, 5, 5)).square().sum().backward()

@@ -1,4 +1,4 @@
-"""GPT against transformers', the layer for a task, initial weights, dropout, and the toy language."""
+"""GPT compared with transformers', the layer for a task, initial weights, dropout, and the toy language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from readtrack.papers.gpt.benchmark import cost
 from readtrack.papers.gpt.experiment import Language
 from readtrack.runs.trial import Trial, Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.gpt.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.gpt.experiment")  # the hook has the same name
 
 SIZES = [(13, 9, 12, 3, 2), (7, 5, 6, 1, 1), (31, 16, 20, 5, 3)]
 
@@ -41,7 +41,7 @@ def reference(vocab: int, context: int, model: int, heads: int, layers: int) -> 
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name: the inverse of what `weights.py` does, written apart from it."""
+    """Our weights with the reference's names: the inverse of `weights.py`, written independently."""
     theirs = {"transformer.tokens_embed.weight": weights["tokens.weight"]}
     theirs["lm_head.weight"] = weights["tokens.weight"]
     theirs["transformer.positions_embed.weight"] = weights["positions.weight"]
@@ -65,7 +65,7 @@ def make(size: tuple[int, ...], **changes: float) -> GPT:
 
 
 def randomised(model: nn.Module) -> dict[str, Tensor]:
-    """None of them as they begin: gains of 1 and biases of 0 would hide a mistake."""
+    """Random values for all parameters, because initial gains of 1 and biases of 0 could hide a mistake."""
     return {name: torch.randn(weight.shape) / 3 for name, weight in model.named_parameters()}
 
 
@@ -127,7 +127,7 @@ def test_weights_begin_as_the_paper_says():
 
 
 def test_the_order_is_sum_then_normalisation_and_dropout_before_the_sum():
-    """With everything dropped a block normalises its input twice."""
+    """With everything dropped, a block normalises its input twice."""
     block, x = gpt.Block(12, 3, dropout=1.0), torch.randn(2, 5, 12)
     assert_close(block(x), F.layer_norm(F.layer_norm(x, (12,)), (12,)))
     block.eval()
@@ -181,7 +181,7 @@ def test_the_language_is_what_it_says():
         (classes[:, :-1].flatten(), classes[:, 1:].flatten()), torch.ones(()), accumulate=True
     )
     assert_close(seen / seen.sum(1, keepdim=True), language.follows, rtol=0, atol=0.03)
-    assert torch.bincount(texts.flatten(), minlength=128).min() > 80  # every word is as likely
+    assert torch.bincount(texts.flatten(), minlength=128).min() > 80  # all words are equally likely
 
 
 def test_few_are_few_of_each_class():
@@ -277,7 +277,7 @@ def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, mon
     monkeypatch.setattr(toy, "tune", tuned_once)
     toy.learn_from_few(run)
     assert kept["score"] == pytest.approx(0.9)
-    assert len(made) == 4  # 0.3 and 0.4 gain nothing
+    assert len(made) == 4  # 0.3 and 0.4 bring no improvement
     assert all(torch.equal(weight, made[1][name]) for name, weight in kept["weights"].items())
 
 

@@ -1,4 +1,4 @@
-"""GPT-2 against transformers', its cache against reading anew, its sampling, the released weights."""
+"""GPT-2 compared with transformers', its cache with recomputation, its sampling, and the released weights."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from readtrack.plugin import Run
 from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Trial, Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.gpt2.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.gpt2.experiment")  # the hook has the same name
 
 # Against transformers
 
 
 def reference(vocab: int, context: int, model: int, heads: int, layers: int) -> GPT2LMHeadModel:
-    """Random weights; dropout off, attention by the formula."""
+    """A reference with random weights, without dropout, and with eager attention."""
     config = GPT2Config(
         vocab_size=vocab,
         n_positions=context,
@@ -55,7 +55,7 @@ def reference(vocab: int, context: int, model: int, heads: int, layers: int) -> 
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name, the matrices transposed."""
+    """Our weights with the reference's names, matrices transposed."""
     theirs = {"transformer.wte.weight": weights["tokens.weight"], "lm_head.weight": weights["tokens.weight"]}
     theirs["transformer.wpe.weight"] = weights["positions.weight"]
     names = {"attention.qkv": "attn.c_attn", "attention.output": "attn.c_proj", "norms.0": "ln_1"}
@@ -71,7 +71,7 @@ def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def randomised(model: GPT2) -> dict[str, Tensor]:
-    """None of them as they begin: gains of 1 and biases of 0 would hide a mistake."""
+    """Random values for all parameters, because initial gains of 1 and biases of 0 could hide a mistake."""
     return {name: torch.randn(weight.shape) / 3 for name, weight in model.named_parameters()}
 
 
@@ -90,7 +90,7 @@ def test_scores_and_loss_are_those_of_transformers(assert_parity, size):
     def their_results(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         found = functional_call(theirs, as_reference(weights), (ids,), {"labels": ids})
         loss = -found.logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).mean()
-        assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)  # they compute it in float32
+        assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)  # their loss is in float32
         return found.logits, loss
 
     assert_parity(our_results, their_results, (), weights=randomised(ours), rtol=1e-9, atol=1e-10)
@@ -122,7 +122,7 @@ def test_it_trains_under_autocast():
 
 
 def test_second_derivatives():
-    """Of the loss along a direction, by finite differences of the first."""
+    """The second derivatives of the loss along a direction, by finite differences of the first."""
     model, ids = small(), torch.randint(11, (2, 5))
     weights = [block.attention.qkv.weight for block in model.blocks]
     directions = [torch.randn_like(weight) for weight in weights]
@@ -168,7 +168,7 @@ def test_a_width_that_heads_do_not_divide_is_refused():
 
 
 def test_attention_may_be_computed_by_another():
-    """As FlashAttention's experiment has it."""
+    """FlashAttention's experiment replaces it."""
     called = []
 
     def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
@@ -223,7 +223,7 @@ def small() -> GPT2:
 def test_reading_in_parts_is_reading_at_once(parts, room):
     model, ids = small(), torch.randint(11, (2, 9))
     cache = model.empty_cache(2, room)
-    cache.kv.fill_(math.nan)  # what has not been written has no influence
+    cache.kv.fill_(math.nan)  # unwritten entries have no influence
     found = [model(part, cache) for part in ids.split(parts, 1)]
     assert_close(torch.cat(found, 1), model(ids), rtol=0, atol=1e-12)
     assert (cache.length, cache.kv.shape) == (9, (2, 2, 2, 3, room or 12, 4))
@@ -265,7 +265,7 @@ def test_generation_without_temperature_takes_the_likeliest():
 
 
 def test_generation_draws_by_the_probabilities():
-    """The same draws from those of a model that reads everything anew each time."""
+    """Compares with samples from a model that recomputes everything for each token."""
     model, ids = small().float(), torch.randint(11, (2, 3))
     found = model.generate(ids, 6, torch.Generator().manual_seed(1), temperature=0.8, top_k=4)
     again, generator = ids, torch.Generator().manual_seed(1)
@@ -276,7 +276,7 @@ def test_generation_draws_by_the_probabilities():
     assert torch.equal(model.generate(ids, 0, torch.Generator()), ids)
 
 
-# Temperature and the likeliest k
+# Temperature and top k
 
 
 def test_probabilities_of_the_likeliest():
@@ -334,7 +334,7 @@ def test_released_weights_in_other_precisions(tmp_path, dtype):
 
 
 def test_every_weight_of_a_released_file_has_a_place():
-    """And nothing else is taken: masks and the readout are not weights."""
+    """Nothing else is loaded: masks and the readout are not weights."""
     theirs = reference(31, 16, 20, 5, 3).state_dict()
     theirs["transformer.h.0.attn.bias"] = torch.ones(1, 1, 16, 16)
     theirs["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
@@ -460,7 +460,7 @@ def test_who_stands_for_which_size(part_of_run, monkeypatch, broken):
 
 
 def test_counted_n_grams_share_what_they_take_from_counts():
-    """By hand: of two symbols, after a 0 there stood 1 twice and 0 once."""
+    """By hand: of two symbols, 1 follows 0 twice and 0 follows it once."""
     model = NGrams([torch.tensor([0, 0, 1, 0, 1])], 2, 2)
     unigram = [(count - 0.75 + 0.75 * 2 / 2) / 5 for count in (3, 2)]
     found = model.probabilities(torch.tensor([[0, 1]]))
@@ -475,14 +475,14 @@ def test_counted_n_grams_share_what_they_take_from_counts():
 
 
 def test_bits_of_frequencies():
-    """Of ten tokens eight are the first, and one is added to each of three counts."""
+    """Eight of ten tokens are the first symbol, with one added to each of three counts."""
     seen = [torch.tensor([0] * 5), torch.tensor([0, 0, 0, 1, 1])]
     bits = bits_of_frequencies(seen, [torch.tensor([0, 1])], 3)
     assert bits == pytest.approx(-(math.log2(9 / 13) + math.log2(3 / 13)) / 2)
 
 
 def test_a_rate_climbs_and_falls_and_what_is_judged_is_not_trained_on(run):
-    """One token follows another in the text to train on, a third in the text to judge by."""
+    """In the training text one token follows another, in the test text a third."""
     network = GPT2(3, context=4, model=8, heads=2, layers=1, std=0.1)
     rates = []
     step = torch.optim.AdamW.step
@@ -531,7 +531,7 @@ def test_the_stated_cost_is_what_torch_counts(backward):
         if backward:
             loss.backward()
     stated = training_cost(batch, tokens, width, layers, vocab, 4, context=8)
-    later = tokens * (tokens - 1) // 2  # torch counts the pairs that are masked, too
+    later = tokens * (tokens - 1) // 2  # torch also counts the masked pairs
     masked = 2 * 2 * batch * layers * later * width
     counted = counter.get_total_flops()
     mode, times = ("forward+backward", 3) if backward else ("forward", 1)
@@ -540,7 +540,7 @@ def test_the_stated_cost_is_what_torch_counts(backward):
 
 
 def test_a_block_leaves_the_residual_path_alone():
-    """With nothing written to it, what goes in comes out."""
+    """If the block writes nothing, the output equals the input."""
     block, x = Block(12, 3), torch.randn(2, 5, 12)
     for layer in (block.attention.output, block.feed_forward[2]):
         nn.init.zeros_(layer.weight)

@@ -1,4 +1,4 @@
-"""GPT-3's banded layers against loops and GPT-Neo, its sizes, and who knows all rules."""
+"""GPT-3's banded layers compared with loops and GPT-Neo, its sizes, and a predictor that knows all rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from readtrack.papers.gpt3 import GPT3, SIZES, locally_banded
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.gpt3.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.gpt3.experiment")  # the hook has the same name
 
 
 @pytest.mark.parametrize(("tokens", "keys", "window"), [(6, 6, 3), (1, 7, 4), (4, 9, 2), (5, 5, 9)])
@@ -57,7 +57,9 @@ def reference(vocab: int, context: int, model: int, heads: int, layers: int, win
 
 
 def as_reference(weights: dict[str, Tensor], dim: int) -> dict[str, Tensor]:
-    """GPT-Neo divides by nothing, which its query's weights take up, and those have no bias."""
+    """GPT-Neo does not scale the scores, so the query's weights include the scale; its queries have no
+    bias.
+    """
     theirs = {"transformer.wte.weight": weights["tokens.weight"], "lm_head.weight": weights["tokens.weight"]}
     theirs["transformer.wpe.weight"] = weights["positions.weight"]
     names = {"attention.output": "attn.attention.out_proj", "norms.0": "ln_1", "norms.1": "ln_2"}
@@ -91,7 +93,7 @@ def test_layers_alternate_as_in_gpt_neo(assert_parity):
         lambda given: functional_call(theirs, as_reference(given, 4), (ids,)).logits,
         (),
         weights=weights,
-        rtol=1e-5,  # their scores are in single precision
+        rtol=1e-5,  # the reference computes scores in single precision
         atol=1e-7,
     )
 
@@ -124,7 +126,7 @@ def test_parameters_are_those_of_the_table():
         assert GPT3().positions.num_embeddings == 2048
 
 
-# The toy
+# The toy task
 
 
 def test_documents_follow_their_rule():
@@ -174,7 +176,7 @@ def test_what_examples_add_is_counted_on_answers(part_of_run, monkeypatch):
     ids, _ = toy.Rules.made(generator).draw(10, generator)
     keys, answers = ids[:, ::2], ids[:, 1::2]
     right = torch.ones_like(answers, dtype=torch.bool)
-    right[:7, 0] = right[:5, 1] = right[:1, -1] = False  # 3, 5, all, 9 of ten
+    right[:7, 0] = right[:5, 1] = right[:1, -1] = False  # 3, 5, all, and 9 of ten
     logits = torch.zeros(*ids.shape, toy.KEYS + toy.KEYS * toy.VALUES)
     logits[:, ::2].scatter_(2, torch.where(right, answers, keys)[..., None], 1.0)
     run, read = part_of_run(), []

@@ -1,4 +1,6 @@
-"""Grouped attention against torch's and Llama's, conversions against sums over heads, its control arms."""
+"""Grouped attention compared with torch's and Llama's, conversions with sums over heads, and the control
+arms.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ def test_the_module_is_llamas_without_rotations(assert_parity):
         llama,
         (torch.randn(2, 7, 24),),
         weights=dict(ours.named_parameters()),
-        rtol=1e-6,  # theirs takes the softmax in single precision
+        rtol=1e-6,  # the reference computes the softmax in single precision
         atol=1e-6,
     )
 
@@ -145,7 +147,7 @@ def test_random_heads_begin_as_a_linear_layer_does():
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, its.Characters]:
-    """The models as training finds them, by the label of the training without its rate."""
+    """The initial models of each training, by its label without the learning rate."""
     found: dict[str, its.Characters] = {}
     train = its.train
 
@@ -197,7 +199,7 @@ def test_the_groups_heads_are_exchanged(at):
 
 
 def test_the_best_head_is_the_one_with_the_lowest_loss(at, monkeypatch):
-    """Losses are written down: the third head of the first layer and the eighth of the second."""
+    """With made-up losses, the best are the third head of the first layer and the eighth of the second."""
     losses = iter([3, 2, 1, 2, 3, 3, 3, 3, 9, 8, 7, 6, 5, 4, 3, 2])
     monkeypatch.setattr(its, "windows_loss", lambda *_: torch.tensor(float(next(losses))))
     found = its.best_head(small(), at)
@@ -231,8 +233,9 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
-    """For 64 wide, 8 heads of 8: two vectors of 8 single numbers a group; two matrices, and those of a
-    group."""
+    """For 8 heads of size 8: two vectors of 8 float32 numbers per group; two matrices, and a group's
+    matrices.
+    """
     curves = run_experiment(gqa).curves
     kept, count = curves["bytes of the cache a token"][""], curves["parameters of attention"][""]
     assert kept == [(groups, 2 * 8 * 4 * groups) for groups in (1, 2, 4, 8)]

@@ -1,4 +1,4 @@
-"""Grad-CAM written out place by place, against CAM, behind a deeper head, and the arms."""
+"""Grad-CAM pixel by pixel, compared with CAM, behind a deeper head, and the arms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def body() -> nn.Sequential:
 
 
 def test_the_map_is_equations_1_and_2_place_by_place():
-    """Behind a head of two layers, the gradient of each place by itself."""
+    """Behind a head of two layers, with the gradient of each position computed separately."""
     features = body()
     head = nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 2, 7), nn.Tanh(), nn.Linear(7, 5)).double()
     images, classes = torch.rand(2, 3, 12, 10, dtype=torch.float64), torch.tensor([4, 1])
@@ -107,7 +107,7 @@ def test_every_explanation_is_as_large_as_its_picture_and_never_negative():
 
 def test_a_map_points_where_it_is_largest():
     maps = torch.zeros(3, 20, 20)
-    maps[0, 7, 7] = maps[1, 7, 8] = 1.0  # the last pixel of the box, and the one beside it
+    maps[0, 7, 7] = maps[1, 7, 8] = 1.0  # the last pixel of the box, and the one next to it
     assert side_by_side.pointing(maps, questions()).tolist() == [1.0, 0.0, 0.0]
 
 
@@ -119,8 +119,9 @@ def test_explanations_are_shown_side_by_side(run_experiment):
 
 def test_a_null_run_tosses_a_coin_for_each_scene(run_experiment):
     plain, null = run_experiment(module), run_experiment(module, null=True)
-    assert plain.values == null.values  # the maps are the plain run's
-    # How many scenes there are to toss for depends on the network, and with few a coin may change nothing.
+    assert plain.values == null.values  # the maps are those of the plain run
+    # The number of scenes with a coin flip depends on the network, and with few scenes the flips may change
+    # nothing.
     kept = {name: value for name, value in plain.claims[-1]["values"].items() if " - " not in name}
     assert kept
     assert kept == {name: null.claims[-1]["values"][name] for name in kept}
@@ -142,7 +143,7 @@ def test_the_break_takes_the_weights_away(run_experiment, monkeypatch):
 
 
 def test_whose_maps_are_compared(run_experiment, part_of_run, monkeypatch):
-    """Each arm and each break explains the network that it names, and the digit that is asked for."""
+    """Each arm and each break explains the network that it names, for the requested digit."""
     pair, given, networks, compare = [], {}, experiment_module.networks, Run.compare
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
 
@@ -176,9 +177,9 @@ def test_whose_maps_are_compared(run_experiment, part_of_run, monkeypatch):
 
 def test_the_part_of_the_asked_box_is_that_of_both(part_of_run):
     maps = torch.zeros(4, 32, 32)
-    maps[0, 0, 0], maps[0, 20, 20], maps[0, 10, 10] = 3.0, 1.0, 4.0  # asked box, other box, neither
+    maps[0, 0, 0], maps[0, 20, 20], maps[0, 10, 10] = 3.0, 1.0, 4.0  # requested box, other box, neither
     maps[1, 20, 20] = 1.0
-    maps[2, 0, 0] = 1.0  # and the last map is empty
+    maps[2, 0, 0] = 1.0  # the last map is empty
     boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 4), torch.tensor([[18.0, 18, 24, 24]] * 4)
     asked = Known(torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]), boxes, others, 0.9)
     at = Trial(Workshop(part_of_run()), Work(arm="Grad-CAM"), arm="Grad-CAM")

@@ -1,4 +1,4 @@
-"""The mixture against torch's distributions, the window against loops, and the arms of the experiment."""
+"""The mixture compared with torch's distributions, the window with loops, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from readtrack.checks.constants import digest
 from readtrack.papers import graves
 from readtrack.papers.graves import Mixture, Writer, window_weights
 
-EXPERIMENT = importlib.import_module("readtrack.papers.graves.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.graves.experiment")  # the hook has the same name
 BENCHMARK = importlib.import_module("readtrack.papers.graves.benchmark")
 
 
@@ -130,7 +130,7 @@ def test_what_is_written_has_ends_and_a_window():
 def test_the_papers_output_has_121_numbers_and_its_window_30():
     with torch.device("meta"):
         network = Writer(57)
-    assert network.readout.out_features == 121  # 20 components of 6, and the end
+    assert network.readout.out_features == 121  # 20 components with 6 numbers each, and the end
     assert network.window.out_features == 30
     assert network.first.recurrent.in_features == network.second.recurrent.in_features == 400
 

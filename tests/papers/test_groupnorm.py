@@ -1,4 +1,6 @@
-"""Group normalisation against torch's and its two limits; ghosts against batches apart; and the arms."""
+"""Group normalisation compared with torch's and its two limits, ghost batches with separate batches, and
+the arms.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from readtrack.papers.groupnorm import GhostBatchNorm, GroupNorm, group_norm, li
 from readtrack.papers.instancenorm import InstanceNorm
 from readtrack.papers.layernorm import LayerNorm
 
-EXPERIMENT = importlib.import_module("readtrack.papers.groupnorm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.groupnorm.experiment")  # the hook has the same name
 SHAPES = [((3, 6), 2), ((3, 6, 5), 3), ((2, 6, 3, 7), 2), ((2, 6, 3, 7), 1), ((2, 6, 3, 7), 6)]
 
 

@@ -1,4 +1,6 @@
-"""The GRU against loops and torch's, its own backward pass against autograd's, and the experiment's arms."""
+"""The GRU compared with loops and torch's, its own backward pass with autograd's, and the experiment's
+arms.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from readtrack.papers.gru import GRU, GatedRecurrentUnit, unroll, unroll_fast
 from readtrack.papers.rnn.tasks import Adder
 
 TASKS = importlib.import_module("readtrack.papers.rnn.tasks")
-EXPERIMENT = importlib.import_module("readtrack.papers.gru.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.gru.experiment")  # the hook has the same name
 
 
 def layer_inputs(batch=3, time=7, inputs=5, hidden=4):
@@ -25,7 +27,7 @@ def layer_inputs(batch=3, time=7, inputs=5, hidden=4):
 
 
 def by_loops(x, h, w, u, b):
-    """The paper's equations 5 to 8, one unit after another."""
+    """The paper's equations 5 to 8, one unit at a time."""
     hidden = h.shape[1]
     states = []
     for t in range(x.shape[1]):
@@ -125,7 +127,7 @@ def test_weights_start_uniform():
 
 
 def readers_of(run_experiment, monkeypatch, **options):
-    """Layer and window of each arm; nothing is trained, and the error is the rate."""
+    """Layer and window of each arm. Nothing is trained, and the error is the learning rate."""
     kinds = {}
 
     def noted(at, name, layer, *, rate, length, steps, window):

@@ -1,4 +1,4 @@
-"""Guided backpropagation against hooks on autograd, the all-convolutional networks, and the arms."""
+"""Guided backpropagation compared with hooks on autograd, the all-convolutional networks, and the arms."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_without_dropout_training_is_evaluation():
 
 
 def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
-    """What the experiment hands to its comparison, and the networks that it asks."""
+    """The arguments of the experiment's comparison, and the networks that it explains."""
     given, pair = {}, []
     compare, networks = Run.compare, experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
@@ -117,7 +117,7 @@ def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
 
 
 def of_relus(network, asked, rules):
-    """Back through the network, each ReLU by its own rule, the one next to the scores first."""
+    """A backward pass with a separate rule for each ReLU, starting with the one next to the scores."""
     rules = iter(rules)
     signal = of_scores(network, asked.classes)
     return pull_back(network.layers, asked.images - 0.3, lambda back, x: next(rules)(back, x), signal)
@@ -151,7 +151,7 @@ def test_whose_maps_are_compared(run_experiment, monkeypatch):
 
 def test_the_strongest_twentieth_outside_the_box_is_counted(part_of_run):
     back = torch.zeros(2, 3, 20, 20)
-    back[0, 1, :4, :4], back[0, 2, 10:12, 10:12] = -2.0, 1.0  # sixteen pixels in the box, four beside it
+    back[0, 1, :4, :4], back[0, 2, 10:12, 10:12] = -2.0, 1.0  # sixteen pixels in the box, four outside
     back[1, 0, 10:15, 10:14] = 3.0
     boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 2), torch.tensor([[10.0, 10, 14, 15]] * 2)
     asked = Known(torch.zeros(2, 3, 20, 20), torch.tensor([0, 1]), boxes, others, 0.9)

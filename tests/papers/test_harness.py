@@ -1,4 +1,4 @@
-"""The fixtures that every paper's tests rely on do fail when something is wrong."""
+"""The fixtures for papers' tests fail if something is wrong."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_missing_role_and_inputs_of_their_own_will_are_seen(check_benchmark):
 
 
 def test_no_test_of_a_paper_judges_seconds():
-    """`make test` does not collect them when it runs those that do: that takes longer than the tests."""
+    """`make test` does not collect timing tests, because they take longer than all others."""
     files = set(Path(__file__).parent.glob("*.py")) - {Path(__file__)}
     assert [path.name for path in files if "mark.timing" in path.read_text(encoding="utf-8")] == []
 

@@ -1,5 +1,6 @@
-"""The product against the full matrix, torch's and differences of gradients, through several of the models;
-Lanczos's method against the whole decomposition."""
+"""Hessian-vector products compared with the full matrix, torch's and finite differences, for several
+models, and Lanczos's method with the full decomposition.
+"""
 
 from __future__ import annotations
 

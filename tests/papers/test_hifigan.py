@@ -1,4 +1,6 @@
-"""HiFi-GAN against transformers' generator, judges against loops over periods, losses by hand."""
+"""HiFi-GAN's generator compared with transformers', discriminators with loops over periods, and losses by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ def test_the_papers_sizes(version, count):
 
 
 def test_released_weights_sound_as_in_transformers():
-    """Theirs with norms, as it is saved, and without; and the authors' own names."""
+    """With weight norms, as it is saved, and without; also with the authors' own names."""
     theirs, mel = theirs_of(SMALL, 6).eval(), torch.randn(2, 6, 7)
     for weight in theirs.parameters():
         nn.init.normal_(weight, 0.0, 0.3)
@@ -130,7 +132,7 @@ def test_norms_change_no_sound():
 
 @pytest.mark.parametrize("length", [30, 31, 34])
 def test_a_judge_of_a_period_sees_each_phase_alone(length):
-    """Columns of the reshaped wave, one at a time, through convolutions of one dimension."""
+    """Columns of the reshaped wave, one at a time, through one-dimensional convolutions."""
     judge = PeriodDiscriminator(5, (4, 6), 7).double()
     wave = torch.randn(2, length, dtype=torch.float64)
     scores, features = judge(wave)
@@ -162,7 +164,9 @@ def parametrize_of(judge: ScaleDiscriminator) -> nn.Module:
 
 
 def test_the_papers_judges():
-    """Periods 2, 3, 5, 7 and 11 of 41 million weights in all, scales of 30 million: from the code."""
+    """Periods 2, 3, 5, 7 and 11 with 41 million weights in total, and scales with 30 million, from the
+    authors' code.
+    """
     with torch.device("meta"):
         by_period, by_scale = hifigan.Periods(), hifigan.Scales()
     counts = [sum(weight.numel() for weight in judges.parameters()) for judges in (by_period, by_scale)]

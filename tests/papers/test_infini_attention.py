@@ -1,4 +1,6 @@
-"""Segments at once, streamed, as one formula; the delta rule against a loop over tokens; the control arms."""
+"""Segments in parallel, streamed, and as one formula; the delta rule compared with a loop over tokens; the
+control arms.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,16 @@ def test_all_segments_at_once_are_one_formula(assert_parity, tokens, segment):
         lambda weights, x: functional_call(OneShot(attention), named(weights), (x,)),
         (torch.randn(2, tokens, 8),),
         weights={name: torch.randn(w.shape) for name, w in attention.named_parameters()},
-        rtol=1e-5,  # angles are of single precision, and differ by the positions that they start from
+        rtol=1e-5,  # angles are in single precision, and start from different positions
         atol=1e-5,
     )
 
 
 def test_the_formula_is_a_loop_over_tokens():
-    """Of one head: what each earlier token weighs, added up one by one."""
+    """For one head, the contributions of earlier tokens are added one by one."""
     attention = InfiniAttention(4, 1, 3).double()
     with torch.no_grad():
-        attention.gate.fill_(40.0)  # the memory alone
+        attention.gate.fill_(40.0)  # memory only
     x = torch.randn(1, 8, 4, dtype=torch.float64)
     q, k, v = (part[0] for part in (x @ attention.qkv.weight.T).chunk(3, -1))
     rows = []
@@ -89,7 +91,7 @@ def test_the_delta_rule_adds_what_the_memory_does_not_say():
         said = key @ memory.M[0, 0] / (key @ memory.z[0, 0])
         expected += key[:, None] * (value - said)
     assert_close(after.M[0, 0], expected)
-    assert_close(after.z, memory.z + (F.elu(k) + 1).sum(-2))  # z takes every key in full
+    assert_close(after.z, memory.z + (F.elu(k) + 1).sum(-2))  # z includes every key completely
 
 
 def test_a_fact_written_twice_by_the_delta_rule_is_there_once():
@@ -174,8 +176,8 @@ def test_a_memory_of_one_segment_forgets_the_one_before():
     newest, linear = its.Newest(8, 2, 4, delta=True).double(), small()
     linear.load_state_dict(newest.state_dict())
     x = torch.randn(2, 12, 8, dtype=torch.float64)
-    assert_close(newest(x)[:, :8], linear(x)[:, :8])  # two segments: there is one to remember
-    # Retrieval takes no positions, so the third segment alone sees what it sees after any first.
+    assert_close(newest(x)[:, :8], linear(x)[:, :8])  # with two segments, only one is in the memory
+    # Retrieval has no positions, so the third segment alone sees the same as after any first segment.
     assert_close(newest(x)[:, 8:], newest(x[:, 4:])[:, 4:])
     assert not torch.allclose(linear(x)[:, 8:], linear(x[:, 4:])[:, 4:])
 

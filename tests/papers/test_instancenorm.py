@@ -1,4 +1,4 @@
-"""Instance normalisation against torch's, the stylisation's parts against loops, and the arms."""
+"""Instance normalisation compared with torch's, the parts of stylisation with loops, and the arms."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from readtrack.papers import instancenorm
 from readtrack.papers.batchnorm import BatchNorm
 from readtrack.papers.instancenorm import InstanceNorm, instance_norm, line_by_line, stylisation
 
-EXPERIMENT = importlib.import_module(
-    "readtrack.papers.instancenorm.experiment"
-)  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.instancenorm.experiment")  # the hook has the same name
 SHAPES = [(3, 5, 6), (3, 5, 4, 7), (1, 2, 2, 1)]
 
 
@@ -70,7 +68,7 @@ def test_use_is_training_and_a_single_position_is_refused():
         layer(x[:, :, :1, :1])
 
 
-# The stylisation
+# Stylisation
 
 
 def test_contrast_leaves_the_mean_colour_and_scales_the_rest():

@@ -1,4 +1,6 @@
-"""Merges read from GPT-2's form of a file, integers cut as in transformers, sums as ids, the control arms."""
+"""Merges read from a file in GPT-2's format, integers split as in transformers, sums as ids, and the
+control arms.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def as_file(merges: list[tuple[int, int]]) -> list[str]:
 
 
 def test_integers_are_cut_as_by_transformers(tmp_path):
-    """Its tokenizer, from files of the same form as GPT-2's."""
+    """Compares with its tokenizer, loaded from files in GPT-2's format."""
     vocab = {visible(token): i for i, token in enumerate(BPE.tokens)} | {"<|endoftext|>": len(BPE)}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "merges.txt").write_text("\n".join(line.strip() for line in as_file(MERGES)) + "\n")
@@ -72,7 +74,9 @@ def test_sums_as_ids():
 
 @torch.no_grad()
 def test_an_answer_is_right_if_it_would_be_written():
-    """Every token the likeliest after the right ones: the same as writing it token by token."""
+    """Every token must be the most likely one after the correct prefix, which is equivalent to greedy
+    generation.
+    """
     torch.manual_seed(0)
     network = GPT2(6, context=12, model=8, heads=2, layers=1, std=1.0)
     pairs = torch.cartesian_prod(torch.arange(1, 7), torch.arange(1, 7))
@@ -107,14 +111,14 @@ def test_the_constants_are_pinned():
 
 @pytest.mark.slow
 def test_with_gpt2s_file_the_count_is_judged(run_experiment, tmp_path, monkeypatch):
-    """And no unseen sum was seen the other way round."""
+    """No unseen sum occurs with swapped summands in the training data."""
     worlds, made = [], its.world_of
     monkeypatch.setattr(its, "world_of", lambda run, bpe: worlds.append(made(run, bpe)) or worlds[-1])
     file = tmp_path / "vocab.bpe"
     file.write_text("\n".join(line.strip() for line in as_file(MERGES)))
     record = run_experiment(integer_tokenization, merges=str(file))
     [count] = [claim for claim in record.claims if claim["claim"]["name"] == its.COUNT.name]
-    assert count["verdict"] == "missed"  # those merges are not GPT-2's
+    assert count["verdict"] == "missed"  # these merges are not GPT-2's
     assert count["values"]["the merges are GPT-2's"] == 1
     assert [artifact["kind"] for artifact in record.artifacts] == ["image", "text", "table"]
     pairs = worlds[0].pairs

@@ -1,4 +1,4 @@
-"""Layer normalisation against torch's, table 1's invariances, the recurrent network, and the arms."""
+"""Layer normalisation compared with torch's, table 1's invariances, the recurrent network, and the arms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.papers.batchnorm import BatchNorm
 from readtrack.papers.layernorm import LayerNorm, layer_norm, line_by_line, recurrent
 from readtrack.papers.layernorm.experiment import network
 
-EXPERIMENT = importlib.import_module("readtrack.papers.layernorm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.layernorm.experiment")  # the hook has the same name
 SHAPES = [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 7)]
 
 
@@ -123,7 +123,7 @@ def normalised(a: torch.Tensor) -> torch.Tensor:
 
 def test_table_1_the_weight_matrix_may_be_scaled_and_shifted():
     x, w = torch.randn(6, 4).double(), torch.randn(4, 5).double()
-    shift = torch.randn(4, 1).double()  # the same for every unit: equation 6
+    shift = torch.randn(4, 1).double()  # the same for every unit (equation 6)
     assert_close(normalised(x @ (2.5 * w + shift)), normalised(x @ w), rtol=0, atol=1e-10)
 
 

@@ -1,4 +1,6 @@
-"""The two loops against the matrix that they stand for; the optimiser against torch's and scipy's."""
+"""The two-loop recursion compared with the matrix that it represents, and the optimiser with torch's and
+scipy's.
+"""
 
 from __future__ import annotations
 

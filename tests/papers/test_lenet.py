@@ -1,4 +1,4 @@
-"""LeNet-5 against torch's layers and masked convolutions, the paper's table of sizes, and the rules."""
+"""LeNet-5 compared with torch's layers and masked convolutions, the paper's table of sizes, and the rules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ experiment_module = importlib.import_module("readtrack.papers.lenet.experiment")
 
 
 class Pool(nn.Module):
-    """Sub-sampling from torch's average."""
+    """Subsampling by torch's average pooling."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Bend(nn.Module):
 
 
 class Reference(nn.Module):
-    """The same network from torch's layers, C3 a complete convolution."""
+    """The same network from torch's layers, with a complete convolution C3."""
 
     def __init__(self, kernels: tuple[int, int, int], units: int, maps: tuple[int, int]) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ THEIR_NAMES = {"c1": 0, "s2": 2, "c3": 4, "s4": 6, "c5": 8, "f6": 11}
 
 
 def as_reference(model: LeNet5, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names and shapes of the reference: every filter in its place, zeros where a map is not seen."""
+    """Names and shapes of the reference: every filter is in its place, with zeros for unconnected maps."""
     theirs = {}
     for name, weight in weights.items():
         layer, kind = name.split(".")
@@ -167,8 +167,9 @@ def test_what_is_not_seen_has_no_influence():
 
 
 def test_table_1():
-    """As the paper describes it: six triples and six quadruples of neighbours in a ring, three quadruples
-    that are not neighbours, and all; every map of S2 is used ten times."""
+    """As the paper describes it: six triples and six quadruples of neighbouring maps (cyclically), three
+    other quadruples, and all maps. Every map of S2 is used ten times.
+    """
     ring = [{(start + step) % 6 for step in range(length)} for length in (3, 4) for start in range(6)]
     rows = [set(row) for row in TABLE_I]
     assert rows[:12] == ring
@@ -195,7 +196,7 @@ def test_squash(assert_parity):
 
 
 def test_there_are_second_derivatives():
-    """Of the whole network: whoever asks how its answer changes with the image may also train that."""
+    """The whole network has second derivatives, for training on how the answer changes with the image."""
     model = LeNet5(kernels=(2, 2, 1), units=3, table=((0, 1), (1,))).double()
     x = torch.randn(1, 1, model.side, model.side, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: model(x)[:, :2], (x,))
@@ -223,7 +224,7 @@ def test_sizes_are_the_papers():
 
 
 def test_with_all_connections_it_has_the_weights_that_are_often_counted():
-    """61,706: C3 complete, no weights in sub-sampling, and ten trained outputs."""
+    """61,706, with a complete C3, no weights in subsampling, and ten trained outputs."""
     with torch.device("meta"):
         complete = LeNet5(table=full_table(6, 16))
     assert complete.sizes()["c3"] == (2_416, 241_600)
@@ -247,7 +248,7 @@ def test_coefficients_and_biases_of_sub_sampling_follow_their_four_inputs():
 
 @pytest.mark.parametrize(("side", "hidden"), [(20, 29), (3, 5)])
 def test_the_control_is_torchs_layers(assert_parity, side, hidden):
-    """A hidden layer and F6, both squashed, and the distances to the pictures."""
+    """A hidden layer and F6, both with tanh, and the distances to the prototypes."""
     ours = FullyConnected(side, hidden)
     theirs = nn.Sequential(
         nn.Flatten(), nn.Linear(side**2, hidden), Bend(), nn.Linear(hidden, 84), Bend(), Distances()

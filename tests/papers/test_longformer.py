@@ -1,4 +1,6 @@
-"""Longformer against transformers', the band against all scores, and what a token reaches."""
+"""Longformer compared with transformers', the band with full attention, and the receptive field of a
+token.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from readtrack.papers.longformer.benchmark import pairs, visible_pairs
 from readtrack.papers.roberta import PADDING
 
 timed = importlib.import_module("readtrack.papers.longformer.benchmark")
-toy = importlib.import_module("readtrack.papers.longformer.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.longformer.experiment")  # the hook has the same name
 
 
 def by_pairs(q: Tensor, k: Tensor, v: Tensor, window: int, seen: Tensor, everywhere: Tensor | None) -> Tensor:
-    """One query after another, over the keys that it may look at."""
+    """One query at a time, over the keys that it may see."""
     result = torch.zeros_like(q)
     for b in range(q.shape[0]):
         far = set() if everywhere is None else set(everywhere[b].tolist())
@@ -82,7 +84,7 @@ def reference(vocab: int, context: int, window: int, model: int, heads: int, lay
 
 @pytest.mark.parametrize("globals_", [[0], [0, 5]])
 def test_it_is_that_of_transformers(globals_):
-    """Through the mapping of released weights, with texts of different length."""
+    """With mapped released weights, and texts of different lengths."""
     theirs = reference(31, 24, 3, 20, 5, 2)
     ours = Longformer(31, context=24, window=3, model=20, heads=5, layers=2, dropout=0.0)
     ours.load_state_dict(from_released(theirs.state_dict()))
@@ -98,7 +100,7 @@ def test_it_is_that_of_transformers(globals_):
     marks = torch.zeros(2, 18).scatter(1, everywhere, 1.0)
     found = ours(ids, visible=visible, everywhere=everywhere)
     expected = theirs(ids, attention_mask=visible.long(), global_attention_mask=marks.long())
-    # Their softmax is in single precision.
+    # The reference computes the softmax in single precision.
     assert_close(found[visible], expected.last_hidden_state[visible], rtol=1e-5, atol=1e-6)
     assert_close(ours.pooled(found), expected.pooler_output, rtol=1e-5, atol=1e-6)
     found[visible].square().sum().backward()
@@ -107,7 +109,7 @@ def test_it_is_that_of_transformers(globals_):
     own = {name: p.grad for name, p in ours.named_parameters() if p.grad is not None}
     assert own.keys() >= renamed.keys() - {"pooler.weight", "pooler.bias"}
     for name, gradient in own.items():
-        if name in renamed and name != "tokens.weight":  # theirs sends none to what fills
+        if name in renamed and name != "tokens.weight":  # the reference has no gradient for padding
             assert_close(gradient, renamed[name], rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="no parameter of a Longformer"):
         from_released({"tail": torch.zeros(1)})
@@ -132,7 +134,9 @@ def test_global_projections_begin_as_the_local_ones():
 
 
 def test_what_a_token_reaches():
-    """Two layers of a window of two reach four tokens; a global token reaches all, and all reach it."""
+    """Two layers with a window of two reach four tokens. A global token reaches all tokens, and all reach
+    it.
+    """
     net = Longformer(20, context=16, window=2, model=8, heads=2, layers=2, std=0.5, dropout=0.0).double()
     ids = torch.randint(2, 20, (1, 16))
     changed = ids.clone()
@@ -167,7 +171,7 @@ def test_pairs_are_counted():
         assert pairs(tokens, window, count) == seen.sum().item()
 
 
-# The toy
+# The toy task
 
 
 def test_texts_hold_one_fact_of_each_kind_and_ask_for_one():
@@ -250,7 +254,7 @@ def test_who_sees_what(part_of_run, monkeypatch, broken, ours):
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
 def test_flex_attention_sees_the_band_and_the_global_tokens(monkeypatch):
-    """As written and forward alone: more of it wants CUDA."""
+    """Eager and forward only; the rest requires CUDA."""
     monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
     everywhere = torch.tensor([[0, 3], [140, 7]])
     inputs = (*torch.randn(3, 2, 3, 150, 4, dtype=torch.float64), everywhere)

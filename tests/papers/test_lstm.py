@@ -1,4 +1,4 @@
-"""The LSTM against torch's, its own backward pass against autograd's, and the experiment's arms."""
+"""The LSTM compared with torch's, its own backward pass with autograd's, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from readtrack.papers.lstm import LSTM, LongShortTermMemory, unroll, unroll_fast
 from readtrack.papers.lstm.experiment import SHUT
 
 TASKS = importlib.import_module("readtrack.papers.rnn.tasks")
-EXPERIMENT = importlib.import_module("readtrack.papers.lstm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.lstm.experiment")  # the hook has the same name
 NAMES = {"input.weight": "weight_ih_l0", "input.bias": "bias_ih_l0", "recurrent.weight": "weight_hh_l0"}
 
 
 def as_torch(weights):
-    """Our parameters under `nn.LSTM`'s names, in the same order of gates; it has a second bias."""
+    """Our parameters with the names of `nn.LSTM`, in the same order of gates; it has a second bias."""
     zeros = torch.zeros_like(weights["input.bias"])
     return {NAMES[name]: weight for name, weight in weights.items()} | {"bias_hh_l0": zeros}
 
@@ -163,7 +163,7 @@ def test_the_experiment_runs(run_experiment, dtype):
 
 
 def test_before_any_training_each_layer_has_the_gradient_of_its_kind(run_experiment):
-    """Each arm is the layer that it says."""
+    """Each arm is the layer in its name."""
     record = run_experiment(lstm)
     grown = {arm: value for (name, arm), value in record.values.items() if name.startswith("log10 of growth")}
     assert grown["forget gate at 1"] > 0
@@ -177,7 +177,7 @@ def test_before_any_training_each_layer_has_the_gradient_of_its_kind(run_experim
 
 
 def readers_of(run_experiment, monkeypatch, **options):
-    """Layer and window of each arm; nothing is trained, and the error is the rate."""
+    """Layer and window of each arm. Nothing is trained, and the error is the learning rate."""
     found = {}
 
     def noted(at, name, layer, *, rate, length, steps, window):
@@ -201,7 +201,7 @@ def test_the_arms_and_their_null_run(run_experiment, monkeypatch):
     assert kinds == {"LSTM": (LSTM, None), "RNN": (rnn.RNN, None)} | NEAR
     assert 0.7 < layer.input.bias[3:6].mean() < 1.3
     lags = values(record, lstm.LONG_LAGS)
-    # The lowest rate is best, and one beyond it is tried, twice.
+    # The lowest learning rate is best, so the grid is extended by one value, twice.
     assert lags["error at its best rate, RNN"] == pytest.approx(0.002 / 9, rel=0.01)
     assert lags["runs with an error under 0.01, LSTM"] == 1
     kinds, _, _ = readers_of(run_experiment, monkeypatch, null=True)

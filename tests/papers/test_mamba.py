@@ -1,4 +1,6 @@
-"""Mamba's scans against each other, its model against transformers', its kernels in Triton's interpreter."""
+"""Mamba's scans compared with each other, its model with transformers', and its kernels in Triton's
+interpreter.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ from readtrack.papers.ssm import hippo_legs
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
-experiment = importlib.import_module("readtrack.papers.mamba.experiment")  # its name is the hook's, too
+experiment = importlib.import_module("readtrack.papers.mamba.experiment")  # the hook has the same name
 
 
 def scan_inputs(batch=2, time=13, channels=5, order=4):
@@ -75,7 +77,7 @@ def test_every_order_of_work_is_the_loop(assert_parity, scan, time):
 
 
 def test_the_loop_is_algorithm_2():
-    """For one sequence, one channel, one coefficient: numbers."""
+    """For one sequence, one channel and one coefficient, with plain numbers."""
     x, delta, B, C = torch.rand(4, 6).double().tolist()
     A, h, expected = -0.7, 0.3, []
     for t in range(6):
@@ -113,7 +115,9 @@ def test_a_scan_in_two_parts_is_the_scan():
 
 
 def test_large_steps_do_not_overflow():
-    """A scan by cumulated exponents would: e^{+300} on the way to a state that is forgotten at once."""
+    """A scan with cumulative exponents would overflow: e^{+300} on the way to a state that is forgotten
+    immediately.
+    """
     x, delta, A, B, C, state = scan_inputs(time=40)
     for scan in (selective_scan, scan_chunked, scan_associative):
         y, _ = scan(x, delta * 0 + 30, A, B, C, state)
@@ -147,7 +151,7 @@ def test_the_backward_pass_keeps_one_state_a_chunk():
     not importlib.util.find_spec("triton"), reason="the kernels extra (triton) is not installed"
 )
 def test_the_kernels_are_the_loop():
-    """In a process of its own: Triton decides on import whether its interpreter runs the kernels."""
+    """In a separate process, because Triton decides on import whether to use its interpreter."""
     script = Path(__file__).parent / "triton_scan.py"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     child = subprocess.run(
@@ -162,7 +166,7 @@ def test_the_kernels_are_the_loop():
 
 @pytest.fixture
 def transformers_model(monkeypatch):
-    """Its slow path in float64: it casts rates, steps and norms to float32, whatever it is given."""
+    """Its slow path in float64. By default it casts step sizes and norms to float32."""
     transformers = pytest.importorskip("transformers", reason="the parity extra is not installed")
     from transformers.models.mamba import modeling_mamba
 
@@ -180,7 +184,7 @@ def transformers_model(monkeypatch):
 
 
 def under_their_names(weights, theirs):
-    """The released model's parameters, each of them the one that our mapping gives its place."""
+    """The released model's parameters, filled with ours by the inverse mapping."""
     names = {id(tensor): name for name, tensor in theirs.items()}
     places = {ours: names[id(tensor)] for ours, tensor in from_released(theirs).items()}
     found = {places[name]: weight for name, weight in weights.items()}
@@ -211,7 +215,7 @@ def test_weights_of_another_model_are_refused():
 
 
 def shaken(model):
-    """The model in float64 with weights that matter: none of them at its beginning."""
+    """The model in float64 with weights that differ from their initial values."""
     with torch.no_grad():
         for weight in model.double().parameters():
             weight += 0.2 * torch.randn_like(weight)
@@ -220,7 +224,7 @@ def shaken(model):
 
 @pytest.mark.parametrize("cuts", [(5,), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), (2, 9)])
 def test_a_text_in_parts_is_the_text(cuts):
-    """Prefill and steps: the scores, the last state, and the gradients of every weight."""
+    """Prefill and steps: scores, the last state, and the gradients of all weights."""
     model, ids = shaken(Mamba(Config(layers=2, model=12, vocab=29))), torch.randint(29, (2, 11))
     whole, last = model(ids)
     parts, state = [], None
@@ -277,7 +281,7 @@ def test_steps_and_eigenvalues_start_as_the_paper_says():
     steps = F.softplus(space.dt_proj.bias)
     assert steps.min() > 0.00099
     assert steps.max() < 0.101
-    assert 0.3 < (steps < 0.01).float().mean() < 0.7  # as many below the geometric middle as above
+    assert 0.3 < (steps < 0.01).float().mean() < 0.7  # as many below the geometric mean as above
     assert_close(space.A_log.exp(), torch.arange(1.0, 9.0).expand(500, 8))
     assert torch.equal(space.D, torch.ones(500))
     assert 0.6 < space.dt_proj.weight.abs().max() <= 2**-0.5
@@ -287,7 +291,7 @@ def test_what_writes_to_the_residual_stream_starts_smaller_with_depth():
     torch.manual_seed(0)
     one = Mamba(Config(layers=1, model=32, vocab=50))
     nine = Mamba(Config(layers=9, model=32, vocab=50))
-    bound = 64**-0.5  # torch's uniform start
+    bound = 64**-0.5  # the bound of torch's uniform initialisation
     for model, scale in ((one, 1), (nine, 3)):
         for block in model.blocks:
             assert 0.95 * bound / scale < block.out_proj.weight.abs().max() <= bound / scale
@@ -309,7 +313,7 @@ def test_it_runs_under_autocast_and_in_half_precision():
 
 
 def test_without_selection_the_scan_is_a_convolution(assert_parity):
-    """The control, by convolution, is the scan that is told the same at all times."""
+    """The control, computed by convolution, equals the scan with constant parameters."""
     space = TimeInvariantSSM(3, 4, rank=2)
 
     def scanned(weights, x):
@@ -344,7 +348,7 @@ def test_what_is_to_be_copied_is_in_the_sequence_in_order():
     assert set(answers.unique().tolist()) == set(range(1, TOKENS + 1))
     for row, tokens in zip(ids[:, :16], answers, strict=True):
         assert torch.equal(row[row != NOISE], tokens)
-    assert ((ids[:, :16] != NOISE).float().mean(0) > 0.1).all()  # any position may hold one
+    assert ((ids[:, :16] != NOISE).float().mean(0) > 0.1).all()  # any position may contain a token
 
 
 def test_the_arms_differ_in_nothing_but_selection():
@@ -352,7 +356,7 @@ def test_the_arms_differ_in_nothing_but_selection():
     assert with_.state_dict().keys() ^ without.state_dict().keys() == {
         *(f"spaces.{layer}.{name}" for layer in (0, 1) for name in ("x_proj.weight", "constant"))
     }
-    for space in without.spaces:  # it starts with a signal, as the selective one does
+    for space in without.spaces:  # it starts with a signal, like the selective arm
         assert 0.5 < space.constant.std() < 2
         assert_close(space.A_log.exp()[0], hippo_legs(4)[0].diagonal().float())
 
@@ -390,7 +394,7 @@ def test_the_experiment_runs(run_experiment, dtype):
 
 
 def test_a_null_run_has_two_controls_of_their_own(run_experiment, monkeypatch):
-    monkeypatch.setattr(experiment, "SelectiveSSM", None)  # nothing but the control is built
+    monkeypatch.setattr(experiment, "SelectiveSSM", None)  # only the control is built
     losses = run_experiment(mamba, null=True).curves["loss of copying"]
     assert losses["selective, rate 0.01"] != losses["time-invariant, rate 0.01"]
 
@@ -411,7 +415,7 @@ def test_every_variant_is_right(check_benchmark):
 
 
 def test_the_authors_kernels_are_given_time_last(monkeypatch):
-    """No GPU here: what is handed over is looked at, in the layout that their function documents."""
+    """Checks the arguments without a GPU, in the layout that the authors' function documents."""
     x, delta, A, B, C, state = scan_inputs()
 
     def selective_scan_fn(u, delta, A, B, C):
@@ -437,7 +441,7 @@ def test_the_models_that_write_beside_each_other_are_of_a_size():
 
 
 def test_the_transformer_with_a_cache_is_causal_attention():
-    """Torch's layer, given the same weights and the whole text at once."""
+    """Compares with torch's layer with the same weights and the whole text at once."""
     model, ids = Transformer(1, 8, 2, 20).double(), torch.randint(20, (3, 6))
     cache = torch.zeros(1, 2, 3, 2, 6, 4).double()
     found = [
@@ -469,7 +473,7 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
-    """Of a copier that knows all answers but those to the first request."""
+    """A copier that knows all answers except those to the first request."""
     run = part_of_run()
     _, answers = selective_copying(8, 32, 4, run.data("sequences to judge by", "judge"))
 
@@ -485,7 +489,7 @@ def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
 
 
 def test_the_rate_that_copies_most_is_chosen(part_of_run, monkeypatch):
-    """By a copier whose accuracy is its rate."""
+    """A copier whose accuracy is its learning rate."""
     read = []
     monkeypatch.setattr(experiment, "train_copier", lambda at, space, rate: (rate, rate))
     monkeypatch.setattr(

@@ -1,4 +1,6 @@
-"""Patches at once against a loop over them, causality byte by byte, writing with caches, the control arms."""
+"""Patches in parallel compared with a loop, causality byte by byte, generation with caches, and the
+control arms.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,7 @@ def test_initial_embeddings_are_of_the_asked_size():
         drawn = (network.bytes.weight, network.positions, network.first_patch, network.local_bytes.weight)
         drawn = torch.cat([weight.flatten() for weight in (*drawn, network.local_positions)])
         assert drawn.std().item() == pytest.approx(std, rel=0.05)
-    assert (its.GLOBAL["std"], its.PLAIN["std"]) == (0.3, 0.07)  # either's best of three
+    assert (its.GLOBAL["std"], its.PLAIN["std"]) == (0.3, 0.07)  # the best of three for each
 
 
 def test_the_two_models_cost_as_much_a_byte():
@@ -109,7 +111,7 @@ def test_the_two_models_cost_as_much_a_byte():
     plain = its.operations(its.PlainBytes(its.WINDOW), its.WINDOW)
     assert 0.9 < ours / plain <= 1.02
     stated = training_cost(2, its.WINDOW, its.GLOBAL, 4)["forward"].flops / (2 * its.WINDOW)
-    assert stated == pytest.approx(ours, rel=0.05)  # torch counts the pairs that are masked, too
+    assert stated == pytest.approx(ours, rel=0.05)  # torch also counts the masked pairs
 
 
 def test_the_plain_model_predicts_every_byte():
@@ -140,7 +142,7 @@ def test_without_the_global_model_patches_know_nothing_of_one_another():
 def test_both_arms_go_on_from_what_is_given(monkeypatch, make):
     network, ids = make(), torch.randint(256, (1, 8))
     monkeypatch.setattr(its, "PATCH", 4)
-    monkeypatch.setattr(its, "TEMPERATURE", 1e-4)  # the likeliest byte, always
+    monkeypatch.setattr(its, "TEMPERATURE", 1e-4)  # always the most likely byte
     found = its.continued(network, ids, 8, torch.Generator().manual_seed(0))
     whole = torch.cat((ids, found[None]), 1)
     given = whole if isinstance(network, Megabyte) else F.pad(whole[:, :-1], (1, 0))
@@ -175,7 +177,7 @@ def test_the_experiment_shows_what_is_written(run_experiment):
 
 
 def test_the_lstm_costs_no_more_than_the_plain_model():
-    """Products a byte: four gates of the input and the state, and the readout."""
+    """Multiply-adds per byte: four gates of the input and the state, and the readout."""
     lstm = 2 * (8 * 146**2 + 256 * 146)
     assert 0.9 < lstm / its.operations(its.PlainBytes(its.WINDOW), its.WINDOW) <= 1.02
 

@@ -1,4 +1,4 @@
-"""Optimised inputs, the data's strongest pieces by brute force, and the arms."""
+"""Optimised inputs, maximally activating data by brute force, and the arms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_activities_are_means_before_the_relu(layer, units):
 
 @pytest.mark.parametrize("layer", CUTS)
 def test_what_a_place_sees(layer):
-    """The gradient of one place in the middle, of filters that are all positive, covers so many pixels."""
+    """The gradient of one central position, with positive filters, covers this number of pixels."""
     net = network()
     for weight in net.parameters():
         weight.data.fill_(0.01)

@@ -1,4 +1,6 @@
-"""The decoder against transformers' Mixtral, sorted tokens against a loop over them, and the control arms."""
+"""The decoder compared with transformers' Mixtral, sorted tokens with a loop over them, and the control
+arms.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def reference() -> MixtralForCausalLM:
 
 
 def test_released_weights_speak_as_in_transformers(assert_parity):
-    """Forward and every gradient; the mapping is differentiable."""
+    """Outputs and all gradients; the mapping is differentiable."""
     theirs = reference()
     ours = Mixtral(17, experts=5, model=24, hidden=20, heads=6, groups=2, layers=2).double()
     ids = torch.randint(17, (2, 11))
@@ -63,7 +65,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity):
         lambda w: functional_call(theirs, w, (ids,)).logits,
         (),
         weights=weights,
-        rtol=1e-6,  # theirs takes angles, norms and the router's softmax in single precision
+        rtol=1e-6,  # the reference computes angles, norms and the router's softmax in single precision
         atol=1e-5,
     )
 
@@ -88,7 +90,7 @@ def test_sorting_is_the_loop_over_tokens(assert_parity, tokens, experts, active)
 
 
 def test_half_precision_errs_no_more_than_the_loop(assert_half_precision):
-    """All experts are active: which are chosen is not a matter of rounding."""
+    """All experts are active, so that the selection does not depend on rounding."""
     layer = SparseExperts(16, 24, experts=3, active=3)
     assert_half_precision(
         lambda weights, x: functional_call(layer, weights, (x,)),
@@ -139,7 +141,7 @@ def test_the_balance_loss_is_that_of_transformers(assert_parity):
         ours,
         lambda logits: load_balancing_loss_func((logits,), num_experts=5, top_k=2).double(),
         (torch.randn(7, 5),),
-        rtol=1e-6,  # theirs sums in single precision
+        rtol=1e-6,  # the reference sums in single precision
         atol=1e-7,
     )
     even = torch.zeros(5, 5)
@@ -170,7 +172,9 @@ def test_the_defaults_are_the_papers():
 
 
 def test_costs_of_the_three_layers():
-    """Experts cost what the small dense layer does, and the router; the large one four times as much."""
+    """Experts cost the same as the small dense layer plus the router; the large dense layer costs four
+    times as much.
+    """
     small = its.operations(its.Recall(SwiGLU(its.WIDTH, 2 * its.HIDDEN)))
     large = its.operations(its.Recall(SwiGLU(its.WIDTH, 8 * its.HIDDEN)))
     sparse = its.operations(its.Recall(SparseExperts(its.WIDTH, its.HIDDEN)))
@@ -243,7 +247,7 @@ def test_a_frozen_router_and_one_that_draws_lots():
 
 
 def test_the_dense_layer_moves_no_matrix_while_it_is_timed():
-    """Its arguments are views or copies made before: what it computes with is contiguous."""
+    """Its arguments are views or copies made before timing, and its operands are contiguous."""
     layer, x = SparseExperts(6, 9), torch.randn(3, 6)
     prepared, _ = side_by_side(dict(layer.named_parameters()), x)
     shapes = {name: tuple(prepared[name].shape) for name in ("w1", "w2", "w3")}

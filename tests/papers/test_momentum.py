@@ -1,4 +1,4 @@
-"""The heavy ball against torch's, Polyak's own two-step form, and the rates of his theorem."""
+"""The heavy ball compared with torch's, Polyak's own two-step form, and the rates of his theorem."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_step_is_torchs(assert_same_walk, share):
 
 
 class TwoStep(torch.optim.Optimizer):
-    """wₜ₊₁ = wₜ − lr g + momentum (wₜ − wₜ₋₁), as Polyak writes it."""
+    """wₜ₊₁ = wₜ − lr g + momentum (wₜ − wₜ₋₁), Polyak's form."""
 
     def __init__(self, weights, lr, momentum):
         super().__init__(weights, {"lr": lr, "momentum": momentum})
@@ -59,7 +59,7 @@ def test_a_checkpoint_goes_on_where_it_was():
 
 
 def spectral_radius(lr, share, curvature):
-    """Of the map (wₜ, wₜ₋₁) → (wₜ₊₁, wₜ) on a quadratic of one weight."""
+    """The spectral radius of the map (wₜ, wₜ₋₁) → (wₜ₊₁, wₜ) on a quadratic of one weight."""
     step = torch.tensor([[1 + share - lr * curvature, -share], [1.0, 0.0]], dtype=torch.float64)
     return torch.linalg.eigvals(step).abs().max().item()
 
@@ -73,7 +73,7 @@ def test_the_best_constants_reach_the_papers_rates(lowest, highest):
     assert slowest == pytest.approx((kappa - 1) / (kappa + 1), rel=1e-12)
     rates = [spectral_radius(*best_heavy_ball(lowest, highest), curvature) for curvature in between]
     root = kappa**0.5
-    # At both ends of the spectrum the two eigenvalues coincide, which costs half of the digits and more.
+    # At both ends of the spectrum the two eigenvalues coincide, which costs more than half of the digits.
     assert max(rates) == pytest.approx((root - 1) / (root + 1), rel=1e-4)
 
 
@@ -105,7 +105,7 @@ def test_slopes_are_powers():
 
 
 def test_both_arms_have_their_best_constants():
-    """The control is no weaker than the theorem allows: no other step is faster on these curvatures."""
+    """The control is as strong as the theorem allows: no other step size is faster on these curvatures."""
     descent = momentum.optimiser_for("gradient descent", 100.0)([torch.ones(1)])
     assert isinstance(descent, SGD)
     lr = descent.param_groups[0]["lr"]

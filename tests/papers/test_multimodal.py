@@ -1,4 +1,6 @@
-"""The autoencoder written out, CCA and the reader against scikit-learn's, gates that begin shut, the arms."""
+"""The autoencoder written out, CCA and the classifier compared with scikit-learn's, gates that start
+closed, and the arms.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def dense(w: dict[str, Tensor], layer: str, x: Tensor) -> Tensor:
 
 
 def written_out(w: dict[str, Tensor], image: Tensor, sound: Tensor) -> list[Tensor]:
-    """The code and both outputs, zeros where something is missing."""
+    """The code and both outputs, with zeros for a missing modality."""
     hidden = [dense(w, "encoders.image", image).clamp(min=0), dense(w, "encoders.sound", sound).clamp(min=0)]
     code = dense(w, "shared", torch.cat(hidden, 1)).tanh()
     above = dense(w, "unshared", code).clamp(min=0)
@@ -66,7 +68,7 @@ def test_a_missing_modality_is_zeros(assert_parity, there):
 
 
 class Part(nn.Module):
-    """A method of a module as its forward."""
+    """A module whose forward pass is a method of another module."""
 
     def __init__(self, whole: nn.Module, method: str) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ def test_tripled_data_are_both_and_each_alone(assert_parity):
 
 
 def test_an_image_alone_is_asked_for_both():
-    """Figure 3a, and what it refuses."""
+    """Figure 3a, and rejected inputs."""
     network = MultimodalAutoencoder({"image": 5}, SIZES, hidden=7, code=4)
     made = network({"image": torch.randn(6, 5)})
     assert {name: tuple(x.shape) for name, x in made.items()} == {"image": (6, 5), "sound": (6, 3)}
@@ -141,7 +143,7 @@ def written_out_image(w: dict[str, Tensor], image: Tensor, sound: Tensor) -> Ten
     return linear("decoders.image", linear("unshared", linear("shared", hidden).tanh()).relu())
 
 
-# CCA and the reader
+# CCA and the classifier
 
 
 def test_cca_finds_what_scikit_learn_finds():
@@ -215,7 +217,7 @@ def test_gated_attention_is_its_formula(assert_parity):
 
 
 def test_keys_sound_as_on_a_telephone():
-    """Without noise the loudest frequencies are the key's row and column, out of tune by at most 3 %."""
+    """Without noise, the loudest frequencies are the key's row and column, detuned by at most 3 %."""
     digits = torch.arange(10)
     wave = task.waves(digits, torch.Generator().manual_seed(0), noise=0.0)
     power = torch.fft.rfft(wave * torch.hann_window(task.SAMPLES)).abs()
@@ -243,7 +245,9 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_arms_of_the_shared_code_see_the_same_and_owe_something_else():
-    """Each pair three times, by hand; with one modality there the control owes that one alone."""
+    """Each pair occurs three times, as computed by hand. With one modality, the control must reconstruct
+    only that one.
+    """
     network = small()
     image, sound = torch.randn(2, 5), torch.randn(2, 3)
     batch = task.Pairs(image, sound, torch.zeros(2, dtype=torch.long))

@@ -1,5 +1,6 @@
-"""Newton's method against solves in float64, against scipy's minimiser, and where the Hessian is not positive
-definite."""
+"""Newton's method compared with solves in float64 and with scipy's minimiser, also where the Hessian is
+not positive definite.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bits per character of networks of known loss, and the papers that read a text with `--data`."""
+"""Bits per character of networks with known losses, and papers that read a text with `--data`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from readtrack.runs.on_text import bits
 
 
 class Counts(nn.Module):
-    """Sure of the next id, or equally sure of all ids but `size - choices`."""
+    """A predictor that is certain of the next id, or equally certain of all ids except `size - choices`."""
 
     def __init__(self, size, choices):
         super().__init__()
@@ -47,7 +47,7 @@ def test_papers_read_a_text(tmp_path, paper, arms):
     record, _ = run_experiment(module, tmp_path / "run", settings={"text": "prose"})
     found = {arm: value for (name, arm), value in record.values.items() if name == "bits per character"}
     assert set(found) == arms
-    for value in found.values():  # untrained networks are about as bad as guessing
+    for value in found.values():  # untrained networks are about as good as guessing
         assert 4 < value < 8
     assert {event["verdict"] for event in record.claims} <= {"not judged", "held"}
     assert any("--data" in event["why"] for event in record.claims)
@@ -63,5 +63,5 @@ def test_segments_are_read_with_the_memory_before_them(keep):
     found = Segments(network, 3, keep=keep)(ids)
     assert torch.equal(found[:, :3], network(ids[:, :3])[0])
     whole = network(ids)[0]
-    # A memory of all tokens before gives what reading all at once does.
+    # With a memory of all earlier tokens, the result equals reading everything at once.
     assert torch.allclose(found, whole, rtol=1e-9, atol=1e-11) == (keep == 20)

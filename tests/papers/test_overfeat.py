@@ -1,4 +1,6 @@
-"""The sliding network against its windows one by one, accumulation step by step, sizes, and the arms."""
+"""The sliding network compared with its windows one by one, greedy merging step by step, sizes, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ experiment_module = importlib.import_module("readtrack.papers.overfeat.experimen
 
 
 def tiny(pool: int) -> OverFeat:
-    """Of the paper's kind: a stride, a pooling within and one at the end; windows of 21 or 43 pixels."""
+    """A small network of the paper's kind: with a stride, pooling inside and at the end, and windows of 21
+    or 43 pixels.
+    """
     layers = (Layer(3, 3, stride=2, pool=pool), Layer(4, 2, pool=pool))
     network = OverFeat(layers, side=2, hidden=(5, 4), regress=(4, 3), classes=3, dropout=0.0).double()
     for weight in network.parameters():
@@ -146,13 +150,13 @@ def test_dropout_is_in_the_classifier_alone():
 
 def test_boxes_of_windows_are_put_where_the_windows_are():
     boxes = torch.zeros(1, 4, 2, 3)
-    boxes[:, 2:] = 1  # each is its window
+    boxes[:, 2:] = 1  # each box is its window
     found = in_pixels(boxes, stride=2, window=24, scale=2.0)[0]
     assert found.tolist() == [[x, y, x + 12, y + 12] for y in (0, 1) for x in (0, 1, 2)]
 
 
 def merged(boxes: list[list[float]], scores: list[float], threshold: float) -> tuple[list[float], float]:
-    """The box with the highest sum, with lists."""
+    """The box with the highest sum, computed with lists."""
     while len(boxes) > 1:
         table = box_iou(torch.tensor(boxes), torch.tensor(boxes)).triu(1)
         a, b = divmod(int(table.argmax()), len(boxes))
@@ -198,7 +202,7 @@ def test_overlap_of_pairs_is_the_diagonal():
 
 
 def marked(places: list[tuple[int, int]], size: int = 10) -> Pictures:
-    """A white square in each picture of 40 × 40, alone."""
+    """A white square in each image of 40 × 40."""
     x, boxes = torch.zeros(len(places), 3, 40, 40), []
     for image, (left, top) in zip(x, places, strict=True):
         image[:, top : top + size, left : left + size] = 1
@@ -222,7 +226,7 @@ def test_windows_have_the_object_near_their_middle_and_boxes_say_where(side):
 
 
 class Square(nn.Module):
-    """Knows windows by the share of white in them, and has its box from where the white is."""
+    """Scores windows by their share of white, and predicts the bounding box of the white pixels."""
 
     stride = 2
 
@@ -270,7 +274,7 @@ def test_five_views_reach_the_corners(corner):
 
 def test_what_does_not_fit_a_window_is_left_out():
     known = marked([(15, 15), (10, 10), (0, 15)])
-    known.boxes[1] = torch.tensor([5.0, 10, 35, 27])  # as if it were as large
+    known.boxes[1] = torch.tensor([5.0, 10, 35, 27])  # as if it were of this size
     assert [readable(known, side).y.tolist() for side in (24, 34, 48)] == [[1], [], [0]]
     assert readable(known, 24).boxes.tolist() == [[pytest.approx(v) for v in (3, 6, 21, 16.2)]]
     assert readable(known, 48).boxes.tolist() == [[18, 18, 30, 30]]

@@ -1,4 +1,6 @@
-"""The block against one assembled from transformers' Llama, the cache against reading anew, control arms."""
+"""The block compared with one assembled from transformers' Llama, the cache with recomputation, and the
+control arms.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,11 @@ from readtrack.papers.rope import halves_to_pairs
 
 its = importlib.import_module("readtrack.papers.palm.experiment")
 
-MODEL, HEADS, DIM, HIDDEN = 24, 3, 4, 14  # heads * dim is not the model's width
+MODEL, HEADS, DIM, HIDDEN = 24, 3, 4, 14  # heads * dim differs from the model size
 
 
 def llama_in_parallel(weights: dict[str, Tensor], x: Tensor, groups: int) -> Tensor:
-    """x + Llama's attention + Llama's feed-forward layer, both of the same normalised input."""
+    """x + Llama's attention + Llama's feed-forward layer, both with the same normalised input."""
     config = LlamaConfig(
         hidden_size=MODEL,
         num_attention_heads=HEADS,
@@ -67,7 +69,7 @@ def test_a_block_is_llamas_halves_in_parallel(assert_parity, groups, tokens):
         lambda w, x: llama_in_parallel(w, x, groups),
         (torch.randn(2, tokens, MODEL),),
         weights=weights,
-        rtol=1e-6,  # theirs takes angles in single precision
+        rtol=1e-6,  # the reference computes angles in single precision
         atol=1e-6,
     )
 
@@ -81,9 +83,9 @@ def small(**settings: object) -> PaLM:
 def test_reading_in_parts_is_reading_at_once(parts):
     model, ids = small(), torch.randint(11, (2, 9))
     cache = model.empty_cache(2, 9)
-    cache.kv.fill_(math.nan)  # what has not been written has no influence
+    cache.kv.fill_(math.nan)  # unwritten entries have no influence
     found = torch.cat([model(part, cache) for part in ids.split(parts, 1)], 1)
-    assert_close(found, model(ids), rtol=0, atol=1e-5)  # angles are of single precision
+    assert_close(found, model(ids), rtol=0, atol=1e-5)  # angles are in single precision
     assert cache.kv.shape == (2, 2, 2, 1, 9, DIM)
 
 
@@ -136,7 +138,7 @@ def test_a_serial_block_has_its_halves_one_after_the_other():
         assert not torch.allclose(found, parallel(x))
         block.write[0].weight.zero_()
         parallel.write.weight[:, : HEADS * DIM].zero_()
-        assert_close(block(x), parallel(x))  # without attention nobody waits for it
+        assert_close(block(x), parallel(x))  # equal, because without attention nothing depends on it
     assert sum(w.numel() for w in block.parameters()) == sum(w.numel() for w in parallel.parameters()) + MODEL
 
 

@@ -1,4 +1,6 @@
-"""The decoder against transformers' Persimmon, zeros skipped against the product, and the control arms."""
+"""The decoder compared with transformers' Persimmon, skipped zeros with the full product, and the control
+arms.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def small(**settings: object) -> Persimmon:
 
 
 def test_released_weights_speak_as_in_transformers(assert_parity):
-    """Forward and every gradient; the mapping is differentiable."""
+    """Outputs and all gradients; the mapping is differentiable."""
     theirs, ours = reference(), small()
     ids = torch.randint(17, (2, 11))
     weights = dict(theirs.named_parameters())
@@ -60,7 +62,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity):
         lambda w: functional_call(theirs, w, (ids,)).logits,
         (),
         weights=weights,
-        rtol=1e-6,  # theirs takes angles in single precision
+        rtol=1e-6,  # the reference computes angles in single precision
         atol=2e-5,
     )
 
@@ -102,7 +104,7 @@ def test_the_norm_comes_before_the_rotation_and_only_half_is_rotated():
     for found, part in ((q, raw[0]), (k, raw[1])):
         expected = F.layer_norm(part, (8,))
         assert_close(found[..., 4:], expected[..., 4:])
-        assert_close(found[:, :, 0], expected[:, :, 0])  # the first position is not turned
+        assert_close(found[:, :, 0], expected[:, :, 0])  # the first position is not rotated
         assert_close(found[..., :4].norm(dim=-1), expected[..., :4].norm(dim=-1))
         assert not torch.allclose(found[:, :, 1:, :4], expected[:, :, 1:, :4])
 
@@ -196,7 +198,7 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_the_experiment_runs(run_experiment):
-    """Two steps reach no rate at which a loss crosses the limit."""
+    """Two steps reach no learning rate at which a loss crosses the limit."""
     rates = "highest learning rate that trains well, norm / no norm"
     shown = run_experiment(persimmon, unreached={rates}).curves["share of zeros over layers"]
     assert shown.keys() == {"squared ReLU", "ReLU", "GELU"}

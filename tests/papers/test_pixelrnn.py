@@ -1,4 +1,6 @@
-"""Pixels drawn in turn: loops over places, masks by their slopes, probabilities that sum to one."""
+"""Pixels in raster order: loops over positions, masks tested by gradients, and probabilities that sum to
+one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ from readtrack.papers.pixelrnn.experiment import (
 )
 from readtrack.papers.pixelrnn.model import mask
 
-experiment = importlib.import_module("readtrack.papers.pixelrnn.experiment")  # its name is the hook's, too
+experiment = importlib.import_module("readtrack.papers.pixelrnn.experiment")  # the hook has the same name
 
 LAYERS = {"diagonal": DiagonalBiLSTM, "row": RowLSTM, "cnn": ResidualBlock}
 
@@ -54,7 +56,7 @@ def test_diagonals_are_a_loop_over_places(assert_parity, shape):
 
 
 def rows_in_loops(w, x):
-    """Equation 3 place by place: two places of the input's row, three of the state above."""
+    """Equation 3 position by position: two positions of the input's row, three of the state above."""
     into, bias = w["input_to_state.weight"][:, :, 0], w["input_to_state.bias"]
     recurrent = w["state_to_state.weight"]
     height, width = x.shape[2:]
@@ -106,7 +108,7 @@ def test_nothing_is_seen_before_it_is_drawn(name):
 
 
 def test_the_views():
-    """Section 3: the diagonals see every pixel up to their own, the row LSTM a triangle."""
+    """Section 3: the diagonal variant sees all pixels up to its own, the row LSTM a triangle."""
     x = torch.randn(1, 4, 6, 7, dtype=torch.float64)
     views = {}
     for name, layer in (("diagonal", DiagonalBiLSTM(4, 3)), ("row", RowLSTM(4, 3))):
@@ -129,7 +131,9 @@ def test_all_probabilities_sum_to_one(name):
 
 
 def test_colours_see_those_before_them():
-    """Section 3.4: red sees no colour of its own pixel, green red, blue both; with B each its own too."""
+    """Section 3.4: red sees no colour of its own pixel, green sees red, and blue sees both; with mask B,
+    each colour also sees itself.
+    """
     for kind, own in (("A", 0), ("B", 1)):
         seen = mask(kind, 6, 6, 3, 3, colours=3)
         for out, into in itertools.product(range(6), repeat=2):
@@ -142,10 +146,10 @@ def test_colours_see_those_before_them():
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_whole_networks_draw_red_then_green_then_blue(name):
-    """By the slopes: what the odds of each colour see of their own pixel and of the next."""
+    """Checks the gradients of each colour's logits with respect to its own pixel and the next one."""
     network = PixelNetwork(LAYERS[name], 2, 12, colours=3, levels=5).double()
     for convolution in (network.first, network.hidden):
-        torch.nn.init.constant_(convolution.bias, 1.0)  # else so few rectified units may hide what is in view
+        torch.nn.init.constant_(convolution.bias, 1.0)  # so that enough ReLUs are active
     slopes = torch.autograd.functional.jacobian(network, torch.rand(1, 3, 3, 3, dtype=torch.float64))
     slopes = slopes.abs().sum(2)  # over the logits of a value
     own = slopes[0, :, 1, 1, 0, :, 1, 1] != 0
@@ -156,7 +160,7 @@ def test_whole_networks_draw_red_then_green_then_blue(name):
 
 
 def test_a_sample_in_colour_is_drawn_colour_by_colour(monkeypatch):
-    """Green is what red of the same pixel was drawn as, blue the opposite of green."""
+    """Green equals the sampled red of the same pixel, and blue is the opposite of green."""
     network = PixelNetwork(ResidualBlock, 1, 3, colours=3, levels=2)
 
     def odds(x):
@@ -175,7 +179,7 @@ def test_masks_are_no_weights():
     layer = MaskedConv2d("A", 1, 2, (3, 3))
     assert layer.state_dict().keys() == {"weight", "bias"}
     network = PixelNetwork(ResidualBlock, 1, 2)
-    hidden = 4 * 25 + 2 * 2 * 4  # 7 x 7 less 24 places, 3 x 3 less 5
+    hidden = 4 * 25 + 2 * 2 * 4  # 7 x 7 without 24 positions, 3 x 3 without 5
     assert network.size() == sum(weight.numel() for weight in network.parameters()) - hidden
 
 

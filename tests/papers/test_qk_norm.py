@@ -1,4 +1,6 @@
-"""Attention by cosines against loops and torch's cosine similarity, where rotation stands, and the arms."""
+"""Cosine attention compared with loops and torch's cosine similarity, the position of the rotation, and
+the arms.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ from readtrack.papers import qk_norm
 from readtrack.papers.qk_norm import QKNormAttention, line_by_line, normalised, qk_norm_attention
 from readtrack.papers.rope import RotaryAttention
 
-EXPERIMENT = importlib.import_module("readtrack.papers.qk_norm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.qk_norm.experiment")  # the hook has the same name
 
 
 def by_loops(q, k, v, g, *, causal):
-    """One query after another, its scores from torch's cosine similarity."""
+    """One query at a time, with scores from torch's cosine similarity."""
     rows = []
     for b in range(q.shape[0]):
         for h in range(q.shape[1]):
@@ -118,7 +120,7 @@ def test_one_token_has_a_scale():
 
 
 def test_the_experiment_runs(run_experiment):
-    # After three steps the highest learning rate is the best: nothing is lost at it.
+    # After three steps, the highest learning rate is the best, because no arm has diverged.
     record = run_experiment(qk_norm, unreached=(qk_norm.HIGH_RATES.rule[0].metric,))
     curve = record.curves["held-out loss over rate"]
     assert curve.keys() == {"cosines", "dot products"}

@@ -1,4 +1,6 @@
-"""Boxes, suppression and warping against loops and torchvision, histograms, SVMs, ridge, and the arms."""
+"""Boxes, suppression and warping compared with loops and torchvision, histograms, SVMs, ridge regression,
+and the arms.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,7 @@ def test_suppression_is_greedy(count):
 def test_of_equal_scores_the_first_stays():
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]])
     assert nms(boxes, torch.tensor([0.5, 0.5, 0.9]), 0.5).tolist() == [2, 0]
-    # An overlap of just the threshold does not suppress.
+    # An overlap of exactly the threshold does not suppress.
     pair = torch.tensor([[0.0, 0, 2, 1], [1, 0, 3, 1]])
     assert len(nms(pair, torch.tensor([0.9, 0.8]), 1 / 3 + 1e-6)) == 2
 
@@ -144,7 +146,7 @@ def test_a_region_without_context_is_the_image_itself():
 
 
 def written_hog(crop, cell=4, bins=9):
-    """Pixel by pixel."""
+    """Computed pixel by pixel."""
     side = crop.shape[-1]
     cells = torch.zeros(bins, side // cell, side // cell, dtype=crop.dtype)
     for y in range(side):
@@ -204,7 +206,7 @@ def test_svms_are_scikit_learns():
     y[:10, 1] = 0
     ours = linear_svms(x, y, C=0.7, iterations=300)
     for k, rows in enumerate((slice(0, 80), slice(10, 80))):
-        # Its bias is penalised, as one more weight, unless its input is large.
+        # Its bias is regularised like any other weight, unless its input is large.
         theirs = svm.LinearSVC(C=0.7, loss="squared_hinge", intercept_scaling=100, tol=1e-6, max_iter=20_000)
         theirs.fit(x[rows].numpy(), y[rows, k].numpy())
         assert_close(ours.weight[k], torch.from_numpy(theirs.coef_[0]), rtol=1e-3, atol=1e-3)
@@ -339,7 +341,7 @@ def test_r_cnn_has_the_best_c_at_the_best_rate(part_of_run, monkeypatch):
     ],
 )
 def test_what_is_fine_tuned(part_of_run, monkeypatch, stage, kept, learns):
-    torch.manual_seed(3)  # other weights than a new network's
+    torch.manual_seed(3)  # different weights from those of a new network
     before, seen = RegionNet(5), []
     monkeypatch.setattr(experiment_module, "fine_tune", lambda at, net, *_: seen.append(net))
     getattr(experiment_module, stage)(a_trial(part_of_run(), before))

@@ -1,4 +1,4 @@
-"""Reformer against transformers' and against all pairs; its layers calculated backwards."""
+"""Reformer compared with transformers' and with all pairs, and its reversed layers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from readtrack.papers.reformer import (
     unit_length,
 )
 
-toy = importlib.import_module("readtrack.papers.reformer.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.reformer.experiment")  # the hook has the same name
 
 
 def all_pairs(qk: Tensor, v: Tensor, buckets: Tensor, width: int, *, causal: bool) -> Tensor:
-    """One query after another, over all that it meets in any round; itself if it meets nobody else."""
+    """One query at a time, over all keys that it meets in any round, or itself if it meets no other."""
     batch, heads, tokens, _ = qk.shape
     result = torch.zeros_like(v)
     k = qk / (qk.square().sum(-1, keepdim=True) + 1e-6 * qk.shape[-1]).sqrt()
@@ -68,14 +68,14 @@ def test_one_bucket_and_one_chunk_is_full_attention():
     found = lsh_attention(qk, v, torch.zeros(1, 2, 1, 10, dtype=torch.long), width=10)
     scores = qk @ unit_length(qk).mT
     scores = scores.masked_fill(torch.ones(10, 10, dtype=torch.bool).triu(0), -math.inf)
-    scores[..., 0, 0] = 0.0  # the first has nobody but itself
+    scores[..., 0, 0] = 0.0  # the first query sees only itself
     assert_close(found, scores.softmax(-1) @ v)
     with pytest.raises(ValueError, match="10 tokens cannot be cut into chunks of 4"):
         lsh_attention(qk, v, torch.zeros(1, 2, 1, 10, dtype=torch.long), width=4)
 
 
 def test_hashing_and_attention_are_those_of_transformers():
-    """One round: they count a pair of several rounds as often as it meets."""
+    """One round, because the reference counts a pair once for each round in which it meets."""
     config = ReformerConfig(
         hidden_size=12,
         num_attention_heads=3,
@@ -105,7 +105,7 @@ def test_hashing_and_attention_are_those_of_transformers():
 
 @pytest.mark.parametrize("axial", [False, True])
 def test_released_weights_speak_as_in_transformers(axial):
-    """Forward and every gradient, with one round."""
+    """Outputs and all gradients, with one round."""
     config = ReformerConfig(
         vocab_size=13,
         hidden_size=12,
@@ -141,7 +141,7 @@ def test_released_weights_speak_as_in_transformers(axial):
     torch.manual_seed(7)
     rotations = [torch.randn(3, 4, 1, 3, dtype=torch.float64)] * 2
     found, expected = functional_call(ours, renamed, (ids, rotations)), theirs(ids).logits
-    assert_close(found, expected, rtol=1e-5, atol=1e-6)  # theirs norms the keys in single precision
+    assert_close(found, expected, rtol=1e-5, atol=1e-6)  # theirs normalises keys in single precision
     for logits in (found, expected):
         logits.square().sum().backward()
     del weights["lm_head.bias"]
@@ -201,8 +201,7 @@ def test_second_derivatives_are_refused_but_of_the_twin():
 
 
 def test_no_token_sees_those_after_it():
-    """Where hashing puts each of those that follow may change; whom a token may look at does not include
-    them."""
+    """Later tokens may change the hash buckets, but never become visible."""
     qk, v = torch.randn(2, 1, 2, 12, 4, dtype=torch.float64)
     buckets = torch.randint(3, (1, 2, 2, 12))
     later = v.clone()
@@ -231,7 +230,7 @@ def test_near_vectors_share_a_bucket():
     assert set(mine.unique().tolist()) == set(range(16))
 
 
-# The toy
+# The toy task
 
 
 def test_arms_are_what_their_names_say():
@@ -282,7 +281,7 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(reformer)
     assert len(record.curves["accuracy over rounds"]["full attention"]) == len(toy.ROUNDS)
     assert digest(toy) == "b0376dd1510d"
-    # A matrix for queries and keys, for values, for the result; the feed-forward layer; norms.
+    # Matrices for queries and keys, for values and for the output; the feed-forward layer; norms.
     layer = 3 * 1024**2 + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
     whole = 3 * layer + (258 + 65_536) * 1024 + 2 * 2048 + 2048 * 258 + 258
     assert record.values["parameters", "enwik8, 64K tokens"] == whole

@@ -1,4 +1,6 @@
-"""REINFORCE against sums over every action and every episode, the cart against a literal second one."""
+"""REINFORCE compared with sums over every action and every episode, and the cart with a second
+implementation.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def test_theorem_1_over_all_actions(baseline):
 
 
 def test_rewards_to_come_are_unbiased_over_all_episodes():
-    """Two steps of a world of three states, each of its episodes weighed by its probability."""
+    """Two steps in a world of three states, with each episode weighted by its probability."""
     table = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     reward = torch.randn(3, 2, dtype=torch.float64)
     expected, estimate = torch.zeros((), dtype=torch.float64), torch.zeros_like(table)
@@ -67,8 +69,10 @@ def test_rewards_to_come_are_unbiased_over_all_episodes():
 
 
 def literal(state: Tensor, action: int) -> list[float]:
-    """The equations of motion, two linear equations in the two accelerations, solved by Cramer's rule:
-    (M + m) x'' + m l cos t'' = F + m l t'^2 sin;  cos x'' + 4/3 l t'' = g sin."""
+    """The equations of motion: two linear equations in the two accelerations, solved by Cramer's rule.
+
+    (M + m) x'' + m l cos t'' = F + m l t'^2 sin;  cos x'' + 4/3 l t'' = g sin.
+    """
     x, v, t, w = state.tolist()
     heavy, light, half = 1.0, 0.1, 0.5
     a, b = heavy + light, light * half * math.cos(t)
@@ -123,7 +127,7 @@ def test_the_control_is_credited_with_what_others_earned():
     shuffled = model.another(reward, torch.Generator().manual_seed(0))
     assert sorted(shuffled[0, 0].tolist()) == sorted(to_come[0, 0].tolist())
     assert not torch.equal(shuffled, to_come)
-    assert_close(shuffled[0] - shuffled[1], torch.ones(1, 6))  # episodes stay whole
+    assert_close(shuffled[0] - shuffled[1], torch.ones(1, 6))  # episodes stay complete
     assert torch.equal(model.own(reward, torch.Generator()), to_come)
     assert torch.equal(model.one_step(reward, torch.Generator()), reward)
     assert_close(model.discounted(reward, torch.Generator())[0, 0], torch.tensor([1.97] * 3 + [1.0] * 3))
@@ -137,7 +141,7 @@ def test_a_policy_plays_the_action_that_it_prefers():
 
 
 def test_steps_after_the_fall_are_not_trained_on(part_of_run, monkeypatch):
-    """What a fallen pole's logits are does not reach the loss."""
+    """The logits after a fall do not affect the loss."""
     states, actions = torch.randn(3, 1, 2, 4), torch.randint(2, (3, 1, 2))
     up = torch.tensor([[[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
     monkeypatch.setattr(its, "NETWORKS", 1)

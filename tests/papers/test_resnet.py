@@ -1,4 +1,4 @@
-"""ResNet against transformers', its blocks against loops and identities, its sizes, and the rules."""
+"""ResNet compared with transformers', its blocks with loops and identities, its sizes, and the rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ experiment_module = importlib.import_module("readtrack.papers.resnet.experiment"
 
 
 def random_state(network: nn.Module) -> dict[str, Tensor]:
-    """Weights, biases and averages that are nowhere 0, 1 or equal."""
+    """Weights, biases and averages that are not 0, 1 or equal."""
     state = {}
     for name, tensor in network.state_dict().items():
         values = torch.randn(tensor.shape, dtype=torch.float64)
@@ -40,7 +40,7 @@ def random_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def as_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Ours under the names of ResNetForImageClassification."""
+    """Our weights with the names of ResNetForImageClassification."""
 
     def renamed(name: str) -> str:
         name = re.sub(r"^stem\.", "resnet.embedder.embedder.", name)
@@ -54,7 +54,7 @@ def as_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pair(kind: str, *, training: bool) -> tuple[ResNet, nn.Module, dict[str, Tensor]]:
-    """Ours and transformers', with equal random averages, and random weights for both."""
+    """Our network and transformers', with equal random averages, and random weights for both."""
     transformers = pytest.importorskip("transformers", reason="the parity extra is not installed")
     bottleneck = kind == "bottleneck"
     ours = ResNet((4, 6, 8), (1, 2, 1), stem=7, channels=2, classes=5, bottleneck=bottleneck)
@@ -152,7 +152,7 @@ def test_without_a_change_of_shape_the_shortcut_is_free():
 
 
 def test_a_gradient_passes_the_shortcut_untouched():
-    """Equation 1: d(x + F)/dx is 1 where F's own gradient is cut off, however many blocks there are."""
+    """Equation 1: d(x + F)/dx is 1 if F's own gradient is cut off, for any number of blocks."""
     blocks = nn.Sequential(*(Block(4, 4) for _ in range(20)))
     for block in blocks:
         nn.init.zeros_(block.layers[-1].normalization.weight)
@@ -173,7 +173,7 @@ def test_a_bottleneck_strides_in_its_first_convolution():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_every_sub_module_is_called(training):
-    """Whoever looks into a network hooks its convolutions and normalisations."""
+    """Hooks on convolutions and normalisations therefore see every activation."""
     network = ResNet((4, 8), (1, 1), stem=7, channels=2, classes=3).train(training)
     called = []
     for name, module in network.named_modules():
@@ -215,7 +215,7 @@ def test_parameters_for_cifar_round_to_table_6(layers, millions):
         plain = model.parameters(cifar(layers, shortcut="none"))
     digits = 2 if millions < 1 else 1
     assert round(count / 1e6, digits) == millions
-    assert plain == count  # option A is free
+    assert plain == count  # option A has no parameters
 
 
 def counted(network: ResNet, shape: tuple[int, ...]) -> int:
@@ -272,7 +272,7 @@ def test_imagenet_images_come_to_7_by_7():
 
 
 def reachable(walls: list[bool], start: int) -> list[float]:
-    """By flooding, a cell at a time."""
+    """Computed by flooding, one cell at a time."""
     found, last = {start}, set()
     while found != last:
         last = set(found)
@@ -384,7 +384,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_networks_learn_to_mark_what_is_near():
-    """Forty steps bring ten residual layers well under what knowing nothing but the frequency costs."""
+    """Forty steps bring ten residual layers far below the loss of predicting only the frequency."""
     _, reached = strips(2000, torch.Generator().manual_seed(1))
     share = reached.mean().item()
     entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
@@ -427,7 +427,7 @@ def test_the_stated_work_of_a_block_is_that_of_its_convolutions():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bottleneck", [True, False])
 def test_the_benchmarks_blocks_are_right(training, bottleneck):
-    """Every variant, also of the block that the benchmark does not measure in this mode."""
+    """Every variant, including the block that the benchmark does not measure in this mode."""
     case = block_case((2, 8, 5, 3), bottleneck=bottleneck, training=training, itemsize=4)
     weights, x = case.inputs(torch.Generator().manual_seed(0))
     weights = {name: weight.double() for name, weight in weights.items()}

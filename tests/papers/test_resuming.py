@@ -1,5 +1,6 @@
-"""Papers whose loops hand over their state: a run that stops within such a loop and is resumed gives the
-numbers of one that did not stop. Each time the tests are run, three of the papers are drawn."""
+"""Papers whose loops hand over their state: a run that stops within such a loop and is resumed has the
+same numbers as one that did not stop. Each test session draws three of the papers at random.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from readtrack.checks.watching import Modes
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 
-# lstm goes through the loop of rnn.tasks, adam through that of sgd.trials, vgg through that of alexnet.task.
+# lstm uses the loop of rnn.tasks, adam that of sgd.trials, and vgg that of alexnet.task.
 RESUMABLE = """
     adam adamw alexnet batchnorm bert bfgs byt5 coco conformer ddpm dyt fcn gan glow_tts gpt3 gqa
     graves hessian hifigan instancenorm layernorm lbfgs lenet lstm mamba mixtral overfeat pixelrnn qk_norm
@@ -35,8 +36,8 @@ class Stopped(BaseException):
 class Breaking(Watched):
     """A run that stops in the middle of a loop that hands over its state.
 
-    skip  how many of these loops it goes through before, or None: it does not stop
-    part  where in the loop it stops, in [0, 1)
+    skip  number of these loops before the one in which it stops, or None: it does not stop
+    part  position in the loop, in [0, 1)
     """
 
     skip: int | None = None
@@ -61,7 +62,7 @@ class Breaking(Watched):
 
 
 def numbers(folder: Path) -> str:
-    """All of a run, but for its times."""
+    """All numbers of a run except times."""
     record = Record(run_id="", paper="")
     for event in EventReader(folder).read_rest():
         record.apply(event)

@@ -1,4 +1,4 @@
-"""Theorem 1's network against a dense solve, the five kinds of data, and the arms."""
+"""Theorem 1's network compared with a dense solve, the five kinds of data, and the arms."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_time_that_was_not_reached_is_a_lower_limit():
 
 
 def trainings(run_experiment, monkeypatch, **options):
-    """What each training was given, by arm and kind of data; its results are made up."""
+    """The arguments of each training, by arm and kind of data, with made-up results."""
     seen = {}
 
     def noted(at, kind, recipe, rate):

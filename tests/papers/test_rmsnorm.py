@@ -1,4 +1,4 @@
-"""RMSNorm against torch's and Llama's, table 1's invariances, and the arms."""
+"""RMSNorm compared with torch's and Llama's, table 1's invariances, and the arms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.checks.constants import digest
 from readtrack.papers import rmsnorm
 from readtrack.papers.rmsnorm import RMSNorm, line_by_line, rms_norm
 
-EXPERIMENT = importlib.import_module("readtrack.papers.rmsnorm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.rmsnorm.experiment")  # the hook has the same name
 SHAPES = [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 7)]
 
 
@@ -57,7 +57,7 @@ def test_the_module_is_torchs(assert_parity):
 
 
 def test_the_module_is_llamas():
-    """Which computes in single precision, whatever it is given."""
+    """The reference always computes in single precision."""
     llama = pytest.importorskip("transformers.models.llama.modeling_llama", reason="needs transformers")
     x, weight = inputs((2, 3, 7))
     theirs = llama.LlamaRMSNorm(7, eps=1e-6)

@@ -1,4 +1,4 @@
-"""RMSProp against torch's and the lecture's own words, and the experiment's rules."""
+"""RMSProp compared with torch's and the lecture's own formula, and the experiment's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simple recurrent network against torch's, the tasks against their definitions, the arms."""
+"""The simple recurrent network compared with torch's, the tasks with their definitions, and the arms."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = {"input.weight": "weight_ih_l0", "input.bias": "bias_ih_l0", "recurrent.
 
 
 def as_torch(weights):
-    """Our parameters under `nn.RNN`'s names; it has a second bias, beside the state."""
+    """Our parameters with the names of `nn.RNN`, which has a second bias."""
     zeros = torch.zeros_like(weights["input.bias"])
     return {NAMES[name]: weight for name, weight in weights.items()} | {"bias_hh_l0": zeros}
 
@@ -163,7 +163,7 @@ def test_without_memory_only_the_present_letter_counts():
 
 
 def test_what_one_letter_tells_is_what_the_claim_says():
-    """The best predictions from the present letter alone, by counting: 0.25 nats at vowels, ln 3 + 0.60."""
+    """The best predictions from the current letter alone, by counting: 0.25 nats at vowels, ln 3 + 0.60."""
     ids = elmans_letters(200, 500, torch.Generator().manual_seed(0))
     now, after = ids[:, :-1].flatten(), ids[:, 1:].flatten()
     counts = torch.zeros(6, 6).index_put_((now, after), torch.ones(len(now)), accumulate=True)

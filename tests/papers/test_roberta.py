@@ -1,4 +1,4 @@
-"""RoBERTa against transformers', positions and filling, the masks of many passes."""
+"""RoBERTa compared with transformers', positions and padding, and the masks of several passes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readtrack.papers.bert import MaskedModel
 from readtrack.papers.roberta import PADDING, RoBERTa, from_released
 from readtrack.papers.roberta.model import LARGE
 
-toy = importlib.import_module("readtrack.papers.roberta.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.roberta.experiment")  # the hook has the same name
 
 
 def reference(vocab: int, context: int, model: int, heads: int, layers: int) -> RobertaForMaskedLM:
@@ -42,7 +42,7 @@ def make(size: tuple[int, ...]) -> MaskedModel:
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name, written apart from `weights.py`."""
+    """Our weights with the reference's names, written independently of `weights.py`."""
     theirs = {}
     for name, weight in weights.items():
         name = name.replace("head.norm", "lm_head.layer_norm").replace("head.dense", "lm_head.dense")
@@ -67,7 +67,7 @@ def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (31, 16, 20, 5, 3)])
 def test_masked_words_are_those_of_transformers(assert_parity, size):
-    """With texts of different length: what fills has a position of its own."""
+    """With texts of different lengths; padding has its own position."""
     ours, theirs = make(size).double(), reference(*size).double()
     tokens = size[1]
     ids = torch.randint(2, size[0], (3, tokens))
@@ -172,7 +172,7 @@ def test_arms_differ_in_steps_and_texts_alone(part_of_run, monkeypatch, broken, 
 
 
 def test_the_best_step_is_kept_and_judged_on_other_texts(part_of_run, monkeypatch):
-    """Of the losses on the way the second is the lowest; what is judged are other texts."""
+    """The second loss during training is the lowest, and the test texts are different ones."""
     losses, asked = iter([3.0, 1.0, 2.0, 4.0] * 9), []
 
     def nats_of(run, model, masked):

@@ -1,4 +1,4 @@
-"""RoPE against the matrix of its equation, GPT-J's and Llama's, its invariances, and the arms."""
+"""RoPE compared with its matrix equation, GPT-J's and Llama's, its invariances, and the arms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from readtrack.papers.rope.experiment import (
 )
 from readtrack.plugin import Bench
 
-EXPERIMENT = importlib.import_module("readtrack.papers.rope.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.rope.experiment")  # the hook has the same name
 BENCHMARK = importlib.import_module("readtrack.papers.rope.benchmark")
 
 
@@ -56,7 +56,7 @@ def test_a_pair_turns_by_position_times_speed():
 
 
 def test_gpt_js_is_ours(assert_parity):
-    """Which pairs neighbours, as the paper does."""
+    """GPT-J pairs neighbouring coordinates, as in the paper."""
     gptj = pytest.importorskip("transformers.models.gptj.modeling_gptj", reason="needs transformers")
     freqs_cis = phases(positions(7), 6)
     c, s = freqs_cis.real[None], freqs_cis.imag[None]
@@ -212,7 +212,7 @@ USUAL = {
 
 
 def made_up_arms(run_experiment, monkeypatch, **options):
-    """What is trained, at which rates, and the claim; a model's losses are made up and best at 0.01."""
+    """The trained arms, their learning rates, and the claim. Losses are made up, with the best at 0.01."""
     models: dict[str, Characters] = {}
     rates: dict[str, list[float]] = {}
 
@@ -241,7 +241,7 @@ def test_the_arms_and_what_follows_from_their_losses(run_experiment, monkeypatch
     assert_close(models["sines"].positions, rope.sines(phases(torch.arange(TOKENS), 8)))
     learned = models["learned positions"].positions
     assert learned.shape == (TOKENS, 8)
-    assert learned.std().item() == pytest.approx(1, rel=0.1)  # it does worse from smaller ones
+    assert learned.std().item() == pytest.approx(1, rel=0.1)  # smaller embeddings perform worse
 
 
 def test_a_null_run_has_learned_positions_under_every_name(run_experiment, monkeypatch):
@@ -323,7 +323,7 @@ def test_the_control_arms_know_positions_and_differ_in_nothing_else():
         assert learns == (arm == "learned")
         sizes.add(sum(p.numel() for p in characters.parameters()) - 64 * learns)
         logits = characters(text)[0]
-        # Equal tokens tell a rotation nothing, for their values are equal too.
+        # With equal tokens a rotation has no effect, because their values are equal, too.
         assert torch.allclose(logits[0], logits[3], atol=1e-5) == (arm == "rotated")
     assert len(sizes) == 1
 
@@ -336,7 +336,7 @@ def test_the_bigrams_loss_is_that_of_a_count_by_hand():
 
 
 def test_what_is_judged_is_text_that_nothing_was_trained_on_or_chosen_by(part_of_run):
-    """By ids that are places in the text."""
+    """The ids are positions in the text."""
     run = part_of_run()
     text = EXPERIMENT.Text(EXPERIMENT.data.stretches(torch.arange(100_000), 0), 9)
     judge, choose = (text.windows(run, part) for part in ("judge", "choose"))

@@ -1,4 +1,4 @@
-"""The RTRBM against enumeration of all states, its gradient through time, and the arms of the experiment."""
+"""The RTRBM compared with enumeration of all states, its gradient through time, and the experiment's arms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from readtrack.checks.constants import digest
 from readtrack.papers import rtrbm
 from readtrack.papers.rtrbm import RTRBM, films, sample
 
-EXPERIMENT = importlib.import_module("readtrack.papers.rtrbm.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.rtrbm.experiment")  # the hook has the same name
 
 VISIBLE, HIDDEN, TIME = 3, 2, 3
 
@@ -33,7 +33,7 @@ def states(size: int) -> Tensor:
 
 
 def expected_hidden(model: RTRBM, film: Tensor) -> list[Tensor]:
-    """Equation by equation: the biases of each frame of one film."""
+    """The biases of each frame of one film, equation by equation."""
     bias, found = model.first_bias, []
     for frame in film:
         found.append(bias)
@@ -43,7 +43,7 @@ def expected_hidden(model: RTRBM, film: Tensor) -> list[Tensor]:
 
 
 def log_likelihood(model: RTRBM, film: Tensor) -> Tensor:
-    """Of one film, every visible and hidden state of every frame summed over."""
+    """The log-likelihood of one film, summed over all visible and hidden states of all frames."""
     total = torch.zeros((), dtype=torch.float64)
     for frame, bias in zip(film, expected_hidden(model, film), strict=True):
 
@@ -80,7 +80,7 @@ def test_the_exact_likelihood_is_that_of_enumeration_and_of_all_films_together_1
 
 
 def test_with_exact_samples_the_gradient_is_the_likelihoods():
-    """All states in the place of dreamed frames, each weighed by its probability."""
+    """All states replace the sampled frames, weighted by their probabilities."""
     model = machine()
     film = torch.randint(2, (1, TIME, VISIBLE)).double()
     exact = torch.autograd.grad(-log_likelihood(model, film[0]), list(model.parameters()))
@@ -147,7 +147,7 @@ def test_films_show_the_bits_again_after_a_blank():
 
 
 def test_what_is_recalled_is_not_what_stood_there(part_of_run):
-    """Each pixel is held by a unit of its own: whatever the sampling starts from, it ends with."""
+    """Each pixel has its own unit, so sampling ends at the stored film for any start."""
     model = RTRBM(11, 11)
     with torch.no_grad():
         model.W.copy_(40 * torch.eye(11))
@@ -180,7 +180,7 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_a_film_goes_on_from_what_was_shown():
-    """A unit for each pixel, told by its neighbour's of the frame before: a point that moves to the right."""
+    """Each pixel's unit depends on its neighbour in the previous frame, so a point moves to the right."""
     model = RTRBM(6, 6)
     with torch.no_grad():
         model.W.copy_(20 * torch.eye(6))

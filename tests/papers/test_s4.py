@@ -1,4 +1,6 @@
-"""S4's matrix against HiPPO's, its kernel against literal powers and `ssm`, its recurrence, and the arms."""
+"""S4's matrix compared with HiPPO's, its kernel with explicit powers and `ssm`, its recurrence, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from readtrack.papers.s4 import (
 )
 from readtrack.runs.trial import Trial, Work, Workshop
 
-EXPERIMENT = importlib.import_module("readtrack.papers.s4.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.s4.experiment")  # the hook has the same name
 
 
 def systems(channels: int, order: int, time: int):
@@ -44,7 +46,7 @@ def test_the_form_is_hippos_matrix_in_another_basis(order):
     lamb, p, b = hippo_dplr(order)
     a, b_legs = ssm.hippo_legs(order)
     form = torch.diag(whole(lamb)) - whole(p)[:, None] * whole(p).conj()
-    # Equal traces of powers, and equal answers to a pulse, whatever the basis.
+    # Traces of powers and impulse responses are equal in any basis.
     size = torch.eye(order, dtype=torch.float64)
     for shift in (1.0, 3.0):
         ours = torch.linalg.solve(form - shift * size, whole(b))
@@ -90,7 +92,7 @@ def test_the_layer_is_that_of_ssm_where_both_have_hippo():
     lamb, p, b, c_tilde, step = layer.system()
     with torch.no_grad():
         c = recurrent_c(lamb, p, b, c_tilde, step, time)
-        # HiPPO's own basis: ask both systems for the same kernel, and give `ssm` the c that has it.
+        # In HiPPO's own basis, `ssm` gets the c with which both systems have the same kernel.
         a, b_bar = ssm.bilinear(dense.a.expand(channels, -1, -1), dense.b.expand(channels, -1), step)
         vectors, columns = b_bar[..., None], []
         for _ in range(order):
@@ -183,7 +185,8 @@ def test_the_matrix_learns_at_its_own_rate_and_each_network_has_its_own(part_of_
     _, networks = EXPERIMENT.train(at, made, 0.1)
     assert len(networks) == len(starts) == 3
     assert not torch.equal(starts[0].lamb, starts[1].lamb)
-    # log_decay, frequency, P, B and the step against c, the bypass and the four layers around.
+    # log_decay, frequency, P, B and the step, compared with c, the skip connection and the four surrounding
+    # layers.
     assert rates == [{5: 0.001, 10: 0.1}] * 3
 
 

@@ -1,4 +1,6 @@
-"""Saliency maps against finite differences and torch's Jacobian, folding, scores in boxes, and the arms."""
+"""Saliency maps compared with finite differences and torch's Jacobian, folding, scores in boxes, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ experiment_module = importlib.import_module("readtrack.papers.saliency.experimen
 
 
 def folded() -> PairNet:
-    """A network with statistics other than a new one's, in float64."""
+    """A network in float64 with statistics that differ from their initial values."""
     network = PairNet().double()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -57,7 +59,7 @@ def test_the_map_of_a_linear_score_is_its_weights():
 
 
 def test_the_picture_of_a_class_climbs_towards_a_quadratics_top():
-    """Of a linear score the best image is the weights over twice the price."""
+    """For a linear score, the best image is the weights divided by twice the penalty."""
     weight = torch.randn(2, 3 * 4 * 4, dtype=torch.float64)
     found = class_model(
         lambda x: x.flatten(1) @ weight.T,
@@ -133,7 +135,7 @@ def test_questions_are_about_scenes_whose_digits_are_named():
 
 
 def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
-    """What the experiment hands to its comparison, and the networks that it asks."""
+    """The arguments of the experiment's comparison, and the networks that it explains."""
     given, pair = {}, []
     compare, networks = Run.compare, experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
@@ -172,7 +174,7 @@ def test_whose_maps_are_compared(run_experiment, monkeypatch):
 
 def test_the_strongest_twentieth_of_the_pixels_is_counted(part_of_run):
     maps = torch.zeros(2, 20, 20)
-    maps[0, :4, :4], maps[0, 10:12, 10:12] = 2.0, 1.0  # sixteen pixels in the box, four beside it
+    maps[0, :4, :4], maps[0, 10:12, 10:12] = 2.0, 1.0  # sixteen pixels in the box, four outside
     maps[1, 10:15, 10:14] = 3.0
     boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 2), torch.tensor([[10.0, 10, 14, 15]] * 2)
     assert_close(experiment_module.strongest(maps, boxes), torch.tensor([0.8, 0.0]))

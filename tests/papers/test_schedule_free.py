@@ -1,5 +1,6 @@
-"""Schedule-Free against its authors' package: the reference classes, which keep all three sequences, and the
-ones that keep two."""
+"""Schedule-Free compared with its authors' package: with the reference classes, which store all three
+sequences, and with the classes that store two.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ experiment = importlib.import_module("readtrack.papers.schedule_free.experiment"
 
 
 class OneEach:
-    """An optimiser of the package for each weight, which steps where that has a gradient: the package counts
-    steps for a whole group, ours for each weight."""
+    """A separate optimiser of the package for each weight, which steps only if the weight has a gradient.
+    The package counts steps per group, ours per weight.
+    """
 
     def __init__(self, make, groups):
         weights = [w for group in groups for w in group["params"]]
@@ -101,7 +103,7 @@ def test_evaluating_in_between_changes_nothing():
 
 
 def test_the_mean_is_that_of_all_z():
-    """With one learning rate cₜ = 1/t: x is the plain mean of z₁ .. zₜ."""
+    """With a constant learning rate cₜ = 1/t, so x is the plain mean of z₁ .. zₜ."""
     w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer, zs = ScheduleFreeSGD([w], lr=0.1), []
     draw = torch.Generator().manual_seed(0)
@@ -144,8 +146,9 @@ def test_a_checkpoint_knows_whether_it_holds_the_mean():
 
 
 def test_weights_that_began_at_other_rates_have_means_of_their_own():
-    """cₜ = lrₜ² / Σ lrᵢ², over the steps of each weight: with the rate of both halved before the second
-    begins, the first's mean counts its z by 1 and 1/4, the second's has one z."""
+    """cₜ = lrₜ² / Σ lrᵢ² over the steps of each weight. If the learning rate is halved before the second
+    weight begins, the first's mean weights its z by 1 and 1/4, and the second's has a single z.
+    """
     first, second = (torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
     optimizer = ScheduleFreeSGD([first, second], lr=1.0)
     first.grad = torch.ones(1, dtype=torch.float64)
@@ -191,7 +194,7 @@ def test_a_seed_decides_the_whole_run(run_experiment):
 
 @pytest.fixture
 def compared(run_experiment, monkeypatch):
-    """What each comparison was given."""
+    """The arguments of each comparison."""
     seen = {}
     monkeypatch.setattr(experiment, "compare", lambda run, claim, name, **given: seen.update({name: given}))
     with pytest.raises(AssertionError):  # no claim is stated
@@ -200,7 +203,7 @@ def compared(run_experiment, monkeypatch):
 
 
 def test_the_arms_are_what_their_names_say(compared):
-    """The control has its momentum, its warm-up and a cosine to zero; a break takes away what it says."""
+    """The control has its momentum, its warm-up and a cosine to zero; each break removes its ingredient."""
     w = torch.ones(1)
     sgd, adam = compared["SGD"], compared["AdamW"]
     heavy, adamw = sgd["theirs"]([w], lr=0.1), adam["theirs"]([w], lr=0.1)

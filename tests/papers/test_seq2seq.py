@@ -1,4 +1,4 @@
-"""The encoder-decoder against torch's LSTMs, beam search against all sentences, and the arms."""
+"""The encoder-decoder compared with torch's LSTMs, beam search with all sentences, and the arms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.papers.seq2seq import END, Seq2Seq, beam_search, greedy
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
-EXPERIMENT = importlib.import_module("readtrack.papers.seq2seq.experiment")  # its name is the hook's, too
+EXPERIMENT = importlib.import_module("readtrack.papers.seq2seq.experiment")  # the hook has the same name
 
 
 class Torchs(nn.Module):
@@ -33,7 +33,7 @@ class Torchs(nn.Module):
 
 
 def renamed(weights):
-    """Our parameters under the names of `Torchs`; torch has a second bias."""
+    """Our parameters with the names of `Torchs`; torch has a second bias."""
     found = {}
     for name, weight in weights.items():
         stack, _, rest = name.partition(".")
@@ -97,7 +97,7 @@ def test_a_word_does_not_see_itself_nor_later_ones():
 
 
 def peaked(seed: int) -> Seq2Seq:
-    """Whose likeliest sentence begins with a word that is not the likeliest, now and then."""
+    """A model whose most likely sentence sometimes begins with a less likely word."""
     torch.manual_seed(seed)
     network = Seq2Seq(5, 4, hidden=6, layers=2).double()
     with torch.no_grad():
@@ -157,7 +157,7 @@ ACCURACY = {"reversed": 0.9, "as it is": 0.5, "as it is, four words": 0.95}
 
 
 def arms_of(run_experiment, monkeypatch, **options):
-    """What each arm reads of 0, 1, ... and the bias of its forget gates; accuracies are made up."""
+    """The input order of each arm for 0, 1, ... and the bias of its forget gates, with made-up accuracies."""
     arms, biases = {}, {}
 
     def train(at, task, rate):
@@ -208,7 +208,7 @@ def test_breaks_replace_the_reversed_arm_alone(run_experiment, monkeypatch, brok
 
 
 def test_accuracy_counts_words_but_not_the_end(part_of_run):
-    """Of a reader that knows all words but the first, and never that a sentence ends."""
+    """A predictor that knows all words except the first, and never the end of a sentence."""
     run = part_of_run()
     words = EXPERIMENT.lexicon(run.data("lexicon", "world"))
     _, target = EXPERIMENT.drawn(run, words, 4, "judge")
@@ -239,7 +239,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_what_is_shown_says_what_was_written_and_how_likely_it_is(part_of_run):
-    """A writer that ends at once, whatever it reads."""
+    """A writer that always ends immediately."""
     network = EXPERIMENT.Reader(EXPERIMENT.backwards)
     with torch.no_grad():
         network.readout.weight.zero_()

@@ -1,4 +1,4 @@
-"""SGD against torch's, the frame that its family shares, and what the family is tried on."""
+"""SGD compared with torch's, the base class of its family, and the family's test problems."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_scheduler_of_torchs_makes_them_shrink():
 
 
 def test_the_1_over_t_walk_is_the_running_mean():
-    """Robbins and Monro's own example: with steps 1/t, the root of E[w − x] is found as the mean of x."""
+    """Robbins and Monro's own example: with step sizes 1/t, the root of E[w − x] is the mean of x."""
     samples = torch.randn(50, dtype=torch.float64)
     w = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = SGD([w], lr=1.0)
@@ -67,7 +67,7 @@ def test_the_1_over_t_walk_is_the_running_mean():
         assert_close(w.detach(), samples[:t].mean(), rtol=0, atol=1e-14)
 
 
-# The frame
+# The base class
 
 FAMILY = {
     "SGD": partial(SGD, lr=0.1),
@@ -95,7 +95,7 @@ def test_steps_are_counted_for_each_weight():
 
 @family
 def test_a_weight_walks_as_if_it_were_alone(make):
-    """Whatever the others do: late gradients, missing ones, another shape beside it."""
+    """Independent of other weights: late gradients, missing ones, a weight of another shape next to it."""
     gradients = torch.randn(30, 4, dtype=torch.float64)
     ends = []
     for beside in (False, True):
@@ -103,7 +103,7 @@ def test_a_weight_walks_as_if_it_were_alone(make):
         other = torch.ones(3, dtype=torch.float64, requires_grad=True)
         optimizer = make([other, w] if beside else [w])
         for step, gradient in enumerate(gradients):
-            if beside:  # it began earlier, and steps where the first has no gradient
+            if beside:  # it began earlier, and steps while the first has no gradient
                 for _ in range(1 if step else 7):
                     other.grad, w.grad = torch.ones_like(other), None
                     optimizer.step()
@@ -191,7 +191,7 @@ def test_gradients_that_stay_in_place_are_not_copied(monkeypatch):
 
 @family
 def test_weights_that_somebody_else_has_moved_go_on(make):
-    """Another optimiser took them over, and `load_state_dict` put other memories in place."""
+    """Another optimiser had moved the weights, and `load_state_dict` restored other memories."""
     w, alone = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     beside, mine, reference = torch.ones(2, dtype=torch.float64, requires_grad=True), make([w]), make([alone])
     thief = SGD([beside, w], lr=0.0)
@@ -222,7 +222,7 @@ def test_a_copy_and_a_weight_of_another_precision_walk_alike():
 
 
 def test_a_step_between_forward_and_backward_is_noticed():
-    """As with torch's optimisers: what backward needs has changed."""
+    """As with torch's optimisers, because a tensor needed by backward has changed."""
     w = torch.ones(2, requires_grad=True)
     optimizer = SGD([w], lr=0.1)
     loss = w.square().sum()
@@ -241,7 +241,7 @@ def test_complex_weights_are_refused():
 
 @pytest.mark.parametrize("make", [partial(Adam, lr=0.1), partial(AdamW, lr=0.1)])
 def test_an_update_compiles_once_whatever_the_step_and_the_rate(make):
-    """The first step and a second graph for all others: a schedule does not compile it anew."""
+    """The first step and a second graph for all others; a schedule does not trigger recompilation."""
     compiled = []
 
     def backend(graph, inputs):
@@ -293,7 +293,7 @@ def test_in_half_precision_ten_steps_err_by_no_more_than_twice_torchs(ours, refe
     assert ours_off <= 2 * their_off
 
 
-# What the family is tried on
+# Test problems
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_training_descends(run):
 
 
 def test_the_penalty_is_torchs_weight_decay():
-    """torch's `weight_decay` of SGD adds λw to the gradient: the gradient of λ/2 ‖w‖²."""
+    """torch's `weight_decay` of SGD adds λw to the gradient, which is the gradient of λ/2 ‖w‖²."""
     ends = []
     for penalty, decay in ((0.1, 0.0), (0.0, 0.1)):
         torch.manual_seed(0)
@@ -389,7 +389,7 @@ def racing(run, again=False, lr=0.1, steps=20):
 
 
 def test_what_is_reported_comes_from_other_weights_and_batches_than_the_choice(run):
-    """All arms, and all rates, see the same batches."""
+    """All arms and all learning rates see the same batches."""
     of_one = run()
     (score, losses), at = racing(of_one)
     assert score == trials.late(losses)
@@ -449,15 +449,16 @@ def test_a_seed_decides_the_whole_run(run_experiment):
 
 @pytest.mark.parametrize("paper", [sgd, rmsprop], ids=lambda paper: paper.__name__)
 def test_the_experiments_compute_in_the_precision_that_is_asked_for(run_experiment, paper):
-    """In double precision there are losses that single precision cannot hold."""
+    """In double precision, losses occur that single precision cannot represent."""
     curves = run_experiment(paper, dtype=torch.float64).curves.values()
     losses = [loss for arms in curves for curve in arms.values() for _, loss in curve]
     assert torch.tensor(losses, dtype=torch.float64).float().tolist() != losses
 
 
 def test_the_schedules_are_what_the_conditions_say():
-    """A sum diverges when ten times as many terms add as much again as the first did: constant steps (and
-    their squares), 1/t (its squares do not), 1/t² (neither)."""
+    """A sum diverges if ten times as many terms add at least as much again as the first ones. This holds
+    for constant steps (and their squares), for 1/t (but not its squares), and not for 1/t².
+    """
     diverges = {"0.05": (True, True), "0.025": (True, True), "0.0125": (True, True)}
     diverges |= {"1/t": (True, False), "1/t²": (False, False)}
     for name, schedule in SCHEDULES.items():

@@ -1,4 +1,6 @@
-"""The decoder against transformers' Mistral, band and rolling cache against masks, the control arms."""
+"""The decoder compared with transformers' Mistral, band and rolling cache with masks, and the control
+arms.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def small(window: int | None = 4, **settings: object) -> Mistral:
 
 @pytest.mark.parametrize("window", [4, None])
 def test_released_weights_speak_as_in_transformers(assert_parity, window):
-    """Forward and every gradient; the mapping is differentiable."""
+    """Outputs and all gradients; the mapping is differentiable."""
     theirs, ours = reference(window), small(window)
     ids = torch.randint(17, (2, 11))
     weights = dict(theirs.named_parameters())
@@ -62,7 +64,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity, window):
         lambda w: functional_call(theirs, w, (ids,)).logits,
         (),
         weights=weights,
-        rtol=1e-6,  # theirs takes angles and norms in single precision
+        rtol=1e-6,  # the reference computes angles and norms in single precision
         atol=1e-5,
     )
 
@@ -96,9 +98,9 @@ def test_half_precision_errs_no_more_than_the_mask(assert_half_precision):
 def test_reading_in_parts_is_reading_at_once(window, parts):
     model, ids = small(window), torch.randint(17, (2, 13))
     cache = model.empty_cache(2, 13)
-    cache.kv.fill_(math.nan)  # what has not been written has no influence
+    cache.kv.fill_(math.nan)  # unwritten entries have no influence
     found = torch.cat([model(part, cache) for part in ids.split(parts, 1)], 1)
-    assert_close(found, model(ids), rtol=0, atol=1e-5)  # angles are of single precision
+    assert_close(found, model(ids), rtol=0, atol=1e-5)  # angles are in single precision
     assert cache.length == 13
     assert cache.kv.shape[-2] == (window or 13)
 
@@ -179,7 +181,7 @@ def test_fixed_blocks_carry_nothing_over_their_borders():
 def test_averages_are_of_the_window():
     q, k, v = torch.randn(3, 2, 2, 6, 3)
     found = its.averages(q, k, v, 4)
-    assert_close(found, its.averages(k, q, v, 4))  # which is all that counts
+    assert_close(found, its.averages(k, q, v, 4))  # only this matters
     for token in range(6):
         assert_close(found[:, :, token], v[:, :, max(token - 3, 0) : token + 1].sum(2) / 4)
 
@@ -233,7 +235,7 @@ def test_what_is_judged_follows_from_the_accuracy_at_each_distance(part_of_run, 
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
 def test_flex_attention_sees_the_band(monkeypatch):
-    """As written and forward alone: more of it wants CUDA."""
+    """Eager and forward only; the rest requires CUDA."""
     monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
     inputs = [torch.randn(1, heads, 150, 4, dtype=torch.float64) for heads in (4, 2, 2)]
     assert_close(timed.flex(*inputs, 37), masked(*inputs, 37))

@@ -1,4 +1,4 @@
-"""State spaces against scipy and against their own definitions, and the experiment's rules."""
+"""State spaces compared with scipy and with their definitions, and the experiment's rules."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def test_the_recurrence_is_scipys():
     a, b, step = system()
     a, b = bilinear(a, b, step)
     c, u = torch.randn(6).double(), torch.randn(50).double()
-    # Theirs shows the state before the input, ours after it: y_k = c (a x_k + b u_k) in their terms.
+    # scipy outputs the state before the input, ours the state after it: y_k = c (a x_k + b u_k) in its
+    # notation.
     system_ = a.numpy(), b[:, None].numpy(), (c @ a)[None].numpy(), (c @ b).reshape(1, 1).numpy(), 1
     _, theirs, _ = signal.dlsim(system_, u.numpy())
     assert_close(recurrence(a, b, c, u), torch.from_numpy(theirs[:, 0]), rtol=0, atol=1e-10)

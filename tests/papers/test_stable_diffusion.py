@@ -1,4 +1,4 @@
-"""Latent diffusion against diffusers' autoencoders, U-Net, attention block, codebook and DDIM."""
+"""Latent diffusion compared with diffusers' autoencoders, U-Net, attention block, codebook and DDIM."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_the_rounding_autoencoder_is_diffusers():
     assert_close(ours.encode(x), z)
     assert_close(found, expected, rtol=1e-7, atol=1e-8)
     assert_close(ours.decode(z), expected, rtol=1e-7, atol=1e-8)
-    # diffusers' weighs the two parts the other way round, as it says itself.
+    # diffusers weights the two parts the other way round, as its documentation says.
     other = torch.nn.functional.mse_loss(rounded.detach(), z)
     assert_close(loss, their_loss)
     assert_close(loss, 1.25 * other)
@@ -203,7 +203,7 @@ def test_the_way_back_is_diffusers_ddim(limit):
     expected = z
     for t in theirs.timesteps:
         noise = torch.tanh(expected + t / 500)
-        # After clamping, the noise is what explains the clamped picture.
+        # After clamping, the noise must be consistent with the clamped image.
         expected = theirs.step(noise, t, expected, use_clipped_model_output=limit < 1).prev_sample
     assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -237,7 +237,7 @@ def test_both_arms_have_the_same_compute():
     )
     assert (RATES, BATCH) == ((0.0015, 0.003, 0.006, 0.012), 32)
     counts = [updates(run, space) for space in spaces]
-    # Updates, which count most in so short a training, are no fewer for the control.
+    # The control has at least as many updates, which matter most in such a short training.
     assert counts[0] == 160 <= counts[1]
     latents, pixels = (
         space.spent + count * update_flops((space.batch, *space.train.shape[1:]))
@@ -248,7 +248,7 @@ def test_both_arms_have_the_same_compute():
 
 
 def test_both_spaces_are_charged_what_they_cost(part_of_run):
-    """And the break leaves the autoencoder as it was drawn."""
+    """The break uses the autoencoder with its initial weights."""
     run = part_of_run()
     part = toy.pairs(run, 40, "train")
     setting = Setting(part, part, part, toy.Judge())
@@ -280,7 +280,7 @@ def test_captions_are_words_and_an_end():
 
 
 def test_released_weights_run_in_these_lines():
-    """Text tower, U-Net and autoencoder of diffusers and transformers, from tokens to a picture."""
+    """The text tower, U-Net and autoencoder of diffusers and transformers, from tokens to an image."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     sizes = {"widths": (8, 16), "blocks": 1, "context": 12, "heads": 2, "groups": 4, "attention": (0,)}
     config = transformers.CLIPTextConfig(
@@ -312,7 +312,7 @@ def test_released_weights_run_in_these_lines():
 
 
 def was(name: str) -> str:
-    """What the autoencoder's published file calls its attentions' products."""
+    """The names of the attention projections in the published file of the autoencoder."""
     for new, old in ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value.")):
         name = name.replace(new, old)
     return name.replace(".to_out.0.", ".proj_attn.")

@@ -1,4 +1,4 @@
-"""One cycle against torch's scheduler and its corners, and the experiment's schedules."""
+"""The one-cycle schedule compared with torch's scheduler and its corners, and the experiment's schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T5 against transformers', its buckets, its cache, spans taken out and put back."""
+"""T5 compared with transformers', its buckets, its cache, and corrupted spans that are restored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from readtrack.plugin import Trial
 from readtrack.runs.trial import Work, Workshop
 
 tasks = importlib.import_module("readtrack.papers.t5.tasks")
-toy = importlib.import_module("readtrack.papers.t5.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.t5.experiment")  # the hook has the same name
 
 SIZES = [(13, 12, 3, 4, 20, 2), (31, 10, 2, 3, 24, 3)]  # vocab, model, heads, dim, hidden, layers
 
@@ -55,7 +55,7 @@ def make(size: tuple[int, ...], **changes: float) -> T5:
 
 
 def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Theirs by name, written apart from `weights.py`."""
+    """Our weights with the reference's names, written independently of `weights.py`."""
     theirs = {"shared.weight": weights["embedding.weight"], "lm_head.weight": weights["embedding.weight"]}
     for stack in ("encoder", "decoder"):
         theirs[f"{stack}.embed_tokens.weight"] = weights["embedding.weight"]
@@ -85,8 +85,8 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_scores_are_those_of_transformers(assert_parity, monkeypatch, size):
-    """With sources of different length, and distances beyond the furthest bucket."""
-    # Theirs normalises in single precision, whatever it is given.
+    """With sources of different lengths, and distances beyond the last bucket."""
+    # The reference always normalises in single precision.
     monkeypatch.setattr(
         T5LayerNorm, "forward", lambda self, x: F.rms_norm(x, x.shape[-1:], self.weight, 1e-6)
     )
@@ -109,7 +109,7 @@ def test_scores_are_those_of_transformers(assert_parity, monkeypatch, size):
 
 
 def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
-    """Both with GELU: which rectifiers near zero rounding turns on is luck, and moves a gradient more."""
+    """Both use GELU, because with ReLU rounding near zero would switch units and change gradients."""
     size = (50, 48, 4, 12, 96, 2)
     ours, theirs = make(size), reference(*size, feed_forward_proj="gelu")
     for layer in (*ours.encoder, *ours.decoder):
@@ -171,7 +171,7 @@ def test_buckets_are_those_of_transformers(both_sides, count, furthest):
 
 
 def test_buckets_by_hand():
-    """Of 8 for the left side alone: 0 to 3 by themselves, then 4-5, 6-7, 8-11 and beyond, up to 16."""
+    """With 8 one-sided buckets: 0 to 3 separately, then 4-5, 6-7, 8-11 and beyond, up to 16."""
     distance = -torch.arange(20)
     found = buckets(distance, both_sides=False, count=8, furthest=16)
     assert found.tolist() == [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 7, 7, 7, 7]
@@ -186,7 +186,7 @@ def test_writing_in_parts_is_writing_at_once(parts):
     encoded = net.encode(source, visible=visible)
     caches = net.empty_cache(encoded, 9)
     for cache in caches:
-        cache.written.fill_(math.nan)  # what has not been written has no influence
+        cache.written.fill_(math.nan)  # unwritten entries have no influence
     found = [net.go_on(part, caches, visible=visible) for part in written.split(parts, 1)]
     assert_close(torch.cat(found, 1), net(source, written, visible=visible), rtol=0, atol=1e-11)
 
@@ -249,18 +249,18 @@ def test_spans_are_as_many_and_as_long_as_stated():
     assert left_out.sum(1).eq(15).all()
     starts = left_out[:, 1:] & ~left_out[:, :-1]
     assert starts.sum(1).eq(5).all()
-    assert left_out.double().mean(0)[20:].std() < 0.06  # no place is preferred, nor is the end
+    assert left_out.double().mean(0)[20:].std() < 0.06  # no position is preferred, including the end
 
 
 def test_spans_stand_anywhere_in_a_short_text():
     gone = draw_spans(2000, toy.LENGTH, torch.Generator().manual_seed(1)).double().mean(0)
     assert gone[0] == 0
-    # One span of two tokens has ten places to begin at; the first and the last are under one of them each.
+    # A span of two tokens has ten possible starts; the first and the last token are in only one of them.
     expected = torch.tensor([1.0, *[2.0] * (toy.LENGTH - 3), 1.0]).double() / (toy.LENGTH - 2)
     assert_close(gone[1:], expected, rtol=0, atol=0.03)
 
 
-# The toy
+# The toy task
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_every_token_has_a_name_of_its_own():
     ],
 )
 def test_who_was_trained_on_what(part_of_run, monkeypatch, broken, stage):
-    """By the arms' names: the stage that they start from, and whether their examples are many."""
+    """By the arms' names: their stage, and whether they have many examples."""
     made = {}
 
     def watched(at, arm, rate):
@@ -337,7 +337,7 @@ def test_who_was_trained_on_what(part_of_run, monkeypatch, broken, stage):
 
 
 def test_without_order_texts_mix_their_words(part_of_run):
-    """The near miss of the first claim: what is pre-trained on has words that no topic has together."""
+    """The near miss of the first claim: pre-training texts combine words that no topic combines."""
     one_word_each, read = Senses(torch.arange(tasks.WORDS)[:, None], tasks.WORDS), []
 
     def watched(ids, generator):
@@ -348,7 +348,7 @@ def test_without_order_texts_mix_their_words(part_of_run):
         world = toy.World(one_word_each, *[()] * 4)
         arm = toy.after(watched, mixed=mixed)
         arm.before(Trial(Workshop(part_of_run(broken=str(mixed)), world), Work(arm="any"), arm="any"))
-    _, kept, _, _, mixed, _ = read  # the first of each three asks how long a target is
+    _, kept, _, _, mixed, _ = read  # the first of each three asks for the target's length
     assert (kept == kept[:, :1]).all()
     assert not (mixed == mixed[:, :1]).all(1).any()
     assert torch.equal(mixed.flatten().sort().values, kept.flatten().sort().values)

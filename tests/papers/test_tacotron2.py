@@ -1,4 +1,6 @@
-"""Tacotron 2: the whole against torchaudio's, attention against loops, rows against themselves alone."""
+"""Tacotron 2: the whole model compared with torchaudio's, attention with loops, and rows in a batch with
+single rows.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ SMALL = Sizes(
 
 
 def torchaudios() -> type[nn.Module]:
-    """Its file alone, which needs torch and nothing else: its compiled library wants a torch of its own."""
+    """torchaudio's model file alone, which needs only torch; its compiled library requires its own torch
+    build.
+    """
     found = importlib.util.find_spec("torchaudio")
     if found is None or not found.submodule_search_locations:
         pytest.skip("torchaudio is not installed")
@@ -60,7 +64,7 @@ def torchaudios() -> type[nn.Module]:
 
 
 def scattered(model: nn.Module) -> nn.Module:
-    """Running means and variances that are not those of the start."""
+    """Running means and variances that differ from their initial values."""
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.3)
@@ -70,7 +74,9 @@ def scattered(model: nn.Module) -> nn.Module:
 
 
 def test_the_whole_is_torchaudios(assert_parity):
-    """Without the pre-net's dropout, which theirs always has: its layers are made the identity's."""
+    """Without the pre-net's dropout, which the reference always has: its layers are replaced by the
+    identity.
+    """
     theirs = torchaudios()(
         n_mels=6,
         n_symbol=9,
@@ -101,7 +107,7 @@ def test_the_whole_is_torchaudios(assert_parity):
 
 
 def test_the_papers_size():
-    """28.2 million, as Glow-TTS's authors count (from memory), and torchaudio's number exactly."""
+    """28.2 million, as counted by Glow-TTS's authors (from memory), and exactly torchaudio's number."""
     with torch.device("meta"):
         assert sum(weight.numel() for weight in Tacotron2(Sizes()).parameters()) == 28_193_153
 
@@ -146,7 +152,7 @@ def test_what_comes_later_is_not_seen():
     mel = torch.randn(1, 6, 8).double().requires_grad_()
     model(text, symbols, mel).mel[..., 4:6].sum().backward()
     seen = mel.grad.abs().sum((0, 1)).nonzero().flatten().tolist()
-    assert seen == [1, 3]  # the last frame of each group before
+    assert seen == [1, 3]  # the last frame of the previous group
 
 
 def test_speaking_is_being_told_what_one_said():

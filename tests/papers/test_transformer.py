@@ -1,4 +1,6 @@
-"""The Transformer against torch's, its sines, schedule, loss, first weights and dropout, and the arms."""
+"""The Transformer compared with torch's, its sinusoids, schedule, loss, initial weights and dropout, and
+the arms.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ from readtrack.papers.transformer.experiment import (
 from readtrack.plugin import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
-toy = importlib.import_module("readtrack.papers.transformer.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.transformer.experiment")  # the hook has the same name
 
 # Sections 3.5, 5.3 and 5.4
 
@@ -53,7 +55,7 @@ def test_sines_are_the_formulas():
 
 
 def test_a_fixed_offset_is_a_linear_function_of_the_sines():
-    """Why the paper chose them: section 3.5."""
+    """The paper's reason for this encoding: section 3.5."""
     table = sines(40, 8, dtype=torch.float64)
     found = torch.linalg.lstsq(table[:30], table[5:35]).solution
     assert_close(table[:30] @ found, table[5:35], rtol=0, atol=1e-9)
@@ -86,7 +88,7 @@ def test_the_smoothed_loss_is_torchs(assert_parity, settings):
 
 
 def layer_as_torch(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One layer's parameters under the names of torch's; its projections get biases of zero."""
+    """One layer's parameters with the names of torch's; its projections get zero biases."""
     theirs: dict[str, Tensor] = {}
     for ours, name in (("attention", "self_attn"), ("source_attention", "multihead_attn")):
         if f"{ours}.query.weight" not in weights:
@@ -107,7 +109,7 @@ def layer_as_torch(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def randomised(module: nn.Module) -> dict[str, Tensor]:
-    """Its parameters, none of them as they begin: gains of 1 and biases of 0 would hide a mistake."""
+    """Random values for all parameters, because initial gains of 1 and biases of 0 could hide a mistake."""
     return {name: torch.randn(weight.shape) / 2 for name, weight in module.named_parameters()}
 
 
@@ -134,7 +136,7 @@ class Torchs(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab, model)
         self.stacks = nn.Transformer(model, heads, layers, layers, hidden, dropout=0.0, batch_first=True)
-        # The paper normalises at the end of each sub-layer and not once more at the end of a stack.
+        # The paper normalises at the end of each sub-layer, but not again at the end of a stack.
         self.stacks.encoder.norm = self.stacks.decoder.norm = None
 
     def forward(self, source: Tensor, written: Tensor, table: Tensor, padding: Tensor | None) -> Tensor:
@@ -203,7 +205,7 @@ def test_dropout_is_used_in_training_alone():
 
 @pytest.mark.parametrize("layer", [EncoderLayer, DecoderLayer])
 def test_dropout_stands_after_every_sub_layer_and_nowhere_else(layer):
-    """With all of it dropped (section 5.4) nothing is left but the residual path's normalisations."""
+    """With everything dropped (section 5.4), only the residual path's normalisations remain."""
     layer, x = layer(12, 3, 20, dropout=1.0), torch.randn(2, 5, 12)
     sub_layers = 2 if isinstance(layer, EncoderLayer) else 3
     left = x
@@ -235,7 +237,9 @@ def test_the_defaults_are_the_base_model_of_table_3():
 
 
 def test_the_first_weights():
-    """What is embedded has variance 1 once it is multiplied with the root of the width; the logits too."""
+    """Embeddings have variance 1 after multiplication with the root of the model size, and so do the
+    logits.
+    """
     torch.manual_seed(0)
     model = Transformer(500, model=64, heads=4, hidden=128, layers=1)
     assert model.embedding.weight.std().item() == pytest.approx(64**-0.5, rel=0.02)
@@ -379,7 +383,7 @@ def test_what_the_breaks_take_away():
 
 
 class Reverser(nn.Module):
-    """Right at the first two symbols, and then always 0."""
+    """Correct at the first two symbols, then always 0."""
 
     def forward(self, source: Tensor, written: Tensor) -> Tensor:
         target = F.pad(source.flip(1)[:, :2], (0, source.shape[1] - 2))

@@ -1,4 +1,6 @@
-"""Transformer-XL against a double loop over the four terms, XLNet's attention, and one long segment."""
+"""Transformer-XL compared with a double loop over the four terms, with XLNet's attention, and with one
+long segment.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from readtrack.papers.transformer import sines
 from readtrack.papers.transformer_xl import RelativeAttention, TransformerXL, from_released, shifted
 from readtrack.papers.transformer_xl.benchmark import logits
 
-toy = importlib.import_module("readtrack.papers.transformer_xl.experiment")  # its name is the hook's, too
+toy = importlib.import_module("readtrack.papers.transformer_xl.experiment")  # the hook has the same name
 
 
 def randomised(model: nn.Module) -> dict[str, Tensor]:
@@ -28,7 +30,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 
 def term_by_term(weights: dict[str, Tensor], x: Tensor, context: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Section 3.3's four terms for one query and one key after another, in one head after another."""
+    """Section 3.3's four terms for one query and key at a time, in one head at a time."""
     tokens, keys, model = x.shape[1], context.shape[1], x.shape[2]
     heads, dim = u.shape
     table = sines(keys, model, dtype=x.dtype)
@@ -65,7 +67,7 @@ def test_scores_are_the_four_terms(assert_parity, tokens, memory, heads):
 
 
 def test_scores_are_those_of_xlnet():
-    """Its core takes what is projected, in the order (tokens, batch, heads, dim)."""
+    """Its core takes the projections in the order (tokens, batch, heads, dim)."""
     config = XLNetConfig(d_model=12, n_head=3, d_inner=8, n_layer=1, vocab_size=5, dropout=0.0)
     theirs = XLNetRelativeAttention(config).double()
     layer, x, before = RelativeAttention(12, 3).double(), torch.randn(2, 5, 12), torch.randn(2, 4, 12)
@@ -77,7 +79,7 @@ def test_scores_are_those_of_xlnet():
     def split(vectors: Tensor, part: nn.Linear) -> Tensor:
         return part(vectors).unflatten(-1, (3, 4)).transpose(0, 1)
 
-    farther = sines(10, 12, dtype=torch.float64).flip(0)  # theirs begin one token earlier
+    farther = sines(10, 12, dtype=torch.float64).flip(0)  # the reference's begin one token earlier
     r = layer.position(farther).unflatten(-1, (3, 4))[:, None].expand(-1, 2, -1, -1)
     mask = torch.ones(5, 9, dtype=torch.float64).triu(5)[:, :, None, None].expand(-1, -1, 2, 3)
     parts = split(x, layer.query), split(context, layer.key), split(context, layer.value), r
@@ -87,7 +89,7 @@ def test_scores_are_those_of_xlnet():
 
 @pytest.mark.parametrize(("tokens", "keys"), [(4, 4), (3, 7), (1, 5)])
 def test_the_shift_puts_each_distance_at_its_key(tokens, keys):
-    scores = torch.arange(keys - 1, -1, -1).double().expand(2, tokens, keys)  # a distance's own number
+    scores = torch.arange(keys - 1, -1, -1).double().expand(2, tokens, keys)  # the index of each distance
     found = shifted(scores)
     for i in range(tokens):
         for j in range(i + keys - tokens + 1):
@@ -100,7 +102,7 @@ def small(**changes: float) -> TransformerXL:
 
 
 def test_a_segment_with_its_memory_is_one_long_segment():
-    """The keys that both see are the same; only the gradient ends at the cut."""
+    """The visible keys are the same; only the gradient ends at the segment boundary."""
     net, ids = small(), torch.randint(11, (3, 12))
     whole, _ = net(ids)
     first, memory = net(ids[:, :7], keep=7)
@@ -155,7 +157,7 @@ def test_parameters_are_the_papers_and_begin_as_the_released_code_has_them():
 
 
 def released(vocab: int, model: int, heads: int, hidden: int, layers: int) -> dict[str, Tensor]:
-    """Random weights under the names of the authors' `MemTransformerLM` for characters."""
+    """Random weights with the names of the authors' `MemTransformerLM` for characters."""
     shapes = {"word_emb.emb_layers.0.weight": (vocab, model), "crit.out_layers.0.bias": (vocab,)}
     shapes |= dict.fromkeys(("r_w_bias", "r_r_bias"), (heads, model // heads))
     for layer in range(layers):
@@ -176,7 +178,7 @@ def released(vocab: int, model: int, heads: int, hidden: int, layers: int) -> di
 
 
 def as_released(weights: dict[str, Tensor], before: Tensor, ids: Tensor) -> Tensor:
-    """What the authors' code makes of them: two segments, sines before cosines, inputs times √model."""
+    """The authors' forward pass: two segments, sines before cosines, inputs multiplied by √model."""
     table = weights["word_emb.emb_layers.0.weight"]
     model, heads, dim = table.shape[1], *weights["r_w_bias"].shape
     layers = sum(name.endswith("qkv_net.weight") for name in weights)
@@ -224,7 +226,7 @@ def as_released(weights: dict[str, Tensor], before: Tensor, ids: Tensor) -> Tens
 
 
 def test_released_weights_speak_as_in_the_authors_code(assert_parity):
-    """Forward and every gradient, over a segment with memory."""
+    """Outputs and all gradients, over a segment with memory."""
     net = small(model=12, heads=3, hidden=16, layers=2, scale=math.sqrt(12))
     weights = released(11, 12, 3, 16, 2)
     tied = weights.pop("crit.out_layers.0.weight")
@@ -244,7 +246,7 @@ def test_released_weights_speak_as_in_the_authors_code(assert_parity):
         lambda weights: as_released(weights, before, ids),
         (),
         weights=weights,
-        rtol=1e-6,  # ours takes the sines in single precision
+        rtol=1e-6,  # ours computes the sinusoids in single precision
         atol=1e-7,
     )
 
@@ -264,11 +266,11 @@ def test_it_trains_under_autocast():
     assert all(weight.grad.isfinite().all() for weight in net.parameters())
 
 
-# The toy
+# The toy task
 
 
 def test_topics_last_as_long_as_they_say():
-    """A language in which the word is its topic."""
+    """A language whose words are the topics."""
     made = toy.Senses(torch.arange(4)[:, None], 4)
     ids = toy.stream(made, 400, 200, torch.Generator().manual_seed(2))
     assert_close(ids.flatten().bincount() / ids.numel(), torch.full((4,), 0.25), rtol=0, atol=0.03)
@@ -279,7 +281,7 @@ def test_topics_last_as_long_as_they_say():
 
 
 def test_nats_of_the_law_by_counting_all_histories():
-    """A language of two topics and three words, all histories of topics weighed."""
+    """A language of two topics and three words, with a weighted sum over all histories of topics."""
     made = toy.Senses(torch.tensor([[0, 1], [1, 2]]), 3)
     ids = torch.tensor([[0, 1, 1, 2]])
     stay, chance = 1 - 1 / toy.STAY, [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
@@ -370,7 +372,7 @@ def outcome(change=lambda _: None, **reading) -> toy.Outcome:
 
 
 def test_memory_is_what_an_evaluation_is_given(part_of_run):
-    """The memory of no token is that of the arm without."""
+    """A memory of length zero equals the arm without memory."""
     run, ids, made = part_of_run(), torch.randint(toy.WORDS, (2, 8 * toy.SEGMENT + 1)), outcome()
     alone = torch.stack([made.net.loss(piece)[0] for piece in list(toy.segments(ids, 8))[3:]]).double()
     assert_close(toy.evaluate(run, made, ids, 0), alone.mean(0))
@@ -383,7 +385,7 @@ def test_biases_are_by_distance():
     x, table, (u, v) = torch.randn(1, 20, 12), sines(20, 12).flip(0), torch.randn(2, 3, 4)
     biased = toy.Biased(12, 3, learned=True)
     before = biased(x[:, -2:], x, table, u, v)
-    biased.bias.data[:, 4] = -1e4  # what is four words away is not seen
+    biased.bias.data[:, 4] = -1e4  # words four positions back are not visible
     other = x.clone()
     other[:, 20 - 1 - 4] += 1
     assert not torch.allclose(before[:, -1], biased(x[:, -2:], x, table, u, v)[:, -1])

@@ -1,4 +1,4 @@
-"""U-Net written out, its sizes, the weights of borders pixel by pixel, bending, and the arms."""
+"""U-Net written out, its sizes, the border weights pixel by pixel, elastic deformation, and the arms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ experiment_module = importlib.import_module("readtrack.papers.unet.experiment")
 
 
 def convolve(w, name, x, padding):
-    """As a sum over the filter's places."""
+    """A convolution as a sum over the filter's positions."""
     weight, bias = w[f"{name}.weight"], w[f"{name}.bias"]
     size = weight.shape[-1]
     x = F.pad(x, (padding,) * 4)
@@ -38,7 +38,7 @@ def convolve(w, name, x, padding):
 
 
 def doubled(w, name, x):
-    """A transposed convolution of 2 × 2 and stride 2: each place becomes four."""
+    """A transposed convolution of 2 × 2 with stride 2: each position becomes four."""
     out = torch.einsum("cokl,bchw->bohkwl", w[f"{name}.weight"], x).flatten(4, 5).flatten(2, 3)
     return out + w[f"{name}.bias"][:, None, None]
 

@@ -1,4 +1,6 @@
-"""The variational autoencoder against torch's distributions and an integral, the gradients, and the rules."""
+"""The variational autoencoder compared with torch's distributions and an integral, the gradients, and the
+rules.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,11 @@ from readtrack.papers.vae.model import by_density, gradient_draws, without_diver
 from readtrack.runs.table import Sweep, Table
 from readtrack.runs.trial import Trial, Work, Workshop
 
-EXPERIMENT = importlib.import_module("readtrack.papers.vae.experiment")  # the hook has its name
+EXPERIMENT = importlib.import_module("readtrack.papers.vae.experiment")  # the hook has the same name
 
 
 class Reference(nn.Module):
-    """The same networks from torch's layers, the bound from torch's distributions and its own sample."""
+    """The same networks from torch's layers, with a bound from torch's distributions and its own sample."""
 
     def __init__(self, pixels: int, hidden: int, latent: int) -> None:
         super().__init__()
@@ -104,7 +106,9 @@ def test_densities_sum_to_one():
 
 
 def test_bound_and_likelihood_keep_their_order():
-    """The integral over a single latent variable is log p(x): many samples find it, the bound is below."""
+    """With a single latent variable, the integral is log p(x). Many samples approximate it, and the bound
+    is below.
+    """
     model, x = VAE(6, 5, 1).double(), (torch.rand(3, 6) > 0.5).double()
     z = torch.linspace(-10, 10, 4001, dtype=torch.float64)[:, None, None].expand(-1, 3, 1)
     zero = torch.zeros(1, 1, dtype=torch.float64)
@@ -153,8 +157,9 @@ def test_awake_the_decoder_learns_to_undo_the_encoder():
 
 
 def test_asleep_the_encoder_learns_to_find_the_causes_of_a_dream():
-    """Its gradient is that of log q(dream | dreamt), by torch's distributions; a pixel is dreamt as often as
-    the decoder says."""
+    """In the sleep phase, the encoder's gradient is that of log q(z | sampled x), by torch's
+    distributions. Pixels are sampled with the decoder's probabilities.
+    """
     model, x = VAE(6, 5, 2).double(), (torch.rand(4, 6) > 0.5).double()
     noise, dream = torch.randn(2, 4, 2, dtype=torch.float64)
     uniform = torch.rand(4, 6, dtype=torch.float64)
@@ -172,7 +177,7 @@ def test_asleep_the_encoder_learns_to_find_the_causes_of_a_dream():
 
 
 def test_dreams_have_as_much_ink_as_the_decoder_says():
-    """A model whose decoder says 9 to 1 for ink: asleep its encoder sees images with nine tenths of it."""
+    """If the decoder predicts ink with odds 9 to 1, nine tenths of the pixels of sampled images are ink."""
     model, seen = VAE(50, 5, 2), []
     torch.nn.init.zeros_(model.pixels.weight)
     torch.nn.init.constant_(model.pixels.bias, math.log(9))
@@ -210,7 +215,9 @@ def test_the_papers_network_for_mnist():
 
 
 def test_the_gradient_by_the_density_is_right_on_average():
-    """The encoder's gradient through the sample and by the density, over many draws; the decoder's is one."""
+    """Compares the encoder's gradient through the sample with the score-function gradient, over many
+    draws; the decoder's is the same.
+    """
     model, x = VAE(6, 5, 2).double(), (torch.rand(3, 6) > 0.5).double()
     noise = torch.randn(60_000, 3, 2, dtype=torch.float64)
     encoder, decoder = halves(model)
@@ -254,7 +261,7 @@ def test_no_multiple_of_the_score_leaves_less_variance():
 
 
 def test_the_mixture_is_fitted_by_expectation_maximisation(part_of_run):
-    """Images of two kinds are more probable than by independent pixels; all images together have 1."""
+    """Images of two kinds are more probable than under independent pixels, and probabilities sum to 1."""
     kinds = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
     x = kinds[torch.tensor([0] * 30 + [1] * 10)]
     at = Trial(Workshop(part_of_run(), Digits(x, x, x)), Work(arm="bound"), arm="bound")
@@ -275,7 +282,7 @@ def test_how_much_sooner():
     ours = Trained(VAE(1, 1, 1), [(40, -1.9), (80, -1.5), (120, -1.0)], 120)
     assert ratio(ours, theirs) == 2.0
     assert ratio(theirs, theirs) == 1.0
-    assert ratio(theirs, ours) == 1.0  # it never is as high: no more than this
+    assert ratio(theirs, ours) == 1.0  # the level is not reached, so this is the upper limit
     assert ratio(Trained(VAE(1, 1, 1), [], 120), theirs) == 80 / 120
 
 

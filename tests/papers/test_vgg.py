@@ -1,4 +1,6 @@
-"""VGG against products of patches, the published sizes, dense evaluation window by window, and its arms."""
+"""VGG compared with matrix multiplications of patches, the published sizes, dense evaluation window by
+window, and its arms.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ experiment_module = importlib.import_module("readtrack.papers.vgg.experiment")
 
 
 def by_patches(weights: dict[str, Tensor], x: Tensor, configuration: str) -> Tensor:
-    """The same network as products of matrices, its weights taken in order; no dropout."""
+    """The same network as matrix multiplications, with its weights taken in order and without dropout."""
     tensors = iter(weights.values())
     for layer in configuration.split():
         if layer == "M":
@@ -80,7 +82,7 @@ def test_columns_of_table_1(name):
     ],
 )
 def test_names_are_those_of_the_released_weights(name, places):
-    """The files of torchvision's vgg11, vgg16 and vgg19 have their layers at these places."""
+    """The files of torchvision's vgg11, vgg16 and vgg19 have their layers at these indices."""
     with torch.device("meta"):
         names = [name for name, _ in VGG(name).named_parameters()]
     layers = [f"features.{place}" for place in places] + [f"classifier.{place}" for place in (0, 3, 6)]

@@ -1,4 +1,4 @@
-"""ViT against transformers', its positions, where its attention goes, and the control arms."""
+"""ViT compared with transformers', its positions, its attention maps, and the control arms."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def reference() -> ViTForImageClassification:
 
 @pytest.mark.parametrize("size", [(12, 12), (12, 20), (8, 16)])
 def test_released_weights_see_as_in_transformers(assert_parity, size):
-    """Forward and every gradient, at other sizes as well: the positions are interpolated alike."""
+    """Outputs and all gradients, also at other sizes, for which positions are interpolated in the same
+    way.
+    """
     theirs, ours = reference(), ViT(**TINY).double()
     weights = dict(theirs.named_parameters())
     assert from_released(weights).keys() == ours.state_dict().keys()
@@ -62,7 +64,7 @@ def test_released_weights_see_as_in_transformers(assert_parity, size):
         lambda w, x: functional_call(theirs, w, (x,), {"interpolate_pos_encoding": True}).logits,
         (torch.randn(2, 3, *size),),
         weights=weights,
-        rtol=2e-5,  # theirs takes the softmax in single precision
+        rtol=2e-5,  # the reference computes the softmax in single precision
         atol=2e-5,
     )
 
@@ -115,7 +117,7 @@ def learnt(**settings: object) -> ViT:
 
 def test_without_positions_patches_are_a_set():
     x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
-    upside_down = x.unflatten(2, (3, 4)).flip(2).flatten(2, 3)  # the patches' rows, not their pixels
+    upside_down = x.unflatten(2, (3, 4)).flip(2).flatten(2, 3)  # flips the rows of patches, not their pixels
     blind, seeing = learnt(positions=None), learnt()
     assert_close(blind(x), blind(upside_down))
     assert not torch.allclose(seeing(x), seeing(upside_down))
@@ -153,7 +155,7 @@ def test_rollout_of_attention_that_looks_everywhere_is_even():
     even = torch.full((2, 3, 10, 10), 0.1)
     assert_close(rollout([even, even]), torch.full((2, 9), 1 / 9))
     one = torch.zeros(1, 1, 10, 10)
-    one[..., 4] = 1  # all look at the fourth patch
+    one[..., 4] = 1  # all attend to the fourth patch
     assert_close(rollout([one]), F.one_hot(torch.tensor([3]), 9).float())
 
 
@@ -161,7 +163,7 @@ def test_attention_distance():
     itself = torch.eye(7).expand(2, 3, 7, 7)
     assert attention_distance(itself, 2, 3).tolist() == [0, 0, 0]
     beside = torch.zeros(1, 1, 7, 7)
-    for here, there in enumerate((2, 1, 2, 5, 4, 5), 1):  # the patch left or right, of 2 rows of 3
+    for here, there in enumerate((2, 1, 2, 5, 4, 5), 1):  # the patch to the left or right, in 2 rows of 3
         beside[..., here, there] = 1
     assert attention_distance(beside, 2, 3).item() == pytest.approx(1)
 
@@ -254,7 +256,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     monkeypatch.setattr(its, "learn", watched)
     run_experiment(vit, broken=broken)
     assert made == ARMS[broken]
-    if not broken:  # digits that are moved come nearer to the edge
+    if not broken:  # moved digits are closer to the border
         near = {what: x.std(0).mean(0)[:2].mean().item() for what, x in seen.items()}
         assert near["many images"] > 1.5 * near["positions"]
 

@@ -1,4 +1,6 @@
-"""VITS against transformers' model, whole and by parts; the flows against their Jacobians and inverses."""
+"""VITS compared with transformers' model, complete and by parts, and the flows with their Jacobians and
+inverses.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,7 @@ def theirs_of(**fields) -> nn.Module:
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """Without weight norms: their two weights are one of ours."""
+    """The model without weight norms, whose two tensors correspond to one of ours."""
     for part in list(model.modules()):
         if parametrize.is_parametrized(part):
             parametrize.remove_parametrizations(part, "weight")
@@ -95,7 +97,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def names_of(theirs: nn.Module) -> dict[str, str]:
-    """Theirs of each of our names."""
+    """The reference's name for each of ours."""
     names = [name for name, _ in theirs.named_parameters()]
     places = from_released({name: torch.tensor(place) for place, name in enumerate(names)})
     return {ours: names[place] for ours, place in places.items()}
@@ -109,7 +111,7 @@ def random_weights(module: nn.Module, scale: float = 0.3) -> nn.Module:
 
 
 class Speaks(nn.Module):
-    """The whole with `speak` as its forward pass."""
+    """The whole model with `speak` as its forward pass."""
 
     def __init__(self, model: VITS) -> None:
         super().__init__()
@@ -122,7 +124,7 @@ class Speaks(nn.Module):
 
 
 def test_the_whole_is_transformers(assert_parity, monkeypatch):
-    """Waves and the gradients of all weights that make them: rows of 6 and 4 symbols."""
+    """Waves, and the gradients of all weights that affect them, for rows of 6 and 4 symbols."""
     theirs, ours = folded(theirs_of()), random_weights(VITS(SMALL), 0.2).eval()
     names = names_of(theirs)
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.randn(x.mT.shape).to(x).mT)
@@ -161,7 +163,7 @@ def test_released_weights_load_and_speak_alike(monkeypatch):
 
 
 def test_the_papers_sizes():
-    """transformers' default, norms folded; its weights have our names and shapes."""
+    """transformers' default with folded norms; its weights have our names and shapes."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     with torch.device("meta"):
         ours, theirs = VITS(Sizes()), transformers.VitsModel(transformers.VitsConfig())
@@ -227,8 +229,10 @@ def test_a_coupling_of_durations_is_transformers(assert_parity):
 
 
 def test_the_bound_of_durations_is_that_of_transformers_parts(assert_parity, monkeypatch):
-    """In training transformers' flows change places once more than at synthesis, so one is not the inverse of
-    the other, and it says that it does not train. Its parts are put together here as at synthesis."""
+    """In training, transformers' flows have one more permutation than in synthesis, so they are not
+    inverse to each other, and it documents that it does not support training. Here its parts are combined
+    as in synthesis.
+    """
     import transformers.models.vits.modeling_vits as module
 
     monkeypatch.setattr(
@@ -258,7 +262,7 @@ def test_the_bound_of_durations_is_that_of_transformers_parts(assert_parity, mon
 
 
 def flipped(forward):
-    """The scale and shift, followed by a change of places that undoes the one behind it."""
+    """The affine coupling, followed by a permutation that undoes the next one."""
 
     def call(self, inputs, padding_mask, global_conditioning=None, reverse=False):
         outputs, log = forward(self, inputs, padding_mask, global_conditioning, reverse)
@@ -395,7 +399,7 @@ def test_the_more_words_the_faster():
 
 
 def test_a_table_draws_what_the_phoneme_had(part_of_run):
-    """Whatever the sentence, and for a phoneme never heard anything; nothing behind a row's end."""
+    """For any sentence; unheard phonemes may get any value, and padding gets none."""
     run = part_of_run()
     train, judge = say(run, "train", 3), say(run, "judge", 4)
     drawn, mask, truth = draw_from_table(run, train, judge)
@@ -437,7 +441,9 @@ def test_a_null_run_has_two_predictors_of_their_own(run_experiment):
 
 
 def test_the_log_normal_is_torchs():
-    """Its loss is a negative log-likelihood up to a constant, and its draws are of the same distribution."""
+    """Its loss is the negative log-likelihood up to a constant, and its samples have the same
+    distribution.
+    """
     rival, text = LogNormal(), torch.randn(2, 16, 5)
     mask, durations = torch.ones(2, 1, 5), torch.randint(1, 9, (2, 1, 5)).float()
     mean, deviation = rival.out(rival.conv_dds(rival.conv_pre(text), mask)).chunk(2, 1)

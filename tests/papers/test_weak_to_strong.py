@@ -1,4 +1,6 @@
-"""Weak-to-strong: the gap's arithmetic, the threshold by brute force, the loss by its formula, the rules."""
+"""Weak-to-strong: the performance gap, the threshold by brute force, the loss by its formula, and the
+rules.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ def test_the_threshold_is_the_one_that_brute_force_finds(batch, share):
 
 
 def test_half_of_a_batch_lies_above_its_median():
-    """The quantile in the authors' repository."""
+    """As the quantile in the authors' repository."""
     score = torch.randn(5, 64)
     expected = (score > score.quantile(0.5, dim=-1, keepdim=True)).long()
     assert torch.equal(harden(score, 0.5), expected)
@@ -92,7 +94,7 @@ def test_the_students_weight_grows_over_the_first_fifth():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.75, 1.0])
 def test_value_and_gradient_are_those_of_the_formula(alpha):
-    """Each number by itself, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
+    """Number by number, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
     logits = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     weak, weight = distributions(6, 2), torch.randn(6, dtype=torch.float64)
     loss = confidence_loss(logits, weak, alpha)
@@ -173,7 +175,9 @@ def test_the_papers_probes():
 
 
 def test_each_student_learns_as_if_alone_and_as_by_torchs_layers():
-    """Side by side, by the confidence loss, against a linear layer a student and torch's cross-entropy."""
+    """Students trained in parallel with the confidence loss, compared with one linear layer per student
+    and torch's cross-entropy.
+    """
     x, weak = torch.randn(3, 70, 5, dtype=torch.float64), distributions(3, 70, 2)
     probes = Probes(3, 5).double()
     for _ in learn(probes, x, weak, torch.Generator().manual_seed(1), epochs=5, rate=0.1, peak=0.5):
@@ -221,7 +225,7 @@ def test_pre_training_makes_features_that_tell_digits():
     images, labels = known["pre-training"]
 
     def apart() -> float:
-        """Squared distance between the digits' mean features, over that within a digit."""
+        """Squared distance between the digits' mean features, divided by that within a digit."""
         found = body(images).detach()
         means = torch.stack([found[labels == digit].mean(0) for digit in range(10)])
         return (means.var(0).sum() / (found - means[labels]).square().sum(-1).mean()).item()

@@ -1,4 +1,4 @@
-"""Weight normalisation against torch's, equation 3, the start from data, and the arms."""
+"""Weight normalisation compared with torch's, equation 3, the data-dependent initialisation, and the arms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from readtrack.papers.weightnorm import (
 )
 from readtrack.papers.weightnorm.experiment import ARMS, BREAKS, YARDSTICKS
 
-# Its name is the hook's, too.
+# The hook has the same name.
 EXPERIMENT = importlib.import_module("readtrack.papers.weightnorm.experiment")
 LAYERS = {
     "linear": (lambda: nn.Linear(5, 7), (3, 5)),

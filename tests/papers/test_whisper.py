@@ -1,4 +1,6 @@
-"""Whisper against transformers', its cache and beams against what they shorten, and the conditions."""
+"""Whisper compared with transformers', its cache and beams with exhaustive computation, and the
+conditions.
+"""
 
 from __future__ import annotations
 

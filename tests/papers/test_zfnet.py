@@ -1,4 +1,6 @@
-"""The way back against autograd and against loops over windows, occlusion square by square, and the arms."""
+"""The deconvnet compared with autograd and with loops over windows, occlusion square by square, and the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def network(relu: bool = True) -> nn.Sequential:
 
 
 def written(layers: nn.Sequential, image: Tensor, signal: Tensor) -> Tensor:
-    """A deconvnet in loops: every window's maximum by itself, every filter put down place by place."""
+    """A deconvnet in loops: the maximum of each window separately, and each filter placed position by
+    position.
+    """
     x, passed = image[0], []
     for layer in layers:
         passed.append(x)
@@ -63,7 +67,7 @@ def written(layers: nn.Sequential, image: Tensor, signal: Tensor) -> Tensor:
 
 
 def test_the_way_back_is_a_deconvnet_in_loops():
-    """Of pooling whose windows do not overlap: where they do, two of them may share a switch."""
+    """For pooling without overlap, because overlapping windows may share a switch."""
     layers = network()[:5]
     image = torch.randn(1, 3, 8, 10, dtype=torch.float64)
     signal = torch.randn_like(layers(image))
@@ -123,7 +127,7 @@ def test_one_activation_is_projected_at_a_time():
 
 
 def asked_for(run_experiment, monkeypatch) -> tuple[list, list]:
-    """What the experiment hands to its comparisons, and the networks that it asks."""
+    """The arguments of the experiment's comparisons, and the networks that it explains."""
     given, pair = [], []
     compare, networks = Run.compare, experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])

@@ -1,9 +1,9 @@
-"""Run by `test_flashattention_triton`, in a process of its own: Triton decides on import whether its
-interpreter runs the kernels. Prints one JSON document.
+"""Run by `test_flashattention_triton` in a separate process, because Triton decides on import whether to use
+its interpreter. Prints one JSON document.
 
-    errors   each case's results and gradients against equation 1 in float64. Under TRITON_INTERPRET=1 on the
-             processor, else on the GPU, in the precision that follows ("float16", "bfloat16")
-    compile  what the compiler makes of the kernels for Ampere and Hopper, which needs no GPU
+errors   results and gradients of each case compared with equation 1 in float64. With TRITON_INTERPRET=1 on
+         the CPU, else on the GPU, in the precision that follows ("float16", "bfloat16")
+compile  statistics of the kernels compiled for Ampere and Hopper, without a GPU
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KERNELS = (kernels.forward_kernel, kernels.dq_kernel, kernels.dkdv_kernel)
 
 
 def with_errors(case: dict, dtype: torch.dtype, device: str) -> dict:
-    """Largest errors of the kernels and of the standard computation in the same precision."""
+    """Largest errors of the kernels, and of the standard computation in the same precision."""
     generator = torch.Generator().manual_seed(0)
     tokens = {"q": case["queries"], "k": case["keys"], "v": case["keys"]}
     heads = {"q": case["heads"], "k": case["kv_heads"], "v": case["kv_heads"]}
@@ -60,7 +60,9 @@ def all_of(attend, inputs, grad, how):
 
 
 def second_derivatives(case: dict, device: str) -> dict:
-    """Of the gradient of q along random directions: with respect to q, k and v, in the worst one."""
+    """Errors of the derivatives of q's gradient along random directions, with respect to q, k and v; the
+    worst one.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = [
         torch.randn(2, case["heads"], case["queries"], case["dim"], generator=generator).to(device)
@@ -91,7 +93,7 @@ def second_derivatives(case: dict, device: str) -> dict:
 def errors(precision: str = "") -> list[dict]:
     interpreted = triton.knobs.runtime.interpret
     device, engine = "cpu" if interpreted else "cuda", True
-    if interpreted:  # its bfloat16 products are wrong; float32 is for it alone, and shows the arithmetic
+    if interpreted:  # its bfloat16 products are wrong; float32 is used only here, and shows the arithmetic
         kinds = ((torch.float32, True), (torch.float16, False))
     else:
         engine = torch.cuda.get_device_capability()[0] >= 9
@@ -109,10 +111,10 @@ def errors(precision: str = "") -> list[dict]:
         square | {"queries": 1, "keys": 70, "causal": True},
         square | {"queries": 150, "keys": 170, "causal": True, "window": 40},
         square | {"queries": 260, "keys": 260, "causal": True, "window": 100},
-        square | {"steep": 6},  # logits in the hundreds: maxima that rise far
+        square | {"steep": 6},  # logits in the hundreds, so maxima increase by large amounts
     ]
     configs = {kernel: kernel.configs for kernel in KERNELS}
-    for kernel in KERNELS:  # what is right in one configuration; each of the others compiles for seconds
+    for kernel in KERNELS:  # the other configurations would only cost compilation time
         kernel.configs = configs[kernel][:1]
     found = [
         with_errors(shape | {"engine": engine}, dtype, device) for shape in shapes for dtype, engine in kinds
@@ -128,7 +130,7 @@ def errors(precision: str = "") -> list[dict]:
 
 
 class Absent:
-    """A driver for a GPU that is not there: enough to compile for it, not to launch."""
+    """A driver for an absent GPU, sufficient for compiling but not for launching."""
 
     def __init__(self, capability: int) -> None:
         self.capability = capability
@@ -153,7 +155,7 @@ def compile_all() -> list[dict]:
 
 
 def compiled(capability: int, dtype: torch.dtype, dim: int) -> Iterator[dict]:
-    """The kernels in their first configuration, as they are called for an odd length and shared heads."""
+    """The kernels in their first configuration, with the arguments for an odd length and shared heads."""
     triton.runtime.driver.set_active(Absent(capability))
     engine = capability >= 90
     q, k = torch.empty(4, 201, dim, dtype=dtype), torch.empty(2, 201, dim, dtype=dtype)
@@ -184,7 +186,7 @@ def compiled(capability: int, dtype: torch.dtype, dim: int) -> Iterator[dict]:
 
 
 def stack_bytes(cubin: bytes) -> int:
-    """What does not fit in registers."""
+    """Bytes of register spills."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)

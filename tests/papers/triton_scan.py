@@ -1,4 +1,6 @@
-"""Run by `test_mamba` under TRITON_INTERPRET=1: the kernels' results and gradients against the loop's."""
+"""Run by `test_mamba` with TRITON_INTERPRET=1: compares the kernels' results and gradients with the
+loop's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def results_and_gradients(scan, inputs):
     return *results, *torch.autograd.grad(results, leaves, arriving)
 
 
-# Odd sizes, so that every mask and a part of a chunk are used; chunks and blocks as small as that takes.
+# Odd sizes, so that every mask and a partial chunk are used, and chunks and blocks of matching size.
 kernel.BLOCK, kernel.CHUNK = 4, 4
 for batch, time, channels, order in ((2, 6, 6, 3), (1, 4, 4, 4)):
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):

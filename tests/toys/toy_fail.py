@@ -1,4 +1,4 @@
-"""Ends in the way that `--set how=...` names."""
+"""Ends in the way given by `--set how=...`."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Holds the interpreter lock for two seconds, as a long C call does, and then completes."""
+"""Holds the interpreter lock for two seconds, like a long C call, and then completes."""
 
 import ctypes
 

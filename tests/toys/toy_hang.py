@@ -1,4 +1,4 @@
-"""Never ends, in the way that `--set how=...` names. Logs the process numbers of its children."""
+"""Never ends, in the way given by `--set how=...`. Logs the process ids of its children."""
 
 import ctypes
 import signal
@@ -26,7 +26,7 @@ def implementation():
 def experiment(run):
     how = run.option("how", "sleep")
     run.phase("train")
-    if how == "stubborn":  # before the child, which tells tests that it is time
+    if how == "stubborn":  # before the child starts, which is the signal for tests
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
@@ -42,7 +42,7 @@ def experiment(run):
         while True:
             time.sleep(1)
     if how == "deaf":
-        # Code that holds the interpreter lock: no thread of this process runs, no handler is called.
+        # Code that holds the interpreter lock: no other thread runs, and no signal handler is called.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         run.log("deaf")
         ctypes.PyDLL(None).sleep(600)

@@ -1,4 +1,4 @@
-"""Ends well, and leaves processes, a thread and a file behind."""
+"""Completes, but leaves processes, a thread and a file behind."""
 
 import os
 import subprocess

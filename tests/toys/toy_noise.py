@@ -1,4 +1,4 @@
-"""Prints what could disturb: fake events, escape sequences, bytes that are no text, and a great deal."""
+"""Prints disturbing output: fake events, escape sequences, invalid UTF-8, and large amounts."""
 
 import json
 import os

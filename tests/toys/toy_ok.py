@@ -1,4 +1,4 @@
-"""A sound plugin: a curve, a metric, a claim, an artifact; no benchmark cases."""
+"""A valid plugin with a curve, a metric, a claim and an artifact, but without benchmark cases."""
 
 from readtrack.plugin import Bound, Claim, Figure, hookimpl
 

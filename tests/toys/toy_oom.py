@@ -1,4 +1,4 @@
-"""Runs out of memory, in the way that `--set how=...` names."""
+"""Runs out of memory in the way given by `--set how=...`."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""Says the given number of things in the given number of seconds."""
+"""Emits the given number of events in the given number of seconds."""
 
 import time
 

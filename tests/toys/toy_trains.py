@@ -1,4 +1,6 @@
-"""Trains with all that has a state: momentum, dropout, batch norm, a schedule, early stopping, a stage."""
+"""Trains with everything that has a state: momentum, dropout, batch norm, a schedule, early stopping, a
+stage.
+"""
 
 import random
 import time
@@ -74,7 +76,7 @@ def experiment(run):
 
 
 def outside(run, pause):
-    """As papers without `run.compare` train: a sweep, and a loop after it."""
+    """Trains without `run.compare`, as some papers do: a sweep, then a loop."""
     noise = run.generator("shared noise")
 
     def train(rate):

@@ -1,4 +1,6 @@
-"""BibTeX that readtrack writes is read back the same, by itself and by an independent parser (pybtex)."""
+"""Entries that readtrack writes are read back unchanged, by readtrack and by an independent parser
+(pybtex).
+"""
 
 from __future__ import annotations
 

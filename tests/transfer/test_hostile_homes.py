@@ -1,4 +1,4 @@
-"""Merging homes that somebody else made: nothing outside is read, written or run, and nothing hangs."""
+"""Merging other people's homes: nothing outside is read, written or run, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def other(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file of the reader's outside of every home."""
+    """A file of the reader outside of every home."""
     file = tmp_path / "outside" / "key"
     file.parent.mkdir()
     file.write_text(SECRET)
@@ -131,7 +131,7 @@ def test_programs_come_only_when_asked_for_and_are_listed_first(
     for name in ("plugins/layernorm.py", "plugins/deep/__init__.py", "places.yaml"):
         assert f"left out: file {name}: it names programs to run" in said
     assert not home.plugins.exists()
-    assert merge(other, "--plugins") == 2  # there is nobody to confirm it
+    assert merge(other, "--plugins") == 2  # nobody can confirm it
     said = capsys.readouterr().out
     assert said.startswith("program places.yaml: new\nprogram plugins/deep/__init__.py: new\nprogram")
     assert not home.plugins.exists()
@@ -233,7 +233,7 @@ def test_a_run_comes_over_when_it_has_ended_and_replaces_its_own_beginning(
     assert merge(other) == 0
     assert "r1: it is unfinished there" in capsys.readouterr().out
     assert not (home.runs / "r1").exists()
-    run_of(home, "r1", ended=False, events=event)  # as an older readtrack merged it
+    run_of(home, "r1", ended=False, events=event)  # as merged by an older readtrack
     (home.runs / "r1" / "note.md").write_text("mine")
     write_end_event(other.runs / "r1", "completed", "")
     assert merge(other) == 0
@@ -258,7 +258,7 @@ def test_a_broken_list_does_not_keep_the_rest_away(
     assert (home.notes / "bert.md").exists()
 
 
-# At random
+# Random homes
 
 _NAMES = (
     "papers.yaml", "journal.jsonl", "note-template.md", "places.yaml", "notes/bert.md", "notes/adam.md",
@@ -308,7 +308,7 @@ def _odd_home(rng: random.Random, root: Path, outside: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
-            continue  # a file of that name came first
+            continue  # a file with this name was created before
         kind = rng.random()
         if path.is_symlink() or path.exists():
             continue
@@ -344,7 +344,7 @@ def test_homes_of_odd_files(
     capsys: pytest.CaptureFixture[str],
     snapshot: Callable[[Path], dict[str, bytes]],
 ) -> None:
-    """Fifty each: merged or imported, then looked at with the commands that read a home."""
+    """Fifty homes each are merged or imported, then displayed by the commands that read a home."""
     before = snapshot(secret.parent)
     for number in range(50):
         rng = random.Random(seed * 1000 + number)

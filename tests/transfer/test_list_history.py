@@ -1,4 +1,4 @@
-"""Rows that are added, linked and removed, and what undo and redo make of them."""
+"""Undo and redo of added, linked and removed rows."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_undo_takes_back_an_import_as_a_whole(library: Library, tmp_path: Path, 
         home.papers_yaml.write_text('title: "My papers"\nchecklist: []\npapers: {}\n')
         library.reload()
     else:
-        library.mark("row:one", "reading")  # which goes to the paper that the row is linked to
+        library.mark("row:one", "reading")  # the state moves to the linked paper
     files = {
         "a.md": "---\ntags: [x]\n---\n## Now\n- [ ] one\n- [/] GQA\n- [-] a talk\n- [x] A Paper of Its Own\n",
         "b.bib": "@misc{k, title={Layer Normalization}, keywords={norms}, abstract={Words.}, year={2016}}\n",
@@ -198,7 +198,7 @@ def test_a_list_that_was_edited_since_is_not_overwritten(library: Library) -> No
     with pytest.raises(ReadtrackError, match="was changed since"):
         list_history.undo(library)
     assert path.read_text() == edited
-    assert list_history.undo(library) is None  # and the next undo is not stopped by it
+    assert list_history.undo(library) is None  # the next undo still works
 
 
 def test_undoing_the_first_addition_gives_the_shipped_list_back(
@@ -225,7 +225,7 @@ def test_a_row_is_linked_to_a_paper_that_is_new(library: Library) -> None:
     assert (paper.title, paper.year, paper.missing) == ("arXiv 2305.14314", 2023, ("title", "authors"))
     assert paper.sources == (Source("arxiv", "2305.14314"),)
     assert library.state(paper.id) == "reading"
-    paper = linked("two", "A Challenge of 2012 (2015)")  # a year inside a title is the title's
+    paper = linked("two", "A Challenge of 2012 (2015)")  # a year inside a title belongs to the title
     assert (paper.title, paper.year, paper.sources) == ("A Challenge of 2012", 2015, ())
     assert paper.missing == ("authors",)
     assert linked("inside", "https://arxiv.org/abs/1706.03762v5").id == "transformer"
@@ -257,7 +257,7 @@ def test_rows_of_markdown_with_an_id_become_papers(library: Library, tmp_path: P
         "@misc{q, title={{QLoRA: Efficient Finetuning}}, author={Dettmers, Tim}, eprint={2305.14314},"
         " archiveprefix={arXiv}, year={2023}}\n@misc{s, title={A study}, doi={10.1000/xyz}, author={B, A}}\n"
     )
-    made = plan(library, tmp_path / "more.bib")  # which has the facts that the sync would fetch
+    made = plan(library, tmp_path / "more.bib")  # it has the facts that the sync would fetch
     apply(library, made)
     paper = library.catalog.papers["qlora"]
     assert (paper.title, paper.authors, paper.missing) == (

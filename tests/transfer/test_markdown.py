@@ -1,4 +1,4 @@
-"""A Markdown checklist comes apart and together again without a byte lost."""
+"""Parsing a Markdown checklist and writing it again preserves every byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists as readers bring them: from Zotero, Obsidian and GitHub, with rows that nothing matches surely."""
+"""Lists from Zotero, Obsidian and GitHub, including rows without a certain match."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_entries_of_one_title_and_two_ids_are_two_papers(tmp_path: Path, home: H
     assert [library.state(one.id) for one in (first, second)] == ["todo", "read"]
 
 
-# Rows that nothing matches surely
+# Rows without a certain match
 
 
 def test_an_ambiguous_row_is_kept_and_a_second_import_links_it(

@@ -1,4 +1,4 @@
-"""Lists in and out as a reader does it: import, mark, export, restore."""
+"""Import and export by a reader: import, mark, export, restore."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_bibtex_in_and_out(tmp_path: Path, home: Home) -> None:
     entries = file.read_text(encoding="utf-8").strip().split("\n\n")
     adam, *others = written.strip().split("\n\n")
     assert others == [entries[1], entries[3]]
-    # An entry without authors is no citation: what is known goes in, and all that was there stays.
+    # An entry without authors is completed with known facts, and its own fields are kept.
     assert adam.startswith(
         entries[0].removesuffix("}") + ",\n  author = {Diederik P. Kingma and Jimmy Ba},\n"
     )
@@ -258,7 +258,7 @@ def test_bets_and_practice_of_two_homes_are_kept(
 
     app.run(["merge", str(other)])
     assert (home.root / "bets.jsonl").read_text() == '{"run": "here"}\n{"run": "both"}\n{"run": "there"}\n'
-    assert not (home.practice / "gru.py").exists()  # code is taken when it is asked for
+    assert not (home.practice / "gru.py").exists()  # code is taken only on request
     assert "names programs to run" in capsys.readouterr().out
 
     app.run(["merge", str(other), "--plugins"])

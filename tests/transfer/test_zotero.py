@@ -1,4 +1,6 @@
-"""A Zotero library in and out: each entry comes back as written, under the paper that the reader chose."""
+"""Import and export of a Zotero library: each entry is exported unchanged, under the paper that the reader
+chose.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,14 @@ def test_an_entry_linked_to_a_paper_of_another_row_is_exported_as_it_was(tmp_pat
     bring(file, {lines["vaswani"]: ["transformer"], lines["mine"]: ["transformer"]}, [lines["out"]])
     library = Library.open(home)
     entries = ZOTERO.strip().split("\n\n")
-    # Three entries are one paper, each with its own key; what was left out stays so.
+    # Three entries are one paper, each with its own key; excluded entries stay excluded.
     exported = exporting.to_bibtex(library).strip().split("\n\n")
     whole = [one for one in entries[:4] if "author" in one]
     assert [one for one in exported if one in whole] == whole
     assert sorted(one.partition(",")[0] for one in exported) == sorted(
         one.partition(",")[0] for one in entries[:4]
     )
-    # A stub without authors keeps its key and says which work it is.
+    # A stub without authors keeps its key and gets the work's title.
     stub = next(one for one in exported if "mine" in one)
     assert stub.startswith(
         "@misc{mine, title={{Attention Is All You Need}}, year=2017,\n  author = {Ashish Vaswani and "
@@ -128,7 +130,7 @@ def test_headings_that_the_file_does_not_have_stay_out_of_it(tmp_path: Path, hom
 
 
 def test_an_arxiv_id_in_the_journal_is_the_papers(tmp_path: Path, home: Home) -> None:
-    """As biblatex and Google Scholar write it."""
+    """As written by biblatex and Google Scholar."""
     text = "@article{l, title={LoRA}, author={Hu, Edward}, %s={arXiv preprint arXiv:2106.09685 [cs.CL]}}\n"
     for number, name in enumerate(("journaltitle", "journal")):
         one = bibtex.read(text % name).entries[0]

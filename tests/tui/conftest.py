@@ -1,4 +1,4 @@
-"""A small list, its library, and the app over it, for tests that press keys."""
+"""A small list, its library, and the app for tests that press keys."""
 
 from __future__ import annotations
 
@@ -110,20 +110,20 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLORTERM", "truecolor")
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    # Nobody listens there: no test asks a real host.
+    # No server listens there, so no test contacts a real host.
     monkeypatch.setenv("READTRACK_ARXIV_API", "http://127.0.0.1:9/api/query")
     monkeypatch.setenv("READTRACK_ARXIV_PDF", "http://127.0.0.1:9/pdf")
 
 
 @pytest.fixture(autouse=True)
 def _whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, a page is drawn when all that is in view is made."""
+    """Draw pages only when all visible lines are made, however busy the machine is."""
     monkeypatch.setattr(line_view, "_PATIENCE", 60.0)
 
 
 @pytest.fixture(autouse=True)
 def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What readtrack ships grows; what can be run in a test is what the test puts there."""
+    """Use only the plugins that a test adds, because the shipped ones change."""
 
     def plugins(library: Library) -> dict[str, PluginRef]:
         return {name: ref for name, ref in find(library.home).items() if ref.origin != "shipped"}
@@ -133,13 +133,13 @@ def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_shipped_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They change with every `readtrack verify`; the screens that these tests know do not."""
+    """Hide the shipped verdicts, which change with every `readtrack verify`."""
     monkeypatch.setattr(published, "shipped_file", lambda: tmp_path / "no verdicts.json")
 
 
 @pytest.fixture(autouse=True)
 def _one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listing those that there are imports torch."""
+    """Avoid listing devices, which imports torch."""
 
     def ask(devices: DeviceList) -> Devices:
         devices.found = [("cpu", "A processor")]
@@ -164,7 +164,9 @@ def app(home: Home, papers_yaml: Path) -> ReadtrackApp:
 
 @pytest.fixture
 def toy_app(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadtrackApp]:
-    """The app over toy plugins with a light torch, whose runs are real children; none is left behind."""
+    """The app with toy plugins and the stub of torch. Runs are real child processes, and all are stopped
+    at the end.
+    """
     toys = Path(__file__).parents[1] / "toys"
     names = ("toy_ok", "toy_hang", "toy_fail", "unwritten")
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(toys))
@@ -186,10 +188,10 @@ def toy_app(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def screen_text() -> Callable[[ReadtrackApp], str]:
-    """The whole screen as text, trailing spaces cut."""
+    """The whole screen as text, without trailing spaces."""
 
     def read(app: ReadtrackApp) -> str:
-        # The one place that touches a private name of Textual; export_screenshot is the public way round.
+        # The only access to a private name of Textual; the public alternative is export_screenshot.
         return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
     return read
@@ -197,7 +199,7 @@ def screen_text() -> Callable[[ReadtrackApp], str]:
 
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
-    """Compare a text with tests/tui/golden/<name>.txt; READTRACK_UPDATE_GOLDEN=1 writes the file instead."""
+    """Compares a text with tests/tui/golden/<name>.txt. READTRACK_UPDATE_GOLDEN=1 writes the file instead."""
 
     def compare(name: str, text: str) -> None:
         path = Path(__file__).parent / "golden" / f"{name}.txt"
@@ -217,8 +219,8 @@ class Recorded(Protocol):
 def recorded(home: Home) -> Recorded:
     """Puts the run in tests/tui/recorded into the home: all of it, or its events `until` a second.
 
-    Two arms of a curve of which one diverges, a second metric, a claim, measurements of two sizes, one
-    artifact of each kind.
+    It has two arms of a curve of which one diverges, a second metric, a claim, measurements of two sizes, and
+    one artifact of each kind.
     """
 
     def put(until: float = math.inf, run_id: str = "20260102-030405-adam-00ff") -> Path:

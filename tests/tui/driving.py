@@ -1,4 +1,4 @@
-"""What tests do with an app that runs: wait, start a run, read what it says."""
+"""Helpers for tests of a running app: wait, start a run, read messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile home: texts that would steer a terminal, wrong types, huge numbers, torn and missing files."""
+"""A hostile home: control sequences, wrong types, huge numbers, torn and missing files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NASTY = (
         "utf-8", "surrogatepass"
     ).decode("utf-8", "replace")
 )
-HUGE = 10**400  # no float holds it
+HUGE = 10**400  # larger than any float
 NEWEST = "20260103-000000-adam-aaaa"
 
 _CLAIM = {"name": "a claim", "kind": "measured", "sentence": NASTY, "rule": [], "breaks": []}
-# Each is one line of a run's events; what is in it is of the wrong type, too large or would steer a terminal.
+# Each is one line of a run's events with wrong types, excessive sizes or control sequences.
 EVENTS: list[dict[str, Any]] = [
     {"event": "environment", "device": [NASTY], "device_name": {"a": 1}, "threads": HUGE, "torch": NASTY},
     {"event": "metric", "name": NASTY, "value": None, "step": 3, "arm": [1]},
@@ -72,7 +72,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "log", "text": {"a": "x" * 70_000}},
     {"event": "metric", "name": "loss", "value": 1, "step": 1, "seq": float("inf"), "t": HUGE},
 ]
-# Tables of plugins; and what calls itself one.
+# Tables from plugins, and files that pretend to be tables.
 TABLES: dict[str, Any] = {
     "lists": {
         "columns": ["a", "b"],
@@ -159,7 +159,7 @@ def _runs(home: Home, recorded: Callable[..., Path]) -> None:
 
 
 def _artifacts(run: Path) -> list[dict[str, Any]]:
-    """Files that are no pictures, sounds and tables, or are not there; and the events that name them."""
+    """Invalid or missing pictures, sounds and tables, with the events that name them."""
     folder = run / "artifacts"
     for name, table in TABLES.items():
         (folder / f"{name}.json").write_text(json.dumps(table))
@@ -195,7 +195,7 @@ def _artifacts(run: Path) -> list[dict[str, Any]]:
 
 
 def _picture(width: int, height: int) -> bytes:
-    """A grey PNG that says it has this size, and has one line."""
+    """A grey PNG that claims this size but has one line."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

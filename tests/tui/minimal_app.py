@@ -1,4 +1,4 @@
-"""What readtrack's speed is held against: a list and the details of its line, with Textual's own widgets."""
+"""The reference for readtrack's speed: a list and the details of its line, with Textual's own widgets."""
 
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal

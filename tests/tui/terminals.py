@@ -1,4 +1,4 @@
-"""readtrack in a real terminal: a tmux server of its own, with a command line and keys."""
+"""Runs readtrack in a real terminal: a separate tmux server with a command line and keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:
 
 
 class Terminal:
-    """A tmux server of its own for each start, with readtrack in it."""
+    """A tmux server with readtrack, separate for each start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,7 +40,7 @@ class Terminal:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
     def start(self, size: tuple[int, int] = (100, 30), *, alone: bool = False, **environment: str) -> None:
-        """alone: without a shell around it, so that readtrack itself leads the terminal's session."""
+        """alone: without a shell, so that readtrack itself leads the terminal's session."""
         self._starts += 1
         surroundings = {
             "TERM": "tmux-256color",

@@ -1,4 +1,6 @@
-"""The registry of actions, and what is made from it: keys, palette, help screen, footer, twins."""
+"""The registry of actions, and everything made from it: keys, palette, help screen, footer, equivalent
+commands.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
         assert one.keys
         assert one.help.endswith("."), one.id
         assert len(one.help) <= 80, one.id
-        assert len(one.label) <= 18, one.id  # the palette's column
+        assert len(one.label) <= 18, one.id  # the width of the palette's column
         assert one.group in GROUPS
     assert [one for _, found in by_group() for one in found] == sorted(
         ACTIONS, key=lambda one: GROUPS.index(one.group)

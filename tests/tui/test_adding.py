@@ -1,4 +1,4 @@
-"""What the reader brings: a paper, a PDF, a list of their own; and the line for who brings nothing yet."""
+"""Adding a paper, a PDF or a list, and the introduction for a new reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Screen = Callable[[ReadtrackApp], str]
 
 @pytest.fixture
 def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app of a reader who has kept the list that ships, and done nothing else."""
+    """The app of a reader who has kept the shipped list and done nothing else."""
     monkeypatch.chdir(tmp_path)
     kept.keep_chosen(home)
     return ReadtrackApp(Library.open(home))
@@ -98,7 +98,7 @@ async def test_a_adds_a_paper_and_goes_to_it(
         assert isinstance(app.screen, InputDialog)
         await pilot.press(*"mambaa", "enter")
         await pilot.pause()
-        assert isinstance(app.screen, InputDialog)  # which says what is wrong, and keeps what was typed
+        assert isinstance(app.screen, InputDialog)  # it shows the problem and keeps the typed text
         await pilot.press(*["backspace"] * 6, *"2312.00752", "enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
@@ -139,12 +139,12 @@ async def test_attaching_a_pdf(app: ReadtrackApp, tmp_path: Path) -> None:
         assert "The PDF of hessian" in status(app)
 
 
-# Which list
+# The choice of the list
 
 
 @pytest.fixture
 def first_start(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app as it opens where there is no home folder yet."""
+    """The app at its first start, without a home folder."""
     monkeypatch.chdir(tmp_path)
     return ReadtrackApp(Library.open(home))
 
@@ -195,7 +195,7 @@ async def test_a_list_that_another_replaces_is_kept_and_comes_back(
         assert old.read_text() == mine
         assert "I b brings back the one before" in status(app)
         assert len(app.library.listed) == listed
-        assert app.library.state("adam") == "read"  # what was said of papers stays
+        assert app.library.state("adam") == "read"  # states of papers are kept
         await pilot.press("I")
         await pilot.pause()
         assert "bring back" in screen_text(app)
@@ -273,7 +273,7 @@ async def test_an_import_goes_into_an_empty_list(newcomer: ReadtrackApp, home: H
 
 @pytest.fixture
 def empty(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app over an empty list, with all that ships."""
+    """The app with an empty list and the shipped plugins."""
     monkeypatch.setattr(Library, "_plugins", property(lambda library: find(library.home)))
     monkeypatch.chdir(tmp_path)
     home.ensure()
@@ -324,7 +324,7 @@ async def test_a_key_puts_the_paper_on_the_list(empty: ReadtrackApp, screen_text
         assert "on your list already" in status(empty)
 
 
-# Where the list was left
+# The last position in the list
 
 
 async def test_the_app_reopens_where_it_was_left(app: ReadtrackApp, home: Home, papers_yaml: Path) -> None:
@@ -337,7 +337,7 @@ async def test_the_app_reopens_where_it_was_left(app: ReadtrackApp, home: Home, 
         await pilot.pause()
         assert again.entry is not None
         assert again.entry.subject == "flash"
-    # Rows have moved since.
+    # Rows have moved in the meantime.
     text = papers_yaml.read_text()
     papers_yaml.write_text(text.replace("checklist:\n", 'checklist:\n  - section: "New"\n', 1))
     moved = ReadtrackApp(Library.open(home, papers_yaml))
@@ -372,4 +372,4 @@ async def test_a_damaged_memory_is_ignored(
         await pilot.pause()
         assert app.entry is not None
         assert app.entry.kind == "row"
-    assert kept.place(home, papers_yaml) is not None  # and it is right again
+    assert kept.place(home, papers_yaml) is not None  # and it is valid again

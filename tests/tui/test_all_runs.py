@@ -1,4 +1,4 @@
-"""The screen of all runs: what it lists and in which order, what is done to runs, two of them compared."""
+"""The table of all runs: its content and order, actions on runs, and the comparison of two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = ["20260101-000000-adam-aaaa", "20260102-000000-adam-bbbb", "20260103-00000
 
 @pytest.fixture(autouse=True)
 def _three_runs(recorded: Callable[..., Path], home: Home) -> None:
-    """Two complete runs of adam; one of sgd that was cut off."""
+    """Two complete runs of adam, and an interrupted run of sgd."""
     for run_id in IDS[:2]:
         recorded(run_id=run_id)
     cut = recorded(until=4.0, run_id=IDS[2])
@@ -181,7 +181,7 @@ async def test_two_runs_are_compared(app: ReadtrackApp, screen_text: Screen) -> 
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert "runs are of different papers: " in screen_text(app)
-        await pilot.press("space", "=")  # the third takes the place of the first
+        await pilot.press("space", "=")  # the third replaces the first
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert isinstance(app.screen, Paged)

@@ -1,4 +1,4 @@
-"""Betting in the app: the dialog, the run, what became of the bet, and taking it back."""
+"""Bets in the app: the dialog, the run, the outcome, and withdrawal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs without one ingredient: where the breaks are from, choosing one, and what stands beside the claims."""
+"""Runs with a break: the source of the breaks, the dialog, and the reference next to the claims."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_x_asks_the_plugin_and_runs_what_was_chosen(
     screen_text: Callable[[ReadtrackApp], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("PYTHONPATH")  # the real torch: the benchmark half needs it
+    monkeypatch.delenv("PYTHONPATH")  # the real torch, which the benchmark needs
     async with app.run_test(size=(80, 24)) as pilot:
         await to_sgd(pilot, app)
         await pilot.press("x")
@@ -109,7 +109,7 @@ async def test_x_asks_the_plugin_and_runs_what_was_chosen(
         assert "sgd  break: no idea" in screen_text(app)
         await until(pilot, lambda: app.main._results, "the results")
         assert app.main.checklist.verdicts == {}
-        assert breaks.known(app.library, "sgd")[0].name == "no idea"  # the run's own claims say so now
+        assert breaks.known(app.library, "sgd")[0].name == "no idea"  # the run's own claims now have them
 
 
 async def test_while_the_plugin_is_asked_the_app_says_so_and_asks_once(
@@ -173,7 +173,7 @@ def test_shipped_verdicts_name_the_breaks_where_no_run_does(
 
 
 def broken_run(values: dict[str, float], **fields: object) -> Record:
-    """Ended; one claim for each name, which falls without "no idea"."""
+    """An ended run with one claim for each name, which fails without "no idea"."""
     found = Record.from_job(new_job("sgd", **fields))
     for name, value in values.items():
         claim = Claim(

@@ -1,4 +1,4 @@
-"""The chart as text: what is drawn where, and that no series of numbers breaks it."""
+"""Charts as text: positions of lines and labels, for any series of numbers."""
 
 from __future__ import annotations
 

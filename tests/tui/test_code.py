@@ -1,4 +1,4 @@
-"""The screen of a paper's own code: what it shows, where it jumps, and the reader's own copy."""
+"""The screen of a paper's code: its content, its jumps, and the reader's own copy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_hooks_are_found_without_importing_anything(app: ReadtrackApp) -> None:
         "implementation": ("model.py", 4),
         "experiment": ("__init__.py", 9),
     }
-    found[1].write_text("class Fast(:")  # the others are still told
+    found[1].write_text("class Fast(:")  # the other hooks are still found
     assert places(found)["implementation"].file.name == "__init__.py"
 
 

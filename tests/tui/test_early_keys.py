@@ -1,4 +1,4 @@
-"""Keys and news that come before a screen has its widgets, or after it is gone."""
+"""Keys and messages that arrive before a screen has its widgets, or after it was closed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCREENS: dict[str, Callable[[ReadtrackApp], Screen[object]]] = {
 
 
 def own_updates(screen: Screen[object]) -> list[str]:
-    """The methods of a screen's own class that draw or answer without being given anything."""
+    """The methods of a screen's own class that draw or answer without arguments."""
     return [name for name in vars(type(screen)) if name.startswith(("refresh_", "action_", "_show_"))]
 
 

@@ -1,4 +1,4 @@
-"""A list comes into the app: named or pasted, looked at row by row, changed, and written."""
+"""Importing a list in the app: name or paste it, check each row, change matches, and write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIST = (
 
 @pytest.fixture
 def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app of a reader who has only kept the list that ships, in a folder with another list."""
+    """The app of a reader who has only kept the shipped list, in a folder with another list."""
     monkeypatch.chdir(tmp_path)
     kept.keep_chosen(home)
     (tmp_path / "mine.md").write_text(LIST, encoding="utf-8")
@@ -60,13 +60,13 @@ async def test_each_row_is_shown_and_changed_before_anything_is_written(
         assert "maybe gqa" in shown
         assert "p attaches 1 PDF" in shown
         assert screen.row is not None
-        assert screen.row.text == "GQA and my fish"  # the first that is not sure
+        assert screen.row.text == "GQA and my fish"  # the first unsure row
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(newcomer.screen, ChoosePaper)
-        await pilot.press("enter")  # the candidate stands on top
+        await pilot.press("enter")  # the candidate is first
         await pilot.pause()
-        assert screen.papers_of(screen.row) == ("gqa",)  # it stays: no other row is unsure
+        assert screen.papers_of(screen.row) == ("gqa",)  # the cursor stays, because no other row is unsure
         await pilot.press("G", "x", "p")
         await pilot.pause()
         assert "left out" in screen_text(newcomer)
@@ -91,7 +91,7 @@ async def test_after_a_choice_the_cursor_goes_to_the_next_row_that_is_not_sure(
     (tmp_path / "mine.md").write_text("- GQA and my fish\n- BERT\n- GQA or my dog\n", encoding="utf-8")
     async with newcomer.run_test(size=(80, 24)) as pilot:
         screen = await open_import(newcomer, pilot, "mi")
-        for expected in ("GQA or my dog", "GQA or my dog"):  # from the last one there is no next
+        for expected in ("GQA or my dog", "GQA or my dog"):  # after the last comes the first
             await pilot.press("enter")
             await pilot.pause()
             await pilot.press("enter")
@@ -216,7 +216,7 @@ async def test_undo_takes_a_link_back_and_not_what_was_said_before(newcomer: Rea
         await pilot.press("u")
         await pilot.pause()
         assert library.state("row:unknown") == "todo"
-        assert library.state("t5") == "reading"  # of the import, which is older
+        assert library.state("t5") == "reading"  # the older state, from the import
 
 
 async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, screen_text: Screen) -> None:
@@ -242,7 +242,7 @@ async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, 
         await pilot.press("g", "g", "u")
         await pilot.pause()
         assert newcomer.entry is not None
-        assert newcomer.entry.text == "unknown"  # where it was is where the reader goes on
+        assert newcomer.entry.text == "unknown"  # the reader continues at the last position
         await pilot.press("U")
         await pilot.pause()
         assert "unknown" not in rows(newcomer)
@@ -266,7 +266,7 @@ async def test_enter_takes_no_guess_and_a_guess_says_that_it_is_one(
             await pilot.pause()
             assert "no paper: keep as a plain row" in screen_text(newcomer)
             assert ("resnet  a guess: deep, residuals" in screen_text(newcomer)) == (keys == "j")
-            await pilot.press("j", *["down"] * len(papers), "enter")  # one letter finds nothing yet
+            await pilot.press("j", *["down"] * len(papers), "enter")  # a single letter finds nothing
             await pilot.pause()
             assert screen.row is not None
             assert screen.papers_of(screen.row) == papers

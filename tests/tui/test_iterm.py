@@ -1,4 +1,4 @@
-"""Pictures that have the whole terminal, in those that speak iTerm2's protocol."""
+"""Full-screen pictures in terminals with iTerm2's protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.tui.widgets import iterm
 
 
 class Suspending:
-    """An app that gives the terminal away; or one that cannot, as in a browser."""
+    """An app that can lend the terminal, or one that cannot, as in a browser."""
 
     def __init__(self, can: bool = True) -> None:
         self.can, self.times = can, 0
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> StringIO:
-    """What is written to a terminal of iTerm2, whose reader has pressed enter."""
+    """The output to an iTerm2 terminal whose reader has pressed enter."""
     for name in ("TMUX", "STY", "LC_TERMINAL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM_PROGRAM", "iTerm.app")

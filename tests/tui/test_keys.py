@@ -1,4 +1,4 @@
-"""Keys that the reader has changed in `keys.yaml`: pressed, and as the screens name them."""
+"""Keys changed in `keys.yaml`: pressing them, and their names on the screens."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_the_file_is_read_again_with_the_list(app: ReadtrackApp, home: Hom
 
 async def test_changed_keys_typed_into_the_filter_are_letters(app: ReadtrackApp, home: Home) -> None:
     home.ensure()
-    # Each letter and sign belongs to the next action of the list.
+    # Each letter and sign is assigned to the next action of the list.
     actions = [one for one in ACTIONS if one.where == "library" and len(one.default) == 1]
     letters = [one.default for one in actions]
     moved = dict(zip((one.id for one in actions), letters[1:] + letters[:1], strict=True))

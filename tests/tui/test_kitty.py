@@ -1,4 +1,4 @@
-"""Pictures in terminals that show all their pixels."""
+"""Pictures in terminals that show full resolution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 def test_the_terminal_gets_every_pixel_once_and_the_page_their_places(file: Path) -> None:
     sent: list[str] = []
     lines = picture.load(file, 60, send=sent.append)
-    # Enlarged eight times: 48 columns of one pixel each, 40 pixels high, two in a line.
+    # Enlarged eight times: 48 columns of one pixel each, and 40 pixels in height, two per line.
     assert [cell_len(line.plain) for line in lines] == [48] * 20
     assert all(line.plain.count(PLACEHOLDER) == 48 for line in lines)
     accents = [line.plain[1] for line in lines]
@@ -42,7 +42,7 @@ def test_the_terminal_gets_every_pixel_once_and_the_page_their_places(file: Path
     factor = shown.width // 6
     assert shown.size == (6 * factor, 5 * factor)
     assert shown.resize((6, 5), Image.Resampling.NEAREST).tobytes() == Image.open(file).tobytes()
-    # The colour of the placeholders is the number of the picture.
+    # The placeholders' colour is the number of the picture.
     (colour,) = {span.style.foreground.rgb for line in lines for span in line.spans}
     assert int(keys["i"]) == colour[0] << 16 | colour[1] << 8 | colour[2]
 

@@ -1,4 +1,4 @@
-"""Whole screens as text, at the sizes that people have; hostile titles; what the process imports."""
+"""Whole screens as text at common sizes, hostile titles, and the imports of the process."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_markup_and_escape_sequences_are_shown_as_text(
         assert "\x07" not in shown
 
 
-HOSTILE = [  # control characters never get this far: the list refuses them
+HOSTILE = [  # control characters never get this far, because the list rejects them
     "[/]",
     "[@click=app.exit]x[/]",
     "\u202egnp.exe",
@@ -181,7 +181,7 @@ def test_the_app_imports_no_torch_no_numpy_and_no_plugin(
     home: Home, papers_yaml: Path, recorded: Callable[..., Path]
 ) -> None:
     recorded()
-    Library.open(home, papers_yaml)  # from now on the list comes from its cache, without a YAML reader
+    Library.open(home, papers_yaml)  # from now on the list comes from the cache, without a YAML parser
     script = f"""
 import asyncio, json, sys
 from pathlib import Path
@@ -216,4 +216,4 @@ asyncio.run(main())
     assert not [
         n for n in last if n.startswith(("readtrack.papers.", "readtrack.data.", "readtrack.bench.m"))
     ]
-    assert "PIL.Image" not in first  # pictures are for later
+    assert "PIL.Image" not in first  # pictures are loaded later

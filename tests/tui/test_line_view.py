@@ -1,4 +1,4 @@
-"""Pages: the first frame, and long ones that are made while they are read."""
+"""Pages: the first frame, and long pages that are made while they are read."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SCREEN = Region(0, 0, 80, 24)
 
 
 class Pages(App[None]):
-    """One page of 2,000 lines, every fifth a target; `made` counts the blocks that were asked for.
+    """A page of 2,000 lines, every fifth with a target. `made` counts the requested blocks.
 
-    takes  seconds that a block takes
+    takes  seconds per block
     """
 
     def __init__(self, fails_at: int = BLOCKS, takes: float = 0.0) -> None:
@@ -58,7 +58,7 @@ class Pages(App[None]):
 
 @pytest.fixture
 def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is made between two keys."""
+    """Make nothing between two keys."""
     monkeypatch.setattr(LineView, "_go_on", lambda page: None)
 
 
@@ -71,7 +71,7 @@ async def test_the_first_frame_has_the_list_and_the_details(
     def displayed(self: ReadtrackApp, screen: Screen[object], frame: RenderableType | None) -> None:
         if isinstance(frame, LayoutUpdate):
             frames.append("\n".join("".join(one.text for one in strips) for strips in frame.strips))
-            frame = None  # its strips are spent
+            frame = None  # its strips are used up
         display(self, screen, frame)
 
     monkeypatch.setattr(ReadtrackApp, "_display", displayed)
@@ -81,7 +81,7 @@ async def test_the_first_frame_has_the_list_and_the_details(
     assert entry is not None
     assert entry.row is not None
     assert app.library.catalog.sections[0].title in frames[0]
-    for name in entry.row.papers:  # the details list them, with title and year
+    for name in entry.row.papers:  # the details list them with title and year
         paper = app.library.catalog.papers[name]
         assert f"{name}  {paper.title} · {paper.year}" in frames[0]
 

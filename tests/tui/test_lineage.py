@@ -1,4 +1,4 @@
-"""The reader's own list in the app: lineage, history, what is copied, and a filter that reads notes."""
+"""Lineage, reading statistics, copying, and a filter that searches notes, for the reader's own list."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_lineage_leads_to_a_paper(app: ReadtrackApp, screen_text: Text) ->
 
 
 def listed(app: ReadtrackApp) -> list[str]:
-    """What the filter found on the list."""
+    """The filter's matches on the list."""
     return [one for one in app.main.checklist.found or () if one in app.library.listed]
 
 

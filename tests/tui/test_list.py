@@ -74,7 +74,7 @@ def test_a_row_of_unfinished_strikethroughs_takes_no_time() -> None:
     start = time.process_time()
     row = "~~x " * 20_000
     assert pieces(row) == [(row, "")]
-    assert time.process_time() - start < 2  # one pass for each beginning would take a minute
+    assert time.process_time() - start < 2  # a pass for each prefix would take a minute
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
@@ -114,7 +114,7 @@ async def test_the_line_under_the_cursor_stands_out(app: ReadtrackApp, theme: st
         ]
         assert grounds[0] == grounds[2]
         assert grounds[1].isdisjoint(grounds[0])
-        assert len(grounds[1]) == 1  # from edge to edge
+        assert len(grounds[1]) == 1  # across the whole width
 
 
 async def test_a_verdict_in_the_list_has_its_colour(app: ReadtrackApp) -> None:
@@ -123,7 +123,7 @@ async def test_a_verdict_in_the_list_has_its_colour(app: ReadtrackApp) -> None:
         app.main.checklist.verdicts = {
             "adam": "held",
             "sgd": "failed",
-            "attention": "completed",  # its benchmark alone
+            "attention": "completed",  # benchmark only
         }
         app.main.checklist.rebuild()
         contents = [line.content for line in app.main.checklist.lines]
@@ -173,7 +173,7 @@ async def test_a_row_that_is_only_a_link_shows_its_papers_title(
         left = "\n".join(line[:50] for line in screen_text(app).splitlines())
         assert "Adam: A Method for Stochastic" in left
         assert link not in left
-        assert "https://example.org/a-page" in left  # this one is not a paper
+        assert "https://example.org/a-page" in left  # this link is not a paper
 
 
 async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:
@@ -184,7 +184,7 @@ async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:
         assert len(shown(app)) == len(whole) - 2
         assert shown(app)[1].startswith("▸●")
         assert "… 2" in shown(app)[1]
-        await pilot.press("h")  # already closed: to the section around it
+        await pilot.press("h")  # already folded: moves to the enclosing section
         assert app.main.checklist.target == "0"
         await pilot.press("left", "left")
         assert shown(app)[0].startswith("▸Optimisers  … 4")
@@ -232,7 +232,7 @@ async def test_a_click_on_a_hint_is_its_key(app: ReadtrackApp, size: tuple[int, 
             await pilot.click("#hints", offset=(footer.index(label), 0))
             await pilot.pause()
             assert (app.library.state("sgd") != before) is changed
-        await pilot.click("#hints", offset=(size[0] - 2, 0))  # beside them: nothing
+        await pilot.click("#hints", offset=(size[0] - 2, 0))  # next to the hints: no effect
 
 
 async def test_nothing_found_says_what_to_try(
@@ -243,11 +243,11 @@ async def test_nothing_found_says_what_to_try(
         await pilot.press("/", *"zzz")
         await pilot.pause()
         assert "No paper found. Try fewer or shorter words" in screen_text(app)
-        await pilot.press("enter", "3", "r", "n")  # no line to act on: nothing breaks
+        await pilot.press("enter", "3", "r", "n")  # no line is selected: no effect
 
 
 def type_fast(app: ReadtrackApp, *keys: str) -> None:
-    """All keys at once, as a paste or a fast hand brings them."""
+    """Send all keys at once, like a paste or a fast typist."""
     for key in keys:
         assert app._driver is not None
         character = {"slash": "/", "enter": "\r"}.get(key, key)
@@ -340,7 +340,7 @@ async def test_a_state_or_tag_that_there_is_not_is_said(
         text = " ".join(screen_text(app).replace("▕", " ").split())
         assert said in text or " ".join(said.split()[:6]) in text
         await pilot.press("escape")
-        assert app.main.checklist.target == "0/0/sgd"  # where the cursor was
+        assert app.main.checklist.target == "0/0/sgd"  # the cursor's earlier position
 
 
 async def test_clearing_the_filter_draws_the_list_once(
@@ -524,6 +524,6 @@ async def test_a_step_draws_the_cursor_and_the_details_in_one_frame(
         monkeypatch.setattr(app.main.paper, "rebuild", noted)
         before = app.main.checklist.cursor
         app.main.checklist.action_down()
-        assert built == [app.main.checklist.cursor] != [before]  # no message has been handled yet
+        assert built == [app.main.checklist.cursor] != [before]  # before any message was handled
         await pilot.pause()
         assert len(built) == 1

@@ -1,4 +1,4 @@
-"""A run of 100,000 events and 1,000 artifacts in the app: no key waits for it."""
+"""A run of 100,000 events and 1,000 artifacts in the app: no key is delayed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from readtrack.tui.widgets import line_view
 from readtrack.tui.widgets.run_view import TABS
 
 PATIENCE = line_view._PATIENCE
-MOST = 50  # ms of the processor that a key may take
-ONCE = 75  # that a first visit may: it is measured once, and pages are made and kept then
+MOST = 50  # ms of CPU time per key
+ONCE = 75  # limit for the first visit of a page, which is then cached
 KEYS = (
     ("j", "k"),
     ("G", "g"),
@@ -64,7 +64,7 @@ def lengthen(folder: Path) -> None:
 async def test_no_key_waits_for_a_long_run(
     app: ReadtrackApp, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[float] = []  # when each frame was there, in seconds of this thread
+    shown: list[float] = []  # time of each frame, in CPU seconds of this thread
     display = ReadtrackApp._display
 
     def displayed(self: ReadtrackApp, screen: Screen[object], frame: RenderableType | None) -> None:
@@ -80,7 +80,7 @@ async def test_no_key_waits_for_a_long_run(
         await app.workers.wait_for_complete()
 
         async def took(key: str) -> float:
-            """Milliseconds to the first frame after this key. What follows it, a key would interrupt."""
+            """Milliseconds from this key to the first frame. Later work is interrupted by the next key."""
             began = time.thread_time()
             shown.clear()
             await pilot.press(key)

@@ -1,6 +1,6 @@
-"""Random keys and clicks in every screen, over a home in which everything is hostile.
+"""Random keys and clicks in every screen, over a completely hostile home.
 
-READTRACK_MONKEY=5000 sends that many in each screen; READTRACK_MONKEY_SEED=1 sends others.
+READTRACK_MONKEY=5000 sends that number in each screen; READTRACK_MONKEY_SEED=1 sends others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from readtrack.tui.widgets.run_view import TABS
 COUNT = int(os.environ.get("READTRACK_MONKEY", "40"))
 SEED = os.environ.get("READTRACK_MONKEY_SEED", "")
 BURST = 20  # keys and clicks at a time
-VISIT = 100  # until the screen is opened anew
+VISIT = 100  # until the screen is opened again
 OTHERS = (
     "tab",
     "shift+tab",
@@ -96,7 +96,7 @@ STARTS = {
 
 
 class RudeSync:
-    """Stands in for the sync: says anything about every paper until it is stopped, or had its say."""
+    """A fake sync that reports arbitrary states of every paper until it is stopped or finished."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class RudeSync:
 
 
 class RudeProcess:
-    """Stands in for a run that is alive, writes what it should not, and ends when it is asked three times."""
+    """A fake live run that writes invalid events and ends after three cancel requests."""
 
     attempt = 1
 
@@ -148,14 +148,14 @@ class RudeProcess:
 
 
 class Monkey:
-    """An app over the hostile home, which cannot be left, starts no process and asks no network."""
+    """An app over the hostile home that cannot be quit, starts no process and uses no network."""
 
     def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.start = STARTS[name]
         self.chance = random.Random(f"{name} {SEED}")
         self.app = app = ReadtrackApp(library)
         self.copied: list[str] = []
-        self.written: set[str] = set()  # subjects whose note was changed
+        self.written: set[str] = set()  # subjects with a changed note
         self._alive = name in ("run, alive", "leave")
         monkeypatch.setattr(app, "exit", lambda *_: None)
         monkeypatch.setattr(app, "copy_to_clipboard", self.copied.append)
@@ -170,7 +170,7 @@ class Monkey:
         monkeypatch.setattr(library, "save_note", lambda one, note: self.written.add(one) or save(one, note))
 
     async def visit(self, pilot: Pilot[int]) -> None:
-        """Back to the list by escape alone, and from there to the screen."""
+        """Return to the list with escape only, and open the screen from there."""
         app, main = self.app, self.app.main
         for _ in range(20):
             if app.screen is main and not (main.on_right or main.on_run or main.filter.value):
@@ -178,8 +178,8 @@ class Monkey:
             await pilot.press("escape")
         assert app.screen is main
         assert main.checklist.go_to_subject("adam")
-        main.run_view.record = None  # a run begins with its first tab
-        app.library.home.papers_yaml.unlink(missing_ok=True)  # there is one to make
+        main.run_view.record = None  # a run starts with its first tab
+        app.library.home.papers_yaml.unlink(missing_ok=True)  # so that there is one to create
         plugin = app.library.home.plugins / "adam.py"
         if not plugin.exists():  # it was reverted, and these tests see no shipped plugins
             plugin.write_text("x = 1\n")
@@ -202,12 +202,12 @@ class Monkey:
             assert TABS[main.run_view.tab] == self.start.tab
 
     async def loaded(self) -> None:
-        """A run is read beside the drawing, and the keys that come meanwhile are still the list's."""
+        """A run is read in the background, and keys in the meantime go to the list."""
         for worker in [one for one in self.app.workers if one.group != "follow"]:
             await worker.wait()
 
     async def hit(self, pilot: Pilot[int]) -> None:
-        """Keys, each after what the one before did or all at once as held keys come; and a click."""
+        """Send keys, one after another or all at once like held keys, and a click."""
         keys = self.chance.choices(KEYS, k=BURST - 1)
         if self.chance.random() < 0.1:
             await pilot.press(*keys)
@@ -230,14 +230,14 @@ def library(home: Home, papers_yaml: Path, recorded: Callable[..., Path]) -> Ite
 
 
 def files(library: Library) -> dict[Path, bytes]:
-    """All that is the reader's, with what is in it."""
+    """All of the reader's files with their content."""
     folders = (library.home.notes, library.home.metadata, library.home.pdfs, library.home.runs)
     found = [library.list_path, *(path for folder in folders for path in folder.rglob("*"))]
     return {path: path.read_bytes() for path in found if path.is_file()}
 
 
 def rows(data: bytes) -> list[str]:
-    """The lines of a list without the links of its rows, which K and enter make and take away."""
+    """The lines of a list without the links of its rows, which K and enter change."""
     return [line for line in data.decode().splitlines() if not line.lstrip().startswith("papers: [")]
 
 
@@ -253,7 +253,7 @@ async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(
     monkey = Monkey(library, monkeypatch, name)
     app = monkey.app
     async with app.run_test(size=monkey.start.size) as pilot:
-        await pilot.pause()  # what the home has is read after the first frame
+        await pilot.pause()  # the home is read after the first frame
         await monkey.loaded()
         before, entries = files(library), library.home.journal.read_bytes()
         for done in range(0, COUNT, BURST):
@@ -270,7 +270,7 @@ async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(
     changed = {path for path, data in before.items() if after.get(path) != data}
     assert {path.stem for path in changed if path.parent == library.home.notes} <= monkey.written
     assert rows(after[library.list_path]) == rows(before[library.list_path])
-    # A run's note and pin are the reader's to change.
+    # The reader may change a run's note and pin.
     changed -= {library.list_path}
     assert not [path for path in changed if path.parent != library.home.notes and path.name != "note.md"]
     assert library.home.journal.read_bytes().startswith(entries)

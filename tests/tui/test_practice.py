@@ -28,7 +28,7 @@ Read = Callable[[ReadtrackApp], str]
 
 @pytest.fixture
 def app(home: Home, papers_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """With the plugin that `readtrack plugins new flash` writes."""
+    """The app with the plugin that `readtrack plugins new flash` writes."""
     template = Path(readtrack.__file__).parent / "cli" / "templates" / "plugin.py.txt"
     home.ensure(home.plugins)
     (home.plugins / "flash.py").write_text(template.read_text().replace("@NAME@", "flash"))
@@ -43,11 +43,11 @@ def smoke_proof(desk: Desk) -> Job:
 
 
 def write(app: ReadtrackApp, there: str, instead: str) -> None:
-    """Change the reader's file as an editor does."""
+    """Change the reader's file as an editor would."""
     file = app.library.home.practice / "flash.py"
     text = file.read_text()
     assert there in text
-    time.sleep(0.01)  # the time of the change is another
+    time.sleep(0.01)  # so that the modification time differs
     file.write_text(text.replace(there, instead))
 
 
@@ -165,7 +165,7 @@ async def test_leaving_keeps_a_check_and_stopping_ends_it(app: ReadtrackApp, scr
         await pilot.pause()
         assert "The check of flash continues. P shows it." in status(app)
         await until(pilot, lambda: "flash: it passes" in status(app), "the check's result in the list")
-        assert app.runs.alive is None  # nobody has asked for speed and claims
+        assert app.runs.alive is None  # speed and claims were not requested
         assert not app.runs.results
         screen = await opened(app, pilot)
         await until(pilot, lambda: screen.bench.check is None, "no check of a file that is known")

@@ -1,4 +1,4 @@
-"""The reader marks, tags, rates and notes: keys on the screen, lines in the files."""
+"""States, tags, ratings and notes: keys on the screen, and lines in the files."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_space_ticks_and_unticks_and_undo_takes_back(
         assert app.library.state("attention") == "read"
         await pilot.press("u")
         assert app.library.state("attention") == "todo"
-        await pilot.press("u")  # nothing left: said, not raised
+        await pilot.press("u")  # there is nothing to undo: a message, not an error
         assert "nothing to undo" in str(app.main.query_one("#status").render())
     assert papers_yaml.read_bytes() == before
     assert len(journal(home)) == 4
@@ -157,7 +157,7 @@ async def test_tags_are_edited_as_words(app: ReadtrackApp) -> None:
         assert status(app) == "adam: tags gpu, optimiser restored."
         await pilot.press("t")
         await pilot.pause()
-        assert app.screen.query_one(Input).value == "gpu optimiser "  # room for the next
+        assert app.screen.query_one(Input).value == "gpu optimiser "  # with a space for the next tag
         app.screen.query_one(Input).value = "gpu"
         await pilot.press("enter")
         assert app.library.tags("adam") == {"gpu"}

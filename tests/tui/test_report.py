@@ -1,4 +1,4 @@
-"""W writes the report of the home in a child process and opens it; the app goes on meanwhile."""
+"""W writes the home's report in a child process and opens it, while the app continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from readtrack.tui.app import ReadtrackApp
 
 @pytest.fixture(autouse=True)
 def _small_list(home: Home, papers_yaml: Path) -> None:
-    """The child finds the list in the home."""
+    """Put a small list into the home, where the child finds it."""
     home.ensure()
     home.papers_yaml.write_bytes(papers_yaml.read_bytes())
 

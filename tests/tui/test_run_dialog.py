@@ -1,4 +1,4 @@
-"""Run with options: what the dialog offers, and the run that it starts."""
+"""Run with options: the dialog's choices, and the run that it starts."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ async def test_the_devices_that_there_are_can_be_chosen_and_no_others(
         for _ in range(3):
             await pilot.press("left")
             seen.append(str(app.screen.query_one("#command").render()).removeprefix("$ readtrack run toy_ok"))
-        assert seen == [" --device cuda:0", "", ""]  # the first is the end
+        assert seen == [" --device cuda:0", "", ""]  # the first one is at the end
         await pilot.press("right")
         await pilot.pause()
         assert "NVIDIA H100 80GB HBM3 with a" in screen_text(app)
         await pilot.press("escape", "R")
         await pilot.pause()
-        assert "cuda:0: NVIDIA H100" in screen_text(app)  # what auto is; asked once
+        assert "cuda:0: NVIDIA H100" in screen_text(app)  # the meaning of auto, requested once
 
 
 async def test_devices_that_cannot_be_listed_are_said(
@@ -118,7 +118,7 @@ async def test_options_that_do_not_fit_are_said_in_the_dialog(
 async def test_a_place_is_chosen_and_the_run_shows_here(
     app: ReadtrackApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reader's other machine is this one, behind an ssh that is a shell."""
+    """The place is this machine, behind an ssh that is a shell."""
     program = tmp_path / "bin" / "ssh"
     program.parent.mkdir()
     program.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift 2\nexec sh -c "$*"\n')

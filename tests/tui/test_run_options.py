@@ -1,4 +1,4 @@
-"""What a run is asked for with: the devices that there are, and the command line that says the same."""
+"""Options of a run: the available devices, and the equivalent command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of a run as text, from a recorded run."""
+"""The pages of a recorded run as text."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_line_is_wider_than_its_page(record: Record, folder: Path, width: int
 
 def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) -> None:
     record = load(recorded(until=4.0))
-    record.started = datetime.now(UTC).isoformat()  # or its last event would be long ago
+    record.started = datetime.now(UTC).isoformat()  # otherwise its last event would be long ago
     assert run_pages.phase_line(record, 44).plain == " ✓ import   ▶ train   · evaluate   · benchmark"
     assert run_pages.phase_line(record, 80).plain.split("   ")[:3] == [
         " ✓ import 1.9 s",
@@ -235,7 +235,7 @@ def test_the_curve_that_grows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert log() == ""
     assert log("loss", "rate") == "loss"
-    assert log("rate") == "loss"  # an epoch's evaluation is no reason to go elsewhere
+    assert log("rate") == "loss"  # an evaluation between epochs does not switch the curve
     assert log("accuracy") == "loss"
     assert log("loss") == "loss"
     assert log("accuracy", after=4) == "accuracy"
@@ -273,7 +273,7 @@ async def test_the_growing_curve_is_on_top_and_in_the_end_the_headline(
         record.headline_curve = "no such curve"
         app.main.run_view.refresh_run()
         await pilot.pause()
-        assert "loss over step  1 of 3" in screen_text(app)  # what the reader chose stays
+        assert "loss over step  1 of 3" in screen_text(app)  # the reader's choice is kept
 
 
 def test_what_went_wrong_why_and_what_next(record: Record) -> None:
@@ -316,7 +316,7 @@ def test_the_words_for_each_way_to_fail(outcome: str, error: dict[str, str] | No
 
 
 def styles_of(lines: list[Line], words: str) -> set[str]:
-    """The styles of the first piece that holds `words`."""
+    """The styles of the first piece that contains `words`."""
     for line in lines:
         for span in line.content.spans:
             if words in line.content.plain[span.start : span.end]:
@@ -411,7 +411,7 @@ def test_a_narrow_table_of_a_run_keeps_its_headings(record: Record, folder: Path
         ["a", "vector", "weights", "×", "3", "training"],
         ["none", "✗", "✗", "✓"],
     ]
-    # Where a word would have to be broken, the rows stand as columns, if that helps.
+    # If a word would have to be broken, the table is transposed if that helps.
     assert [line.split() for line in (thin[1], thin[-1])] == [
         ["normalisation", "none", "batch"],
         ["in", "use,", "not", "training", "✓", "✗"],
@@ -490,7 +490,7 @@ async def test_a_page_that_cannot_be_drawn_says_so_and_the_app_goes_on(
     screen_text: Callable[[ReadtrackApp], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    record.progress = Progress("training", 1, 2, math.nan)  # no such event is written by readtrack
+    record.progress = Progress("training", 1, 2, math.nan)  # readtrack itself writes no such event
     record.outcome = None
 
     def benchmark(record: Record, width: int) -> list[Line]:

@@ -1,4 +1,4 @@
-"""Runs in the app: real children of toy plugins (with a light torch), and recorded runs."""
+"""Runs in the app: real child processes with toy plugins (and the stub of torch), and recorded runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_r_runs_the_paper_and_its_result_stays(
     size: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("PYTHONPATH")  # the real torch: its benchmark half needs it
+    monkeypatch.delenv("PYTHONPATH")  # the real torch, which the benchmark needs
     async with app.run_test(size=size) as pilot:
         await start(pilot, app, "toy_ok")
         assert app.following is not None
@@ -51,7 +51,7 @@ async def test_r_runs_the_paper_and_its_result_stays(
         assert "✓ held  falls" in text
         await pilot.press("escape", "enter")
         await pilot.pause()
-        assert "✓ held" in screen_text(app)  # among the paper's results
+        assert "✓ held" in screen_text(app)  # in the paper's results
     again = ReadtrackApp(Library.open(home, app.library.catalog.path))
     async with again.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: again.main.checklist.verdicts, "the results after a restart")
@@ -96,7 +96,7 @@ async def test_what_was_said_fades_and_is_not_said_of_another_run(
         await until(pilot, lambda: "■ cancelled" in status(app), "the end of the run")
         await pilot.press("r")
         assert status(app) == ""
-        # Long enough for the key's own way to the screen on a busy machine.
+        # Long enough for the key itself to reach the screen on a busy machine.
         monkeypatch.setattr("readtrack.tui.screens.library._MESSAGE_SECONDS", 1.5)
         monkeypatch.setattr("readtrack.tui.screens.library._FADING_SECONDS", 0.05)
         await pilot.press("c")
@@ -180,7 +180,7 @@ async def test_cancel_climbs_and_says_where_it_is(
         while app.following is not None:
             await pilot.press("c")
             said.append(status(app).split()[1])
-        # It may be dead before it has to be killed; it climbs one stop_level a press.
+        # The run may die before it has to be killed; each press escalates one level.
         rungs = ["asked", "interrupted", "terminated", "killed"]
         assert said[:2] == rungs[:2]
         assert [word for word in dict.fromkeys(said) if word in rungs] == rungs[: len(set(said) & set(rungs))]
@@ -253,7 +253,7 @@ async def test_a_run_whose_process_is_gone_is_buried_at_start(
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.library.results()[0].outcome, "the end in the record")
         await until(pilot, lambda: app.main._results, "the results")
-        assert app.main.checklist.verdicts == {}  # nothing was found out about the paper
+        assert app.main.checklist.verdicts == {}  # no information about the paper
     assert store.load(folder).outcome == "interrupted"
 
 
@@ -387,7 +387,7 @@ async def test_a_live_run_has_the_whole_width_as_soon_as_the_terminal_has(
         app.main.show_run(loaded, folder)
         await pilot.pause()
         await pilot.resize_terminal(*sizes[1])
-        app.main.run_changed(news.RunChanged(loaded, folder))  # news come while the layout is being changed
+        app.main.run_changed(news.RunChanged(loaded, folder))  # a message arrives while the layout changes
         await pilot.pause()
         width, height = sizes[1]
         lines = screen_text(app).splitlines()
@@ -463,7 +463,7 @@ async def test_no_more_than_two_looks_a_second_while_the_child_measures(
     assert await following.look()
     assert following.record.phase == "benchmark"
     assert following.period == 0.5
-    assert not await following.look()  # nothing new: nothing to draw
+    assert not await following.look()  # nothing new to draw
     Process.stop_level = "asked"
     assert following.period == 0.1
 
@@ -575,7 +575,7 @@ async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None
         post = app.post
         app.post = lambda one: (drawn.append(one) if isinstance(one, news.RunChanged) else None, post(one))  # type: ignore
         await pilot.pause(2.5)
-        assert len(drawn) <= 4  # a heartbeat a second
+        assert len(drawn) <= 4  # one heartbeat per second
 
 
 async def test_a_second_press_does_not_queue_the_same_run_unseen(app: ReadtrackApp) -> None:

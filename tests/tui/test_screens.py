@@ -1,4 +1,4 @@
-"""The README's screens are what the app draws."""
+"""The README's screenshots match the app."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def words(svg: str) -> list[str]:
-    """The texts of a screen, line by line, without colours and places."""
+    """The texts of a screen, line by line, without colours and positions."""
     texts = re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>(.*?)</text>', svg)
     return [f"{y} {unescape(text)}".replace("\xa0", " ") for y, text in texts]
 

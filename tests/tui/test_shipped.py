@@ -1,4 +1,4 @@
-"""A paper's page beside its runs: the verdicts that ship, and runs that are no evidence."""
+"""Shipped verdicts on a paper's page, and runs that are not evidence."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def conditioned(folder: Path, **fields: object) -> None:
-    """Make a recorded run one that lacks something."""
+    """Give a recorded run a condition."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     (folder / "job.json").write_text(json.dumps({**job, **fields}), encoding="utf-8")
     write_result(folder, load(folder))
@@ -95,7 +95,7 @@ async def test_shipped_verdicts_stand_on_the_page_before_the_first_run(
         ("reproduced", "not reproduced", "✓", "falls without it"),
         ("reproduced", "reproduced", "✗", "reproduced without it, too"),
         ("reproduced", "weak", "·", "weak without it"),
-        ("not reproduced", "not reproduced", "·", "not reproduced without it"),  # it says nothing
+        ("not reproduced", "not reproduced", "·", "not reproduced without it"),  # no information
         ("inconclusive", "reproduced", "✗", "reproduced without it, too"),
     ],
 )
@@ -124,7 +124,7 @@ async def test_a_run_without_the_idea_is_listed_as_such_and_marks_nothing(
     assert "break: no mean" in text.split("Shipped verdicts")[0]
     assert "✓ completed  null run" in text
     assert "✗" not in text.split("Shipped verdicts")[0]
-    assert "Shipped verdicts" in text  # beside the reader's own runs
+    assert "Shipped verdicts" in text  # next to the reader's own runs
     assert marks == {}
 
 

@@ -1,4 +1,4 @@
-"""The app beside a minimal one of Textual's own widgets, in turn on the same terminal."""
+"""Compares the app with a minimal app of Textual's own widgets, in turn on the same terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = [sys.executable, "-m", "readtrack"]
 ROUNDS = 7
 KEYS, PER_SECOND = 60, 20
 DOWN = {"minimal": b"\x1b[B", "ours": b"j"}
-SEEN = {"minimal": b"Details of paper 0", "ours": b"Stochastic"}  # in the details: both are whole by then
+SEEN = {"minimal": b"Details of paper 0", "ours": b"Stochastic"}  # in the details, which are complete by then
 
 
 class Terminal:
@@ -45,7 +45,7 @@ class Terminal:
         fcntl.ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
 
     def read(self, seconds: float, until: bytes = b"\0") -> bytes:
-        """What it writes in so many seconds, or until it has written this."""
+        """The program's output within `seconds`, or until it contains `until`."""
         written, end = b"", time.monotonic() + seconds
         while until not in written and (left := end - time.monotonic()) > 0:
             if select.select([self._leader], [], [], left)[0]:
@@ -56,7 +56,7 @@ class Terminal:
         os.write(self._leader, key)
 
     def worked(self) -> float:
-        """Seconds of the processor so far."""
+        """CPU seconds so far."""
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
@@ -68,7 +68,7 @@ class Terminal:
 
 @contextmanager
 def opened(which: str) -> Iterator[Terminal]:
-    """The app or the minimal one, as soon as list and details stand there."""
+    """The app or the minimal one, as soon as list and details are shown."""
     terminal = Terminal(OURS if which == "ours" else MINIMAL)
     try:
         assert SEEN[which] in terminal.read(30, SEEN[which])
@@ -79,11 +79,11 @@ def opened(which: str) -> Iterator[Terminal]:
 
 @pytest.fixture(autouse=True)
 def _bytecode_is_kept(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a reader's machine from the second start on."""
+    """Keep bytecode, as on a reader's machine from the second start on."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     home.ensure(home.cache)
-    kept.keep_chosen(home)  # else the keys go to the dialog of the first start
+    kept.keep_chosen(home)  # otherwise the keys go to the dialog of the first start
     for which in ("ours", "minimal"):
         with opened(which) as terminal:
             terminal.read(1)
@@ -109,7 +109,7 @@ def test_j_held_down_beside_a_minimal_app() -> None:
     for _ in range(3):
         for which, seconds in took.items():
             with opened(which) as terminal:
-                terminal.read(1)  # what follows the first paint
+                terminal.read(1)  # output after the first paint
                 before = terminal.worked()
                 for _ in range(KEYS):
                     terminal.press(DOWN[which])
@@ -124,19 +124,19 @@ def test_j_held_down_beside_a_minimal_app() -> None:
 async def test_a_letter_in_the_filter_of_ten_thousand_papers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time of the app's own thread until what was found stands in list and details, ready to be drawn."""
+    """CPU time of the app's own thread until the matches are in list and details, ready to be drawn."""
     home = Home(tmp_path / "big")
     make = [sys.executable, "tests/big_home.py", str(home.root), "--runs", "0"]
     subprocess.run(make, check=True, cwd=Path(__file__).parents[2], timeout=120)
     kept.keep_chosen(home)
-    monkeypatch.setattr(Library, "_plugins", {})  # elsewhere in these tests they are looked for each time
+    monkeypatch.setattr(Library, "_plugins", {})  # other tests look for plugins each time
     took: dict[str, list[float]] = {}
     app = ReadtrackApp(Library.open(home))
     async with app.run_test(size=(120, 40)) as pilot:
-        await app.workers.wait_for_complete()  # the index is made
+        await app.workers.wait_for_complete()  # the index is complete
         app.main.search.find("")
         gc.collect()
-        gc.freeze()  # as the app does when it has started
+        gc.freeze()  # as the app does after its start
         for word in 3 * ("mat", "ser", "lex", "ton", "gra", "vin", "dal"):
             await pilot.press("slash")
             for typed in (word[:1], word[:2], word):
@@ -148,7 +148,7 @@ async def test_a_letter_in_the_filter_of_ten_thousand_papers(
             await pilot.press("escape")
             await pilot.pause()
         gc.unfreeze()
-    best = {typed: min(several) for typed, several in took.items()}  # what else runs only makes it longer
+    best = {typed: min(several) for typed, several in took.items()}  # other load only makes it longer
     for count in (1, 2, 3):
         print(
             f"letter {count}: {max(ms for typed, ms in best.items() if len(typed) == count):.1f} ms at most"

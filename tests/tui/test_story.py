@@ -1,4 +1,4 @@
-"""A first hour in a real terminal: two lists come in, a paper is run, edited, compared and reverted."""
+"""A first hour in a real terminal: import two lists, run a paper, edit it, compare and revert."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ZOTERO = """\
 @misc{k, title={Deep Residual Learning}, eprint={1512.03385}, archiveprefix={arXiv}}
 @misc{l, title={Generative Adversarial Nets}, eprint={1406.2661}, archiveprefix={arXiv}}
 """
-# After it, scores depend on where tokens stand, and not on their distance alone.
+# After this edit, scores depend on absolute positions, not only on distances.
 EDITOR = """\
 #!/bin/sh
 for path; do :; done
@@ -59,7 +59,7 @@ sed -i 's/points \\* freqs_cis.to(points.dtype)/points * freqs_cis.to(points.dty
 
 
 def import_list(terminal: Terminal, path: Path, *, rows: int, unsure: int) -> None:
-    """Import a list by its path; of each row that is not sure the first candidate is right."""
+    """Import a list by its path. For each unsure row, the first candidate is correct."""
     terminal.keys("C-o")
     terminal.wait_for("Import a list")
     terminal.keys(str(path), "Enter")
@@ -74,15 +74,15 @@ def import_list(terminal: Terminal, path: Path, *, rows: int, unsure: int) -> No
 
 
 def is_chosen(screen: str, left: int) -> bool:
-    """Whether the dialog has gone, and so many rows are left that are not sure."""
+    """Whether the dialog was closed, and this number of unsure rows is left."""
     return "Which paper is this row?" not in screen and screen.count("  maybe ") == left
 
 
 def run(terminal: Terminal, home: Home, count: int) -> str:
-    """Run the selected paper's experiment at the smoke budget, which is run number `count`; its page."""
+    """Run the selected paper's experiment at the smoke budget as run number `count`. Returns its page."""
     terminal.keys("R")
     terminal.wait_for("enter runs")
-    if count == 1:  # the dialog remembers what was chosen
+    if count == 1:  # the dialog remembers the last choices
         terminal.keys("Left")
         terminal.wait_for("‹smoke›")
         terminal.keys("Down", "Right")
@@ -183,7 +183,7 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
         opening, *fields = re.findall(r"^@\w+\{\w+,|\w+=\{[^{}]*\}", entry)
         found = next(one for one in re.split(r"\n(?=@)", bibtex) if one.startswith(opening))
         assert all(field in found for field in fields if not field.startswith("title="))
-        if opening in ("@article{a,", "@misc{e,", "@misc{i,"):  # complete, or of no known paper
+        if opening in ("@article{a,", "@misc{e,", "@misc{i,"):  # complete, or without a known paper
             assert found.strip() == entry
-        else:  # a stub gets the title and the authors that are known
+        else:  # a stub gets the known title and authors
             assert "author = {" in found

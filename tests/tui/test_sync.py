@@ -1,4 +1,4 @@
-"""A sync in the app: the loopback arXiv behind it, or an engine that does what the test says."""
+"""A sync in the app, with the loopback arXiv or a scripted engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Screen = Callable[[ReadtrackApp], str]
 
 
 class Engine:
-    """Stands in for the sync: reports what it is told to, ends when it is told to or is cancelled."""
+    """A fake sync with scripted reports, which ends on request or when cancelled."""
 
     made: list[Engine]
 
@@ -162,7 +162,7 @@ async def test_s_fetches_the_paper_and_the_open_page_shows_it(
         await pilot.press("p")
         assert "attention.pdf" in app.clipboard
         await pilot.press("escape", "/", *"enough", "enter")
-        assert "attention" in (app.main.checklist.found or ())  # its abstract is searched at once
+        assert "attention" in (app.main.checklist.found or ())  # its abstract can be searched immediately
     assert server.counts() == {"api": 1, "pdf": 1}
 
 
@@ -219,7 +219,7 @@ async def test_a_row_and_a_section_stand_for_their_papers(app: ReadtrackApp, eng
         assert "isn't linked to a paper" in status(app)
 
 
-# What is shown while it runs
+# Display during a sync
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 30)])
@@ -359,7 +359,7 @@ async def test_a_click_on_the_line_opens_the_page(app: ReadtrackApp, engines: li
         assert isinstance(app.screen, SyncScreen)
 
 
-# How it ends
+# End of a sync
 
 
 @pytest.mark.timing
@@ -377,7 +377,7 @@ async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
         began = time.monotonic()
         await pilot.press("c")
         await ended(pilot, app)
-        assert time.monotonic() - began < 4.0  # tests/sync holds the engine to a second; this draws, too
+        assert time.monotonic() - began < 4.0  # tests/sync requires a second; this test also draws
         assert app.syncs.last.summary.states["flash"] == "cancelled"  # type: ignore[union-attr]
         assert "Cancelled; 4 of 5." in status(app)
         assert "The next sync continues from here." in status(app)

@@ -1,4 +1,4 @@
-"""The installed command in a real terminal (tmux), as its users meet it."""
+"""The installed command in a real terminal (tmux)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_visit(terminal: Terminal, home: Home) -> None:
     assert "Row of toy_ok" not in terminal.screen()
     terminal.keys("Space")
     terminal.wait_for("toy_fail marked as read")
-    # Smaller and smaller: tmux 3.3 itself leaves lines behind in a window that has grown.
+    # Smaller and smaller, because tmux 3.3 itself leaves lines behind in a window that has grown.
     for size in ((100, 30), (80, 24), (60, 15)):
         terminal.resize(*size)
         wait_for(lambda size=size: len(terminal.screen().splitlines()) == size[1], terminal.screen)
@@ -168,7 +168,7 @@ def test_an_app_that_was_stopped_goes_on_with_one_thread_for_keys(terminal: Term
     assert app.num_threads() < before + times
 
     def gone() -> bool:
-        terminal.keys("q")  # a key that comes while the terminal changes hands is lost
+        terminal.keys("q")  # a key that arrives while the terminal is handed over is lost
         return "exit code 0" in terminal.screen()
 
     wait_for(gone, terminal.screen)
@@ -189,7 +189,7 @@ def test_an_app_that_is_stopped_in_mid_drawing_goes_on(terminal: Terminal, home:
         terminal.wait_for("? help")
 
     def gone() -> bool:
-        terminal.keys("q")  # a key that comes while the terminal changes hands is lost
+        terminal.keys("q")  # a key that arrives while the terminal is handed over is lost
         return "exit code 0" in terminal.screen()
 
     wait_for(gone, terminal.screen)
@@ -218,7 +218,7 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
 
 
 def edit_a_note(terminal: Terminal, folder: Path, script: str, *, alone: bool = False) -> Path:
-    """Press n where the editor is this script; `$2` is the note. Returns the editor's path."""
+    """Press n with this script as the editor; `$2` is the note. Returns the editor's path."""
     editor = folder / "editor with space"
     editor.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     editor.chmod(0o755)
@@ -259,7 +259,7 @@ def test_an_editor_that_is_not_there_is_said(terminal: Terminal, home: Home, tmp
     terminal.wait_for("? help")
     terminal.keys("n")
     terminal.wait_for("Could not start the editor")
-    terminal.wait_for("esc saves and closes")  # the small one that is opened in its place
+    terminal.wait_for("esc saves and closes")  # the small editor that opens instead
     terminal.keys("Escape")
     wait_for(lambda: "esc saves" not in terminal.screen(), terminal.screen)
     terminal.keys("q")

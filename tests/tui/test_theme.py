@@ -1,4 +1,4 @@
-"""Colours have contrast, marks differ in shape, and ASCII is really ASCII."""
+"""Colours have contrast, marks differ in shape, and the ASCII mode uses only ASCII."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = ("heading", "muted", "link", "todo", "reading", "read", "implemented", "
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2.1, section 1.4.3."""
+    """The contrast by WCAG 2.1, section 1.4.3."""
 
     def luminance(name: str) -> float:
         channels = [part / 255 for part in Color.parse(name).rgb]

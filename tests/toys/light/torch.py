@@ -1,5 +1,6 @@
-"""As much of torch as a worker needs to start. Importing the real one takes seconds, and how a process ends
-does not depend on it; the tests that it matters to run with the real one."""
+"""A stub with the parts of torch that a worker needs to start. Importing the real torch takes seconds and
+does not affect how a process ends. Tests that depend on torch use the real one.
+"""
 
 from types import SimpleNamespace
 
