@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-import arxiv  # imported before the children are forked
+import arxiv  # noqa: F401 (imported before the children are forked)
 
 import readtrack.sync.client
 import readtrack.sync.transfer  # noqa: F401
