@@ -1,21 +1,23 @@
-"""State spaces: a linear system whose state remembers, and three ways to run it.
+"""State space models: a linear system whose state is a memory, and three ways to compute it.
 
 Gu, Dao, Ermon, Rudra and Ré 2020, "HiPPO: Recurrent Memory with Optimal Polynomial Projections", arXiv
-2008.07669. The three views of one system: Gu et al. 2021, arXiv 2110.13985; S4 and Mamba stand on them.
+2008.07669. The three views of one system come from Gu et al. 2021, arXiv 2110.13985. S4 and Mamba build on
+both.
 
-The problem. A state of fixed size must hold a past that grows. How it does so was left to training, which
-finds it hard to reach far back, and fixes a time scale.
+The problem. A state of fixed size must represent a growing past. In recurrent networks, training decides how.
+Training hardly finds solutions that reach far back, and it fixes a time scale.
 
-The idea. Say what the state shall be: the coefficients of the polynomial that fits the whole past best. As
-time goes on these coefficients follow a linear differential equation, whose matrix is known in closed form
-(HiPPO). With each moment of the past weighted alike (LegS) the equation has no time scale at all. And a
-linear system that does not change with time is, once discretised, a recurrence to run step by step, and a
-convolution to train all steps at once.
+The idea. Define the state as the coefficients of the polynomial that best fits the whole past. These
+coefficients follow a linear differential equation over time, whose matrix is known in closed form (HiPPO). If
+all moments of the past have equal weight (LegS), the equation has no time scale. A linear time-invariant
+system, once discretised, is a recurrence for inference step by step, and a convolution for training on all
+steps at once.
 
-This folder. `model` has the HiPPO matrix and its memory of all history; discretisation; recurrence, kernel,
-convolution; the layer that has one such system for each channel. `experiment` holds the views together, looks
-at what the memory keeps of a photograph, and reads digits that are shown pixel by pixel at a speed never
-trained on; `layers` trains the layer with HiPPO's matrix and with random ones.
+This folder. `model` has the HiPPO matrix and its memory of the whole past, discretisation, recurrence, kernel
+and convolution, and a layer with one such system per channel. `experiment` compares the views with each
+other, shows how well the memory recalls a photograph, and classifies digits shown pixel by pixel at a speed
+that did not occur in training. `layers` trains the layer with HiPPO's matrix and with random ones.
+`benchmark` times the views.
 
 Dimensions: batch, time, channels, order (coefficients in a state, the papers' N).
 """

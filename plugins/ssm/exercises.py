@@ -39,19 +39,22 @@ EXERCISES = (
     Exercise(
         name="HiPPO",
         of="model.hippo_legs",
-        task="Theorem 2: A and B of the scaled Legendre measure, in float64.",
+        task="Theorem 2: return A and B of the scaled Legendre measure, in float64.",
         hints=(
             "B_n is √(2n + 1), with n from 0.",
-            "A_nk is √(2n + 1) √(2k + 1) for n > k, n + 1 for n = k, and 0 else.",
+            "A_nk is √(2n + 1) √(2k + 1) for n > k, n + 1 for n = k, and 0 otherwise.",
         ),
         tries=of_orders,
     ),
     Exercise(
         name="bilinear",
         of="model.bilinear",
-        task="Discretisation by the trapezoid rule.",
+        task="Discretise by the trapezoid rule.",
         hints=(
-            "x_k - x_{k-1} is step times the mean of the derivatives at both ends; u is held in between.",
+            (
+                "x_k - x_{k-1} is step times the mean derivative of both ends, with the input u constant "
+                "in between."
+            ),
             "ā = (1 - step/2 · a)⁻¹ (1 + step/2 · a), and b̄ = (1 - step/2 · a)⁻¹ step · b.",
         ),
         tries=of_systems,
@@ -59,31 +62,31 @@ EXERCISES = (
     Exercise(
         name="zero-order hold",
         of="model.zero_order_hold",
-        task="Exact discretisation for an input that is constant over a step; `a` need not have an inverse.",
+        task="Discretise exactly for an input that is constant over a step. `a` may be singular.",
         hints=(
-            "Where a has an inverse: e^{step a}, and a⁻¹ (e^{step a} - 1) b.",
-            "Without one: let the input be a component of the state whose derivative is 0.",
-            "matrix_exp of step · [[a, b], [0, 0]] has both results in its first rows.",
+            "If a is invertible, the results are e^{step a} and a⁻¹ (e^{step a} - 1) b.",
+            "Otherwise make the input a component of the state with derivative 0.",
+            "The first rows of matrix_exp of step · [[a, b], [0, 0]] have both results.",
         ),
         tries=of_systems,
     ),
     Exercise(
         name="recurrence",
         of="model.recurrence",
-        task="The output of the discrete system step by step, from a state of zeros.",
+        task="Compute the output of the discrete system step by step, from a state of zeros.",
         hints=(
-            "The state takes in u_k before the output of step k is read.",
-            "y_k = Σ c · state; stack the outputs along the time.",
+            "Update the state with u_k before reading the output of step k.",
+            "y_k = Σ c · state. Stack the outputs along the time axis.",
         ),
         tries=of_inputs,
     ),
     Exercise(
         name="kernel",
         of="model.kernel",
-        task="The impulse response of the system, with few multiplications of matrices.",
+        task="Compute the impulse response of the system, with few matrix multiplications.",
         hints=(
-            "Its k-th sample is c · ā^k b̄: the simplest way is a loop that multiplies a vector by ā.",
-            "Faster: double the number of vectors with one product, and square the power of ā.",
+            "Its k-th sample is c · ā^k b̄. A simple solution is a loop that multiplies a vector by ā.",
+            "Faster: double the number of vectors with one multiplication, and square the power of ā.",
         ),
         tries=of_kernels,
     ),

@@ -39,8 +39,8 @@ from .model import (
 
 VIEWS = Claim(
     name="three views",
-    sentence="Recurrence and convolution are the same function of a system, however it was discretised; and "
-    "where the input stands still between samples, so is the differential equation.",
+    sentence="For either discretisation, the recurrence and the convolution are the same function. If the "
+    "input is constant between samples, the differential equation is the same function, too.",
     paper=Figure("An identity.", where="2110.13985, section 3.1", read="secondary"),
     rule=(
         Bound("recurrence to convolution, bilinear", "<=", 1e-10),
@@ -48,14 +48,15 @@ VIEWS = Claim(
         Bound("recurrence to differential equation, zero-order hold", "<=", 1e-8),
     ),
     kind="identity",
-    deviations="Largest differences, relative to the largest output: order 64, 500 samples, float64; the "
-    "equation is solved to a relative tolerance of 1e-11, at order 8 over 50 samples.",
+    deviations="Differences are the largest ones, relative to the largest output, at order 64 over 500 "
+    "samples in float64. The differential equation is solved to a relative tolerance of 1e-11, at order 8 "
+    "over 50 samples.",
 )
 
 MEMORY = Claim(
     name="memory",
-    sentence="The state recalls the whole past, the better the more coefficients it has, and nearly as well "
-    "as a fit to all samples at once.",
+    sentence="The state recalls the whole past. More coefficients recall it better, and nearly as well as "
+    "a fit to all samples at once.",
     paper=Figure("By construction the coefficients are the best fit.", where="theorem 2", read="secondary"),
     rule=(
         Bound("error with 16 / with 4", "<=", 0.9, direction=1.0, ratio=True),
@@ -63,10 +64,10 @@ MEMORY = Claim(
         Bound("error with 64 / of the best fit", "<=", 1.2, direction=2.0, ratio=True),
     ),
     kind="theorem",
-    deviations="Rows of two photographs, 256 pixels each, with their mean subtracted.",
+    deviations="The signals are rows of two photographs, with 256 pixels each and their mean subtracted.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. Nothing is trained in it, and more "
+            "Until November 2026 this claim was counted as measured. Nothing is trained, and more "
             "coefficients of an orthogonal basis cannot recall less. The bounds are unchanged."
         ),
     ),
@@ -74,35 +75,35 @@ MEMORY = Claim(
 
 ACCURACY, LOST = "accuracy", "accuracy lost at a quarter of the speed"
 CONSTANT = Break(
-    "constant step", "The step does not shrink: it is that of the slow sequence throughout.", "near miss"
+    "constant step", "The step does not shrink. It is always the step for the slow sequence.", "near miss"
 )
 UNCOUPLED = Break(
-    "no coupling", "Of the matrix only the diagonal is left: each coefficient for itself.", "rival"
+    "no coupling", "Only the diagonal of the matrix is used, so the coefficients are independent.", "rival"
 )
 
 TIMESCALE = Claim(
     name="no time scale",
-    sentence="After 300 steps a classifier of the state is still right when the sequence is shown at a "
-    "quarter of the speed that it was trained on; a classifier of a memory with a fixed step is not.",
+    sentence="After 300 steps of training, a classifier of the LegS state is still accurate if sequences "
+    "are shown at a quarter of the training speed, and a classifier of a memory with a fixed step is not.",
     paper=Figure("25 to 40 points of accuracy above RNN and neural ODE baselines.", "abstract", "abstract"),
     rule=(
         at_most(LOST, "LegS", 0.1, toward=0.2),
         at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
-    control="the same matrix with a fixed step, its reach the training sequence: same readout, same "
-    "training. At the slow speed all but the last quarter of the sequence has faded",
+    control="the same matrix with a fixed step, which spans the training sequence; same readout and "
+    "training. At the slow speed, it has forgotten all but the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,
     breaks=(CONSTANT, UNCOUPLED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Digits shown pixel by pixel, a state that is not trained and a linear readout; the paper "
+    deviations="Digits are shown pixel by pixel to an untrained memory with a linear readout. The paper "
     "has a gated network on pen trajectories.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds, without a rival. The diagonal of the "
-            "matrix, which has no time scale either, stands in its place now."
+            "Until November 2026: reproduced, by the same bounds, without a rival. The rival is now the "
+            "diagonal of the matrix, which has no time scale either."
         ),
     ),
 )
@@ -156,7 +157,7 @@ def solve(
     u: Float[Tensor, " time"],
     step: float,
 ) -> Float[Tensor, " time"]:
-    """dx/dt = a x + b u, y = c·x, from x = 0, by SciPy's solver: y at the end of each sample's interval."""
+    """Solve dx/dt = a x + b u, y = c·x, from x = 0, with SciPy, for y at the end of each sample."""
     from scipy.integrate import solve_ivp
 
     matrix, vector = a.numpy(), b.numpy()
@@ -175,7 +176,7 @@ def solve(
 
 
 def uncoupled_memory(order: int, time: int) -> Float[Tensor, "order time"]:
-    """As `legs_memory`, of the diagonal alone: in closed form, for coefficient n weighs the past by x^n."""
+    """`legs_memory` of the diagonal alone: in closed form, coefficient n weights the past by x^n."""
     _, b = hippo_legs(order)
     ends = torch.arange(time + 1, dtype=torch.float64) / time
     powers = ends ** torch.arange(1, order + 1, dtype=torch.float64)[:, None]
@@ -183,7 +184,7 @@ def uncoupled_memory(order: int, time: int) -> Float[Tensor, "order time"]:
 
 
 def recall(signals: Tensor, order: int, memory: Callable[[int, int], Tensor]) -> Tensor:
-    """What states of `order` coefficients recall of the rows of `signals`."""
+    """Reconstruct the rows of `signals` from states of `order` coefficients."""
     time = signals.shape[1]
     return signals @ memory(order, time).mT @ legendre(order, time).mT
 
@@ -215,7 +216,7 @@ def recall_photographs(run: Run) -> None:
     run.claim(MEMORY, values)
     temple = data.photographs(128)[0].mean(0).double()
     caption = (
-        f"A temple; right, each row of {temple.shape[1]} pixels as a state of 64 coefficients recalls it."
+        f"A temple, and on the right each row of {temple.shape[1]} pixels, recalled from 64 coefficients."
     )
     run.image("memory", torch.cat((temple, recall(temple, 64, memory)), 1), caption=caption)
 
@@ -224,7 +225,7 @@ def recall_photographs(run: Run) -> None:
 
 
 def fixed_step_memory(order: int, time: int, reach: int) -> Float[Tensor, "order time"]:
-    """As `legs_memory`, for the same matrix with a step of 1 / reach: it weighs the past exponentially."""
+    """Like `legs_memory`, but with a fixed step of 1 / reach, which weights the past exponentially."""
     a, b = hippo_legs(order)
     a, b = bilinear(-a, b, torch.tensor(1 / reach, dtype=torch.float64))
     columns = [b]
@@ -235,7 +236,7 @@ def fixed_step_memory(order: int, time: int, reach: int) -> Float[Tensor, "order
 
 TIME, SLOWER = 64, 4
 Memory = Callable[[int, int], Float[Tensor, "order time"]]
-Classifier = Callable[[Tensor], Tensor]  # pixels over time to scores
+Classifier = Callable[[Tensor], Tensor]  # maps pixels over time to scores
 
 
 def read_digits_at_any_speed(run: Run) -> None:
@@ -259,7 +260,7 @@ def read_digits_at_any_speed(run: Run) -> None:
 
 
 def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classifier]:
-    """Softmax regression on normalised states: its accuracy to choose by, and the classifier of sequences."""
+    """Fit softmax regression on normalised states. Returns its validation accuracy and the classifier."""
     run, (pixels, labels) = at.run, at.world.train
     states = pixels @ memory(ORDER, TIME).mT
     mean, std = states.mean(0), states.std(0)
@@ -283,7 +284,7 @@ def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classi
 
 
 def at_both_speeds(at: Trial, found: Sweep[Classifier]) -> dict[str, Tensor]:
-    """Whether each digit is named rightly at the speed of training, and how much less at a quarter of it."""
+    """Correctness for each digit, and the loss of accuracy at a quarter of the speed."""
     pixels, labels = at.world.judge
     fast = correct(found.chosen, pixels, labels)
     slow = correct(found.chosen, pixels.repeat_interleave(SLOWER, 1), labels)
@@ -296,5 +297,5 @@ def at_both_speeds(at: Trial, found: Sweep[Classifier]) -> dict[str, Tensor]:
 def correct(
     classify: Classifier, pixels: Float[Tensor, "count time"], labels: Int[Tensor, " count"]
 ) -> Float[Tensor, " count"]:
-    """1 where a digit is named rightly."""
+    """1 for each digit that is classified correctly, else 0."""
     return (classify(pixels).argmax(-1).cpu() == labels).double()

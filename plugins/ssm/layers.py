@@ -16,31 +16,35 @@ OTHER_BASIS = Break(
     "another basis", "A matrix with HiPPO's eigenvalues and random orthogonal eigenvectors.", "near miss"
 )
 DECAYS = Break(
-    "decays alone", "A diagonal matrix with HiPPO's eigenvalues: each coefficient decays by itself.", "rival"
+    "decays alone",
+    "A diagonal matrix with HiPPO's eigenvalues, so each coefficient decays on its own.",
+    "rival",
 )
 
 MATRIX = Claim(
     name="HiPPO matrix against random matrices",
-    sentence="After 200 steps a layer with the HiPPO matrix reads digits from its last state more accurately "
-    "than layers with random matrices.",
+    sentence="After 200 steps, a layer with the HiPPO matrix classifies digits from its last state more "
+    "accurately than layers with random matrices.",
     paper=Figure("98.3 % on permuted MNIST, above all other recurrent networks.", "abstract", "abstract"),
     rule=(
         at_least("accuracy", "HiPPO", 0.08, minus="random", toward=0.0),
         at_least("accuracy", "HiPPO", 0.75, toward=0.5),
     ),
-    control="random Gaussian matrices, shifted until they are stable; same speeds, rates and training",
+    control="random Gaussian matrices, shifted to be stable, with the same steps, learning rates and "
+    "training",
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.35),),
     after_steps=200,
     breaks=(OTHER_BASIS, DECAYS, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="One layer of 16 systems of order 16 and a readout of its last step, digits of 64 pixels in "
-    "their order; the paper's memory stands beside a gated network, on permuted MNIST. Each accuracy is the "
-    "mean of three networks, the control's with three different matrices.",
+    deviations="One layer has 16 systems of order 16 and a readout of its last step. Its input is a digit "
+    "of 64 pixels in their usual order. In the paper, the memory is part of a gated network, and the "
+    "pixels of MNIST are permuted. Each accuracy is the mean of three networks; the control's networks "
+    "have three different matrices.",
     headline=True,
     history=(
         (
-            "Until November 2026 there was one random matrix a seed, and a layer of 32 systems: "
+            "Until November 2026 there was one random matrix per seed, and a layer of 32 systems: "
             "inconclusive, 8 of 10 seeds. The bounds are unchanged."
         ),
     ),
@@ -49,7 +53,7 @@ MATRIX = Claim(
 LAYER_RATES = (0.03, 0.1, 0.3)
 ORDER = 16
 CHANNELS = 16
-NETWORKS = 3  # of each arm, whose accuracies are averaged
+NETWORKS = 3  # per arm; their accuracies are averaged
 Labelled = tuple[Tensor, Int[Tensor, " _"]]
 
 
@@ -58,25 +62,25 @@ def hippo(_: torch.Generator) -> Float[Tensor, "order order"]:
 
 
 def random_stable(generator: torch.Generator) -> Float[Tensor, "order order"]:
-    """A Gaussian matrix, shifted: the real part of its last eigenvalue is -1/2."""
+    """A Gaussian matrix, shifted so that the largest real part of its eigenvalues is -1/2."""
     matrix = torch.randn(ORDER, ORDER, generator=generator, dtype=torch.float64)
     last = torch.linalg.eigvals(matrix).real.max()
     return matrix - (last + 0.5) * torch.eye(ORDER, dtype=torch.float64)
 
 
 def turned_hippo(generator: torch.Generator) -> Float[Tensor, "order order"]:
-    """HiPPO's eigenvalues, with random orthogonal eigenvectors."""
+    """A matrix with HiPPO's eigenvalues and random orthogonal eigenvectors."""
     basis = torch.linalg.qr(torch.randn(ORDER, ORDER, generator=generator, dtype=torch.float64))[0]
     return basis @ hippo(generator).diagonal().diag() @ basis.mT
 
 
 def decays(generator: torch.Generator) -> Float[Tensor, "order order"]:
-    """HiPPO's eigenvalues on a diagonal."""
+    """A diagonal matrix with HiPPO's eigenvalues."""
     return hippo(generator).diagonal().diag()
 
 
 class PixelReader(nn.Module):
-    """One state space in a residual branch; the digit is read from the last step alone."""
+    """One state space layer in a residual branch. Only the last step is read out."""
 
     def __init__(self, channels: int, matrix: Float[Tensor, "order order"]) -> None:
         super().__init__()
@@ -116,7 +120,7 @@ Make = Callable[[torch.Generator], Float[Tensor, "order order"]]
 
 
 def train_layer(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """The mean accuracy to choose by, and the networks, each with a matrix of its own."""
+    """The mean validation accuracy, and the networks, each with its own matrix."""
     matrices = at.generator("matrices")
     networks = [train_network(at, make(matrices), rate) for _ in range(NETWORKS)]
     at.run.phase("evaluate")
@@ -147,6 +151,6 @@ def judged(at: Trial, found: Sweep[list[PixelReader]]) -> dict[str, Tensor]:
 
 
 def correct(run: Run, networks: Sequence[nn.Module], part: Labelled) -> Float[Tensor, " count"]:
-    """The share of the networks that are right about each digit."""
+    """For each digit, the share of the networks that classify it correctly."""
     with run.evaluating(*networks):
         return torch.stack([network(part[0]).argmax(1) == part[1] for network in networks]).double().mean(0)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 Matrix = Float[Tensor, "*systems order order"]
 Vector = Float[Tensor, "*systems order"]
-Signal = Float[Tensor, "*signals time"]  # one for each system, or batches of them
+Signal = Float[Tensor, "*signals time"]  # one signal for each system, or batches of signals
 
 
 def hippo_legs(order: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
     """A and B of Theorem 2, float64: dc/dt = -A c / t + B f / t for the coefficients c of the past of f.
 
-    A is lower triangular; its diagonal, and so its eigenvalues, are 1, 2, ..., order.
+    A is lower triangular. Its diagonal, and so its eigenvalues, are 1, 2, ..., order.
     """
     root = (2 * torch.arange(order, dtype=torch.float64) + 1).sqrt()
     diagonal = torch.arange(1, order + 1, dtype=torch.float64).diag()
@@ -23,10 +23,10 @@ def hippo_legs(order: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, 
 
 
 def legs_memory(order: int, time: int) -> Float[Tensor, "order time"]:
-    """The state after `time` samples is this matrix times the samples: all of them, over any span.
+    """The matrix that maps `time` samples, over any span, to the state after the last of them.
 
-    The equation of Theorem 2, whose step 1/k shrinks as the past grows, by the bilinear method, one of those
-    that the paper gives for its recurrences.
+    Solves the equation of Theorem 2, whose step 1/k shrinks as the past grows, by the bilinear method, one of
+    the methods in the paper.
     """
     a, b = hippo_legs(order)
     identity = torch.eye(order, dtype=torch.float64)
@@ -40,9 +40,9 @@ def legs_memory(order: int, time: int) -> Float[Tensor, "order time"]:
 
 
 def legendre(order: int, time: int) -> Float[Tensor, "time order"]:
-    """The polynomials at the middles of `time` samples: what a state recalls is this matrix times the state.
+    """The matrix that reconstructs `time` samples from a state: Legendre polynomials at their midpoints.
 
-    √(2n+1) P_n on [0, 1], by Bonnet's recurrence.
+    The polynomials are √(2n+1) P_n on [0, 1], by Bonnet's recurrence.
     """
     x = (torch.arange(time, dtype=torch.float64) + 0.5) / time * 2 - 1
     polynomials = [torch.ones_like(x), x]
@@ -61,8 +61,8 @@ def bilinear(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Ma
 
 
 def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Matrix, Vector]:
-    """The same, exact where the input stands still between two samples."""
-    # e^{step a} and a⁻¹(e^{step a} - 1) b: both come out of one exponential, so that `a` needs no inverse.
+    """The same, exact for an input that is constant between two samples."""
+    # One exponential gives e^{step a} and a⁻¹(e^{step a} - 1) b, so that `a` need not be invertible.
     block = F.pad(torch.cat((a, b[..., None]), -1), (0, 0, 0, 1)) * step[..., None, None]
     exponential = torch.linalg.matrix_exp(block)
     return exponential[..., :-1, :-1], exponential[..., :-1, -1]
@@ -71,7 +71,7 @@ def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> t
 def hold_diagonal(
     a: Float[Tensor, "*#systems"], b: Float[Tensor, "*#systems"], step: Float[Tensor, "*#systems"]
 ) -> tuple[Float[Tensor, "*systems"], Float[Tensor, "*systems"]]:
-    """`zero_order_hold` of systems with one coefficient each: of a diagonal matrix. `a` is not 0."""
+    """`zero_order_hold` for systems with one coefficient each, as with a diagonal matrix. `a` is not 0."""
     return (step * a).exp(), (step * a).expm1() / a * b
 
 
@@ -85,8 +85,8 @@ def recurrence(a: Matrix, b: Vector, c: Vector, u: Signal) -> Signal:
 
 
 def kernel(a: Matrix, b: Vector, c: Vector, time: int) -> Float[Tensor, "*systems {time}"]:
-    """c·ā^k b̄ for k = 0 .. time - 1: the system's answer to one impulse."""
-    # With the first m of the vectors ā^k b̄ and the matrix ā^m the next m are one product.
+    """c·ā^k b̄ for k = 0 .. time - 1: the impulse response of the system."""
+    # From the first m of the vectors ā^k b̄ and the matrix ā^m, one multiplication gives the next m vectors.
     vectors, power = b[..., None], a
     while vectors.shape[-1] < time:
         if vectors.shape[-1] > 1:
@@ -97,17 +97,17 @@ def kernel(a: Matrix, b: Vector, c: Vector, time: int) -> Float[Tensor, "*system
 
 
 def convolve(u: Signal, response: Float[Tensor, "*#systems time"]) -> Signal:
-    """The view for training: y_k = Σ_j response_j u_{k-j}, all steps at once in O(time log time)."""
+    """The view for training: y_k = Σ_j response_j u_{k-j}, for all steps at once in O(time log time)."""
     time, dtype = u.shape[-1], torch.promote_types(u.dtype, torch.float32)
     spectra = (torch.fft.rfft(signal.to(dtype), n=2 * time) for signal in (u, response))
     return torch.fft.irfft(math.prod(spectra), n=2 * time)[..., :time].to(u.dtype)
 
 
 class StateSpace(nn.Module):
-    """One system for each channel: the HiPPO matrix at a learned speed, a learned readout, and a bypass.
+    """One system per channel: the HiPPO matrix with a learned step, a learned readout, and a skip connection.
 
-    Speeds start between 1/10 and 1/1000 of a sample, evenly on a logarithmic scale. Inside in float32 or
-    better, autocast or not: the powers of a matrix need it.
+    Initial steps are between 1/1000 and 1/10, evenly spaced on a logarithmic scale. Computes in float32 or
+    better, even under autocast, because powers of a matrix need this precision.
     """
 
     def __init__(self, channels: int, order: int) -> None:
@@ -134,7 +134,7 @@ class StateSpace(nn.Module):
     def forward(
         self, u: Float[Tensor, "batch time channels"], *, recurrent: bool = False
     ) -> Float[Tensor, "batch time channels"]:
-        """By convolution, or step by step: the same function."""
+        """Computes the convolution, or the recurrence, which is the same function."""
         with torch.autocast(u.device.type, enabled=False):
             a, b, c = self.system()
             signal = u.mT.to(a.dtype)

@@ -1,4 +1,4 @@
-"""The first stage: pictures to a small grid of vectors and back, under the names of the released weights."""
+"""The first stage: images to a small grid of vectors and back, under the names of the released weights."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Latents = Float[Tensor, "batch latent rows columns"]
 
 
 class Encoder(nn.Module):
-    """A convolutional network that halves the side between its stages; one attention in the middle."""
+    """A convolutional network that halves the side between its stages, with one attention in the middle."""
 
     def __init__(
         self, channels: int, outputs: int, widths: Sequence[int], blocks: int, groups: int, attends: bool
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way back, with a block more in each stage; copying doubles the side between them."""
+    """A decoder with one more block per stage than the encoder, and nearest-neighbour upsampling."""
 
     def __init__(
         self, latent: int, channels: int, widths: Sequence[int], blocks: int, groups: int, attends: bool
@@ -74,10 +74,10 @@ def middle(width: int, groups: int, attends: bool) -> Middle:
 class Autoencoder(nn.Module):
     """Section 3.1 with a KL penalty: mean and variance of a latent for each f x f pixels, and a decoder.
 
-    The defaults are those of the released Stable Diffusion, f = 8: 83.7 million parameters. The sides of an
-    image are multiples of f = 2 ** (stages - 1).
+    The defaults are those of the released Stable Diffusion, f = 8, with 83.7 million parameters. The sides of
+    an image must be multiples of f = 2 ** (stages - 1).
 
-    Noise is added to latents times 0.18215 there, for their variance to be about 1.
+    The released model multiplies latents by 0.18215 before noise is added, so that their variance is about 1.
     """
 
     def __init__(
@@ -110,13 +110,15 @@ class Autoencoder(nn.Module):
 
 
 def drawn(mean: Latents, log_variance: Latents, noise: Latents) -> Latents:
-    """The variational autoencoder's sample, of a grid."""
+    """The variational autoencoder's sample, for a grid of latents."""
     return sample(mean.flatten(1), log_variance.flatten(1), noise.flatten(1)).view_as(mean)
 
 
 class Codebook(nn.Module):
-    """The other penalty of section 3.1: a latent becomes the nearest of `codes` vectors (van den Oord et al.
-    2017, arXiv 1711.00937)."""
+    """The other penalty of section 3.1: a latent is replaced with the nearest of `codes` vectors.
+
+    From van den Oord et al. 2017, arXiv 1711.00937.
+    """
 
     def __init__(self, codes: int, latent: int) -> None:
         super().__init__()
@@ -131,17 +133,20 @@ class Codebook(nn.Module):
         )
 
     def forward(self, z: Latents, commitment: float = 0.25) -> tuple[Latents, Float[Tensor, ""]]:
-        """The nearest vectors, whose gradient goes to `z` as if nothing had happened; and what draws the
-        vectors to the latents, and, times `commitment`, the latents to the vectors."""
+        """The nearest vectors, with a straight-through gradient to `z`, and the loss.
+
+        The loss pulls the vectors towards the latents and, times `commitment`, the latents towards the
+        vectors.
+        """
         found = self.embedding(self.nearest(z)).permute(0, 3, 1, 2)
         loss = F.mse_loss(found, z.detach()) + commitment * F.mse_loss(z, found.detach())
         return z + (found - z).detach(), loss
 
 
 class VQAutoencoder(nn.Module):
-    """Section 3.1 with a codebook, which belongs to the decoder: noise is added to what was not yet rounded.
+    """Section 3.1 with a codebook, which is part of the decoder: noise is added before quantisation.
 
-    The defaults are those of LDM-4's released autoencoder: f = 4, 8192 codes of 3 numbers.
+    The defaults are those of LDM-4's released autoencoder: f = 4 and 8192 codes of size 3.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The noise under guidance, as every step of a picture takes it: for the text and for no text."""
+"""Guided noise prediction, as in every denoising step: with the text and without text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,17 +17,17 @@ VOCAB, WORDS, SCALE = 50, 16, 5.0
 
 
 def separate(network: Diffusion, z: Tensor, t: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
-    """One text after the other."""
+    """Process one text after the other."""
     return guided(network(z, t, ids), network(z, t, empty), SCALE)
 
 
 def together(network: Diffusion, z: Tensor, t: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
-    """Both texts in one batch."""
+    """Process both texts in one batch."""
     return network.with_text(ids, empty, SCALE, guided)(z, t)
 
 
 def channels_last(weights: dict[str, Tensor], z: Tensor, *others: Tensor) -> tuple[object, ...]:
-    """The same numbers with the channels of a place side by side, as convolutions like them."""
+    """The same data in the memory format channels-last, which convolutions prefer."""
     last = torch.channels_last
     filters = {n: w.contiguous(memory_format=last) if w.dim() == 4 else w for n, w in weights.items()}
     return filters, z.contiguous(memory_format=last), *others
@@ -46,7 +46,7 @@ def inputs(generator: torch.Generator, batch: int, side: int) -> tuple[Tensor, .
 
 
 def forward_flops(build: Callable[[], nn.Module], *given: Tensor) -> float:
-    """Of one pass, counted on shapes alone."""
+    """FLOPs of a forward pass, counted from shapes only."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build()(*(one.to("meta") for one in given))
     return float(counter.get_total_flops())

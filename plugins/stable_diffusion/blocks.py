@@ -1,4 +1,4 @@
-"""Building blocks of the autoencoder and the U-Net, named as the released weights are in diffusers."""
+"""Building blocks of the autoencoder and the U-Net, named like the released weights in diffusers."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ Context = Float[Tensor, "batch words context"]
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions around a residual connection; where there is a time, it is added between them."""
+    """Two convolutions with a residual connection. A time embedding, if given, is added between them."""
 
     def __init__(
         self, inputs: int, outputs: int, groups: int, *, time: int | None = None, eps: float = 1e-6
@@ -36,7 +36,7 @@ class ResnetBlock(nn.Module):
 
 
 class HeadedAttention(nn.Module):
-    """Section 3.3's attention: queries from the picture, keys and values from it or from the words."""
+    """Section 3.3's attention: queries from the image, keys and values from the image or from the words."""
 
     def __init__(self, width: int, context: int, heads: int) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class Gated(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Appendix E.2.1: attention to the picture, attention to the words, and a perceptron for each place."""
+    """Appendix E.2.1: self-attention, cross-attention to the words, and a feed-forward layer."""
 
     def __init__(self, width: int, context: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.attn1 = HeadedAttention(width, width, heads)
         self.attn2 = HeadedAttention(width, context, heads)
-        # The place between the two is a dropout's in the released code.
+        # The released code has a dropout in the place of the identity.
         net = nn.ModuleList([Gated(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
         self.ff = nn.ModuleDict({"net": net})
 
@@ -91,7 +91,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """A transformer block over the places of a map, beside a residual connection."""
+    """A transformer block over the positions of a feature map, with a residual connection."""
 
     def __init__(self, width: int, context: int, heads: int, groups: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class SpatialTransformer(nn.Module):
 
 
 class Halve(nn.Module):
-    """Half the resolution by a convolution with stride 2, padded alike on all sides."""
+    """Halves the resolution by a convolution with stride 2, padded equally on all sides."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Halve(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution, attention after each where it has any, and the way to the next."""
+    """The blocks of one resolution, each followed by attention if there is any, and the resampling."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Stage(nn.Module):
     ) -> list[Tensor]:
         """The outputs of every block and of the resampling.
 
-        joined  maps that the blocks get beside x; each block takes the last one off the list
+        joined  feature maps that are concatenated to x; each block takes the last one off the list
         """
         maps = []
         for index, resnet in enumerate(self.resnets):
@@ -156,7 +156,7 @@ class Stage(nn.Module):
 
 
 class Middle(nn.Module):
-    """Two blocks at the lowest resolution, an attention between them."""
+    """Two blocks at the lowest resolution, with attention between them."""
 
     def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module]) -> None:
         super().__init__()

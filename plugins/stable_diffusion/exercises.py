@@ -1,4 +1,4 @@
-"""Exercises: guidance, the codebook, the attention to the words, and the way back from noise."""
+"""Exercises: guidance, the codebook, cross-attention, and denoising."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def of_guides(draw: Draw) -> Iterator[Try]:
 
 
 def of_codes(draw: Draw) -> Iterator[Try]:
-    yield Try("3 codes of 2 numbers", Codebook(3, 2), draw(1, 2, 1, 2))
+    yield Try("3 codes of size 2", Codebook(3, 2), draw(1, 2, 1, 2))
     yield Try("4 codes, 2 images", Codebook(4, 3), draw(2, 3, 2, 2))
     yield Try("another commitment", Codebook(4, 2), draw(2, 2, 1, 2), 0.5)
 
@@ -39,9 +39,12 @@ EXERCISES = (
     Exercise(
         name="guidance",
         of="model.guided",
-        task="Classifier-free guidance: the noise to subtract, from the predictions with and without text.",
+        task="Classifier-free guidance: combine the noise predicted with the text and without the text.",
         hints=(
-            "Scale 0 is the prediction without text, scale 1 the one with it; larger scales go further.",
+            (
+                "Scale 0 gives the prediction without text, and scale 1 the one with text. Larger scales "
+                "extrapolate."
+            ),
             "It is a straight line through the two predictions.",
         ),
         tries=of_guides,
@@ -49,32 +52,35 @@ EXERCISES = (
     Exercise(
         name="codebook",
         of="autoencoder.Codebook.forward",
-        task="Vector quantisation with its straight-through gradient, and its loss.",
+        task="Quantise vectors with a straight-through gradient, and compute the loss.",
         hints=(
-            "The embedding of self.nearest(z), with its last dimension moved behind the batch.",
-            "The result has the codes' values, and the gradient of z: z + (found - z).detach().",
-            "Two squared errors: codes towards a detached z; z towards detached codes, times commitment.",
+            "Look up the embedding of self.nearest(z), and move its last dimension behind the batch.",
+            "The result has the values of the codes and the gradient of z: z + (found - z).detach().",
+            "Add two squared errors: codes and detached z; z and detached codes, times commitment.",
         ),
         tries=of_codes,
     ),
     Exercise(
         name="cross-attention",
         of="blocks.HeadedAttention.forward",
-        task="Section 3.3: the picture's places attend to the context.",
+        task="Section 3.3: the positions of the image attend to the context.",
         hints=(
             "Queries come from x, keys and values from the context.",
-            "split_heads before the attention, merge_heads after it, and to_out[0] at the end.",
+            "Use split_heads before the attention, merge_heads after it, and to_out[0] at the end.",
         ),
         tries=of_attentions,
     ),
     Exercise(
         name="denoising",
         of="model.denoise",
-        task="From noise to a latent in equal DDIM steps, with the expected data clamped at each.",
+        task="Denoise latents in equal DDIM steps, and clamp the predicted data in each.",
         hints=(
-            "steps + 1 rounded times from the last step of the schedule to -1; go from each to the next.",
-            "predict_x0 of the predicted noise, clamped. Then solve equation 4 of DDPM for the noise again.",
-            "schedule.ddim_step with this noise and with both times, as tensors of one entry a latent.",
+            "Round steps + 1 times from the last step of the schedule to -1. Go from each to the next.",
+            "Clamp predict_x0 of the predicted noise, then solve equation 4 of DDPM for the noise again.",
+            (
+                "Call schedule.ddim_step with this noise and with both times, as tensors of one entry per "
+                "latent."
+            ),
         ),
         tries=of_chains,
         gradients=False,

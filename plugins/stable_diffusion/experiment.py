@@ -1,4 +1,4 @@
-"""Diffusion in latents and in pixels, for the same compute; what guidance gives and what it takes."""
+"""Diffusion in latents and in pixels at equal compute, and the effects of guidance."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -23,38 +23,38 @@ from .model import Diffusion, Guide, Predict, denoise, guided, scaled_linear_sch
 from .toy import Judge, Pairs, Pictures, SmallAutoencoder
 from .unet import UNet
 
-UNTRAINED = Break("untrained autoencoder", "The autoencoder has its first, random weights.")
-SHUFFLED = Break("captions shuffled", "In training every picture has the caption of another one.")
+UNTRAINED = Break("untrained autoencoder", "The autoencoder has its initial, random weights.")
+SHUFFLED = Break("captions shuffled", "In training, every picture has the caption of another picture.")
 
 DEVIATIONS = (
-    "8 × 8 scenes of one digit with captions of three words; an autoencoder of four convolutions with f = 2 "
-    "and no adversary; a U-Net of one resolution, 32 channels wide, trained by Adam together with a text "
-    "tower of one layer; 10 steps of DDIM (50 in a full run), the data that each expects clamped. Nothing is "
-    "trained to its end."
+    "Scenes of 8 × 8 pixels have one digit and captions of three words. The autoencoder has four "
+    "convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. It is "
+    "trained by Adam together with a text tower of one layer. There are 10 steps of DDIM (50 in a full "
+    "run), in which the predicted data are clamped. No network is trained to convergence."
 )
 
 LATENTS = Claim(
     name="latents for the same compute",
-    sentence="For the same compute, that of the autoencoder counted, pictures made in latents are closer to "
-    "real ones than pictures made in pixels.",
+    sentence="At equal compute, including the autoencoder's, pictures generated in latents are closer to "
+    "real ones than pictures generated in pixels.",
     paper=Figure(
-        "On ImageNet, LDM-8 is 38 points of FID below LDM-1, which is pixels, after 2M steps.",
+        "On ImageNet, LDM-8 has a FID 38 points lower than LDM-1, which uses pixels, after 2M steps.",
         where="section 4.1",
         read="text",
     ),
     rule=(Bound("Fréchet distance, pixels' / latents'", ">=", 1.2, direction=1.0, ratio=True),),
-    control="the same U-Net on pixels, with the same number of updates at least, each of as many pictures as "
-    "the compute allows; the same rates, each arm at its best",
+    control="the same U-Net on pixels, with at least the same number of updates, each on as many pictures "
+    "as the compute allows; the same learning rates, each arm at its best",
     control_reaches=(Bound("Fréchet distance, independent pixels' / pixels'", ">=", 1.05),),
     breaks=(UNTRAINED,),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The rate is chosen by the error of short runs. The paper's autoencoder is not "
-    "counted in its comparison.",
+    deviations=DEVIATIONS + " The learning rate is chosen by the error of short runs. The paper's "
+    "comparison does not count the compute of its autoencoder.",
 )
 
 GUIDANCE = Claim(
     name="guidance for diversity",
-    sentence="With guidance more pictures show the caption, and the pictures differ less from one another.",
+    sentence="With guidance, more pictures match the caption, and the pictures are less diverse.",
     paper=Figure(
         "Precision 0.71 without and 0.87 with guidance, recall 0.62 and 0.48 (LDM-4 on ImageNet).",
         where="table 3",
@@ -64,11 +64,11 @@ GUIDANCE = Claim(
         Bound("asked colours, guided - unguided", ">=", 0.1, direction=0.0),
         Bound("variance in a caption, guided / unguided", "<=", 0.9, direction=1.0, ratio=True),
     ),
-    control="the same network's noise for the text, whatever the scale; the same first noise",
+    control="the same network's noise predicted with the text, whatever the scale; the same initial noise",
     breaks=(SHUFFLED,),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " A judge that was trained on real scenes names the colours, and its features "
-    "vary.",
+    deviations=DEVIATIONS + " A judge trained on real scenes classifies the colours. The variance is that "
+    "of its features.",
 )
 
 STEPS = 10  # of DDIM
@@ -80,13 +80,13 @@ FIRST_STEPS, FIRST_BATCH = {"smoke": 3, "quick": 500, "full": 2000}, 32  # of th
 
 
 class Space(NamedTuple):
-    """Where noise is added: its data, the way to pictures, and what it costs."""
+    """The space in which noise is added: its data, the map to pictures, and its cost."""
 
     train: Latents
     choose: Latents
     decode: Callable[[Latents], Pictures]
-    limit: float  # of what a step expects of the data
-    batch: int  # in an update
+    limit: float  # for the data that a denoising step predicts
+    batch: int  # size of a batch
     spent: float  # FLOPs before the first update
 
 
@@ -103,7 +103,7 @@ class Setting(NamedTuple):
 
     @torch.no_grad()
     def distance(self, x: Pictures) -> float:
-        """Fréchet's of the judge's features, from as many judging pictures."""
+        """The Fréchet distance of the judge's features to the same number of test pictures."""
         return frechet_distance(self.eye.features(x), self.eye.features(self.judge.x[: len(x)]))
 
 
@@ -137,7 +137,7 @@ def experiment(run: Run) -> None:
 
 
 def pixels(run: Run, setting: Setting) -> Space:
-    """The pictures themselves. A fourth of a batch costs about as much as a batch of latents."""
+    """The pictures themselves. A quarter of the batch costs about as much as a batch of latents."""
     return Space(setting.train.x, setting.choose.x, lambda x: x, 1.0, BATCH // 4, 0.0)
 
 
@@ -160,7 +160,7 @@ def latents(run: Run, setting: Setting) -> Space:
 
 
 def train_autoencoder(run: Run, network: nn.Module, x: Pictures) -> None:
-    """Section 3.1: the error of a sample decoded, and a slight KL penalty."""
+    """Section 3.1: the reconstruction error of a sampled latent, and a small KL penalty."""
     generator, steps = run.generator("autoencoder"), FIRST_STEPS[run.budget]
     optimizer = torch.optim.Adam(network.parameters(), 0.005, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -181,27 +181,27 @@ def make_network(channels: int) -> Diffusion:
 
 @cache
 def update_flops(shape: tuple[int, ...]) -> float:
-    """Of one update by data of this shape: three times those of the forward pass."""
+    """FLOPs of one update on data of this shape: three times those of the forward pass."""
     t, ids = torch.zeros(shape[0]).long(), torch.zeros(shape[0], toy.LENGTH).long()
     return 3 * forward_flops(partial(make_network, shape[1]), torch.zeros(shape), t, ids)
 
 
 @cache
 def first_flops() -> float:
-    """Of one update of the autoencoder."""
+    """FLOPs of one update of the autoencoder."""
     x = torch.zeros(FIRST_BATCH, 3, toy.SIDE, toy.SIDE)
     return 3 * forward_flops(SmallAutoencoder, x, torch.zeros(FIRST_BATCH, toy.LATENT, toy.GRID, toy.GRID))
 
 
 def updates(run: Run, space: Space) -> int:
-    """Number of updates that the compute budget leaves for this space. All arms have the same budget."""
+    """The number of updates that the compute budget allows in this space. All arms have the same budget."""
     in_latents = update_flops((BATCH, toy.LATENT, toy.GRID, toy.GRID))
     total = FIRST_STEPS[run.budget] * first_flops() + run.pick(smoke=2, quick=160, full=3000) * in_latents
     return round((total - space.spent) / update_flops((space.batch, *space.train.shape[1:])))
 
 
 def tuned(run: Run, arm: str, setting: Setting, space: Space) -> tuple[Best[float], Trained]:
-    """The rate by runs of a fifth of the updates, then all of them at the best."""
+    """Choose the learning rate by runs of a fifth of the updates, then train for all updates."""
     steps = updates(run, space)
     run.metric("updates", steps, arm=arm)
 
@@ -215,7 +215,7 @@ def tuned(run: Run, arm: str, setting: Setting, space: Space) -> tuple[Best[floa
 
 
 def train(run: Run, arm: str, setting: Setting, space: Space, rate: float, steps: int) -> Diffusion:
-    """Equation 3; a tenth of the captions is left out, for guidance to know what no caption is."""
+    """Equation 3. A tenth of the captions is empty, to train the prediction without text."""
     torch.manual_seed(run.seed)
     network = make_network(space.train.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
@@ -234,7 +234,7 @@ def train(run: Run, arm: str, setting: Setting, space: Space, rate: float, steps
 
 
 def noisy(schedule: Schedule, z: Latents, generator: torch.Generator) -> tuple[Latents, Times, Latents]:
-    """Data with noise added, up to which time, and the noise."""
+    """Data with noise added at random times, the times, and the noise."""
     t = torch.randint(len(schedule.beta), (len(z),), generator=generator)
     noise = torch.randn(z.shape, generator=generator).to(z)
     schedule = Schedule(schedule.beta.to(z.device))
@@ -243,7 +243,7 @@ def noisy(schedule: Schedule, z: Latents, generator: torch.Generator) -> tuple[L
 
 @torch.no_grad()
 def noise_error(run: Run, network: Diffusion, setting: Setting, space: Space) -> float:
-    """The loss on the choosing part, with the same times and noise for all."""
+    """The validation loss, with the same times and noise for all arms."""
     z, t, noise = noisy(scaled_linear_schedule(), space.choose, run.generator("choose"))
     return F.mse_loss(network(z, t, setting.choose.ids), noise).item()
 
@@ -252,7 +252,7 @@ def noise_error(run: Run, network: Diffusion, setting: Setting, space: Space) ->
 def pictures(
     run: Run, trained: Trained, ids: Int64[Tensor, "n 4"], scale: float = 1.0, how: Guide | None = None
 ) -> Pictures:
-    """One for every caption, in [-1, 1], from the same noise whenever this is called."""
+    """One picture for every caption, in [-1, 1], from the same noise in every call."""
     space, network = trained
     noise = torch.randn(len(ids), *space.train.shape[1:], generator=run.generator("samples")).to(space.train)
     schedule = Schedule(scaled_linear_schedule().beta.to(run.device))
@@ -286,7 +286,7 @@ def compare(run: Run, setting: Setting, found: dict[str, tuple[Best[float], Trai
 
 
 def tell(run: Run, spaces: dict[str, Space], distance: dict[str, float]) -> None:
-    """How each arm spent its compute, and its results."""
+    """Show how each arm spent its compute, and its results."""
     rows = []
     for arm, space in spaces.items():
         steps, shape = updates(run, space), tuple(space.train.shape[1:])
@@ -305,14 +305,14 @@ def tell(run: Run, spaces: dict[str, Space], distance: dict[str, float]) -> None
         "the same compute, in numbers",
         ("noise in", "numbers", "autoencoder (GFLOPs)", "updates", "in all (GFLOPs)", "Fréchet distance"),
         rows,
-        caption="Fréchet's distance of a judge's features, from made pictures to held-out ones; as many "
-        f"training pictures have {distance['training pictures']:.2f}.",
+        caption="The Fréchet distance compares a judge's features of generated and of held-out pictures. "
+        f"The same number of training pictures has {distance['training pictures']:.2f}.",
     )
 
 
 @torch.no_grad()
 def guide(run: Run, setting: Setting, trained: Trained) -> None:
-    """All captions alike often; how many pictures have the colour, and how far they are from one another."""
+    """Generate pictures for all captions equally often, and measure their colours and their variance."""
     run.phase("evaluate")
     each = run.pick(smoke=2, quick=4, full=25)
     asked = torch.cartesian_prod(torch.arange(toy.COLOURS), torch.arange(10))
@@ -346,7 +346,7 @@ def guide(run: Run, setting: Setting, trained: Trained) -> None:
 
 
 def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Tensor, " 4"]) -> None:
-    """The arms' pictures below real ones; what the reader asks for, by the scale of guidance."""
+    """Show the arms' pictures below real ones, and pictures for the reader's prompt by guidance scale."""
     count = run.pick(smoke=2, quick=8, full=8)
     ids = setting.judge.ids[:count]
     rows = [setting.judge.x[:count], *(pictures(run, one, ids) for one in found.values())]
@@ -355,8 +355,8 @@ def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Ten
         large(torch.cat(rows)),
         columns=count,
         rows=["real", *(f"noise in {arm}" for arm in found)],
-        caption="Real pictures, and without guidance pictures for the same captions after the same compute, "
-        "the autoencoder's counted.",
+        caption="Real pictures, and pictures generated without guidance for the same captions, at equal "
+        "compute including the autoencoder's.",
     )
     prompt = " ".join(toy.WORDS[word] for word in asked.tolist() if word != toy.END)
     ids = asked.to(run.device).expand(count, -1)
@@ -366,12 +366,12 @@ def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Ten
         large(torch.cat(scales)),
         columns=count,
         rows=[f"guidance {scale:g}" for scale in SCALES],
-        caption=f'"{prompt}" from the same {count} noises. Guidance gives more of what was asked for, and '
-        "takes differences (measured over its scale).",
+        caption=f'"{prompt}" from the same {count} noises. With more guidance, more pictures match the '
+        "prompt, and they are less diverse (see the curves over its scale).",
     )
 
 
 def large(x: Pictures) -> Float[Tensor, "n 3 52 52"]:
-    """A pixel becomes 6 × 6, and a frame parts the pictures."""
+    """Enlarge each pixel to 6 × 6, and add frames between the pictures."""
     grown = ((x.float() + 1) / 2).repeat_interleave(6, 2).repeat_interleave(6, 3)
     return F.pad(grown, (2, 2, 2, 2), value=0.8)

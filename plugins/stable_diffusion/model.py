@@ -1,4 +1,4 @@
-"""Noise predicted from a time and a text, guidance, and the way from noise to a picture."""
+"""Noise prediction from a time and a text, guidance, and the denoising loop."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,8 +21,8 @@ Guide = Callable[[Latents, Latents, float], Latents]
 class Diffusion(nn.Module):
     """Section 3.3: the text tower tau_theta and the U-Net epsilon_theta, trained together by equation 3.
 
-    The tower's last, projected vector is not used: the U-Net looks at the vector of every word. (The released
-    Stable Diffusion takes CLIP's tower as it is and trains the U-Net alone.)
+    The projected output of the tower is not used. The U-Net attends to the vector of every word. (The
+    released Stable Diffusion keeps CLIP's tower frozen and trains only the U-Net.)
     """
 
     def __init__(self, text: TextTower, unet: UNet) -> None:
@@ -33,10 +33,11 @@ class Diffusion(nn.Module):
         return self.unet(z, t, self.text.hidden(ids))
 
     def with_text(self, ids: Ids, empty: Ids, scale: float, guide: Guide) -> Predict:
-        """Noise under guidance, as a function of latents and times. The words are read once for all steps,
-        and one pass through the U-Net serves both texts.
+        """The guided noise as a function of latents and times.
 
-        empty  the same number of texts that say nothing
+        The texts are encoded once for all steps, and one pass of the U-Net serves both texts.
+
+        empty  the same number of empty texts
         """
         context = self.text.hidden(torch.cat((ids, empty)))
 
@@ -48,28 +49,28 @@ class Diffusion(nn.Module):
 
 
 def guided(told: Latents, untold: Latents, scale: float) -> Latents:
-    """Classifier-free guidance: a scale of 0 ignores the text, 1 is no guidance.
+    """Classifier-free guidance: a scale of 0 ignores the text, and 1 means no guidance.
 
-    Appendix C's s. Ho and Salimans 2022 (arXiv 2207.12598, equation 6) have w = s - 1.
+    The scale is appendix C's s. Ho and Salimans 2022 (arXiv 2207.12598, equation 6) have w = s - 1.
     """
     return untold + scale * (told - untold)
 
 
 def unguided(told: Latents, untold: Latents, scale: float) -> Latents:
-    """The control: the noise of the text, whatever the scale."""
+    """The control: the noise predicted with the text, whatever the scale."""
     return told
 
 
 def scaled_linear_schedule(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Schedule:
-    """The square roots of beta in a straight line: the released Stable Diffusion's. float64."""
+    """The released Stable Diffusion's schedule, with linear square roots of beta, in float64."""
     return Schedule(torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square())
 
 
 @torch.no_grad()
 def denoise(schedule: Schedule, predict: Predict, z: Latents, steps: int, limit: float) -> Latents:
-    """From noise to a latent in equal steps of DDIM, the last one of which ends at the data.
+    """Denoise latents in equal steps of DDIM, the last of which ends at the data.
 
-    limit  the data that each step expects is clamped to so much either way
+    limit  the data that each step predicts are clamped to [-limit, limit]
     """
     times = torch.linspace(len(schedule.beta) - 1, -1, steps + 1).round().long().tolist()
     for now, before in pairwise(times):

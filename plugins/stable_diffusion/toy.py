@@ -16,7 +16,7 @@ from .autoencoder import drawn
 
 COLOURS = 4
 WORDS = ("a", *scenes.COLOURS[:COLOURS], *scenes.DIGITS)
-END = len(WORDS)  # also what an empty caption is filled with
+END = len(WORDS)  # also fills empty captions
 LENGTH = 4  # three words and the end
 SIDE, LATENT, GRID = 8, 4, 4
 
@@ -25,7 +25,7 @@ Grid = Float[Tensor, "n 4 4 4"]
 
 
 class Pairs(NamedTuple):
-    """Pictures in [-1, 1], their captions' tokens, and what is to be seen: the digit and the colour."""
+    """Pictures in [-1, 1], their captions' tokens, their digits and their colours."""
 
     x: Pictures
     ids: Int64[Tensor, "n 4"]
@@ -34,8 +34,8 @@ class Pairs(NamedTuple):
 
 
 def encode(caption: str) -> Int[Tensor, " 4"]:
-    """Raises ReadtrackError for a word or a length that no caption has."""
-    words = re.findall(r"\w+", caption.lower())  # what is typed may have capitals and quotation marks
+    """The tokens of a caption. Raises ReadtrackError for an unknown word or too many words."""
+    words = re.findall(r"\w+", caption.lower())  # users may type capitals and quotation marks
     strange = [word for word in words if word not in WORDS]
     if strange or len(words) >= LENGTH:
         raise ReadtrackError(f"A caption has up to 3 of these words: {', '.join(WORDS)}.")
@@ -58,7 +58,7 @@ def pairs(run: Run, count: int, part: scenes.Part) -> Pairs:
 
 
 class Judge(nn.Module):
-    """Names digit and colour of a picture; what it sees just before is what pictures are compared by."""
+    """Classifies the digit and the colour of a picture. Pictures are compared by its last hidden layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Judge(nn.Module):
 
 
 def judge(run: Run, train: Pairs) -> Judge:
-    """Trained on the training scenes (`Run.trained`)."""
+    """A judge trained on the training scenes (cached by `Run.trained`)."""
 
     def fit(network: nn.Module) -> None:
         generator, steps = run.generator("judge"), run.pick(smoke=3, quick=300, full=1000)
@@ -95,9 +95,10 @@ def judge(run: Run, train: Pairs) -> Judge:
 
 
 class SmallAutoencoder(nn.Module):
-    """Four convolutions with the interface of `Autoencoder`, f = 2: a latent of 4 numbers for 2 × 2 pixels.
+    """Four convolutions with the interface of `Autoencoder`: a latent of size 4 per 2 × 2 pixels (f = 2).
 
-    Without normalisation: it has learned after a hundred updates, when residual blocks have hardly begun.
+    It has no normalisation. It is trained after a hundred updates, in which residual blocks have hardly
+    improved.
     """
 
     def __init__(self) -> None:

@@ -14,13 +14,13 @@ from .blocks import Context, Halve, Map, Middle, ResnetBlock, SpatialTransformer
 
 
 class UNet(nn.Module):
-    """Section 3.3: a convolutional U-Net that looks at the words by cross-attention.
+    """Section 3.3: a convolutional U-Net with cross-attention to words.
 
     The defaults are those of the released Stable Diffusion: 859.5 million parameters, latents of 4 x 64 x 64
-    and 77 words of 768 numbers. Height and width are multiples of 2 ** (stages - 1).
+    and 77 words of size 768. Height and width must be multiples of 2 ** (stages - 1).
 
-    context    width of a word's vector
-    attention  stages that attend, counted from the highest resolution; the middle does in any case
+    context    size of a word vector
+    attention  stages with attention, counted from the highest resolution; the middle always has attention
     """
 
     def __init__(

@@ -1,5 +1,7 @@
-"""Released weights under our parameters' names: Stable Diffusion 1 (`CompVis/stable-diffusion-v1-4` and its
-siblings), as published for diffusers in the folders `unet`, `vae` and `text_encoder`."""
+"""Released weights of Stable Diffusion 1 (`CompVis/stable-diffusion-v1-4` and its siblings) under our names.
+
+They are the files for diffusers in the folders `unet`, `vae` and `text_encoder`.
+"""
 
 from collections.abc import Mapping
 
@@ -9,16 +11,16 @@ from torch import Tensor
 from ..clip.weights import from_released as clip_from_released
 from ..ddpm.weights import from_released as attention_renamed
 
-SCALE = 0.18215  # latents are multiplied by it before noise is added, and divided before they are decoded
+SCALE = 0.18215  # latents are multiplied by it before noise is added, and divided by it before decoding
 
 
 def from_released(unet: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Diffusion.load_state_dict`: the parameters of a `UNet2DConditionModel` and of a `CLIPTextModel`.
+    """Map the parameters of a `UNet2DConditionModel` and a `CLIPTextModel` to those of `Diffusion`.
 
-    The released ones are those of `Diffusion(TextTower(width=768, heads=12, dim=768), UNet())`. Their tower
-    ends before the projection, which `Diffusion` does not use: here it is the identity.
+    The released model is `Diffusion(TextTower(width=768, heads=12, dim=768), UNet())`. Its tower ends before
+    the projection, which `Diffusion` does not use and which is set to the identity.
     """
-    # The newest transformers leave out the first part of the names.
+    # The newest transformers omit the first part of the names.
     named = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in text.items()}
     tower = clip_from_released(named)
     width = tower["text.norm.weight"]
@@ -29,6 +31,5 @@ def from_released(unet: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> dic
 
 
 def autoencoder_from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Autoencoder.load_state_dict`: the parameters of an `AutoencoderKL`, whose files have the old names
-    of its attentions."""
+    """Map the parameters of an `AutoencoderKL` (old names of its attentions) to those of `Autoencoder`."""
     return attention_renamed(weights)

@@ -1,22 +1,24 @@
-"""T5: every task is a text to read and a text to write.
+"""T5: every task maps an input text to an output text.
 
 Raffel, Shazeer, Roberts, Lee, Narang, Matena, Zhou, Li and Liu 2019, "Exploring the Limits of Transfer
 Learning with a Unified Text-to-Text Transformer", arXiv 1910.10683.
 
-The problem. Models were pre-trained in many ways and adapted by a layer for each task, so that nobody could
-compare what helped: the objective, the architecture, the texts or the size.
+The problem. Models were pre-trained in many ways and adapted to each task with an additional layer. So it was
+impossible to tell what helped: the objective, the architecture, the data or the size.
 
-The idea. Write every task as text, with a prefix that names it and an answer that is text too: one network,
-one loss and one way of writing serve all. Within that frame the paper tries one thing after another. What is
-kept: an encoder with a decoder, pre-trained by leaving spans out of a text and writing those alone; positions
-as a number added to each score that depends on the distance; normalisation before each sub-layer, no biases.
+The idea. Write every task as text, with a prefix that names the task and with an answer that is also text.
+One network, one loss and one decoding procedure serve all tasks. Within this framework the paper compares
+design choices one by one. The final model is an encoder-decoder, pre-trained by removing spans from a text
+and generating only the spans. Positions are a bias on the attention scores that depends on the distance. It
+has pre-norm and no biases.
 
-This folder. `model`: both stacks, relative positions, a cache for writing; `spans`: what is left out and what
-is to be written for it; `tasks`: three tasks on a made-up language, told apart by a prefix; `weights` gives
-the released parameters our names. `experiment` pre-trains on that language by spans and by whole texts,
-learns a task from few examples, and all three at once.
+This folder. `model` has both stacks, relative positions, and a KV cache for generation. `spans` removes spans
+and makes the targets. `tasks` has three tasks on an artificial language, distinguished by a prefix. `weights`
+renames released weights. `experiment` pre-trains on that language with spans and with whole texts as targets,
+and tunes the network on few examples of one task, and on all three tasks at once. `benchmark` times a step of
+pre-training and the next token.
 
-Dimensions: batch, source and target (tokens that are read, and written), vocab, model (width), heads, dim.
+Dimensions: batch, source and target (tokens), vocab, model (hidden size), heads, dim.
 """
 
 from torch import nn

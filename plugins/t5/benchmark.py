@@ -1,4 +1,4 @@
-"""A step of pre-training, and the next token with a cache, beside the same model out of torch's functions."""
+"""A step of pre-training, and the next token with a KV cache, against a model of torch's functions."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ EPS = 1e-6
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Scores, softmax and average, head by head."""
+    """Scores, softmax and average, one head at a time."""
     heads = []
     for head in range(q.shape[1]):
         scores = q[:, head] @ k[:, head].mT
@@ -78,7 +78,7 @@ class Torch:
         return self.norm(x, "encoder_norm")
 
     def read(self, encoded: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of the source for each layer of the decoder."""
+        """Keys and values of the source for each decoder layer."""
         return [self.keys_values(encoded, f"decoder.{n}.source_attention") for n in range(self.layers)]
 
     def decode(
@@ -108,14 +108,14 @@ def loss(weights: Weights, source: Tensor, target: Tensor, *, heads: int, attend
 
 
 def anew(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Tensor, State]:
-    """The logits after the newest token, with everything read and written before gone through again."""
+    """Logits after the newest token, with the source and all previous tokens processed again."""
     model, written = Torch(weights, heads, fused), torch.cat([state["written"], newest], 1)
     logits = model.decode(written, model.read(model.encode(state["source"])))
     return logits[:, -1], {**state, "written": written}
 
 
 def with_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Any, ...]:
-    """The keys and values of both sides, with room for two tokens more."""
+    """Keys and values of source and target, with room for two more tokens."""
     model = Torch(weights, heads, fused)
     read = model.read(model.encode(state["source"]))
     batch, length = state["written"].shape
@@ -149,7 +149,7 @@ def cost(
     layers: int,
     vocab: int,
 ) -> tuple[int, int]:
-    """Products' operations forward (attention's over the pairs that are allowed), and the weights."""
+    """Forward operations of matrix multiplications, with causal attention, and the number of weights."""
     inner = heads * dim
     encoder = source * (4 * model * inner + 2 * model * hidden) + 2 * source**2 * inner
     decoder = target * (6 * model * inner + 2 * model * hidden) + 2 * source * model * inner
@@ -160,8 +160,10 @@ def cost(
 
 
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator, *, dim: int) -> Tensor:
-    """Products keep the size of what they multiply; queries are smaller by √dim, as the model begins. Those
-    into rectifiers are small, so that rounding turns few of them on or off."""
+    """Random weights that preserve the scale, except for queries, which are smaller by √dim, as in the model.
+
+    Projections into ReLUs are small, so that rounding switches few of them on or off.
+    """
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         return 1 + 0.1 * values

@@ -1,4 +1,4 @@
-"""Exercises: buckets of distances, the bias made of them, and spans left out and put back."""
+"""Exercises: buckets of distances, the bias made of them, and spans removed and put back."""
 
 from collections.abc import Iterator
 
@@ -40,32 +40,35 @@ EXERCISES = (
     Exercise(
         name="buckets",
         of="model.buckets",
-        task="Section 2.1: a bucket for each distance, exact near by, growing as logarithms further away.",
+        task="Section 2.1: a bucket for each distance, exact for small ones and logarithmic for larger ones.",
         hints=(
-            "With both_sides, half of the buckets belong to keys that come after, and count is halved.",
-            "Half of the rest are exact; from there it is log(distance / exact) / log(furthest / exact).",
-            "That share of the other half is rounded down; the last bucket holds everything beyond.",
+            "With both_sides, half of the buckets are for keys after the query, and count is halved.",
+            "Half of the rest are exact. Beyond them, compute log(distance / exact) / log(furthest / exact).",
+            "Multiply this by the other half, and round down. The last bucket has all larger distances.",
         ),
         tries=of_distances,
     ),
     Exercise(
         name="bias",
         of="model.RelativeBias.forward",
-        task="A number for each head, query and key from the table; the last query is the last key.",
+        task="Look up a bias for each head, query and key. The last query is at the last key's position.",
         hints=(
-            "The distance is the key's place minus the query's; queries are the last of the keys.",
-            "The table gives (queries, keys, heads); heads come first, and a batch of one before them.",
+            "The distance is the key's position minus the query's. The queries are the last of the keys.",
+            (
+                "The table gives (queries, keys, heads). Move heads to the front, and add a batch "
+                "dimension of 1."
+            ),
         ),
         tries=of_bias,
     ),
     Exercise(
         name="corrupt",
         of="spans.corrupt",
-        task="Figure 2: a sentinel for each span in the source; the spans after their sentinels "
-        "in the target.",
+        task="Figure 2: a sentinel for each span in the source, and each span after its sentinel in the "
+        "target.",
         hints=(
-            "A token that is left out begins a span unless the one before it is left out as well.",
-            "Sentinels count down from the first one, anew in each text; the target ends with one more.",
+            "A removed token starts a span if the token before it is kept.",
+            "Sentinels count down from the first one in each text. The target ends with one more sentinel.",
         ),
         tries=of_spans,
     ),
@@ -73,7 +76,7 @@ EXERCISES = (
         name="restore",
         of="spans.restore",
         task="Put each span of the target in place of its sentinel in the source.",
-        hints=("Read the target once: a sentinel, one less than the last, begins the list of its span.",),
+        hints=("Read the target once. A sentinel that is one less than the last one starts a new span.",),
         tries=of_pieces,
     ),
 )

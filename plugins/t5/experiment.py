@@ -1,4 +1,4 @@
-"""The claims: the released size, and what writing the missing spans is worth for a task with few labels."""
+"""The claims: the released size, and the benefit of span pre-training for a task with few labels."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -43,83 +43,85 @@ from .tasks import (
 
 SIZE = Claim(
     name="the released size",
-    sentence="The base configuration has the parameters of the released model.",
-    paper=Figure("220 million; the released file holds 222,903,552", where="section 3.1.1", read="text"),
+    sentence="The base configuration has the same number of parameters as the released model.",
+    paper=Figure("220 million; the released file has 222,903,552", where="section 3.1.1", read="text"),
     rule=(Bound("parameters", "==", 222_903_552),),
     kind="identity",
 )
 
-MIXED = Break("words of any texts", "What is pre-trained on mixes the words of all texts.", "near miss")
-HALF = Break("half of the pre-training", "The spans' arm is pre-trained for half of the steps.", "near miss")
+MIXED = Break("words of any texts", "The pre-training texts mix the words of all texts.", "near miss")
+HALF = Break(
+    "half of the pre-training", "The arm with spans is pre-trained for half of the steps.", "near miss"
+)
 REST = Break(
     "the rest of the text as target",
-    "Pre-trained as a language model: the second half of a text is written after the first.",
+    "Pre-training as a language model: the second half of a text is predicted from the first half.",
     "rival",
 )
 
 STEPS, TUNING = 350, 75
 MODEL = (
-    "A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples of 4 "
-    "words, whose topic is to be written as a token; one layer each for reading and writing, of hidden size "
-    "64. 350 steps of pre-training at one rate, 75 of tuning. AdamW in place of Adafactor, and no dropout; "
-    "where the model has it, it spares the attention's weights. 240 more labelled texts choose the rate and "
-    "the step. "
+    "Texts of an artificial language have 12 words, of which two consecutive ones are removed. The network "
+    "is then tuned on 24 examples of 4 words, whose topic is the target. Encoder and decoder have one "
+    "layer each of hidden size 64. Pre-training takes 350 steps at one learning rate, and tuning 75 steps, "
+    "with AdamW instead of Adafactor and without dropout. This folder's dropout does not apply to "
+    "attention weights.  The learning rate and the step are chosen on 240 more labelled texts. "
 )
 
 HELPS = Claim(
     name="few examples, after writing spans and from scratch",
-    sentence="Pre-trained by writing the spans that were left out, the network names the topic of a text "
-    "more often, after tuning on 24 examples, than from scratch.",
+    sentence="After tuning on 24 examples, a network that was pre-trained to generate removed spans "
+    "classifies the topic of a text more accurately than one trained from scratch.",
     paper=Figure(
         "GLUE 83.28 pre-trained, 66.22 without; SQuAD 80.88 and 50.31",
         where="section 3.1.5, table 1",
         read="table",
     ),
     rule=(at_least("accuracy", "spans", 0.07, minus="from scratch", toward=0.0),),
-    control="the same network from scratch, at the best of the same learning rates and steps",
+    control="the same network trained from scratch, at the best of the same learning rates and steps",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch, many examples", 0.8),),
     breaks=(MIXED, REST, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations=MODEL + "The abstract is about many tasks in one format and about scale.",
+    deviations=MODEL + "The abstract is about many tasks in one format, and about scale.",
     history=(
         (
-            "Until November 2026: weak, 3 of 5 seeds, by the same bound. Pre-training on texts as a language "
-            "model is new as rival."
+            "Until November 2026: weak, 3 of 5 seeds, by the same bound. The rival, pre-training as a "
+            "language model, is new."
         ),
     ),
 )
 
 CHEAPER = Claim(
     name="spans and whole texts as targets",
-    sentence="Pre-trained by writing only the spans, the network loses at most 5 points of accuracy to one "
-    "that writes the whole text, and writes a third of the tokens.",
+    sentence="A network pre-trained to generate only the spans is at most 5 points less accurate than one "
+    "pre-trained to generate the whole text, and its targets have a third of the tokens.",
     paper=Figure(
-        "replaced spans 83.28 on GLUE, the whole text (MASS-style) 82.32, and training is faster",
+        "spans as targets 83.28 on GLUE, the whole text (MASS-style) 82.32, and training is faster",
         where="section 3.3.2, table 5",
         read="memory",
     ),
     rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
     guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
-    control="the same text with as many tokens masked, and all of it to be written; each at the best of the "
-    "same learning rates",
+    control="the same number of masked tokens, with the whole text as the target; each arm at the best of "
+    "the same learning rates",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
     breaks=(HALF, REST, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=MODEL + "Of the words left out all are masks, as in MASS; BERT also puts other words in their "
-    "place (82.96 in that table).",
+    deviations=MODEL + "All removed words are replaced by masks, as in MASS. BERT also replaces some by "
+    "other words (82.96 in that table).",
     history=(
         (
-            "Until November 2026: not judged, since the control gained too little on 2 of 5 seeds. The "
-            "bounds are the same; the number of tokens holds by construction and is a guard now. The break "
-            "that put the control in the paper's place is gone."
+            "Until November 2026: not judged, because the control gained too little on 2 of 5 seeds. The "
+            "bounds are the same. The number of tokens holds by construction, so it is a guard now. The "
+            "break that put the control in the paper's place has been removed."
         ),
     ),
 )
 
-LENGTH, BATCH = 12, 64  # of the texts to pre-train on
+LENGTH, BATCH = 12, 64  # of the pre-training texts
 RATES = (3e-4, 1e-3, 3e-3)
 FEW = 24  # examples
 
@@ -139,17 +141,17 @@ def network(run: Run) -> T5:
 
 
 def spans(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The text with spans left out, and the spans."""
+    """The text without its spans, and the spans."""
     return corrupt(ids, draw_spans(*ids.shape, generator), SENTINEL)
 
 
 def whole(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The text with as many tokens masked, and the text."""
+    """The text with the same number of masked tokens, and the text."""
     return ids.masked_fill(draw_spans(*ids.shape, generator), MASK), ids
 
 
 def rest(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The first half of the text, and the second."""
+    """The first half of the text, and the second half."""
     first, second = ids.chunk(2, 1)
     return first, second
 
@@ -158,7 +160,7 @@ Objective = Callable[[Int[Tensor, "count length"], torch.Generator], Pairs]
 
 
 class World(NamedTuple):
-    """few and many: examples to tune on"""
+    """few and many: labelled examples for tuning"""
 
     language: Senses
     few: Pairs
@@ -168,20 +170,20 @@ class World(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """many: whether the examples are many; target: tokens to be written for a text in pre-training"""
+    """many: whether to tune on many examples; target: tokens per target in pre-training"""
 
     many: bool = False
     target: int = 0
 
 
 def after(objective: Objective, *, mixed: bool = False, share: float = 1.0) -> Arm[Tuned]:
-    """An arm that is tuned after a pre-training.
+    """An arm that is tuned after pre-training.
 
-    mixed  the texts' words are mixed; share  the part of the usual steps
+    mixed  whether to mix the words of the texts; share  fraction of the usual steps
     """
 
     def pre_train(at: Trial) -> T5:
-        """On fresh texts that nobody has labelled."""
+        """Pre-train on new texts without labels."""
         run, net = at.run, network(at.run)
         draw, corruption, mixing = (at.generator(what) for what in ("texts", "corruption", "mixing"))
         steps = round(share * run.pick(smoke=2, quick=STEPS, full=3000))
@@ -238,7 +240,7 @@ def compare_objectives(run: Run) -> None:
 
 
 def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5, int]]:
-    """The same loss on the task's pairs, stopped where the accuracy on `chosen` is best."""
+    """Tune on labelled pairs with the same loss, and keep the step with the best validation accuracy."""
     run, world = at.run, at.world
     net = deepcopy(at.before) if at.before else network(run)
     examples = world.many if arm.many else world.few
@@ -272,13 +274,13 @@ def judge(at: Trial, found: Sweep[tuple[T5, int]]) -> dict[str, int | Float[Tens
 
 @torch.no_grad()
 def right(net: T5, part: Pairs) -> Float[Tensor, " texts"]:
-    """1.0 where the text that is written is the right one."""
+    """1.0 for each text whose generated answer is correct, else 0."""
     source, target = (tensor.to(net.embedding.weight.device) for tensor in part)
     return (net.generate(source, target.shape[1]) == target).all(1).double().cpu()
 
 
 def show(run: Run, net: T5, language: Senses) -> None:
-    """A few texts, their spans, and what is written for them."""
+    """Show a few texts, their spans, and the generated spans."""
     run.phase("evaluate")
     ids = language.draw(4, LENGTH, run.generator("shown"))[0] + FIRST_WORD
     source, target = spans(ids, run.generator("shown spans"))
@@ -287,12 +289,12 @@ def show(run: Run, net: T5, language: Senses) -> None:
         f"read     {spelled(read)}\nleft out {spelled(right)}\nwritten  {spelled(found)}\n"
         for read, right, found in zip(source.tolist(), target.tolist(), written.tolist(), strict=True)
     ]
-    caption = "Words are numbers, <A>, <B> … sentinels; a written word is right if its topic has it."
+    caption = "Words are numbers; <A>, <B>, … are sentinels. A generated word is correct if its topic has it."
     run.text("spans left out and written", "\n".join(lines), caption=caption)
 
 
 def show_tasks(run: Run, pre_trained: T5, language: Senses) -> None:
-    """Section 2.4: one network tuned on three tasks at once; the same text is then put to it as each."""
+    """Section 2.4: tune one network on three tasks at once, then give it the same text with each prefix."""
     net, steps = deepcopy(pre_trained), run.pick(smoke=1, quick=700, full=5000)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
@@ -310,12 +312,14 @@ def show_tasks(run: Run, pre_trained: T5, language: Senses) -> None:
     for name, source, target in zip(TASKS, *judged, strict=True):
         correct = right(net, (source, target)).mean().item()
         run.metric("accuracy of one network at three tasks", correct, arm=name)
-        source[0, 1:] = judged[0][0, 0, 1:]  # of each task the first task's first text
+        source[0, 1:] = judged[0][
+            0, 0, 1:
+        ]  # show the same text, the first one of the first task, in each task
         found = net.generate(source[:1].to(run.device), target.shape[1])[0].tolist()
         rows.append((spelled(source[0].tolist()), spelled(found), correct))
     run.table(
         "three tasks by prefix",
         ("read", "written", "accuracy on new texts"),
         rows,
-        caption="One network and one loss; nothing but the first token says what is asked for.",
+        caption="One network with one loss. Only the first token distinguishes the tasks.",
     )

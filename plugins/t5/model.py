@@ -1,7 +1,7 @@
-"""The encoder and the decoder, their relative positions, and a cache for writing.
+"""The encoder and the decoder, their relative positions, and a KV cache for generation.
 
-Dimensions: batch, source and target (tokens that are read, and written), queries, keys, heads, dim (of a
-head), model (width), vocab, room (tokens that a cache can take).
+Dimensions: batch, source and target (tokens), queries, keys, heads, dim (of a head), model (hidden size),
+vocab, room (capacity of a cache in tokens).
 """
 
 import math
@@ -19,10 +19,11 @@ from ..rmsnorm import RMSNorm
 def buckets(
     distance: Int[Tensor, "*any"], *, both_sides: bool, count: int = 32, furthest: int = 128
 ) -> Int[Tensor, "*any"]:
-    """Section 2.1: the bucket of a key that stands `distance` tokens after its query.
+    """Section 2.1: the bucket of a key that is `distance` tokens after its query.
 
-    Half of the buckets are a distance each, the others grow as logarithms up to `furthest`; all beyond share
-    the last. With `both_sides` half of all are for keys that come after; without, those count as distance 0.
+    Half of the buckets have one distance each. The others grow logarithmically up to `furthest`, and all
+    larger distances share the last bucket. With `both_sides`, half of all buckets are for keys after the
+    query. Without it, such keys count as distance 0.
     """
     first = torch.zeros_like(distance)
     if both_sides:
@@ -32,14 +33,14 @@ def buckets(
     else:
         distance = (-distance).clamp(min=0)
     exact = count // 2
-    # The logarithm of 0 is not taken: near distances have their own buckets.
+    # The clamp avoids the logarithm of 0. Small distances have their own buckets anyway.
     far = (distance.clamp(min=1).float() / exact).log() / math.log(furthest / exact) * (count - exact)
     grown = (exact + far.long()).clamp(max=count - 1)
     return first + torch.where(distance < exact, distance, grown)
 
 
 class RelativeBias(nn.Module):
-    """A number for each head and bucket, added to the scores: one table for all layers of a stack."""
+    """A bias for each head and bucket, added to the scores, from one table for all layers of a stack."""
 
     def __init__(self, heads: int, *, both_sides: bool, count: int = 32, furthest: int = 128) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class RelativeBias(nn.Module):
         self.furthest = furthest
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "1 heads {queries} {keys}"]:
-        """The last query stands where the last key does."""
+        """The last query has the same position as the last key."""
         at = torch.arange(keys, device=self.table.weight.device)
         distance = at - at[keys - queries :, None]
         bucket = buckets(
@@ -58,7 +59,7 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Without biases, and without the division by √dim: the initial weights hold it."""
+    """Attention without biases, and without division by √dim, which the initial weights contain."""
 
     def __init__(self, model: int, heads: int, dim: int) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class Attention(nn.Module):
         kv: tuple[Float[Tensor, "batch heads keys dim"], Float[Tensor, "batch heads keys dim"]],
         bias: Float[Tensor, "#batch #heads #queries keys"] | None,
     ) -> Float[Tensor, "batch queries model"]:
-        """`bias` is added to the scores: -inf where a query may not look."""
+        """`bias` is added to the scores. It is -inf where a query must not attend."""
         scores = split_heads(self.query(x), self.heads) @ kv[0].mT
         if bias is not None:
             scores = scores + bias
@@ -87,7 +88,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Section 2.1: normalised before each sub-layer, RMSNorm, nothing has a bias."""
+    """Section 2.1: pre-norm with RMSNorm, and no biases."""
 
     def __init__(self, model: int, heads: int, dim: int, hidden: int, *, dropout: float, eps: float) -> None:
         super().__init__()
@@ -106,9 +107,9 @@ class EncoderLayer(nn.Module):
 
 @dataclass
 class Cache:
-    """A decoder layer's cache: keys and values of the input, and of the output so far.
+    """A decoder layer's cache: keys and values of the source, and of the target so far.
 
-    written  with room for more; what lies beyond `length` is not used. None: nothing is kept
+    written  keys and values with room for more, unused beyond `length`; None to keep nothing
     """
 
     read: tuple[Tensor, Tensor]
@@ -132,7 +133,7 @@ class DecoderLayer(nn.Module):
         bias: Float[Tensor, "1 heads target keys"],
         visible: Float[Tensor, "batch 1 1 source"] | None,
     ) -> Float[Tensor, "batch target model"]:
-        """`bias` holds positions and the causal mask, `visible` what of the source may be looked at."""
+        """`bias` has positions and the causal mask; `visible` masks padding of the source."""
         normed = self.norms[0](x)
         k, v = self.attention.keys_values(normed)
         if cache.written is not None:
@@ -155,11 +156,12 @@ def feed_forward(model: int, hidden: int, dropout: float) -> nn.Sequential:
 
 
 class T5(nn.Module):
-    """Sections 2.1 and 3.1.1. The defaults are the base model; one matrix embeds, and reads out after a
-    division by √model.
+    """Sections 2.1 and 3.1.1. The defaults are the base model.
 
-    dim      width of a head
-    buckets  of relative positions, up to `furthest` tokens away
+    One matrix is the embedding and, after a division by √model, the readout.
+
+    dim      size of a head
+    buckets  number of buckets for relative positions, up to `furthest` tokens away
     """
 
     def __init__(
@@ -189,7 +191,10 @@ class T5(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """The released code's: variance 1 / inputs, of queries 1 / (inputs · dim), of the embedding 1."""
+        """Initialise as in the released code.
+
+        The variance is 1 / inputs, for queries 1 / (inputs · dim), and for the embedding 1.
+        """
         for part in self.modules():
             if isinstance(part, nn.Linear):
                 nn.init.normal_(part.weight, std=part.in_features**-0.5)
@@ -204,7 +209,7 @@ class T5(nn.Module):
     def encode(
         self, source: Int[Tensor, "batch source"], *, visible: Bool[Tensor, "batch source"] | None = None
     ) -> Float[Tensor, "batch source model"]:
-        """`visible` is False where there is no token, only filling."""
+        """`visible` is False for padding."""
         x = self.dropout(self.embedding(source))
         bias = self.encoder_bias(source.shape[1], source.shape[1])
         if visible is not None:
@@ -220,12 +225,12 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of the token after each of `written`, whose first is the filling."""
+        """Logits of the token after each of `written`, whose first token is the padding token."""
         caches = [Cache(layer.source_attention.keys_values(encoded)) for layer in self.decoder]
         return self.go_on(written, caches, visible=visible)
 
     def empty_cache(self, encoded: Float[Tensor, "batch source model"], room: int) -> list[Cache]:
-        """For each layer of the decoder, with the source's keys and values and `room` for what is written."""
+        """A cache for each decoder layer, with keys and values of the source and `room` for the target."""
         caches = []
         for layer in self.decoder:
             k, v = layer.source_attention.keys_values(encoded)
@@ -239,7 +244,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """The same for the tokens after those in the caches, which take up `written`."""
+        """The same for tokens that follow those in the caches. Adds `written` to the caches."""
         x = self.dropout(self.embedding(written))
         queries, keys = written.shape[1], caches[0].length + written.shape[1]
         bias = self.decoder_bias(queries, keys)
@@ -262,7 +267,7 @@ class T5(nn.Module):
     def loss(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"], *, filling: int = 0
     ) -> Float[Tensor, ""]:
-        """Mean nats a token of the target, which is written after the filling."""
+        """Mean nats per token of the target. The decoder's first input is the padding token."""
         written = F.pad(target[:, :-1], (1, 0), value=filling)
         return F.cross_entropy(self(source, written).flatten(0, 1), target.flatten())
 
@@ -270,7 +275,7 @@ class T5(nn.Module):
     def generate(
         self, source: Int[Tensor, "batch source"], count: int, *, filling: int = 0
     ) -> Int[Tensor, "batch {count}"]:
-        """The likeliest token after the likeliest tokens before it, `count` times."""
+        """Greedy decoding of `count` tokens."""
         caches = self.empty_cache(self.encode(source), count)
         written = [torch.full_like(source[:, :1], filling)]
         for _ in range(count):
@@ -279,5 +284,5 @@ class T5(nn.Module):
 
 
 def hidden(visible: Bool[Tensor, "batch keys"], dtype: torch.dtype) -> Float[Tensor, "batch 1 1 keys"]:
-    """Additive mask for the attention scores: -inf where there is no token."""
+    """Additive mask for the attention scores: -inf for padding."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -math.inf)[:, None, None]

@@ -1,4 +1,4 @@
-"""Section 3.1.4 and 3.3.4: what is left out of a text, and what is to be written for it."""
+"""Sections 3.1.4 and 3.3.4: the spans that are removed from a text, and the targets made of them."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -8,19 +8,19 @@ from torch import Tensor
 def draw_spans(
     count: int, length: int, generator: torch.Generator, *, share: float = 0.15, mean: float = 3.0
 ) -> Bool[Tensor, "{count} {length}"]:
-    """Which tokens are left out: in every text as many, in as many spans, at random places.
+    """Draw the tokens to remove: the same number of tokens and spans in every text, at random positions.
 
-    share  of the tokens, in spans that are `mean` long on average; a text begins with a token that is kept
+    share  of the tokens, in spans of `mean` tokens on average; a text begins with a token that is kept
 
-    The released code ends every text with a span, which in texts as short as the experiment's would make all
-    of it the writing on of a text. Here a text may end with tokens that are kept.
+    The released code ends every text with a span. In texts as short as the experiment's, the spans would then
+    almost always be continuations of the text. Here a text may end with tokens that are kept.
     """
     gone = min(max(round(length * share), 1), length - 1)
     spans = min(max(round(gone / mean), 1), length - gone)
     left_out = torch.zeros(count, length, dtype=torch.bool)
     for row in left_out:
         at = 0
-        # A part and a token more: what is kept at the end may be empty.
+        # One more part and one more token, because no token need be kept at the end.
         *kept, _ = _parts(length - gone + 1, spans + 1, generator)
         for keep, leave in zip(kept, _parts(gone, spans, generator), strict=True):
             row[at + keep : at + keep + leave] = True
@@ -29,7 +29,7 @@ def draw_spans(
 
 
 def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
-    """`count` positive numbers that add up to `total`, each such list as likely."""
+    """A random list of `count` positive numbers that add up to `total`, uniform over all such lists."""
     cuts = torch.randperm(total - 1, generator=generator)[: count - 1].sort().values.tolist()
     return [b - a for a, b in zip([-1, *cuts], [*cuts, total - 1], strict=True)]
 
@@ -37,10 +37,10 @@ def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
 def corrupt(
     ids: Int[Tensor, "batch length"], left_out: Bool[Tensor, "batch length"], first_sentinel: int
 ) -> tuple[Int[Tensor, "batch source"], Int[Tensor, "batch target"]]:
-    """Figure 2: the text with a sentinel for each span; the spans, each after its sentinel; and one more.
+    """Figure 2: replace spans with sentinels. The target has each span after its sentinel, and a final one.
 
-    left_out  as many tokens in as many spans of each text
-    first_sentinel  the next is one less, and so on, as in the released vocabulary
+    left_out        has the same number of tokens and of spans in each text
+    first_sentinel  sentinels count down from it, as in the released vocabulary
     """
     sources, targets = [], []
     for text, gone in zip(ids.tolist(), left_out.tolist(), strict=True):
@@ -62,7 +62,7 @@ def corrupt(
 
 
 def restore(source: list[int], target: list[int], first_sentinel: int) -> list[int]:
-    """The text that `corrupt` took apart: each span in place of its sentinel."""
+    """Invert `corrupt`: put each span in place of its sentinel."""
     spans: dict[int, list[int]] = {}
     sentinel = first_sentinel + 1
     for token in target:

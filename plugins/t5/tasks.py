@@ -1,6 +1,6 @@
-"""Three tasks on a made-up language, each put as text: the first token says what is asked for.
+"""Three tasks on an artificial language, each written as text, in which the first token names the task.
 
-All three ask about the same texts, so that nothing but the prefix tells them apart.
+All three tasks use the same texts, so only the prefix distinguishes them.
 """
 
 from collections.abc import Callable
@@ -12,30 +12,30 @@ from torch import Tensor
 from readtrack.data.senses import Senses
 
 WORDS, TOPICS, OWNED = 24, 6, 8
-ASKED = 4  # words that a task is about
-FIRST_WORD, FIRST_TOPIC = 1, 1 + WORDS  # 0 fills
-FIRST_NUMBER = FIRST_TOPIC + TOPICS  # how many words, from 0
+ASKED = 4  # words in the text of a task
+FIRST_WORD, FIRST_TOPIC = 1, 1 + WORDS  # 0 is padding
+FIRST_NUMBER = FIRST_TOPIC + TOPICS  # number of words, from 0
 FIRST_PREFIX = FIRST_NUMBER + ASKED + 1
 MASK = FIRST_PREFIX + 3
-SENTINEL = MASK + 7  # of the first span; the next is one less
+SENTINEL = MASK + 7  # of the first span; sentinels count down
 VOCAB = SENTINEL + 1
 
-Pairs = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, and what is to be written
+Pairs = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # sources and targets
 Answer = Callable[[Int[Tensor, "count asked"], Int[Tensor, " count"]], Int[Tensor, "count 1"]]
 
 
 def its_topic(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> Int[Tensor, "count 1"]:
-    """A class, as in most of GLUE."""
+    """A class label, as in most tasks of GLUE."""
     return topic[:, None] + FIRST_TOPIC
 
 
 def last_word(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> Int[Tensor, "count 1"]:
-    """A piece of the text, as in SQuAD."""
+    """A part of the text, as in SQuAD."""
     return ids[:, -1:] + FIRST_WORD
 
 
 def below_half(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> Int[Tensor, "count 1"]:
-    """A number written out, as in STS-B."""
+    """A number, as in STS-B."""
     return (ids < WORDS // 2).sum(1, keepdim=True) + FIRST_NUMBER
 
 
@@ -47,20 +47,20 @@ TASKS: dict[str, Answer] = {
 
 
 def task(language: Senses, name: str, count: int, generator: torch.Generator) -> Pairs:
-    """The task's prefix and a text; the answer."""
+    """The task's prefix with a text, and the answer."""
     ids, topic = language.draw(count, ASKED, generator)
     prefix = ids.new_full((count, 1), FIRST_PREFIX + list(TASKS).index(name))
     return torch.cat((prefix, ids + FIRST_WORD), 1), TASKS[name](ids, topic)
 
 
 def mixture(language: Senses, count: int, generator: torch.Generator) -> Pairs:
-    """`count` of each task, one task after another."""
+    """`count` examples of each task, one task after another."""
     sources, targets = zip(*(task(language, name, count, generator) for name in TASKS), strict=True)
     return torch.cat(sources), torch.cat(targets)
 
 
 def spelled(tokens: list[int]) -> str:
-    """Words as numbers, sentinels as letters, topics and prefixes by name, numbers in brackets."""
+    """Print words as numbers, sentinels as letters, topics and prefixes by name, numbers in brackets."""
     return " ".join(_name(token) for token in tokens)
 
 

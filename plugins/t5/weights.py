@@ -1,5 +1,4 @@
-"""Released weights under our parameters' names: `google-t5/t5-base` and its siblings, as `transformers` loads
-them (version 1.0: ReLU, the embedding reads out)."""
+"""Released weights of `transformers`' T5 1.0 (such as `google-t5/t5-base`) under our parameter names."""
 
 import re
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ _PARTS = {"DenseReluDense.wi": "feed_forward.0", "DenseReluDense.wo": "feed_forw
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `T5.load_state_dict`: the parameters of `T5ForConditionalGeneration`.
+    """Map the parameters of `T5ForConditionalGeneration` to those of `T5.load_state_dict`.
 
-    The embedding's second names are left out. Raises ValueError at a name of no T5.
+    Copies of the embedding are left out. Raises ValueError for an unknown name.
     """
     return {ours: tensor for name, tensor in weights.items() if (ours := _renamed(name))}
 

@@ -1,4 +1,4 @@
-"""Attention over a text, step by step: keys at each step, or once; location features by convolution."""
+"""Attention over a text, step by step: keys in each step or once, and location features by convolution."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +18,7 @@ Contexts = Float[Tensor, "steps batch memory"]
 
 
 class Steps(nn.Module):
-    """The decoder's attention alone: the queries are given."""
+    """The decoder's attention alone, for given queries."""
 
     def __init__(self, query: int, memory: int, dim: int, filters: int, taps: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Steps(nn.Module):
 
 
 def keys_each_step(w: Weights, queries: Queries, memory: Memory) -> Contexts:
-    """The equation as written, at every step from the start."""
+    """The equation as written, with everything recomputed in every step."""
     kernel, dense = (
         w["attention.location_layer.location_conv.weight"],
         "attention.location_layer.location_dense",
@@ -57,7 +57,7 @@ def keys_each_step(w: Weights, queries: Queries, memory: Memory) -> Contexts:
 
 
 def one_convolution(w: Weights, queries: Queries, memory: Memory) -> Contexts:
-    """Keys and queries of all steps at once; filters and their projection are one linear map, one kernel."""
+    """Keys and queries of all steps at once, with filters and their projection merged into one kernel."""
     kernel = w["attention.location_layer.location_conv.weight"]
     dense = w["attention.location_layer.location_dense.weight"]
     folded, half = torch.einsum("df,fct->dct", dense, kernel), kernel.shape[2] // 2

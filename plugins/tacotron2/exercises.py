@@ -1,4 +1,4 @@
-"""Exercises: the attention that knows where it was, the pre-net, zoneout, the decoder's step."""
+"""Exercises: location-sensitive attention, the pre-net, zoneout, and the decoder's step."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def of_queries(draw: Draw) -> Iterator[Try]:
         yield Try(label, layer, draw(1, 2), draw(1, 2, 2), draw.between(0, 1, 1, 2, 2), mask(2, 2))
     layer = LocationSensitiveAttention(3, 2, 2, 2, 3)
     yield Try(
-        "the last is filling", layer, draw(2, 3), draw(2, 4, 2), draw.between(0, 1, 2, 2, 4), mask(4, 3)
+        "the last is padding", layer, draw(2, 3), draw(2, 4, 2), draw.between(0, 1, 2, 2, 4), mask(4, 3)
     )
 
 
@@ -49,38 +49,41 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.LocationSensitiveAttention.forward",
-        task="The weights of the symbols, from the query, the keys and the past weights.",
+        task="Compute the weights of the symbols from the query, the keys and the past weights.",
         hints=(
-            "Add the projected query, the keys and, where there is a location layer, its features.",
-            "The energy is v · tanh of the sum. Where there is no symbol it is -inf before the softmax.",
+            "Add the projected query, the keys and, if there is a location layer, its features.",
+            "The energy is v · tanh of the sum. Set it to -inf for padding before the softmax.",
         ),
         tries=of_queries,
     ),
     Exercise(
         name="pre-net",
         of="model.Prenet.forward",
-        task="Linear layers with ReLU and a dropout that is never switched off.",
-        hints=("F.dropout with training=True, after each ReLU.",),
+        task="Linear layers with ReLU and a dropout that is always active.",
+        hints=("Use F.dropout with training=True after each ReLU.",),
         tries=of_frames,
     ),
     Exercise(
         name="zoneout",
         of="model.Decoder.zone",
-        task="Units that keep their old value: at random in training, on average in evaluation.",
+        task="Zoneout: keep old values at random in training, and on average in evaluation.",
         hints=(
-            "In training rand_like(new) < zoneout says which keep the old value.",
-            "In evaluation it is the mean of both values, weighed by zoneout and 1 - zoneout.",
+            "In training, units with rand_like(new) < zoneout keep their old value.",
+            "In evaluation, average both values with the weights zoneout and 1 - zoneout.",
         ),
         tries=of_units,
     ),
     Exercise(
         name="step",
         of="model.Decoder.step",
-        task="One step of the decoder: what it says, whether to stop, and the state after it.",
+        task="One step of the decoder: its frames, the stop logit, and the new state.",
         hints=(
-            "The lower LSTM gets the frame and the old context; its zoned state is the query.",
-            "Past weights are the last ones and their sum. The context is the memory, weighed anew.",
-            "The upper LSTM gets the lower state and the new context; both read-outs get upper and context.",
+            "The lower LSTM gets the frame and the old context. Its state after zoneout is the query.",
+            "The past weights are the last weights and their sum. The new context is the weighted memory.",
+            (
+                "The upper LSTM gets the lower state and the new context. Both outputs get the upper state "
+                "and context."
+            ),
         ),
         tries=of_steps,
     ),

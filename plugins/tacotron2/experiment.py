@@ -1,4 +1,4 @@
-"""Strings of digits, longer than any heard: whether attention moves on through them, symbol by symbol."""
+"""Strings of digits, longer than in training: does attention move through them symbol by symbol?"""
 
 import itertools
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 from .model import LocationLayer, LocationSensitiveAttention, Sizes, Tacotron2
 
 NO_LOCATION = Break(
-    "no location", "The location features are zero, so that attention does not know its previous position."
+    "no location", "The location features are zero, so attention does not know its previous position."
 )
 
 EQUATION = Claim(
     name="attention by content and place",
-    sentence="Energies are those of the equation, symbol by symbol.",
+    sentence="The attention energies equal those of the equation, symbol by symbol.",
     paper=Figure(
         "The attention of Chorowski et al. 2015, over the sum of past weights.",
         where="section 2.2",
@@ -29,14 +29,14 @@ EQUATION = Claim(
     ),
     kind="identity",
     rule=(Bound("largest difference of weights", "<=", 1e-12),),
-    control="the equation by loops",
-    deviations="The location features see the previous weights beside the sum, as common implementations do; "
-    "section 2.2 names the sum alone.",
+    control="the equation, computed by loops",
+    deviations="The location features see the previous weights and their sum, as in common "
+    "implementations. Section 2.2 names only the sum.",
 )
 
 FORWARD = Claim(
     name="attention moves forward",
-    sentence="On texts longer than those of training, attention that knows where it was skips fewer symbols "
+    sentence="On texts longer than those of training, attention with location features skips fewer symbols "
     "and steps back less than attention by content alone.",
     paper=Figure(
         "Cumulative weights encourage moving forward and mitigate repeated or ignored subsequences.",
@@ -47,19 +47,20 @@ FORWARD = Claim(
         Bound("slips a symbol, content - location", ">=", 0.3, direction=0.0),
         Bound("attended symbol off by, location", "<=", 1.0),
     ),
-    control="attention by content alone: equal data, batches, steps and rates",
+    control="attention by content alone, with the same data, batches, steps and learning rates",
     control_reaches=(Bound("error told the true frames, content / location", "<=", 1.6),),
     breaks=(NO_LOCATION,),
     chosen_on=(0, 1),
-    deviations="A made voice at 8 kHz, phonemes instead of letters, five frames a step, layers of 32 to 64, "
-    "400 steps of 12 utterances, short ones first, no dropout but the pre-net's; location features of the "
-    "previous weights beside their sum; the last step counts five times in the loss of the stop token; one "
-    "or two digits are heard, four are to be said. The quick budget has one rate for both arms. On some "
-    "seeds attention does not find its way, nor with twice the steps: the second bound says so. The paper "
-    "has no such comparison.",
+    deviations="A synthetic voice at 8 kHz speaks phonemes instead of letters. The decoder has five frames "
+    "per step and layers of size 32 to 64. Training takes 400 steps of 12 utterances, short ones first, "
+    "with no dropout except in the pre-net. Location features see the previous weights and their sum. The "
+    "last step counts five times in the stop loss. Training texts have one or two digits, and test texts "
+    "have four. The quick budget has one learning rate for both arms. On some seeds attention does not "
+    "learn to align, even with twice the steps, and then the second bound fails. The paper has no such "
+    "comparison.",
 )
 
-RATES = (0.002, 0.004, 0.008)  # quick has the middle one
+RATES = (0.002, 0.004, 0.008)  # the quick budget uses the middle one
 GROUP = 5
 OFF = "attended symbol off by (symbols)"
 SIZES = Sizes(
@@ -87,7 +88,7 @@ def network(location: bool) -> Tacotron2:
 
 
 class NoPast(LocationLayer):
-    """The features of weights that are all zero."""
+    """The location features of weights that are all zero."""
 
     def forward(self, past: Float[Tensor, "batch 2 symbols"]) -> Float[Tensor, "batch symbols dim"]:
         return super().forward(torch.zeros_like(past))
@@ -100,7 +101,7 @@ def forgetful() -> Tacotron2:
 
 
 class Corpus(NamedTuple):
-    """Phonemes, log-mel spectrograms of whole groups of frames, and the phoneme amid each group."""
+    """Phonemes, log-mel spectrograms of whole groups of frames, and the phoneme of each group."""
 
     texts: list[Int[Tensor, " _"]]
     mels: list[Float[Tensor, "_ 40"]]
@@ -108,7 +109,7 @@ class Corpus(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The errors of frames and of places when told the true frames, on the judging part."""
+    """The test errors of frames and of attended positions under teacher forcing."""
 
     model: Tacotron2
     error: float
@@ -162,7 +163,7 @@ def experiment(run: Run) -> None:
 
 
 def follow_the_equation(run: Run) -> None:
-    """Three queries in a row, each with the weights before it, against sums written out."""
+    """Compare three consecutive queries, each with its past weights, with explicit loops."""
     torch.manual_seed(run.seed)
     layer = LocationSensitiveAttention(6, 5, 4, 3, 5).double()
     generator = run.generator("attention")
@@ -201,7 +202,7 @@ def by_loops(
 
 
 def corpus(run: Run, part: speech.Part, count: int, digits: tuple[int, int]) -> Corpus:
-    """Strings of digits that are in no other part, said in a room of 40 dB."""
+    """Strings of digits that occur in no other part, with noise at 40 dB."""
     generator, texts, mels, owners = run.generator(f"{part} noise {digits}"), [], [], []
     for index in range(count):
         said = speech.recite(index, part, digits, run.seed)
@@ -215,7 +216,7 @@ def corpus(run: Run, part: speech.Part, count: int, digits: tuple[int, int]) -> 
 
 
 def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Texts and how long they are, spectrograms and of how many frames."""
+    """Texts and their lengths, spectrograms and their numbers of frames."""
     texts, mels = [given.texts[row] for row in rows], [given.mels[row] for row in rows]
     padded = nn.utils.rnn.pad_sequence(mels, batch_first=True).mT
     text = nn.utils.rnn.pad_sequence(texts, batch_first=True)
@@ -242,7 +243,7 @@ def learn(
     for step in run.steps(steps, f"{arm}, rate {rate:g}"):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 10)
-        # Neighbours in length, so that few steps are of padding; in the first half of the steps short ones.
+        # Utterances of similar length, to reduce padding. In the first half of the steps they are short.
         longest = max(size, round(len(by_length) * min(1.0, 2 * (step + 1) / steps)))
         first = int(torch.randint(longest - size + 1, (), generator=generator))
         rows = by_length[first : first + size]
@@ -268,7 +269,7 @@ def learn(
 
 @torch.no_grad()
 def off_by(run: Run, model: Tacotron2, given: Corpus) -> float:
-    """Told the true frames: symbols between the one looked at most and the one that is being said."""
+    """Mean distance in symbols of the most attended symbol from the spoken one, under teacher forcing."""
     training = model.training
     model.eval()
     text, symbols, mel, _ = batch(run, given, list(range(len(given.texts))))
@@ -279,7 +280,7 @@ def off_by(run: Run, model: Tacotron2, given: Corpus) -> float:
 
 
 def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared errors before and after the post-net, and of the decision to stop at the last step."""
+    """Squared errors before and after the post-net, and the loss of the stop logits."""
     text, symbols, mel, frames = batch(run, given, rows)
     spoken = model(text, symbols, mel)
     inside = (torch.arange(mel.shape[-1]) < frames.unsqueeze(1)).to(mel)
@@ -297,7 +298,7 @@ def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[
 
 @torch.no_grad()
 def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[float, float, float]:
-    """Of the symbols of texts it says by itself: never looked at most, and steps back; texts that ended."""
+    """Skipped symbols and steps back per symbol in generated speech, and the share of texts that stopped."""
     torch.manual_seed(run.seed)  # the pre-net's dropout
     text, symbols, _, _ = batch(run, given, list(range(len(given.texts))))
     most = 6 * text.shape[1]
@@ -308,7 +309,7 @@ def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[float, float, fl
 
 
 def slips_of(paths: list[list[int]], symbols: list[int]) -> tuple[float, float]:
-    """Symbols that no step looks at, and steps to an earlier symbol, each for one symbol of text."""
+    """Symbols that no step attends to, and steps to an earlier symbol, per symbol of text."""
     skipped = sum(count - len(set(path)) for path, count in zip(paths, symbols, strict=True))
     back = sum(after < before for path in paths for before, after in itertools.pairwise(path))
     return skipped / sum(symbols), back / sum(symbols)
@@ -316,7 +317,7 @@ def slips_of(paths: list[list[int]], symbols: list[int]) -> tuple[float, float]:
 
 @torch.no_grad()
 def show(run: Run, models: dict[str, Tacotron2], given: Corpus) -> None:
-    """One long text said by each: where it looked, its spectrogram, its sound."""
+    """Show one long text spoken by each model: its attention, its spectrogram, and its sound."""
     generator = run.generator("sound")
     text, symbols, mel, _ = batch(run, given, [0])
     said = " ".join(speech.PHONEMES[i] for i in given.texts[0].tolist())
@@ -338,6 +339,6 @@ def show(run: Run, models: dict[str, Tacotron2], given: Corpus) -> None:
     run.image(
         "attention",
         torch.cat(panels).repeat_interleave(2, 0).repeat_interleave(2, 1),
-        caption=f"{said!r}, said by itself: attention (symbols downwards) and spectrogram, "
+        caption=f"{said!r}, generated: attention (symbols from top to bottom) and spectrogram, of "
         + ", then ".join(models),
     )

@@ -1,4 +1,4 @@
-"""Text to mel spectrograms, frame after frame; weights under torchaudio's names."""
+"""Text to mel spectrograms, frame by frame. Weights have torchaudio's names."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ Mel = Float[Tensor, "batch bands frames"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Section 2.2's, but for what the paper has not.
+    """The sizes of section 2.2, with two additions.
 
-    group     frames of one step of the decoder (1 in the paper)
-    location  attention sees its past weights
+    group     frames per decoder step (1 in the paper)
+    location  whether attention sees its past weights
     """
 
     symbols: int = 148
@@ -43,12 +43,12 @@ class Sizes:
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """Five taps, then batch normalisation."""
+    """A convolution of size five, then batch normalisation."""
     return nn.Sequential(nn.Conv1d(inputs, outputs, 5, padding=2), nn.BatchNorm1d(outputs))
 
 
 class LocationLayer(nn.Module):
-    """Features of where attention was: convolutions over the previous and the summed weights."""
+    """Features of past attention: convolutions over the previous weights and the sum of all past weights."""
 
     def __init__(self, filters: int, taps: int, dim: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class LocationLayer(nn.Module):
 class LocationSensitiveAttention(nn.Module):
     """Attention by content and by features of past weights (Chorowski et al. 2015, equation 9).
 
-    With `location=False` the features are left out: attention by content alone.
+    With `location=False` there are no such features, so attention depends on content alone.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class LocationSensitiveAttention(nn.Module):
         mask: Bool[Tensor, "batch symbols"],
     ) -> Weights:
         """keys  `memory_layer` of the memory, the same at every step
-        past  the previous weights, and the sum of all so far
-        mask  True where a symbol is
+        past  the previous weights, and the sum of all weights so far
+        mask  False for padding
         """
         # e = v · tanh(W s + V h + U f), with features f of past weights.
         hidden = self.query_layer(query).unsqueeze(1) + keys
@@ -101,7 +101,7 @@ class LocationSensitiveAttention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Convolutions, then an LSTM in both directions."""
+    """Convolutions, then a bidirectional LSTM."""
 
     def __init__(self, dim: int, convolutions: int, dropout: float) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
 
 class Prenet(nn.Module):
-    """A bottleneck whose dropout stays on when it speaks: what makes the speech vary (section 2.2)."""
+    """A bottleneck whose dropout is active at inference, too, which makes the speech vary (section 2.2)."""
 
     def __init__(self, bands: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Prenet(nn.Module):
 
 
 class State(NamedTuple):
-    """Hidden state and cell of both LSTMs, attention's weights, their sum, and what they gathered."""
+    """Hidden state and cell of both LSTMs, the attention weights, their sum, and the context vector."""
 
     hidden: Tensor
     cell: Tensor
@@ -150,7 +150,7 @@ class State(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """One step: pre-net, LSTM, attention, LSTM, then a group of frames and whether to stop."""
+    """One step: pre-net, LSTM, attention, LSTM, then a group of frames and the stop logit."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Decoder(nn.Module):
         )
 
     def zone(self, new: Tensor, old: Tensor) -> Tensor:
-        """Zoneout (Krueger et al. 2017): some units keep their old value, or all do in expectation."""
+        """Zoneout (Krueger et al. 2017): units keep their old value at random, or in expectation."""
         if not self.zoneout:
             return new
         if self.training:
@@ -202,7 +202,7 @@ class Decoder(nn.Module):
 
 
 class Postnet(nn.Module):
-    """Convolutions that see frames before and after: what to add to the spectrogram."""
+    """Convolutions over earlier and later frames, whose output is added to the spectrogram."""
 
     def __init__(self, bands: int, dim: int, count: int, dropout: float) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class Postnet(nn.Module):
 
 
 class Spoken(NamedTuple):
-    """Spectrograms before and after the post-net, logits of stopping, attention's weights at each step."""
+    """Spectrograms before and after the post-net, stop logits, and the attention weights at each step."""
 
     mel: Mel
     refined: Mel
@@ -227,7 +227,7 @@ class Spoken(NamedTuple):
 
 
 class Tacotron2(nn.Module):
-    """`forward` gets the true previous frames (teacher forcing); `speak` gets its own."""
+    """`forward` uses the true previous frames (teacher forcing), `speak` its own."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class Tacotron2(nn.Module):
         return self.encoder(self.embedding(text), symbols, mask), mask
 
     def forward(self, text: Text, symbols: Lengths, mel: Mel) -> Spoken:
-        """Raises ValueError unless the frames are whole groups."""
+        """Raises ValueError if the number of frames is not a multiple of the group."""
         group = self.decoder.group
         if mel.shape[-1] % group:
             raise ValueError(f"{mel.shape[-1]} frames are not groups of {group}")
@@ -265,9 +265,9 @@ class Tacotron2(nn.Module):
 
     @torch.no_grad()
     def speak(self, text: Text, symbols: Lengths, most: int) -> tuple[Spoken, Lengths]:
-        """Until every row has said that it stops (probability 1/2), `most` steps at the longest.
+        """Generate until every row stops (probability 1/2), for at most `most` steps.
 
-        The second result has the steps of each row, up to the one that stopped.
+        The second result is the number of steps of each row, including the one that stopped.
         """
         memory, mask = self.read(text, symbols)
         keys, state = self.decoder.attention_layer.memory_layer(memory), self.decoder.start(memory)

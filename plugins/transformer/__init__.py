@@ -1,20 +1,20 @@
-"""The Transformer: an encoder and a decoder of nothing but attention and small feed-forward networks.
+"""The Transformer: an encoder and a decoder made of attention and small feed-forward networks only.
 
 Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser and Polosukhin 2017, "Attention Is All You Need",
 arXiv 1706.03762.
 
-The problem. A recurrent translator reads one word after the other: training cannot be spread over the words
-of a sentence, and what the last word needs of the first must survive every step between them.
+The problem. A recurrent translation model reads one word after another. So training cannot be parallelised
+over the words of a sentence, and information from the first word must survive every step until the last word.
 
-The idea. Let every position look at every other at once. Attention carries what one position needs of
-another in a single step, a feed-forward network works on each position by itself, and since nothing in this
-knows order, the position is added to the input as a pattern of sines.
+The idea. Every position attends to all positions at once. Attention passes information between any two
+positions in a single step, and a feed-forward network processes each position separately. Because neither
+depends on the order, sinusoidal position encodings are added to the input.
 
-This folder. model.py has the layers of section 3.1 (attention comes from its own paper's folder, the
-normalisation from layer normalisation's), the sines of 3.5, the learning rate of 5.3 and the loss of 5.4.
-experiment.py counts table 3's parameters, checks what the sines were chosen for, and reverses sequences,
-where the first word that is written was the last one read and the last was the first, beside a recurrent
-encoder-decoder. benchmark.py times an encoder layer.
+This folder. `model` has the layers of section 3.1 (attention and layer normalisation come from the folders of
+their papers), the sinusoids of 3.5, the learning rate of 5.3 and the loss of 5.4. `experiment` counts table
+3's parameters, checks that sinusoids at a fixed offset are linear functions of each other, and compares the
+Transformer with a recurrent encoder-decoder on reversing sequences, where the first written word was read
+last. `benchmark` times an encoder layer.
 
 Dimensions: batch, source and target (tokens of either), model (d_model), hidden (d_ff).
 """

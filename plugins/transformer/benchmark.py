@@ -19,7 +19,7 @@ Weights = dict[str, Tensor]
 
 
 def head_by_head(w: Weights, x: Tokens, *, heads: int) -> Tokens:
-    """As section 3.2.2 writes it: each head by itself, then all side by side."""
+    """Section 3.2.2 as written: each head separately, then concatenated."""
     projections = (w[f"attention.{name}.weight"].chunk(heads) for name in ("query", "key", "value"))
     results = []
     for query, key, value in zip(*projections, strict=True):
@@ -40,7 +40,7 @@ def torchs_layer(w: Weights, x: Tokens, *, heads: int) -> Tokens:
 
 
 def after_attention(w: Weights, x: Tokens, found: Tokens) -> Tokens:
-    """Projection, feed-forward network and both sums and normalisations, of torch's functions."""
+    """Projection, feed-forward network, sums and normalisations with torch's functions."""
     shape = x.shape[-1:]
     norms = [(w[f"norms.{i}.weight"], w[f"norms.{i}.bias"]) for i in (0, 1)]
     x = F.layer_norm(x + F.linear(found, w["attention.output.weight"]), shape, *norms[0])
@@ -50,7 +50,7 @@ def after_attention(w: Weights, x: Tokens, found: Tokens) -> Tokens:
 
 
 def cost(batch: int, tokens: int, model: int, hidden: int, itemsize: int) -> dict[str, Cost]:
-    """Matrix products alone, and what enters and leaves: the input, the result and the weights."""
+    """Operations of matrix multiplications, and bytes of the input, the result and the weights."""
     weights = 4 * model**2 + 2 * model * hidden
     flops = 2 * batch * tokens * (weights + 2 * tokens * model)
     return Cost.products(flops, (2 * batch * tokens * model + weights) * itemsize)

@@ -1,4 +1,4 @@
-"""Exercises: positions, the learning rate, smoothed targets and the decoder's layer."""
+"""Exercises: positions, the learning rate, label smoothing, and the decoder layer."""
 
 from collections.abc import Iterator
 
@@ -29,43 +29,46 @@ def of_layers(draw: Draw) -> Iterator[Try]:
     yield Try("2 words, 3 in the source", DecoderLayer(2, 1, 3), draw(1, 2, 2), draw(1, 3, 2))
     visible = draw.mask(2, 1, 4)
     visible[..., 0] = True
-    yield Try("filling in the source", DecoderLayer(4, 2, 5), draw(2, 3, 4), draw(2, 4, 4), visible=visible)
+    yield Try("padding in the source", DecoderLayer(4, 2, 5), draw(2, 3, 4), draw(2, 4, 4), visible=visible)
 
 
 EXERCISES = (
     Exercise(
         name="positions",
         of="model.sines",
-        task="Section 3.5: sine and cosine of position / 10000^(2i / model), side by side.",
+        task="Section 3.5: sine and cosine of position / 10000^(2i / model), in alternating columns.",
         hints=(
-            "The exponents 2i / model are 0, 2/model, 4/model, ...: one speed for two columns.",
-            "Sines are the even columns, cosines the odd ones: stack them last, and flatten.",
+            "The exponents 2i / model are 0, 2/model, 4/model, ..., one for each pair of columns.",
+            "Sines are the even columns, and cosines the odd ones. Stack them last, and flatten.",
         ),
         tries=of_sines,
     ),
     Exercise(
         name="learning rate",
         of="model.learning_rate",
-        task="Equation 3: up in a straight line, then down with the root of the step.",
-        hints=("model^-0.5 times the smaller of step^-0.5 and step · warmup^-1.5.",),
+        task="Equation 3: rise linearly, then fall with the root of the step.",
+        hints=("Multiply model^-0.5 by the smaller of step^-0.5 and step · warmup^-1.5.",),
         tries=of_steps,
     ),
     Exercise(
         name="label smoothing",
         of="model.smoothed_cross_entropy",
-        task="Section 5.4: cross entropy with 1 - epsilon on the right word, the rest spread over all words.",
+        task="Section 5.4: cross entropy with 1 - epsilon on the right word, the rest shared by all words.",
         hints=(
             "The loss is minus the log-probabilities weighted by the targets, averaged over the words.",
-            "The right word gets 1 - epsilon + epsilon / vocab, every other one epsilon / vocab.",
+            (
+                "The right word has the target 1 - epsilon + epsilon / vocab, and every other word epsilon "
+                "/ vocab."
+            ),
         ),
         tries=of_targets,
     ),
     Exercise(
         name="decoder layer",
         of="model.DecoderLayer.forward",
-        task="Section 3.1: itself, causally; the source; each position. Sum and norm after each.",
+        task="Section 3.1: causal self-attention, attention to the source, and the feed-forward network.",
         hints=(
-            "norm(x + dropout(part(x))) three times, with norms 0, 1 and 2.",
+            "Compute norm(x + dropout(part(x))) three times, with norms 0, 1 and 2.",
             "The mask hides words of the source, so it goes to source_attention only.",
         ),
         tries=of_layers,

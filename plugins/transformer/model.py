@@ -1,4 +1,4 @@
-"""Figure 1, with the sines, the learning rate and the loss that it is trained with."""
+"""Figure 1, with the sinusoids, the learning rate and the loss of its training."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from ..layernorm import LayerNorm
 
 
 def sines(tokens: int, model: int, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "tokens model"]:
-    """Section 3.5: column 2i holds sin(position / 10000^(2i / model)), column 2i + 1 the cosine of the same.
+    """Section 3.5: column 2i is sin(position / 10000^(2i / model)), and column 2i + 1 is the same cosine.
 
     Raises ValueError if `model` is odd.
     """
@@ -22,22 +22,24 @@ def sines(tokens: int, model: int, *, dtype: torch.dtype = torch.float32) -> Flo
 
 
 def learning_rate(step: int, *, model: int = 512, warmup: int = 4000) -> float:
-    """Equation 3: up in a straight line for `warmup` steps, then down with the root of `step` (from 1)."""
+    """Equation 3: rises linearly for `warmup` steps, then falls with the root of `step` (from 1)."""
     return model**-0.5 * min(step**-0.5, step * warmup**-1.5)
 
 
 def smoothed_cross_entropy(
     logits: Float[Tensor, "*batch vocab"], target: Int[Tensor, "*batch"], *, epsilon: float = 0.1
 ) -> Float[Tensor, ""]:
-    """Section 5.4: mean cross entropy with targets that keep 1 - epsilon for the right word and share the
-    rest among all words."""
+    """Section 5.4: mean cross entropy with label smoothing.
+
+    The right word has the target 1 - epsilon, and all words share the rest.
+    """
     log_probabilities = logits.log_softmax(-1)
     right = log_probabilities.gather(-1, target[..., None]).mean()
     return -(1 - epsilon) * right - epsilon * log_probabilities.mean()
 
 
 def feed_forward(model: int, hidden: int) -> nn.Sequential:
-    """Equation 2, for each position by itself."""
+    """Equation 2, applied to each position separately."""
     return nn.Sequential(nn.Linear(model, hidden), nn.ReLU(), nn.Linear(hidden, model))
 
 
@@ -57,13 +59,13 @@ class EncoderLayer(nn.Module):
         *,
         visible: Bool[Tensor, "batch 1 source"] | None = None,
     ) -> Float[Tensor, "batch source model"]:
-        """`visible` is False where the source has no word."""
+        """`visible` is False for padding of the source."""
         x = self.norms[0](x + self.dropout(self.attention(x, mask=visible)))
         return self.norms[1](x + self.dropout(self.feed_forward(x)))
 
 
 class DecoderLayer(nn.Module):
-    """Section 3.1: looks at what it has written so far, then at the source, then works on each position."""
+    """Section 3.1: causal self-attention, attention to the source, and a feed-forward network."""
 
     def __init__(self, model: int, heads: int, hidden: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -88,9 +90,9 @@ class DecoderLayer(nn.Module):
 class Transformer(nn.Module):
     """Figure 1. The defaults are the paper's base model; table 3's big one is in `BIG`.
 
-    One matrix embeds the source, embeds the target and reads out (section 3.4).
+    One matrix is the source embedding, the target embedding and the readout (section 3.4).
 
-    context  longest sequence, of source or target: as far as the table of sines goes
+    context  longest sequence of source or target, which is the length of the table of sinusoids
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Transformer(nn.Module):
         *,
         visible: Bool[Tensor, "batch 1 source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of the word that comes next after each word written."""
+        """Logits of the next word after each of `written`."""
         return self.decode(written, self.encode(source, visible=visible), visible=visible)
 
 

@@ -1,23 +1,24 @@
-"""Transformer-XL: keep what the last segment left behind, and count positions from the query.
+"""Transformer-XL: cache the hidden states of the last segment, and use relative positions.
 
 Dai, Yang, Yang, Carbonell, Le and Salakhutdinov 2019, "Transformer-XL: Attentive Language Models Beyond a
 Fixed-Length Context", arXiv 1901.02860.
 
-The problem. A Transformer reads a text in segments of fixed length. It cannot look beyond the cut, the first
-words of each segment have no context at all, and to give each word a full context the window has to be moved
-a word at a time, reading everything anew.
+The problem. A Transformer reads a text in segments of fixed length. It cannot attend across segment borders,
+so the first words of each segment have no context. To give each word a full context, the window must be moved
+one word at a time, and the whole window must be recomputed each time.
 
-The idea. Keep what went into each layer for the last segment, and let the next one look at it: with every
-layer the context reaches a memory further back. Absolute positions would make no sense of it, since the same
-place in two segments has the same number; so a score depends on what stands at the key and on how far away it
-is.
+The idea. Cache the inputs of each layer for the last segment, and let the next segment attend to them. With
+every layer, the context reaches one memory further back. Absolute positions do not work with such a memory,
+because the same position in two segments has the same encoding. So a score depends on the content of the key
+and on its distance.
 
-This folder. `model`: the attention, with the shift that computes all distances in one product, and the
-language model; `weights` gives the released parameters our names. `experiment` reads a text whose topic lasts
-over several segments, with a memory and without, and with memories of several lengths; `arms` has the
-networks with other positions.
+This folder. `model` has the attention, with the shift that computes all distances in one matrix
+multiplication, and the language model. `weights` renames released weights. `experiment` reads a text whose
+topic lasts over several segments, with and without memory, and with memories of several lengths. `arms` has
+the networks with other positions. `benchmark` times the evaluation of the next segment.
 
-Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (width), vocab.
+Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (hidden size),
+vocab.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""The experiment's other networks: distances as biases or not seen, absolute positions; long texts."""
+"""The experiment's other networks: distance biases, no distances, absolute positions; long texts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +13,11 @@ from .model import Memory, RelativeAttention, TransformerXL
 
 SEGMENT, KEPT = 8, 16  # tokens of a segment, and of the memory
 MODEL = 64
-STD = 0.02 * (512 / MODEL) ** 0.5  # as large beside its width as 0.02 is at 512
+STD = 0.02 * (512 / MODEL) ** 0.5  # the paper's 0.02 at hidden size 512, scaled to this hidden size
 
 
 class Biased(RelativeAttention):
-    """A learned number for each head and distance is added to the scores; none where `learned` is False."""
+    """Adds a bias for each head and distance to the scores, which is 0 unless `learned` is True."""
 
     def __init__(self, model: int, heads: int, *, learned: bool) -> None:
         super().__init__(model, heads)
@@ -53,7 +53,7 @@ def attend_by(make: Callable[[int, int], RelativeAttention]) -> Callable[[Transf
 
 
 def number_places(net: TransformerXL) -> None:
-    """Positions as in the Transformer: its sines go into the input, and attention sees no distances."""
+    """Positions as in the Transformer: sinusoids are added to the input, and attention sees no distances."""
     attend_by(partial(Biased, learned=False))(net)
     net.embedding.register_forward_hook(
         lambda _, ids, x: x * MODEL**0.5 + sines(x.shape[1], MODEL).to(x)  # section 3.4's factor
@@ -61,7 +61,7 @@ def number_places(net: TransformerXL) -> None:
 
 
 class Segments(nn.Module):
-    """Reads longer texts in segments of `length` tokens, with the memory of `keep` tokens before each."""
+    """Reads longer texts in segments of `length` tokens, with a memory of `keep` tokens before each."""
 
     def __init__(self, network: TransformerXL, length: int, *, keep: int) -> None:
         super().__init__()

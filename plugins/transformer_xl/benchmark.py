@@ -1,5 +1,4 @@
-"""Evaluating the next segment: by a pass for each token, by reading the context once more, from the
-memory."""
+"""Evaluation of the next segment: one pass per token, one pass over context and segment, or with memory."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,12 +14,14 @@ from ..transformer import sines
 from .model import TransformerXL, shifted
 
 Weights = Mapping[str, Tensor]
-State = dict[str, Any]  # "before": (batch, context), or "memory": what went into each layer
+State = dict[str, Any]  # "before": (batch, context), or "memory": inputs of each layer
 
 
 def logits(weights: Weights, ids: Tensor, *, heads: int) -> Tensor:
-    """A pass over `ids` without memory, out of torch's functions, fused attention with distances as its
-    mask."""
+    """A pass over `ids` without memory, made of torch's functions.
+
+    The scores by distance are the mask of fused attention.
+    """
     x = F.embedding(ids, weights["embedding.weight"])
     tokens, model = x.shape[1:]
     table = sines(tokens, model).to(x).flip(0)
@@ -52,7 +53,7 @@ def norm(weights: Weights, x: Tensor, name: str) -> Tensor:
 
 
 def slide(weights: Weights, before: Tensor, ids: Tensor, *, heads: int) -> Tensor:
-    """A pass over the context for each token: what is read of it is its last position."""
+    """One pass over the context for each token, of which only the last position is used."""
     whole, found = torch.cat((before, ids), 1), []
     for token in range(ids.shape[1]):
         read = whole[:, : before.shape[1] + token + 1]
@@ -66,7 +67,7 @@ def read_once(weights: Weights, before: Tensor, ids: Tensor, *, heads: int) -> T
 
 
 def remember(make: Any, weights: Weights, before: Tensor, ids: Tensor) -> tuple[Any, ...]:
-    """The memory of what was read before."""
+    """The memory of the tokens before."""
     with torch.no_grad():
         _, memory = torch.func.functional_call(make(), dict(weights), (before,), {"keep": before.shape[1]})
     return weights, memory, ids

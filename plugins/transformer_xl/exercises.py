@@ -1,4 +1,4 @@
-"""Exercises: the shift of appendix B, and attention by relative positions."""
+"""Exercises: the shift of appendix B, and relative attention."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from .model import RelativeAttention
 
 
 def of_shifts(draw: Draw) -> Iterator[Try]:
-    yield Try("as many keys as tokens", draw(3, 3))
+    yield Try("equal numbers of keys and tokens", draw(3, 3))
     yield Try("with memory", draw(2, 4))
     yield Try("batched", draw(2, 2, 3, 5))
 
@@ -17,7 +17,9 @@ def of_attention(draw: Draw) -> Iterator[Try]:
     yield Try(
         "no memory", RelativeAttention(2, 1), *(2 * [draw(1, 3, 2)]), draw(3, 2), draw(1, 2), draw(1, 2)
     )
-    yield Try("two of memory", RelativeAttention(4, 2), *context(draw, 2, 3, 2, 4), draw(2, 2), draw(2, 2))
+    yield Try(
+        "2 tokens of memory", RelativeAttention(4, 2), *context(draw, 2, 3, 2, 4), draw(2, 2), draw(2, 2)
+    )
 
 
 def context(draw: Draw, batch: int, tokens: int, memory: int, model: int) -> tuple[object, ...]:
@@ -29,21 +31,24 @@ EXERCISES = (
     Exercise(
         name="shift",
         of="model.shifted",
-        task="Move each row's scores by distance to the columns of their keys, with a pad and a reshape.",
+        task="Move each row's scores by distance to the columns of their keys, by padding and reshaping.",
         hints=(
-            "Pad one column on the left, then look at the numbers as one long row.",
-            "Drop the first `tokens` numbers, and cut the rest into rows of `keys` again.",
+            "Pad one column on the left, then flatten the matrix.",
+            "Drop the first `tokens` entries, and cut the rest into rows of `keys` again.",
         ),
         tries=of_shifts,
     ),
     Exercise(
         name="relative attention",
         of="model.RelativeAttention.forward",
-        task="Section 3.3: scores by content and by distance, softmax, values.",
+        task="Section 3.3: scores by content and by distance, softmax, and weighted values.",
         hints=(
-            "(q + u) kᵀ by content; (q + v) rᵀ by distance, shifted; r is the projected distances, in heads.",
-            "Their sum is divided by the root of the head's width; later keys are hidden.",
-            "The last query sees the last key: the mask starts at keys - tokens + 1.",
+            (
+                "Use (q + u) kᵀ by content and (q + v) rᵀ by distance, shifted. r is the projection of "
+                "distances."
+            ),
+            "Divide their sum by the root of the head size, and mask later keys.",
+            "The last query sees the last key, so the mask starts at keys - tokens + 1.",
         ),
         tries=of_attention,
     ),

@@ -1,7 +1,7 @@
-"""Attention over a segment and the memory before it, by content and by distance; the language model.
+"""Attention over a segment and its memory by content and distance, and the language model.
 
 Dimensions: batch, tokens (of a segment), memory (tokens before it), keys (memory and tokens), heads, dim (of
-a head), model (width), vocab.
+a head), model (hidden size), vocab.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from ..attention import merge_heads, split_heads
 from ..layernorm import LayerNorm
 from ..transformer import sines
 
-Memory = list[Float[Tensor, "batch memory model"]]  # what went into each layer, oldest first
+Memory = list[Float[Tensor, "batch memory model"]]  # inputs of each layer, the oldest token first
 
 
 def shifted(scores: Float[Tensor, "*batch tokens keys"]) -> Float[Tensor, "*batch tokens keys"]:
-    """Appendix B: column r of row i holds a score at distance `keys - 1 - r`; moved so that column j holds
-    that of key j, which stands `i + keys - tokens - j` before query i.
+    """Appendix B: move scores by distance to the columns of their keys.
 
-    What lies right of the diagonal is of no use: it is to be masked.
+    Column r of row i has the score at distance `keys - 1 - r`. In the result, column j has the score of key
+    j, which is `i + keys - tokens - j` tokens before query i. Entries right of the diagonal are meaningless
+    and must be masked.
     """
     tokens, keys = scores.shape[-2:]
     padded = F.pad(scores, (1, 0)).flatten(-2)
@@ -32,8 +33,8 @@ def shifted(scores: Float[Tensor, "*batch tokens keys"]) -> Float[Tensor, "*batc
 class RelativeAttention(nn.Module):
     """Section 3.3: the score of query i and key j is (q_i + u)·k_j + (q_i + v)·r_(i-j).
 
-    k comes from what stands at j, r from the sines of the distance, each through a matrix of its own; u and
-    v, the same at all positions, take the place of the query's own position.
+    k is projected from the content at j, and r from the sinusoids of the distance, each by its own matrix. u
+    and v are the same at all positions and replace the query's own position.
     """
 
     def __init__(self, model: int, heads: int) -> None:
@@ -55,7 +56,7 @@ class RelativeAttention(nn.Module):
         u: Float[Tensor, "heads dim"],
         v: Float[Tensor, "heads dim"],
     ) -> Float[Tensor, "batch tokens model"]:
-        """`context` is the memory with `x` after it; `distances` are the sines of keys - 1 down to 0."""
+        """`context` is the memory followed by `x`; `distances` are the sinusoids of keys - 1 down to 0."""
         projected = self.query(x), self.key(context), self.value(context)
         q, k, values = (split_heads(vectors, self.heads) for vectors in projected)
         r = split_heads(self.position(distances), self.heads)
@@ -69,7 +70,7 @@ class RelativeAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """The Transformer's: each sub-layer is followed by dropout, sum and normalisation."""
+    """The Transformer's layer: each sub-layer is followed by dropout, sum and normalisation."""
 
     def __init__(self, model: int, heads: int, hidden: int, *, dropout: float) -> None:
         super().__init__()
@@ -93,11 +94,11 @@ class Layer(nn.Module):
 
 
 class TransformerXL(nn.Module):
-    """The defaults are the paper's 12 layers for characters (table 2, 41M); the embedding reads out too.
+    """The defaults are the paper's 12-layer character model (table 2, 41M). Embedding and readout are tied.
 
-    u and v are shared by all layers. The adaptive softmax, for vocabularies of words, is not here.
+    u and v are shared by all layers. The adaptive softmax, for vocabularies of words, is left out.
 
-    scale  of a token's vector as it goes in; √model in the released models, of which the paper says nothing
+    scale  factor of the input embedding; √model in the released models, which the paper does not mention
     """
 
     def __init__(
@@ -130,10 +131,10 @@ class TransformerXL(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], memory: Sequence[Tensor] = (), *, keep: int = 0
     ) -> tuple[Float[Tensor, "batch tokens vocab"], Memory]:
-        """Logits of the next token after each of `ids`, and the memory for what comes after them.
+        """Logits of the next token after each of `ids`, and the memory for the next segment.
 
-        memory  of the tokens before `ids`, as an earlier call returned it
-        keep    how many tokens the new memory is of, at most; no gradient goes into it
+        memory  of the tokens before `ids`, as returned by an earlier call
+        keep    largest number of tokens in the new memory; no gradient flows into it
         """
         x = self.dropout(self.embedding(ids) * self.scale)
         before = memory[0].shape[1] if memory else 0
@@ -149,6 +150,6 @@ class TransformerXL(nn.Module):
     def loss(
         self, ids: Int[Tensor, "batch one_more"], memory: Sequence[Tensor] = (), *, keep: int = 0
     ) -> tuple[Float[Tensor, "batch tokens"], Memory]:
-        """Nats of each token but the first, and the memory of all but the last."""
+        """Nats of each token except the first, and the memory of all tokens except the last."""
         logits, kept = self(ids[:, :-1], memory, keep=keep)
         return F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none"), kept

@@ -1,6 +1,6 @@
-"""Released weights under our parameters' names, for the authors' PyTorch model of characters.
+"""Released weights of the authors' PyTorch character model under our parameter names.
 
-`transformers` held it as TransfoXL until it was taken out; names may begin with its `transformer.`
+`transformers` had this model as TransfoXL until it was removed. Names may begin with its `transformer.`
 """
 
 import re
@@ -22,14 +22,13 @@ LAYER = {
     "pos_ff.CoreNet.3": "feed_forward.3",
     "pos_ff.layer_norm": "norms.1",
 }
-ELSEWHERE = {"crit.out_layers.0.weight", "pos_emb.inv_freq"}  # the embedding once more, and a constant
+ELSEWHERE = {"crit.out_layers.0.weight", "pos_emb.inv_freq"}  # a copy of the embedding, and a constant
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `TransformerXL.load_state_dict`, with `scale` = √model; u and v shared by all layers.
+    """Map released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
 
-    Raises ValueError at a name of no such model: one for words has several embeddings, or u and v in each
-    layer.
+    Raises ValueError for an unknown name. Models of words have several embeddings, or u and v in each layer.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
@@ -49,5 +48,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def interleaved(tensor: Tensor) -> Tensor:
-    """Their table of distances holds all sines, then all cosines; ours each sine before its cosine."""
+    """Interleave sines and cosines. The released table of distances has all sines first, then all cosines."""
     return tensor.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)

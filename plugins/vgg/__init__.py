@@ -1,19 +1,21 @@
-"""VGG: what depth alone brings, with filters of 3 × 3 nearly everywhere.
+"""VGG: the effect of depth, with filters of 3 × 3 in nearly all layers.
 
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 arXiv 1409.1556.
 
-The problem. Networks since AlexNet differed in everything at once: large filters with strides, other widths,
-other depths. Nobody knew what depth is worth.
+The problem. Networks after AlexNet differed in everything at once: large filters with strides, numbers of
+feature maps, and depth. So the effect of depth alone was unknown.
 
-The idea. Hold everything else fixed. Use the smallest filter that knows left from right and up from down,
-3 × 3 with stride 1, and stack. Two see 5 × 5, three see 7 × 7, with fewer weights than the large filter and
-with a nonlinearity after each; pooling by two doubles the maps. From 11 to 19 layers errors fell, and the
-plain design became the favourite body of detection, segmentation and style transfer.
+The idea. Keep everything else fixed. Use the smallest filter that distinguishes left from right and up from
+down, 3 × 3 with stride 1, and stack such layers. Two layers have a receptive field of 5 × 5, and three of 7 ×
+7, with fewer weights than one large filter and with a nonlinearity after each layer. The number of feature
+maps doubles after each pooling by two. From 11 to 19 layers errors fell. The simple design became the most
+popular backbone of detection, segmentation and style transfer.
 
 This folder. `model` has the columns of table 1 under torchvision's names, so that its released weights load
-as they are, and dense evaluation, which reads the hidden layers as convolutions. `experiment` sets pairs of
-3 × 3 layers against single layers of 3 × 3 and of 5 × 5.
+directly, and dense evaluation, which treats the hidden layers as convolutions. `experiment` compares stages
+of two 3 × 3 layers with stages of a single 3 × 3 or 5 × 5 layer. `benchmark` times a stage, and the head at
+every position.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""A stage of two convolutions, and the head at every place of larger maps."""
+"""A stage of two convolutions, and the head at every position of larger feature maps."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ from .model import dense_head
 
 
 def of_patches(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """Every patch a column, each convolution a product of matrices."""
+    """Each convolution as a matrix multiplication of patches."""
     for weight, bias in ((w1, b1), (w2, b2)):
         columns = weight.flatten(1) @ F.unfold(x, 3, padding=1) + bias[:, None]
         x = columns.unflatten(2, x.shape[2:]).relu()
@@ -32,7 +32,7 @@ def torchs(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
 
 
 def pooled_first(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """The largest before the ReLU, which then has a quarter of the work: the order does not matter."""
+    """Pool before the ReLU, which then has a quarter of the work. The order does not change the result."""
     x = F.conv2d(x.contiguous(memory_format=torch.channels_last), w1, b1, padding=1).relu_()
     return F.max_pool2d(F.conv2d(x, w2, b2, padding=1), 2).relu_()
 
@@ -45,7 +45,7 @@ def stage_case(batch: int, inputs: int, maps: int, side: int, itemsize: int) -> 
         return (
             torch.randn(batch, inputs, side, side, generator=g),
             torch.randn(maps, inputs, 3, 3, generator=g) / (9 * inputs) ** 0.5,
-            # Far from 0, either way: at the corner of a ReLU rounding decides on the gradient.
+            # Far from 0 on either side, because close to 0 rounding decides on the gradient of a ReLU.
             torch.randn(maps, generator=g).sign() * 10,
             torch.randn(maps, maps, 3, 3, generator=g) / (9 * maps) ** 0.5,
             torch.randn(maps, generator=g).sign() * 100,
@@ -79,7 +79,7 @@ def window_by_window(maps: Tensor, *layers: Tensor, side: int) -> Tensor:
 
 
 def all_windows(maps: Tensor, *layers: Tensor, side: int) -> Tensor:
-    """Every window copied out, all as one batch."""
+    """Copy out every window, and process all windows as one batch."""
     windows = maps.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 1, 4, 5)
     return head(windows.flatten(3), *layers).movedim(3, 1)
 

@@ -1,4 +1,4 @@
-"""Exercises: the head as convolutions, and why small filters are stacked."""
+"""Exercises: the head as convolutions, and the advantage of stacked small filters."""
 
 from collections.abc import Iterator
 
@@ -25,24 +25,24 @@ EXERCISES = (
     Exercise(
         name="dense head",
         of="model.dense_head",
-        task="Section 3.2: the fully connected layers at every window of the maps.",
+        task="Section 3.2: apply the fully connected layers to every window of the feature maps.",
         hints=(
-            "The first layer's weight, with its inputs as (maps, side, side), is that of a convolution.",
-            "The other two are convolutions of 1 × 1. A ReLU follows all but the last.",
+            "The first layer's weight, with inputs viewed as (maps, side, side), is a convolution filter.",
+            "The other two layers are 1 × 1 convolutions. A ReLU follows all layers except the last.",
         ),
         tries=of_heads,
     ),
     Exercise(
         name="receptive field",
         of="model.seen",
-        task="Section 2.3: how wide a square a stack of convolutions sees.",
-        hints=("Each filter adds its size less one.",),
+        task="Section 2.3: the side of the receptive field of a stack of convolutions.",
+        hints=("Each filter adds its size minus one.",),
         tries=of_stacks,
     ),
     Exercise(
         name="weights",
         of="model.weights_of",
-        task="Section 2.3: how many weights the stack has.",
+        task="Section 2.3: the number of weights in the stack.",
         hints=("A filter of size k has k² weights for each pair of an input and an output map.",),
         tries=of_widths,
     ),

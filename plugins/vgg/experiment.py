@@ -1,4 +1,4 @@
-"""The paper's parameter counts; two 3 × 3 layers in a stage against one, and against one 5 × 5 layer."""
+"""The paper's parameter counts; stages of two 3 × 3 layers against one 3 × 3 layer and one 5 × 5 layer."""
 
 from functools import partial
 from typing import NamedTuple
@@ -33,19 +33,21 @@ from ..alexnet.task import (
 )
 from .model import TABLE_1, VGG, Stages, multiply_adds, seen, weights_of
 
-ONE_LAYER = Break("one layer", "The deep network has one 5 × 5 layer a stage, like its control.")
+ONE_LAYER = Break("one layer", "The deep network has one 5 × 5 layer per stage, like its control.")
 LINEAR = Break(
     "no ReLU between",
-    "No ReLU between the two 3 × 3 layers of a stage: together they are linear.",
+    "There is no ReLU between the two 3 × 3 layers of a stage, so together they are linear.",
     "near miss",
 )
-WIDER = Break("wider 3 × 3", "One 3 × 3 layer a stage with twice the maps: as many multiply-adds.", "rival")
-WIDER_5 = Break("wider 5 × 5", "One 5 × 5 layer a stage with more maps: as many multiply-adds.", "rival")
+WIDER = Break(
+    "wider 3 × 3", "One 3 × 3 layer per stage with twice the maps, at equal multiply-adds.", "rival"
+)
+WIDER_5 = Break("wider 5 × 5", "One 5 × 5 layer per stage with more maps, at equal multiply-adds.", "rival")
 
 SIZES = Claim(
     name="sizes",
-    sentence="The networks have the parameters of the paper's table, in millions, and a 7 × 7 layer has 81 % "
-    "more weights than three 3 × 3 layers, which see as much.",
+    sentence="The networks have the parameters of the paper's table, in millions. A 7 × 7 layer has 81 % "
+    "more weights than three 3 × 3 layers with the same receptive field.",
     paper=Figure(
         "133 million for A, A-LRN and B, 134 for C, 138 for D, 144 for E; 49 C² against 27 C² weights, 81 % "
         "more.",
@@ -61,15 +63,15 @@ SIZES = Claim(
 )
 
 TRAINING = (
-    "Adam for 600 steps of 32, where the paper has SGD with dropout, crops and scale jitter; weights start "
-    "with variances of 2 / fan-in. 2,000 pictures of 16 × 16 with five digits to train on, 8,000 to judge "
-    "by, in place of ImageNet. "
+    "Training takes 600 steps of 32 with Adam. The paper has SGD with dropout, crops and scale jitter. The "
+    "initial weights have a variance of 2 / fan-in. There are 2,000 training pictures and 8,000 test "
+    "pictures of 16 × 16 with five digits, instead of ImageNet. "
 )
 
 DEPTH = Claim(
     name="depth",
-    sentence="A network with two 3 × 3 layers a stage has a lower error than one with a single 3 × 3 layer a "
-    "stage, everything else fixed.",
+    sentence="A network with two 3 × 3 layers per stage has a lower error than one with a single 3 × 3 "
+    "layer per stage, everything else fixed.",
     paper=Figure(
         "A significant improvement by 16 to 19 layers; top-1 error 29.6 % with 11 layers, 27.0 % with 16.",
         where="abstract and table 3",
@@ -85,21 +87,22 @@ DEPTH = Claim(
             called="error, two of 3 × 3 / one of 3 × 3",
         ),
     ),
-    control="one 3 × 3 layer a stage, at its best of the same learning rates",
+    control="one 3 × 3 layer per stage, at its best of the same learning rates",
     control_arm="one of 3 × 3",
     control_reaches=(at_most("error", "one of 3 × 3", 0.25, called="error, one of 3 × 3"),),
     breaks=(LINEAR, WIDER, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TRAINING + "Three stages of 16, 32 and 48 maps, 7 layers against 4, where the paper goes from "
-    "11 to 19. Depth is not separated from size, as in the paper: the deeper network has 2.6 times the "
-    "parameters and 3.4 times the multiply-adds. The rival has its multiply-adds in width.",
+    deviations=TRAINING + "The three stages have 16, 32 and 48 feature maps, and there are 7 layers "
+    "against 4. The paper goes from 11 to 19 layers. As in the paper, depth is not separated from size: "
+    "the deeper network has 2.6 times the parameters and 3.4 times the multiply-adds. The rival has the "
+    "same multiply-adds through more feature maps.",
     headline=True,
 )
 
 SMALL_FILTERS = Claim(
     name="small filters",
-    sentence="A network with two 3 × 3 layers a stage has a lower error than the shallow one with a 5 × 5 "
-    "layer a stage, which has the same receptive field.",
+    sentence="A network with two 3 × 3 layers per stage has a lower error than a shallow network with one "
+    "5 × 5 layer per stage, which has the same receptive field.",
     paper=Figure(
         "The shallow network's top-1 error is 7 % higher than B's, on centre crops.",
         where="section 4.1",
@@ -115,19 +118,19 @@ SMALL_FILTERS = Claim(
             called="error, two of 3 × 3 / one of 5 × 5",
         ),
     ),
-    control="one 5 × 5 layer a stage, at its best of the same learning rates",
+    control="one 5 × 5 layer per stage, at its best of the same learning rates",
     control_arm="one of 5 × 5",
     control_reaches=(at_most("error", "one of 5 × 5", 0.25, called="error, one of 5 × 5"),),
     breaks=(ONE_LAYER, LINEAR, WIDER_5, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TRAINING + "Three stages of 16, 32 and 48 maps. Both have about as many parameters, because "
-    "the first layer of a stage has fewer inputs, but the deep network does 23 % more multiply-adds; the "
-    "rival does as many.",
+    deviations=TRAINING + "The three stages have 16, 32 and 48 feature maps. Both networks have about the "
+    "same number of parameters, because the first layer of a stage has fewer inputs. The deep network has "
+    "23 % more multiply-adds, and the rival has the same number.",
     history=(
         (
-            "Until November 2026 there were 400 steps and 2,000 pictures to judge by. The verdict was "
-            '"reproduced" (0.68 times the error; 9 of 10 seeds). The bound is unchanged; evidence counted '
-            "as weak from 0.97 then, and counts from 1 now."
+            "Until November 2026 there were 400 steps and 2,000 test pictures. The verdict was "
+            '"reproduced" (0.68 times the error; 9 of 10 seeds). The bound is unchanged. Weak evidence '
+            "started at 0.97 then, and starts at 1 now."
         ),
     ),
 )
@@ -137,7 +140,7 @@ PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 
 
 class Shape(NamedTuple):
-    """Of a small network: its filters in each stage, the maps of the stages, what is between two layers."""
+    """A small network: filters of a stage, feature maps of all stages, and the layer between filters."""
 
     filters: tuple[int, ...]
     widths: tuple[int, ...] = (16, 32, 48)
@@ -148,7 +151,7 @@ class Shape(NamedTuple):
 
 
 class World(NamedTuple):
-    """Pictures in three parts, their classes, and the heights of the digits to judge by, where drawn."""
+    """Pictures in three parts, the number of classes, and the heights of the test digits if known."""
 
     train: Pictures
     choose: Pictures
@@ -190,7 +193,7 @@ def count(run: Run) -> None:
 
 
 def compare(run: Run) -> None:
-    """The networks at each rate; the best is judged on pictures that chose nothing."""
+    """Train the networks at each learning rate, and judge the best on test pictures."""
     world = named(run) if run.option("images", "") else drawn(run)
     table = run.compare(
         DEPTH,
@@ -246,7 +249,7 @@ def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
-    """Pictures that one of the two names wrongly, and how."""
+    """Show pictures that one of the networks classifies wrongly, with all predictions."""
     x, y = judge.x[:500], judge.y[:500]
     found = {arm: network(x).argmax(1) for arm, network in networks.items()}
     for arm, named in found.items():
@@ -254,6 +257,6 @@ def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
         rows = [[int(y[i]), *(int(other[i]) for other in found.values())] for i in wrong.tolist()]
         if rows:
             sheet = (x[wrong] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3)
-            caption = f"Named wrongly by {arm}: {', '.join(f'{r[0]}' for r in rows)}, row by row."
+            caption = f"Misclassified by {arm}. True classes by row: {', '.join(f'{r[0]}' for r in rows)}."
             run.image(f"errors, {arm}", sheet, columns=10, caption=caption)
             run.table(f"errors, {arm}", ["label", *(f"{name} says" for name in found)], rows)

@@ -1,4 +1,4 @@
-"""The networks of table 1, and the small ones that are compared.
+"""The networks of table 1, and the small networks of the experiment.
 
 Dimensions: batch, maps (channels), rows, columns, classes.
 """
@@ -14,8 +14,8 @@ from ..alexnet import ResponseNorm
 Images = Float[Tensor, "batch 3 height width"]
 Maps = Float[Tensor, "batch maps rows columns"]
 
-# Table 1. A number is a 3 × 3 convolution with so many maps, one with a dash a 1 × 1 convolution, L response
-# normalisation, M max-pooling by two.
+# Table 1. A number is a 3 × 3 convolution with that many feature maps, a number with a dash a 1 × 1
+# convolution, L response normalisation, and M max-pooling by two.
 TABLE_1 = {
     "A": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "A-LRN": "64 L M 128 M 256 256 M 512 512 M 512 512 M",
@@ -27,10 +27,10 @@ TABLE_1 = {
 
 
 class VGG(nn.Module):
-    """Images to scores of the classes, before the softmax. The names of weights are torchvision's.
+    """Maps images to class scores before the softmax. Weights have torchvision's names.
 
-    configuration  a column of `TABLE_1`, or a text like one
-    side           of the last maps of a training image: 7 for one of 224 × 224
+    configuration  a column of `TABLE_1`, or a text in the same format
+    side           of the last feature maps in training: 7 for images of 224 × 224
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class VGG(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
     def dense(self, images: Images) -> Float[Tensor, "batch classes rows columns"]:
-        """Section 3.2: scores at every place of an image of any size, the head read as convolutions.
+        """Section 3.2: scores at every position of an image of any size, with the head as convolutions.
 
-        Their mean over the places are the paper's scores of the image.
+        Their mean over positions is the paper's score of the image.
         """
         first, second, last = (layer for layer in self.classifier if isinstance(layer, nn.Linear))
         weights = (first.weight, first.bias, second.weight, second.bias, last.weight, last.bias)
@@ -76,7 +76,7 @@ class VGG(nn.Module):
 
 
 def dense_head(maps: Maps, *layers: Tensor, side: int) -> Float[Tensor, "batch classes _ _"]:
-    """Three layers, each a weight and a bias, at every window of `side` by `side` of the maps."""
+    """Three layers, each with weight and bias, at every window of `side` by `side` of the feature maps."""
     w1, b1, w2, b2, w3, b3 = layers
     x = F.conv2d(maps, w1.view(len(w1), maps.shape[1], side, side), b1).relu()
     x = F.conv2d(x, w2[:, :, None, None], b2).relu()
@@ -84,10 +84,10 @@ def dense_head(maps: Maps, *layers: Tensor, side: int) -> Float[Tensor, "batch c
 
 
 def init_weights(network: nn.Module) -> None:
-    """Variances of 2 over the inputs of a unit (He et al. 2015), biases of 0.
+    """Initialise weights with variance 2 / fan-in (He et al. 2015), and biases with 0.
 
-    The paper's 0.01 is for shallow networks; the deep ones took their first layers from a trained shallow
-    one, and a note says that a start like Glorot's does without.
+    The paper's standard deviation of 0.01 is for shallow networks. Deep ones took their first layers from a
+    trained shallow network. A note in the paper says that Glorot's initialisation avoids this.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
@@ -98,8 +98,8 @@ def init_weights(network: nn.Module) -> None:
 class Stages(nn.Module):
     """A small network: stages of convolutions of sizes `filters`, each pooled by two, and a classifier.
 
-    widths   maps of each stage
-    between  what follows each convolution of a stage but the last, which ReLU follows
+    widths   feature maps of each stage
+    between  layer after each convolution of a stage except the last, which ReLU follows
     """
 
     def __init__(
@@ -127,17 +127,17 @@ class Stages(nn.Module):
 
 
 def seen(filters: Sequence[int]) -> int:
-    """The side of the square that a place sees through convolutions of stride 1."""
+    """The side of the receptive field of convolutions with stride 1."""
     return 1 + sum(size - 1 for size in filters)
 
 
 def weights_of(filters: Sequence[int], maps: int) -> int:
-    """Weights of convolutions that keep the number of maps, without biases."""
+    """Weights of convolutions that keep the number of feature maps, without biases."""
     return sum(size**2 * maps**2 for size in filters)
 
 
 def multiply_adds(network: Stages, side: int = 16) -> int:
-    """Of a small network's convolutions and its classifier, for one image of `side`."""
+    """Multiply-adds of the convolutions and the classifier, for one image of `side`."""
     total = network.scores.weight.numel()
     for layer in network.stages:
         if isinstance(layer, nn.Conv2d):

@@ -29,33 +29,31 @@ from ..alexnet.task import CLASSES, SIDE, Pictures, error
 from .looking import show
 from .model import HUGE, LARGE, Block, Positions, Positions2D, ViT
 
-SHUFFLED = Break("shuffled pixels", "The pixels of all images are in another order, the same for all images.")
+SHUFFLED = Break("shuffled pixels", "The pixels of all images are permuted, in the same way for all images.")
 HYBRID = Break(
     "hybrid",
-    "The ViT's patches are places of three convolutions' maps, as in the paper's hybrid of equal cost.",
+    "The ViT's patches are positions of convolutional feature maps, as in the paper's hybrid, at equal cost.",
     "near miss",
 )
 NARROW = Break(
-    "narrow convolutions", "In the ViT's place convolutions with half as many maps in each layer.", "rival"
+    "narrow convolutions", "Convolutions with half as many maps in each layer replace the ViT.", "rival"
 )
-NO_POSITIONS = Break(
-    "no positions", "The ViT gets no information about the positions of its patches.", "near miss"
-)
+NO_POSITIONS = Break("no positions", "The ViT has no position embeddings.", "near miss")
 PIXELS = Break(
     "all pixels at once",
-    "In the ViT's place a network of one wide hidden layer, with a weight for each pixel and equal cost.",
+    "A network with one large hidden layer on all pixels, at equal cost, replaces the ViT.",
     "rival",
 )
 MISPLACED = Break(
     "positions in any order",
-    "The ViT learns as many positions, but deals them out to the patches in a new order each time.",
+    "The ViT has the same number of positions, but assigns them to the patches in a random order each time.",
     "near miss",
 )
 
 SIZE = Claim(
     name="size",
-    sentence="ViT-B/16 without its head has 86 million parameters and ViT-H/14 with its head 632; ViT-L/16 "
-    "has 304 where the paper says 307.",
+    sentence="ViT-B/16 without its head has 86 million parameters, and ViT-H/14 with its head has 632 "
+    "million. ViT-L/16 has 304 million, where the paper says 307.",
     paper=Figure("86, 307 and 632 million parameters", where="table 1", read="table"),
     rule=(
         Bound("parameters of ViT-B/16 without its head, in millions", "==", 86),
@@ -63,19 +61,19 @@ SIZE = Claim(
         Bound("parameters of ViT-H/14, in millions", "==", 632),
     ),
     kind="identity",
-    deviations="The paper does not say which patches and heads its table counts. Ours: 1,000 classes.",
+    deviations="The paper does not specify the patches and heads in its table. Ours have 1,000 classes.",
 )
 
 FIGURE_4 = (
-    "ViT-B/32, slightly faster than ResNet50, is much worse when trained on 9 million images, better on 90 "
-    "million and more"
+    "ViT-B/32, slightly faster than ResNet50, is much worse when trained on 9 million images, and better "
+    "on 90 million and more"
 )
-PICTURES = "Pictures of 16 × 16 with one of five digits on a dark photograph, in place of JFT."
+PICTURES = "Pictures of 16 × 16 with one of five digits on a dark photograph replace JFT."
 NETWORKS = (
-    "The ViT has two blocks of hidden size 48 and patches of 4 × 4, the convolutional network six layers of "
-    "3 × 3 with group normalisation. Adam with batches of 32, no weight decay, dropout or augmentation. "
-    "Errors are those on new pictures of the same kind; the paper measures a linear classifier on five "
-    "ImageNet images a class, after pre-training."
+    "The ViT has two blocks of hidden size 48 and patches of 4 × 4. The convolutional network has six 3 × "
+    "3 layers with group normalisation. Both are trained by Adam with batches of 32, without weight decay, "
+    "dropout or augmentation. Errors are measured on new pictures of the same kind. The paper measures a "
+    "linear classifier on five ImageNet images per class, after pre-training."
 )
 
 EQUAL_COST = (
@@ -85,8 +83,8 @@ EQUAL_COST = (
 
 FEW = Claim(
     name="few images",
-    sentence="After 350 steps on 300 images a ViT errs and overfits more than convolutions of equal "
-    "multiply-adds.",
+    sentence="After 350 steps on 300 images, a ViT has a higher error and overfits more than convolutions "
+    "with equal multiply-adds.",
     paper=Figure(FIGURE_4, where="section 4.3 and figure 4", read="text"),
     rule=(
         at_least(
@@ -108,19 +106,20 @@ FEW = Claim(
     guards=EQUAL_COST,
     breaks=(SHUFFLED, HYBRID, NARROW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and stand anywhere. {NETWORKS}",
+    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and can be anywhere. {NETWORKS}",
     history=(
         (
             "Until November 2026 both were trained for 150 steps, after which the convolutions did not fit "
-            "their 300 images (error ratio 1.9, weak). Now they have to, and the ViT has to overfit more."
+            "their 300 images (error ratio 1.9, weak). Now they must fit them, and the ViT must overfit "
+            "more."
         ),
     ),
 )
 
 MANY = Claim(
     name="many images",
-    sentence="Trained for 10,000 steps on 320,000 images, none twice, a ViT errs no more on new ones than "
-    "convolutions of equal multiply-adds.",
+    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT has no higher error on new "
+    "images than convolutions with equal multiply-adds.",
     paper=FEW.paper,
     rule=(
         at_most(
@@ -138,9 +137,9 @@ MANY = Claim(
     guards=EQUAL_COST,
     breaks=(NO_POSITIONS, PIXELS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and stand anywhere. {NETWORKS} Judged only "
-    "with the full budget: in the 400 steps that fit into a quick run the convolutions learn these pictures "
-    "and the ViT does not.",
+    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and can be anywhere. {NETWORKS} The claim "
+    "is judged only with the full budget. In the 400 steps of a quick run, the convolutions learn these "
+    "pictures and the ViT does not.",
     headline=True,
     history=(
         (
@@ -152,9 +151,9 @@ MANY = Claim(
 
 POSITIONS = Claim(
     name="positions",
-    sentence="After 100 steps a ViT with learned positions errs less than one whose patches are a set.",
+    sentence="After 100 steps, a ViT with learned positions has a lower error than a ViT without positions.",
     paper=Figure(
-        "ImageNet, linear classifier on five images a class: 61.4 % without positions, 64.2 % with",
+        "ImageNet, linear classifier on five images per class: 61.4 % without positions, 64.2 % with",
         where="table 8",
         read="table",
     ),
@@ -164,20 +163,20 @@ POSITIONS = Claim(
     control_reaches=(at_most("error", "none", 0.6, called="error without positions"),),
     breaks=(MISPLACED, PIXELS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{PICTURES} The digits are 11 to 14 pixels high and stand in the middle; 3,200 pictures, "
-    "none twice. The ViT has two blocks of width 48 and patches of 4 × 4; Adam with batches of 32, no weight "
-    "decay, dropout or augmentation. Errors are those on new pictures of the same kind; there is no "
-    "pre-training.",
+    deviations=f"{PICTURES} The digits are 11 to 14 pixels high and in the middle. There are 3,200 "
+    "pictures, each seen once. The ViT has two blocks of hidden size 48 and patches of 4 × 4. It is "
+    "trained by Adam with batches of 32, without weight decay, dropout or augmentation. Errors are "
+    "measured on new pictures of the same kind. There is no pre-training.",
     history=(
         (
-            "Until November 2026 the ratio was the other way round: the error without positions over that "
-            "with them, at least 1.4, weak from 1.05. The bound is the same."
+            "Until November 2026 the ratio was inverted: the error without positions over the error with "
+            "positions, at least 1.4, weak from 1.05. The bound is the same."
         ),
     ),
 )
 
-# One grid for both arms of a claim: a ViT needs lower learning rates than convolutions, a ViT without
-# position embeddings higher ones.
+# One grid for both arms of a claim, because a ViT needs lower learning rates than convolutions, and a ViT
+# without position embeddings needs higher ones.
 RATES = {
     "few images": (0.0015, 0.005, 0.015),
     "many images": (0.0006, 0.0025, 0.01, 0.04),
@@ -212,7 +211,7 @@ class ConvNet(nn.Sequential):
 
 
 class Hybrid(nn.Sequential):
-    """Section 3.1: a ViT on convolutional feature maps; smaller MLPs offset their cost."""
+    """Section 3.1: a ViT on convolutional feature maps. Smaller MLPs compensate for their cost."""
 
     def __init__(self) -> None:
         maps = 20
@@ -221,14 +220,14 @@ class Hybrid(nn.Sequential):
 
 
 class PixelNet(nn.Sequential):
-    """An MLP with one hidden layer on all pixels, as wide as the ViT's multiply-adds allow."""
+    """An MLP on all pixels, with the hidden size that gives it the ViT's multiply-adds."""
 
     def __init__(self, hidden: int = 930) -> None:
         super().__init__(nn.Flatten(), nn.Linear(3 * SIDE**2, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
 
 
 class Misplaced(Positions):
-    """Learned positions that are permuted among the patches at each call; the class token's stays."""
+    """Learned positions that are permuted among the patches in each call, except the class token's."""
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
         first, others = super().forward(rows, columns).split((1, rows * columns))
@@ -291,7 +290,7 @@ def multiply_adds(network: nn.Module) -> int:
 
 
 def pictures(run: Run, part: scenes.Part, count: int, *, moved: bool) -> Pictures:
-    """Digits on dark photographs: at any place, or larger and centred."""
+    """Digits on dark photographs: small ones anywhere, or larger ones in the centre."""
     settings = (
         {"level": "photo", "digit": (9.0, 11.0)} if moved else {"level": "iconic", "digit": (11.0, 14.0)}
     )
@@ -324,7 +323,7 @@ def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
 def learn(
     label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """The validation error, and the network. Learning rate: twenty steps of warm-up, then linear decay."""
+    """The validation error, and the network. The schedule is twenty steps of warm-up and a linear decay."""
     run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
     network = make().to(run.device, run.dtype).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -349,7 +348,7 @@ def judged(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
 
 
 def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
-    """ViT and convolutions, on few images over many epochs or on many images seen once."""
+    """Compare ViT and convolutions, on few images over many epochs or on many images seen once."""
     grid, splits = RATES[claim.name], draw_splits(run, count, moved=True)
     order = torch.randperm(SIDE**2, generator=run.data("order of pixels", "world"))
     breaks: dict[str, Any] = {
@@ -377,7 +376,7 @@ def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
 
 
 def place(run: Run) -> None:
-    """ViT with and without position embeddings, and its attention maps."""
+    """Compare a ViT with and without position embeddings, and show its attention maps."""
     steps = run.pick(smoke=2, quick=100, full=5000)
     splits, grid = draw_splits(run, 32 * steps, moved=False), RATES["positions"]
     none = Arm(partial(SmallViT, positions=None))

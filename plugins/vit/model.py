@@ -41,7 +41,7 @@ class Positions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """Section 3.2: for another grid, the patches' embeddings are interpolated in two dimensions."""
+        """Section 3.2: for another grid, the patch embeddings are interpolated in two dimensions."""
         if (rows, columns) == (self.rows, self.columns):
             return self.weight
         grid = self.weight[1:].T.unflatten(1, (self.rows, self.columns))[None]
@@ -61,7 +61,7 @@ class Positions2D(nn.Module):
             nn.init.normal_(weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """For the grid that it was made for; a smaller grid is its upper left corner."""
+        """The embeddings of a grid, which is the upper left corner of the grid that they were made for."""
         down = self.down[:rows, None].expand(-1, columns, -1)
         across = self.across[None, :columns].expand(rows, -1, -1)
         return torch.cat((self.first, torch.cat((down, across), 2).flatten(0, 1)))
@@ -120,8 +120,8 @@ class ViT(nn.Module):
 
     side       image side in pixels, for which the positions are made
     patch      patch side in pixels
-    positions  constructs the position embedding from rows, columns and model; None: patches are a set
-    dropout    also on the sum of patches and positions
+    positions  makes the position embedding from rows, columns and model; None for no positions
+    dropout    also applied to the sum of patches and positions
     """
 
     def __init__(
@@ -190,9 +190,9 @@ HUGE = {"model": 1280, "heads": 16, "layers": 32, "hidden": 5120, "patch": 14}
 
 
 def rollout(attentions: list[Float[Tensor, "batch heads tokens tokens"]]) -> Float[Tensor, "batch patches"]:
-    """Appendix D.8: attention rollout from the class token to the patches; the shares sum to 1."""
-    # Mean over a block's heads, averaged with the identity for the residual connection, multiplied over all
-    # blocks.
+    """Appendix D.8: attention rollout from the class token to the patches. The shares sum to 1."""
+    # Average a block's heads, average this with the identity for the residual connection, and multiply over
+    # all blocks.
     flow = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for weights in attentions:
         flow = (weights.mean(1) @ flow + flow) / 2

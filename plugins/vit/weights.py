@@ -32,8 +32,8 @@ _LAYER = {
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map the parameters of `ViTForImageClassification` to those of `ViT.load_state_dict`.
 
-    Theirs embeds patches with a convolution, whose filters are the rows of our matrix. Raises ValueError for
-    an unknown name.
+    Their model embeds patches with a convolution, whose filters are the rows of our matrix. Raises ValueError
+    for an unknown name.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
