@@ -5,13 +5,14 @@ Text-to-Speech", arXiv 2106.06103.
 
 The problem. Two-stage systems have one network from text to spectrograms and another from spectrograms to
 waves. The second must be trained on the outputs of the first, and the spectrogram is a hand-designed
-interface. And a text gets a single predicted rhythm, although people speak it in many.
+interface. In addition, such a system predicts a single rhythm for a text, although people speak a text with
+many rhythms.
 
-The idea. A conditional variational autoencoder: a posterior encoder maps spectra to latents, and HiFi-GAN's
-generator maps latents to waves. The prior of the latents comes from the text: a normal distribution for each
-symbol, transformed by a volume-preserving flow and aligned along the best monotonic path (Glow-TTS's search).
-Discriminators of the waves are trained jointly. Durations are sampled from a flow, too, so a text has many
-rhythms.
+The idea. VITS is a conditional variational autoencoder. A posterior encoder maps spectra to latents, and
+HiFi-GAN's generator maps latents to waves. The prior of the latents comes from the text: a normal
+distribution for each symbol, transformed by a volume-preserving flow and aligned along the best monotonic
+path (Glow-TTS's search). Discriminators of the waves are trained jointly. Durations are sampled from another
+flow, so a text has many rhythms.
 
 This folder. `spline` and `durations` are the stochastic duration predictor, `model` is the rest, `weights`
 loads released weights. `experiment` tests whether sampled durations score better than a single prediction.

@@ -9,9 +9,9 @@ HIDDEN = 16
 
 
 class OneDuration(nn.Module):
-    """The control: the predictor's own trunk, and one log duration per symbol."""
+    """The control: the paper's trunk, and one log duration per symbol."""
 
-    ROUNDS = 2  # twice the steps, as each costs a tenth
+    ROUNDS = 2  # twice the steps, because each step costs a tenth
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class OneDuration(nn.Module):
         self.out = nn.Conv1d(HIDDEN, 1, 1)
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
-        # Half a frame less, because the prediction is rounded up.
+        # Subtract half a frame, because the prediction is rounded up.
         return ((self.sample(text, mask, _).exp() - (durations - 0.5)).abs() * mask).sum((1, 2))
 
     def sample(self, text: Tensor, mask: Tensor, _: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Still(Drawn):
 
 
 class Blind(Drawn):
-    """Knows only the length of the sentence."""
+    """A flow that sees only the length of the sentence, not its symbols."""
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, noise: Tensor) -> Tensor:
         return super().loss(torch.zeros_like(text), mask, durations, noise)
@@ -67,7 +67,7 @@ class LogNormal(OneDuration):
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
         mean, deviation = super().sample(text, mask, _).chunk(2, 1)
-        # Half a frame less, because the prediction is rounded up.
+        # Subtract half a frame, because the prediction is rounded up.
         apart = ((durations - 0.5).clamp(min=0.5).log() - mean) * (-deviation).exp()
         return ((0.5 * apart.square() + deviation) * mask).sum((1, 2))
 

@@ -39,7 +39,7 @@ def piece(place: Tensor, low: Tensor, height: Tensor, mean: Tensor, first: Tenso
 
 
 def every_bin(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Tensor:
-    """Evaluates every bin's formula and then selects the bin that holds x."""
+    """Evaluate every bin's formula, then select the bin of x."""
     at, up, rise = corners(widths), corners(heights), steepness(slopes)
     width, height = at.diff(dim=-1), up.diff(dim=-1)
     place = ((x.unsqueeze(-1) - at[..., :-1]) / width).clamp(0, 1)
@@ -49,7 +49,7 @@ def every_bin(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Ten
 
 
 def inside_only(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Tensor:
-    """Evaluates only values within the bounds, and finds each bin by bisection."""
+    """Evaluate only values within the bounds, and find each bin by bisection."""
     inside = x.abs() <= BOUND
     given = x[inside].unsqueeze(-1)
     at, up, rise = corners(widths[inside]), corners(heights[inside]), steepness(slopes[inside])
@@ -67,7 +67,7 @@ def values_only(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> T
 
 @functools.cache
 def one_stage(sizes: Sizes) -> VITS:
-    """Built once, with random weights, since only the time from text to wave is measured."""
+    """A model with random weights, built once, because only the time from text to wave is measured."""
     return VITS(sizes).eval()
 
 
@@ -103,7 +103,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     values = batch * symbols
 
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """One value in ten is out of bounds; bins are about as uneven as the predictor's."""
+        """One value in ten is out of bounds. Bins are about as uneven as the predictor's."""
         return 3 * torch.randn(batch, symbols, generator=generator), *(
             0.3 * torch.randn(batch, symbols, count, generator=generator) for count in (bins, bins, bins - 1)
         )

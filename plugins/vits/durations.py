@@ -1,5 +1,4 @@
-"""The stochastic duration predictor (section 2.2.2, appendix B): a flow of durations and an auxiliary
-variable.
+"""The stochastic duration predictor (section 2.2.2, appendix B): a flow of durations.
 
 Parameters are named as in transformers.
 """
@@ -55,7 +54,7 @@ class Convolutions(nn.Module):
 
 
 class SplineCoupling(nn.Module):
-    """The first channel, with its neighbours and the text, determines the spline of the second."""
+    """The first channel, with its neighbours and the text, determines the spline of the second channel."""
 
     def __init__(self, hidden: int, kernel: int, layers: int) -> None:
         super().__init__()
@@ -102,7 +101,7 @@ class DurationFlow(nn.Module):
         return self.scale.inverse(z, mask)
 
     def sample(self, z: Pair, mask: Mask, given: Symbols) -> Pair:
-        """`inverse` without the coupling next to the data, which changes only the auxiliary variable."""
+        """`inverse` without the coupling next to the data, which only changes the auxiliary variable."""
         for coupling in reversed(self.couplings[1:]):
             z = coupling.inverse(z.flip(1), mask, given)
         return self.scale.inverse(z.flip(1), mask)

@@ -1,4 +1,4 @@
-"""Exercises: the path of given durations, the coupling of the prior's flow, the spline."""
+"""Exercises: the path of given durations, the coupling of the prior's flow, and the spline."""
 
 from collections.abc import Iterator
 
@@ -11,12 +11,12 @@ from .model import MeanCoupling
 
 def of_durations(draw: Draw) -> Iterator[Try]:
     yield Try("2 symbols", torch.tensor([[1, 2]]), 3)
-    yield Try("rows of several lengths", torch.tensor([[2, 1, 1], [1, 0, 2]]), 5)
+    yield Try("rows of different lengths", torch.tensor([[2, 1, 1], [1, 0, 2]]), 5)
 
 
 def of_couplings(draw: Draw) -> Iterator[Try]:
     yield Try("2 channels", MeanCoupling(2, 2, 1, 3), draw(1, 2, 2), mask(2, 2))
-    yield Try("one frame is filling", MeanCoupling(4, 2, 1, 3), draw(2, 4, 3), mask(3, 2).expand(2, -1, -1))
+    yield Try("one frame is padding", MeanCoupling(4, 2, 1, 3), draw(2, 4, 3), mask(3, 2).expand(2, -1, -1))
 
 
 def of_splines(draw: Draw) -> Iterator[Try]:
@@ -33,10 +33,10 @@ EXERCISES = (
     Exercise(
         name="path",
         of="model.path_of",
-        task="The alignment as a mask, from how many frames each symbol lasts.",
+        task="Compute the alignment as a mask, from the number of frames of each symbol.",
         hints=(
-            "A cumulative sum says where each symbol ends; it begins as many frames earlier as it lasts.",
-            "A frame belongs to a symbol from its beginning on, and before its end.",
+            "A cumulative sum gives the end of each symbol. Subtract its duration for its start.",
+            "A frame belongs to a symbol if it is at or after the start and before the end.",
         ),
         tries=of_durations,
     ),
@@ -44,14 +44,14 @@ EXERCISES = (
         name="coupling",
         of="model.MeanCoupling.forward",
         task="The volume-preserving coupling layer.",
-        hints=("The first half passes by, and self.shift of it is added to the second, masked.",),
+        hints=("Keep the first half. Add self.shift of it to the second half, and mask the result.",),
         tries=of_couplings,
     ),
     Exercise(
         name="inverse coupling",
         of="model.MeanCoupling.inverse",
-        task="The way back through the coupling layer.",
-        hints=("The first half is unchanged: the same shift can be computed again.",),
+        task="The inverse of the coupling layer.",
+        hints=("The first half is unchanged, so the same shift can be computed from it.",),
         tries=of_couplings,
     ),
     Exercise(
@@ -59,9 +59,9 @@ EXERCISES = (
         of="spline.spline",
         task="The rational-quadratic spline of Durkan et al., its inverse, and the log of its derivative.",
         hints=(
-            "_knots makes corners of widths and heights; slopes are LEAST + softplus, and 1 at both ends.",
+            "_knots makes corners from widths and heights. Slopes are LEAST + softplus, and 1 at both ends.",
             "At ξ, with mean slope s, slopes a, b: low + height (s ξ² + a ξ(1-ξ)) / (s + (a+b-2s) ξ(1-ξ)).",
-            "The derivative is s² (b ξ² + 2 s ξ(1-ξ) + a (1-ξ)²) / denominator²; the inverse solves for ξ.",
+            "The derivative is s² (b ξ² + 2 s ξ(1-ξ) + a (1-ξ)²) / denominator². The inverse solves for ξ.",
         ),
         tries=of_splines,
     ),

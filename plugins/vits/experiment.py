@@ -31,20 +31,22 @@ from .model import MeanFlow, Sizes
 from .spline import spline
 from .voice import Said, end_to_end
 
-NO_NOISE = Break("no noise", "The durations are drawn at temperature 0: every draw is the same.")
+NO_NOISE = Break("no noise", "Durations are sampled at temperature 0, so all samples are equal.")
 BLIND = Break(
-    "without the sentence", "The flow does not see the symbols: it draws one rhythm for all.", "near miss"
+    "without the sentence",
+    "The flow does not see the symbols, so all texts have the same rhythm.",
+    "near miss",
 )
 LOG_NORMAL = Break(
     "a log-normal",
-    "The control's trunk with two outputs a symbol, the mean and the deviation of a normal logarithm.",
+    "The control's trunk with two outputs per symbol, the mean and deviation of a log-normal distribution.",
     "rival",
 )
 
 EXACT = Claim(
     name="the flows are exact",
-    sentence="Both flows are undone by their inverses; the prior's keeps volumes, and the logarithm of the "
-    "spline's derivative is autograd's.",
+    sentence="The inverses of both flows are exact, the prior's flow preserves volumes, and the logarithm "
+    "of the spline's derivative equals autograd's.",
     paper=Figure("The couplings preserve volumes.", where="section 2.5.2", read="memory"),
     kind="identity",
     rule=(
@@ -56,9 +58,9 @@ EXACT = Claim(
 
 RHYTHM = Claim(
     name="rhythms are drawn",
-    sentence="Durations drawn from the flow are nearer to how long unseen symbols last than one predicted "
-    "duration is, and nearer than durations drawn without the sentence; most symbols last as long as most "
-    "draws do.",
+    sentence="Durations sampled from the flow are closer to the durations of unseen symbols than one "
+    "predicted duration, and closer than samples drawn without the sentence. Most true durations lie "
+    "within the middle 80 % of the samples.",
     paper=Figure(
         "A stochastic duration predictor synthesises speech with diverse rhythms from the same text.",
         where="abstract",
@@ -83,9 +85,9 @@ RHYTHM = Claim(
         ),
         at_least("within", "drawn", 0.6, called="symbols within the middle 80 % of the draws"),
     ),
-    control="one duration a symbol by the same convolutions, trained on the absolute error that it is judged "
-    "by; equal data and rates, twice the steps, at its best. Beside it a table: a duration that the phoneme "
-    "had in training, drawn blindly",
+    control="one duration per symbol by the same convolutions, trained on the absolute error by which it "
+    "is judged; same data and learning rates, twice the steps. In addition a table: a random duration of "
+    "the same phoneme in training",
     control_arm="one",
     control_reaches=(
         at_most(
@@ -98,10 +100,11 @@ RHYTHM = Claim(
     ),
     breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A made voice says one to three digits, the faster the more they are, each utterance at a "
-    "rate of its own; the number of digits stands in for what the text encoder knows of the sentence, and a "
-    "table for each number would do as well. True durations, not those of a search. The paper asks "
-    "listeners (4.43 with drawn durations, 4.39 with one predicted duration) and shows lengths.",
+    deviations="A synthetic voice says one to three digits, faster if there are more digits, each "
+    "utterance at its own speaking rate. The number of digits replaces the text encoder's knowledge of the "
+    "sentence; a table for each number would be equally good. Durations are the true ones, not found by "
+    "the search. The paper reports listening tests (4.43 with sampled durations, 4.39 with one predicted "
+    "duration) and shows lengths.",
     headline=True,
 )
 
@@ -114,7 +117,7 @@ OVER_TEMPERATURE = "ranked probability score over temperature"
 
 
 class Scores(NamedTuple):
-    """Of samples: ranked probability score, absolute error of the median, coverage of the middle 80 %."""
+    """Scores of samples: ranked probability score, median's absolute error, coverage of the middle 80 %."""
 
     score: float
     error: float
@@ -145,7 +148,7 @@ def experiment(run: Run) -> None:
 
 
 def say(run: Run, part: speech.Part, count: int) -> list[Said]:
-    """Strings of one to three digits that are in no other part, each with its own speaking rate."""
+    """Strings of one to three digits that occur in no other part, each with its own speaking rate."""
     generator, said = run.data(f"{part} speech", part), []
     while len(said) < count:
         words = torch.randint(10, (int(torch.randint(1, 4, (), generator=generator)),), generator=generator)
@@ -155,13 +158,13 @@ def say(run: Run, part: speech.Part, count: int) -> list[Said]:
 
 
 def utter(words: Sequence[speech.Word], generator: torch.Generator) -> speech.Utterance:
-    """Speak with a random rate that is higher the more words there are."""
+    """Speak at a random rate, which is higher if there are more words."""
     rate = PACES[len(words) - 1] * (RATE_DEVIATION * torch.randn((), generator=generator)).exp().item()
     return speech.say(words, replace(speech.VOICE, rate=rate), generator, jitter=0.08)
 
 
 def undo(run: Run) -> None:
-    """Random weights, and values on both sides of the spline's bounds."""
+    """Check both flows with random weights, on values on both sides of the spline's bounds."""
     generator = run.generator("flows")
 
     def randn(*shape: int) -> Tensor:
@@ -328,13 +331,13 @@ def ranked_probability(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n
 
 
 def middle(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n"]) -> float:
-    """The fraction of true values between the draws' 10 % and 90 % quantiles; ties count half as below."""
+    """The share of true values between the samples' 10 % and 90 % quantiles. Ties count half as below."""
     rank = ((drawn < truth).float() + 0.5 * (drawn == truth)).mean(0)
     return ((rank >= 0.1) & (rank <= 0.9)).float().mean().item()
 
 
 def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) -> None:
-    """Ten samples of a sentence below one another, boundaries as ticks, and ten utterances of the voice."""
+    """Show ten samples of a sentence as rows, with boundaries as ticks, and ten utterances of the voice."""
     said = judge[0]
     words, generator = said.spoken.words, run.generator("rhythms")
     rows: dict[str, list[Int[Tensor, " symbols"]]] = {"voice": []}
@@ -357,6 +360,6 @@ def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) 
         torch.stack(panels)[:, None],
         columns=1,
         rows=list(rows),
-        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten times by the voice, and ten draws of "
-        "each predictor. Time to the right; a tick ends a phoneme.",
+        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten utterances of the voice, and ten "
+        "samples of each predictor. Time runs to the right, and a tick ends a phoneme.",
     )

@@ -27,7 +27,7 @@ class Sizes:
 
     bins       of the linear spectrogram
     latents    channels of z
-    posterior  layers of the posterior's WaveNet; `depth` those of each coupling
+    posterior  layers of the posterior's WaveNet; `depth` are the layers in each coupling
     version    of the decoder
     """
 
@@ -140,10 +140,9 @@ class MeanFlow(nn.Module):
 
 
 class Result(NamedTuple):
-    """divergence  of posterior and prior on the path, summed over each row, in nats (equation 3, one draw of
-    z)
+    """divergence  of posterior and prior on the path, summed over each row, in nats (equation 3, one sample)
     durations   upper bound of the durations' -log probability, summed over each row, in nats
-    path        of symbols and frames
+    path        alignment of symbols and frames
     latents     the sampled z
     """
 
@@ -154,7 +153,7 @@ class Result(NamedTuple):
 
 
 class VITS(nn.Module):
-    """`forward` computes the training terms except for the sound's losses; `speak` turns text into waves."""
+    """`forward` computes the training terms except the sound's losses; `speak` turns text into waves."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -179,7 +178,7 @@ class VITS(nn.Module):
     ) -> Result:
         """Sections 2.1.3 and 2.2.
 
-        noise   standard normal, for the posterior's sample; `rhythm` for the durations'
+        noise   standard normal, for the posterior's sample; `rhythm` for the durations' sample
         evenly  divide the frames evenly among the symbols instead of searching the best path
         """
         inside, mask = mask_of(symbols, text.shape[1], noise), mask_of(frames, noise.shape[2], noise)
@@ -188,7 +187,7 @@ class VITS(nn.Module):
         rows = (one.flatten(1) for one in (centre, 2 * log_deviation, noise))
         z = sample(*rows).view_as(noise) * mask
         scores = log_normal(self.flow(z, mask), mean, logs)
-        # The search maximises the bound, of which only the prior depends on the path (equation 6).
+        # The search maximises the bound, in which only the prior depends on the path (equation 6).
         path = divide(symbols, frames).to(text.device) if evenly else search(scores, symbols, frames)
         log_prior = (scores * path).sum((1, 2))
         surprise = 0.5 * (math.log(2 * math.pi) + noise.square()) + log_deviation

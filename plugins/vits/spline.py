@@ -25,8 +25,8 @@ def spline(
     widths, heights  of the bins over [-bound, bound], before their softmax
     slopes           at the knots between bins, before their softplus; at both ends the slope is 1
 
-    Out of bounds it is the identity. Half precision is computed in float32. Raises ValueError if there is not
-    one slope fewer than bins.
+    Out of bounds the spline is the identity. Half precision is computed in float32. Raises ValueError if the
+    number of slopes is not one less than the number of bins.
     """
     if slopes.shape[-1] != widths.shape[-1] - 1:
         raise ValueError(f"{widths.shape[-1]} bins have {widths.shape[-1] - 1} knots between them")
@@ -34,7 +34,7 @@ def spline(
     if kind in (torch.float16, torch.bfloat16):
         x, widths, heights, slopes = (one.float() for one in (x, widths, heights, slopes))
     inside = (x >= -bound) & (x <= bound)
-    # Values out of bounds are replaced by zero, so that no gradient is infinite there.
+    # Values out of bounds are replaced by zero, so that their gradients are finite.
     given = torch.where(inside, x, torch.zeros_like(x)).unsqueeze(-1)
     corners = _knots(torch.stack((widths, heights)), bound)
     ends = torch.full_like(slopes[..., :1], math.log(math.expm1(1 - LEAST)))

@@ -1,7 +1,7 @@
 """End-to-end training on the synthetic voice, with measurements and pictures of its sounds.
 
-In the quick budget's 70 steps it learns the loudness and pauses of a text and the lengths of phonemes. Its
-sounds hum and hiss, without the formants that distinguish vowels.
+After the quick budget's 70 steps, the model has learned the loudness and pauses of a text and the lengths of
+phonemes. Its sounds hum and hiss, without the formants that distinguish vowels.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 def batch(run: Run, said: list[Said]) -> Batch:
-    """Spectra are log magnitudes, approximately standardised."""
+    """A batch of texts, spectra and waves. Spectra are log magnitudes, approximately standardised."""
     text, symbols = pad_text([one.spoken.phonemes for one in said])
     spectra = [audio.stft(one.wave, window=speech.WINDOW, hop=speech.HOP).abs() for one in said]
     logs = [(one.clamp(min=speech.FLOOR).log() + 2) / 2 for one in spectra]
@@ -94,11 +94,11 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
         real = pieces(given.waves.unsqueeze(1), at, WINDOW * speech.HOP).squeeze(1)
         distance = (speech.log_mel(fake.float()) - speech.log_mel(real.float())).abs().mean()
         divergence = result.divergence.sum() / given.frames.sum()
-        # At full weight from the start, it would empty the latents before the decoder has learnt to use them.
+        # With full weight from the start, the divergence would empty the latents too early.
         counted = min(1.0, 2 * step / steps)
         lasts = result.durations.sum() / given.symbols.sum()
         loss = MEL_WEIGHT * distance + counted * divergence + lasts
-        if step >= 3 * steps // 4:  # train the discriminators only once there is something to judge
+        if step >= 3 * steps // 4:  # earlier sounds are too poor for discriminators
             told = discriminator_loss(judges(real), judges(fake.detach()))
             run.descend(told, theirs, step=step, metric="loss of the judges", arm="voice")
             seen = judges(fake)
@@ -112,7 +112,7 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
 
 
 def noises(given: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """For the latents and for the durations."""
+    """Random noise for the latents and for the durations."""
     latents = torch.randn(len(given.text), SIZES.latents, given.spectrogram.shape[2], generator=generator)
     rhythm = torch.randn(len(given.text), 2, given.text.shape[1], generator=generator)
     return latents.to(given.spectrogram), rhythm.to(given.spectrogram)
@@ -120,7 +120,7 @@ def noises(given: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def listen(run: Run, model: VITS, judge: list[Said]) -> None:
-    """Sounds and pictures: an unseen utterance, its reconstruction, and its text spoken twice."""
+    """Show sounds and pictures: an unseen utterance, its reconstruction, and its text spoken twice."""
     said, generator = judge[0], run.generator("listen")
     given = batch(run, [said])
     noise, rhythm = noises(given, generator)
@@ -137,7 +137,7 @@ def listen(run: Run, model: VITS, judge: list[Said]) -> None:
         told = ", ".join(f"{what} {value:.2g}" for what, value in values.items())
         beside = "" if name == "the voice" else "the voice"
         run.audio(name, wave, speech.RATE, caption=f"{words!r}, {name}: {told}", beside=beside)
-    run.table("sounds", ["sound", *values], rows, caption=f"What is in the sounds of {words!r}.")
+    run.table("sounds", ["sound", *values], rows, caption=f"Statistics of the sounds of {words!r}.")
     same = sounds["by way of the latents"]
     gap = log_spectral_distance(said.wave, same, window=512, hop=128)
     run.metric("log-spectral distance by way of the latents (dB)", gap, arm="voice")
@@ -154,7 +154,7 @@ def listen(run: Run, model: VITS, judge: list[Said]) -> None:
         torch.stack(panels)[:, None].repeat_interleave(3, 2).repeat_interleave(3, 3),
         columns=1,
         rows=list(sounds),
-        caption=f"{words!r}: 0 to 4 kHz upwards, a column each 10 ms.",
+        caption=f"{words!r}: 0 to 4 kHz from bottom to top, one column per 10 ms.",
     )
 
 

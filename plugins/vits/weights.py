@@ -1,6 +1,6 @@
-"""Released weights under our parameter names, for `facebook/mms-tts-eng` and its siblings.
+"""Released weights of `transformers`' VITS, such as `facebook/mms-tts-eng`, under our parameter names.
 
-Only single-speaker models, as loaded by `transformers`.
+Supports single-speaker models only.
 """
 
 import re

@@ -51,7 +51,7 @@ def cost(batch: int, classes: int, itemsize: int) -> dict[str, Cost]:
 
 @cache
 def lesson(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The data of the experiment: features and weak labels of the transfer set, test features and parities.
+    """The experiment's data: features and weak labels of the transfer set, test features and parities.
 
     Weak labels are integers in thousandths, so that they do not depend on the precision.
     """

@@ -5,31 +5,32 @@ from readtrack.plugin import UNTRAINED, Break, Claim, Figure, at_least, flat
 NO_PRETRAINING = Break("no pre-training", "The strong student's features are random.", "near miss")
 TEACHERS_ANSWERS = Break("trusts the teacher", "The hardened predictions are the teacher's.", "near miss")
 NOBODY_BETWEEN = Break(
-    "nobody in between", "The labels of the middle student are those of the strong one.", "near miss"
+    "nobody in between", "The middle student's labels are replaced by a strong student's.", "near miss"
 )
 ALL_PIXELS = Break(
-    "all pixels", "The student is a linear probe of all 64 pixels: no features at all.", "rival"
+    "all pixels", "The student is a linear probe of all 64 pixels, without any features.", "rival"
 )
 SECOND_ROUND = Break(
-    "labelled twice", "The student learns what a student like it made of the teacher's labels.", "rival"
+    "labelled twice", "The student learns from labels that an equal student made from the teacher's.", "rival"
 )
 
 SETTING = (
-    "The gap is that of mean accuracies over the teachers. Whether a digit is odd; teachers are probes of 20 "
-    "random pixels and 100 digits; the student is a linear probe on features trained on 500 digits with "
-    "their ten labels, which tell the parity as well (the leakage that section 6 of the paper warns of). "
-    "Small images, no language; features are not tuned with the probe."
+    "The gap is computed from mean accuracies over the teachers. The task is whether a digit is odd. "
+    "Teachers are probes of 20 random pixels trained on 100 digits. The student is a linear probe on "
+    "features trained on 500 digits with their ten labels, which also determine the parity (the leakage "
+    "that section 6 of the paper warns of). Images are small, there is no language, and features are not "
+    "tuned with the probe."
 )
 
 LEARNED = (
-    'Until November 2026 nothing had to show that the control had learned, the break "untrained" had to be '
-    "tried by hand, and how precisely the 719 digits tell was not looked at. The bounds are unchanged."
+    'Until November 2026 the control did not have to have learned, the break "untrained" had to be tried '
+    "by hand, and the precision of a result on the 719 digits was not checked. The bounds are unchanged."
 )
 
 BEATS_ITS_TEACHER = Claim(
     name="beats its teacher",
-    sentence="A strong student that learns from a weak teacher's labels becomes better than the teacher, "
-    "which a student of the teacher's own kind does not.",
+    sentence="A strong student trained on a weak teacher's labels becomes better than the teacher, while a "
+    "student of the teacher's own kind does not.",
     paper=Figure(
         "Linear probes on DINO's features recover 42 % (ViT) and 58 % (ResNet) of the gap to AlexNet, "
         "their teacher (from the accuracies in the authors' repository).",
@@ -57,7 +58,7 @@ BEATS_ITS_TEACHER = Claim(
 
 TRUSTS_ITSELF = Claim(
     name="trusts itself",
-    sentence="A student that is also trained towards its own hardened predictions recovers more.",
+    sentence="A student that is also trained towards its own hardened predictions recovers more of the gap.",
     paper=Figure("From 25 % to 80 % on language tasks, for the widest gap between models.", read="secondary"),
     rule=(
         at_least(
@@ -77,20 +78,22 @@ TRUSTS_ITSELF = Claim(
             called="gap recovered, its own predictions - the teacher's, hardened",
         ),
     ),
-    control="the same student, rate and epochs with the weak labels alone, and with the teacher's hardened "
-    "labels in place of its own: half of the gain comes from hardening alone",
+    control="the same student, learning rate and epochs with the weak labels alone, and with the teacher's "
+    "hardened labels instead of its own: half of the gain comes from hardening alone",
     control_arm="weak labels",
     learned=(flat("weak labels"),),
     breaks=(TEACHERS_ANSWERS, SECOND_ROUND, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{SETTING} The weight of its own predictions is 1/2, as for all but the paper's largest.",
+    deviations=f"{SETTING} The weight of its own predictions is 1/2, as for all but the paper's largest "
+    "models.",
     history=(LEARNED,),
 )
 
 KNEW_BEFORE = Claim(
     name="knew it before",
-    sentence="It is the pre-training that the labels bring out: without it, less of the gap is recovered.",
-    paper=Figure("Its authors' explanation; no figure.", where="section 1", read="text"),
+    sentence="The labels elicit abilities from pre-training: without pre-training, the student recovers "
+    "less of the gap.",
+    paper=Figure("The authors' explanation; no figure.", where="section 1", read="text"),
     rule=(
         at_least(
             "gap recovered",
@@ -101,7 +104,7 @@ KNEW_BEFORE = Claim(
             called="gap recovered, trained - untrained features",
         ),
     ),
-    control="the same probe on the features' random start",
+    control="the same probe on the randomly initialised features",
     control_arm="untrained features",
     learned=(flat("untrained features"),),
     breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
@@ -112,10 +115,10 @@ KNEW_BEFORE = Claim(
 
 BOOTSTRAPPING = Claim(
     name="a student in between",
-    sentence="Labels handed on by a student of middling size teach the strong one more than the teacher's "
-    "own, and more than labels handed on by another strong student.",
+    sentence="With labels passed on by a student of intermediate size, the strong student recovers more of "
+    "the gap than with the teacher's own labels, and than with labels passed on by another strong student.",
     paper=Figure(
-        "Bootstrapping helps for chess puzzles, little for language; no figure read.",
+        "Bootstrapping helps for chess puzzles, and little for language; no figure read.",
         where="section 4.3.1",
         read="secondary",
     ),
@@ -137,12 +140,12 @@ BOOTSTRAPPING = Claim(
             called="gap recovered, bootstrapped - relabelled by a strong student",
         ),
     ),
-    control="the strong student, taught by labels that a strong student handed on",
+    control="the strong student, trained on labels passed on by another strong student",
     control_arm="relabelled",
     learned=(flat("relabelled"),),
     breaks=(NOBODY_BETWEEN, UNTRAINED),
-    no_rival="The cheapest rival, labels that another strong student hands on, stands in the rule.",
+    no_rival="The cheapest rival, labels passed on by another strong student, is part of the rule.",
     chosen_on=(0, 1),
-    deviations=f"{SETTING} One student in between, of a quarter of the width.",
+    deviations=f"{SETTING} There is one intermediate student, with a quarter of the hidden size.",
     history=(LEARNED,),
 )

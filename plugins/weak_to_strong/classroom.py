@@ -54,7 +54,7 @@ def learn(
 ) -> Iterator[int]:
     """Train on each teacher's labels. Yields the number of each epoch after it.
 
-    counted  yields the epochs, such as `at.steps(epochs)`; None goes through all of them
+    counted  yields the epochs, such as `at.steps(epochs)`; None for all epochs
     descend  takes an optimiser step on the loss, such as `at.descend`
     """
     optimizer = torch.optim.Adam(probes.parameters(), lr=rate)
@@ -76,9 +76,9 @@ def accuracy(probes: Probes, x: Inputs, odd: Int[Tensor, " batch"]) -> float:
 
 
 def classroom(generator: torch.Generator, like: Tensor, teachers: int) -> tuple[Parts, View]:
-    """Disjoint images and digits, and a function that selects the 20 pixels each teacher sees.
+    """Disjoint parts of images and digits, and a function that selects the 20 pixels that each teacher sees.
 
-    500 images for pre-training, 100 for the teachers, 478 for them to label, and 719 for the test.
+    There are 500 images for pre-training, 100 for the teachers, 478 for them to label, and 719 for the test.
     """
     images, labels = data.digits()
     images, labels = images.flatten(1).to(like), labels.to(like.device)

@@ -1,4 +1,4 @@
-"""Students of weak teachers: how much of the gap they recover, and why."""
+"""Students of weak teachers, the share of the gap that they recover, and its causes."""
 
 import math
 from collections.abc import Callable
@@ -55,9 +55,9 @@ class Taught:
 class School:
     """The data that all students share.
 
-    few      the pixels that each teacher sees
+    few      selects the pixels that each teacher sees
     steps    of the features' pre-training
-    teacher  the weak teachers, after their training
+    teacher  the trained weak teachers
     """
 
     known: Parts
@@ -115,7 +115,7 @@ def experiment(run: Run) -> None:
     report(run, table)
 
 
-# Differences in the wording of the check, and whom they favour.
+# Differences between the arms in the wording of the check, and whom they favour.
 FEATURES = (
     "the length of their loops of their stages, the steps that they take of their stages, "
     "their updates of their stages"
@@ -236,7 +236,7 @@ def hand_on(at: Trial, name: str, view: Callable[[Trial], View]) -> Labels:
 
 
 def teachers_answers(logits: EvenOdd, weak: EvenOdd, alpha: float) -> Losses:
-    """The confidence loss with the teacher's hardened labels in place of the student's: a break."""
+    """The confidence loss with the teacher's hardened labels instead of the student's, for a break."""
     return mixed_cross_entropy(logits, weak, harden(weak[..., 1] - weak[..., 0], 0.5), alpha)
 
 
@@ -244,7 +244,7 @@ def teachers_answers(logits: EvenOdd, weak: EvenOdd, alpha: float) -> Losses:
 
 
 def learn_from(at: Trial, student: Student, _: None) -> tuple[float, Taught]:
-    """No setting is chosen: all students share one learning rate."""
+    """Train one student. No setting is chosen, because all students share one learning rate."""
     labels, view = at.stage(student.labels), at.stage(student.view)
     taught = teach(at, at.world.known, at.name, view, labels, peak=student.peak, loss=student.loss)
     return math.nan, taught

@@ -16,7 +16,7 @@ Loss = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def gap_recovered(weak: float, student: float, ceiling: float) -> float:
-    """PGR (section 3): 0 is as good as the teacher, 1 as good as training on the true labels."""
+    """PGR (section 3): 0 is as good as the teacher, and 1 is as good as training on the true labels."""
     return (student - weak) / (ceiling - weak)
 
 
@@ -25,7 +25,7 @@ def gap_of_images(
 ) -> Float[Tensor, " images"]:
     """A value for each image, whose mean is the gap recovered.
 
-    The standard error of these values is that of the gap recovered, to first order.
+    To first order, the standard error of these values is that of the gap recovered.
     """
     gap = (ceiling - weak).mean()
     recovered = (student - weak).mean() / gap
@@ -44,7 +44,8 @@ def harden(score: Losses, share: float) -> Classes:
 
 
 def warm_up(progress: float, peak: float) -> float:
-    """alpha grows linearly over the first fifth of training; `peak` is 1/2, for the largest students 3/4."""
+    """The weight alpha, which grows to `peak` in the first fifth of training (1/2; 3/4 for large
+    students)."""
     return peak * min(1.0, progress / 0.2)
 
 

@@ -3,20 +3,20 @@
 Salimans and Kingma 2016, "Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep
 Neural Networks", arXiv 1602.07868.
 
-The problem. Batch normalisation speeds up training, but makes every example depend on the others of its
-batch. This noise hurts in reinforcement learning and generative models, and recurrent networks have no single
-batch to normalise over.
+The problem. Batch normalisation speeds up training, but makes every example depend on the other examples of
+its batch. This noise hurts in reinforcement learning and generative models, and recurrent networks have no
+single batch to normalise over.
 
-The idea. Write each unit's weight vector as w = g v / ‖v‖. The set of functions stays the same, but descent
-changes: the gradient of v is orthogonal to v and scaled by 1 / ‖v‖, so v grows until the steps have a
+The idea. Write each unit's weight vector as w = g v / ‖v‖. The set of functions stays the same, but gradient
+descent changes. The gradient of v is orthogonal to v and scaled by 1 / ‖v‖, so v grows until the steps have a
 suitable size. Statistics are computed only once: before training, lengths and biases are initialised from one
-batch so that every unit has mean 0 and variance 1. Mean-only batch normalisation can be added: it subtracts
+batch so that every unit has mean 0 and variance 1. Mean-only batch normalisation can be added. It subtracts
 the batch mean, and g controls the variance.
 
-This folder. `model`: equation 2 as written and with one scale per unit, the layer, the initialisation, and
+This folder. `model` has equation 2 as written and with one scale per unit, the layer, the initialisation, and
 mean-only batch normalisation. `experiment` trains batch normalisation's deep convolutional network, and
-separates the effect of the initialisation from that of the parameterisation. The tables of `dyt` compare
-weight normalisation with earlier and later normalisations.
+separates the effect of the initialisation from that of the parameterisation. `benchmark` times a convolution.
+The tables of `dyt` compare weight normalisation with earlier and later normalisations.
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """

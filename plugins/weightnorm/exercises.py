@@ -24,35 +24,36 @@ def of_means(draw: Draw) -> Iterator[Try]:
     yield Try("training, images", MeanOnlyBatchNorm(2, momentum=0.3), draw(2, 2, 2, 2))
     layer = MeanOnlyBatchNorm(2).eval()
     layer.running_mean.copy_(draw(2))
-    yield Try("in use", layer, draw(3, 2))
+    yield Try("evaluation", layer, draw(3, 2))
 
 
 EXERCISES = (
     Exercise(
         name="weights",
         of="model.line_by_line",
-        task="Equation 2: w = g v / ‖v‖, for each unit by itself.",
-        hints=("The norm is over all dimensions but the first; keepdim=True lets it broadcast.",),
+        task="Equation 2: w = g v / ‖v‖, for each unit separately.",
+        hints=("Take the norm over all dimensions except the first, with keepdim=True.",),
         tries=of_weights,
     ),
     Exercise(
         name="start",
         of="model.WeightNorm.start",
-        task="Equations 5 and 6: lengths and biases so that each unit's result has mean 0 and variance 1.",
+        task="Equations 5 and 6: set lengths and biases so that each unit has mean 0 and variance 1.",
         hints=(
-            "Call the layer; take mean and standard deviation of each unit over everything else.",
-            "Divide weight_g by the deviation; the bias loses the mean, then it is divided too.",
-            "Return what the layer gives now.",
+            "Call the layer, and compute each unit's mean and standard deviation over all other dimensions.",
+            "Divide weight_g by the deviation. Subtract the mean from the bias, then divide it, too.",
+            "Return the new output of the layer.",
         ),
         tries=of_starts,
     ),
     Exercise(
         name="mean only",
         of="model.MeanOnlyBatchNorm.forward",
-        task="Section 4: subtract each feature's mean over the batch, add the bias; average in training.",
+        task="Section 4: subtract each feature's batch mean and add the bias; update the average in "
+        "training.",
         hints=(
-            "The mean is over dimension 0 and all from 2 on. In use it is running_mean.",
-            "running_mean moves by momentum toward the batch's mean, which is detached there.",
+            "The mean is over dimension 0 and all dimensions from 2 on. In evaluation, use running_mean.",
+            "In training, move running_mean by momentum towards the detached batch mean.",
         ),
         tries=of_means,
     ),

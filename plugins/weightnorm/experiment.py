@@ -31,7 +31,7 @@ from .model import MeanOnlyBatchNorm, WeightNorm, axes, start_from_data
 
 INVARIANCE = Claim(
     name="length apart",
-    sentence="The output does not depend on the length of v. The gradient of v is therefore orthogonal to "
+    sentence="The output does not depend on the length of v. Therefore the gradient of v is orthogonal to "
     "v, and gradient steps can only make v longer.",
     paper=Figure(
         "the norm of v grows with every update, because its gradient is orthogonal to w",
@@ -44,46 +44,49 @@ INVARIANCE = Claim(
         Bound("shrunk vectors v after 20 steps of plain SGD", "==", 0.0),
     ),
     kind="identity",
-    deviations="In float64, up to rounding.",
+    deviations="Computed in float64. The equalities hold up to rounding.",
 )
 
 CONSTANT_LENGTH = Break("constant length", "No gradient flows through the division by ‖v‖.", "near miss")
 NO_START = Break("no start", "The layers are not initialised from data (section 3).", "near miss")
 CLIPPED = Break(
     "same start, clipped gradients",
-    "The usual parameters from the same data-dependent start, with gradients clipped to a norm of 1.",
+    "The usual parameters from the same data-dependent initialisation, with gradients clipped to a norm of "
+    "1.",
     "rival",
 )
-CONSTANT_MEAN = Break("constant mean", "No gradient flows through the batch's mean.", "near miss")
+CONSTANT_MEAN = Break("constant mean", "No gradient flows through the batch mean.", "near miss")
 EXAMPLES_MEAN = Break(
-    "mean of each example", "The mean of one example over all features, without a batch.", "rival"
+    "mean of each example", "The mean is taken over the features of one example, without a batch.", "rival"
 )
 
 STEPS = 70
 DEVIATIONS = (
-    "Seven convolutions on 8 × 8 digits with noise, 70 steps on batches of 32, SGD with momentum; held-out "
-    "loss, each arm at the best of five learning rates. "
+    "A network of seven convolutions is trained on 8 × 8 digits with noise for 70 steps on batches of 32, "
+    "by SGD with momentum. The held-out loss is compared, with each arm at the best of five learning "
+    "rates. "
 )
 
 FASTER = Claim(
     name="loss with weight normalisation, without, and without from the same start",
-    sentence="After 70 steps of SGD a network with weight normalisation has a lower held-out loss than the "
-    "same network without it, both from He initialisation and from the same data-dependent initialisation.",
+    sentence="After 70 steps of SGD, a network with weight normalisation has a lower held-out loss than "
+    "the same network without it, both from He initialisation and from the same data-dependent "
+    "initialisation.",
     paper=Figure("Much of the speed-up of batch normalisation", where="abstract", read="abstract"),
     rule=(
         at_most("loss", "weight norm", 0.65, over="plain", toward=1.0),
         at_most("loss", "weight norm", 0.9, over="same start", toward=1.0),
     ),
-    control="the same network without weight normalisation, from He initialisation and from the weights "
-    "that the data-dependent initialisation gives",
+    control="the same network without weight normalisation, from He initialisation and from the weights of "
+    "the data-dependent initialisation",
     control_arm="same start",
     control_reaches=(at_most("loss", "same start", 1.5),),
     after_steps=STEPS,
     breaks=(CONSTANT_LENGTH, NO_START, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "On some seeds the network with He initialisation hardly learns in 70 steps, so "
-    "the network with the data-dependent start is the control that must have "
-    "learned.",
+    deviations=DEVIATIONS
+    + "On some seeds the network with He initialisation hardly learns in 70 steps, so the network with the "
+    "data-dependent initialisation is the control that must have learned.",
     headline=True,
     history=(
         (
@@ -97,8 +100,8 @@ SHARE = "share of batch norm's gain in log loss"
 
 MEAN_ONLY = Claim(
     name="loss with mean-only batch normalisation and with weight normalisation alone",
-    sentence="After 70 steps weight normalisation with mean-only batch normalisation has a lower held-out "
-    "loss than weight normalisation alone, and achieves most of the gain of batch normalisation.",
+    sentence="After 70 steps, weight normalisation with mean-only batch normalisation has a lower held-out "
+    "loss than weight normalisation alone, and reaches most of the gain of batch normalisation.",
     paper=Figure("7.31 % error on CIFAR-10, the paper's best", where="table 1", read="secondary"),
     rule=(
         at_most("loss", "mean-only", 0.8, over="weight norm", toward=1.0),
@@ -111,10 +114,11 @@ MEAN_ONLY = Claim(
     after_steps=STEPS,
     breaks=(CONSTANT_MEAN, EXAMPLES_MEAN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The comparison is by the gain over the plain network, not by the final error.",
+    deviations=DEVIATIONS
+    + "The arms are compared by their gain over the plain network, not by their final error.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; its only break was weight "
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The only break was weight "
             "normalisation alone, which is the control. Chosen on seeds 0, 1 and 2."
         ),
     ),
@@ -159,9 +163,9 @@ def look_at_one_layer(run: Run) -> None:
 # Convolutions
 
 Images = Float[Tensor, "batch features height width"]
-Make = Callable[[Images], nn.Sequential]  # images for the initialisation to a network
+Make = Callable[[Images], nn.Sequential]  # maps images for the initialisation to a network
 
-OUTPUT_STD = 0.1  # initial std of the logits; from the authors' later code, not given in the paper
+OUTPUT_STD = 0.1  # initial std of the logits; from the authors' later code, not in the paper
 
 
 class ConstantLength(WeightNorm):
@@ -198,7 +202,7 @@ def batch_normalised(images: Images) -> nn.Sequential:
 def apart(
     images: Images, *, layer: type[WeightNorm] = WeightNorm, norm: Norm = nn.Identity, start: bool = True
 ) -> nn.Sequential:
-    """Weight normalisation of every layer with weights, initialised from the images."""
+    """Weight normalisation of every layer that has weights, initialised from the images."""
     parts = network(norm)
     net = nn.Sequential(*(layer(p) if isinstance(p, nn.Conv2d | nn.Linear) else p for p in parts))
     if start:
@@ -222,7 +226,7 @@ def same_start(images: Images) -> nn.Sequential:
 
 
 class Setting(NamedTuple):
-    """An arm: constructs a network from the first images, and the norm that gradients are clipped to."""
+    """An arm: makes a network from the first images, and the maximal gradient norm."""
 
     make: Make
     clip: float | None = None

@@ -34,7 +34,7 @@ def axes(v: Tensor) -> tuple[int, ...]:
 class WeightNorm(nn.Module):
     """A weight-normalised linear layer or convolution, with the names of `nn.utils.weight_norm`.
 
-    Call `start` with a batch before training. Without it, the layer computes the same as `layer`.
+    Call `start` with a batch before training. Without `start`, the layer computes the same as `layer`.
     """
 
     normalise: Callable[[Weight, Lengths], Weight] = staticmethod(weight_norm)
@@ -62,10 +62,9 @@ class WeightNorm(nn.Module):
 
     @torch.no_grad()
     def start(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Equations 5 and 6: initialise lengths and biases so that each unit has mean 0 and variance 1 on
-        `x`.
+        """Equations 5 and 6: set lengths and biases so that each unit has mean 0 and variance 1 on `x`.
 
-        A unit that does not vary on `x` keeps its length. Returns the layer's output.
+        A unit that is constant on `x` keeps its length. Returns the layer's output.
         """
         y = self(x)
         features = y.movedim(1 if self.weight_v.ndim > 2 else -1, 0).flatten(1)
@@ -77,15 +76,15 @@ class WeightNorm(nn.Module):
 
 
 def start_from_data(network: nn.Sequential, x: Float[Tensor, "batch ..."]) -> None:
-    """Initialise the layers in order, each on the output of the ones before."""
+    """Initialise the layers in order, each on the output of the previous layers."""
     for layer in network:
         x = (layer.start(x) if isinstance(layer, WeightNorm) else layer(x)).detach()
 
 
 class MeanOnlyBatchNorm(nn.Module):
-    """Section 4: subtracts each feature's batch mean (a running average in evaluation) and adds a bias.
+    """Section 4: subtract each feature's batch mean (a running average in evaluation) and add a bias.
 
-    The bias of the layer below has no effect. `momentum` is the weight of the newest batch in the average.
+    A bias in the previous layer has no effect. `momentum` is the weight of the newest batch in the average.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1) -> None:

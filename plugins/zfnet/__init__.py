@@ -2,18 +2,19 @@
 
 Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
 
-The problem. AlexNet worked, but nobody knew why, or how to improve it other than by trial and error.
+The problem. AlexNet worked, but the reason was unknown, and improving it took trial and error.
 
-The idea. A deconvnet projects one activation back to the pixels: set all other activations to zero, go
-backwards through the transposed filters, put each value where max-pooling found its maximum, and keep what is
-positive. The projections showed dead and repeated filters in AlexNet's first layer, and smaller filters and
-strides there reduced the error. Occlusion shows which parts a score depends on: slide a grey square over the
-image and plot the probability of the class.
+The idea. A deconvnet projects one activation back to the pixels. It sets all other activations to zero, goes
+backwards through the transposed filters, puts each value where max-pooling found its maximum, and keeps
+positive values. The projections showed dead and repeated filters in AlexNet's first layer. Smaller filters
+and strides in that layer reduced the error. Occlusion shows which parts of an image a score depends on: slide
+a grey square over the image and plot the probability of the class.
 
-This folder. `projection` has the backward pass, `occlusion` the square. The network comes from the plugin
-`saliency`. `experiment` covers a digit or its surroundings, and measures where projections lie. The claim
-that diagnosis finds better architectures is not tested. It is about ImageNet, and a run here has no time to
-train AlexNet's first layer and the improved one to convergence.
+This folder. `projection` has the backward pass, and `occlusion` the grey square. The network comes from the
+plugin `saliency`. `experiment` covers a digit or its surroundings, and measures the location of projections.
+`benchmark` times occlusion maps and the backward pass. The claim that diagnosis finds better architectures is
+not tested. It is about ImageNet, and a run here has no time to train AlexNet's first layer and the improved
+one to convergence.
 """
 
 from collections.abc import Callable

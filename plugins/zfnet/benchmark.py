@@ -17,7 +17,7 @@ SQUARE = 5
 
 
 def one_by_one(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """One forward pass per square."""
+    """Run one forward pass per square."""
     places = corners(SIDE, SIDE, SQUARE, 1)
     maps = []
     for image, label in zip(images, classes.tolist(), strict=True):
@@ -27,7 +27,7 @@ def one_by_one(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """All squares on all images in one batch."""
+    """Process all squares on all images in one batch."""
     places = corners(SIDE, SIDE, SQUARE, 1)
     copies = torch.cat([covered(image, places, SQUARE) for image in images])
     scores = network(copies).unflatten(0, (len(images), -1))
@@ -36,7 +36,7 @@ def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def of_images(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """All squares on one image in one batch, which stays in the cache."""
+    """Process all squares on one image in one batch, which fits in the cache."""
     return occluded(network, images, classes, side=SQUARE)
 
 
@@ -57,7 +57,7 @@ def by_pull_back(network: PairNet, images: Tensor) -> Tensor:
 
 
 def scattered(network: PairNet, images: Tensor) -> Tensor:
-    """The same with switches as masks: the gradient goes to the place of the window's maximum."""
+    """The same with switches as masks: the gradient goes to the position of the window's maximum."""
     x, inputs = images, []
     for layer in network.layers:
         inputs.append(x)

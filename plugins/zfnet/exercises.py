@@ -37,21 +37,21 @@ EXERCISES = (
     Exercise(
         name="deconvnet ReLU",
         of="projection.deconvnet",
-        task="The signal that passes back through a ReLU, given the signal and the ReLU's input.",
+        task="Return the signal that passes back through a ReLU, given the signal and the ReLU's input.",
         hints=("A deconvnet applies the ReLU to the signal itself.",),
         tries=of_signals,
     ),
     Exercise(
         name="covered images",
         of="occlusion.covered",
-        task="A copy of the image for each place, with a grey square there.",
-        hints=("A place is the top and the left of its square.", "All three colours are set to GREY."),
+        task="Make a copy of the image for each place, with a grey square there.",
+        hints=("A place is the top and left of its square.", "Set all three colours to GREY."),
         tries=of_places,
     ),
     Exercise(
         name="backward pass",
         of="projection.pull_back",
-        task="Go forward and keep inputs and switches, then backward through all layers.",
+        task="Go forward and store inputs and switches, then go backward through all layers.",
         hints=(
             "A convolution's backward pass is the transposed convolution with the same weight.",
             "max_pool2d returns the switches with return_indices, and max_unpool2d takes them.",

@@ -1,4 +1,4 @@
-"""The loss of score when a digit is covered, and the location of a score's projections."""
+"""The decrease of a score when a digit is covered, and the location of a score's projections."""
 
 import math
 from collections.abc import Callable
@@ -19,24 +19,24 @@ from .projection import Maps, Rule, deconvnet, gradient, pull_back
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
 HALF = Break("upper half covered", "Only the upper half of the asked digit is covered.", "near miss")
 BRIGHTEST = Break(
-    "brightest box covered", "The brightest box of the digit's size is covered: no network.", "rival"
+    "brightest box covered", "The brightest box of the digit's size is covered, without a network.", "rival"
 )
 NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over its window.", "near miss")
-GRADIENT = Break("gradient", "The gradient of the same score, in place of the projection.", "rival")
+GRADIENT = Break("gradient", "The gradient of the same score replaces the projection.", "rival")
 
 DEVIATIONS = (
-    "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; a "
-    "network of four convolutions, trained for 1,000 steps of 32 with batch normalisation that is folded "
-    "into its convolutions; 800 held-out scenes, of which those count whose two digits it names. "
+    "Scenes of 20 × 20 replace ImageNet. Each has two of five digits and half of a third one on a "
+    "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
+    "normalisation, which is folded into its convolutions. Of 800 held-out scenes, those whose two digits "
+    "the network recognises are judged. "
 )
 LOST = "probability lost"
 OVER = "asked box over other"
 
 OCCLUSION = Claim(
     name="occlusion of the object against its surroundings",
-    sentence="A network's probability of a digit falls when that digit is covered, and not when everything "
-    "but "
-    "the digit is covered.",
+    sentence="A network's probability of a digit falls when that digit is covered, and does not fall when "
+    "everything except the digit is covered.",
     paper=Figure(
         "The probability drops significantly when the object is covered. Pictures only, no number.",
         where="section 4.2 and figure 7",
@@ -47,27 +47,25 @@ OCCLUSION = Claim(
         at_least(LOST, "asked digit", 0.5, minus="asked digit, untrained", toward=0.1),
     ),
     control_arm="all but the asked digit",
-    control="everything covered but the asked digit's box, and the network with its initial weights",
+    control="an image in which everything except the digit's box is covered, and the network with its "
+    "initial weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, HALF, BRIGHTEST),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS
-    + "The cover is a grey box of the digit's own size, where the paper slides a square.",
+    deviations=DEVIATIONS + "The cover is a grey box of the digit's size. The paper slides a square.",
     history=(
         (
-            "Until November 2026 the other digit was covered in the control, which any classifier passes, "
-            "and "
-            'the bounds were 0.35. The verdict was "reproduced" (0.77). The surroundings are covered now, '
-            "which tests the paper's question: the object or its surroundings."
+            "Until November 2026 the control covered the other digit, a test that any classifier passes, "
+            'and the bounds were 0.35. The verdict was "reproduced" (0.77). Now the surroundings are '
+            "covered, which tests the paper's question: the object or its surroundings."
         ),
     ),
 )
 
 PROJECTS = Claim(
     name="deconvnet projection of a score",
-    sentence="A deconvnet's projection of a digit's score lies in that digit's box rather than in the "
-    "other's, "
-    "more often than the projection through an untrained network.",
+    sentence="The projection of a digit's score by a deconvnet lies in that digit's box rather than the "
+    "other digit's more often than the projection through an untrained network.",
     paper=Figure(
         "Projections show the parts of the image that excite a feature map. Pictures only.",
         where="section 4 and figure 2",
@@ -80,18 +78,18 @@ PROJECTS = Claim(
     breaks=(INITIAL, NO_SWITCHES, GRADIENT),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + "The score of a digit is projected, not a single activation of a feature map, and "
-    "no person judges the pictures.",
+    + "The score of a digit is projected, not a single activation of a feature map, and no person judges "
+    "the pictures.",
     headline=True,
     history=(
         (
             'Until November 2026 the rule was the same and the verdict "reproduced" (0.13). The gradient, '
-            "which scores 0.91, was shown and had no part in the verdict. It is a rival now."
+            "which scores 0.91, was only shown. It is a rival now."
         ),
     ),
 )
 
-Question = Callable[[Known], Tensor]  # questions to a number or a map for each
+Question = Callable[[Known], Tensor]  # maps questions to a number or a map for each
 
 
 @hookimpl
@@ -106,7 +104,7 @@ def experiment(run: Run) -> None:
 
 
 def cover(run: Run, pair: Pair, asked: Known) -> None:
-    """The probability of the asked digit, before and after a part of the picture is covered."""
+    """Compare the probability of the asked digit before and after covering a part of the picture."""
     untrained = Arm(partial(lost, pair.untrained, asked_digit))
     run.compare(
         OCCLUSION,
@@ -131,7 +129,7 @@ def cover(run: Run, pair: Pair, asked: Known) -> None:
 
 
 def answer(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """No setting is chosen."""
+    """Answer the questions. There is no setting to choose."""
     return math.nan, question(asked)
 
 
@@ -225,7 +223,7 @@ def project(run: Run, pair: Pair, asked: Known) -> None:
 
 
 def read_map(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """Whether more of the map lies in the asked box than in the other; a tie counts half."""
+    """Whether more of the map lies in the asked digit's box than in the other box. A tie counts half."""
     ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
     over = (ours > theirs).float() + (ours == theirs).float() / 2
     at.metric(OVER, over.mean().item())
@@ -238,7 +236,7 @@ def large(images: Tensor) -> Tensor:
 
 
 def draw(run: Run, network: PairNet, asked: Known) -> None:
-    """Six scenes with the occlusion maps and the projections of their two digits."""
+    """Show six scenes with the occlusion maps and the projections of their two digits."""
     count = min(6, len(asked.images) // 2)
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     lost = occlusion(network, scenes, classes).clamp(min=0)
@@ -252,12 +250,13 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
         large(rows),
         columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
         rows=["scene", "loss, first", "loss, second", "deconvnet, first", "deconvnet, second"],
-        caption="The loss of a digit's score under a grey square at each place; deconvnet's projections.",
+        caption="Decrease of a digit's score with a grey square at each position, and projections by the "
+        "deconvnet.",
     )
 
 
 def show_units(run: Run, network: PairNet, asked: Known) -> None:
-    """The four strongest scenes of twelve feature maps of the last layer, and their projections."""
+    """Show the four strongest scenes of twelve feature maps of the last layer, and their projections."""
     images = asked.images[::2]
     maps = network.features(images)
     units = maps.amax((0, 2, 3)).topk(12).indices.tolist()
@@ -269,7 +268,9 @@ def show_units(run: Run, network: PairNet, asked: Known) -> None:
         rows += [images[best], back]
     each = min(4, len(images))
     columns, names = ["scene"] * each + ["projection"] * each, [f"map {unit}" for unit in units]
-    caption = "Twelve maps of the last layer: the scenes that excite each most, and their projections."
+    caption = (
+        "Twelve feature maps of the last layer: the scenes that excite each most, and their projections."
+    )
     run.image("units", large(torch.cat(rows)), columns=columns, rows=names, caption=caption)
 
 

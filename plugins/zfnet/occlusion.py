@@ -37,7 +37,7 @@ def occluded(
     side: int = 5,
     stride: int = 1,
 ) -> Float[Tensor, "n rows columns"]:
-    """The score of each image's class with the square at each place.
+    """The score of each image's class with the square at each position.
 
     side, stride  of the square in pixels
     """
@@ -59,6 +59,6 @@ def occlusion(
     side: int = 5,
     stride: int = 1,
 ) -> Float[Tensor, "n rows columns"]:
-    """The decrease of each image's class score with the square at each place."""
+    """The decrease of each image's class score with the square at each position."""
     before = network(images).gather(1, classes[:, None])[:, :, None]
     return before - occluded(network, images, classes, side=side, stride=stride)

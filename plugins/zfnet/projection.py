@@ -1,8 +1,9 @@
 """The backward pass through a plain network: deconvnet, and the gradient for comparison.
 
-A deconvnet (section 2.1) goes back through the transposed filters, puts values at the places that max-pooling
-chose, and applies a ReLU to them. It depends on the weights and the switches, but not on which ReLUs were
-active in the forward pass. The gradient does, and has no ReLU of its own.
+A deconvnet (section 2.1) goes back through the transposed filters, puts values at the positions that
+max-pooling chose, and applies a ReLU to them. It depends on the weights and the switches, but not on which
+ReLUs were active in the forward pass. The gradient depends on the active ReLUs, but applies no ReLU to the
+signal.
 """
 
 from collections.abc import Callable
@@ -13,16 +14,18 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "batch maps rows columns"]
 Maps = Float[Tensor, "batch outputs down across"]
-Rule = Callable[[Tensor, Tensor], Tensor]  # backward signal and the ReLU's input to the outgoing signal
+Rule = Callable[
+    [Tensor, Tensor], Tensor
+]  # maps the backward signal and the ReLU's input to the outgoing signal
 
 
 def gradient(signal: Tensor, x: Tensor) -> Tensor:
-    """Passes the signal where the forward input was positive."""
+    """Pass the signal where the forward input was positive."""
     return signal * (x > 0)
 
 
 def deconvnet(signal: Tensor, x: Tensor) -> Tensor:
-    """Passes positive signals."""
+    """Pass positive signals."""
     return signal.relu()
 
 
