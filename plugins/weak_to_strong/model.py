@@ -44,8 +44,7 @@ def harden(score: Losses, share: float) -> Classes:
 
 
 def warm_up(progress: float, peak: float) -> float:
-    """The weight alpha, which grows to `peak` in the first fifth of training (1/2; 3/4 for large
-    students)."""
+    """The weight alpha, which grows to `peak` (1/2, or 3/4 for large students) in a fifth of training."""
     return peak * min(1.0, progress / 0.2)
 
 
