@@ -1,21 +1,24 @@
-"""Pixel recurrent networks: an image drawn pixel by pixel, each given all that were drawn before.
+"""PixelRNN and PixelCNN: images generated pixel by pixel, each pixel conditioned on all previous ones.
 
 Van den Oord, Kalchbrenner and Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", arXiv 1601.06759.
 
-The problem. Images have no order, and a model that draws them one pixel after another must carry far-away
-pixels along while it is trained on all pixels at once. Models with latent variables have only a bound of the
-likelihood, and independent pixels are no image.
+The problem. Images have no natural order. A model that generates one pixel after another must remember pixels
+that are far away, and it should be trained on all pixels in parallel. Latent-variable models give only a
+bound on the likelihood, and models with independent pixels do not generate images.
 
-The idea. Rows from the top, in each row from the left: the likelihood is a product of distributions of one
-pixel, a softmax over its values. Masks in convolutions hide what is not yet drawn. The PixelCNN has nothing
-else; in the row LSTM each row is a step of a recurrence, whose view is a triangle above the pixel; in the
-diagonal BiLSTM each diagonal is one, from both sides, and every pixel before is in view. Of one pixel's
-colours red is drawn first, green sees it, and blue sees both.
+The idea. Order the pixels row by row, from the top left. The likelihood factorises into one conditional
+distribution per pixel, a softmax over its values. Masked convolutions hide the pixels that are not yet
+generated. The PixelCNN consists of masked convolutions only. The row LSTM is a recurrence over rows; its
+receptive field is a triangle above the pixel. The diagonal BiLSTM is a recurrence over diagonals, from the
+left and from the right, and its receptive field covers all previous pixels. Within a pixel, red is generated
+first; green is conditioned on red, and blue on both.
 
-This folder. `model` has the masked convolution, the two recurrent layers, and the three networks with equal
-ends. `experiment` compares their exact likelihoods of digits and completes halves of digits.
+This folder. `model` has the masked convolution, the two recurrent layers, and the network, whose input and
+output layers are the same for all three. `experiment` compares the exact likelihoods of digits and completes
+halves of digits.
 
-Dimensions: batch, channels (of a map), height, width; h is the recurrent state's size, and a map has 2 h.
+Dimensions: batch, channels (of a feature map), height, width; h is the state size, and maps have 2 h
+channels.
 """
 
 from torch import nn

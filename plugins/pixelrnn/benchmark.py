@@ -1,4 +1,4 @@
-"""The diagonal BiLSTM by its skew, against a place at a time and against one side after the other."""
+"""The skewed diagonal BiLSTM against pixel-by-pixel loops and against one direction after the other."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ Weights = Mapping[str, Tensor]
 
 
 def place_by_place(w: Weights, x: Tensor) -> Tensor:
-    """Equation 3 in two loops, for the left side and, on the mirrored map, for the right."""
+    """Equation 3 in two loops, for the left direction and, on the mirrored map, for the right."""
     height, width = x.shape[2:]
     maps = []
     for side, image in enumerate((x, x.flip(3))):
@@ -40,7 +40,7 @@ def joined(w: Weights, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def side_after_side(w: Weights, x: Tensor) -> Tensor:
-    """Diagonals at once, but one side after the other, the two kernels' rows as two products."""
+    """Whole diagonals, but one direction after the other, with two matrix multiplications per step."""
     height, width = x.shape[2:]
     inside = skew(x.new_ones(height, width, 1)).unbind(1)
     maps = []

@@ -1,4 +1,4 @@
-"""Exercises: the masks, the skewed map and its inverse, and the two recurrent layers."""
+"""Exercises: the masks, skewing and its inverse, and the two recurrent layers."""
 
 from collections.abc import Iterator
 
@@ -40,53 +40,59 @@ EXERCISES = (
     Exercise(
         name="mask",
         of="model.mask",
-        task="Which weights of a kernel are kept, for masks A and B and any number of colours.",
+        task="Compute which weights of a kernel are kept, for masks A and B and any number of colours.",
         hints=(
-            "All rows above the middle, and in the middle row all columns to the left of it.",
-            "In the middle itself compare the colours of input and output: c % colours of channel c.",
-            "An output sees inputs of smaller colours; with B of its own colour as well.",
+            (
+                "Keep all rows above the middle one, and in the middle row all columns to the left of the "
+                "middle."
+            ),
+            (
+                "In the middle itself, compare the colours of input and output; channel c has colour c % "
+                "colours."
+            ),
+            "An output sees inputs of smaller colours, and with mask B also inputs of its own colour.",
         ),
         tries=of_masks,
     ),
     Exercise(
         name="skew",
         of="model.skew",
-        task="Shift row r by r places to the right, without a loop over rows.",
+        task="Shift row r by r positions to the right, without a loop over rows.",
         hints=(
-            "Pad each row with as many zeros as there are rows, and flatten rows and columns.",
-            "Read as rows that are one place shorter, each row starts one place later than the one before.",
+            "Pad each row with one zero per row of the map, and flatten rows and columns.",
+            "If you read the result as rows that are one shorter, each row starts one position later.",
         ),
         tries=of_maps,
     ),
     Exercise(
         name="unskew",
         of="model.unskew",
-        task="The inverse of the shift.",
+        task="Undo the shift of `skew`.",
         hints=(
-            "Flatten, pad at the end, and read as rows that are one place longer.",
-            "Keep the first `width` places of each.",
+            "Flatten, pad at the end, and read the result as rows that are one longer.",
+            "Keep the first `width` positions of each row.",
         ),
         tries=of_skewed,
     ),
     Exercise(
         name="row LSTM",
         of="model.RowLSTM.forward",
-        task="Section 3.1: a step of the LSTM for each row, and the residual connection.",
+        task="Section 3.1: one LSTM step per row, and the residual connection.",
         hints=(
-            "input_to_state of the whole map first, then a loop over its rows.",
-            "A row's gates are its input part plus state_to_state of the row above; lstm_cell has them last.",
-            "Stack the states as rows, channels second again, and add up(...) to x.",
+            "Apply input_to_state to the whole map first, then loop over its rows.",
+            "A row's gates are its input part plus state_to_state(h); lstm_cell expects them last.",
+            "Stack the states as rows, move the channels to the second dimension, and add up(...) to x.",
         ),
         tries=of_rows,
     ),
     Exercise(
         name="diagonal BiLSTM",
         of="model.DiagonalBiLSTM.forward",
-        task="Section 3.2: diagonals from both sides, skewed into columns.",
+        task="Section 3.2: run over the skewed diagonals from both sides.",
         hints=(
-            "Stack the map and its mirror image; weigh inputs with the masked weights, then skew.",
-            "A step sees h and h one row further up, side by side. Places outside the map are kept at 0.",
-            "Mirror the right side's states back and move them one row down before you add the left side's.",
+            "Stack the map and its mirror image, multiply by the masked weights, and then skew.",
+            "Each step sees h, and h shifted down by one row. Keep the states outside the map at 0.",
+            "Mirror the states from the right back, and move them down by one row before you add them.",
         ),
         tries=of_diagonals,
     ),

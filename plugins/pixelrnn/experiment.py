@@ -1,4 +1,4 @@
-"""Exact likelihoods of digits by diagonals, rows and convolutions; halves of digits completed."""
+"""Exact likelihoods of the diagonal BiLSTM, the row LSTM and the PixelCNN on digits; completed digits."""
 
 import itertools
 from collections.abc import Callable
@@ -26,43 +26,44 @@ from readtrack.plugin import (
 
 from .model import DiagonalBiLSTM, PixelNetwork, ResidualBlock, RowLSTM, sample
 
-NO_STATE = Break("no state", "Nothing is carried from one row or diagonal to the next.", "near miss")
+NO_STATE = Break("no state", "No state is passed from one row or diagonal to the next.", "near miss")
 SHALLOW = Break(
-    "a shallow PixelCNN", "Two wide residual blocks, with as many layers and weights as the LSTMs.", "rival"
+    "a shallow PixelCNN", "Two wide residual blocks: the LSTMs' number of layers and weights.", "rival"
 )
 
 DEVIATIONS = (
-    "8 × 8 digits of 17 grey levels and a softmax over them, in place of 256; two recurrent layers of 16 or "
-    "17 units against six residual blocks, about 20 thousand weights each; 160 steps of 32 digits by Adam in "
-    "place of RMSprop, its learning rate falling to 0. No multi-scale network. On so small an image the "
-    "convolutions' receptive field holds nearly everything, too."
+    "8 × 8 digits with 17 grey levels and a softmax over them, instead of 256 levels. Two recurrent layers "
+    "of 16 or 17 units against six residual blocks, about 20 thousand weights each. 160 steps of 32 digits "
+    "with Adam instead of RMSprop; the learning rate decays linearly to 0. No multi-scale network. The "
+    "images are so small that the convolutions' receptive field covers most of them, too."
 )
 HISTORY = (
-    "Until November 2026 the digits were black and white, and the learning rate was the best of runs of 40 "
-    "steps for 200, which favours large ones: "
+    "Until November 2026 the digits were black and white. The runs had 200 steps, with the best learning "
+    "rate of runs of 40 steps, which favours large learning rates: "
 )
 
 CAUSAL = Claim(
     name="a likelihood",
-    sentence="No pixel sees itself or a later one, in colour no red its green, no green its blue, and the "
-    "probabilities of all images sum to one.",
+    sentence="No pixel depends on itself or on later pixels. In colour, red does not depend on green, nor "
+    "green on blue. The probabilities of all images sum to one.",
     paper=Figure("Equation 1.", where="section 2.1", read="secondary"),
     kind="identity",
     rule=(
         Bound("largest slope of a pixel's odds by a pixel not before it", "==", 0.0),
         Bound("sum of all probabilities - 1", "<=", 1e-4),
     ),
-    control="the Jacobian of all three networks, in grey and in colour; all images of 3 × 3 pixels, of 2 × 2 "
-    "in colour",
+    control="the Jacobians of all three networks, for grey and for coloured images; the sums run over all "
+    "images of 3 × 3 pixels, and of 2 × 2 pixels in colour",
 )
 
 DIAGONAL = Claim(
     name="diagonal BiLSTM against PixelCNN",
-    sentence="After 160 steps, with as many weights, the diagonal BiLSTM gives held-out digits a higher "
+    sentence="After 160 steps, with equally many weights, the diagonal BiLSTM gives held-out digits a higher "
     "likelihood than the PixelCNN.",
     paper=Figure("3.00 bits a dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
     rule=(at_least("nats a digit", "PixelCNN", 0.2, minus="diagonal", toward=0.0),),
-    control="PixelCNN: equal ends, weights in number, batches and learning rates, each at its best",
+    control="PixelCNN: the same input and output layers, number of weights, batches and learning rates; each "
+    "network at its best learning rate",
     control_arm="PixelCNN",
     control_reaches=(at_least("nats a digit", "independent pixels", 4.0, minus="PixelCNN"),),
     after_steps=160,
@@ -70,13 +71,13 @@ DIAGONAL = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     headline=True,
-    history=(HISTORY + "reproduced, 5 of 5 seeds. The bound is unchanged.",),
+    history=(HISTORY + "reproduced, 5 of 5 seeds. The bound has not changed.",),
 )
 
 ROW = Claim(
     name="row LSTM against PixelCNN",
-    sentence="After 160 steps, with as many weights, the row LSTM gives held-out digits a higher likelihood "
-    "than the PixelCNN.",
+    sentence="After 160 steps, with equally many weights, the row LSTM gives held-out digits a higher "
+    "likelihood than the PixelCNN.",
     paper=Figure("3.07 bits a dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
     rule=(at_least("nats a digit", "PixelCNN", 0.1, minus="row", toward=0.0),),
     control=DIAGONAL.control,
@@ -86,7 +87,7 @@ ROW = Claim(
     breaks=(NO_STATE, SHALLOW, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
-    history=(HISTORY + "inconclusive, 4 of 10 seeds. The bound is unchanged.",),
+    history=(HISTORY + "inconclusive, 4 of 10 seeds. The bound has not changed.",),
 )
 
 RATES = (0.01, 0.02, 0.04)
@@ -111,7 +112,7 @@ def shallow() -> PixelNetwork:
 
 
 class Alone(nn.Module):
-    """A break: a recurrent layer for which each row, or for diagonals each place, is an image of its own."""
+    """A break: the layer sees each row, or for diagonals each pixel, as a separate image."""
 
     def __init__(self, layer: DiagonalBiLSTM | RowLSTM) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class Alone(nn.Module):
 
 
 def without_state(make: Callable[[], PixelNetwork]) -> PixelNetwork:
-    """A break: nothing goes from one row or diagonal to the next."""
+    """A break: no state is passed from one row or diagonal to the next."""
     network = make()
     network.layers = nn.ModuleList([Alone(layer) for layer in network.layers])
     return network
@@ -170,15 +171,14 @@ def experiment(run: Run) -> None:
 
 
 def independent(train: Images, judge: Images) -> float:
-    """Nats a digit of pixels drawn on their own, each value as often as in training and once more."""
+    """Nats per digit if pixels are independent, from their value counts in training plus one."""
     values = [F.one_hot((x * (LEVELS - 1)).round().long(), LEVELS).double() for x in (train, judge)]
     odds = (values[0].sum(0) + 1) / (len(train) + LEVELS)
     return -(values[1] * odds.log()).sum((1, 2, 3, 4)).mean().item()
 
 
 def look_ahead(run: Run) -> None:
-    """Slopes of every pixel's odds by every pixel, and the sum over all images of nine pixels; both also for
-    images of three colours."""
+    """Check that no pixel depends on later ones, and that all images' probabilities sum to 1."""
     torch.manual_seed(run.seed)
     worst, off = 0.0, 0.0
     grey, coloured = all_images(run, 1, 3), all_images(run, 3, 2)
@@ -205,7 +205,7 @@ def look_ahead(run: Run) -> None:
 
 
 def all_images(run: Run, colours: int, side: int) -> Float[Tensor, "n {colours} {side} {side}"]:
-    """Every image of so many places, each there or not."""
+    """All binary images of `side` × `side` pixels with `colours` channels."""
     places = torch.tensor(list(itertools.product((0.0, 1.0), repeat=colours * side * side)))
     return places.view(-1, colours, side, side).to(run.device, run.dtype)
 
@@ -213,13 +213,13 @@ def all_images(run: Run, colours: int, side: int) -> Float[Tensor, "n {colours} 
 def slopes_in_order(
     network: PixelNetwork, x: Float[Tensor, "1 colours height width"]
 ) -> Float[Tensor, "places places"]:
-    """Of every place's logits, the sum of their sizes, by every place, both in the order of drawing."""
+    """Summed absolute derivatives of each pixel's logits by each pixel, both in the order of generation."""
     slopes = torch.autograd.functional.jacobian(network, x)[0, :, :, :, :, 0].abs().sum(1)
     return slopes.permute(1, 2, 0, 4, 5, 3).reshape(x.numel(), x.numel())
 
 
 def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[float, PixelNetwork]:
-    """The nats a digit to choose by, and the network."""
+    """The validation loss in nats per digit, and the network."""
     run, (train,) = at.run, at.world.train
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
@@ -249,7 +249,7 @@ def nats(run: Run, network: PixelNetwork, x: Images) -> Float[Tensor, " n"]:
 
 
 def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
-    """Figure 1: lower halves drawn to the upper ones of held-out digits; and digits drawn from nothing."""
+    """Figure 1: complete the lower halves of held-out digits, and generate whole digits."""
     count = run.pick(smoke=1, quick=8, full=8)
     real, generator = judge[:count], run.generator("completions")
     half = real.shape[2] // 2
@@ -262,9 +262,9 @@ def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
         data.tiles(columns.transpose(0, 1).flatten(0, 1)),
         columns=count,
         rows=["given", *["completed"] * 3, "digit"],
-        caption="Halves of held-out digits, three completions, and the digit itself (as in figure 1).",
+        caption="Upper halves of held-out digits, three completions each, and the original (as in figure 1).",
     )
     whole = sample(network, torch.zeros_like(judge[: 2 * count]), 0, generator)
     run.image(
-        "samples", data.tiles(whole), columns=count, caption="Digits drawn from nothing, a pixel at a time."
+        "samples", data.tiles(whole), columns=count, caption="Digits generated from scratch, pixel by pixel."
     )

@@ -1,4 +1,4 @@
-"""Masked convolutions, rows and diagonals of LSTMs, and networks that draw one pixel after another."""
+"""Masked convolutions, row and diagonal LSTMs, and the network that generates images pixel by pixel."""
 
 import itertools
 from collections.abc import Callable
@@ -17,10 +17,10 @@ Kind = Literal["A", "B"]
 def mask(
     kind: Kind, outputs: int, inputs: int, height: int, width: int, colours: int = 1
 ) -> Bool[Tensor, "o i h w"]:
-    """Section 3.4: what a kernel may see: rows above, pixels to the left, and of its own pixel the colours
-    before its own; with B its own colour too.
+    """Section 3.4: the weights of a kernel that are kept: rows above and pixels to the left; at the pixel
+    itself the previous colours, and with mask B also the output's own colour.
 
-    Channels belong to the colours in turn: channel c to colour c % colours.
+    The colours take turns among the channels: channel c belongs to colour c % colours.
     """
     row, column = torch.arange(height)[:, None], torch.arange(width)
     before = (row < height // 2) | ((row == height // 2) & (column < width // 2))
@@ -31,7 +31,7 @@ def mask(
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees nothing that is not yet drawn."""
+    """A convolution that sees only pixels and colours that are already generated."""
 
     def __init__(
         self, kind: Kind, inputs: int, outputs: int, size: tuple[int, int], colours: int = 1
@@ -45,15 +45,15 @@ class MaskedConv2d(nn.Conv2d):
 
 
 def lstm_cell(gates: Float[Tensor, "*any gates"], c: Float[Tensor, "*any h"]) -> tuple[Tensor, Tensor]:
-    """Equation 3: gates in the order o, f, i, g."""
+    """Equation 3. The gates come in the order o, f, i, g."""
     o, f, i, g = gates.chunk(4, -1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
 
 
 class RowLSTM(nn.Module):
-    """Section 3.1: each row is a step; a place sees its own row up to itself and three places of the state
-    above. What lies beyond the edges is 0."""
+    """Section 3.1: a recurrence over rows. A pixel sees its own row up to itself, and three positions of the
+    state above. Beyond the edges, inputs and states are 0."""
 
     def __init__(self, channels: int, h: int, colours: int = 1) -> None:
         super().__init__()
@@ -72,9 +72,10 @@ class RowLSTM(nn.Module):
 
 
 def skew(x: Float[Tensor, "*batch height width h"]) -> Float[Tensor, "*batch height diagonals h"]:
-    """Figure 3: each row one place further to the right: diagonals become columns; zeros elsewhere."""
+    """Figure 3: shift each row one position further to the right, so that diagonals become columns. The rest
+    is 0."""
     height, width = x.shape[-3:-1]
-    padded = F.pad(x, (0, 0, 0, height))  # width + height places a row
+    padded = F.pad(x, (0, 0, 0, height))  # each row has width + height positions
     flat = padded.flatten(-3, -2)[..., : height * (width + height - 1), :]
     return flat.unflatten(-2, (height, width + height - 1))
 
@@ -82,18 +83,18 @@ def skew(x: Float[Tensor, "*batch height width h"]) -> Float[Tensor, "*batch hei
 def unskew(
     x: Float[Tensor, "*batch height diagonals h"], width: int
 ) -> Float[Tensor, "*batch height {width} h"]:
-    """The inverse: the rows' own places."""
+    """The inverse of `skew`."""
     height, diagonals = x.shape[-3:-1]
     flat = F.pad(x.flatten(-3, -2), (0, 0, 0, height))
     return flat.unflatten(-2, (height, diagonals + 1))[..., :width, :]
 
 
 class DiagonalBiLSTM(nn.Module):
-    """Section 3.2: each diagonal is a step, from the left and from the right; a place sees the states to its
-    side and above.
+    """Section 3.2: a recurrence over diagonals, from the left and from the right.
 
-    The states from the right come from the row above: their own row is not yet drawn there. Both sides go in
-    one batch of products. What lies beyond the edges is 0.
+    A pixel sees the states next to it and above it. The states from the right are moved down by one row,
+    because the pixels to the right in the same row are not yet generated. Both directions share one batched
+    matrix multiplication. States beyond the edges are 0.
     """
 
     def __init__(self, channels: int, h: int, colours: int = 1) -> None:
@@ -129,7 +130,7 @@ class DiagonalBiLSTM(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Figure 5, left: the PixelCNN's layer."""
+    """Figure 5, left: a layer of the PixelCNN."""
 
     def __init__(self, channels: int, h: int, colours: int = 1) -> None:
         super().__init__()
@@ -142,12 +143,12 @@ class ResidualBlock(nn.Module):
 
 
 class PixelNetwork(nn.Module):
-    """Table 1: a 7 x 7 convolution with mask A, layers, two convolutions of 1 x 1: logits of every value.
+    """Table 1: a 7 × 7 convolution with mask A, the layers, and two 1 × 1 convolutions that give the logits.
 
-    layer    makes one: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
-    h        a multiple of `colours`, among which every map's channels are divided
-    colours  of a pixel, drawn in turn: 3 are red, then green given red, then blue given both (section 3.4)
-    levels   values that a colour can take, from 0 to 1 in equal steps (section 2.3: 256)
+    layer    makes a layer: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
+    h        a multiple of `colours`; the channels of every feature map are divided among the colours
+    colours  of a pixel, generated in turn; 3 are red, green given red, and blue given both (section 3.4)
+    levels   number of values of a colour, from 0 to 1 in equal steps (section 2.3: 256)
     """
 
     def __init__(
@@ -173,19 +174,19 @@ class PixelNetwork(nn.Module):
         return cast(Tensor, logits.unflatten(1, (self.levels, -1)).transpose(1, 2))
 
     def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
-        """Equations 1 and 2: log p(x) in nats, exactly, of images whose values are levels."""
+        """Equations 1 and 2: the exact log p(x) in nats. The pixels of x must be levels."""
         values = (x * (self.levels - 1)).round().long()
         return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
 
     def size(self) -> int:
-        """Weights that no mask hides."""
+        """The number of weights, without masked ones."""
         hidden = sum(int((~m).sum()) for name, m in self.named_buffers() if name.endswith("mask"))
         return sum(weight.numel() for weight in self.parameters()) - hidden
 
 
 @torch.no_grad()
 def sample(network: PixelNetwork, x: Image, given: int, generator: torch.Generator) -> Image:
-    """Draw the rows from `given` on; the rows above are those of `x`."""
+    """Generate the rows from number `given` on, conditioned on the rows of `x` above."""
     x = x.clone()
     x[:, :, given:] = 0
     for row, column, colour in itertools.product(

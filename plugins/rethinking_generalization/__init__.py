@@ -1,21 +1,23 @@
-"""Networks that generalise can memorise noise just as well.
+"""Networks that generalise can memorise random labels, too.
 
 Zhang, Bengio, Hardt, Recht and Vinyals 2016, "Understanding deep learning requires rethinking
 generalization", arXiv 1611.03530.
 
-The problem. Why does a network with more weights than examples do well on new ones? Usual answers are that
-such a family of functions is after all not so rich, or that regularisers keep it from the bad ones.
+The problem. Why does a network with more weights than training examples generalise? The usual explanations
+are that the effective capacity of such networks is limited, or that regularisation keeps them from bad
+solutions.
 
-The idea. Test the family itself: give the training set random labels, or pixels that mean nothing, and train
-the same network with the same settings. It fits them perfectly, it takes only a few times longer, and weight
-decay and dropout do not stop it. So a bound that asks only what the network could fit says nothing about why
-it generalises on true labels. And little is needed: two layers of 2n + d weights hold any n examples.
+The idea. Measure the capacity directly: replace the labels by random ones, or the pixels by noise, and train
+the same network with the same settings. The network reaches zero training error in only a few times the
+steps, and neither weight decay nor dropout prevents it. Bounds that depend only on the model's capacity
+therefore cannot explain why it generalises on true labels. Theorem 1: two layers with 2n + d weights suffice
+for any n examples.
 
-This file. Theorem 1's network, found in closed form (`memorise`). The experiment: five kinds of data, a part
-of the labels at random (figure 1), regularisers on and off (tables 1 and 2), and a linear model, which does
-not memorise. The benchmark solves theorem 1's triangular system in three ways.
+This folder. `model` has theorem 1's network in closed form. The experiment has five kinds of data, partly
+random labels (figure 1), regularisers on and off (tables 1 and 2), and a linear model, which does not
+memorise. `benchmark` solves theorem 1's triangular system in three ways.
 
-Dimensions: count (examples, n in the paper), dim (of an example, d).
+Dimensions: count (number of examples, n in the paper), dim (features of an example, d).
 """
 
 import math
@@ -49,7 +51,7 @@ from .model import Memory, memorise
 
 THEOREM = Claim(
     name="2n + d weights",
-    sentence="Two layers with 2n + d weights take any values on n examples.",
+    sentence="A two-layer network with 2n + d weights fits any values on n examples.",
     paper=Figure("Theorem 1, with a proof", where="section 4", read="text"),
     rule=(
         Bound("largest error on 500 random values", "<=", 1e-8),
@@ -61,30 +63,31 @@ THEOREM = Claim(
 
 FEW_UNITS = Break(
     "few units",
-    "The hidden layers have 8 units: about as many weights as there are training images.",
+    "The hidden layers have 8 units; the network has about one weight per training image.",
     "near miss",
 )
-FIXED = Break("fixed hidden layers", "Both hidden layers keep their first weights.", "near miss")
+FIXED = Break("fixed hidden layers", "Both hidden layers keep their initial weights.", "near miss")
 
 NO_RIVAL = (
-    "Any method that interpolates memorises. The paper shows it for kernels, too (section 5), and does not "
-    "claim that networks alone do."
+    "Any method that interpolates memorises random labels. The paper shows it for kernels, too (section 5), "
+    "and does not claim that only networks memorise."
 )
 
 SETTING = (
-    "600 training digits of 8 × 8 instead of CIFAR-10 and ImageNet, and two ReLU layers of 256 instead of "
-    "Inception, AlexNet and deeper perceptrons. SGD with momentum 0.9, batches of 50, at most 300 passes. "
-    "The learning rate is multiplied by 0.99 after each pass of 12 batches; the paper multiplies by 0.95 "
-    "after each of 391, which is 0.998 after 12. It is the best of a grid on true labels. Training stops "
-    "when every training image is right. "
+    "600 training digits of 8 × 8 pixels instead of CIFAR-10 and ImageNet, and two ReLU layers of 256 "
+    "units instead of Inception, AlexNet and deeper perceptrons. SGD with momentum 0.9, batches of 50, at "
+    "most 300 epochs. The learning rate is multiplied by 0.99 after each epoch of 12 batches. The paper "
+    "multiplies it by 0.95 after each epoch of 391 batches, which would be 0.998 per 12 batches. The "
+    "learning rate is the best of a grid on true labels. Training stops when every training image is "
+    "classified correctly. "
 )
 
 MEMORISES = Claim(
     name="memorises noise",
-    sentence="The network that generalises on true labels fits random labels, shuffled and random pixels and "
-    "Gaussian noise, too, with the same settings and in a few times the steps.",
+    sentence="The network that generalises on true labels also fits random labels, shuffled and random "
+    "pixels and Gaussian noise, with the same settings and in a few times the steps.",
     paper=Figure(
-        "Training error 0 in all five; random labels take a few times longer",
+        "Training error 0 on all five; random labels take a few times longer",
         where="section 2.1, figure 1",
         read="text",
     ),
@@ -95,7 +98,7 @@ MEMORISES = Claim(
         at_least("steps to 99 %, random labels / true labels", "network", 1.5, toward=1.0),
         at_most("steps to 99 %, random labels / true labels", "network", 20.0),
     ),
-    control="a linear model, which generalises nearly as well and does not memorise",
+    control="a linear model, which generalises almost equally well and does not memorise",
     control_arm="linear",
     control_reaches=(at_least("accuracy on new images", "linear", 0.85),),
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
@@ -106,22 +109,23 @@ MEMORISES = Claim(
     history=(
         (
             "Until November 2026 the learning rate was constant, unlike the paper's: inconclusive, 3 of 5 "
-            "seeds. On the other two the chosen learning rate was one at which random labels do not "
-            "converge. The linear model's accuracy on random labels had a bound of its own (at most 0.7)."
+            "seeds. On the other two seeds, training on random labels did not converge at the chosen "
+            "learning rate. The linear model's accuracy on random labels had a separate bound (at most "
+            "0.7)."
         ),
         (
-            "A decay of 0.97 a pass, over 120 passes, missed on seed 5001: at the rate chosen on true labels "
-            "random ones reached an accuracy of 0.36. No verdict was published."
+            "A decay of 0.97 per epoch, over 120 epochs, missed on seed 5001: with the learning rate "
+            "chosen on true labels, accuracy on random labels reached only 0.36. No verdict was published."
         ),
     ),
 )
 
 REGULARISED = Claim(
     name="regularisers do not stop it",
-    sentence="With weight decay, and with dropout, most random labels are memorised all the same.",
+    sentence="With weight decay and with dropout, the network still memorises most random labels.",
     paper=Figure(
-        "Random labels: about 90 % on ImageNet with regularisers on, 95.2 % off; with weight "
-        "decay all of CIFAR-10, but not by AlexNet",
+        "Random labels: about 90 % on ImageNet with regularisers, 95.2 % without; with weight decay, "
+        "other networks than AlexNet fit all of CIFAR-10",
         where="sections 2.1 and 3, table 2",
         read="text",
     ),
@@ -135,18 +139,18 @@ REGULARISED = Claim(
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
     no_rival=NO_RIVAL,
     chosen_on=(0, 1, 5001, 5002),
-    deviations=SETTING + "Weight decay 5e-4 on all weights; dropout of 0.2 after either layer. Accuracies "
-    "are those of the trained network without dropout. On these digits neither regulariser helps much on "
-    "true labels.",
+    deviations=SETTING + "Weight decay is 5e-4 on all weights; dropout is 0.2 after both layers. Accuracies "
+    "are measured without dropout. On these digits neither regulariser helps much on true labels.",
     history=(
         (
-            "Until November 2026 the learning rate was constant and that of the network without "
-            "regularisers: inconclusive, 3 of 5 seeds. On the other two random labels do not converge at "
-            "that learning rate."
+            "Until November 2026 the learning rate was constant and was chosen for the network without "
+            "regularisers: inconclusive, 3 of 5 seeds. On the other two seeds, training on random labels did "
+            "not converge at that learning rate."
         ),
         (
-            "The decay is 0.99 a pass, over 300 passes, for the other claim's sake. On seed 5002 the network "
-            "with dropout then reached an accuracy of 0.31 on random labels: this claim misses there."
+            "The decay of 0.99 per epoch over 300 epochs was chosen for the other claim. On seed 5002 the "
+            "network with dropout then reached an accuracy of only 0.31 on random labels: this claim misses "
+            "there."
         ),
     ),
 )
@@ -192,23 +196,23 @@ def as_they_are(x: Tensor, y: Tensor, draw: torch.Generator) -> Data:
 
 
 def random_labels(x: Tensor, y: Tensor, draw: torch.Generator, part: float = 1.0) -> Data:
-    """Drawn once, for a part of the images."""
+    """Replace a random share of the labels, once for the whole training."""
     changed = torch.rand(len(y), generator=draw) < part
     return x, torch.where(changed, torch.randint(10, y.shape, generator=draw), y)
 
 
 def shuffled_pixels(x: Tensor, y: Tensor, draw: torch.Generator) -> Data:
-    """The same order for all images."""
+    """One permutation of the pixels for all images."""
     return x[:, torch.randperm(x.shape[1], generator=draw)], y
 
 
 def random_pixels(x: Tensor, y: Tensor, draw: torch.Generator) -> Data:
-    """An order of its own for each image."""
+    """A different permutation of the pixels for each image."""
     return x.gather(1, torch.rand(x.shape, generator=draw).argsort(1)), y
 
 
 def gaussian(x: Tensor, y: Tensor, draw: torch.Generator) -> Data:
-    """Noise of the images' mean and variance."""
+    """Gaussian noise with the images' mean and variance."""
     return x.mean() + x.std() * torch.randn(x.shape, generator=draw), y
 
 
@@ -227,7 +231,7 @@ KINDS = FIVE | {name: partial(random_labels, part=part) for name, part in PARTS.
 def perceptron(
     pixels: int = 64, *, width: int = 256, dropout: float = 0.0, fixed: bool = False
 ) -> nn.Sequential:
-    """Two hidden layers. fixed: only the output layer is trained."""
+    """Two hidden layers. With `fixed`, only the output layer is trained."""
     layers: list[nn.Module] = []
     for inputs in (pixels, width):
         layers += [nn.Linear(inputs, width).requires_grad_(not fixed), nn.ReLU(), nn.Dropout(dropout)]
@@ -235,12 +239,12 @@ def perceptron(
 
 
 class Recipe(NamedTuple):
-    make: Callable[[int], nn.Sequential]  # from the number of pixels
+    make: Callable[[int], nn.Sequential]  # takes the number of pixels
     weight_decay: float = 0.0
 
 
 class Trained(NamedTuple):
-    """Accuracies at the end, on the images trained on and on new ones; and steps until 99 % of the former."""
+    """Final accuracies on training and on new images, and the steps to 99 % training accuracy."""
 
     train: float
     new: float
@@ -284,9 +288,9 @@ def compare(run: Run) -> None:
 
 
 class World(NamedTuple):
-    """Images (n, pixels) with labels: 600 to train on, some to choose by, and new ones.
+    """Images (n, pixels) with labels: 600 training images, validation images, and new images.
 
-    Noise is drawn on the CPU, the same on every device, and so the first stay there.
+    The training images stay on the CPU, where noise is drawn: it is the same on every device.
     """
 
     train: Data
@@ -301,14 +305,14 @@ def images_of(run: Run) -> World:
 
 
 def attempt(at: Trial, recipe: Recipe, rate: float) -> tuple[float, dict[str, Trained]]:
-    """The loss on true labels to choose by; at the chosen rate all kinds of data are learned."""
+    """The validation loss on true labels. Once the learning rate is chosen, learn all other data, too."""
     score, true = train(at, TRUE, recipe, rate)
     others = [kind for kind in KINDS if kind != TRUE] if at.again else []
     return score, {TRUE: true} | {kind: train(at, kind, recipe, rate)[1] for kind in others}
 
 
 def accuracies(at: Trial, found: Sweep[dict[str, Trained]]) -> dict[str, float | AtLeast]:
-    """What the bounds are about; and figure 1 c, accuracies over the part of the labels that is random."""
+    """The metrics of the bounds, and figure 1 c: accuracies by the share of random labels."""
     result = found.chosen
     for kind in FIVE:
         at.metric("training accuracy", result[kind].train, arm=f"{at.name}, {kind}")
@@ -332,7 +336,7 @@ def ratio(random: float | AtLeast, true: float | AtLeast) -> float | AtLeast:
 
 
 def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """SGD with momentum until every image is right. Returns the loss on the images to choose by, too."""
+    """Train with SGD until every image is classified correctly. Also returns the validation loss."""
     run, world = at.run, at.world
     noisy = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
     x, y = (part.to(run.device) for part in noisy)
@@ -366,7 +370,7 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Without dropout; the model is in training mode again after it."""
+    """Accuracy without dropout. The model is returned to training mode."""
     model.eval()
     with torch.no_grad():
         found = (model(x).argmax(1) == y).float().mean().item()

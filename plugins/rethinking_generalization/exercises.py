@@ -22,19 +22,19 @@ EXERCISES = (
     Exercise(
         name="memorise",
         of="model.memorise",
-        task="The thresholds and weights with which the network gives every example its label.",
+        task="Compute the thresholds and weights with which the network outputs every example's label.",
         hints=(
-            "Sort the examples. Then unit j is 0 for all before j: the system is triangular.",
-            "Between two examples the network is linear; its slope is the sum of the weights so far.",
-            "Slopes are differences of y over z - b; weights are differences of slopes.",
+            "Sort the examples. Then unit j is 0 for all examples before j, and the system is triangular.",
+            "Between two examples the network is linear. Its slope is the sum of the weights so far.",
+            "The slopes are differences of y divided by z - b; the weights are differences of slopes.",
         ),
         tries=of_points,
     ),
     Exercise(
         name="network",
         of="model.Memory.forward",
-        task="Lemma 1's network: one direction, a ReLU above each threshold, and the weights.",
-        hints=("Project on a, subtract every threshold, ReLU, and multiply by w.",),
+        task="Implement lemma 1's network: project, apply a ReLU above each threshold, and sum with weights.",
+        hints=("Project on a, subtract every threshold, apply the ReLU, and multiply by w.",),
         tries=of_networks,
     ),
 )

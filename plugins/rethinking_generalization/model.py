@@ -1,4 +1,4 @@
-"""Theorem 1: the network with 2n + d weights that memorises n examples."""
+"""Theorem 1: a network with 2n + d weights that memorises n examples."""
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,12 @@ Points = Float[Tensor, " count"]
 
 
 def memorise(z: Points, y: Points) -> tuple[Points, Points]:
-    """Theorem 1: b and w, in the order of growing z, with Σ_j w_j max(z_i - b_j, 0) = y_i for every i.
+    """Theorem 1: b and w, sorted by z, such that Σ_j w_j max(z_i - b_j, 0) = y_i for every i.
 
-    z   projections of the examples, no two of them equal
-    b   each is the next smaller z; the first lies 1 below the smallest
+    z   projections of the examples, all different
+    b   each is the next smaller z; the first is 1 below the smallest z
     """
-    # So the system is triangular, and the slope between two z is the sum of all w up to there: each w is a
+    # The system is triangular, and the slope between two z is the sum of all w up to there. So each w is a
     # difference of slopes.
     single = torch.promote_types(z.dtype, torch.float32)
     z, order = z.to(single).sort()

@@ -1,23 +1,24 @@
-"""S4: state spaces whose kernel is cheap, because their matrix is diagonal but for a term of rank one.
+"""S4: state-space models whose kernel is cheap to compute, because their matrix is diagonal plus low-rank.
 
 Gu, Goel and Ré 2021, "Efficiently Modeling Long Sequences with Structured State Spaces", arXiv 2111.00396.
 
-The problem. A state space is a recurrence in use and one long convolution in training. Its kernel
-c ā^k b̄ needs powers of a matrix for every channel, and HiPPO's matrix, which makes it remember, cannot be
-diagonalised in a stable way.
+The problem. A state-space model is a recurrence at inference and one long convolution in training. Its kernel
+c ā^k b̄ needs powers of a matrix for every channel. HiPPO's matrix gives the model its long memory, but
+diagonalising it is numerically unstable.
 
-The idea. HiPPO's matrix is a normal matrix, which can be, less a term of rank one. Instead of the kernel take
-its generating function at the roots of unity: there the powers sum up to one inverse, Woodbury's identity
-takes the term of rank one out, and what is left are sums 1 / (g - λ), one for each root and eigenvalue. An
-inverse FFT gives the kernel. The recurrence has the same structure, so that one more sample costs O(order).
+The idea. HiPPO's matrix is a normal matrix, which is stable to diagonalise, minus a rank-one term. Instead of
+the kernel, S4 evaluates the kernel's generating function at the roots of unity. There the powers sum up to
+one inverse. Woodbury's identity separates the rank-one term, and sums of 1 / (g - λ) over the eigenvalues λ
+remain. An inverse FFT gives the kernel. The recurrence has the same structure, so that one more sample costs
+O(order).
 
-This folder. `model`: HiPPO in that form, its kernel by powers and by Cauchy sums, the recurrence, and the
-layer; it learns c̃ = c (1 - ā^L) in place of c, as the paper's code does. `experiment` compares the views
-in float64, and reads digits pixel by pixel from HiPPO's and from random matrices. `benchmark` times the
-kernel, and one more sample.
+This folder. `model` has HiPPO's matrix in this form, its kernel by powers and by Cauchy sums, the recurrence,
+and the layer. The layer learns c̃ = c (1 - ā^L) instead of c, as the paper's code does. `experiment` compares
+recurrence, convolution and kernel in float64, and classifies digits pixel by pixel, initialised with HiPPO's
+matrix or with random ones. `benchmark` times the kernel, and the generation of one more sample.
 
-Dimensions: batch, time, channels (one system each), order (size of a state), half (order / 2: complex
-coefficients come in conjugate pairs, of which one is kept).
+Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients
+come in conjugate pairs, and one of each pair is stored).
 """
 
 from torch import nn

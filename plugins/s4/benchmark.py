@@ -21,7 +21,7 @@ from .model import (
 
 
 def system(generator: torch.Generator, channels: int, order: int) -> tuple[Tensor, ...]:
-    """Λ, P, B and c̃ as pairs of real numbers, and steps, of HiPPO's systems at many speeds."""
+    """HiPPO's Λ, P and B and a random c̃, as pairs of real numbers, and step sizes on a logarithmic scale."""
     parts = [torch.view_as_real(part.cfloat()).repeat(channels, 1, 1) for part in hippo_dplr(order)]
     c_tilde = torch.randn(channels, order // 2, 2, generator=generator)
     return *parts, c_tilde, torch.logspace(-2, -1, channels)
@@ -40,7 +40,7 @@ def powers(lamb: Tensor, p: Tensor, b: Tensor, c_tilde: Tensor, step: Tensor, *,
 
 
 def doubling(lamb: Tensor, p: Tensor, b: Tensor, c_tilde: Tensor, step: Tensor, *, time: int) -> Tensor:
-    """With the first m of the vectors ā^k b̄ and ā^m the next m are one product."""
+    """Each iteration doubles the vectors ā^k b̄: ā^m times the first m vectors gives the next m."""
     step = step.to(torch.promote_types(step.dtype, torch.float32))
     lamb, p, b, c_tilde = complexes(lamb, p, b, c_tilde)
     c = whole(recurrent_c(lamb, p, b, c_tilde, step, time))
@@ -69,26 +69,26 @@ def kernels(time: int, channels: int, order: int, itemsize: int) -> Case:
             Variant(name="Cauchy sums", role="paper", call=partial(cauchy, time=time)),
         ),
         tolerance=1e-3 if itemsize >= 4 else 0.05,
-        # A root and a pole: a division and four products of complex numbers.
+        # For each root and pole, a division and four multiplications of complex numbers.
         cost={"forward": Cost(flops=40 * channels * order * (time // 2 + 1), bytes=numbers * itemsize)},
     )
 
 
 # One more sample
 
-Past = tuple[Tensor, Tensor]  # what was read (batch, time, channels), and the kernel
+Past = tuple[Tensor, Tensor]  # past inputs (batch, time, channels), and the kernel
 State = tuple[tuple[Tensor, ...], Tensor]  # a `Recurrence`, and x
 
 
 def convolved(past: Past, u: Tensor) -> tuple[Tensor, Past]:
-    """All outputs anew, of which the last is wanted."""
+    """Recompute all outputs, and return the last."""
     seen, kernel = past
     seen = torch.cat((seen, u[:, None]), 1)
     return convolve(seen.mT, kernel[:, : seen.shape[1]])[..., -1], (seen, kernel)
 
 
 def one_product(past: Past, u: Tensor) -> tuple[Tensor, Past]:
-    """The last output alone: the kernel, kept backwards, times what was read."""
+    """Compute only the last output: the reversed kernel times the past inputs."""
     seen, kernel = past
     seen = torch.cat((seen, u[:, None]), 1)
     return (seen.to(kernel.dtype) * kernel[-seen.shape[1] :]).sum(1).to(u.dtype), (seen, kernel)

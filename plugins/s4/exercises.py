@@ -1,4 +1,4 @@
-"""Exercises: discretisation, the kernel as defined and by Cauchy sums, and a step in O(order)."""
+"""Exercises: discretisation, the kernel by powers and by Cauchy sums, and a step in O(order)."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def of_recurrences(draw: Draw) -> Iterator[Try]:
 
 
 def system(draw: Draw, channels: int, half: int) -> tuple[torch.Tensor, ...]:
-    """Λ, whose real part is negative, P, B and C."""
+    """Λ (with negative real parts), P, B and C."""
     lamb = torch.complex(-draw.between(0.3, 1, channels, half), draw.between(0.5, 3, channels, half))
     return lamb, *(torch.complex(*draw(2, channels, half)) for _ in range(3))
 
@@ -36,20 +36,20 @@ EXERCISES = (
     Exercise(
         name="discretisation",
         of="model.discretised",
-        task="The bilinear method for Λ - P P*, as full matrices.",
+        task="Discretise Λ - P P* with the bilinear method, as full matrices.",
         hints=(
-            "whole() adds the conjugates; then A is diag_embed(Λ) minus the outer product of P and P*.",
+            "whole() adds the conjugates. Then A is diag_embed(Λ) minus the outer product of P and P*.",
             "ā = (1 - step/2 · A)⁻¹ (1 + step/2 · A).",
-            "b̄ = (1 - step/2 · A)⁻¹ step · B: the same matrix, so one solve serves both.",
+            "b̄ = (1 - step/2 · A)⁻¹ step · B. The matrix is the same, so one solve gives both.",
         ),
         tries=of_systems,
     ),
     Exercise(
         name="kernel by powers",
         of="model.kernel_by_powers",
-        task="Equation 5: the system's answer to an impulse, one power of ā after the other.",
+        task="Compute equation 5: the system's impulse response, one power of ā after the other.",
         hints=(
-            "Start from the vector b̄ and multiply it by ā once a sample.",
+            "Start from the vector b̄ and multiply it by ā once per sample.",
             "A sample is the real part of Σ c · vector, without conjugating c.",
         ),
         tries=of_kernels,
@@ -57,22 +57,28 @@ EXERCISES = (
     Exercise(
         name="kernel by Cauchy sums",
         of="model.kernel_by_cauchy",
-        task="Algorithm 1: the kernel from its generating function at the roots of unity, without powers.",
+        task="Algorithm 1: compute the kernel from its generating function at the roots of unity.",
         hints=(
-            "At a root z, with g = 2 (1 - z) / (step (1 + z)), Cauchy sums k are Σ v / (g - λ).",
-            "Four of them: v is c b, c p, p* b and p* p. The kernel is 2/(1+z) (k00 - k01 k10 / (1 + k11)).",
-            "Multiply by 1 + z before dividing: g is infinite at z = -1. irfft needs half of the roots.",
+            "At a root z, with g = 2 (1 - z) / (step (1 + z)), the Cauchy sums k are Σ v / (g - λ).",
+            "Four sums: v is c b, c p, p* b and p* p. The kernel is 2/(1+z) (k00 - k01 k10 / (1 + k11)).",
+            (
+                "Multiply by 1 + z before you divide, because g is infinite at z = -1. irfft needs half of "
+                "the roots."
+            ),
         ),
         tries=of_kernels,
     ),
     Exercise(
         name="step",
         of="model.Recurrence.step",
-        task="One sample of the recurrence, without a matrix.",
+        task="Compute one sample of the recurrence, without a matrix.",
         hints=(
-            "First (r + Λ - P P*) times the state: P* times the state is `paired`, a sum over conjugates.",
-            "Then the inverse, D - q P* D, and b̄ u is added.",
-            "c is doubled already: the output is the real part of Σ c · state, plus the bypass.",
+            (
+                "First multiply the state by r + Λ - P P*; P* times the state is `paired`, a sum over "
+                "conjugates."
+            ),
+            "Then multiply by the inverse, D - q P* D, and add b̄ u.",
+            "c is doubled already: the output is the real part of Σ c · state, plus the skip connection.",
         ),
         tries=of_recurrences,
     ),

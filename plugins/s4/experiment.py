@@ -1,4 +1,4 @@
-"""Three views of one system, and a layer on long rows of pixels from HiPPO and from random matrices."""
+"""Recurrence, convolution and kernels compared; digits read pixel by pixel from HiPPO or random matrices."""
 
 from collections.abc import Callable
 
@@ -38,8 +38,8 @@ from .model import (
 
 VIEWS = Claim(
     name="one system, three views",
-    sentence="The diagonal and low-rank form is HiPPO's matrix; its kernel by Cauchy sums is that by powers, "
-    "and the layer's recurrence gives what its convolution gives.",
+    sentence="The diagonal plus low-rank form is equivalent to HiPPO's matrix. The kernel by Cauchy sums "
+    "equals the kernel by powers, and the layer's recurrence gives the same outputs as its convolution.",
     paper=Figure("Theorems 1 to 3", where="sections 3.2 and 3.3", read="text"),
     rule=(
         Bound("largest relative error of its answers", "<=", 1e-9),
@@ -47,7 +47,7 @@ VIEWS = Claim(
         Bound("largest difference of recurrence and convolution", "<=", 1e-9),
     ),
     kind="identity",
-    deviations="A state of 16, 200 samples, in float64.",
+    deviations="A state size of 16, 200 samples, in float64.",
 )
 
 NO_FREQUENCIES = Break(
@@ -55,7 +55,7 @@ NO_FREQUENCIES = Break(
 )
 AS_FAST = Break(
     "a random matrix as fast",
-    "The random matrix, its frequencies multiplied until the largest is HiPPO's.",
+    "The random matrix, with frequencies scaled such that the largest one equals HiPPO's.",
     "rival",
 )
 
@@ -65,40 +65,40 @@ HIPPO = Claim(
     "accurately than one initialised with a random matrix of the same form.",
     paper=Figure("60 % to 98 % on sequential MNIST (for the dense matrix)", where="section 2.2", read="text"),
     rule=(at_least("accuracy", "HiPPO", 0.05, minus="random", toward=0.0),),
-    control="the same layer from random matrices: normal numbers in the skew-symmetric and the low-rank part",
+    control="the same layer with random matrices: normally distributed skew-symmetric and low-rank parts",
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.2),),
     after_steps=100,
     breaks=(NO_FREQUENCIES, AS_FAST, UNTRAINED),
     chosen_on=(0,),
-    deviations="Digits of 8 × 8 enlarged to 144 pixels, read one by one by one layer of 16 channels with "
-    "states of 32; the digit is read from the last output. 100 steps of 32 digits with Adam; the matrix, B "
-    "and the step sizes learn at 0.001 at most. Each accuracy is the mean of three networks, the control's "
-    "with three different matrices.",
+    deviations="8 × 8 digits enlarged to 144 pixels, which one layer of 16 channels with states of 32 "
+    "reads one by one. The digit is predicted from the last output. 100 steps of 32 digits with Adam; the "
+    "learning rate of the matrix, B and the step sizes is at most 0.001. Each accuracy is the mean of "
+    "three networks; for the control, these have three different matrices.",
     history=(
         (
-            "Until November 2026 each arm was given its best scale of frequencies, with one random matrix a "
-            "seed: inconclusive, 2 of 10 seeds. The paper's sentence is about matrices as they are. A random "
-            "matrix as fast as HiPPO's is the rival now."
+            "Until November 2026 each arm had its best frequency scale, and there was one random matrix per "
+            "seed: inconclusive, 2 of 10 seeds. The paper's sentence is about matrices without rescaling. A "
+            "random matrix with HiPPO's largest frequency is the rival now."
         ),
     ),
 )
 
 GENERATION = Claim(
     name="fast generation",
-    sentence="As a recurrence the layer makes a new sample many times faster than from all that it has read.",
+    sentence="The recurrence computes a new sample many times faster than a convolution with the whole past.",
     paper=Figure("Generation 60 times faster than a Transformer's", where="abstract", read="abstract"),
     rule=(Speedup("one more sample", over="strong", threshold=2.0, axes={"samples": 4096}, mode="decode"),),
-    control="the last output of the convolution as one product with a kernel that is kept",
-    deviations="The same layer in its other view stands for the Transformer: both read all of the past.",
+    control="the last output of the convolution, as one product with a cached kernel",
+    deviations="The same layer's convolution replaces the Transformer; both read the whole past.",
     headline=True,
 )
 
 ORDER, CHANNELS = 32, 16
 SIDE = 12  # pixels
 RATES = (0.01, 0.03, 0.1)
-MATRIX_RATE = 0.001  # the largest of the matrix, B and the step sizes
-NETWORKS = 3  # of each arm, whose accuracies are averaged
+MATRIX_RATE = 0.001  # the largest learning rate of the matrix, B and the step sizes
+NETWORKS = 3  # per arm; their accuracies are averaged
 
 
 @hookimpl
@@ -115,7 +115,7 @@ def compare_views(run: Run) -> None:
     a = torch.diag(whole(exact.lamb)) - whole(exact.p)[:, None] * whole(exact.p).conj()
     hippo_a, hippo_b = hippo_legs(order)
     answers = []
-    for s in (0.5, 1.0, 2.0, 4.0):  # of both systems to e^(st): b* (s - A)⁻¹ b, the same in every basis
+    for s in (0.5, 1.0, 2.0, 4.0):  # b* (s - A)⁻¹ b, the response to e^(st), is the same in every basis
         shift = s * torch.eye(order, dtype=torch.float64)
         ours = (whole(exact.b).conj() * torch.linalg.solve(shift - a, whole(exact.b))).sum().real
         theirs = hippo_b @ torch.linalg.solve(shift + hippo_a, hippo_b)
@@ -162,7 +162,7 @@ def hippo(generator: torch.Generator) -> DPLR:
 
 
 def without_frequencies(generator: torch.Generator) -> DPLR:
-    """Its poles, 1 to `ORDER`, as real decays; nothing of low rank."""
+    """HiPPO's poles, 1 to `ORDER`, as real decays, without a low-rank term."""
     found = hippo_dplr(ORDER)
     decays = torch.arange(1, ORDER, 2, dtype=torch.float64)
     return DPLR(torch.complex(-decays, torch.zeros_like(decays)), torch.zeros_like(found.p), found.b)
@@ -176,7 +176,7 @@ def as_fast(generator: torch.Generator) -> DPLR:
 
 
 class PixelReader(nn.Module):
-    """One layer in a residual branch; the digit is read from the last step alone."""
+    """One layer in a residual branch; the digit is predicted from the last step only."""
 
     def __init__(self, system: DPLR) -> None:
         super().__init__()
@@ -230,13 +230,13 @@ def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
         torch.stack(pictures)[:, None],
         columns=1,
         rows=list(networks),
-        caption=f"Kernels after training: the response of each channel to one pulse, over {SIDE**2} samples, "
-        "from left to right. Slow channels first; grey is 0, each channel by its largest value.",
+        caption=f"Kernels after training: each channel's response to an impulse, over {SIDE**2} samples from "
+        "left to right. Slow channels come first. Grey is 0; each channel is scaled by its largest value.",
     )
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """The mean accuracy to choose by, and the networks, each from a matrix of its own."""
+    """The mean validation accuracy, and the networks, each with a matrix of its own."""
     run, matrices = at.run, at.generator("matrices")
     networks = [learn(at, make(matrices), rate) for _ in range(NETWORKS)]
     run.phase("evaluate")

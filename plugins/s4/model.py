@@ -1,7 +1,7 @@
-"""HiPPO as a diagonal and a low-rank term, its kernel by Cauchy products, the recurrence, and the layer.
+"""HiPPO as a diagonal plus low-rank matrix, its kernel by Cauchy sums, the recurrence, and the layer.
 
-Dimensions: batch, time, channels (one system each), order (size of a state), half (order / 2: complex
-coefficients come in conjugate pairs, of which one is kept).
+Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients
+come in conjugate pairs, and one of each pair is stored).
 """
 
 import math
@@ -15,7 +15,7 @@ from ..ssm import convolve, hippo_legs
 
 
 class DPLR(NamedTuple):
-    """x' = (Λ - P P*) x + B u, in a basis where Λ is diagonal: one coefficient of each conjugate pair."""
+    """x' = (Λ - P P*) x + B u in a basis where Λ is diagonal; one coefficient of each conjugate pair."""
 
     lamb: Complex[Tensor, " half"]
     p: Complex[Tensor, " half"]
@@ -23,10 +23,10 @@ class DPLR(NamedTuple):
 
 
 def hippo_dplr(order: int) -> DPLR:
-    """HiPPO-LegS in that form (theorem 1 and appendix C.1), complex128.
+    """HiPPO-LegS as a `DPLR` system (theorem 1 and appendix C.1), in complex128.
 
-    A + P Pᵀ with P_n = √(n + 1/2) is -1/2 on the diagonal and skew-symmetric elsewhere, and so it has
-    orthogonal eigenvectors. Raises ValueError if `order` is odd.
+    A + P Pᵀ with P_n = √(n + 1/2) is -1/2 on the diagonal and skew-symmetric elsewhere. So its eigenvectors
+    are orthogonal. Raises ValueError if `order` is odd.
     """
     if order % 2:
         raise ValueError(f"a state of {order} has no conjugate pairs")
@@ -38,11 +38,11 @@ def hippo_dplr(order: int) -> DPLR:
 def diagonalised(
     a: Float[Tensor, "order order"], p: Float[Tensor, " order"], b: Float[Tensor, " order"]
 ) -> DPLR:
-    """A system whose A + P Pᵀ is a multiple of 1 and a skew-symmetric matrix."""
+    """Diagonalise a system whose A + P Pᵀ is a multiple of the identity plus a skew-symmetric matrix."""
     normal = a + p[:, None] * p
     shift = normal.diagonal().mean()
     skew = (normal - normal.T) / 2
-    frequencies, basis = torch.linalg.eigh(skew * -1j)  # in growing order: the upper half is positive
+    frequencies, basis = torch.linalg.eigh(skew * -1j)  # ascending: the upper half is positive
     half = len(p) // 2
     basis = basis[:, half:].conj().T
     return DPLR(
@@ -56,14 +56,14 @@ Steps = Float[Tensor, " channels"]
 
 
 def whole(half: Complex[Tensor, "*some half"]) -> Complex[Tensor, "*some order"]:
-    """Coefficients with their conjugates."""
+    """Append the conjugates of the coefficients."""
     return torch.cat((half, half.conj()), -1)
 
 
 def discretised(
     lamb: Half, p: Half, b: Half, step: Steps
 ) -> tuple[Complex[Tensor, "channels order order"], Complex[Tensor, "channels order"]]:
-    """ā and b̄ by the bilinear method, as full matrices (appendix C.2 in the plain form)."""
+    """ā and b̄ by the bilinear method, as full matrices (appendix C.2 without its fast inverse)."""
     lamb, p, b = (whole(tensor) for tensor in (lamb, p, b))
     a = torch.diag_embed(lamb) - p[..., :, None] * p[..., None, :].conj()
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
@@ -74,7 +74,7 @@ def discretised(
 
 
 def kernel_by_powers(lamb: Half, p: Half, b: Half, c: Half, step: Steps, time: int) -> Kernel:
-    """c ā^k b̄ for k = 0 .. time - 1, one after the other: the definition (equation 5)."""
+    """Equation 5: the kernel by definition, c ā^k b̄ for k = 0 .. time - 1."""
     a, state = discretised(lamb, p, b, step)
     c, values = whole(c), []
     for _ in range(time):
@@ -84,28 +84,28 @@ def kernel_by_powers(lamb: Half, p: Half, b: Half, c: Half, step: Steps, time: i
 
 
 def kernel_by_cauchy(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, time: int) -> Kernel:
-    """The same from c̃ = c (1 - ā^time) by algorithm 1: no power of ā is taken.
+    """The kernel from c̃ = c (1 - ā^time) by algorithm 1, without powers of ā.
 
-    At the roots of unity the kernel's generating function is a few sums Σ_n v_n / (g - λ_n), by Woodbury's
-    identity for the low-rank term; an inverse FFT gives the kernel.
+    At the roots of unity, the kernel's generating function consists of a few sums Σ_n v_n / (g - λ_n), by
+    Woodbury's identity for the low-rank term. An inverse FFT gives the kernel.
     """
     angles = torch.arange(time // 2 + 1, dtype=step.dtype, device=step.device) * (-2 * math.pi / time)
     roots = torch.polar(torch.ones_like(angles), angles)
-    # At z = -1, where 2 / (1 + z) is infinite, all is multiplied by (1 + z) instead.
+    # At z = -1, 2 / (1 + z) is infinite. So each fraction is multiplied through by 1 + z.
     nominator, denominator = 2 * (1 - roots), 1 + roots
     scaled = step[:, None] * whole(lamb)  # the poles, in samples
-    # For each root and pole 1 / (g - λ), times 2 / (1 + z), g being 2 (1 - z) / (step (1 + z)).
+    # The weights are 1 / (g - λ) / (1 + z) for each root and pole, with g = 2 (1 - z) / (step (1 + z)).
     weights = step[:, None, None] / (nominator[:, None] - denominator[:, None] * scaled[:, None, :])
     p, b, c = (whole(tensor) for tensor in (p, b, c_tilde))
     pairs = torch.stack((c * b, c * p, p.conj() * b, p.conj() * p), -1)
     k00, k01, k10, k11 = (weights @ pairs).unbind(-1)
-    # Each k is a Cauchy sum times (1 + z) / 1: so the Woodbury term carries one (1 + z) for itself.
+    # Each k is a Cauchy sum divided by 1 + z, so the Woodbury term needs one factor of 1 + z.
     at_roots = 2 * (k00 - k01 * k10 * denominator / (1 + k11 * denominator))
     return torch.fft.irfft(at_roots, n=time)
 
 
 def recurrent_c(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, time: int) -> Half:
-    """c of the recurrence, from c̃ of kernels of `time` samples."""
+    """c of the recurrence, from c̃ of kernels with `time` samples."""
     a, _ = discretised(lamb, p, b, step)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     c = torch.linalg.solve((identity - torch.linalg.matrix_power(a, time)).mT, whole(c_tilde)[..., None])
@@ -113,12 +113,12 @@ def recurrent_c(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, time: 
 
 
 class S4(nn.Module):
-    """One system for each channel, from HiPPO at speeds that are spread evenly on a logarithmic scale.
+    """One HiPPO system for each channel, with step sizes spread evenly on a logarithmic scale.
 
-    What is learned: Λ (its real part stays negative), P, B, c̃, the step, and a bypass D. Inside in float32 or
-    better, autocast or not.
+    Λ (its real part stays negative), P, B, c̃, the step sizes and a skip connection D are learned. Computes
+    in float32 or better, even under autocast.
 
-    time  how many samples a sequence has: c̃ is learned for kernels of this length
+    time  length of the kernels, and the largest sequence length
     """
 
     def __init__(self, channels: int, order: int, time: int, *, system: DPLR | None = None) -> None:
@@ -134,7 +134,7 @@ class S4(nn.Module):
         self.bypass = nn.Parameter(torch.ones(channels))
 
     def system(self) -> tuple[Half, Half, Half, Half, Steps]:
-        """Λ, P, B, c̃ and the steps."""
+        """Λ, P, B, c̃ and the step sizes."""
         single = torch.promote_types(self.log_step.dtype, torch.float32)
         lamb = torch.complex(-self.log_decay.to(single).exp(), self.frequency.to(single))
         p, b, c = (
@@ -143,7 +143,7 @@ class S4(nn.Module):
         return lamb, p, b, c, self.log_step.to(single).exp()
 
     def forward(self, u: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
-        """By one convolution. Raises ValueError if the sequence is longer than the layer's kernels."""
+        """One convolution. Raises ValueError if the sequence is longer than the layer's kernels."""
         if u.shape[1] > self.time:
             raise ValueError(f"a sequence of {u.shape[1]} samples, but kernels of {self.time}")
         with torch.autocast(u.device.type, enabled=False):
@@ -151,7 +151,7 @@ class S4(nn.Module):
             return (convolve(u.mT.to(kernel.dtype), kernel).mT + self.bypass * u).to(u.dtype)
 
     def recurrence(self) -> "Recurrence":
-        """The same function step by step, as its weights are now."""
+        """The same function as a recurrence, with a copy of the current weights."""
         with torch.no_grad():
             lamb, p, b, c_tilde, step = self.system()
             c = recurrent_c(lamb, p, b, c_tilde, step, self.time)
@@ -159,10 +159,10 @@ class S4(nn.Module):
 
 
 class Recurrence(NamedTuple):
-    """x_k = ā x_{k-1} + b̄ u_k, y_k = c x_k + D u_k, in O(order) a step (appendix C.2).
+    """x_k = ā x_{k-1} + b̄ u_k, y_k = c x_k + D u_k, in O(order) per step (appendix C.2).
 
-    With r = 2 / step: ā = (r - Λ + P P*)⁻¹ (r + Λ - P P*). The inverse is D - q P* D, D being 1 / (r - Λ) and
-    q = D P / (1 + P* D P). Work and memory of a step do not grow with the past.
+    With r = 2 / step, ā = (r - Λ + P P*)⁻¹ (r + Λ - P P*). The inverse is D - q P* D with D = 1 / (r - Λ) and
+    q = D P / (1 + P* D P). The compute and memory of a step do not grow with the length of the past.
     """
 
     plus: Half  # r + Λ
@@ -170,7 +170,7 @@ class Recurrence(NamedTuple):
     p: Half
     q: Half
     b: Half  # b̄
-    c: Half  # twice c: each stands for its conjugate as well
+    c: Half  # twice c, because each coefficient also stands for its conjugate
     bypass: Steps
 
     @classmethod
@@ -194,5 +194,5 @@ class Recurrence(NamedTuple):
 
 
 def paired(half: Complex[Tensor, "*some half"]) -> Float[Tensor, "*some 1"]:
-    """The sum over a conjugate pair each, which is real."""
+    """The sum over all coefficients and their conjugates, which is real."""
     return 2 * half.real.sum(-1, keepdim=True)

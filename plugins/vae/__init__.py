@@ -1,22 +1,23 @@
-"""Variational autoencoder: an encoder that guesses the posterior, trained through the noise it draws.
+"""Variational autoencoder: an encoder approximates the posterior and is trained through its samples.
 
 Kingma and Welling 2013, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
 
-The problem. A model with hidden causes, p(z) p(x|z), explains x by a posterior p(z|x) that cannot be
-computed when p(x|z) is a network. A bound of the likelihood asks for an average over guesses of z only, but
-the guesses depend on the parameters to be trained, and the gradient that takes this into account by the
-logarithm of the guess's density is too noisy to be of use (section 2.2).
+The problem. In a latent-variable model p(z) p(x|z), the posterior p(z|x) is intractable if p(x|z) is a neural
+network. A lower bound of the likelihood needs only samples from an approximate posterior. But the
+distribution of these samples depends on the parameters to be trained, and the score-function gradient, which
+takes this into account, is too noisy to be useful (section 2.2).
 
-The idea. An encoder gives the guess, q(z|x), a Gaussian. Write its sample as mean + scale * noise: the noise
-depends on nothing, so the gradient goes through the sample like through any other layer. One objective trains
-encoder and decoder together; the part that compares the guess with the prior needs no sample at all.
+The idea. An encoder computes the approximate posterior q(z|x), a Gaussian. Its sample is written as mean +
+scale * noise. The noise does not depend on any parameter, so that the gradient passes through the sample as
+through any other layer. One objective trains encoder and decoder together. Its KL divergence has a closed
+form.
 
-This folder. `model` has the reparameterised sample, the divergence of appendix B, equation 10, and the
-networks of appendix C with a Bernoulli decoder; wake-sleep, the predecessor; both gradients. `experiment`
-compares training by the bound with wake-sleep, by the bound and by the likelihood, beside a mixture of
-Bernoullis, and draws digits that nobody wrote. `gradients` compares the variance of both gradients.
+This folder. `model` has the reparameterised sample, the KL divergence of appendix B, equation 10, and the
+networks of appendix C with a Bernoulli decoder; also wake-sleep, the predecessor, and both gradients.
+`experiment` compares training with the bound and with wake-sleep, by the bound and by the likelihood. A
+mixture of Bernoullis is a rival. `gradients` compares the variance of both gradients.
 
-Dimensions: batch, pixels (of an image in a row), hidden, latent, draws (samples for each image).
+Dimensions: batch, pixels (of a flattened image), hidden, latent, draws (samples for each image).
 """
 
 from torch import nn

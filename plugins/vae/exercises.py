@@ -1,4 +1,4 @@
-"""Exercises: the sample with its gradient, the divergence, both densities, and the bound."""
+"""Exercises: the reparameterised sample, the KL divergence, both densities, and the bound."""
 
 from collections.abc import Iterator
 
@@ -41,9 +41,9 @@ EXERCISES = (
     Exercise(
         name="sample",
         of="model.sample",
-        task="The reparametrisation trick: a sample as a function of mean, log-variance and noise.",
+        task="Apply the reparameterisation trick: compute a sample from mean, log-variance and noise.",
         hints=(
-            "The randomness is in `noise`, which needs no gradient; mean and scale are applied to it.",
+            "The randomness is in `noise`, which needs no gradient. Apply mean and scale to it.",
             "The standard deviation is exp(log_variance / 2).",
         ),
         tries=of_samples,
@@ -51,40 +51,40 @@ EXERCISES = (
     Exercise(
         name="divergence",
         of="model.divergence",
-        task="The KL divergence of the posterior from the prior, in nats, without sampling.",
+        task="Compute the KL divergence of the posterior from the prior, in nats, without sampling.",
         hints=(
-            "Components are independent: add up what each one contributes.",
-            "One contributes -(1 + log σ² - μ² - σ²) / 2.",
+            "The components are independent: add up their contributions.",
+            "Each component contributes -(1 + log σ² - μ² - σ²) / 2.",
         ),
         tries=of_guesses,
     ),
     Exercise(
         name="log Bernoulli",
         of="model.log_bernoulli",
-        task="The log-probability of the pixels under independent Bernoulli variables, from their logits.",
+        task="Compute the log-probability of independent Bernoulli pixels from their logits.",
         hints=(
             "x log p + (1 - x) log(1 - p) with p the sigmoid of the logit overflows: simplify it first.",
-            "It is x · logit - log(1 + e^logit); F.softplus is the second term.",
+            "It equals x · logit - log(1 + e^logit); F.softplus is the second term.",
         ),
         tries=of_pixels,
     ),
     Exercise(
         name="log normal",
         of="model.log_normal",
-        task="The log-density of latents under a diagonal Gaussian.",
+        task="Compute the log-density of latents under a diagonal Gaussian.",
         hints=(
-            "Of each component: -(log 2π + log σ² + (z - μ)² / σ²) / 2.",
-            "The log-densities of the components are added.",
+            "Each component contributes -(log 2π + log σ² + (z - μ)² / σ²) / 2.",
+            "Add the log-densities of the components.",
         ),
         tries=of_densities,
     ),
     Exercise(
         name="bound",
         of="model.VAE.forward",
-        task="The lower bound of log p(x) for each image, with one sample of the latent.",
+        task="Compute the lower bound of log p(x) for each image, with one sample of the latent.",
         hints=(
             "Encode, sample, decode; there is a function for each.",
-            "The bound is the log-probability of the pixels minus the divergence.",
+            "The bound is the log-probability of the pixels minus the KL divergence.",
         ),
         tries=of_bounds,
     ),

@@ -1,4 +1,4 @@
-"""Train by the bound and by wake-sleep, beside a mixture of Bernoullis; one gradient against the other."""
+"""Training with the bound against wake-sleep and a mixture of Bernoullis, and the two gradients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,36 +37,38 @@ from .model import (
 )
 
 NO_DIVERGENCE = Break(
-    "no divergence", "The objective leaves out how far the guess is from the prior.", "near miss"
+    "no divergence", "The objective leaves out the KL divergence from the prior.", "near miss"
 )
-NO_GRADIENT = Break("no gradient through the sample", "The encoder learns only to be close to the prior.")
+NO_GRADIENT = Break("no gradient through the sample", "The encoder only learns to match the prior.")
 ONE_DRAW = Break(
     "gradient by the density",
-    "The encoder learns by the gradient of the guess's density, from one sample, not through the sample.",
+    "The encoder learns with the score-function gradient from one sample.",
     "near miss",
 )
 FOUR_DRAWS = Break(
     "gradient by the density, four samples",
-    "The same gradient from four samples of each image, less the mean of the others: four times the work.",
+    "The score-function gradient from four samples per image, with a baseline; this costs four times the "
+    "compute.",
     "rival",
 )
 MIXTURE = Break(
     "mixture of Bernoullis",
-    "A mixture of 10, 20 or 40 images with independent pixels, fitted by expectation maximisation.",
+    "A mixture with 10, 20 or 40 components of independent pixels, fitted by expectation maximisation.",
     "rival",
 )
 
 STEPS = 800
 DEVIATIONS = (
-    "8 × 8 digits made black and white, 100 hidden units, 8 latent variables; Adam, its rate falling to 0, "
-    "instead of Adagrad; torch's initial weights instead of N(0, 0.01), and no prior of the weights: in "
-    "section 5 it is N(0, 1), a weight decay, so that the paper's is a MAP estimate. 800 batches of 100. "
+    "8 × 8 binary digits, 100 hidden units, 8 latent variables. Adam with a learning rate that decays to "
+    "0, instead of Adagrad. torch's initial weights instead of N(0, 0.01). No prior on the weights: in "
+    "section 5 it is N(0, 1), which acts as weight decay and makes the paper's estimate MAP. 800 batches "
+    "of 100. "
 )
 
 LIKELIHOOD = Claim(
     name="likelihood against wake-sleep",
-    sentence="After 800 steps, networks trained by the bound give held-out digits a higher likelihood than "
-    "networks trained by wake-sleep, and one well above that of independent pixels.",
+    sentence="After 800 steps, networks trained with the bound give held-out digits a higher likelihood than "
+    "networks trained with wake-sleep, and a much higher likelihood than independent pixels.",
     paper=Figure(
         "Higher estimated likelihood than wake-sleep, with 1,000 and with 50,000 images (curves).",
         where="figure 3",
@@ -77,32 +79,32 @@ LIKELIHOOD = Claim(
         at_least("log-likelihood", "bound", 3.0, minus="independent pixels", toward=0.5),
     ),
     guards=(at_least("log-likelihood over the bound", "bound", 0.0),),
-    control="wake-sleep: the same networks, weights, optimiser and learning rates, each arm at its best; and "
-    "each pixel with its own frequency of ink",
+    control="wake-sleep with the same networks, optimiser and learning rates, each arm at "
+    "its best learning rate; and independent pixels, each with its own frequency of ink",
     control_arm="wake-sleep",
     control_reaches=(at_least("log-likelihood", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
     breaks=(NO_DIVERGENCE, MIXTURE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The likelihood is estimated by 500 importance-weighted samples of the encoder, "
-    "in the paper by Hamiltonian Monte Carlo; Monte Carlo EM, the third line of figure 3, is left out. That "
-    "the likelihood is above the bound is Jensen's inequality.",
+    deviations=DEVIATIONS + "The likelihood is estimated with 500 importance-weighted samples from the "
+    "encoder, in the paper with Hamiltonian Monte Carlo. Monte Carlo EM, the third curve of figure 3, is "
+    "left out. The likelihood exceeds the bound by Jensen's inequality.",
     history=(
         (
             "Until November 2026 the claim was that raising the bound raises the likelihood: reproduced, 5 "
-            "of 5 seeds, by the rank correlation of both while training (at least 0.8) and by the second "
-            "bound. Two curves that rise in one training correlate whatever they measure; figure 3's "
-            "comparison has taken the place of the correlation."
+            "of 5 seeds, by the rank correlation of both during training (at least 0.8) and by the second "
+            "bound. Any two curves that rise during training are correlated, so figure 3's comparison "
+            "replaced the correlation."
         ),
     ),
 )
 
 BETTER = Claim(
     name="bound against wake-sleep",
-    sentence="After 800 steps, networks trained by the bound reach a higher bound on held-out digits than "
-    "networks trained by wake-sleep, and reach wake-sleep's best in fewer steps.",
+    sentence="After 800 steps, networks trained with the bound reach a higher bound on held-out digits than "
+    "networks trained with wake-sleep, and reach wake-sleep's best bound in fewer steps.",
     paper=Figure(
-        "Considerably faster, and to a better solution, in all experiments (curves).",
+        "Considerably faster convergence to a better solution in all experiments (curves).",
         where="figure 2",
         read="text",
     ),
@@ -110,18 +112,18 @@ BETTER = Claim(
         at_least("bound", "bound", 0.2, minus="wake-sleep", toward=0.0),
         Bound("wake-sleep's steps / steps to its best bound", ">=", 1.15, direction=1.0, ratio=True),
     ),
-    control="wake-sleep: the same networks, weights, optimiser and rates, each arm at its best",
+    control="wake-sleep with the same networks, optimiser and learning rates, each at its best",
     control_arm="wake-sleep",
     control_reaches=(at_least("bound", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
     breaks=(NO_GRADIENT, ONE_DRAW, FOUR_DRAWS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The learning rate is chosen by the bound of other digits.",
+    deviations=DEVIATIONS + "The learning rate is chosen by the bound on validation digits.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival. The "
-            "sentence did not say after how many steps."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds, without a rival. The "
+            "sentence did not give the number of steps."
         ),
     ),
 )
@@ -133,7 +135,7 @@ EachDigit = Float[Tensor, " digits"]
 
 
 class Digits(NamedTuple):
-    """Black and white digits as rows."""
+    """Flattened binary digits."""
 
     train: Float[Tensor, "train pixels"]
     choose: Float[Tensor, "choose pixels"]
@@ -141,7 +143,7 @@ class Digits(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """Images of independent pixels, and the logarithms of their shares."""
+    """A mixture of independent pixels; `shares` are the log-weights of its components."""
 
     logits: Float[Tensor, "parts pixels"]
     shares: Float[Tensor, " parts"]
@@ -154,7 +156,7 @@ class Mixture(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A model; the step and the bound at each evaluation, on digits to judge by; the steps in all."""
+    """A model, its curve of (step, bound on test digits), and the number of steps."""
 
     model: VAE | Mixture
     curve: list[tuple[int, float]]
@@ -192,7 +194,7 @@ def experiment(run: Run) -> None:
     parts = ((images > 0.5).flatten(1).to(run.device, run.dtype) for images, _ in source.parts)
     digits = Digits(*parts)
     x = digits.train
-    frequency = (x.sum(0) + 1) / (len(x) + 2)  # Laplace's: no pixel is impossible
+    frequency = (x.sum(0) + 1) / (len(x) + 2)  # Laplace smoothing: no pixel has probability 0
     independent = log_bernoulli(frequency.logit().expand_as(digits.judge), digits.judge)
     table = run.compare(
         BETTER,
@@ -230,7 +232,7 @@ def experiment(run: Run) -> None:
 
 
 def known(run: Run, x: Images, latent: int) -> VAE:
-    """A network that was trained by the bound, of so many latent variables."""
+    """A network with `latent` latent variables, trained with the bound."""
 
     def learn(network: nn.Module) -> None:
         assert isinstance(network, VAE)
@@ -246,7 +248,7 @@ def number_of_steps(run: Run) -> int:
 
 
 def train(objective: Objective, at: Trial, rate: float) -> tuple[float, Trained]:
-    """Make the objective large; the bound of the digits to choose by, and the curve of those to judge by."""
+    """Maximise the objective. Returns the bound on validation digits, and the curve on test digits."""
     run, digits = at.run, at.world
     model = VAE(digits.train.shape[1], 100, LATENT).to(run.device, run.dtype)
     steps, every, curve = at.length(number_of_steps(run)), run.pick(smoke=3, quick=40, full=200), []
@@ -273,7 +275,7 @@ def fit(
     steps: int,
     after: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train by Adam, its learning rate falling to 0; `after` is called with the number of steps so far."""
+    """Train with Adam and a learning rate that decays to 0; call `after` with the number of steps so far."""
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches, noise = at.generator("batches"), at.generator("noise")
@@ -285,8 +287,7 @@ def fit(
 
 
 def fit_mixture(at: Trial, rate: float) -> tuple[float, Trained]:
-    """Expectation maximisation from random images, with a tenth of a count for ink and for paper. The
-    number of parts is chosen; there is no learning rate."""
+    """Expectation maximisation, with pseudo-counts of 0.1. `choose` picks the number of components."""
     x, found = at.world.train, []
     generator = at.generator("parts")
     for parts in (10, 20, 40):
@@ -303,13 +304,13 @@ def fit_mixture(at: Trial, rate: float) -> tuple[float, Trained]:
 
 @torch.no_grad()
 def average_bound(model: VAE, x: Images, noise: torch.Generator) -> EachDigit:
-    """The mean over ten samples of each digit."""
+    """The bound for each digit, as the mean over ten samples."""
     return torch.stack([model(x, normal(model, x, noise)) for _ in range(10)]).mean(0)
 
 
 @torch.no_grad()
 def likelihood(model: VAE, x: Images, draws: int, generator: torch.Generator) -> EachDigit:
-    """Of each digit, from below."""
+    """An estimate of log p(x) for each digit, from below."""
     parts = []
     for some in x.split(20):
         noise = torch.randn(draws, len(some), model.latent, generator=generator).to(some)
@@ -318,7 +319,7 @@ def likelihood(model: VAE, x: Images, draws: int, generator: torch.Generator) ->
 
 
 def measure(at: Trial, found: Sweep[Trained]) -> dict[str, EachDigit]:
-    """The bound and the likelihood of each digit to judge by; of a mixture both are the same."""
+    """The bound and the likelihood for each test digit; for a mixture both are exact and equal."""
     model, judge = found.chosen.model, at.world.judge
     if isinstance(model, Mixture):
         bound = whole = model.log_probability(judge)
@@ -331,7 +332,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, EachDigit]:
 
 
 def sooner(table: Table) -> dict[str, dict[str, float]]:
-    """The step of their best bound over the first step at which ours is as high; the last, if it never is."""
+    """The step of wake-sleep's best bound over the first step at which ours is at least as high."""
     ours, theirs = (table.sweeps[arm].chosen for arm in ("bound", "wake-sleep"))
     step, best = max(theirs.curve, key=lambda point: point[1])
     first = next((mine for mine, bound in ours.curve if bound >= best), ours.steps)
@@ -339,19 +340,19 @@ def sooner(table: Table) -> dict[str, dict[str, float]]:
 
 
 def draw(run: Run, model: VAE, x: Images) -> None:
-    """Digits that nobody wrote, and what is left of written ones."""
+    """Show digits decoded from random latents, and reconstructions of held-out digits."""
     z = torch.randn(64, model.latent, generator=run.generator("samples")).to(x)
     with torch.no_grad():
         drawn, mean = model.decode(z).sigmoid(), model.encode(x[:32])[0]
         again = model.decode(mean).sigmoid()
     run.image("samples", data.tiles(drawn), caption="Decoded from random z (as in figure 5, 8 variables).")
     rows = torch.cat((x[:32].view(4, 8, -1), again.view(4, 8, -1)), 1).flatten(0, 1)
-    names, caption = ["digit", "decoded"] * 4, "Held-out digits, and below them decoded again."
+    names, caption = ["digit", "decoded"] * 4, "Held-out digits, and their reconstructions below."
     run.image("reconstructions", data.tiles(rows), columns=8, rows=names, caption=caption)
 
 
 def draw_plane(run: Run, model: VAE) -> None:
-    """Figure 4: the plane of two latent variables, at equal steps of probability."""
+    """Figure 4: decode a grid of two latent variables, in equal steps of probability."""
     steps = torch.special.ndtri(torch.linspace(0.04, 0.96, 12)).to(run.device, run.dtype)
     with torch.no_grad():
         drawn = model.decode(torch.cartesian_prod(steps, steps)).sigmoid()
@@ -359,5 +360,5 @@ def draw_plane(run: Run, model: VAE) -> None:
         "plane",
         data.tiles(drawn),
         columns=12,
-        caption="Two latent variables, one along each side (as in figure 4).",
+        caption="Digits decoded from two latent variables, one along each axis (as in figure 4).",
     )

@@ -1,4 +1,4 @@
-"""One gradient against the other: through the sample, and by the logarithm of the density."""
+"""The gradient through the sample against the score-function gradient."""
 
 import math
 from collections.abc import Callable
@@ -12,35 +12,37 @@ from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial
 
 from .model import VAE, Draws, Images, gradient_draws
 
-BY_DENSITY = Break("by the density", "The gradient through the sample is replaced by the noisy one.")
+BY_DENSITY = Break("by the density", "The score-function gradient replaces the one through the sample.")
 MEAN_ALONE = Break(
     "the mean alone",
-    "Only the mean's gradient goes through the sample. The variance's is by the density, with the mean off.",
+    "Only the gradient of the mean goes through the sample. The gradient of the variance is the "
+    "score-function gradient with the baseline.",
     "near miss",
 )
 REGRESSED = Break(
     "regressed on the score",
-    "The gradient by the density, each component less its own multiple of the score, the one of least "
+    "The score-function gradient minus, per component, the multiple of the score that minimises its "
     "variance.",
     "rival",
 )
 
 SAME_MEAN = Claim(
     name="the same gradient on average",
-    sentence="The gradient through the sample has the same mean as the one by the logarithm of the density.",
-    paper=Figure("Both are estimates of one gradient.", where="sections 2.2 and 2.4", read="text"),
+    sentence="The gradient through the sample has the same expectation as the score-function gradient.",
+    paper=Figure("Both estimate the same gradient.", where="sections 2.2 and 2.4", read="text"),
     kind="theorem",
     rule=(Bound("difference of the means (standard errors)", "<=", 1.2),),
-    control="the gradient by the density",
-    deviations="Gradients of log p(x|z) to the encoder's results, 64 digits to judge by, trained networks.",
+    control="the score-function gradient",
+    deviations="Gradients of log p(x|z) with respect to the encoder's outputs, for 64 test digits and a "
+    "trained network.",
 )
 
 NOISE = Claim(
     name="variance of the gradient",
-    sentence="The gradient through the sample has a smaller variance than the one by the density, and than "
-    "the one by the density after the mean over other samples has been subtracted.",
+    sentence="The gradient through the sample has a smaller variance than the score-function gradient, even "
+    "after the mean over other samples has been subtracted from the latter.",
     paper=Figure(
-        "The gradient by the density varies too much to be of use; no number.",
+        "The score-function gradient has too high a variance to be practical; no number.",
         where="section 2.2",
         read="text",
     ),
@@ -48,25 +50,25 @@ NOISE = Claim(
         at_most("variance", "through the sample", 0.01, over="by the density", toward=0.5),
         at_most("variance", "through the sample", 0.2, over="by the density, mean off", toward=0.7),
     ),
-    control="the gradient by the density, as it is and with the best constant known for it (the mean over "
-    "the other samples) subtracted",
+    control="the score-function gradient, without a baseline and with the mean over the other samples as the "
+    "baseline",
     control_arm="by the density",
     breaks=(BY_DENSITY, MEAN_ALONE, REGRESSED),
     chosen_on=(0, 1),
-    deviations="Gradients of log p(x|z) to the encoder's results, of 64 digits to judge by, at one network "
-    "that was trained by the bound; 2,000 samples for each digit. The paper names the variance as a reason "
-    "and measures none.",
+    deviations="Gradients of log p(x|z) with respect to the encoder's outputs, for 64 test digits and one "
+    "network trained with the bound; 2,000 samples for each digit. The paper names the variance as a "
+    "reason and does not measure it.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds (then ratios of at least 100 "
-            "and 5), without a near miss or a rival."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds (then ratios of at least "
+            "100 and 5), without a near miss or a rival."
         ),
     ),
 )
 
 
 class Gradients(NamedTuple):
-    """Draws of both estimates, and of log p(x|z)."""
+    """One row per draw of both estimates, and of log p(x|z)."""
 
     through: Draws
     density: Draws
@@ -86,7 +88,7 @@ def by_density(found: Gradients) -> Draws:
 
 
 def mean_off(found: Gradients) -> Draws:
-    """By the density, less the mean of log p(x|z) over the other draws."""
+    """The score-function gradient with a baseline: the mean of log p(x|z) over the other draws."""
     others = (found.value.sum(0) - found.value) / (len(found.value) - 1)
     return found.score * (found.value - others)
 
@@ -96,13 +98,13 @@ def mean_alone(found: Gradients) -> Draws:
 
 
 def regressed(found: Gradients) -> Draws:
-    """By the density, less the multiple of the score that explains most of it."""
+    """The score-function gradient minus its least-squares fit by the score."""
     density, score = found.density - found.density.mean(0), found.score - found.score.mean(0)
     return found.density - found.score * ((density * score).sum(0) / score.square().sum(0))
 
 
 def compare_gradients(run: Run, model: VAE, x: Images) -> None:
-    """The same draws for all estimates: their means, and their variances."""
+    """Compare the means and variances of all estimates on the same draws."""
     draws = run.pick(smoke=200, quick=2000, full=10_000)
     noise = torch.randn(draws, len(x), model.latent, generator=run.data("gradients", "judge")).to(x)
     found = Gradients(*gradient_draws(model, x, noise))
@@ -139,7 +141,7 @@ def through_the_sample(found: Gradients) -> Draws:
 
 
 def variance(at: Trial, found: Sweep[Draws]) -> dict[str, Float[Tensor, " batch"]]:
-    """Of each digit, the mean over the encoder's results."""
+    """The variance for each digit, averaged over the encoder's outputs."""
     each = found.chosen.var(0).mean(-1)
     at.metric("variance of the gradient", each.mean().item())
     return {"variance": each}

@@ -1,4 +1,4 @@
-"""The bound with its reparameterised sample, and the estimates that it is compared with."""
+"""The bound with its reparameterised sample, and the estimators that it is compared with."""
 
 import math
 
@@ -13,7 +13,7 @@ Latents = Float[Tensor, "*draws batch latent"]
 
 
 def sample(mean: Posterior, log_variance: Posterior, noise: Latents) -> Latents:
-    """Section 2.4: a sample of the Gaussian, through which gradients reach its mean and variance.
+    """Section 2.4: a reparameterised sample, through which gradients reach the mean and the variance.
 
     noise  standard normal
     """
@@ -21,27 +21,27 @@ def sample(mean: Posterior, log_variance: Posterior, noise: Latents) -> Latents:
 
 
 def divergence(mean: Posterior, log_variance: Posterior) -> Float[Tensor, " batch"]:
-    """Appendix B: KL(q(z|x) || p(z)) of a Gaussian with independent components from the standard normal."""
+    """Appendix B: KL(q(z|x) || p(z)) of a diagonal Gaussian from the standard normal."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
 
 
 def log_bernoulli(logits: Float[Tensor, "*draws batch pixels"], x: Images) -> Float[Tensor, "*draws batch"]:
-    """Equation 11: log p(x|z), each pixel drawn by itself."""
+    """Equation 11: log p(x|z) with independent pixels."""
     return (x * logits - F.softplus(logits)).sum(-1)
 
 
 def log_normal(
     z: Latents, mean: Float[Tensor, "#batch latent"], log_variance: Float[Tensor, "#batch latent"]
 ) -> Float[Tensor, "*draws batch"]:
-    """Equation 12: the density of a Gaussian with independent components."""
+    """Equation 12: the log-density of a diagonal Gaussian."""
     distance = (z - mean).square() / log_variance.exp()
     return -0.5 * (math.log(2 * math.pi) + log_variance + distance).sum(-1)
 
 
 class VAE(nn.Module):
-    """Appendix C: perceptrons with one tanh layer, a Gaussian encoder (C.2), a Bernoulli decoder (C.1).
+    """Appendix C: MLPs with one tanh layer as Gaussian encoder (C.2) and Bernoulli decoder (C.1).
 
-    The paper's for MNIST: 784 pixels, 500 hidden units, 3 to 200 latent variables (section 5).
+    For MNIST the paper uses 784 pixels, 500 hidden units, and 3 to 200 latent variables (section 5).
     """
 
     def __init__(self, pixels: int, hidden: int, latent: int) -> None:
@@ -54,16 +54,16 @@ class VAE(nn.Module):
         self.pixels = nn.Linear(hidden, pixels)
 
     def encode(self, x: Images) -> tuple[Posterior, Posterior]:
-        """The mean and the logarithm of the variance of q(z|x)."""
+        """The mean and the log-variance of q(z|x)."""
         hidden = torch.tanh(self.encoder(x))
         return self.mean(hidden), self.log_variance(hidden)
 
     def decode(self, z: Latents) -> Float[Tensor, "*draws batch pixels"]:
-        """The log-odds that a pixel is ink."""
+        """Logits of the pixels."""
         return self.pixels(torch.tanh(self.decoder(z)))
 
     def forward(self, x: Images, noise: Posterior) -> Float[Tensor, " batch"]:
-        """Equation 10 with a single sample: a lower bound of log p(x), in nats, to be made large."""
+        """Equation 10 with one sample: a lower bound of log p(x), in nats."""
         mean, log_variance = self.encode(x)
         logits = self.decode(sample(mean, log_variance, noise))
         return log_bernoulli(logits, x) - divergence(mean, log_variance)
@@ -72,8 +72,8 @@ class VAE(nn.Module):
 def log_likelihood(
     model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
 ) -> Float[Tensor, " batch"]:
-    """The mean of p(x, z) / q(z|x) over the draws, as a logarithm: log p(x) from below, closer with each draw
-    (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, equation 8)."""
+    """The log of the mean of p(x, z) / q(z|x) over the draws: a lower bound of log p(x), which gets tighter
+    with more draws (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, equation 8)."""
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise)
     zero = torch.zeros_like(mean[:1])
@@ -84,11 +84,11 @@ def log_likelihood(
 def wake_sleep(
     model: VAE, x: Images, noise: Posterior, dream: Posterior, uniform: Images
 ) -> Float[Tensor, " batch"]:
-    """The predecessor (Hinton et al. 1995): awake the decoder learns to undo the encoder, asleep the encoder
-    learns to undo the decoder, each as if the other stood still.
+    """The wake-sleep objective (Hinton et al. 1995): in the wake phase the decoder learns to invert the
+    encoder, in the sleep phase the encoder learns to invert the decoder.
 
-    dream    standard normal: the causes of what is dreamt
-    uniform  in [0, 1): decides each pixel of it
+    dream    standard normal: the latents of the dreamt images
+    uniform  in [0, 1): samples the pixels of the dreamt images
     """
     with torch.no_grad():
         causes = sample(*model.encode(x), noise)
@@ -99,22 +99,22 @@ def wake_sleep(
 
 
 def without_divergence(model: VAE, x: Images, noise: Posterior) -> Float[Tensor, " batch"]:
-    """A break: equation 10 without the comparison of guess and prior."""
+    """A break: equation 10 without the KL divergence."""
     return log_bernoulli(model.decode(sample(*model.encode(x), noise)), x)
 
 
 def without_gradient(model: VAE, x: Images, noise: Posterior) -> Float[Tensor, " batch"]:
-    """A break: equation 10 where the sample is a constant, of which no gradient reaches the encoder."""
+    """A break: equation 10 with a detached sample, through which no gradient reaches the encoder."""
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise).detach()
     return log_bernoulli(model.decode(z), x) - divergence(mean, log_variance)
 
 
 def by_density(model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]) -> Float[Tensor, " batch"]:
-    """A break: section 2.2's gradient, by the logarithm of the density, in place of the one through the
-    sample. With several draws the mean of log p(x|z) over the others is subtracted.
+    """A break: section 2.2's score-function gradient instead of the gradient through the sample. With several
+    draws, the mean of log p(x|z) over the other draws is subtracted.
 
-    The gradients are those of equation 10 on average; the value is not.
+    The expected gradients are equation 10's; the value is not.
     """
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise).detach()
@@ -131,9 +131,10 @@ Draws = Float[Tensor, "draws batch _"]
 def gradient_draws(
     model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
 ) -> tuple[Draws, Draws, Float[Tensor, "draws batch 1"]]:
-    """Estimates, one a draw, of the gradient of the mean of log p(x|z) to mean and log-variance, together.
+    """Per draw, estimates of the gradient of E[log p(x|z)] with respect to mean and log-variance.
 
-    Through the sample; by the density, log p(x|z) times the gradient of log q(z|x); last log p(x|z).
+    Returns the estimate through the sample; the score-function estimate, log p(x|z) times the gradient of
+    log q(z|x); and log p(x|z).
     """
     mean, log_variance = (guess.detach() for guess in model.encode(x))
     z = sample(mean, log_variance, noise).requires_grad_()
