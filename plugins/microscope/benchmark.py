@@ -1,4 +1,4 @@
-"""The gradient of every unit of a layer with respect to a picture of its own."""
+"""The gradient of every unit of a layer with respect to its own image."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def one_by_one(network: PairNet, pictures: Tensor) -> Tensor:
 
 
 def through_the_network(network: PairNet, pictures: Tensor) -> Tensor:
-    """All as one batch, and a hook on the layer: what comes after it is calculated for nothing."""
+    """One batch and a hook on the layer; the layers after it are computed unnecessarily."""
     kept: list[Tensor] = []
     handle = network.layers[CUTS[LAYER] - 1].register_forward_hook(lambda _m, _i, out: kept.append(out))
     with torch.enable_grad():

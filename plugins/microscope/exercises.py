@@ -17,7 +17,7 @@ def of_units(draw: Draw) -> Iterator[Try]:
 
 
 def colours(images: torch.Tensor) -> torch.Tensor:
-    """A network of three units, which see places differently."""
+    """Three units, one per colour channel, with a different weight for each position."""
     places = torch.arange(9.0, dtype=images.dtype).view(3, 3)
     return (images.square() * places).mean((2, 3))
 
@@ -32,11 +32,14 @@ EXERCISES = (
     Exercise(
         name="optimised input",
         of="units.optimised",
-        task="From noise, one picture for each unit that raises its activity.",
+        task="Optimise one image per unit, from noise, to raise the unit's activity.",
         hints=(
-            "Begin with BRIGHTNESS plus 0.05 times normal noise, clamped to [0, 1].",
-            "`step` of deepdream climbs; the objective is the activity of each picture's own unit.",
-            "Both shifts are drawn at once. The size falls linearly from 1 to a tenth of `size`.",
+            "Start from BRIGHTNESS plus 0.05 times normal noise, clamped to [0, 1].",
+            (
+                "`step` of deepdream does gradient ascent; the objective is the activity of each image's "
+                "own unit."
+            ),
+            "Draw both shifts at once. The step size decays linearly from `size` towards a tenth of it.",
         ),
         tries=of_units,
         gradients=False,
@@ -45,11 +48,12 @@ EXERCISES = (
     Exercise(
         name="strongest examples",
         of="units.strongest",
-        task="Patches of the images in which each unit is most active, where it is most active.",
+        task="Cut out patches of the images in which each unit is most active, around its strongest "
+        "activation.",
         hints=(
-            "Maps come from the first CUTS[layer] modules; an image's activity is the mean of its map.",
-            "topk over the images; the place is the argmax of the flattened map.",
-            "A place is stride pixels wide; the patch is centred on its middle and kept inside the image.",
+            "The maps come from the first CUTS[layer] modules; an image's activity is the mean of its map.",
+            "Use topk over the images. The position is the argmax of the flattened map.",
+            "A position is stride pixels wide. Centre the patch on its middle and keep it inside the image.",
         ),
         tries=of_images,
         gradients=False,

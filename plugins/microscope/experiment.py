@@ -1,4 +1,4 @@
-"""Pages of units, and whether pictures that one network draws of the classes mean something to another."""
+"""Pages of units, and whether another network recognises images that are optimised for classes."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,9 @@ INITIAL_SCORES = Break(
     "near miss",
 )
 SCENES = Break(
-    "strongest scenes", "The scenes to which the same network gives each class's highest scores.", "rival"
+    "strongest scenes",
+    "For each class, the scenes to which the same network gives its highest scores.",
+    "rival",
 )
 
 RIGHT, NAMED = "named rightly", "digits that the other network names"
@@ -29,8 +31,8 @@ ABOVE = "units whose picture excites them more than any image, trained"
 
 MEANS = Claim(
     name="more than one network's quirk",
-    sentence="Another network, which was initialised differently, classifies more of the images correctly "
-    "that are optimised for a trained network's classes than of those for the untrained network's.",
+    sentence="Another network, with a different initialisation, classifies more images correctly if they are "
+    "optimised for the classes of a trained network than if they are optimised for an untrained network.",
     paper=Figure(
         "Images show what a unit responds to. There is a gallery and no number.",
         where="OpenAI's announcement",
@@ -55,7 +57,7 @@ MEANS = Claim(
     ),
 )
 
-Drawing = Callable[[Run], Images]  # pictures of each class in turn, several times over
+Drawing = Callable[[Run], Images]  # images of each class in turn, repeated
 
 
 @hookimpl
@@ -90,7 +92,7 @@ GUESSES = "named rightly within so many guesses"
 
 
 def each_class(run: Run) -> Tensor:
-    """The class of each picture."""
+    """The class of each image."""
     return torch.arange(CLASSES, device=run.device).repeat(run.pick(smoke=2, quick=24, full=40))
 
 
@@ -100,19 +102,19 @@ def of_classes(network: PairNet, run: Run) -> Images:
 
 
 def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Float[Tensor, "pictures 3 side side"]:
-    """Of each class the scenes with its highest scores, over again where there are too few."""
+    """For each class the scenes with its highest scores, repeated if there are too few."""
     each = len(each_class(run)) // CLASSES
     rows = network(images).argsort(0, descending=True)
     return images[rows[torch.arange(each) % len(images)].flatten()]
 
 
 def picture(at: Trial, drawing: Drawing, _: None) -> tuple[float, Images]:
-    """Pictures of the classes; nothing is chosen."""
+    """Images of the classes; there is nothing to choose."""
     return math.nan, drawing(at.run)
 
 
 def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor]:
-    """Whether the other network names each picture rightly; a curve over the guesses that it has."""
+    """Whether the other network classifies each image correctly, and a curve over its number of guesses."""
     images, classes = found.chosen, each_class(at.run)
     scores = judge(images)
     own = scores.gather(1, classes[:, None])
@@ -123,16 +125,18 @@ def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor
     right = (scores.argmax(1) == classes).double().cpu()
     at.metric(RIGHT, right.mean().item())
     if not at.run.broken:
-        caption = f"Optimised for the classes 0 to 4, drawn by {at.name}; a row for each noise."
+        caption = (
+            f"Images optimised for the classes 0 to 4 of the {at.name} network; one row per noise sample."
+        )
         columns = [str(one) for one in range(CLASSES)]
         at.run.image(f"classes, {at.name}", large(images[: 4 * CLASSES]), columns=columns, caption=caption)
     return {RIGHT: right}
 
 
 def pages(run: Run, pair: Pair, images: Images) -> float:
-    """A sheet for each layer and a page for each unit: optimised, untrained, and the data's strongest.
+    """A sheet for each layer and a page for each unit: optimised images and the strongest scene patches.
 
-    Returns the share of the trained network's units that their picture excites more than any image does.
+    Returns the share of the trained network's units that are more active in their image than in any scene.
     """
     above, count = 0, 0
     for layer in CUTS:
@@ -153,20 +157,21 @@ def pages(run: Run, pair: Pair, images: Images) -> float:
 
 
 def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor, found: Strongest) -> None:
-    """The sheet shows of each unit what its page has first, and three of the strongest pieces."""
+    """The sheet shows each unit's optimised image and three of its strongest patches."""
     scale = 2 * SIDE // found.patches.shape[-1]
     patches = found.patches.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
     tiles = torch.stack([large(drawn[arm], 2) for arm in ("trained", "untrained")], 1)
     tiles = torch.cat((tiles, patches), 1).float()
     caption = (
-        f"Every unit of {layer}, four in a row: an input optimised for it, then the three strongest pieces "
-        "of scenes."
+        f"Every unit of {layer}, four in a row: an input optimised for it, then the three scene patches that "
+        "activate it most."
     )
     run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
     for unit, page in enumerate(tiles):
         caption = (
-            f"Optimised for the unit, activity {reached[unit]:.2f}; for the untrained network's; the pieces "
-            f"of the {len(page) - 2} scenes in which it is most active, at most {found.activity[unit]:.2f}."
+            f"Optimised for the unit (activity {reached[unit]:.2f}); optimised for the untrained network's "
+            f"unit; patches of the {len(page) - 2} scenes in which it is most active (at most "
+            f"{found.activity[unit]:.2f})."
         )
         shown = page.repeat_interleave(2, 2).repeat_interleave(2, 3)
         columns = ["optimised", "untrained", *["scene"] * (len(page) - 2)]

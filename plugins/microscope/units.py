@@ -1,7 +1,7 @@
-"""What a unit responds to: an input that is optimised for it, and the data's strongest examples.
+"""Images of what a unit responds to: an input optimised for it, and the dataset's strongest examples.
 
-A unit is a map of a layer of the network that later papers look into; its activity in an image is the mean of
-the map before its ReLU, so that silent units have a gradient too. Classes are units of a last layer.
+A unit is a feature map of `PairNet`, which later papers inspect, too. Its activity is the mean of the feature
+map before the ReLU, so that units with zero output have a gradient, too. Classes are units of a last layer.
 
 Dimensions: units, n (images), side.
 """
@@ -22,12 +22,12 @@ CUTS = {
     "layer 2": 4,
     "layer 3": 7,
     "layer 4": 9,
-}  # how much of the network comes before its ReLU
-SEEN = {"layer 1": 5, "layer 2": 10, "layer 3": 20, "layer 4": 20}  # pixels along a side, at most the image's
+}  # number of modules up to the layer, without its ReLU
+SEEN = {"layer 1": 5, "layer 2": 10, "layer 3": 20, "layer 4": 20}  # receptive field, at most an image's side
 
 
 def responses(network: PairNet, layer: str) -> Callable[[Images], Float[Tensor, "n units"]]:
-    """Images to the activity of all units of a layer, or to the scores of "classes"."""
+    """A function from images to the activities of a layer's units, or for "classes" to the logits."""
     if layer == "classes":
         return network
     first: nn.Sequential = network.layers[: CUTS[layer]]
@@ -45,10 +45,10 @@ def optimised(
     size: float = 0.02,
     jitter: int = 2,
 ) -> Images:
-    """From grey noise, pictures that raise the activity of their own unit, in [0, 1].
+    """Images in [0, 1], each optimised from grey noise to raise the activity of its own unit.
 
-    size    how far a step changes a pixel, in the mean; it falls to a tenth
-    jitter  the shift before each step is drawn from [-jitter, jitter], for rows and columns
+    size    mean change of a pixel per step; it decays to a tenth
+    jitter  before each step, images are shifted by up to `jitter` rows and columns
     """
     images = (BRIGHTNESS + 0.05 * torch.randn(len(units), 3, side, side, generator=generator)).clamp(0, 1)
     images = images.to(units.device, dtype)
@@ -65,11 +65,11 @@ def optimised(
 
 class Strongest(NamedTuple):
     patches: Float[Tensor, "units best 3 seen seen"]
-    activity: Float[Tensor, " units"]  # of the strongest image
+    activity: Float[Tensor, " units"]  # in the strongest image
 
 
 def strongest(network: PairNet, layer: str, images: Images, *, best: int = 4) -> Strongest:
-    """Of each unit the images in which it is most active, cut to what the highest place of its map sees."""
+    """For each unit, patches of the images in which it is most active, around its strongest activation."""
     maps = network.layers[: CUTS[layer]](images - BRIGHTNESS)
     activity, places = maps.mean((2, 3)), maps.flatten(2).argmax(2)
     rows = activity.topk(best, 0).indices.T

@@ -3,17 +3,17 @@
 Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv
 1505.04597.
 
-The problem. Biomedical images are scarce and expensive to label. A sliding-window network, which classifies
-each pixel from a patch around it, is slow, and its patch size trades context against localisation.
+The problem. Biomedical images are scarce and expensive to label. A sliding-window network classifies each
+pixel from a patch around it. It is slow, and its patch size trades context against localisation.
 
-The idea. A fully convolutional network with an expanding path as deep as its contracting path. Each level of
-the expanding path is concatenated with the feature maps of the same level of the contracting path, which
-combines context from below with detail from the side. Elastic deformations of the images, sampled at every
-step, replace missing data, and a weight map emphasises the borders between touching objects. Thirty images
-were enough. Most denoising networks have this shape today.
+The idea. A fully convolutional network has an expanding path with the same number of levels as its
+contracting path. Each level of the expanding path is concatenated with the feature maps of the same level of
+the contracting path, which combines coarse context with fine detail. Elastic deformations of the images,
+sampled at every step, augment the scarce data, and a weight map emphasises the borders between touching
+objects. Thirty images were enough. Most denoising networks have this shape today.
 
 This folder. `model` has the network of figure 1, the sliding window, the border weights and the deformation.
-`experiment` trains on thirty pictures, against the sliding window and without deformation.
+`experiment` trains on thirty pictures, and compares with the sliding window and with undeformed images.
 """
 
 from torch import nn

@@ -26,21 +26,21 @@ EXERCISES = (
     Exercise(
         name="join",
         of="model.join",
-        task="Stack the maps of the contracting path on those from below.",
+        task="Concatenate the maps of the contracting path with the maps from below.",
         hints=(
-            "Unpadded convolutions leave fewer rows and columns below: cut out the middle of the other maps.",
-            "The maps from the side come first.",
+            "Unpadded convolutions leave fewer rows and columns below: crop the middle of the other maps.",
+            "The maps of the contracting path come first.",
         ),
         tries=of_paths,
     ),
     Exercise(
         name="border weights",
         of="model.border_weights",
-        task="Equation 2: weights that are large between objects that nearly touch.",
+        task="Compute the weights of equation 2, which are large between objects that nearly touch.",
         hints=(
             "Measure each pixel's distance to every object, and take the two smallest.",
-            "Their sum, squared, over 2 σ² is the negative exponent.",
-            "Inside objects, and with fewer than two, the weight is 1.",
+            "The negative exponent is the square of their sum, divided by 2 σ².",
+            "Inside objects, and if there are fewer than two objects, the weight is 1.",
         ),
         tries=of_objects,
     ),

@@ -24,12 +24,12 @@ class Pair(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """Images to class scores per pixel: a contracting and an expanding path with skip connections.
+    """Class scores for each pixel, by a contracting and an expanding path with skip connections.
 
-    widths   channels of each level; every level has half the side of the one above
+    widths   channels of each level; each level has half the side length of the level above
     padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size stays
-    joins    number of levels with a skip connection, from the deepest on; None: all. At other levels the
-             expanding path gets the same number of channels from below
+    joins    number of levels with a skip connection, starting from the deepest; None: all. At other levels
+             the expanding path gets the same number of channels from below
     dropout  at the end of the contracting path (section 3.1, which gives no probability)
     """
 
@@ -76,7 +76,7 @@ class UNet(nn.Module):
 
 
 def init_weights(network: nn.Module) -> None:
-    """Section 3: normal weights of standard deviation sqrt(2 / fan-in), for convolutions."""
+    """Section 3: normally distributed convolution weights with a standard deviation of sqrt(2 / fan-in)."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -86,7 +86,7 @@ def init_weights(network: nn.Module) -> None:
 class WindowNet(nn.Sequential):
     """The sliding-window rival: a network that labels a pixel from the square of pixels around it.
 
-    It runs on the whole image at once, zero-padded, which gives the scores of all windows.
+    It runs on the whole zero-padded image at once, which gives the scores of all windows.
 
     dilations  of the 3 × 3 convolutions; the window's side is 1 + 2 · their sum
     """
@@ -103,7 +103,7 @@ class WindowNet(nn.Sequential):
 
 
 def join(beside: Maps, below: Float[Tensor, "batch lower _ _"]) -> Float[Tensor, "batch joined _ _"]:
-    """Crop the contracting path's maps to the size of those from below, and concatenate the two."""
+    """Crop the contracting path's maps to the size of the maps from below, and concatenate both."""
     return torch.cat((middle_of(beside, *below.shape[2:]), below), 1)
 
 
@@ -116,10 +116,10 @@ def middle_of(x: Maps, rows: int, columns: int) -> Float[Tensor, "batch maps {ro
 def border_weights(
     masks: Bool[Tensor, "objects height width"], *, w0: float = 10.0, sigma: float = 5.0
 ) -> Float[Tensor, "height width"]:
-    """Equation 2 without its class weights: large between objects that nearly touch.
+    """Equation 2 without its class weights: the weights are large between objects that nearly touch.
 
-    1 + w0 exp(-(d1 + d2)² / 2σ²) outside of objects, with d1 and d2 the distances to the two nearest objects;
-    1 inside, and everywhere if there are fewer than two objects.
+    Outside of objects the weight is 1 + w0 exp(-(d1 + d2)² / 2σ²) with the distances d1 and d2 to the two
+    nearest objects. Inside objects it is 1, and everywhere if there are fewer than two objects.
     """
     weights = torch.ones(masks.shape[1:])
     if len(masks) < 2:
@@ -139,10 +139,10 @@ def deformed(
     std: float,
     grid: int = 3,
 ) -> tuple[Float[Tensor, "batch channels side side"], Int64[Tensor, "batch side side"]]:
-    """Section 3.1: deform images and masks alike, by displacements drawn on a coarse grid.
+    """Section 3.1: deform images and masks in the same way, by random displacements on a coarse grid.
 
-    std   of a displacement, in pixels; between grid points displacements are interpolated bicubically
-    grid  points along either side
+    std   standard deviation of a displacement, in pixels; displacements are interpolated bicubically
+    grid  grid points along each side
     """
     batch, side = images.shape[0], images.shape[-1]
     coarse = std * torch.randn(batch, 2, grid, grid, generator=generator)

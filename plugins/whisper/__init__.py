@@ -1,18 +1,18 @@
-"""Whisper: one encoder-decoder for speech, told by tokens what to do, trained on much and varied sound.
+"""Whisper: one encoder-decoder for speech, controlled by tokens and trained on large, varied data.
 
 Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv 2212.04356.
 
-The problem. Recognisers trained on clean corpora read those corpora as well as people do, and break on other
-recordings. They have to be fine-tuned for each use, and what they learn in it is again the corpus.
+The problem. Speech recognisers trained on clean corpora transcribe these corpora as well as people do, but
+fail on other recordings. They have to be fine-tuned for each use, and then they only fit another corpus.
 
-The idea. Take sound with transcripts from everywhere, however imperfect the transcripts, and change nothing
-in the Transformer. Log-mel frames go in, text comes out; the first tokens of the text say the language and
-whether it is to be transcribed or translated, so that one network does every task.
+The idea. Train an unmodified Transformer on audio with transcripts from everywhere, even if the transcripts
+are imperfect. The encoder reads log-mel frames, and the decoder writes text. The first tokens of the text
+give the language and the task, transcription or translation, so that one network does every task.
 
-This folder. `model` has the network with the names of its released weights and its cache, `decoding` reads
-greedily, with times, in beams, and at rising temperatures where the text looks wrong; `weights` takes the
-released ones. `experiment` trains on sound of a
-studio and on varied sound with wrong transcripts, and reads both in conditions that neither has heard.
+This folder. `model` has the network, under the parameter names of the released weights, and its KV cache.
+`decoding` decodes greedily, with timestamps, with beam search, and at rising temperatures if the text looks
+wrong. `weights` loads released weights. `experiment` compares training on studio sound with training on
+varied sound with wrong transcripts, in recording conditions that are new to both.
 
 Dimensions: batch, frames and mels of a spectrogram; positions (two frames), tokens, width, heads.
 """

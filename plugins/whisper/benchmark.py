@@ -1,4 +1,4 @@
-"""Text token by token: the logits of each, from nothing or from what was kept."""
+"""Logits token by token, with and without a KV cache."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +13,7 @@ from .model import SIZES, Size, Whisper
 
 
 def whole_text(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
-    """Every token from the whole text before it; the sound is encoded once."""
+    """Recompute each token's logits from the whole text before it; the audio is encoded once."""
     sound = model.encoder(mel)
     return torch.cat(
         [model.decoder(tokens[:, : count + 1], sound)[0][:, -1:] for count in range(tokens.shape[1])], 1
@@ -21,7 +21,7 @@ def whole_text(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
 
 
 def kept(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
-    """Keys and values of text and sound are kept (the paper's decoder as it is run)."""
+    """Cache keys and values of text and audio, as the paper's decoder does in use."""
     logits, seen = model.decoder(tokens[:, :1], model.encoder(mel))
     every = [logits]
     for token in tokens[:, 1:].split(1, 1):
@@ -31,7 +31,7 @@ def kept(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
 
 
 def in_place(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
-    """Keys and values are written into tables of the text's final length."""
+    """Write keys and values into buffers of the text's final length."""
     sound, decoder = model.encoder(mel), model.decoder
     crossed = [layer.encoder_attn.project(sound) for layer in decoder.layers]
     batch, count = tokens.shape
@@ -59,7 +59,7 @@ def inputs(generator: torch.Generator, size: Size, tokens: int) -> tuple[Tensor,
 
 
 def cost(size: Size, tokens: int, itemsize: int) -> dict[str, Cost]:
-    """Products of the encoder, once, and of the decoder for each token, with what is kept."""
+    """Matrix multiplications of the encoder, once, and of the decoder for each token, with the KV cache."""
     d, n = size.width, size.frames // 2
     encoder = 3 * d * size.mels * 2 * n + 3 * d * d * n + size.layers * (12 * d * d * n + 2 * n * n * d)
     crossed = size.layers * 2 * d * d * n

@@ -1,6 +1,6 @@
-"""Text out of the decoder: greedily or at a temperature, with times, in beams, again where it looks wrong.
+"""Decoding: greedy or at a temperature, with timestamps, in beams, and again if the text looks wrong.
 
-Ids are in Whisper's order: text, the end, what prompts are made of, "no times", then the times.
+Token ids are in Whisper's order: text, the end, tokens of the prompt, "no times", then the timestamps.
 """
 
 import zlib
@@ -18,7 +18,7 @@ Sound = Float[Tensor, "batch frames mels"]
 
 
 class Text(NamedTuple):
-    """Tokens after the prompt without the end, the mean of their log-probabilities with it, temperature."""
+    """Tokens between prompt and end, their mean log-probability (including the end), and the temperature."""
 
     tokens: list[int]
     log_probability: float
@@ -28,11 +28,12 @@ class Text(NamedTuple):
 def in_time(
     logits: Float[Tensor, " vocab"], said: Sequence[int], end: int, first: int
 ) -> Float[Tensor, " vocab"]:
-    """Section 2.3: text between a time where it begins and one where it ends; times never go back.
+    """Section 2.3: mask the logits such that each text is between two timestamps, which never decrease.
 
     said   tokens after the prompt
-    first  the id of time 0: times are from there on, and the token before it says that there are none
-    A time is also said where all times together are likelier than any other token (the released code).
+    first  the id of time 0; later times follow, and the token before it is "no times"
+
+    If all timestamps together are likelier than any other token, a timestamp comes next (the released code).
     """
     never, times = -torch.inf, [token for token in said if token >= first]
     logits = logits.clone()
@@ -40,7 +41,7 @@ def in_time(
     if not said:
         logits[:first] = never
     elif said[-1] >= first:
-        # After the time that ends a text comes the next's, or the end; after one that begins it, its text.
+        # After an end time comes the next begin time, or the end of the text; after a begin time comes text.
         began = len(said) < 2 or said[-2] >= first
         if began:
             logits[first:] = never
@@ -65,9 +66,9 @@ def greedy(
     generator: torch.Generator | None = None,
     times: int | None = None,
 ) -> list[Text]:
-    """The likeliest next token each time, or one drawn at a temperature; at most so many.
+    """Decode greedily, or sample at a temperature, at most `most` tokens.
 
-    times  the id of time 0, where the text is to be said with times
+    times  the id of time 0, if the text is to have timestamps
     """
     tokens = torch.tensor([list(prompt)] * len(mel), device=mel.device)
     logits, seen = model.decoder(tokens, model.encoder(mel))
@@ -108,7 +109,7 @@ def beam_search(
     most: int,
     beams: int = 5,
 ) -> Text:
-    """Section 4.5: the best of so many texts by the sum of log-probabilities."""
+    """Section 4.5: the text with the largest sum of log-probabilities of a beam search."""
     tokens = torch.tensor([list(prompt)], device=mel.device)
     logits, seen = model.decoder(tokens, model.encoder(mel))
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
@@ -137,7 +138,7 @@ def beam_search(
 
 
 def repeats(tokens: Sequence[int]) -> float:
-    """How many times shorter zlib makes it: large for a text that says the same again and again."""
+    """The compression ratio of zlib, which is large for repetitive text."""
     raw = b" ".join(str(token).encode() for token in tokens)
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0
 
@@ -150,8 +151,8 @@ def decode(
     most: int,
     generator: torch.Generator | None = None,
 ) -> Text:
-    """Section 4.5: in beams, then at rising temperatures, until the text is likely (a mean above -1) and says
-    nothing again and again (compressed by less than 2.4)."""
+    """Section 4.5: beam search, then sampling at rising temperatures, until the text is likely (a mean
+    log-probability of at least -1) and not repetitive (a compression ratio of at most 2.4)."""
     for temperature in TEMPERATURES:
         if temperature:
             (text,) = greedy(model, mel, prompt, end, most, temperature, generator)

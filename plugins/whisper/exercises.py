@@ -1,4 +1,4 @@
-"""Exercises: the encoder, attention with a cache, the decoder's layer, the rules of times."""
+"""Exercises: the encoder, attention with a cache, the decoder layer, and the rules of timestamps."""
 
 from collections.abc import Iterator
 
@@ -50,19 +50,19 @@ EXERCISES = (
     Exercise(
         name="encoder",
         of="model.Encoder.forward",
-        task="Section 2.2: two convolutions, positions, layers and the last norm.",
+        task="Section 2.2: apply two convolutions, add positions, and apply the layers and the last norm.",
         hints=(
-            "The convolutions want the bands before the frames. A GELU follows each.",
-            "Half of the frames are left: add as many positions.",
+            "The convolutions expect the bands before the frames. A GELU follows each of them.",
+            "Half of the frames are left, so slice the position embeddings to that length.",
         ),
         tries=of_sounds,
     ),
     Exercise(
         name="attention",
         of="model.Attention.forward",
-        task="Attention to keys and values that are given, as split heads.",
+        task="Implement attention to given keys and values, whose heads are already split.",
         hints=(
-            "split gives the queries their heads. Swap heads and positions back before out_proj.",
+            "`split` splits the queries into heads. Swap heads and positions back before out_proj.",
             "With more keys than queries, the causal mask is shifted: the last query sees all keys.",
         ),
         tries=of_attentions,
@@ -70,22 +70,25 @@ EXERCISES = (
     Exercise(
         name="decoder layer",
         of="model.DecoderLayer.forward",
-        task="Attention to the text and to the sound, the perceptron, and what to keep for later tokens.",
+        task="Apply attention to the text, attention to the audio and the MLP, and return the new cache.",
         hints=(
-            "Without `seen` the sound's keys and values are projected; with it they are in it.",
-            "New keys and values of the text go behind those that were seen.",
-            "Three sublayers, each with a norm before it and a residual. The sound is not normalised.",
+            "Without `seen`, project the audio to keys and values; otherwise take them from `seen`.",
+            "Append the text's new keys and values to those in `seen`.",
+            "There are three sublayers, each with a pre-norm and a residual. The audio is not normalised.",
         ),
         tries=of_layers,
     ),
     Exercise(
         name="times",
         of="decoding.in_time",
-        task="Section 2.3: logits in which tokens that break the rules of times are -inf.",
+        task="Section 2.3: set the logits of tokens that break the rules of timestamps to -inf.",
         hints=(
-            "A text is: a time, tokens, a time. The token 'no times' is never said.",
-            "After text, times up to the last are out. After a text's end: a time no earlier, or the end.",
-            "Last: if the logsumexp of the times exceeds the largest other logit, all others are -inf.",
+            "A text is a time, tokens, and a time. The token 'no times' is never allowed.",
+            (
+                "After text, times up to the last one are not allowed. After an end time, no earlier time "
+                "is allowed, and no text."
+            ),
+            "Last, if the logsumexp of the times exceeds the largest other logit, set all others to -inf.",
         ),
         tries=of_times,
     ),

@@ -1,4 +1,4 @@
-"""The encoder-decoder under the names of its released weights (transformers' `model.` left out)."""
+"""The encoder-decoder, with the parameter names of the released weights (without transformers' `model.`)."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Keys = Float[Tensor, "batch heads _ head"]
 
 @dataclass(frozen=True)
 class Size:
-    """Table 1, and the input's and the text's sizes. frames is what the sound is padded to (30 s)."""
+    """Table 1, and the sizes of the input and the text. `frames` is the padded length (30 s)."""
 
     layers: int
     width: int
@@ -37,7 +37,7 @@ SIZES = {
 
 
 class Seen(NamedTuple):
-    """A decoder layer's cache: keys and values of the text so far, and of the audio."""
+    """A decoder layer's KV cache: keys and values of the text so far, and of the audio."""
 
     keys: Keys
     values: Keys
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Scaled dot products of several heads. Keys have no bias: the softmax would not feel it."""
+    """Multi-head attention. Keys have no bias, because the softmax does not depend on it."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         return self.split(self.k_proj(x)), self.split(self.v_proj(x))
 
     def forward(self, x: Hidden, keys: Keys, values: Keys, causal: bool = False) -> Hidden:
-        """`causal`: the last of x sees all keys, each earlier one sees one less."""
+        """With `causal`, the last query sees all keys, and each earlier query one key less."""
         q = self.split(self.q_proj(x))
         if causal and q.shape[2] > 1:
             hidden = torch.ones(q.shape[2], keys.shape[2], dtype=torch.bool, device=x.device)
@@ -96,7 +96,7 @@ class DecoderLayer(EncoderLayer):
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Hidden, sound: Sound | None, seen: Seen | None = None) -> tuple[Hidden, Seen]:
-        """Tokens after those that were `seen`; what has been seen with them. `sound` only at the first."""
+        """Process the tokens after those in the cache, which is extended. Without a cache, pass `sound`."""
         hidden = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.project(hidden)
         if seen is None:
@@ -113,7 +113,7 @@ class DecoderLayer(EncoderLayer):
 
 
 def sinusoids(positions: int, width: int) -> Float[Tensor, "positions width"]:
-    """Sines, then cosines, of the position at frequencies from 1 to 1 / 10000, ends included."""
+    """Sines, then cosines, of the positions at frequencies from 1 to 1 / 10000, including both."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
     angles = torch.arange(positions)[:, None] * frequencies
@@ -121,7 +121,7 @@ def sinusoids(positions: int, width: int) -> Float[Tensor, "positions width"]:
 
 
 class Encoder(nn.Module):
-    """Section 2.2: two convolutions, the second with stride 2, fixed sinusoidal positions, layers."""
+    """Section 2.2: two convolutions (the second with stride 2), fixed sinusoidal positions, and layers."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Learned positions; the logits are taken with the tokens' own embeddings."""
+    """Learned positions; the output layer is tied to the token embeddings."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Decoder(nn.Module):
 
 
 class Whisper(nn.Module):
-    """Log-mel (batch, frames, mels) and the tokens so far to the logits of each next token."""
+    """Logits of the next token at each position, from a log-mel spectrogram and the text so far."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()

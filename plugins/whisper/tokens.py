@@ -1,4 +1,4 @@
-"""Token ids: the words, as many words of a second language, then the special tokens and the times."""
+"""Token ids: words, the same number of words of a second language, special tokens, and timestamps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TRANSCRIBE, TRANSLATE = 0, 1  # tasks, in the order of their tokens
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a network is to write of words that are padded to `frames` frames."""
+    """The vocabulary of a network for words that are padded to `frames` frames."""
 
     words: Sequence[str] = speech.WORDS
     frames: int = 40
@@ -67,7 +67,7 @@ class Tokens:
         return torch.stack((torch.full_like(word, self.start), task, first, word, last, end), 1)
 
     def read(self, tokens: Sequence[int]) -> str:
-        """The words of tokens; those of the second language are in parentheses."""
+        """The words of tokens; words of the second language are in parentheses."""
         count = len(self.words)
         return " ".join(
             self.words[token]

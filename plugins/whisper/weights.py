@@ -1,5 +1,5 @@
-"""Released weights under our parameters' names: `openai/whisper-tiny` and its siblings, as `transformers`
-loads them."""
+"""Released weights under our parameter names: `openai/whisper-tiny` and its siblings, as `transformers` loads
+them."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ _OURS = re.compile(r"(encoder|decoder)\.(conv[12]|embed_tokens|embed_positions|l
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Whisper.load_state_dict`: the parameters of `WhisperForConditionalGeneration` or `WhisperModel`.
+    """Map the parameters of `WhisperForConditionalGeneration` or `WhisperModel` to those of `Whisper`.
 
-    The readout, which is the tokens' embedding, is left out. Raises ValueError at a name of no Whisper.
+    The tied output layer is left out. Raises ValueError for names that do not belong to a Whisper model.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
