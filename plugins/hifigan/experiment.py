@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from readtrack.data import audio, speech
+from readtrack.data import audio, recordings, speech
 from readtrack.plugin import (
     UNTRAINED,
     Arm,
@@ -78,6 +78,8 @@ PERIODS_TELL = Claim(
 
 RATES = (0.003, 0.009, 0.027)
 SEGMENT = 2048
+PARTS: tuple[speech.Part, ...] = ("train", "choose", "judge")
+Wave = Float[Tensor, " samples"]
 Waves = Float[Tensor, "n samples"]
 
 
@@ -130,9 +132,10 @@ def experiment(run: Run) -> None:
         return
     run.phase("setup")
     count, held = run.pick(smoke=(4, 4), quick=(120, 100), full=(2000, 400))
-    train, choose, judge = (
-        sounds(run, part, n) for part, n in (("train", count), ("choose", held), ("judge", held))
-    )
+    sizes = dict(zip(PARTS, (count, held, held), strict=True))
+    named = recorded(run) if run.option("speech", "") else []
+    waves = named or [drawn(run, part, size) for part, size in sizes.items()]
+    train, choose, judge = (sounds(run, some, part) for some, part in zip(waves, PARTS, strict=True))
 
     def read(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
         areas = area(found.chosen, judge)
@@ -157,9 +160,12 @@ def experiment(run: Run) -> None:
     run.headline("area on choose over rate")
     if not (run.null or run.broken):
         model = adversarial(run, train.real, Pair(periods(), scales()))
+        if named:
+            against_griffin_lim(run, model, named[-1][:8])
+            return
         first = 10_000 * run.seed + count + held
-        unseen = [speech.draw(first + index, "judge", (1, 1))[0] for index in range(8)]
-        against_griffin_lim(run, model, unseen)
+        said = [speech.draw(first + index, "judge", (1, 1))[0] for index in range(8)]
+        against_griffin_lim(run, model, [one.wave for one in said], [one.pitch for one in said])
         play(run, model)
 
 
@@ -183,12 +189,32 @@ def again(
     )
 
 
-def sounds(run: Run, part: speech.Part, count: int) -> Sounds:
-    """A piece out of the middle of each utterance, in a room of 40 dB."""
-    generator, real, made = run.data(f"{part} sounds", part), [], []
+def drawn(run: Run, part: speech.Part, count: int) -> list[Wave]:
+    """Words of synthetic voices."""
     first = 10_000 * run.data_seed(part)
-    for index in range(count):
-        wave = speech.draw(first + index, part, (1, 1))[0].wave
+    return [speech.draw(first + index, part, (1, 1))[0].wave for index in range(count)]
+
+
+def recorded(run: Run) -> list[list[Wave]]:
+    """The middle second of each sound of `--data`, to train on, to choose by and to judge by."""
+    source = run.source("speech", at_most=run.pick(smoke=20, quick=320, full=3000))
+    found = []
+    for part in source.parts:
+        waves, lengths, _ = recordings.normalised(part, source.rate)
+        starts = (lengths - speech.RATE).clamp(min=0) // 2
+        found.append(
+            [
+                wave[start : min(start + speech.RATE, end)]
+                for wave, start, end in zip(waves, starts.tolist(), lengths.tolist(), strict=True)
+            ]
+        )
+    return found
+
+
+def sounds(run: Run, waves: list[Wave], part: speech.Part) -> Sounds:
+    """A piece out of the middle of each wave, in a room of 40 dB."""
+    generator, real, made = run.data(f"{part} sounds", part), [], []
+    for wave in waves:
         wave = torch.nn.functional.pad(wave, (0, max(SEGMENT - len(wave), 0)))
         wave = speech.add_noise(wave, 40, generator)
         start = (len(wave) - SEGMENT) // 2 // speech.HOP * speech.HOP

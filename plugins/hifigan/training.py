@@ -75,7 +75,12 @@ def adversarial(run: Run, train: Wave, pair: Pair) -> Generator:
 
 
 @torch.no_grad()
-def against_griffin_lim(run: Run, model: Generator, said: list[speech.Utterance]) -> None:
+def against_griffin_lim(
+    run: Run,
+    model: Generator,
+    said: list[Float[Tensor, " samples"]],
+    pitches: list[Float[Tensor, " frames"]] | None = None,
+) -> None:
     """Unseen words out of their mel spectrograms by either: how far they are, and sounds of the first."""
     run.phase("evaluate")
     generator = run.generator("phases")
@@ -86,16 +91,17 @@ def against_griffin_lim(run: Run, model: Generator, said: list[speech.Utterance]
         ),
     }
     for name, way in ways.items():
-        made = [way(mel_of(one.wave[None])) for one in said]
+        made = [way(mel_of(wave[None])) for wave in said]
         gaps = [
-            log_spectral_distance(one.wave, wave, window=512, hop=128)
-            for one, wave in zip(said, made, strict=True)
+            log_spectral_distance(real, wave, window=512, hop=128)
+            for real, wave in zip(said, made, strict=True)
         ]
         run.metric("log-spectral distance from mels (dB)", sum(gaps) / len(gaps), arm=name)
-        periodic = [
-            periodicity(wave, one.pitch, rate=speech.RATE) for one, wave in zip(said, made, strict=True)
-        ]
-        run.metric("periodicity from mels", sum(periodic) / len(periodic), arm=name)
+        if pitches:
+            periodic = [
+                periodicity(wave, pitch, rate=speech.RATE) for pitch, wave in zip(pitches, made, strict=True)
+            ]
+            run.metric("periodicity from mels", sum(periodic) / len(periodic), arm=name)
         first = made[0] / made[0].abs().max().clamp(min=1e-6) * 0.5
         caption = f"an unseen digit, {name}: {gaps[0]:.1f} dB off"
         beside = "from mels, Griffin-Lim" if name == "generator" else ""

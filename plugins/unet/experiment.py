@@ -181,13 +181,30 @@ def iou(network: nn.Module, held_out: Labelled) -> float:
     return ((found & truth).sum() / (found | truth).sum().clamp(min=1)).item()
 
 
-def compare(run: Run) -> None:
-    world = World(
-        *(
-            labelled(run, part, run.pick(smoke=30, quick=count, full=count), fragments=1)
-            for part, count in (("train", 30), ("choose", 500), ("judge", 1500))
-        )
+def drawn(run: Run) -> World:
+    counts = (("train", 30), ("choose", 500), ("judge", 1500))
+    parts = (
+        labelled(run, part, run.pick(smoke=30, quick=count, full=count), fragments=1)
+        for part, count in counts
     )
+    return World(*parts)
+
+
+def named(run: Run) -> World:
+    """Images and masks of `--data`, scaled to a square. Grey images get three equal channels."""
+    source = run.source("images", needs="masks", at_most=run.pick(smoke=30, quick=600, full=None))
+    size = (run.pick(smoke=16, quick=32, full=128),) * 2
+    parts = []
+    for images, masks in source.parts:
+        images = images[:, None].expand(-1, 3, -1, -1) if images.dim() == 3 else images
+        x = F.adaptive_avg_pool2d(images, size) - BRIGHTNESS
+        y = (F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0] >= 0.5).long()
+        parts.append(Labelled(x.to(run.device, run.dtype), y.to(run.device)))
+    return World(*parts)
+
+
+def compare(run: Run) -> None:
+    world = named(run) if run.option("images", "") else drawn(run)
     table = run.compare(
         WINDOW,
         DEFORMS,
@@ -242,7 +259,8 @@ def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, float]:
 
 
 def large(images: Tensor) -> Tensor:
-    return images.float().cpu().repeat_interleave(4, 2).repeat_interleave(4, 3)
+    times = max(64 // images.shape[-1], 1)
+    return images.float().cpu().repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 def grey(masks: Tensor) -> Tensor:
@@ -253,12 +271,13 @@ def grey(masks: Tensor) -> Tensor:
 def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     """Draw the training images, new images with each segmentation, deformations, and border weights."""
     known, (x, y) = world.train, (part[:6] for part in world.judge)
-    run.image("thirty images", large(known.x + BRIGHTNESS), columns=6, caption="All labelled images.")
+    first = large(known.x[:30] + BRIGHTNESS)
+    run.image("thirty images", first, columns=6, caption="Labelled images to train on.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]
     sheet, names = large(torch.cat([row.float() for row in rows])), ["picture", *networks, "truth"]
-    run.image("segmentations", sheet, columns=6, rows=names, caption="The ink that each network finds.")
-    first = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
-    images, masks = bent(*first, run.generator("shown bends"))
+    run.image("segmentations", sheet, columns=len(x), rows=names, caption="The ink that each network finds.")
+    one = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
+    images, masks = bent(*one, run.generator("shown bends"))
     pictures = torch.cat((known.x[:1], images)).cpu() + BRIGHTNESS
     shown = torch.cat((pictures.float(), grey(known.y[:1] > 0), grey(masks)))
     columns, rows_of = ["original", *["bent"] * 3], ["image", "mask"]
@@ -267,4 +286,5 @@ def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     disc = (torch.arange(48) - 24).square() + (torch.arange(48)[:, None] - 24).square() < 100
     pair = torch.stack((disc.roll(-11, 1), disc.roll(11, 1)))
     weights = torch.stack((pair.any(0).float(), (border_weights(pair) - 1) / 10))[:, None]
-    run.image("border weights", large(weights), columns=2, caption="Two objects; the weight between them.")
+    weights = weights.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    run.image("border weights", weights, columns=2, caption="Two objects; the weight between them.")

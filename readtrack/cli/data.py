@@ -97,7 +97,8 @@ def add(
 ) -> None:
     """Copy a data set that is on this machine into your home.
 
-    The subfolders of your own folder are the labels.
+    The subfolders of your own folder are the labels. Two subfolders named images and masks hold images and
+    their masks, in files of the same names: a mask is white where there is something to find.
     """
     if not source.exists():
         raise ReadtrackError(f"there is no {source}.")

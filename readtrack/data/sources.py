@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["train", "choose", "judge"]
-Needs = Literal["", "classes", "ten classes"]
+Needs = Literal["", "classes", "ten classes", "masks"]
 _BLOCK = 500  # size of blocks in characters, for selecting rows of a text
 
 # The first of each kind is the default. There is no shipped speech: `readtrack.data.speech` makes it.
@@ -34,8 +34,8 @@ class DataSource(NamedTuple):
 
     name   "digits"
     parts  training, validation and test data. Images: (images (n, height, width) or (n, 3, height, width),
-           labels (n,)). Text: pieces of ids (length,), several in `train`. Speech: (sounds (n, samples),
-           labels (n,))
+           labels (n,) or masks (n, height, width)). Text: pieces of ids (length,), several in `train`.
+           Speech: (sounds (n, samples), labels (n,))
     names  names of the labels or ids: the alphabet of a text
     rate   sampling rate of speech
     """
@@ -97,7 +97,8 @@ def load(
     """The data called `name`, split by `seed` unless their authors have split them.
 
     at_most  number of rows or characters
-    needs    "classes": labels that rows of all parts share; "ten classes": at most ten of them
+    needs    "classes": labels that rows of all parts share; "ten classes": at most ten of them;
+             "masks": a mask for each image
     split    shares of shipped data, as arguments of `parts` and `stretches`
 
     Raises ReadtrackError if the data are of another kind or lack what is needed, NotAvailableError if they
@@ -106,20 +107,28 @@ def load(
     if kind == "images" and name in IMAGES:
         images, labels = (tensor[:at_most] for tensor in IMAGES[name]())
         classes = "".join(str(label) for label in sorted(set(labels.tolist())))
-        return DataSource(name, parts(images, labels, seed=seed, **split), classes)
-    if kind == "text" and name in TEXTS:
+        found = DataSource(name, parts(images, labels, seed=seed, **split), classes)
+    elif kind == "text" and name in TEXTS:
         ids, alphabet = characters(TEXTS[name]()[:at_most])
-        return DataSource(name, stretches(ids, seed, **split), alphabet)
-    found = _of_home(kind, name, seed, at_most)
-    if needs:
+        found = DataSource(name, stretches(ids, seed, **split), alphabet)
+    else:
+        found = _of_home(kind, name, seed, at_most)
+    if needs == "masks" and found.parts.train[1].dim() < 3:
+        raise ReadtrackError(
+            f"The paper learns masks, and {name} has none. Add a folder with subfolders images and masks. "
+            "What is to be found in images/1.png is white in masks/1.png."
+        )
+    if needs in ("classes", "ten classes"):
         _check_classes(kind, found, most=10 if needs == "ten classes" else None)
     return found
 
 
 def _check_classes(kind: Kind, found: DataSource, most: int | None) -> None:
     """Raises ReadtrackError unless there are several labels, at most `most`, with several rows each."""
-    known, judged = set(found.parts.train[1].tolist()), found.parts.judge[1].tolist()
-    if len(known) < 2:
+    known, judged = set(found.parts.train[1].flatten().tolist()), found.parts.judge[1].flatten().tolist()
+    if found.parts.train[1].dim() > 1:
+        problem = f"its {kind} have masks and no labels"
+    elif len(known) < 2:
         problem = f"all of its {kind} have the same label"
     elif sum(label in known for label in judged) < len(judged) / 2:
         problem = f"most of its {kind} have a label of their own"

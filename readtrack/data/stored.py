@@ -162,20 +162,40 @@ def _cifar(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
-    """The reader's own pictures, resized to the size of the first one."""
+    """The reader's own pictures, resized to the size of the first one.
+
+    With the folders images/ and masks/ the labels are masks (n, height, width), 1 where a mask is bright.
+    """
+
+    paths, names = _spread(stored, None)
+    if names == ("images", "masks"):
+        masks = {Path(path).stem: path for path in paths if _label(path) == "masks"}
+        paths = _evenly([path for path in paths if _label(path) == "images"], at_most)
+        lacking = [path for path in paths if Path(path).stem not in masks]
+        if lacking:
+            raise ValueError(f"{lacking[0]} has no mask of its name")
+        pixels = _opened(folder, paths, "RGB")
+        bright = _opened(folder, [masks[Path(path).stem] for path in paths], "L", pixels.shape[2:0:-1])
+        return Rows((_pixels(pixels.transpose(0, 3, 1, 2)), _labels(bright > 127)), None, None, names)
+    paths = _evenly(paths, at_most)
+    labels = [names.index(_label(path)) for path in paths]
+    pixels = _opened(folder, paths, "RGB")
+    return Rows((_pixels(pixels.transpose(0, 3, 1, 2)), _labels(labels)), None, None, names)
+
+
+def _opened(folder: Path, paths: list[str], mode: str, size: tuple[int, ...] | None = None) -> np.ndarray:
+    """Pictures (n, height, width, 3), or (n, height, width) for mode "L", of `size`: width and height."""
     import numpy as np
     from PIL import Image
 
-    paths, names = _spread(stored, at_most)
-    pixels, labels, size = [], [], None
+    pixels = []
     for path in paths:
         with Image.open(folder / path) as picture:
             size = size or picture.size
             if _product((*size, 3, len(paths))) > _MOST:
                 raise ValueError(f"{len(paths):,} pictures of {size[0]} x {size[1]} are too many")
-            pixels.append(np.array(picture.convert("RGB").resize(size)))
-        labels.append(names.index(_label(path)))
-    return Rows((_pixels(np.stack(pixels).transpose(0, 3, 1, 2)), _labels(labels)), None, None, names)
+            pixels.append(np.array(picture.convert(mode).resize((size[0], size[1]))))
+    return np.stack(pixels)
 
 
 def _sounds(folder: Path, stored: Stored, at_most: int | None) -> Rows:

@@ -176,7 +176,7 @@ class Run:
 
         at_most  number of rows or characters to take before splitting
         name     the data set without `--data`; "" is the first of its kind
-        needs    "classes": the paper learns labels, so that `--data` must have several
+        needs    "classes" or "masks", which the paper learns and `--data` must have
         split    shares of shipped data that differ from the default: `choose=0.1, judge=0.3`
         Raises ReadtrackError for data that do not fit, NotAvailableError if it must be fetched first.
         """

@@ -145,6 +145,32 @@ def test_ones_own_pictures_have_their_folders_as_labels(home, tmp_path):
     assert torch.equal(x[:, 0, 0, 0], y.float())
 
 
+def test_pictures_with_masks_of_the_same_names(home, tmp_path):
+    from PIL import Image
+
+    for i in range(10):
+        for folder, ending, mode in (("images", "jpg", "RGB"), ("masks", "png", "L")):
+            (tmp_path / "cells" / folder).mkdir(parents=True, exist_ok=True)
+            picture = Image.new(mode, (6, 4) if folder == "images" else (12, 8), 0)
+            picture.paste((10 * i, 0, 0) if folder == "images" else 255, (0, 0, 6, 8))
+            picture.save(tmp_path / f"cells/{folder}/{i}.{ending}", quality=100)
+    DataSets(home).add_own("cells", tmp_path / "cells", None)
+    x, masks = sources.load("images", "cells", 0, needs="masks").parts.train
+    assert (x.shape[1:], masks.shape) == ((3, 4, 6), (len(x), 4, 6))
+    assert masks.dtype == torch.int64
+    assert (masks.unique().tolist(), masks[0, 0].tolist()) == ([0, 1], [1, 1, 1, 0, 0, 0])
+    with pytest.raises(ReadtrackError, match="masks and no labels"):
+        sources.load("images", "cells", 0, needs="classes")
+    with pytest.raises(ReadtrackError, match="learns masks, and digits has none"):
+        sources.load("images", "digits", 0, needs="masks")
+    store = DataSets(home)
+    store.remove("cells")
+    (tmp_path / "cells/masks/3.png").unlink()
+    store.add_own("cells", tmp_path / "cells", None)
+    with pytest.raises(ReadtrackError, match=r"images/3\.jpg has no mask of its name"):
+        sources.load("images", "cells", 0, needs="masks")
+
+
 def test_speech_commands_keep_their_lists(home):
     files = {
         f"{word}/{speaker}_nohash_0.wav": sound([place * 1000 + int(speaker)] * 100)

@@ -12,6 +12,8 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
+from readtrack.data.sources import DataSource
+from readtrack.data.splits import Parts
 from readtrack.papers import hifigan
 from readtrack.papers.hifigan import (
     V1,
@@ -26,7 +28,7 @@ from readtrack.papers.hifigan import (
     from_released,
     generator_loss,
 )
-from readtrack.papers.hifigan.experiment import RATES, Sounds, again, area, periods, scales
+from readtrack.papers.hifigan.experiment import RATES, Sounds, again, area, periods, recorded, scales
 from readtrack.papers.hifigan.training import PIECE, Pair, adversarial
 
 SMALL = Version(12, (4, 2), (8, 4), (3, 5), ((1, 3, 5), (1, 3, 5)))
@@ -223,6 +225,31 @@ def test_the_experiment_runs(run_experiment):
         "from mels, generator",
         "from mels, Griffin-Lim",
     }
+
+
+def test_with_data_judges_and_generator_hear_its_sounds(tones, run_experiment):
+    record = run_experiment(hifigan, speech="tones")
+    assert {arm for name, arm in record.values if name == "log-spectral distance from mels (dB)"} == {
+        "generator",
+        "Griffin-Lim",
+    }
+    assert {artifact["name"] for artifact in record.artifacts} == {
+        "from mels, generator",
+        "from mels, Griffin-Lim",
+    }
+
+
+def test_the_middle_second_of_a_recorded_sound(part_of_run, monkeypatch):
+    ramp = torch.arange(1, 40_001) / 50_000  # 2.5 seconds at 16 kHz
+    short = torch.cat((torch.ones(12_000) / 2, torch.zeros(28_000)))
+    part = torch.stack((ramp, short)), torch.zeros(2, dtype=torch.long)
+    run = part_of_run()
+    source = DataSource("long", Parts(part, part, part), ("",), 16_000)
+    monkeypatch.setattr(run, "source", lambda kind, **asked: source)
+    (long, brief), *_ = recorded(run)
+    assert (len(long), len(brief)) == (8000, 6000)
+    assert torch.equal((long[1:] - long[:-1]).sign(), torch.ones(7999))
+    assert (long[0] / long[-1]).item() == pytest.approx(6000 / 14_000, rel=1e-3)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -9,14 +9,18 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.datasets.store import DataSets
+from readtrack.home import Home
 from readtrack.papers import unet
 from readtrack.papers.fcn.task import Labelled
 from readtrack.papers.unet import UNet, border_weights, deformed
 from readtrack.papers.unet.benchmark import joined, patches, split
 from readtrack.papers.unet.model import WindowNet
+from readtrack.runs.run import Run
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.unet.experiment")
@@ -228,6 +232,29 @@ def test_the_experiment_runs(run_experiment):
     iou = {arm: record.values["IoU", arm] for arm in experiment_module.ARMS}
     for name, other in (("U-Net against a sliding window", "sliding window"), ("deformation", "rigid")):
         assert claims[name]["values"][f"IoU, U-Net - {other}"] == iou["U-Net"] - iou[other]
+
+
+def test_with_data_masks_are_learned(run_experiment, monkeypatch, tmp_path):
+    monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
+    for i in range(20):  # columns on the left are bright and to be found
+        pixels = torch.zeros(48, 32, dtype=torch.uint8)
+        pixels[:, : 2 * (i % 16)] = 200
+        for folder in ("images", "masks"):
+            (tmp_path / "own" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.numpy()).save(tmp_path / f"own/{folder}/{i}.png")
+    DataSets(Home()).add_own("bars", tmp_path / "own", None)
+    given, compare = {}, Run.compare
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    record = run_experiment(unet, images="bars")
+    assert {arm for name, arm in record.values if name == "IoU"} == set(experiment_module.ARMS)
+    for x, y in given["world"]:
+        assert x.shape[1:] == (3, 16, 16)
+        assert torch.equal((x[:, 1] > 100 / 255 - 0.3).long(), y)
 
 
 def test_every_variant_is_right(check_benchmark):
