@@ -96,7 +96,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant.of_module(
                     make,
                     lambda module, *parts: module.masked_loss(Masked(*parts)),
-                    name="this folder's model",
+                    name="BERT",
                     role="paper",
                 ),
             ),

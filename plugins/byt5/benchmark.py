@@ -73,7 +73,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant.of_module(make, partial(attended_by, formula), name="head by head", role="naive"),
                 Variant.of_module(make, partial(attended_by, scaled), name="torch SDPA", role="strong"),
-                Variant.of_module(make, ByT5.loss, name="this folder's model", role="paper"),
+                Variant.of_module(make, ByT5.loss, name="ByT5", role="paper"),
             ),
             cost=Cost.products(flops, weights * bench.dtype.itemsize),
         )

@@ -111,7 +111,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant.of_module(make, by_loops, name="pair by pair, head by head", role="naive"),
                 Variant.of_module(make, fused, name="torch SDPA", role="strong"),
-                Variant.of_module(make, loss, name="this folder's model", role="paper"),
+                Variant.of_module(make, loss, name="GistGPT2", role="paper"),
             ),
             cost=step_cost(2, prompt, after, sizes["model"], sizes["layers"], vocab, bench.dtype.itemsize),
         )

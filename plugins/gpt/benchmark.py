@@ -100,7 +100,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant(
                     name="torch SDPA", role="strong", call=partial(tuning_loss, heads=heads, attend=sdpa)
                 ),
-                Variant.of_module(make, Classifier.loss, name="this folder's model", role="paper"),
+                Variant.of_module(make, Classifier.loss, name="GPT", role="paper"),
             ),
             cost=cost(batch, tokens, model, layers, vocab, classes, bench.dtype.itemsize),
         )

@@ -154,7 +154,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=partial(compiled, heads=heads),
                     needs=bench.needs("cuda"),
                 ),
-                Variant.of_module(make, GPT2.loss, name="this folder's model", role="paper"),
+                Variant.of_module(make, GPT2.loss, name="GPT2", role="paper"),
             ),
             cost=training_cost(batch, tokens, model, layers, vocab, bench.dtype.itemsize, context=context),
         )
@@ -177,7 +177,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=partial(write_into_cache, heads=heads),
                     prepare=prepare,
                 ),
-                Variant.of_module(make, go_on, name="this folder's cache", role="paper", prepare=prepare),
+                Variant.of_module(make, go_on, name="GPT2 with its cache", role="paper", prepare=prepare),
             ),
             cost={"decode": decoding_cost(tokens, model, layers, vocab, bench.dtype.itemsize)},
         )

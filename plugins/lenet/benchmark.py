@@ -57,7 +57,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant(
                     name="torch's layers", role="strong", call=partial(with_layers, convolution=F.conv2d)
                 ),
-                Variant.of_module(LeNet5, name="this folder's layers", role="paper"),
+                Variant.of_module(LeNet5, name="LeNet5", role="paper"),
             ),
             cost=cost(batch, bench.dtype.itemsize),
         )

@@ -83,7 +83,7 @@ def block_case(shape: tuple[int, int, int, int], *, bottleneck: bool, training: 
         variants=(
             Variant(name="patches", role="naive", call=partial(call, layer=patches)),
             Variant(name="torch's functions", role="strong", call=partial(call, layer=torchs_layer)),
-            Variant.of_module(make, channels_last, name="this folder's block", role="paper"),
+            Variant.of_module(make, channels_last, name="Block", role="paper"),
         ),
         cost=cost if training else {"forward": cost["forward"]},
         gradients=(0, 1),
@@ -146,7 +146,7 @@ def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
                 needs=bench.needs("cuda"),
                 **last,
             ),
-            Variant.of_module(make, loss, name="this folder's network", role="paper"),
+            Variant.of_module(make, loss, name="ResNet", role="paper"),
         ),
         cost=Cost.products(flops, values * bench.dtype.itemsize),
         # In half precision, rounding switches ReLUs on or off. torch's own network is off by up to 0.4.

@@ -196,7 +196,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="head by head", role="naive", call=partial(loss, heads=heads, attend=formula)),
                 Variant(name="torch SDPA", role="strong", call=partial(loss, heads=heads, attend=fused)),
-                Variant.of_module(make, T5.loss, name="this folder's model", role="paper"),
+                Variant.of_module(make, T5.loss, name="T5", role="paper"),
             ),
             cost=Cost.products(flops, weights * itemsize),
         )
@@ -222,7 +222,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=partial(from_cache, heads=heads),
                     prepare=prepare,
                 ),
-                Variant.of_module(make, go_on, name="this folder's cache", role="paper", prepare=prepare),
+                Variant.of_module(make, go_on, name="T5 with its cache", role="paper", prepare=prepare),
             ),
             cost={"decode": Cost(flops=2 * (one + vocab * model), bytes=(kept + vocab * model) * itemsize)},
         )

@@ -327,7 +327,8 @@ class Run:
         """A network that several papers share, trained once and cached, with its untrained twin.
 
         key    names it ("scenes.classifier"), with anything else that changes the training (a break); the
-               file is cached under a hash of key, source of `train`'s paper, seed, budget and precision
+               file is cached under a hash of key, source of `train`'s paper, seed, budget, settings
+               (`--set`, `--data`) and precision
         make   builds the network, seeded by this method
         train  trains it in place
         """
@@ -340,7 +341,8 @@ class Run:
             seed=self.seed,
             device=self.device,
             dtype=self.dtype,
-            budget=" ".join((self.budget, *map(str, sorted(self._settings.items())))),
+            budget=self.budget,
+            settings=self._settings,
             log=self.log,
             keep=self.keeps_trained,
         )

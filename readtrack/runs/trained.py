@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +32,7 @@ def trained(
     device: torch.device,
     dtype: torch.dtype,
     budget: str,
+    settings: Mapping[str, str],
     log: Callable[[str], None],
     keep: bool = True,
 ) -> Trained:
@@ -41,7 +42,8 @@ def trained(
     torch.manual_seed(int.from_bytes(_digest(key, str(seed))[:7], "big"))
     untrained = make().to(device, dtype)
     network = deepcopy(untrained)
-    facts = (key, _source(train), str(seed), budget, str(dtype), torch.__version__)
+    varied = " ".join((budget, *map(str, sorted(settings.items()))))
+    facts = (key, _source(train), str(seed), varied, str(dtype), torch.__version__)
     path = Home().cache / "trained" / f"{key}-{_digest(*facts).hex()[:16]}.pt"
     if keep and path.is_file():
         try:
