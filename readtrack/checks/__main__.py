@@ -41,7 +41,7 @@ def checks(
 
     @cache
     def smoke() -> tuple[Record, Watched]:
-        return run(module, folder / "plain")
+        return run(module, folder / "plain", traced=True)
 
     def plain() -> Record:
         return smoke()[0]

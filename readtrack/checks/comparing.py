@@ -127,7 +127,7 @@ class ShortRuns:
             chosen = type(kind.__name__, (mutant, kind) if mutant else (kind,), shared)
             return run_experiment(module, folder / name, budget=budget, seed=seed, kind=chosen, **options)[1]
 
-        plain = smoke = longer = run("short", Short)
+        plain = smoke = longer = run("short", Short, traced=True)
         if any(claim.after_steps for one, _ in getattr(plain, "compared", []) for claim in one.claims):
             smoke, longer = run("smoke", Watched, "smoke"), run("longer", Watched, "smoke", times=MORE)
         other = run("other-judge", OtherJudge)

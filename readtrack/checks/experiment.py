@@ -111,8 +111,12 @@ def run_experiment(
     broken: str = "",
     times: int = 1,
     kind: type[Watched] = Watched,
+    traced: bool = False,
 ) -> tuple[Record, Watched]:
-    """Run `module.experiment` in `folder` with a run of class `kind`. Returns its record and the run."""
+    """Run `module.experiment` in `folder` with a run of class `kind`. Returns its record and the run.
+
+    traced  whether the run notes its lines and modes, which takes several times as long
+    """
     folder.mkdir(parents=True, exist_ok=True)
     events = EventWriter(folder)
     run = kind(
@@ -129,9 +133,8 @@ def run_experiment(
     )
     torch.manual_seed(seed)
     run.modes, run.parts = Modes(), {}
-    plain = not null and not broken and times == 1
     with ExitStack() as watching:
-        if plain:
+        if traced:
             run.lines = watching.enter_context(executed(module))
             watching.enter_context(run.modes.noted())
         module.experiment(run)

@@ -102,7 +102,7 @@ def test_a_benchmark_of_a_copy_is_found(tmp_path, monkeypatch, cases, found):
         (tmp_path / name / f"{file}.py").write_text(text.replace("CASES", cases), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module(name)
-    _, run = run_experiment(module, tmp_path / "run")
+    _, run = run_experiment(module, tmp_path / "run", traced=True)
     hooks = ModuleType("hooks")
     hooks.__file__, hooks.benchmark = module.__file__, module.benchmark
     hooks.implementation = lambda: module.implementation

@@ -31,7 +31,7 @@ def smoke_reaches(folder: Path, change: str) -> None:
     spec = importlib.util.spec_from_file_location("toy_reach", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    _, smoke = run_experiment(module, folder / "smoke")
+    _, smoke = run_experiment(module, folder / "smoke", traced=True)
     comparing.check_smoke_reaches(comparing.ShortRuns.of(module, folder), smoke, module)
 
 
@@ -123,7 +123,7 @@ def evaluated(how: str, layer):
     ],
 )
 def test_networks_are_evaluated_in_evaluation_mode(tmp_path, how, layer, found):
-    _, run = run_experiment(plugin(evaluated(how, layer)), tmp_path)
+    _, run = run_experiment(plugin(evaluated(how, layer)), tmp_path, traced=True)
     assert run.modes.found == found
 
 

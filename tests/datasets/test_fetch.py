@@ -74,7 +74,7 @@ def serve(monkeypatch, tmp_path):
 
     def start(*args, **options):
         server = Server(*args, **options)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return server
 

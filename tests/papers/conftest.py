@@ -106,7 +106,15 @@ def remembered(
     """
 
     def run(module: ModuleType, folder: Path, **options: Any) -> tuple[Record, Watched]:
-        asked = {"seed": 0, "null": False, "broken": "", "dtype": torch.float32, "budget": "smoke", **options}
+        usual = {
+            "seed": 0,
+            "null": False,
+            "broken": "",
+            "dtype": torch.float32,
+            "budget": "smoke",
+            "traced": False,
+        }
+        asked = usual | options
         own = monkeypatch._setattr or Home().root.exists() or sys.modules.get(module.__name__) is not module
         if own or asked.pop("settings", None):
             with _shapes_unchecked():
