@@ -36,7 +36,10 @@ def word_pattern() -> re.Pattern[str]:
     first.
     """
     low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
-    letters, numbers = ([members(test, codes) for codes in (low, high)] for test in (str.isalpha, is_number))
+    # Unicode's categories Nd, Nl and No: some Chinese characters are numeric and letters. Tests check the
+    # arguments of functions but not of lambdas, and there are 262,144 calls.
+    kinds = str.isalpha, lambda c: c.isnumeric() and not c.isalpha()
+    letters, numbers = ([members(kind, codes) for codes in (low, high)] for kind in kinds)
     space = members(lambda c: c.isspace() and not "\x1c" <= c <= "\x1f", low)
     beyond = "\U00010000-\U0010ffff"
     quick = letters[0], numbers[0], f"^{letters[0]}{numbers[0]}{space}{beyond}"
@@ -46,11 +49,6 @@ def word_pattern() -> re.Pattern[str]:
         + [rf"(?! ?+[{space}]) ?[{kind}]+" for kind in whole]
     )
     return re.compile(rf"{words}|[{space}]+(?![^{space}])|[{space}]+")
-
-
-def is_number(character: str) -> bool:
-    """Unicode's categories Nd, Nl and No; some Chinese characters are numeric and letters."""
-    return character.isnumeric() and not character.isalpha()
 
 
 def split(text: str) -> list[str]:
