@@ -7,6 +7,7 @@ import shutil
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -148,7 +149,13 @@ def test_a_page_is_whole_quiet_and_never_too_wide(tab: Tab, heard: Heard, site: 
     assert heard.asked.count((site / kind).as_uri()) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# The others take up to twelve seconds each.
+QUICK = (ADAM, "reading.html", "card.html")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in KINDS]
+)
 def test_axe_finds_nothing_serious(browser: Browser, site: Path, kind: str) -> None:
     context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # axe is a script
     context.set_default_timeout(SLOW)
@@ -164,6 +171,11 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Path, kind: str) -> N
     assert found == []
 
 
+@cache
+def ids(page: Path) -> frozenset[str]:
+    return frozenset(Page(page.read_text()).ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_link_resolves_as_the_browser_reads_it(tab: Tab, site: Path, kind: str) -> None:
     tab.goto((site / kind).as_uri())
@@ -174,7 +186,7 @@ def test_every_link_resolves_as_the_browser_reads_it(tab: Tab, site: Path, kind:
             there = Path(unquote(parts.path))
             assert there.is_file(), link
             if parts.fragment:
-                assert parts.fragment in Page(there.read_text()).ids, link
+                assert parts.fragment in ids(there), link
         else:
             assert parts.scheme in ("https", "http"), link
     assert kind == "card.html" or len(links) > 6
