@@ -183,7 +183,7 @@ def experiment(run: Run) -> None:
         "score": "training loss",
         "again": True,
         "judged_on": "training",
-        "unequal": {"RMSProp": "their optimisers are what is compared"},
+        "unequal": {"RMSProp": "their optimisers are the compared difference"},
     }
     nesterov = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
     adagrad = {"RMSProp": Arm(torch.optim.Adagrad)}

@@ -1,6 +1,6 @@
 """Images of what a unit responds to: an input optimised for it, and the dataset's strongest examples.
 
-A unit is a feature map of `PairNet`, which later papers inspect, too. Its activity is the mean of the feature
+A unit is a feature map of the `PairNet` that several plugins inspect. Its activity is the mean of the feature
 map before the ReLU, so that units with zero output have a gradient, too. Classes are units of a last layer.
 
 Dimensions: units, n (images), side.

@@ -71,7 +71,8 @@ BETTER_FEATURES = Claim(
     history=(
         (
             "Until November 2026: reproduced, by the same bound, without a rival, and each image was "
-            "judged once. Each is now judged in four noises; the standard error with one was 0.02."
+            "judged once. Each image is now judged with four samples of noise, because the standard error "
+            "with one was 0.02."
         ),
     ),
 )

@@ -4,7 +4,7 @@ Van den Oord, Kalchbrenner and Kavukcuoglu 2016, "Pixel Recurrent Neural Network
 
 The problem. Images have no natural order. A model that generates one pixel after another must remember pixels
 that are far away, and it should be trained on all pixels in parallel. Latent-variable models give only a
-bound on the likelihood, and models with independent pixels do not generate images.
+bound on the likelihood, and models with independent pixels generate only noise.
 
 The idea. Order the pixels row by row, from the top left. The likelihood factorises into one conditional
 distribution per pixel, a softmax over its values. Masked convolutions hide the pixels that are not yet

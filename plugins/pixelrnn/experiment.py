@@ -28,14 +28,17 @@ from .model import DiagonalBiLSTM, PixelNetwork, ResidualBlock, RowLSTM, sample
 
 NO_STATE = Break("no state", "No state is passed from one row or diagonal to the next.", "near miss")
 SHALLOW = Break(
-    "a shallow PixelCNN", "Two wide residual blocks: the LSTMs' number of layers and weights.", "rival"
+    "a shallow PixelCNN",
+    "Two wide residual blocks, with the same number of layers and weights as the LSTMs.",
+    "rival",
 )
 
 DEVIATIONS = (
-    "8 × 8 digits with 17 grey levels and a softmax over them, instead of 256 levels. Two recurrent layers "
-    "of 16 or 17 units against six residual blocks, about 20 thousand weights each. 160 steps of 32 digits "
-    "with Adam instead of RMSprop; the learning rate decays linearly to 0. No multi-scale network. The "
-    "images are so small that the convolutions' receptive field covers most of them, too."
+    "The digits have 8 × 8 pixels and a softmax over 17 grey levels instead of 256. Two recurrent layers "
+    "of 16 or 17 units are compared with six residual blocks, with about 20 thousand weights each. "
+    "Training takes 160 steps of 32 digits with Adam instead of RMSprop, and the learning rate decays "
+    "linearly to 0. There is no multi-scale network. The images are so small that the convolutions' "
+    "receptive field covers most of them, too."
 )
 HISTORY = (
     "Until November 2026 the digits were black and white. The runs had 200 steps, with the best learning "

@@ -347,7 +347,7 @@ def compare(run: Run) -> None:
         ),
         unequal={
             "R-CNN": "the length of their loops of their stages, the steps that they take of their stages, "
-            "updates of their stages: it is fine-tuned, and the controls are not, which is what is compared"
+            "updates of their stages: R-CNN is fine-tuned, the controls are not"
         },
     )
     run.axes(PRECISION, x="recall", y="precision, mean of the classes")

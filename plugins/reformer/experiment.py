@@ -175,7 +175,7 @@ def vote(run: Run) -> None:
     order = torch.randperm(len(x), generator=run.data("digits", "world"))
     judged = order[tokens : 2 * tokens][run.rows(tokens, "judge")]
     world = World(*((x[rows], labels[rows]) for rows in (order[:tokens], judged)))
-    draws = "how much they draw: rotations, where others draw buckets or nothing"
+    draws = "how much they draw: rotations, while the other arms draw buckets or nothing"
     run.compare(
         HASHED,
         arms={"hashed": Arm(Way(by_hash)), "random buckets": Arm(Way(at_random))},

@@ -74,11 +74,11 @@ NO_RIVAL = (
 )
 
 SETTING = (
-    "600 training digits of 8 × 8 pixels instead of CIFAR-10 and ImageNet, and two ReLU layers of 256 "
-    "units instead of Inception, AlexNet and deeper perceptrons. SGD with momentum 0.9, batches of 50, at "
-    "most 300 epochs. The learning rate is multiplied by 0.99 after each epoch of 12 batches. The paper "
-    "multiplies it by 0.95 after each epoch of 391 batches, which would be 0.998 per 12 batches. The "
-    "learning rate is the best of a grid on true labels. Training stops when every training image is "
+    "600 training digits of 8 × 8 pixels replace CIFAR-10 and ImageNet, and two ReLU layers of 256 units "
+    "replace Inception, AlexNet and deeper perceptrons. Training uses SGD with momentum 0.9 and batches of "
+    "50, for at most 300 epochs. The learning rate is multiplied by 0.99 after each epoch of 12 batches. "
+    "The paper multiplies it by 0.95 after each epoch of 391 batches, which would be 0.998 per 12 batches. "
+    "The learning rate is the best of a grid on true labels. Training stops when every training image is "
     "classified correctly. "
 )
 
@@ -279,7 +279,7 @@ def compare(run: Run) -> None:
         breaks={FEW_UNITS.name: networks(width=8), FIXED.name: networks(fixed=True)},
         world=images_of(run),
         unequal={
-            "weight decay": "optimisers: weight decay is what the claim is about",
+            "weight decay": "optimisers: the claim is about weight decay",
             "network": "the steps that they take, updates: training stops when every image is right",
         },
         judged_on="training",

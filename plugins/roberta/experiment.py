@@ -54,7 +54,7 @@ SAME_TEXTS = Break(
 )
 LARGER = Break(
     "larger batches",
-    "The same number of new texts as in the longer training, in the number of steps of the shorter one.",
+    "Batches are four times larger, so the short training sees as many new texts as the long one.",
     "rival",
 )
 
@@ -113,7 +113,7 @@ UNDERTRAINED = Claim(
     name="60 and 240 steps",
     sentence="The same network predicts masked words better after 240 steps on new texts than after 60.",
     paper=Figure(
-        "with 100K, 300K and 500K steps on 160 GB MNLI rises from 89.3 to 90.0 and 90.2",
+        "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB",
         where="section 5, table 4",
         read="table",
     ),
@@ -206,7 +206,7 @@ Batches = Callable[[Trial], tuple[int, Iterator[Masked]]]  # the number of steps
 
 
 class Recipe(NamedTuple):
-    """by: what the compared arms differ in, for curves; copies: number of stored masks, 0 for fresh ones"""
+    """by: the difference between the compared arms, for curves; copies: stored masks, 0 for fresh ones"""
 
     batches: Batches
     by: Literal["mask", "length"]
@@ -260,7 +260,7 @@ def compare_masks(run: Run) -> None:
         TWO_MASKS: over_the_corpus(2),
         DROPOUT: over_the_corpus(1, dropout=0.1),
     }
-    draws = "how much they draw: a mask for each pass, where others draw as many as are stored"
+    draws = "how much they draw: a mask for each pass, while the other arms draw only the stored masks"
     run.compare(
         VARIED,
         FRESH,
@@ -285,7 +285,7 @@ def train_longer(run: Run) -> None:
     """Train the same network for 1 and 4 times the steps, on new text at each step."""
     longer = on_new_texts(4)
     changed = {SAME_TEXTS: on_new_texts(4, new=4), LARGER: on_new_texts(1, size=4 * BATCH)}
-    more = "that is what is compared, and favours the longer training"
+    more = "this is the compared difference, and it favours the longer training"
     what = "the length of their loops, the steps that they take, their updates, their learning rates"
     table = run.compare(
         UNDERTRAINED,

@@ -105,7 +105,9 @@ def experiment(run: Run) -> None:
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="validation wrong bits",
         breaks={NO_TIME.name: {"recurrent": Arm(partial(RTRBM, through_time=False))}},
-        unequal={"temporal": "how much they draw: samples of its hidden units are handed on"},
+        unequal={
+            "temporal": "how much they draw: the temporal machine passes on samples of its hidden units"
+        },
     )
     run.headline("wrong bits while learning")
     found = {arm: recall(run, sweep.chosen, "judge") for arm, sweep in table.sweeps.items()}

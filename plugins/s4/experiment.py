@@ -47,7 +47,7 @@ VIEWS = Claim(
         Bound("largest difference of recurrence and convolution", "<=", 1e-9),
     ),
     kind="identity",
-    deviations="A state size of 16, 200 samples, in float64.",
+    deviations="The state size is 16, and 200 samples are computed in float64.",
 )
 
 NO_FREQUENCIES = Break(
@@ -71,10 +71,10 @@ HIPPO = Claim(
     after_steps=100,
     breaks=(NO_FREQUENCIES, AS_FAST, UNTRAINED),
     chosen_on=(0,),
-    deviations="8 × 8 digits enlarged to 144 pixels, which one layer of 16 channels with states of 32 "
-    "reads one by one. The digit is predicted from the last output. 100 steps of 32 digits with Adam; the "
-    "learning rate of the matrix, B and the step sizes is at most 0.001. Each accuracy is the mean of "
-    "three networks; for the control, these have three different matrices.",
+    deviations="One layer of 16 channels with states of 32 reads 8 × 8 digits, enlarged to 144 pixels, "
+    "pixel by pixel. The digit is predicted from the last output. Training takes 100 steps of 32 digits "
+    "with Adam; the learning rate of the matrix, B and the step sizes is at most 0.001. Each accuracy is "
+    "the mean of three networks; for the control, these have three different matrices.",
     history=(
         (
             "Until November 2026 each arm had its best frequency scale, and there was one random matrix per "
@@ -212,7 +212,10 @@ def read_pixels(run: Run) -> None:
             AS_FAST.name: {"HiPPO": Arm(as_fast)},
         },
         world=parts,
-        unequal={"random": "how much they draw: its matrices are drawn, HiPPO's is not. It favours none"},
+        unequal={
+            "random": "how much they draw: random matrices are drawn, and HiPPO's matrix is not, "
+            "which favours neither arm"
+        },
     )
     run.headline("loss on pixels")
     show_kernels(run, {arm: sweep.chosen[0] for arm, sweep in table.sweeps.items()})

@@ -49,10 +49,10 @@ LOCATES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the share of the whole map's sum was compared, only with the initial "
-            'weights, and the verdict was "reproduced" (2.03 times as much). Such a sum depends on the '
-            "sparsity of a map, and brightness, which needs no network, was not compared. Now the same "
-            "number of pixels of each map is compared."
+            "Until November 2026 the measure was the share of the whole map's sum, and the only control was "
+            'the untrained network. The verdict was "reproduced" (2.03 times as much). Such a share depends '
+            "on the sparsity of a map, and brightness, which needs no network, was not compared. Now the "
+            "same number of pixels of each map is compared."
         ),
     ),
 )

@@ -239,9 +239,9 @@ def compare(
         breaks={broken: {"schedule-free": Arm(build)} for broken, build in breaks.items()},
         judged_on="training",
         unequal={
-            "schedule-free": "one run for all three stopping times, where cosines have one each: the length "
-            "of their loops, the steps that they take, updates, how much they draw. Their learning rates and "
-            "optimisers are what is compared"
+            "schedule-free": "one run for all three stopping times, while cosines have a run for each: the "
+            "length of their loops, the steps that they take, updates, how much they draw. The comparison "
+            "is between their learning rates and optimisers"
         },
     )
 

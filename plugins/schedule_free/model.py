@@ -46,7 +46,7 @@ class ScheduleFreeSGD(Optimizer):
     ) -> None:
         if not 0 < beta <= 1:
             raise ValueError(
-                f"beta = {beta}: x can be told from y and z only where beta is above 0, at most 1"
+                f"beta = {beta}: it must be above 0 and at most 1, because x is computed from y and z"
             )
         super().__init__(weights, lr=lr, beta=beta, warmup=warmup, weight_decay=weight_decay, **more)
 

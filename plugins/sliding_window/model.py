@@ -226,7 +226,7 @@ class Mistral(nn.Module):
         """An empty cache with one slot for each token of the window, or `room` slots without a window."""
         slots = self.window or room
         if slots is None:
-            raise ValueError("without a window the cache holds all tokens: say how many")
+            raise ValueError("without a window the cache holds all tokens: pass their number as `room`")
         layers, (_, model) = len(self.blocks), self.embed.weight.shape
         attention = self.blocks[0].attention
         shape = layers, 2, batch, attention.groups, slots, model // attention.heads

@@ -112,7 +112,10 @@ def train_layers(run: Run) -> None:
             DECAYS.name: {"HiPPO": Arm(decays)},
         },
         world=parts._replace(judge=(parts.judge[0][rows], parts.judge[1][rows])),
-        unequal={"random": "how much they draw: its matrices are drawn, HiPPO's is not. It favours none"},
+        unequal={
+            "random": "how much they draw: random matrices are drawn, and HiPPO's matrix is not, "
+            "which favours neither arm"
+        },
     )
 
 

@@ -65,7 +65,8 @@ LANGUAGE = (
 MEMORY = Claim(
     name="loss at the start of a segment, with and without memory",
     sentence="After 200 steps, a model with a memory predicts the first words of a segment nearly as well "
-    "as the last words, and its improvement is more than half of that by segments three times as long.",
+    "as the last words, and the memory improves the loss by more than half of the improvement from "
+    "segments three times as long.",
     paper=Figure(
         "on One Billion Word, which has no long context, the perplexity is 25.2 "
         "with recurrence and 27.1 without",
@@ -91,8 +92,8 @@ MEMORY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced, by the same bounds. The bound that the "
-            "control is worse at the start of a segment is a condition now. The near misses and the rival "
+            "Until November 2026 the verdict was reproduced, by the same bounds. That the control is worse "
+            "at the start of a segment was a bound, and is now a condition. The near misses and the rival "
             "are new."
         ),
     ),
@@ -112,7 +113,8 @@ POSITIONS = Claim(
     "positions predicts better than one with absolute positions within each segment.",
     paper=Figure(
         "WikiText-103, recurrence and full losses: perplexity 26.77 with the paper's positions, 27.94 with "
-        "those of Shaw and others; absolute ones are called impossible with a memory, not measured",
+        "those of Shaw and others; absolute positions are called incompatible with a memory, and are not "
+        "measured",
         where="section 4.2, table 6",
         read="memory",
     ),
@@ -124,14 +126,14 @@ POSITIONS = Claim(
     after_steps=STEPS,
     breaks=(NO_DISTANCES, BIAS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=LANGUAGE + "Distances tell only the age of a word. The memory has 64 words, and 16 in "
-    "training.",
+    deviations=LANGUAGE + "In this language, a distance gives only the age of a word. The memory has 64 "
+    "words, and 16 in training.",
 )
 
 FASTER = Claim(
     name="evaluation without recomputing",
-    sentence="With a memory, a segment is evaluated eight times as fast as by a window that slides over it "
-    "one token at a time, and faster than by one pass over the context and the segment.",
+    sentence="With a memory, evaluating a segment is eight times as fast as with a window that slides over "
+    "it one token at a time, and faster than one pass over the context and the segment.",
     paper=Figure("up to 1,874 times, for 3,800 tokens", where="table 9", read="table"),
     rule=(
         Speedup("next segment", over="naive", threshold=8.0, axes={"tokens": 64}),
@@ -241,7 +243,7 @@ class World(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A network, how it reads, and the weight of counted words in its prediction"""
+    """A network, its way of reading, and the weight of counted words in its prediction."""
 
     net: TransformerXL
     reading: Reading

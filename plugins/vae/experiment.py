@@ -59,10 +59,10 @@ MIXTURE = Break(
 
 STEPS = 800
 DEVIATIONS = (
-    "8 × 8 binary digits, 100 hidden units, 8 latent variables. Adam with a learning rate that decays to "
-    "0, instead of Adagrad. torch's initial weights instead of N(0, 0.01). No prior on the weights: in "
-    "section 5 it is N(0, 1), which acts as weight decay and makes the paper's estimate MAP. 800 batches "
-    "of 100. "
+    "Digits are binary and have 8 × 8 pixels. There are 100 hidden units and 8 latent variables. Adam with "
+    "a learning rate that decays to 0 replaces Adagrad, and torch's initial weights replace N(0, 0.01). "
+    "There is no prior on the weights. In section 5 it is N(0, 1), which acts as weight decay and makes "
+    "the paper's estimate MAP. Training takes 800 batches of 100. "
 )
 
 LIKELIHOOD = Claim(
@@ -87,8 +87,8 @@ LIKELIHOOD = Claim(
     breaks=(NO_DIVERGENCE, MIXTURE, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "The likelihood is estimated with 500 importance-weighted samples from the "
-    "encoder, in the paper with Hamiltonian Monte Carlo. Monte Carlo EM, the third curve of figure 3, is "
-    "left out. The likelihood exceeds the bound by Jensen's inequality.",
+    "encoder; the paper uses Hamiltonian Monte Carlo. Monte Carlo EM, the third curve of figure 3, is left "
+    "out. The likelihood exceeds the bound by Jensen's inequality.",
     history=(
         (
             "Until November 2026 the claim was that raising the bound raises the likelihood: reproduced, 5 "
@@ -218,9 +218,7 @@ def experiment(run: Run) -> None:
             MIXTURE.name: {"bound": Arm(fit_mixture)},
         },
         world=digits,
-        unequal={
-            "wake-sleep": "how much they draw: dreams as well, as its algorithm asks. It favours neither"
-        },
+        unequal={"wake-sleep": "how much they draw: wake-sleep also draws dreams, which favours neither arm"},
     )
     run.headline("bound on judge")
 

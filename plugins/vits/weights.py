@@ -17,7 +17,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if "cond" in name or "embed_speaker" in name:
-            raise ValueError(f"a voice of several, which this model has not: {name}")
+            raise ValueError(f"multi-speaker weights are not supported: {name}")
         found = re.fullmatch(r"duration_predictor\.(post_)?flows\.(\d+)\.(.+)", name)
         if name.endswith("parametrizations.weight.original1"):
             scale = weights[name[:-1] + "0"]

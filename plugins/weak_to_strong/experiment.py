@@ -121,8 +121,8 @@ FEATURES = (
     "their updates of their stages"
 )
 UNEQUAL = {
-    "teacher's kind": f"{FEATURES}: it has no features, which is what is tested",
-    "untrained features": f"{FEATURES}: its features are not trained, which is what is tested",
+    "teacher's kind": f"{FEATURES}: it has no features, which is the tested difference",
+    "untrained features": f"{FEATURES}: its features are not trained, which is the tested difference",
 }
 
 

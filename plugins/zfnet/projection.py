@@ -66,5 +66,5 @@ def pull_back(
             else:
                 back = F.interpolate(back, x.shape[2:]) / kernel**2
         else:
-            raise TypeError(f"no way back is known through {type(layer).__name__}")
+            raise TypeError(f"cannot project through {type(layer).__name__}")
     return back

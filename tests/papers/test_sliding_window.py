@@ -106,7 +106,7 @@ def test_reading_in_parts_is_reading_at_once(window, parts):
 
 
 def test_a_cache_without_window_is_told_its_room():
-    with pytest.raises(ValueError, match="say how many"):
+    with pytest.raises(ValueError, match="as `room`"):
         small(None).empty_cache(1)
 
 
