@@ -273,19 +273,25 @@ def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     """Draw the training images, new images with each segmentation, deformations, and border weights."""
     known, (x, y) = world.train, (part[:6] for part in world.judge)
     first = large(known.x[:30] + BRIGHTNESS)
-    run.image("thirty images", first, columns=6, caption="Labelled images to train on.")
+    run.image("thirty images", first, columns=6, caption="The labelled training images.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]
     sheet, names = large(torch.cat([row.float() for row in rows])), ["picture", *networks, "truth"]
-    run.image("segmentations", sheet, columns=len(x), rows=names, caption="The ink that each network finds.")
+    run.image(
+        "segmentations",
+        sheet,
+        columns=len(x),
+        rows=names,
+        caption="New images, their segmentations by each network, and the true ones.",
+    )
     one = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
     images, masks = bent(*one, run.generator("shown bends"))
     pictures = torch.cat((known.x[:1], images)).cpu() + BRIGHTNESS
     shown = torch.cat((pictures.float(), grey(known.y[:1] > 0), grey(masks)))
     columns, rows_of = ["original", *["bent"] * 3], ["image", "mask"]
-    caption = "An image and its mask, and three that were bent from it."
+    caption = "An image and its mask, and three deformations of both."
     run.image("deformations", large(shown), columns=columns, rows=rows_of, caption=caption)
     disc = (torch.arange(48) - 24).square() + (torch.arange(48)[:, None] - 24).square() < 100
     pair = torch.stack((disc.roll(-11, 1), disc.roll(11, 1)))
     weights = torch.stack((pair.any(0).float(), (border_weights(pair) - 1) / 10))[:, None]
     weights = weights.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    run.image("border weights", weights, columns=2, caption="Two objects; the weight between them.")
+    run.image("border weights", weights, columns=2, caption="Two objects, and the loss weights between them.")
