@@ -149,8 +149,7 @@ def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
             Variant.of_module(make, loss, name="ResNet", role="paper"),
         ),
         cost=Cost.products(flops, values * bench.dtype.itemsize),
-        # In half precision, rounding switches ReLUs on or off. torch's own network is off by up to 0.4.
-        tolerance=0.6 if bench.dtype.itemsize < 4 else None,
+        together=True,
     )
 
 

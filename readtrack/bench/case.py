@@ -152,6 +152,8 @@ class Case:
     cost       the algorithmic work by mode, or None if unknown; its keys are the modes to measure (see below)
     oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
     tolerance  largest error allowed, relative to the oracle's largest magnitude (default: from the dtype)
+    together   in half precision, the errors of all outputs form one vector. Its norm may be twice the naive
+               variant's: for networks so deep that rounding switches ReLUs and single gradients go astray
     gradients  indices of the arguments whose gradients "forward+backward" takes, for all floating-point
                tensors in them (default: all arguments; targets and constants have no gradient)
     state      index of the argument that "decode" carries over
@@ -180,6 +182,7 @@ class Case:
     cost: Mapping[Mode, Cost | None]
     oracle: Callable[..., Any] | None = None
     tolerance: float | None = None
+    together: bool = False
     gradients: Sequence[int] | None = None
     state: int = 0
     fresh: bool = False

@@ -99,7 +99,7 @@ class Reference:
     outputs     the call's outputs, then for "forward+backward" the inputs' gradients
     cotangents  vectors for the vector-Jacobian products, one per differentiable output
     aliased     indices of outputs that share memory with the oracle's inputs
-    rounding    relative errors of the naive variant in half precision, by output; empty otherwise
+    rounding    relative errors of the naive variant in half precision, by output; then that of all together
     """
 
     outputs: Tensors
@@ -345,7 +345,8 @@ class CorrectnessCheck:
             outputs = results(bind(variant, self.case, self.mode, inputs, reference.cotangents)())
         pairs = enumerate(zip(outputs, reference.outputs, strict=True))
         largest = _magnitude(*reference.outputs)
-        return [_error(index, out.detach(), exact, largest)[1] for index, (out, exact) in pairs]
+        errors = [_error(index, out.detach(), exact, largest)[1] for index, (out, exact) in pairs]
+        return [*errors, _together(outputs, reference.outputs)]
 
     def _guarded(self, check: Callable[[Variant], Check], variant: Variant) -> Check:
         try:
@@ -510,11 +511,23 @@ class CorrectnessCheck:
             allowed = allowed_error(self.case, self.mode, self.dtype, exact.numel())
             if reference.rounding and self.case.tolerance is None:
                 allowed = max(allowed, min(_HALF_SLACK * reference.rounding[index], _HALF_MOST))
-            if found[1] > allowed:
+            if found[1] > allowed and not (self.case.together and reference.rounding):
                 off = f"{found[1]:.2g} of its largest magnitude, allowed {allowed:.2g}"
                 raise IncorrectError(f"output {index} is off by {off}", found)
             errors = worst(errors, found)
+        if self.case.together and reference.rounding:
+            error, allowed = _together(outputs, reference.outputs), _HALF_SLACK * reference.rounding[-1]
+            if error > allowed:
+                raise IncorrectError(f"all outputs together are off by {error:.2g}, allowed {allowed:.2g}")
         return errors or (0.0, 0.0)
+
+
+def _together(outputs: Sequence[Tensor], exact: Tensors) -> float:
+    """The norm of all outputs' errors relative to the norm of all outputs."""
+    pairs = [pair for pair in zip(outputs, exact, strict=True) if pair[1].is_floating_point()]
+    wrong = sum((out.detach().to(right.dtype) - right).norm().item() ** 2 for out, right in pairs)
+    whole = sum(right.norm().item() ** 2 for _, right in pairs)
+    return math.sqrt(wrong / max(whole, torch.finfo(torch.float32).tiny))
 
 
 def _magnitude(*tensors: Tensor) -> float:

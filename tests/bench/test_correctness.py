@@ -507,6 +507,32 @@ def test_a_case_may_state_its_own_tolerance() -> None:
     assert passes(rough, tolerance=0.01).passed
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_outputs_judged_together_may_err_as_much_as_the_naive_variant(dtype: torch.dtype) -> None:
+    """Each output is right in full precision, and in half precision off where rounding has its way."""
+
+    def off(*errors: float, full: float = 0.0) -> Callable[..., tuple[Tensor, ...]]:
+        def call(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+            half = torch.finfo(x.dtype).eps > 1e-6
+            return tuple(torch.ones(50).to(x) * (1 + (error if half else full)) for error in errors)
+
+        return call
+
+    def reason(call: Callable[..., Any], dtype: torch.dtype, **fields: Any) -> str:
+        naive = Variant(name="naive", role="naive", call=off(0.3, 0.0, 0.3))
+        case = case_of(call, variants=[naive, Variant(name="ours", role="paper", call=call)], **fields)
+        return (
+            CorrectnessCheck(case, "forward", device=CPU, dtype=dtype, seed=SEED)
+            .before(case.variants[1])
+            .reason
+        )
+
+    assert "output 1 is off" in reason(off(0.0, 0.3, 0.3), dtype)
+    assert reason(off(0.0, 0.3, 0.3), dtype, together=True) == ""
+    assert "together are off by 0.9, allowed 0.4" in reason(off(0.9, 0.9, 0.9), dtype, together=True)
+    assert "output 0 is off" in reason(off(0.0, 0.3, 0.3, full=0.01), torch.float32, together=True)
+
+
 # Outcomes in a measurement
 
 
