@@ -7,7 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test thorough timing again bench docs lint clean
+.PHONY: run test papers others thorough timing again bench docs lint clean
+
+QUICK := -m "not slow and not timing"
+MORE := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
@@ -35,7 +38,15 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest --numprocesses auto -m "not slow and not timing" || $(MAKE) --no-print-directory again
+	@$(MAKE) --no-print-directory --keep-going papers others || $(MAKE) --no-print-directory again
+
+papers: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses auto $(QUICK) tests/papers
+
+# Many of these wait for a child, a terminal or a key, so that a processor has time for more than one; and they
+# need not import 92 papers.
+others: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses $(MORE) $(QUICK) --ignore tests/papers
 
 thorough: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses auto -m slow || $(MAKE) --no-print-directory again
