@@ -86,9 +86,6 @@ def test_hostile_texts_end_no_script_and_no_fence(home: Home, tmp_path: Path) ->
     assert read(page_file) == read(text_file)
 
 
-BODY = {"readtrack_card": 1}
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -154,7 +154,6 @@ def folder_is_a_file(machine: Machine) -> None:
     machine.home.metadata.write_text("not a folder")
 
 
-LATER = "2001.00002", "2001.00003"
 ONLY_OLD = frozenset({"old"})
 NOT_ONE = frozenset(ALL - {"one"})
 DONE = "4 papers: 3 fetched, 1 up to date."
