@@ -7,6 +7,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
     assert_half_precision(ours, reference, inputs)   errors in half precision compared with the reference's
     run_experiment(module)                   the record of a smoke run after common checks; made once for all
                                              tests of a paper
+    comparisons(module)                      the arguments of each `Run.compare` in a smoke run
     part_of_run()                            a smoke run for calling a part of an experiment
     check_benchmark(module)                  compares every variant of every case with the oracle
     tones                                    a home with a data set of twenty sounds
@@ -44,6 +45,7 @@ from readtrack.checks.experiment import Watched
 from readtrack.claims import Claim
 from readtrack.datasets.store import DataSets
 from readtrack.home import Home
+from readtrack.runs.comparing import Comparison
 from readtrack.runs.events import EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
@@ -152,6 +154,17 @@ def run_experiment(
         return record
 
     return run
+
+
+@pytest.fixture
+def comparisons(
+    tmp_path: Path, remembered: Callable[..., tuple[Record, Watched]]
+) -> Callable[..., list[Comparison]]:
+    def of_run(module: ModuleType, **settings: str) -> list[Comparison]:
+        _, run = remembered(module, tmp_path / "compared", settings=settings)
+        return [comparison for comparison, _ in run.compared]
+
+    return of_run
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from readtrack.papers import alexnet
 from readtrack.papers.alexnet import AlexNet, SmallNet, response_norm
 from readtrack.papers.alexnet.benchmark import map_by_map, torchs
 from readtrack.papers.alexnet.model import final_side, neurons
-from readtrack.plugin import Run
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
@@ -185,26 +184,13 @@ def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
         assert not layer.bias.any()
 
 
-def asked_for(run_experiment, monkeypatch) -> dict[str, dict]:
-    """The arguments of each comparison in the experiment, by claim."""
-    given, compare = {}, Run.compare
-
-    def noted(run, claim, **asked):
-        given[claim.name] = asked
-        return compare(run, claim, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(alexnet, unreached=["steps to 25 %, tanh / ReLU"])
-    return given
-
-
 @pytest.mark.slow
-def test_the_arms(run_experiment, monkeypatch):
-    given = asked_for(run_experiment, monkeypatch)
+def test_the_arms(comparisons):
+    given = {one.claims[0].name: one for one in comparisons(alexnet)}
     few, race = given["dropout"], given["ReLU"]
     made = {
-        "with dropout": few["arms"]["with dropout"].make,
-        **{name: change["with dropout"].make for name, change in few["breaks"].items()},
+        "with dropout": few.arms["with dropout"].make,
+        **{name: change["with dropout"].make for name, change in few.breaks.items()},
     }
     left_out = {name: {type(m) for m in arm.network().dense[2::3]} for name, arm in made.items()}
     assert left_out == {
@@ -217,8 +203,8 @@ def test_the_arms(run_experiment, monkeypatch):
         **dict.fromkeys(made, 5e-4),
         "weight decay": 0.01,
     }
-    assert few["arms"]["without dropout"].make == made["no dropout"]
-    starts = {**race["arms"], **{name: change["ReLU"] for name, change in race["breaks"].items()}}
+    assert few.arms["without dropout"].make == made["no dropout"]
+    starts = {**race.arms, **{name: change["ReLU"] for name, change in race.breaks.items()}}
     activations = {name: arm.make.activation for name, arm in starts.items()}
     assert activations == {
         "ReLU": nn.ReLU,

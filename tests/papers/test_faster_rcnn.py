@@ -26,7 +26,6 @@ from readtrack.papers.faster_rcnn import (
 )
 from readtrack.papers.faster_rcnn.model import RATIOS, SIDES, Matched
 from readtrack.papers.rcnn import RegionNet, clip, decode, encode, nms
-from readtrack.plugin import Run
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.faster_rcnn.experiment")
@@ -225,36 +224,29 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "recall over regions"
 
 
-def test_whose_regions_are_compared(run_experiment, monkeypatch):
+def test_whose_regions_are_compared(comparisons, monkeypatch):
     """Also those of the breaks: an untrained proposal network, unranked proposals, and grouping with the
     detector.
     """
-    given, trained = [], []
-    compare, train = Run.compare, experiment_module.train
-
-    def noted(run, *claims, **asked):
-        given.append(asked)
-        return compare(run, *claims, **asked)
+    trained, train = [], experiment_module.train
 
     def watched(run, network, known, rate):
         trained.append((network, deepcopy(network.rpn), rate))
         train(run, network, known, rate)
 
-    monkeypatch.setattr(Run, "compare", noted)
     monkeypatch.setattr(experiment_module, "train", watched)
-    run_experiment(faster_rcnn)
-    recalls, detects = given
+    recalls, detects = comparisons(faster_rcnn)
     ((network, rpn, rate),) = trained
     assert rate == experiment_module.RATE == 0.004
     assert experiment_module.STEPS == 600
-    judge = recalls["arms"]["grouping"].make
-    ours = recalls["arms"]["network"].make
+    judge = recalls.arms["grouping"].make
+    ours = recalls.arms["network"].make
     assert_close(ours.proposals, experiment_module.proposed(network, judge).proposals)
-    breaks = {name: change["network"].make for name, change in recalls["breaks"].items()}
+    breaks = {name: change["network"].make for name, change in recalls.breaks.items()}
     assert set(breaks) == {"unranked", "initial weights", "grouping, ranked"}
     assert not torch.equal(breaks["unranked"].proposals, ours.proposals)
     assert_close(breaks["unranked"].proposals.sort(1).values, ours.proposals.sort(1).values)
-    detector = detects["read"].args[0]
+    detector = detects.read.args[0]
     assert detector.network is network.detector
     certain = detector.find(breaks["grouping, ranked"]).scores.amax(1)
     assert (certain.diff(dim=1) <= 1e-6).all()

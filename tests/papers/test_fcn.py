@@ -17,7 +17,7 @@ from readtrack.papers import fcn
 from readtrack.papers.fcn import FCN, SmallFCN, bilinear, upsample
 from readtrack.papers.fcn.model import middle_of
 from readtrack.papers.fcn.task import Labelled
-from readtrack.plugin import Run, Sweep, Trial
+from readtrack.plugin import Sweep, Trial
 from readtrack.runs.trial import Work, Workshop
 from readtrack.scores import mean_iou
 
@@ -186,28 +186,14 @@ def test_the_other_sources_of_finer_scores():
     assert learnt.up.weight.requires_grad
 
 
-def handed_over(run_experiment, monkeypatch) -> dict:
-    """The arguments of the experiment's comparison."""
-    given = {}
-    compare = Run.compare
-
-    def noted(run, *claims, **asked):
-        given.update(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(fcn)
-    return given
-
-
-def test_the_arms(run_experiment, monkeypatch):
+def test_the_arms(comparisons):
     assert experiment_module.RATES == (0.004, 0.012, 0.036)
     assert experiment_module.STEPS == 150
-    given = handed_over(run_experiment, monkeypatch)
-    arms = {**given["arms"]}
+    (given,) = comparisons(fcn)
+    arms = given.arms
     stages = {arm.before for arm in arms.values()}
     kinds = {}
-    for name, change in {"plain": arms, **given["breaks"]}.items():
+    for name, change in {"plain": arms, **given.breaks}.items():
         stages |= {arm.before for arm in change.values()}
         for at, arm in change.items():
             network = arm.make()

@@ -16,7 +16,6 @@ from readtrack.papers import googlenet
 from readtrack.papers.googlenet import GoogLeNet, Inception, Widths, loss
 from readtrack.papers.googlenet.benchmark import apart, of_patches, torchs
 from readtrack.papers.googlenet.model import Auxiliary, Plain, SmallNet, multiply_adds
-from readtrack.plugin import Run
 
 experiment_module = importlib.import_module("readtrack.papers.googlenet.experiment")
 WIDTHS = Widths(5, 4, 6, 3, 4, 2)
@@ -132,24 +131,11 @@ def test_the_loss_weighs_the_heads_by_three_tenths():
     assert_close(loss(tuple(scores), labels), each[0] + 0.3 * (each[1] + each[2]))
 
 
-def asked_for(run_experiment, monkeypatch) -> dict:
-    """The arguments of the experiment's comparison."""
-    given, compare = {}, Run.compare
-
-    def noted(run, claim, **asked):
-        given.update(asked)
-        return compare(run, claim, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(googlenet)
-    return given
-
-
-def test_the_arms_and_the_rival_do_as_many_multiply_adds(run_experiment, monkeypatch):
-    given = asked_for(run_experiment, monkeypatch)
+def test_the_arms_and_the_rival_do_as_many_multiply_adds(comparisons):
+    (given,) = comparisons(googlenet)
     blocks = {
-        **{name: arm.make for name, arm in given["arms"].items()},
-        **{name: change["with reductions"].make for name, change in given["breaks"].items()},
+        **{name: arm.make for name, arm in given.arms.items()},
+        **{name: change["with reductions"].make for name, change in given.breaks.items()},
     }
     kinds = {name: (block.func, block.keywords) for name, block in blocks.items()}
     reduced, naive = {"widths": Widths(16, 16, 24, 8, 12, 12)}, {"widths": Widths(7, 0, 10, 0, 5, 0)}

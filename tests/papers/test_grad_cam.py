@@ -15,7 +15,6 @@ from readtrack.papers.grad_cam import cam, enlarge, grad_cam, side_by_side
 from readtrack.papers.grad_cam.maps import grad_cam_of
 from readtrack.papers.saliency import saliency
 from readtrack.papers.saliency.network import Known, PairNet
-from readtrack.plugin import Run
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
@@ -142,20 +141,14 @@ def test_the_break_takes_the_weights_away(run_experiment, monkeypatch):
     assert asked == [1]
 
 
-def test_whose_maps_are_compared(run_experiment, part_of_run, monkeypatch):
+def test_whose_maps_are_compared(comparisons, part_of_run, monkeypatch):
     """Each arm and each break explains the network that it names, for the requested digit."""
-    pair, given, networks, compare = [], {}, experiment_module.networks, Run.compare
+    pair, networks = [], experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
-
-    def noted(run, *claims, **asked):
-        given.update(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(module)
-    (asked,) = given["attempt"].args
+    (given,) = comparisons(module)
+    (asked,) = given.attempt.args
     at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
-    _, told = given["attempt"](at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
+    _, told = given.attempt(at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
     assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
     trained, untrained = pair[0]
     images, classes = asked.images, asked.classes
@@ -165,13 +158,13 @@ def test_whose_maps_are_compared(run_experiment, part_of_run, monkeypatch):
         "untrained": grad_cam_of(untrained, images, classes),
     }
     for name, maps in wanted.items():
-        assert_close(given["arms"][name].make(images, classes), maps)
+        assert_close(given.arms[name].make(images, classes), maps)
     for broken in ("unweighted", "guided backpropagation"):
-        question = given["breaks"][broken]["Grad-CAM"].make
+        question = given.breaks[broken]["Grad-CAM"].make
         theirs = question(images, classes)
         assert theirs.shape == wanted["Grad-CAM"].shape
         assert not any(torch.allclose(theirs, maps) for maps in wanted.values())
-    said = given["references"][""]["digits that the network names"]
+    said = given.references[""]["digits that the network names"]
     assert said == asked.named < 1
 
 

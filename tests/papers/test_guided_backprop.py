@@ -101,18 +101,11 @@ def test_without_dropout_training_is_evaluation():
         assert torch.equal(network(x), network.eval()(x)) is not dropout
 
 
-def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
+def asked_for(comparisons, monkeypatch) -> tuple:
     """The arguments of the experiment's comparison, and the networks that it explains."""
-    given, pair = {}, []
-    compare, networks = Run.compare, experiment_module.networks
+    pair, networks = [], experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
-
-    def noted(run, *claims, **asked):
-        given.update(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(guided_backprop)
+    (given,) = comparisons(guided_backprop)
     return given, pair[0]
 
 
@@ -123,8 +116,8 @@ def of_relus(network, asked, rules):
     return pull_back(network.layers, asked.images - 0.3, lambda back, x: next(rules)(back, x), signal)
 
 
-def test_whose_maps_are_compared(run_experiment, monkeypatch):
-    given, (trained, untrained) = asked_for(run_experiment, monkeypatch)
+def test_whose_maps_are_compared(comparisons, monkeypatch):
+    given, (trained, untrained) = asked_for(comparisons, monkeypatch)
     box = torch.tensor([[2.0, 2, 9, 9]] * 2)
     asked = Known(torch.rand(2, 3, 20, 20), torch.tensor([1, 4]), box, box, 0.9)
     every = {
@@ -134,12 +127,12 @@ def test_whose_maps_are_compared(run_experiment, monkeypatch):
         "guided, untrained": (untrained, [guided] * 4),
     }
     for name, (network, rules) in every.items():
-        assert_close(given["arms"][name].make(asked), of_relus(network, asked, rules))
-    (named,) = given["attempt"].args
+        assert_close(given.arms[name].make(asked), of_relus(network, asked, rules))
+    (named,) = given.attempt.args
     at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
-    assert torch.equal(given["attempt"](at, lambda known: known.boxes, None)[1], named.boxes)
-    assert given["read"].args == (named,)
-    broken = {name: change["guided"].make(asked) for name, change in given["breaks"].items()}
+    assert torch.equal(given.attempt(at, lambda known: known.boxes, None)[1], named.boxes)
+    assert given.read.args == (named,)
+    broken = {name: change["guided"].make(asked) for name, change in given.breaks.items()}
     plain = of_relus(trained, asked, [gradient] * 4)
     assert_close(broken["initial weights"], of_relus(untrained, asked, [guided] * 4))
     assert_close(broken["last ReLU only"], of_relus(trained, asked, [guided] + [gradient] * 3))

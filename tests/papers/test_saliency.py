@@ -134,23 +134,16 @@ def test_questions_are_about_scenes_whose_digits_are_named():
     assert found.named > 0.75
 
 
-def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
+def asked_for(comparisons, monkeypatch) -> tuple:
     """The arguments of the experiment's comparison, and the networks that it explains."""
-    given, pair = {}, []
-    compare, networks = Run.compare, experiment_module.networks
+    pair, networks = [], experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
-
-    def noted(run, *claims, **asked):
-        given.update(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(saliency)
+    (given,) = comparisons(saliency)
     return given, pair[0]
 
 
-def test_whose_maps_are_compared(run_experiment, monkeypatch):
-    given, (trained, untrained) = asked_for(run_experiment, monkeypatch)
+def test_whose_maps_are_compared(comparisons, monkeypatch):
+    given, (trained, untrained) = asked_for(comparisons, monkeypatch)
     images, classes = torch.rand(2, 3, 20, 20), torch.tensor([1, 4])
     every = torch.stack([class_gradient(trained, images, torch.full((2,), k)) for k in range(5)]).sum(0)
     wanted = {
@@ -160,16 +153,16 @@ def test_whose_maps_are_compared(run_experiment, monkeypatch):
         "edges": edges(images),
     }
     for name, map_ in wanted.items():
-        assert_close({**given["arms"], **given["yardsticks"]}[name].make(images, classes), map_)
-    broken = {name: change["gradient"].make(images, classes) for name, change in given["breaks"].items()}
+        assert_close({**given.arms, **given.yardsticks}[name].make(images, classes), map_)
+    broken = {name: change["gradient"].make(images, classes) for name, change in given.breaks.items()}
     assert_close(broken["initial weights"], wanted["untrained"])
     assert_close(broken["all classes at once"], every.abs().amax(1))
     assert_close(broken["edges"], wanted["edges"])
-    (asked,) = given["attempt"].args
+    (asked,) = given.attempt.args
     at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
-    _, told = given["attempt"](at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
+    _, told = given.attempt(at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
     assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
-    assert given["read"].args == (asked,)
+    assert given.read.args == (asked,)
 
 
 def test_the_strongest_twentieth_of_the_pixels_is_counted(part_of_run):

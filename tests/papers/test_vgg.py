@@ -143,17 +143,10 @@ def test_half_precision_errs_as_torchs(assert_half_precision):
         )
 
 
-def test_the_arms_and_what_takes_their_place(run_experiment, monkeypatch):
-    given, compare = {}, Run.compare
-
-    def noted(run, *claims, **asked):
-        given.update(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(vgg)
-    networks = {name: arm.make.network() for name, arm in given["arms"].items()}
-    for name, change in given["breaks"].items():
+def test_the_arms_and_what_takes_their_place(comparisons):
+    (given,) = comparisons(vgg)
+    networks = {name: arm.make.network() for name, arm in given.arms.items()}
+    for name, change in given.breaks.items():
         networks[name] = change["two of 3 × 3"].make.network()
     shapes = {
         name: [tuple(layer.weight.shape) for layer in network.stages if hasattr(layer, "weight")]
@@ -177,15 +170,15 @@ def test_the_arms_and_what_takes_their_place(run_experiment, monkeypatch):
 
 
 def test_with_data_the_networks_name_its_pictures(run_experiment, monkeypatch):
-    given, compare = {}, Run.compare
+    worlds, compare = [], Run.compare
 
     def noted(run, *claims, **asked):
-        given.update(asked)
+        worlds.append(asked["world"])
         return compare(run, *claims, **asked)
 
     monkeypatch.setattr(Run, "compare", noted)
     record = run_experiment(vgg, images="digits")
-    world = given["world"]
+    (world,) = worlds
     assert world.classes == 10
     assert world.train.x.shape == (300, 3, 8, 8)
     assert torch.equal(world.judge.x[:, 0], world.judge.x[:, 2])  # grey

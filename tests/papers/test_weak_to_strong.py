@@ -27,7 +27,6 @@ from readtrack.papers.weak_to_strong import (
 from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs, until
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
-from readtrack.plugin import Run
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
@@ -275,13 +274,9 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["name"] for artifact in record.artifacts] == ["students"]
 
 
-def test_each_student_sees_and_learns_what_its_name_says(run_experiment, monkeypatch):
-    given, compare = {}, Run.compare
-    monkeypatch.setattr(
-        Run, "compare", lambda run, *claims, **kw: given.update(kw) or compare(run, *claims, **kw)
-    )
-    run_experiment(weak_to_strong)
-    ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given["arms"].items()}
+def test_each_student_sees_and_learns_what_its_name_says(comparisons):
+    (given,) = comparisons(weak_to_strong)
+    ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given.arms.items()}
     assert ours == {
         "teacher's kind": (students.teachers_pixels, students.teachers_labels, 0.0),
         "weak labels": (students.strong, students.teachers_labels, 0.0),
@@ -291,11 +286,11 @@ def test_each_student_sees_and_learns_what_its_name_says(run_experiment, monkeyp
         "relabelled": (students.strong, students.handed_on_by_strong, 0.0),
         "bootstrapped": (students.strong, students.handed_on_by_middle, 0.0),
     }
-    assert given["yardsticks"]["truth"].make.labels is students.truth
-    rival = given["breaks"]["all pixels"]["weak labels"].make
+    assert given.yardsticks["truth"].make.labels is students.truth
+    rival = given.breaks["all pixels"]["weak labels"].make
     assert (rival.view, rival.labels) == (students.all_pixels, students.teachers_labels)
     for name, arm in (("labelled twice", "confidence loss"), ("nobody in between", "bootstrapped")):
-        again = given["breaks"][name][arm].make
+        again = given.breaks[name][arm].make
         assert (again.view, again.labels, again.peak) == (
             students.strong,
             students.handed_on_by_strong,

@@ -14,7 +14,6 @@ from torch.testing import assert_close
 from readtrack.papers import zfnet
 from readtrack.papers.saliency.network import Known
 from readtrack.papers.zfnet import deconvnet, gradient, occlusion, pull_back
-from readtrack.plugin import Run
 
 experiment_module = importlib.import_module("readtrack.papers.zfnet.experiment")
 
@@ -126,23 +125,15 @@ def test_one_activation_is_projected_at_a_time():
     assert torch.equal(found.amax((2, 3))[:, 2], maps[:, 2].amax((1, 2)))
 
 
-def asked_for(run_experiment, monkeypatch) -> tuple[list, list]:
+def asked_for(comparisons, monkeypatch) -> tuple[list, list]:
     """The arguments of the experiment's comparisons, and the networks that it explains."""
-    given, pair = [], []
-    compare, networks = Run.compare, experiment_module.networks
+    pair, networks = [], experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
-
-    def noted(run, *claims, **asked):
-        given.append(asked)
-        return compare(run, *claims, **asked)
-
-    monkeypatch.setattr(Run, "compare", noted)
-    run_experiment(zfnet)
-    return given, pair[0]
+    return comparisons(zfnet), pair[0]
 
 
-def test_what_is_covered_and_projected(run_experiment, monkeypatch):
-    (covers, projects), (trained, untrained) = asked_for(run_experiment, monkeypatch)
+def test_what_is_covered_and_projected(comparisons, monkeypatch):
+    (covers, projects), (trained, untrained) = asked_for(comparisons, monkeypatch)
     images = torch.rand(2, 3, 20, 20)
     images[0, :, 12:16, 2:8] += 2  # the brightest box of 6 × 4
     images[1, :, 3:8, 9:12] += 2
@@ -167,8 +158,8 @@ def test_what_is_covered_and_projected(run_experiment, monkeypatch):
         "other digit": after(trained, [mask(12, 2, 16, 8)] * 2),
     }
     for name, expected in wanted.items():
-        assert_close({**covers["arms"], **covers["yardsticks"]}[name].make(asked), expected)
-    broken = {name: change["asked digit"].make(asked) for name, change in covers["breaks"].items()}
+        assert_close({**covers.arms, **covers.yardsticks}[name].make(asked), expected)
+    broken = {name: change["asked digit"].make(asked) for name, change in covers.breaks.items()}
     assert_close(broken["initial weights"], wanted["asked digit, untrained"])
     assert_close(broken["upper half covered"], after(trained, [mask(1, 2, 7, 4), mask(10, 8, 13, 11)]))
     assert_close(broken["brightest box covered"], after(trained, [mask(2, 12, 8, 16), mask(9, 3, 12, 8)]))
@@ -177,9 +168,9 @@ def test_what_is_covered_and_projected(run_experiment, monkeypatch):
         signal = experiment_module.of_scores(network, asked.classes)
         return pull_back(network.layers, images - 0.3, rule, signal, **options).abs().amax(1)
 
-    assert_close(projects["arms"]["deconvnet"].make(asked), back(trained, deconvnet))
-    assert_close(projects["arms"]["deconvnet, untrained"].make(asked), back(untrained, deconvnet))
-    broken = {name: change["deconvnet"].make(asked) for name, change in projects["breaks"].items()}
+    assert_close(projects.arms["deconvnet"].make(asked), back(trained, deconvnet))
+    assert_close(projects.arms["deconvnet, untrained"].make(asked), back(untrained, deconvnet))
+    broken = {name: change["deconvnet"].make(asked) for name, change in projects.breaks.items()}
     assert_close(broken["initial weights"], back(untrained, deconvnet))
     assert_close(broken["gradient"], back(trained, gradient))
     assert_close(broken["no switches"], back(trained, deconvnet, switches=False))
