@@ -322,6 +322,7 @@ def test_the_arms_and_their_constants():
     assert (digest(experiment_module), digest(pictures)) == ("d3ae7c4edddb", "c36716862c44")
 
 
+@pytest.mark.slow
 def test_with_data_the_networks_of_section_4_2_label_images(run_experiment):
     record = run_experiment(resnet, images="digits", layers="14", mixed="1")
     unjudged = [event["claim"]["name"] for event in record.claims if "--data" in event["why"]]

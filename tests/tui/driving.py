@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from readtrack.tui.app import ReadtrackApp
@@ -29,6 +31,14 @@ async def start(pilot: Pilot[int], app: ReadtrackApp, paper: str, **fields: obje
     else:
         await pilot.press("r")
     await pilot.pause()
+
+
+def type_ahead(app: ReadtrackApp, text: str) -> None:
+    """Presses the keys of a text at once, none of them after an answer to the one before."""
+    assert app._driver is not None
+    for character in text:
+        name = character if character.isalnum() else _character_to_key(character)
+        app._driver.process_message(events.Key(name, character))
 
 
 def message(app: ReadtrackApp) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from driving import message, status
+from driving import message, status, type_ahead, until
 
 from readtrack.home import Home
 from readtrack.present.actions import ACTIONS, remap
@@ -84,6 +84,8 @@ async def test_changed_keys_typed_into_the_filter_are_letters(app: ReadtrackApp,
     async with app.run_test() as pilot:
         await pilot.pause()
         assert not app._notifications
-        await pilot.press(moved["filter"], *letters)
+        await pilot.press(moved["filter"])
+        type_ahead(app, "".join(letters))
+        await until(pilot, lambda: len(app.main.filter.value) == len(letters), "the letters")
         assert app.main.filter.value == "".join(letters)
         assert len(app.screen_stack) == 1
