@@ -63,7 +63,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, model: int, heads: int, *, context: int | None = None, bias: bool = False) -> None:
         super().__init__()
         if model % heads:
-            raise ValueError(f"a hidden size of {model} cannot be split over {heads} heads")
+            raise ValueError(f"a model of width {model} cannot be split over {heads} heads")
         self.heads = heads
         self.query = nn.Linear(model, model, bias=bias)
         self.key = nn.Linear(context or model, model, bias=bias)

@@ -37,7 +37,7 @@ class CausalAttention(nn.Module):
     def __init__(self, model: int, heads: int, *, attend: Attention = scaled_dot_product_attention) -> None:
         super().__init__()
         if model % heads:
-            raise ValueError(f"a hidden size of {model} cannot be split over {heads} heads")
+            raise ValueError(f"a model of width {model} cannot be split over {heads} heads")
         self.heads = heads
         self.attend = attend
         self.qkv = nn.Linear(model, 3 * model)

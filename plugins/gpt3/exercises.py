@@ -21,8 +21,8 @@ EXERCISES = (
         of="model.locally_banded",
         task="Attention to the last `window` tokens, up to the query's own.",
         hints=(
-            "The first query stands at position keys - tokens.",
-            "A key may be seen if it lies from 0 to window - 1 positions back.",
+            "The first query is at position keys - tokens.",
+            "A query may attend to keys from 0 to window - 1 positions before it.",
         ),
         tries=of_heads,
     ),

@@ -34,14 +34,14 @@ SIZE = Claim(
 )
 
 UNRELATED = Break(
-    "examples of other rules", "Each example in the prompt is of a rule of its own.", "near miss"
+    "examples of other rules", "Each example in the prompt follows a rule of its own.", "near miss"
 )
-LONGER = Break("small, trained longer", "The smallest model, trained for four times the steps.", "rival")
+LONGER = Break("small, trained longer", "The smallest model is trained for four times the steps.", "rival")
 
 STEEPER = Claim(
     name="larger models make more of examples",
     sentence="After 160 steps on documents that each follow one of 32 rules, a model uses the examples in "
-    "its prompt to recognise the rule, and the larger the model is, the more they raise its accuracy.",
+    "its prompt to recognise the rule, and larger models gain more accuracy from them.",
     paper=Figure(
         "accuracy over the number of examples rises more steeply for larger models",
         where="figure 1.2",
@@ -52,7 +52,8 @@ STEEPER = Claim(
         at_least("accuracy that 7 examples add", "large", 0.4, toward=0.1),
     ),
     control_arm="small",
-    control="the smallest, of as many layers; each size at its best rate, after as many steps",
+    control="the smallest model, with the same number of layers; each size at its best learning rate, after "
+    "the same number of steps",
     control_reaches=(
         at_least(
             "accuracy without an example",
@@ -65,14 +66,14 @@ STEEPER = Claim(
     breaks=(UNRELATED, LONGER, UNTRAINED),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
-    deviations="Rules from a pool that all training documents draw on, so that a rule is recognised, not "
-    "learned: with rules that no document had, examples add nothing. Widths 8, 16 and 64, two layers; no "
-    "text.",
+    deviations="Rules come from a pool that all training documents share, so that a rule is recognised, not "
+    "learned: with rules that occur in no training document, examples add nothing. Hidden sizes 8, 16 and "
+    "64, two layers; no text.",
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence ended: without any training for it. The model is trained "
-            "on the 32 rules that it is judged on. The bounds are unchanged."
+            "Until November 2026 the sentence ended with 'without any training for it'. But the model is "
+            "trained on the 32 rules that it is judged on. The bounds are unchanged."
         ),
     ),
 )
@@ -89,7 +90,7 @@ class Size(NamedTuple):
 
 
 WIDTHS = {"small": Size(8, 1), "medium": Size(16, 2), "large": Size(64, 4)}
-RATES = (1e-2, 3e-2, 1e-1)  # of the smallest model; scaled by 1 / sqrt(width) for the others
+RATES = (1e-2, 3e-2, 1e-1)  # for the smallest model; scaled by 1 / sqrt(width) for the others
 
 
 @hookimpl
@@ -112,10 +113,10 @@ def parameters(module: nn.Module) -> int:
 class Rules:
     """A pool of rules, each of which maps every key to a value.
 
-    A document consists of a rule's examples. An example is a key, and an answer token that names key and
+    A document consists of a rule's examples. An example is a key, and an answer token that determines key and
     value.
 
-    unrelated  every example of a document follows a rule of its own
+    unrelated  whether every example of a document follows a rule of its own
     """
 
     value: Int[Tensor, "rules keys"]
@@ -165,7 +166,7 @@ def compare_sizes(run: Run) -> None:
         },
         world=Rules.made(run.data("rules", "world")),
         unequal={
-            name: f"learning rates are {rate_of(size.width, 1.0):.2g} of the grid's, by its width's root"
+            name: f"learning rates are {rate_of(size.width, 1.0):.2g} of the grid's, by the root of the size"
             for name, size in WIDTHS.items()
             if name != "small"
         },
@@ -187,7 +188,7 @@ def ceiling(run: Run, rules: Rules) -> Float[Tensor, " examples"]:
 
 def network(width: int, heads: int) -> GPT3:
     vocab, tokens = KEYS + KEYS * VALUES, 2 * EXAMPLES
-    std = 0.02 * math.sqrt(768 / width)  # relative to the width, as large as the paper's 0.02 at 768
+    std = 0.02 * math.sqrt(768 / width)  # scaled from the paper's 0.02 at hidden size 768
     return GPT3(vocab, context=tokens, model=width, heads=heads, layers=2, window=tokens // 2, std=std)
 
 

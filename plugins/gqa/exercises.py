@@ -23,18 +23,18 @@ def of_attention(draw: Draw) -> Iterator[Try]:
 def of_projections(draw: Draw) -> Iterator[Try]:
     yield Try("2 heads, one group", GroupedQueryAttention(4, 2, 1), draw(1, 2, 4))
     yield Try("4 heads, 2 groups", GroupedQueryAttention(4, 4, 2), draw(2, 3, 4))
-    yield Try("a width of 3", GroupedQueryAttention(2, 2, 1, dim=3), draw(1, 2, 2))
+    yield Try("heads of size 3", GroupedQueryAttention(2, 2, 1, dim=3), draw(1, 2, 2))
 
 
 EXERCISES = (
     Exercise(
         name="grouped attention",
         of="model.grouped_attention",
-        task="Section 2.2: several heads of queries look at the same head of keys and values.",
+        task="Section 2.2: several query heads share one head of keys and values.",
         hints=(
             (
-                "The first heads / groups heads belong to the first group. Repeating keys works, but "
-                "need not be."
+                "The first heads / groups query heads belong to the first group. Repeating the keys works, "
+                "but is not necessary."
             ),
             "Scores are divided by the root of dim; a bias is added to them before masks and softmax.",
             "Causal: the last query sees the last key, so the diagonal is shifted by keys - queries.",
@@ -44,8 +44,8 @@ EXERCISES = (
     Exercise(
         name="projections",
         of="model.GroupedQueryAttention.project",
-        task="Queries in all heads, keys and values in one head a group.",
-        hints=("split_heads(x, count) cuts the width into heads: another count for keys and values.",),
+        task="Queries for all heads, keys and values for one head per group.",
+        hints=("split_heads(x, count) splits vectors into heads; keys and values have another count.",),
         tries=of_projections,
     ),
 )

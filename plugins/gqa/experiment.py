@@ -36,20 +36,20 @@ ALL_GROUPS = (1, 2, 4, HEADS)
 
 EQUAL_HEADS = Claim(
     name="nothing lost where heads are equal",
-    sentence="Averaging the heads of a group changes nothing where they are equal.",
+    sentence="Averaging the heads of a group does not change the output if the heads are equal.",
     paper=Figure(
         "The projections of a group's heads are averaged; no figure.", where="section 2.2", read="text"
     ),
     rule=(Bound("change of the result by converting equal heads", "<=", 1e-5),),
     kind="identity",
-    control="the same conversion of heads that differ",
+    control="the same conversion with different heads",
     control_reaches=(Bound("change of the result by converting other heads", ">=", 0.01),),
 )
 
 CACHE = Claim(
     name="the cache shrinks with the groups",
-    sentence="One head of keys and values makes the cache smaller by the number of heads, G groups leave G "
-    "times that, and as many parameters go with it.",
+    sentence="With one key-value head the cache shrinks by the number of heads, with G groups it is G times "
+    "as large as that, and the parameters of keys and values shrink equally.",
     paper=Figure("a cache smaller by a factor of H; G-fold of one head's", where="section 2.2"),
     rule=(
         Bound("bytes of the cache, all heads / one head", "==", HEADS),
@@ -57,42 +57,46 @@ CACHE = Claim(
         Bound("parameters of keys and values, all heads / one head", "==", HEADS),
     ),
     kind="identity",
-    control="as many heads of keys and values as of queries",
+    control="equal numbers of query heads and key-value heads",
 )
 
-NO_CHECKPOINT = Break("no checkpoint", "The converted model was never trained: there is nothing to keep.")
-KEYS_ALONE = Break("keys alone are averaged", "The head of values is the first one.", "near miss")
+NO_CHECKPOINT = Break(
+    "no checkpoint", "The converted model has random weights, so that there is nothing to keep."
+)
+KEYS_ALONE = Break(
+    "keys alone are averaged", "Keys are averaged, but the value head is the first one.", "near miss"
+)
 BEST_HEAD = Break(
     "the best head",
-    "In each layer the one head is kept with which the model predicts best on the text to choose by.",
+    "In each layer, the one head with the lowest loss on the validation text is kept.",
     "rival",
 )
 OTHER_GROUP = Break(
     "the other group's head", "The queries of each group attend to the other group's head.", "near miss"
 )
 TWICE_AS_LONG = Break(
-    "one head, twice the steps", "One averaged head, trained on for twice as many steps.", "rival"
+    "one head, twice the steps", "One averaged head is trained for twice as many further steps.", "rival"
 )
 
 STEPS, FURTHER = 600, 30  # steps of pre-training, and the 5 % of section 3.1
 HISTORY = (
-    "Until November 2026 the verdict was {}, by the same bounds, on windows that chose nothing. Near misses "
-    "and rivals are new, and what is judged are more windows, so that a model's error is known."
+    "Until November 2026 the verdict was {}, with the same bounds, on other windows. Near misses and rivals "
+    "are new, and there are more test windows, so that a model's standard error is known."
 )
 MODEL = (
-    "A causal character model of two layers, 8 heads of width 8 and a learned bias over distances, in place "
-    "of T5-Large and XXL; nats a character in place of the scores of summaries, translations and answers. "
-    "600 steps of 8 windows before the conversion, AdamW at 0.004; afterwards each arm at its best of four "
-    "learning rates, where the paper keeps the schedule of pre-training. "
+    "A causal character model of two layers, 8 heads of size 8 and a learned bias over distances, in place "
+    "of T5-Large and XXL; loss in nats per character in place of scores on summarisation, translation and "
+    "question answering. 600 steps of 8 windows before the conversion, AdamW at 0.004; afterwards each arm "
+    "at its best of four learning rates, where the paper continues the schedule of pre-training. "
 )
 
 ORDER = Claim(
     name="averaging keeps most",
-    sentence="Converted to one key-value head and trained on for 30 steps, 5 % of pre-training, a model has "
-    "the lowest loss if the heads were averaged, a higher one if the first was taken, the highest if the "
-    "head was drawn at random.",
+    sentence="Converted to one key-value head and trained for 30 further steps, 5 % of pre-training, a "
+    "model has the lowest loss if the heads were averaged, a higher one with the first head, and the "
+    "highest with a random head.",
     paper=Figure(
-        "the mean before the first head, and that before random ones (T5-Large)",
+        "the mean is better than the first head, and the first head better than random (T5-Large)",
         where="section 3.3, figure 4",
         read="text",
     ),
@@ -100,7 +104,7 @@ ORDER = Claim(
         at_most("nats a character", "mean", -0.02, minus="first", toward=0.0),
         at_most("nats a character", "first", -0.01, minus="random", toward=0.0),
     ),
-    control="the same model, its one key-value head drawn at random, as many further steps",
+    control="the same model with one random key-value head, after the same number of further steps",
     control_arm="random",
     control_reaches=(at_least("nats a character", "unigram", 0.5, minus="pre-trained"),),
     after_steps=FURTHER,
@@ -114,8 +118,9 @@ LOST = "loss by two groups / loss by one head"
 
 NEARLY = Claim(
     name="nearly all of the quality, most of the speed",
-    sentence="Two groups of heads lose, 30 steps after the conversion, less than half of what one key-value "
-    "head loses against all heads; four groups of 32 heads decode twice as fast as all heads do.",
+    sentence="Two groups of heads lose, 30 steps after the conversion, less than half of the quality that "
+    "one key-value head loses against all heads; four groups of 32 heads decode at least twice as fast as "
+    "all heads.",
     paper=Figure(
         "T5-XXL: all heads 47.2 in 1.51 s, one head 46.6 in 0.24 s, eight groups of 64 heads 47.1 in 0.28 s",
         where="table 1",
@@ -127,14 +132,15 @@ NEARLY = Claim(
             "one token", over="all heads", threshold=2.0, axes={"tokens": 4096, "groups": 4}, mode="forward"
         ),
     ),
-    control="one averaged head, trained on for as many steps; all heads, trained on for as many steps",
+    control="one averaged head, and all heads, both after the same number of further steps",
     control_arm="mean",
     control_reaches=(at_least("nats a character", "mean", 0.05, minus="all heads"),),
     after_steps=FURTHER,
     breaks=(OTHER_GROUP, TWICE_AS_LONG, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=MODEL + "8 heads in 2 groups, in place of 64 in 8. The time is that of attention alone, 32 "
-    "heads of 64 in 4 groups, one token at 4,096 before it.",
+    deviations=MODEL
+    + "8 heads in 2 groups, in place of 64 in 8. The time is that of attention only, with 32 heads of "
+    "size 64 in 4 groups, for one token after 4,096 others.",
     headline=True,
     history=(HISTORY.format("weak"),),
 )

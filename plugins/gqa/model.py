@@ -33,7 +33,7 @@ def grouped_attention(
     """
     (heads, queries, dim), (groups, keys) = q.shape[1:], k.shape[1:3]
     if heads % groups:
-        raise ValueError(f"{heads} heads cannot be parted into {groups} groups")
+        raise ValueError(f"{heads} heads cannot be split into {groups} groups")
     shared = (
         (q * dim**-0.5).unflatten(1, (groups, -1)).flatten(2, 3)
     )  # batch groups (heads/groups queries) dim
@@ -114,7 +114,7 @@ def convert(
     """
     old = attention.groups
     if old % groups:
-        raise ValueError(f"{old} heads of keys cannot be parted into {groups} groups")
+        raise ValueError(f"{old} heads of keys cannot be split into {groups} groups")
     model = attention.query.in_features
     dim = attention.query.out_features // attention.heads
     with torch.device("meta"):

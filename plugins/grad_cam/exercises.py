@@ -35,8 +35,8 @@ EXERCISES = (
         of="maps.grad_cam",
         task="Equations 1 and 2: the map of each image's class.",
         hints=(
-            "The maps, without gradient, become a leaf; the head goes on from there.",
-            "A map's weight is the mean over all places of the score's gradient to it.",
+            "Detach the maps and make them a leaf; apply the head to them.",
+            "A map's weight is the gradient of the score with respect to the map, averaged over positions.",
         ),
         tries=of_questions,
         gradients=False,
@@ -44,15 +44,15 @@ EXERCISES = (
     Exercise(
         name="weighted sum",
         of="maps.weighted",
-        task="Equation 2: from maps and their weights to one map.",
-        hints=("Sum over the maps; a ReLU keeps what speaks for the class.",),
+        task="Equation 2: combine maps and their weights into one map.",
+        hints=("Sum the weighted maps; a ReLU keeps the evidence for the class.",),
         tries=of_maps,
     ),
     Exercise(
         name="CAM",
         of="maps.cam",
-        task="The class activation map of a network that ends in a mean and a linear layer.",
-        hints=("The weights are the row of the linear layer that belongs to the image's class.",),
+        task="The class activation map of a network that ends with average pooling and a linear layer.",
+        hints=("The weights are the linear layer's row for the image's class.",),
         tries=of_layers,
     ),
 )

@@ -17,13 +17,15 @@ from ..zfnet.experiment import of_scores
 from .maps import cam, enlarge, grad_cam, grad_cam_of, weighted
 from .side_by_side import show, warm
 
-UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever class is asked for.", "near miss")
-GUIDED = Break("guided backpropagation", "The paper's own rival: the pixels' guided gradient.", "rival")
+UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever the class is.", "near miss")
+GUIDED = Break(
+    "guided backpropagation", "The pixels' guided gradient, which is the paper's own rival.", "rival"
+)
 
 EQUALS_CAM = Claim(
     name="generalises CAM",
-    sentence="Where a mean and a linear layer follow the maps, Grad-CAM is the class activation map over the "
-    "number of places, without what is negative.",
+    sentence="If average pooling and a linear layer follow the maps, Grad-CAM is the positive part of the "
+    "class activation map, divided by the number of positions.",
     paper=Figure("Grad-CAM is a generalisation of CAM: a proof.", where="section 3.1", read="text"),
     rule=(Bound("largest difference, over the largest value", "<=", 1e-5),),
     kind="theorem",
@@ -32,11 +34,11 @@ EQUALS_CAM = Claim(
 
 FOLLOWS = Claim(
     name="class-discriminative",
-    sentence="Of what lies in the two digits' boxes, a digit's map has more in its own than the pixels' "
-    "gradient has.",
+    sentence="Of the map's energy in the boxes of two digits, Grad-CAM has a larger share in the asked "
+    "digit's box than the pixels' gradient.",
     paper=Figure(
-        "People name the class shown from 61.23 % of Guided Grad-CAM pictures, 44.44 % for guided "
-        "backpropagation.",
+        "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
+        "guided backpropagation.",
         where="section 5.1, table 2",
         read="text",
     ),
@@ -49,9 +51,9 @@ FOLLOWS = Claim(
     learned=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
-    deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of which "
-    "those count whose two digits the network names. No people: what decides is where the map lies. An empty "
-    "map counts as a miss.",
+    deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of "
+    "which only those count in which the network recognises both digits. There is no human study: the "
+    "measure is the position of the map. An empty map counts as a miss.",
     headline=True,
 )
 

@@ -66,7 +66,7 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         sheet,
         columns=["scene", *maps],
         rows=[f"of {label}" for label in few.classes[:rows].tolist()],
-        caption="A row for each question, a column for each explanation.",
+        caption="Rows are questions, and columns are explanations.",
     )
 
     maps |= {f"{name}, untrained": map_ for name, map_ in explanations(untrained, few).items()}
@@ -80,5 +80,5 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         "where they point",
         ["explanation", "share in the asked box", "points into the asked box", "more than in the other box"],
         table,
-        caption=f"{len(few.images)} questions. What an untrained network gives too explains nothing.",
+        caption=f"{len(few.images)} questions. Scores that untrained networks reach too explain nothing.",
     )

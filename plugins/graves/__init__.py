@@ -1,17 +1,19 @@
-"""Generating sequences: predict one point, draw it, go on; a soft window over the text says what to write.
+"""Generating sequences: a recurrent network samples handwriting point by point, with a soft window over the
+text.
 
 Graves 2013, "Generating Sequences With Recurrent Neural Networks", arXiv 1308.0850.
 
-The problem. A pen's path is real numbers: a network that predicts the mean of what comes next draws the mean
-of all hands. And it is to write a given text, of which nobody says which point belongs to which letter.
+The problem. A pen's path consists of real numbers, and a network that predicts the mean of the next point
+draws an average of all hands. For a given text, it is not known which point belongs to which letter.
 
-The idea. Let the output be the weights, means, widths and correlations of a mixture of Gaussians, and a
-probability that the stroke ends; draw from it and feed the point back. Over the text lies a window, a few
-Gaussians whose place only moves on, by as much as the network says: it learns by itself where in the text it
-is, an early form of attention. Drawn with a bias towards the likely, the hand gets neat.
+The idea. The network outputs the parameters of a mixture of Gaussians, and the probability that a stroke
+ends. A point is sampled from them and fed back as input. A soft window over the text consists of a few
+Gaussians whose positions only move forward, by predicted amounts. The network learns the alignment without
+supervision; this is an early form of attention. Sampling with a bias towards probable points makes the
+handwriting neater.
 
-This folder. `model`: the mixture, the window, and a network of two LSTMs. `experiment` writes words in hands
-made by rule, with the window and with the mean of the letters. `benchmark`: the density.
+This folder. `model` has the mixture, the window, and a network of two LSTMs. `experiment` learns synthetic
+handwriting, with the window and with the mean of the letters. `benchmark` times the density.
 
 Dimensions: batch, time (points of a stroke), letters, alphabet, components (of a mixture), hidden.
 """

@@ -1,4 +1,4 @@
-"""The density of a mixture: component by component, torch's distributions, one logarithm of a sum."""
+"""The log-density of a mixture: component by component, with torch's distributions, and by logsumexp."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from .model import Mixture
 
 
 def one_by_one(outputs: Tensor, points: Tensor) -> Tensor:
-    """Equations 23 to 26 as they stand, a component after the other."""
+    """Equations 23 to 26 as written, one component after the other."""
     components = outputs.shape[-1] // 6
     pi = outputs[..., :components].softmax(-1)
     total = torch.zeros_like(points[..., 0])

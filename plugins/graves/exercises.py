@@ -1,4 +1,4 @@
-"""Exercises: the mixture, its density, and the window on the text."""
+"""Exercises: the mixture, its density, and the window over the text."""
 
 from collections.abc import Iterator
 
@@ -34,34 +34,38 @@ EXERCISES = (
     Exercise(
         name="mixture",
         of="model.Mixture.of",
-        task="Equations 17 to 22: the last layer's numbers as weights, means, deviations, correlations, end.",
+        task="Equations 17 to 22: split the last layer's outputs into the mixture's parameters and the "
+        "end's logit.",
         hints=(
             (
-                "Split them: components, 2 components, 2 components, components, 1. The first argument "
-                "is the class."
+                "Split the outputs into sizes components, 2 components, 2 components, components, 1. The "
+                "first argument is the class."
             ),
-            "log_pi is a log_softmax of pi · (1 + bias); log_sigma loses the bias; rho is 0.999 tanh.",
+            (
+                "log_pi is a log_softmax of pi · (1 + bias); subtract the bias from log_sigma; rho is 0.999 "
+                "tanh."
+            ),
         ),
         tries=of_outputs,
     ),
     Exercise(
         name="density",
         of="model.Mixture.log_density",
-        task="Equations 23 to 26: the log of the density of a point and of the stroke's end.",
+        task="Equations 23 to 26: the log-density of a point and of the end of its stroke.",
         hints=(
             "Z is z₁² + z₂² - 2 ρ z₁ z₂ with z = (x - μ) / σ; the exponent is -Z / (2 (1 - ρ²)).",
-            "The normal's factor is 1 / (2π σ₁ σ₂ √(1 - ρ²)). Sum the components with logsumexp.",
-            "The end is a coin with this logit: its log-probability is added.",
+            "The normalisation is 1 / (2π σ₁ σ₂ √(1 - ρ²)). Sum the components with logsumexp.",
+            "The end is a Bernoulli variable with this logit; add its log-probability.",
         ),
         tries=of_points,
     ),
     Exercise(
         name="window",
         of="model.window_weights",
-        task="Equations 46 to 51: how much each letter counts, and where the window stands now.",
+        task="Equations 46 to 51: the weight of each letter, and the new positions of the window.",
         hints=(
             "All three parts of the outputs go through exp; the third is added to kappa.",
-            "A letter u counts Σ α exp(-β (κ - u)²), with the new kappa.",
+            "The weight of letter u is Σ α exp(-β (κ - u)²), with the new kappa.",
         ),
         tries=of_windows,
     ),

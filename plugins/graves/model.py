@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians at the output, the soft window over the text, and the network that writes.
+"""Mixture density outputs, the soft window over the text, and the handwriting network.
 
 Dimensions: batch, time (points of a stroke), letters, alphabet, components (of a mixture), hidden.
 """
@@ -17,7 +17,7 @@ Points = Float[Tensor, "batch time 3"]  # offset x, offset y, 1 where a stroke e
 
 
 class Mixture(NamedTuple):
-    """Equations 17 to 22: of each point, where the next one lies, and whether a stroke ends there."""
+    """Equations 17 to 22: the distribution of the next point, and whether a stroke ends there."""
 
     log_pi: Float[Tensor, "*batch components"]
     mean: Float[Tensor, "*batch components 2"]
@@ -27,9 +27,9 @@ class Mixture(NamedTuple):
 
     @classmethod
     def of(cls, outputs: Float[Tensor, "*batch outputs"], *, bias: float = 0.0) -> "Mixture":
-        """Of the last layer's 6 numbers a component, and one more.
+        """From the last layer's 6 outputs per component, and one for the end of a stroke.
 
-        bias  of sampling (section 5.4): the larger, the neater, and the less various
+        bias  of sampling (section 5.4); larger values give neater and less varied handwriting
         """
         components = outputs.shape[-1] // 6
         pi, mean, sigma, rho, end = outputs.split(
@@ -44,7 +44,7 @@ class Mixture(NamedTuple):
         )
 
     def log_density(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-        """Equations 23 to 26, without the sign: the logarithm of the density of the point and of its end."""
+        """Equations 23 to 26, without the sign: the log-density of a point and of the end of its stroke."""
         z = (points[..., None, :2] - self.mean) * (-self.log_sigma).exp()
         rest = 1 - self.rho.square()
         quadratic = z.square().sum(-1) - 2 * self.rho * z.prod(-1)
@@ -53,7 +53,7 @@ class Mixture(NamedTuple):
         return (self.log_pi + log_normal).logsumexp(-1) + log_end
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "batch 3"]:
-        """A point for each of a batch."""
+        """Samples one point for each row of the batch."""
         chosen = torch.multinomial(self.log_pi.exp().float().cpu(), 1, generator=generator).to(
             self.rho.device
         )
@@ -71,9 +71,9 @@ class Mixture(NamedTuple):
 def window_weights(
     outputs: Float[Tensor, "batch three_times"], kappa: Float[Tensor, "batch gaussians"], letters: int
 ) -> tuple[Float[Tensor, "batch {letters}"], Float[Tensor, "batch gaussians"]]:
-    """Equations 46 to 51: φ(t, u), how much each letter counts, and where the window now stands.
+    """Equations 46 to 51: the weights φ(t, u) of the letters, and the new positions of the window.
 
-    The window moves by exp of a number, so never back.
+    The window moves by the exponential of an output, so it never moves backwards.
     """
     alpha, beta, step = outputs.exp().chunk(3, 1)
     kappa = kappa + step
@@ -92,9 +92,9 @@ class State(NamedTuple):
 
 
 class Writer(nn.Module):
-    """Two LSTMs; the first moves the window over the text, both see what it shows (section 5.1).
+    """Two LSTMs. The first moves the window over the text, and both receive its output (section 5.1).
 
-    text  "window"; "mean": the mean of the letters instead, always; "none": nothing
+    text  "window"; "mean": the mean of the letters instead; "none": no text
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class Writer(nn.Module):
         self.window = nn.Linear(hidden, 3 * gaussians)
         self.readout = nn.Linear(2 * hidden, 6 * components + 1)
         with torch.no_grad():
-            self.window.bias[2 * gaussians :] -= 3.0  # the window starts slowly, or it runs past the text
+            self.window.bias[2 * gaussians :] -= (
+                3.0  # the window starts slowly, so that it does not run past the text
+            )
 
     def begin(self, batch: int) -> State:
         def zeros(width: int) -> Tensor:
@@ -156,7 +158,7 @@ class Writer(nn.Module):
     def nats(
         self, points: Points, words: Int[Tensor, "batch letters"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        """The negative logarithm of the density, a point, of all points of each word."""
+        """Mean negative log-density in nats per point, over all points of each word."""
         before = F.pad(points[:, :-1], (0, 0, 1, 0))
         density = Mixture.of(self(before, words)[0]).log_density(points)
         inside = torch.arange(points.shape[1], device=points.device) < lengths[:, None]
@@ -166,7 +168,7 @@ class Writer(nn.Module):
     def write(
         self, words: Int[Tensor, "batch letters"], time: int, generator: torch.Generator, *, bias: float = 0.0
     ) -> tuple[Points, Float[Tensor, "batch time letters"]]:
-        """`time` points of each word, each drawn after all before it, and the window's weights."""
+        """Samples `time` points for each word. Returns them and the window's weights."""
         state, point = self.begin(len(words)), self.readout.weight.new_zeros(len(words), 1, 3)
         drawn, weights = [], []
         for _ in range(time):

@@ -11,13 +11,13 @@ def of_images(draw: Draw) -> Iterator[Try]:
     yield Try("2 groups of 2 features", draw(1, 4), 2, draw(4), draw(4), eps=1e-5)
     yield Try("images", draw(2, 4, 2, 3), 2, draw(4), draw(4), eps=1e-5)
     yield Try("one group", draw(2, 3, 2), 1, draw(3), draw(3), eps=1e-5)
-    yield Try("as many groups as features", draw(2, 3, 4), 3, draw(3), draw(3), eps=0.1)
+    yield Try("one feature per group", draw(2, 3, 4), 3, draw(3), draw(3), eps=0.1)
 
 
 def of_ghosts(draw: Draw) -> Iterator[Try]:
     yield Try("two ghosts of 2 examples", GhostBatchNorm(2, examples=2), draw(4, 2))
     yield Try("images", GhostBatchNorm(2, examples=1), draw(2, 2, 2, 2))
-    yield Try("in use", GhostBatchNorm(2, examples=2).eval(), draw(3, 2))
+    yield Try("evaluation", GhostBatchNorm(2, examples=2).eval(), draw(3, 2))
 
 
 EXERCISES = (
@@ -27,20 +27,20 @@ EXERCISES = (
         task="Equations 1, 2 and 7: a group of channels over all positions of one example.",
         hints=(
             (
-                "unflatten the channels into (groups, channels of a group), and flatten what a group "
-                "is normalised over."
+                "Unflatten the channels into (groups, channels per group), and flatten the dimensions of "
+                "each group's statistics."
             ),
-            "Gain and bias are per channel, after the shape of x is back.",
+            "Gain and bias are per channel, after the shape of x is restored.",
         ),
         tries=of_images,
     ),
     Exercise(
         name="through layer norm",
         of="model.group_norm",
-        task="The same: each group of an example is one vector for layer_norm.",
+        task="The same function: each group of an example is one vector for layer_norm.",
         hints=(
             (
-                "reshape to (batch, groups, -1); its gain is ones, its bias zeros; then per_feature "
+                "Reshape to (batch, groups, -1), with ones as gain and zeros as bias; then use per_feature "
                 "for the channels."
             ),
         ),
@@ -49,11 +49,11 @@ EXERCISES = (
     Exercise(
         name="ghost batches",
         of="model.GhostBatchNorm.forward",
-        task="Batch normalisation whose statistics are over a few successive examples each.",
+        task="Batch normalisation with statistics over a few successive examples each.",
         hints=(
             "Turn ghosts into channels: (ghosts, examples, ...) → (examples, ghosts · features, ...).",
-            "batch_norm normalises each ghost's channels by themselves; weight and bias are repeated.",
-            "The averages get the mean over the ghosts of their means, and of their unbiased variances.",
+            "batch_norm normalises each ghost's channels separately; repeat weight and bias.",
+            "The averages get the means over ghosts of their means and of their unbiased variances.",
         ),
         tries=of_ghosts,
     ),

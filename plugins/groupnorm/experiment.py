@@ -1,4 +1,4 @@
-"""A table of invariances, and deep convolutions with batch statistics over fewer and fewer examples."""
+"""A table of invariances, and deep convolutions with batch statistics over different numbers of examples."""
 
 from functools import partial
 
@@ -26,8 +26,9 @@ from .model import Batch, GhostBatchNorm, GroupNorm
 
 ALONE = Claim(
     name="each example alone",
-    sentence="No example sees another, and training and use are the same computation; a channel's scale that "
-    "instance normalisation takes away is kept in part.",
+    sentence="The output of an example does not depend on other examples, and training and evaluation are "
+    "the same computation; the scale of a channel, which instance normalisation removes, is partly "
+    "preserved.",
     paper=Figure("The computation is independent of batch sizes.", where="abstract", read="abstract"),
     rule=(
         Bound("group norm: other examples", "==", 0.0),
@@ -42,64 +43,64 @@ ALONE = Claim(
     control="batch and instance normalisation",
 )
 
-OVER_4 = Break("statistics of 4", "Statistics over 4 examples in place of those over 32.", "near miss")
+OVER_4 = Break("statistics of 4", "Statistics are over 4 examples instead of 32.", "near miss")
 NO_DIVISION = Break(
-    "no division", "Group normalisation subtracts the mean, and divides by nothing.", "near miss"
+    "no division", "Group normalisation subtracts the mean, without dividing by the deviation.", "near miss"
 )
-ONE_GROUP = Break("one group", "Layer normalisation: all channels are one group.", "rival")
+ONE_GROUP = Break("one group", "All channels form one group, as in layer normalisation.", "rival")
 
 STEPS = 80
 DEVIATIONS = (
-    "Seven convolutions on 8 × 8 digits with noise, 80 steps on batches of 32; the batch stays "
-    "as it is, and is split for the statistics alone, as over devices. Held-out loss, each arm at the "
-    "best of five learning rates. "
+    "Seven convolutions on 8 × 8 digits with noise, 80 steps on batches of 32; only the statistics are over "
+    "parts of the batch, as on several devices. Held-out loss, each arm at the best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
     name="loss of batch normalisation, statistics of 32 against 2",
-    sentence="After 80 steps a network whose batch normalisation has statistics of 32 examples has a lower "
-    "held-out loss than one with statistics of 2.",
+    sentence="After 80 steps a network whose batch normalisation has statistics of 32 examples has a "
+    "held-out loss at least 13 % lower than one with statistics of 2.",
     paper=Figure(
-        "ResNet-50's error on ImageNet: 23.6 % with 32 images a device, 34.7 % with 2",
+        "ResNet-50's error on ImageNet: 23.6 % with 32 images per device, 34.7 % with 2",
         where="table 2 and figure 1",
         read="table",
     ),
     rule=(at_most("loss", "over 32", 0.87, over="over 2", toward=1.0),),
-    control="batch normalisation over pairs of examples: same batches, steps and learning rates",
+    control="batch normalisation over pairs of examples: the same batches, steps and learning rates",
     control_arm="over 2",
     control_reaches=(at_most("error", "over 32", 0.2),),
     after_steps=STEPS,
     breaks=(OVER_4, UNTRAINED),
-    no_rival="The claim compares batch normalisation with itself: no method is put forward.",
+    no_rival="The claim compares batch normalisation with itself, not with another method.",
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound (a loss 1.15 times as high "
-            "over 2). The sentence did not say after how many steps: after 300 the arms were level."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bound (1.15 times the loss over "
+            "2). The sentence did not state the number of steps: after 300 the arms were level."
         ),
     ),
 )
 
 SMALL_BATCHES = Claim(
     name="loss of group normalisation against batch normalisation with statistics of 2",
-    sentence="After 80 steps a network with group normalisation has a lower held-out loss than one with "
-    "batch normalisation whose statistics see two examples.",
-    paper=Figure("10.6 points less error for ResNet-50 on ImageNet", where="abstract", read="abstract"),
+    sentence="After 80 steps a network with group normalisation has a held-out loss at least 10 % lower "
+    "than one with batch normalisation over two examples.",
+    paper=Figure("10.6 points lower error for ResNet-50 on ImageNet", where="abstract", read="abstract"),
     rule=(at_most("loss", "groups", 0.9, over="over 2", toward=1.0),),
-    control="batch normalisation over pairs of examples: same batches, steps and learning rates",
+    control="batch normalisation over pairs of examples: the same batches, steps and learning rates",
     control_arm="over 2",
     control_reaches=(at_most("error", "over 2", 0.3),),
     after_steps=STEPS,
     breaks=(NO_DIVISION, ONE_GROUP, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "Two channels a group: the widest layers, of 64 channels, have the "
-    "paper's 32 groups.",
+    deviations=DEVIATIONS
+    + "There are two channels per group, so that the widest layers, of 64 channels, have the paper's "
+    "32 groups.",
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bound, with eight channels a "
-            "group: two to eight groups, where the paper has 32."
+            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound, with eight channels "
+            "per group: two to eight groups, where the paper has 32."
         ),
     ),
 )

@@ -38,7 +38,7 @@ def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: 
 class GroupNorm(nn.Module):
     """`group_norm` with a scale and a shift for each channel; parameter names as in `nn.GroupNorm`.
 
-    One group is layer normalisation over channels and positions. As many groups as channels is instance
+    One group is layer normalisation over channels and positions. One channel per group is instance
     normalisation.
     """
 

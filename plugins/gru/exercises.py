@@ -13,7 +13,7 @@ def of_layers(draw: Draw) -> Iterator[Try]:
 
 def of_both(draw: Draw) -> Iterator[Try]:
     yield from of_layers(draw)
-    yield Try("the reset gate after the product", *layer(draw, 2, 3, 2, 2), reset_after=True)
+    yield Try("the reset gate after the matrix", *layer(draw, 2, 3, 2, 2), reset_after=True)
 
 
 def layer(draw: Draw, batch: int, time: int, inputs: int, hidden: int) -> tuple[object, ...]:
@@ -25,10 +25,13 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="Equations 5 to 8: reset and update gate, candidate, and what is kept.",
+        task="Equations 5 to 8: reset gate, update gate, candidate, and the new state.",
         hints=(
-            "The weights hold r, z and the candidate n below each other. r and z are sigmoids of both parts.",
-            "The candidate's tanh sees the state times r; with reset_after, r times the state's product.",
+            (
+                "The weights stack r, z and the candidate n. r and z are sigmoids of the sum of both "
+                "projections."
+            ),
+            "The candidate's tanh gets U (r · h); with reset_after it gets r · (U h).",
             "The new state is z · h + (1 - z) · n.",
         ),
         tries=of_both,
@@ -36,14 +39,14 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model.GatedRecurrentUnit.backward",
-        task="The gradients of x, h and the three weights; r, z and n are in ctx.parts, states "
-        "in ctx.states.",
+        task="The gradients of x, h and the three weights. r, z and n are in ctx.parts, the states in "
+        "ctx.states.",
         hints=(
             (
-                "Walk from the last step to the first with dh. n gets dh · (1 - z) · (1 - n²), z dh · "
-                "(h - n) · z(1 - z)."
+                "Go from the last step to the first with dh. The pre-activation of n gets dh · (1 - z) · (1 "
+                "- n²), that of z gets dh · (h - n) · z (1 - z)."
             ),
-            "r gets (dn @ U_n) · h · r(1 - r), with h the state before the step.",
+            "That of r gets (dn @ U_n) · h · r (1 - r), with h the state before the step.",
             "dh becomes dh · z + (dn @ U_n) · r + (dr, dz) @ U_gates.",
         ),
         tries=of_layers,

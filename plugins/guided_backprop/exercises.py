@@ -15,18 +15,18 @@ def of_signals(draw: Draw) -> Iterator[Try]:
 
 
 def of_images(draw: Draw) -> Iterator[Try]:
-    yield Try("one place", AllConvNet("strided", classes=2, maps=2, dropout=False), draw(1, 3, 9, 9))
-    yield Try("places along both sides", AllConvNet(classes=3, maps=2, dropout=False), draw(2, 3, 20, 12))
+    yield Try("one position", AllConvNet("strided", classes=2, maps=2, dropout=False), draw(1, 3, 9, 9))
+    yield Try("several rows and columns", AllConvNet(classes=3, maps=2, dropout=False), draw(2, 3, 20, 12))
 
 
 EXERCISES = (
     Exercise(
         name="guided ReLU",
         of="model.guided",
-        task="The signal that passes back through a ReLU, given the ReLU's input.",
+        task="The backward signal of a ReLU, given the ReLU's input.",
         hints=(
-            "The gradient passes where the input was positive.",
-            "A deconvnet passes what is positive in the signal. Combine both conditions.",
+            "The gradient passes where the input is positive.",
+            "A deconvnet passes positive signals. Combine both conditions.",
         ),
         tries=of_signals,
     ),

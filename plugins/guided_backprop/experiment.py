@@ -20,18 +20,19 @@ from ..zfnet.projection import Rule
 from .model import AllConvNet, guided
 
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
-LAST_RELU = Break("last ReLU only", "Only the ReLU next to the scores drops negative signals.", "near miss")
+LAST_RELU = Break("last ReLU only", "Only the ReLU next to the logits drops negative signals.", "near miss")
 FIRST_RELU = Break("first ReLU only", "Only the ReLU next to the pixels drops negative signals.", "near miss")
-SMOOTHED = Break("smoothed gradient", "The gradient's magnitude, averaged over 3 × 3 pixels.", "rival")
+SMOOTHED = Break("smoothed gradient", "The gradient's magnitude is averaged over 3 × 3 pixels.", "rival")
 TIMES_BRIGHTNESS = Break(
-    "gradient × brightness", "The gradient's magnitude times the pixel's value.", "rival"
+    "gradient × brightness", "The gradient's magnitude is multiplied by the pixel's value.", "rival"
 )
 
 SIZES = Claim(
     name="sizes",
     sentence="All-CNN-C and ConvPool-CNN-C have the same number of parameters, 1.4 million.",
     paper=Figure(
-        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C; table 4 has 1.3 for the former",
+        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C; table 4 has 1.3 million for the "
+        "former",
         where="table 3",
         read="secondary",
     ),
@@ -47,12 +48,10 @@ OUTSIDE = "strongest pixels outside the asked box"
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
     sentence="Of the strongest 5 % of pixels, a guided map has at most half as many outside the asked "
-    "digit's "
-    "box as the gradient and a deconvnet's projection have, and as the guided map of an untrained network.",
+    "digit's box as the gradient, a deconvnet's projection, and the guided map of an untrained network.",
     paper=Figure(
-        "Guided backpropagation gives sharper, more recognisable pictures than the gradient and the "
-        "deconvnet; "
-        "judged by eye, no number.",
+        "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
+        "deconvnet; judged by eye, no number.",
         where="section 4.2, figures 3 to 5",
         read="secondary",
     ),
@@ -65,17 +64,19 @@ SHARPER = Claim(
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, LAST_RELU, FIRST_RELU, SMOOTHED, TIMES_BRIGHTNESS),
     chosen_on=(0, 1),
-    deviations="Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on "
-    "photographs; a network of four convolutions, trained for 1,000 steps of 32 with batch normalisation "
-    "that is folded into its convolutions; 500 held-out scenes, of which those count whose two digits it "
-    "names. The score of a digit is asked, not a single unit. The network has max-pooling, and the deconvnet "
-    "its switches; the paper shows that guided backpropagation can do without them.",
+    deviations="Scenes of 20 × 20 with two of five digits and half of a third one on photographs, instead "
+    "of ImageNet; a network of four convolutions, trained for 1,000 steps of 32 with batch normalisation "
+    "that is folded into its convolutions; 500 held-out scenes, of which only those count in which the "
+    "network recognises both digits. Maps are for the logit of a digit, not for a single unit. The network "
+    "has max-pooling, whose switches the deconvnet uses; the paper shows that guided backpropagation does "
+    "not need them.",
     headline=True,
     history=(
         (
-            "Until November 2026 the share of the whole map's sum inside the box was compared, and the "
-            'verdict was "reproduced" (1.46 times the share of the gradient). Such a sum rewards sparsity '
-            "alone. All maps now have as many pixels, and the share outside the box is compared."
+            "Until November 2026 the claim compared the share of the whole map's sum inside the box, and "
+            'the verdict was "reproduced" (1.46 times the share of the gradient). Sparsity alone raises '
+            "such a share. All maps now have the same number of pixels, and the share outside the box is "
+            "compared."
         ),
     ),
 )
@@ -214,5 +215,5 @@ def draw(run: Run, returned: Mapping[str, Tensor], asked: Known) -> None:
         large,
         columns=[f"of {label}" for label in asked.classes[:count:2].tolist()],
         rows=["scene", *returned],
-        caption="Scenes, and what each rule returns from the score of the digit above.",
+        caption="Scenes, and each rule's backward signal from the logit of the digit above.",
     )

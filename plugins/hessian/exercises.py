@@ -29,7 +29,7 @@ def times_hessian(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
 def of_weights(draw: Draw) -> Iterator[Try]:
     yield Try("2 weights", draw(1), draw(1, 1), draw(2))
     yield Try("8 weights", draw(2), draw(3, 2), draw(8))
-    yield Try("a direction of zeros", draw(2), draw(1, 2), 0 * draw(4))
+    yield Try("a zero vector", draw(2), draw(1, 2), 0 * draw(4))
 
 
 def of_matrices(draw: Draw) -> Iterator[Try]:
@@ -44,7 +44,7 @@ def of_starts(draw: Draw) -> Iterator[Try]:
         half = draw(n, n)
         yield Try(label, product(half + half.mT), draw(n), steps)
     twice = torch.diag(torch.tensor([1.0, 1, 3, 3]).double())
-    yield Try("two eigenvalues: it ends early", product(twice), draw(4), 4)
+    yield Try("two eigenvalues: early stop", product(twice), draw(4), 4)
 
 
 def of_curves(draw: Draw) -> Iterator[Try]:
@@ -61,7 +61,7 @@ EXERCISES = (
     Exercise(
         name="product",
         of="model.hessian_product",
-        task="Pearlmutter's operator: a function that takes v to H v, without ever holding H.",
+        task="Pearlmutter's operator: a function that maps v to H v, without storing H.",
         hints=(
             "H v is the derivative of the gradient along v.",
             "torch.func.grad(loss) is a function; torch.func.jvp differentiates it in a direction.",
@@ -74,10 +74,13 @@ EXERCISES = (
     Exercise(
         name="full Hessian",
         of="model.full_hessian",
-        task="The matrix from products with unit vectors, made symmetric to the last bit.",
+        task="The matrix from products with unit vectors, exactly symmetric.",
         hints=(
-            "The rows of an identity matrix are the unit vectors; torch.func.vmap takes them all at once.",
-            "Rounding leaves the two halves unequal: take the mean with the transpose.",
+            (
+                "The rows of an identity matrix are the unit vectors; torch.func.vmap processes them all at "
+                "once."
+            ),
+            "Rounding makes the two halves unequal: average the matrix with its transpose.",
         ),
         tries=of_matrices,
         gradients=False,
@@ -86,11 +89,17 @@ EXERCISES = (
     Exercise(
         name="Lanczos",
         of="model.lanczos",
-        task="Ritz values of a symmetric matrix and their shares of the start, from products alone.",
+        task="Ritz values of a symmetric matrix and their weights in the start vector, from products only.",
         hints=(
-            "Each new vector: the product with the last, made orthogonal to all before it, of length 1.",
-            "T has a vector times its product on its diagonal, and the lengths before scaling beside it.",
-            "eigh(T): values, and the vectors' first components squared. End when a length is about 0.",
+            (
+                "Each new vector is the product with the last one, orthogonalised against all before, and "
+                "normalised."
+            ),
+            "T has v · (H v) on its diagonal, and the norms before normalising next to it.",
+            (
+                "From eigh(T) take the values, and the vectors' first components squared. Stop at a norm of "
+                "about 0."
+            ),
         ),
         tries=of_starts,
         gradients=False,
@@ -100,10 +109,10 @@ EXERCISES = (
     Exercise(
         name="density",
         of="model.density",
-        task="The mean over runs of a density: at each Ritz value a Gaussian, as large as the value's share.",
+        task="The spectral density, averaged over runs: a Gaussian at each Ritz value, scaled by its weight.",
         hints=(
-            "All pairs of grid points and values: exp(-((grid - value) / width)² / 2).",
-            "Weigh by the shares, divide by width · √(2π), and take the mean over the runs.",
+            "For all pairs of grid points and values compute exp(-((grid - value) / width)² / 2).",
+            "Multiply by the weights, divide by width · √(2π), and average over the runs.",
         ),
         tries=of_curves,
     ),

@@ -46,18 +46,19 @@ from .model import (
 
 ONE_RING = Break(
     "no clusters",
-    "The points lie evenly on the circle; the labels are the clusters'.",
+    "The points are spread evenly over the circle, with the clusters' labels.",
     "near miss",
 )
 COVARIANCE = Break(
     "covariance of the inputs",
-    "The eigenvalues of the inputs' covariance, in which there is no network.",
+    "The eigenvalues of the inputs' covariance are used, without a network.",
     "rival",
 )
 
 EXACT = Claim(
     name="exact",
-    sentence="The product is that with the full matrix, and Lanczos's method finds its largest eigenvalues.",
+    sentence="The product equals that with the full matrix, and Lanczos's method finds its largest "
+    "eigenvalues.",
     paper=Figure(
         "The product is exact, without differences of gradients.", where="abstract", read="abstract"
     ),
@@ -67,23 +68,23 @@ EXACT = Claim(
         Bound("error of the five largest eigenvalues", "<=", 1e-6),
     ),
     control="the full matrix by reverse mode twice, and its decomposition",
-    deviations="A network of one hidden layer of tanh on 300 digits, float64; 80 products for Lanczos.",
+    deviations="A network with one hidden tanh layer on 300 digits, in float64; 80 products for Lanczos.",
 )
 
 CHEAP = Claim(
     name="a few gradients",
-    sentence="A product takes no more multiplications than a small multiple of a gradient's.",
+    sentence="A product takes at most four times the multiplications of a gradient.",
     paper=Figure("About as much computation as a gradient.", where="abstract", read="abstract"),
     kind="theorem",
     rule=(Bound("operations, product / gradient", "<=", 4.0, ratio=True),),
     control="one gradient",
-    deviations="Operations of matrix products, counted on the network above.",
+    deviations="Operations of matrix multiplications, counted on the network above.",
 )
 
 OUTLIERS = Claim(
     name="outliers of the Hessian and clusters",
     sentence="After 500 steps a network's Hessian has about as many large eigenvalues as the data have "
-    "clusters, however many weights there are; a linear model's has not.",
+    "clusters, whatever the number of weights; a linear model's Hessian does not.",
     paper=Figure(
         "More parameters only scale the bulk; other data (more clusters) only move the outliers.",
         where="abstract of Sagun and others",
@@ -95,24 +96,24 @@ OUTLIERS = Claim(
         at_most("outliers, mean distance from clusters", "network", -1.0, minus="linear model", toward=0.0),
         at_most("outliers, 32 wide - 8 wide, size of the mean", "network", 1.0),
     ),
-    control="a linear model, trained alike",
+    control="a linear model with the same training",
     control_arm="linear model",
     after_steps=500,
     breaks=(ONE_RING, COVARIANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="2, 4 or 8 tight clusters on a circle in the plane, labels odd or even in turn with a tenth "
-    "flipped, so that the loss does not vanish, where the paper has MNIST and two Gaussians; one hidden "
-    "layer of 8 or 32 tanh, Adam at a learning rate of 0.01 on the whole batch; the median of three draws. "
-    "Outliers are those above the largest ratio of successive eigenvalues (among those above 0.3 % of the "
-    "largest, 12 at most). On digits outliers and classes need not agree: see the picture. On seeds 0 and 1 "
-    "networks of 8 units have 5 outliers for 8 clusters, and networks of 32 units have 8. The mean "
-    "difference between the widths is then equal to the bound of 1, and rounding decides.",
+    deviations="2, 4 or 8 tight clusters on a circle in the plane, with alternating labels of which a tenth "
+    "is flipped, so that the loss does not vanish, where the paper has MNIST and two Gaussians; one hidden "
+    "layer of 8 or 32 tanh units, Adam at a learning rate of 0.01 on the full batch; the median of three "
+    "draws. Outliers are the eigenvalues above the largest ratio of successive ones (among those above 0.3 "
+    "% of the largest, at most 12). On digits, outliers and classes need not agree: see the picture. On "
+    "seeds 0 and 1 networks of 8 units have 5 outliers for 8 clusters, and networks of 32 units have 8. The "
+    "mean difference between the hidden sizes is then equal to the bound of 1, and rounding decides.",
     headline=True,
     history=(
         (
-            "Until November 2026 the clusters lay at right angles: reproduced, 5 of 5 seeds. The "
+            "Until November 2026 the clusters were at right angles: reproduced, 5 of 5 seeds. The "
             "covariance of the inputs, and a linear model before training, passed as well: with as many "
-            "directions as clusters every second moment has as many large eigenvalues."
+            "directions as clusters, every second-moment matrix has as many large eigenvalues."
         ),
     ),
 )
@@ -193,7 +194,9 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
 
 
 World = dict[int, list[Data]]  # maps number of clusters to draws
-Eigenvalues = dict[tuple[int, int], list[Float[Tensor, " n"]]]  # maps width and clusters to each draw's
+Eigenvalues = dict[
+    tuple[int, int], list[Float[Tensor, " n"]]
+]  # maps hidden size and number of clusters to each draw's
 # Maps a width to a network, or to None for the covariance of the inputs in place of a Hessian.
 Make = Callable[[int], nn.Module | None]
 
@@ -334,8 +337,8 @@ def draw_digits(run: Run) -> None:
     run.image(
         "spectrum of a network that reads digits",
         picture(eigenvalues, outline),
-        caption="Eigenvalues from left to right, how many (log scale) upwards: grey the exact ones, red the "
-        f"outline from {8 * steps} products. The green line is zero.",
+        caption="Eigenvalues from left to right, and their number (log scale) upwards. Grey bars are exact, "
+        f"the red line is Lanczos's estimate from {8 * steps} products. The green line is zero.",
     )
 
 
@@ -346,7 +349,8 @@ def picture(eigenvalues: Float[Tensor, " n"], outline: list[Lanczos]) -> Float[T
     width = (high - low) / 150
     alone = Lanczos(eigenvalues, torch.full_like(eigenvalues, 1 / len(eigenvalues)))
     curves = [density([alone], grid, width), density(outline, grid, width)]
-    # The floor is a fiftieth of one eigenvalue's bump, because a random start may miss an eigenvalue almost.
+    # The floor is a fiftieth of one eigenvalue's bump, because a random start may be almost orthogonal to an
+    # eigenvector.
     floor = 0.02 / (len(eigenvalues) * width * math.sqrt(2 * math.pi))
     top = math.log(max(curve.max().item() for curve in curves) / floor)
     exact, found = ((curve.clamp_min(floor) / floor).log() / top * 190 for curve in curves)

@@ -112,7 +112,7 @@ def lanczos(product: Product, start: Vector, steps: int) -> Lanczos:
     T = torch.diag(torch.stack(diagonal))
     off = torch.stack(beside)[: len(diagonal) - 1]
     T = T + torch.diag(off, 1) + torch.diag(off, -1)
-    # No decomposition exists in half precision.
+    # torch has no decomposition in half precision.
     values, vectors = torch.linalg.eigh(T.to(torch.promote_types(T.dtype, torch.float32)))
     return Lanczos(values.to(T.dtype), vectors[0].square().to(T.dtype))
 

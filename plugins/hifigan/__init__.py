@@ -1,20 +1,22 @@
-"""HiFi-GAN: spectrograms to waves by a convolutional generator, judged at several periods and scales.
+"""HiFi-GAN: a convolutional generator from spectrograms to waves, trained with discriminators of several
+periods.
 
 Kong, Kim and Bae 2020, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech
 Synthesis", arXiv 2010.05646.
 
-The problem. A mel spectrogram has no phases. Networks that write a wave sample after sample are slow, and
-generators that write all at once sounded worse than those.
+The problem. A mel spectrogram has no phases. Autoregressive networks that generate a wave sample by sample
+are slow, and earlier parallel generators had lower quality.
 
-The idea. Speech is made of periods of many lengths. The generator repeats each frame by transposed
-convolutions and refines the samples by residual blocks of several kernels and dilations, whose results are
-averaged. Judges of one period each look at every second, third, fifth, seventh or eleventh sample; others
-look at the wave at three scales. Beside them stand the distances of mel spectrograms and of features.
+The idea. Speech consists of periodic signals of many periods. The generator upsamples frames by transposed
+convolutions and refines the samples by residual blocks with several kernel sizes and dilations, whose outputs
+are averaged. Multi-period discriminators each see every second, third, fifth, seventh or eleventh sample.
+Multi-scale discriminators see the wave at three scales. The loss also has distances of mel spectrograms and
+of discriminator features.
 
-This folder. `model` has the generator's three versions and both kinds of judges with their losses.
-`experiment` asks how well either kind tells speech from the same spectrogram with made phases; `training`
-trains a small generator against both and holds it beside Griffin and Lim's phases; `weights` takes the
-released ones; `benchmark` times the versions.
+This folder. `model` has the generator's three versions and both kinds of discriminators with their losses.
+`experiment` measures how well each kind distinguishes speech from the same spectrogram with reconstructed
+phases; `training` trains a small generator against both kinds and compares it with Griffin-Lim; `weights`
+renames the released parameters; `benchmark` times the versions.
 
 Dimensions: batch, bands and frames of a spectrogram, samples of a wave.
 """

@@ -1,4 +1,4 @@
-"""The same sound with and without its norms folded; a piece of sound by each of the paper's versions."""
+"""Time of a wave with and without folded weight norms, and with each of the paper's versions."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -26,19 +26,19 @@ FASTER = Claim(
         read="abstract",
     ),
     rule=(Speedup("sound by a version", of="V3", over="V1", threshold=5.0, mode="until"),),
-    deviations="Random weights, a tenth of a second of sound at a time; the CPU is not the paper's.",
+    deviations="Random weights, a tenth of a second of sound at a time; another CPU than the paper's.",
     headline=True,
     history=(
         (
-            'Until November 2026 the claim was judged on V2 over V1 ("a quarter of the channels", at least '
-            "3 times as fast). The abstract's small version is V3."
+            'Until November 2026 the claim compared V2 with V1 ("a quarter of the channels", at least 3 '
+            "times as fast). The abstract's small version is V3."
         ),
     ),
 )
 
 
 def functional(version: Version, normed: bool, w: Weights, mel: Tensor) -> Tensor:
-    """The generator from its weights; `normed` scales each kernel to its norm anew, as in training."""
+    """The generator as a function of its weights. `normed` recomputes the weight norm, as in training."""
 
     def kernel(name: str) -> Tensor:
         weight = w[f"{name}.weight"]
@@ -71,19 +71,19 @@ def functional(version: Version, normed: bool, w: Weights, mel: Tensor) -> Tenso
 
 @functools.cache
 def made(version: Version) -> Generator:
-    """Built once, with random weights: what is timed is the sound."""
+    """Cached, with random weights, so that only the generation of the wave is timed."""
     return Generator(version)
 
 
 def speak(version: Version, mel: Tensor) -> dict[str, float]:
-    """A wave, and how long it is."""
+    """Generates a wave, and returns its length."""
     with torch.no_grad():
         wave = made(version).to(mel)(mel)
     return {"reached": float(wave.isfinite().all()), "seconds of sound": wave.shape[1] / RATE}
 
 
 def multiplications(version: Version, bands: int, frames: int) -> tuple[int, int]:
-    """Of a wave of so many frames, and how many weights there are."""
+    """Multiply-adds for a wave of this number of frames, and the number of weights."""
     width, total, weights = version.channels, 7 * bands * version.channels * frames, 0
     weights, samples = 7 * bands * version.channels, frames
     for stride, size in zip(version.strides, version.kernels, strict=True):

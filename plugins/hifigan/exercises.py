@@ -1,4 +1,4 @@
-"""Exercises: the residual block, the generator, a judge of periods, two losses."""
+"""Exercises: the residual block, the generator, a multi-period discriminator, and two losses."""
 
 from collections.abc import Iterator
 
@@ -27,55 +27,56 @@ def of_waves(draw: Draw) -> Iterator[Try]:
 def of_judges(draw: Draw) -> Iterator[Try]:
     for judges in (1, 2):
         real, fake = ([(draw(2, 3), [draw(2, 4), draw(2, 2)]) for _ in range(judges)] for _ in range(2))
-        yield Try(f"{judges} judge{'s' * (judges - 1)}", real, fake)
+        yield Try(f"{judges} discriminator{'s' * (judges - 1)}", real, fake)
 
 
 EXERCISES = (
     Exercise(
         name="residual block",
         of="model.ResidualBlock.forward",
-        task="Section 2.2: dilated convolutions, each with its plain one if there is one, and residuals.",
+        task="Section 2.2: dilated convolutions, each followed by a plain one if there is one, with "
+        "residuals.",
         hints=(
-            "A leaky ReLU, with SLOPE, stands before each convolution.",
-            "The residual goes around a pair: x + plain(act(dilated(act(x)))).",
+            "Apply a leaky ReLU with SLOPE before each convolution.",
+            "The residual connection skips a pair: x + plain(act(dilated(act(x)))).",
         ),
         tries=of_blocks,
     ),
     Exercise(
         name="generator",
         of="model.Generator.forward",
-        task="From log-mel to a wave: upsampling, and the mean of the blocks of each stage.",
+        task="From log-mel to a wave: upsampling, and the mean over the blocks of each stage.",
         hints=(
-            "Each stage has as many blocks as there are kernels, in a row in self.resblocks.",
-            "Blocks of a stage all see what was upsampled; their results are averaged.",
-            "The last leaky ReLU has torch's slope; a tanh comes after conv_post.",
+            "Each stage has one block per kernel size; self.resblocks has the blocks of all stages in a row.",
+            "All blocks of a stage get the upsampled input, and their outputs are averaged.",
+            "The last leaky ReLU has torch's default slope; a tanh follows conv_post.",
         ),
         tries=of_mels,
     ),
     Exercise(
         name="periods",
         of="model.PeriodDiscriminator.forward",
-        task="Section 2.3: the wave in columns of a period, judged, with the features of all layers.",
+        task="Section 2.3: reshape the wave by its period, and return the scores and all layers' features.",
         hints=(
-            "Reflect the end until there are whole periods, then unflatten into (time, period).",
-            "Features are taken after each leaky ReLU, and conv_post's without one.",
+            "Pad the end by reflection to whole periods, then unflatten into (time, period).",
+            "Features are the outputs of each leaky ReLU, and of conv_post, which has none.",
         ),
         tries=of_waves,
     ),
     Exercise(
         name="discriminator loss",
         of="model.discriminator_loss",
-        task="Equation 1, over all judges.",
-        hints=("Real scores should be 1 and generated ones 0: mean squares, added up.",),
+        task="Equation 1, summed over all discriminators.",
+        hints=("Real scores should be 1 and generated ones 0: add the mean squared errors.",),
         tries=of_judges,
     ),
     Exercise(
         name="feature matching",
         of="model.feature_loss",
-        task="Equation 4 with its weight of 2, over all judges and their layers.",
+        task="Equation 4 with its weight of 2, over all discriminators and their layers.",
         hints=(
-            "Pair the judges of both, then the layers of each pair.",
-            "The mean absolute difference of each layer; twice the sum of all.",
+            "Pair the discriminators of both lists, then the layers of each pair.",
+            "Take the mean absolute difference of each layer, and twice the sum of all.",
         ),
         tries=of_judges,
     ),

@@ -49,7 +49,7 @@ SIZES = Claim(
 
 PERIODS_TELL = Claim(
     name="periods tell speech",
-    sentence="After 80 steps, multi-period discriminators tell speech from its spectrogram with "
+    sentence="After 80 steps, multi-period discriminators distinguish speech from its spectrogram with "
     "reconstructed phases better than multi-scale discriminators with the same number of parameters.",
     paper=Figure(
         "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, without "
@@ -58,20 +58,20 @@ PERIODS_TELL = Claim(
     ),
     rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
     control="multi-scale discriminators on the same sounds, with the same steps and learning rates, each "
-    "arm at its best rate",
+    "arm at its best",
     control_arm="scales",
     control_reaches=(at_least("area under the curve", "scales", 0.6),),
     after_steps=80,
     breaks=(NO_PERIODS, ONE_PERIOD, SPECTRA, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The paper removes discriminators from a long adversarial training and asks listeners. Here "
-    "small discriminators are trained briefly and on their own, to tell a synthetic voice at 8 kHz from its "
-    "reconstruction by Griffin and Lim's algorithm. A generator is trained as well, for too few steps to "
-    "judge its sound. The paper's opinion scores rate generated speech, not discriminators.",
+    "small discriminators are trained briefly and on their own, to distinguish a synthetic voice at 8 kHz "
+    "from its reconstruction by Griffin-Lim. A generator is trained as well, but for too few steps to judge "
+    "its sound. The paper's opinion scores rate generated speech, not discriminators.",
     history=(
         (
-            "Until November 2026 the claim had the same bound, no near miss and no rival, and did not say "
-            "after how many steps."
+            "Until November 2026 the claim had the same bound, no near miss and no rival, and the sentence "
+            "did not state the number of steps."
         ),
     ),
 )
@@ -84,7 +84,7 @@ Waves = Float[Tensor, "n samples"]
 
 
 class Sounds(NamedTuple):
-    """Pieces of speech, and the same with made phases."""
+    """Segments of speech, and the same segments with phases by Griffin-Lim."""
 
     real: Waves
     made: Waves
@@ -182,7 +182,7 @@ def count_weights(run: Run) -> None:
 def again(
     wave: Float[Tensor, " samples"], generator: torch.Generator, rounds: int = 8
 ) -> Float[Tensor, " samples"]:
-    """The wave's own magnitudes with phases by Griffin and Lim's iteration."""
+    """The wave's magnitudes with phases by Griffin-Lim."""
     magnitude = audio.stft(wave, window=speech.WINDOW, hop=speech.HOP).abs()
     return audio.griffin_lim(
         magnitude, window=speech.WINDOW, hop=speech.HOP, rounds=rounds, generator=generator
@@ -190,13 +190,13 @@ def again(
 
 
 def drawn(run: Run, part: speech.Part, count: int) -> list[Wave]:
-    """Words of synthetic voices."""
+    """Words by synthetic voices."""
     first = 10_000 * run.data_seed(part)
     return [speech.draw(first + index, part, (1, 1))[0].wave for index in range(count)]
 
 
 def recorded(run: Run) -> list[list[Wave]]:
-    """The middle second of each sound of `--data`, to train on, to choose by and to judge by."""
+    """The middle second of each sound of `--data`, for training, validation and test."""
     source = run.source("speech", at_most=run.pick(smoke=20, quick=320, full=3000))
     found = []
     for part in source.parts:
@@ -212,7 +212,7 @@ def recorded(run: Run) -> list[list[Wave]]:
 
 
 def sounds(run: Run, waves: list[Wave], part: speech.Part) -> Sounds:
-    """A piece out of the middle of each wave, in a room of 40 dB."""
+    """The middle segment of each wave, with noise at 40 dB, and its Griffin-Lim reconstruction."""
     generator, real, made = run.data(f"{part} sounds", part), [], []
     for wave in waves:
         wave = torch.nn.functional.pad(wave, (0, max(SEGMENT - len(wave), 0)))
@@ -226,7 +226,7 @@ def sounds(run: Run, waves: list[Wave], part: speech.Part) -> Sounds:
 def learn(
     train: Sounds, choose: Sounds, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """Equation 1 on both kinds of sounds; the area on the choosing part."""
+    """Train with equation 1 on both kinds of sounds. Returns the area on the validation sounds as score."""
     judges = make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.8, 0.99))
     generator, steps = at.generator("batches"), at.length(at.run.pick(smoke=2, quick=80, full=80))
@@ -242,14 +242,14 @@ def learn(
 
 @torch.no_grad()
 def area(judges: nn.Module, given: Sounds) -> Float[Tensor, " n"]:
-    """For each piece of speech, the share of made sounds with a lower mean score; equal ones count half."""
+    """For each segment of speech, the share of Griffin-Lim sounds that score lower; ties count half."""
     real, made = (torch.stack([score.mean(1) for score, _ in judges(waves)]).mean(0) for waves in given)
     above = (real[:, None] > made).double() + 0.5 * (real[:, None] == made)
     return above.mean(1)
 
 
 def play(run: Run, model: Generator) -> None:
-    """A word, and the same by the generator and with made phases: sounds, waves, how periodic each is."""
+    """Save a word as speech, by the generator and by Griffin-Lim: sounds, waves, and their periodicity."""
     generator = run.generator("a word")
     said = speech.say([1], speech.VOICE, generator, jitter=0.08)
     waves = {"speech": said.wave}
@@ -278,6 +278,6 @@ def play(run: Run, model: Generator) -> None:
         torch.stack(pictures)[:, None],
         columns=1,
         rows=list(waves),
-        caption="60 ms of the vowel in 'one', each scaled to its loudest sample: speech, the small generator "
-        "after a short training, and Griffin and Lim's phases.",
+        caption="60 ms of the vowel in 'one', each scaled to its largest sample: speech, the small "
+        "generator after a short training, and Griffin-Lim.",
     )

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 Wave = Float[Tensor, "batch samples"]
 Features = list[Tensor]
 Judged = list[tuple[Tensor, Features]]
-SLOPE = 0.1  # of the leaky activations, but for the generator's last: there it is torch's 0.01
+SLOPE = 0.1  # slope of the leaky ReLUs; the generator's last one has torch's 0.01
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ V3 = Version(256, (8, 8, 4), (16, 16, 8), (3, 5, 7), ((1, 2), (2, 6), (3, 12)), 
 
 
 class ResidualBlock(nn.Module):
-    """Section 2.2: dilated convolutions, each followed by a plain one (unless `single`), around residuals."""
+    """Section 2.2: dilated convolutions, each followed by a plain one (unless `single`), with residuals."""
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int], single: bool) -> None:
         super().__init__()
@@ -59,9 +59,10 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Log-mel (batch, bands, frames) to a wave of the product of all strides as many samples, in [-1, 1].
+    """Maps log-mel (batch, bands, frames) to a wave in [-1, 1], with the product of all strides samples per
+    frame.
 
-    Weight normalisation is for training: `normed()` puts it on every convolution.
+    `normed()` adds weight normalisation to every convolution, for training.
     """
 
     def __init__(self, version: Version, bands: int = 80) -> None:
@@ -103,7 +104,7 @@ class Generator(nn.Module):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Section 2.3: the wave in columns of one period, seen by convolutions along the periods only."""
+    """Section 2.3: the wave in columns of one period, with convolutions along time only."""
 
     def __init__(
         self, period: int, channels: Sequence[int] = (32, 128, 512, 1024), width: int = 1024
@@ -121,7 +122,7 @@ class PeriodDiscriminator(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(width, 1, (3, 1), padding=(1, 0)))
 
     def forward(self, wave: Wave) -> tuple[Float[Tensor, "batch scores"], Features]:
-        """A score for each place, and what every layer saw. The wave's end is reflected to whole periods."""
+        """Scores by position, and the features of all layers. The wave's end is padded to whole periods."""
         short = -wave.shape[1] % self.period
         x = F.pad(wave[:, None], (0, short), "reflect").unflatten(2, (-1, self.period))
         features = []
@@ -133,9 +134,9 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """MelGAN's: grouped convolutions along the wave, with large kernels and strides.
+    """MelGAN's discriminator: grouped convolutions along the wave, with large kernels and strides.
 
-    layers  outputs, kernel, stride and groups of each
+    layers  output channels, kernel size, stride and groups of each layer
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Periods(nn.Module):
-    """Five judges, of prime periods: their samples overlap as little as can be."""
+    """Five discriminators with prime periods, so that their samples overlap as little as possible."""
 
     def __init__(self, *arguments: Sequence[int] | int, periods: Sequence[int] = (2, 3, 5, 7, 11)) -> None:
         super().__init__()
@@ -181,7 +182,7 @@ class Periods(nn.Module):
 
 
 class Scales(nn.Module):
-    """Three judges: of the wave, spectrally normed, and of its means over 2 and 4 samples."""
+    """Three discriminators: of the wave, with spectral norm, and of its means over 2 and 4 samples."""
 
     def __init__(self, *arguments: Sequence[tuple[int, int, int, int]]) -> None:
         super().__init__()
@@ -199,7 +200,7 @@ class Scales(nn.Module):
 
 
 def discriminator_loss(real: Judged, fake: Judged) -> Float[Tensor, ""]:
-    """Equation 1, least squares, summed over the judges."""
+    """Equation 1: least squares, summed over the discriminators."""
     return torch.stack(
         [(1 - r).square().mean() + f.square().mean() for (r, _), (f, _) in zip(real, fake, strict=True)]
     ).sum()
@@ -211,6 +212,6 @@ def generator_loss(fake: Judged) -> Float[Tensor, ""]:
 
 
 def feature_loss(real: Judged, fake: Judged) -> Float[Tensor, ""]:
-    """Equation 4: the distance of what the judges' layers saw, each layer's mean, times 2."""
+    """Equation 4: twice the mean absolute differences of all layers' features, summed."""
     pairs = [pair for (_, r), (_, f) in zip(real, fake, strict=True) for pair in zip(r, f, strict=True)]
     return 2 * torch.stack([(one - other).abs().mean() for one, other in pairs]).sum()

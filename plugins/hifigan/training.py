@@ -1,6 +1,7 @@
-"""A small generator trained against both kinds of judges, and Griffin and Lim from the same spectrograms.
+"""Trains a small generator against both kinds of discriminators, and compares it with Griffin-Lim.
 
-The quick budget's steps are a start, and its sound is far behind theirs: the paper has 2.5 million.
+The quick budget's few steps are only a start, and the sound is far worse than Griffin-Lim's: the paper trains
+for 2.5 million.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ PIECE = 1600  # samples, 20 frames
 
 
 class Pair(NamedTuple):
-    """Both kinds of judges, and what both say of a wave."""
+    """Both kinds of discriminators."""
 
     periods: Periods
     scales: Scales
@@ -46,7 +47,7 @@ def mel_of(wave: Wave) -> Float[Tensor, "batch 40 frames"]:
 
 
 def adversarial(run: Run, train: Wave, pair: Pair) -> Generator:
-    """Section 2.4: the judges' step on a wave without its past, then the generator's, of equation 5."""
+    """Section 2.4: alternate a discriminator step on detached samples and a generator step of equation 5."""
     torch.manual_seed(run.seed)
     model = Generator(TOY, speech.MELS).normed().to(run.device, run.dtype)
     for judges in pair:
@@ -81,7 +82,7 @@ def against_griffin_lim(
     said: list[Float[Tensor, " samples"]],
     pitches: list[Float[Tensor, " frames"]] | None = None,
 ) -> None:
-    """Unseen words out of their mel spectrograms by either: how far they are, and sounds of the first."""
+    """Measure unseen words generated from mel spectrograms, by the generator and by Griffin-Lim."""
     run.phase("evaluate")
     generator = run.generator("phases")
     ways = {

@@ -1,5 +1,5 @@
-"""Released weights under our parameters' names: generators as `transformers` loads them (SpeechT5's
-`microsoft/speecht5_hifigan`), and as the paper's authors released theirs."""
+"""Renames released weights: generators as `transformers` loads them (SpeechT5's
+`microsoft/speecht5_hifigan`), and the paper authors' checkpoints."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ _OURS = re.compile(r"(conv_pre|conv_post|upsampler\.\d+|resblocks\.\d+\.convs[12
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Generator.load_state_dict`, without norms: they are multiplied in.
+    """A state dict for `Generator` without weight norms, which are multiplied out.
 
-    SpeechT5's mean and scale of spectrograms are left out: take them from the spectrogram first. The
-    authors' blocks of single convolutions (V3) are called `convs`. Raises ValueError at a name of no
-    generator.
+    SpeechT5's mean and scale of spectrograms are left out; apply them to the spectrogram. The authors' blocks
+    of single convolutions (V3) are called `convs`. Raises ValueError for a name that the generator does not
+    have.
     """
     ours: dict[str, Tensor] = {}
     norms: dict[str, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""Streaming against the formula, and how far back a value is found."""
+"""Streaming against the closed formula, and recall of a value over the length of the text."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,34 +37,35 @@ VALUES, CYCLE = 16, 12
 
 STREAM = Claim(
     name="streaming is one formula",
-    sentence="Read segment by segment, the memory gives what kernel attention over all earlier ones gives.",
+    sentence="Segment by segment, the memory gives the same results as kernel attention over all earlier "
+    "segments.",
     paper=Figure("the memory is linear attention's", where="section 2.1", read="text"),
     rule=(Bound("largest change of a result by streaming", "<=", 1e-4),),
     kind="identity",
-    control="the same with a memory that is written before it is read",
+    control="the same attention with a memory that is written before it is read",
     control_reaches=(Bound("largest change if written first", ">=", 1e-3),),
 )
 
 COUNT = Claim(
     name="a gate, and a memory of d (d + 1) numbers, a head",
-    sentence="All that a head has beside ordinary attention is one parameter, and a memory of d_key times "
-    "d_value and d_key numbers.",
+    sentence="Compared with ordinary attention, a head has one additional parameter, and a memory of d_key "
+    "times d_value and d_key numbers.",
     paper=Figure("d_key · (d_value + 1) numbers for each head and layer; a scalar gate", where="table 1"),
     rule=(
         Bound("parameters more than multi-head attention, a head", "==", 1),
         Bound("numbers in the memory of a head 64 wide", "==", 64 * 65),
     ),
     kind="identity",
-    control="multi-head attention of the same width",
+    control="multi-head attention of the same hidden size",
 )
 
-WIPED = Break("wiped", "Each segment finds an empty memory.")
+WIPED = Break("wiped", "The memory is empty at the start of each segment.")
 NEWEST = Break(
     "memory of one segment",
-    "Each segment overwrites the memory: it holds the segment before, not all earlier ones.",
+    "Each segment overwrites the memory, so that it has only the previous segment.",
     "near miss",
 )
-GRU = Break("GRU", "A GRU with a state of 32 numbers in place of the attention and its memory.", "rival")
+GRU = Break("GRU", "A GRU with a state of 32 numbers replaces the attention and its memory.", "rival")
 
 REACH = at_least(
     "accuracy within the cache's reach",
@@ -74,15 +75,15 @@ REACH = at_least(
 )
 TASK = (
     "One layer of hidden size 32 from random weights, segments of 16, one of 16 values in a cycle of 12 "
-    "tokens; 200 steps (budget quick) on 2 to 4 segments, where half of the values stand within what the "
-    "cache holds; those judged by stand before it. Whether the gate and the attention within a segment are "
-    "needed is not judged. "
+    "tokens; 200 steps (budget quick) on 2 to 4 segments, where half of the values are within the cache's "
+    "reach; in the test all values are before it. The need for the gate and for the attention within a "
+    "segment is not tested. "
 )
 
 INSIDE = Claim(
     name="recall at the lengths of training",
-    sentence="On texts of four segments, a compressive memory recalls values more accurately than a KV cache "
-    "of the same size, which has dropped them.",
+    sentence="On texts of four segments, a compressive memory recalls values more accurately than a KV "
+    "cache of the same size, which no longer holds them.",
     paper=Figure(
         "passkeys at 32K tokens and more after 400 steps on 5K; 114 times less memory than the best baseline",
         where="tables 2 and 3",
@@ -93,16 +94,16 @@ INSIDE = Claim(
         at_least("accuracy at four segments", "linear memory", 0.4, minus="a cache as large", toward=0.1),
     ),
     guards=(at_most("accuracy at four segments", "a cache as large", 0.3),),
-    control="keys and values of the newest 8 tokens before the segment; each at the best of the same "
-    "learning rates",
+    control="a cache of keys and values of the last 8 tokens before the segment; each at the best of the "
+    "same learning rates",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The control cannot see the values asked for, so the GRU is the harder comparison.",
+    deviations=TASK + "The control cannot see the asked values, so the GRU is the harder comparison.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a near miss or a "
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds, without a near miss or a "
             "rival, under the name 'finds what a cache of its size has lost'."
         ),
     ),
@@ -119,8 +120,8 @@ BEYOND = Claim(
         read="table",
     ),
     rule=(at_least("accuracy at 32 segments", "linear memory", 0.9, toward=0.3),),
-    control="keys and values of the newest 8 tokens before the segment; each at the best of the same "
-    "learning rates",
+    control="a cache of keys and values of the last 8 tokens before the segment; each at the best of the "
+    "same learning rates",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
@@ -129,8 +130,8 @@ BEYOND = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, by the same bound on the better of the linear memory and "
-            "the delta rule, without a near miss or a rival, under the name 'eight times the length of "
+            "Until November 2026: not reproduced, with the same bound on the better of the linear memory "
+            "and the delta rule, without a near miss or a rival, under the name 'eight times the length of "
             "training'."
         ),
     ),
@@ -138,7 +139,7 @@ BEYOND = Claim(
 
 CONSTANT = Claim(
     name="constant however long the text",
-    sentence="The time of a token and the memory it takes do not grow with the text before it.",
+    sentence="The time per token and the memory do not grow with the length of the text before it.",
     paper=Figure("bounded memory", where="abstract", read="abstract"),
     rule=(
         Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
@@ -197,7 +198,7 @@ def compare_formulas(run: Run) -> None:
 def one_shot(
     attention: InfiniAttention, x: Float[Tensor, "batch tokens model"]
 ) -> Float[Tensor, "batch tokens model"]:
-    """Kernel attention over all tokens of earlier segments and softmax over the token's own, as two weight
+    """Kernel attention over all earlier segments and softmax attention within the token's own, as two weight
     matrices per head."""
     q, k, v = attention.project(x)
     place = torch.arange(x.shape[1], device=x.device)
@@ -213,7 +214,7 @@ def one_shot(
 
 
 class CachedTokens(nn.Module):
-    """Attention within the segment and to the `CACHED` tokens before it, which fill as much memory."""
+    """Attention within the segment and to the `CACHED` tokens before it, which take the same memory."""
 
     def __init__(self, model: int, heads: int, segment: int) -> None:
         super().__init__()
@@ -243,7 +244,7 @@ class CachedTokens(nn.Module):
 
 
 class Wiped(InfiniAttention):
-    """The memory always reads as empty."""
+    """An attention whose memory always reads as empty."""
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor, memory: Memory) -> Tensor:
         return super().mixed(q, k, v, Memory(*(torch.zeros_like(each) for each in memory)))

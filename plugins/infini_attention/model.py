@@ -35,7 +35,7 @@ def update(memory: Memory, k: Heads, v: Heads, *, delta: bool) -> Memory:
     """Equation 4, or equation 5 with the delta rule."""
     v = v.to(memory.M.dtype)
     if delta:
-        v = v - retrieve(memory, k)  # what the memory returns already
+        v = v - retrieve(memory, k)  # the value that the memory already returns
     return Memory(memory.M + sigma(k).mT @ v, memory.z + sigma(k).sum(-2))
 
 

@@ -94,11 +94,11 @@ def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
 
 
 def test_parts_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="6 heads cannot be parted into 4 groups"):
+    with pytest.raises(ValueError, match="6 heads cannot be split into 4 groups"):
         grouped_attention(*(torch.randn(1, heads, 3, 2) for heads in (6, 4, 4)))
     with pytest.raises(ValueError, match="no 6 heads in 4 groups"):
         GroupedQueryAttention(12, 6, 4)
-    with pytest.raises(ValueError, match="4 heads of keys cannot be parted into 3 groups"):
+    with pytest.raises(ValueError, match="4 heads of keys cannot be split into 3 groups"):
         convert(GroupedQueryAttention(8, 4, 4), 3)
 
 
