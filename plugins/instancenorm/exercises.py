@@ -15,20 +15,20 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Section 2: each channel over the positions of each picture by itself.",
+        task="Section 2: normalise each channel of each image over its positions.",
         hints=(
-            "Mean and variance are over dimensions 2 and up: neither over the batch nor over the channels.",
-            "eps goes into the root; per_feature lets gain and bias broadcast.",
+            "Compute mean and variance over dimensions 2 and up, not over the batch or the channels.",
+            "Add eps to the variance under the root. per_feature lets gain and bias broadcast.",
         ),
         tries=of_images,
     ),
     Exercise(
         name="through batch norm",
         of="model.instance_norm",
-        task="The same with batch_norm: a batch of one example that has all pictures' channels.",
+        task="The same with batch_norm, applied to one example that holds the channels of all images.",
         hints=(
-            "reshape (batch, features, ...) to (1, batch · features, ...).",
-            "Gain and bias are repeated for each picture; batch_norm also returns mean and variance.",
+            "Reshape (batch, features, ...) to (1, batch · features, ...).",
+            "Repeat gain and bias for each image. batch_norm also returns mean and variance.",
         ),
         tries=of_images,
     ),

@@ -32,8 +32,8 @@ from .stylisation import Norm, PerceptualLoss, Pictures, generator, standardised
 
 INVARIANCE = Claim(
     name="each picture alone",
-    sentence="The layer does not see the scale of a picture, nor that of each of its channels, nor the other "
-    "pictures; training and use are the same.",
+    sentence="The layer's output is invariant to the scale of an image and of each of its channels, does not "
+    "depend on the other images of the batch, and is the same in training and at inference.",
     paper=Figure("Instance-specific contrast is removed.", where="section 2", read="text"),
     rule=(
         Bound("instance norm: other examples", "==", 0.0),
@@ -49,7 +49,8 @@ INVARIANCE = Claim(
 
 CONTRAST = Claim(
     name="contrast",
-    sentence="What a network with instance normalisation draws hardly changes with a picture's contrast.",
+    sentence="The output of a network with instance normalisation hardly changes with the contrast of its "
+    "input image.",
     paper=Figure(
         "The contrast of the content should not show in the result.", where="section 2", read="text"
     ),
@@ -60,25 +61,29 @@ CONTRAST = Claim(
     ),
     kind="theorem",
     control="batch normalisation",
-    deviations="In the mean over pixels in [0, 1]; up to the small number under the root.",
+    deviations="The change is averaged over pixels in [0, 1]. It is not exactly zero, because of the ε under "
+    "the root.",
 )
 
-WHOLE_BATCH = Break("whole batch", "The statistics are those of the batch, and in use averages of them.")
+WHOLE_BATCH = Break(
+    "whole batch",
+    "The statistics are taken over the batch in training, and their running averages are used in evaluation.",
+)
 ALL_CHANNELS = Break(
     "all channels at once",
-    "Each picture's own statistics, but one mean and variance for all channels.",
+    "Each image is normalised by its own statistics, but with one mean and variance for all channels.",
     "near miss",
 )
 INPUT_ALONE = Break(
     "the input alone",
-    "Batch normalisation, and the image's contrast is removed once, before the network.",
+    "The network has batch normalisation. The image's contrast is removed once, before the network.",
     "rival",
 )
 
 SETTING = (
-    "A small generator on crops of one photograph, 32 × 32, in the style of another, 80 steps of 4; random "
-    "filters instead of VGG; contrasts are drawn from 0.2 to 1, judged at 0.2, 0.5 and 1 on crops from "
-    "elsewhere in the photograph. The paper judges by eye. "
+    "A small generator is trained for 80 steps of 4 crops, 32 × 32, of one photograph, with another as the "
+    "style, and with random filters instead of VGG. Contrasts are drawn from 0.2 to 1; the test uses 0.2, "
+    "0.5 and 1, on crops from another part of the photograph. The paper compares images by eye. "
 )
 
 
@@ -105,10 +110,10 @@ def learned(suffix: str) -> Bound:
 
 STYLISATION = Claim(
     name="stylisation",
-    sentence="Changing batch statistics for those of the single picture makes a stylisation network better, "
-    "by the loss that such networks were trained with.",
+    sentence="A stylisation network reaches a lower loss, the one that such networks were trained with, when "
+    "the statistics of each image replace those of the batch.",
     paper=Figure(
-        "A significant qualitative improvement: pictures, no number", where="abstract", read="abstract"
+        "A significant qualitative improvement: images, no number", where="abstract", read="abstract"
     ),
     rule=(better(""),),
     control="the same generator with batch normalisation, at the best of the same learning rates",
@@ -117,20 +122,20 @@ STYLISATION = Claim(
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),
     shortcuts=("loss, instance norm / batch norm with the batch's statistics in use",),
     chosen_on=(0, 1),
-    deviations=SETTING + "Content is compared by features as they are.",
+    deviations=SETTING + "The content loss compares the features without standardising them.",
     headline=True,
     history=(
         (
-            "Until November 2026 this claim was judged by the loss of the next claim, with which it was "
-            "reproduced. The paper names no such loss."
+            "Until November 2026 this claim used the loss of the next claim, and was reproduced. The paper "
+            "names no such loss."
         ),
     ),
 )
 
 WITHOUT_CONTRAST = Claim(
     name="stylisation without the content's contrast",
-    sentence="Where the loss does not ask for the content's contrast, the statistics of the single picture "
-    "make a stylisation network better than those of the batch.",
+    sentence="With a loss that is independent of the content's contrast, a stylisation network reaches a "
+    "lower loss when the statistics of each image replace those of the batch.",
     paper=Figure(
         "The result should in general not depend on the content's contrast.", where="section 2", read="text"
     ),
@@ -140,8 +145,9 @@ WITHOUT_CONTRAST = Claim(
     control_reaches=(learned(" without contrast"),),
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=SETTING + "Content is compared by standardised features, which the paper argues for and does "
-    "not say that it used: the loss itself takes off what the layer takes off.",
+    deviations=SETTING
+    + "The content loss compares standardised features. The paper argues for this and does "
+    "not say that it was done; the loss then ignores exactly the contrast that the layer removes.",
 )
 
 SIDE = 32  # side of a crop in pixels
@@ -285,8 +291,8 @@ def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, n
 
 @torch.no_grad()
 def read_off(suffix: str, at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """Test loss over all contrasts, with running and with batch statistics; and the mean change per pixel of
-    the output when the input's contrast falls from 1 to a fifth."""
+    """Test loss over all contrasts, with running and with batch statistics, and the mean change of an output
+    pixel when the input's contrast falls from 1 to a fifth."""
     network, studio = found.chosen, at.world
     loss, drawn = judged(network, studio.loss, studio.judge)
     change = (drawn[0] - drawn[-1]).abs().mean().item()
@@ -311,7 +317,7 @@ def draw(run: Run, studio: Studio, networks: dict[str, nn.Module]) -> None:
         torch.cat([torch.cat((style, pictures)) for pictures in made]),
         columns=["style", *["contrast 0.2"] * 2, *["contrast 1"] * 2],
         rows=["crop", "batch norm", "instance norm"],
-        caption="Two crops at two contrasts, and as the networks with each normalisation draw them.",
+        caption="Two crops at two contrasts, and the outputs of the networks with each normalisation.",
     )
 
 
@@ -319,7 +325,7 @@ def draw(run: Run, studio: Studio, networks: dict[str, nn.Module]) -> None:
 def judged(
     network: Callable[[Tensor], Tensor], loss: PerceptualLoss, content: Pictures
 ) -> tuple[float, list[Pictures]]:
-    """The mean loss over the contrasts, and the outputs at each."""
+    """The mean loss over the contrasts, and the outputs at each contrast."""
     losses, drawn = [], []
     for contrast in CONTRASTS:
         picture = with_contrast(content, torch.full((len(content),), contrast).to(content))

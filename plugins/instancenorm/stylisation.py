@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
 
 def generator(norm: Norm, *, width: int = 12, blocks: int = 1) -> nn.Sequential:
-    """Downsampling to half the size, residual blocks, upsampling; colours are in [0, 1]."""
+    """Downsamples to half the size, applies residual blocks and upsamples. Colours are in [0, 1]."""
     return nn.Sequential(
         convolution(3, width, 5),
         norm(width),
@@ -68,8 +68,8 @@ class Perceived(NamedTuple):
 
 
 class RandomFilters(nn.Module):
-    """A fixed network of random filters. The first ones lose half of their mean, to respond less to
-    brightness."""
+    """A fixed network of random filters. Half of its mean is subtracted from each filter of the first layer,
+    so that it responds less to brightness."""
 
     def __init__(self, *, filters: int = 24) -> None:
         super().__init__()
@@ -83,19 +83,19 @@ class RandomFilters(nn.Module):
 
 
 def gram(features: Float[Tensor, "batch filters height width"]) -> Float[Tensor, "batch filters filters"]:
-    """The mean product over positions of each pair of features."""
+    """For each pair of features, the mean over positions of their product."""
     flat = features.flatten(2)
     return flat @ flat.mT / flat.shape[2]
 
 
 def standardised(features: Float[Tensor, "batch filters height width"]) -> Tensor:
-    """Each filter's map with mean 0 and variance 1, which removes its contrast."""
+    """Each filter's map, normalised to mean 0 and variance 1, which removes its contrast."""
     centred = features - features.mean((2, 3), keepdim=True)
     return centred * (centred.square().mean((2, 3), keepdim=True) + 1e-4).rsqrt()
 
 
 class PerceptualLoss(nn.Module):
-    """Style as Gram matrices, content as coarse features; each term is 1 if nothing of it is matched.
+    """Style as Gram matrices, content as coarse features. A term is about 1 if its features are unrelated.
 
     standardise  whether to standardise the content features, as section 2 argues; then the result should have
                  the style's contrast instead of the content's

@@ -3,16 +3,16 @@
 Millidge 2023, "Integer tokenization is insane", beren.io, 4 February 2023.
 
 The problem. Byte-pair merges are learned from frequencies, and numbers were treated like other text. Frequent
-numbers (2019) became single tokens, the others are split without a rule. Such tokens have no base in which a
-method could add them. Each sum of two tokens must be memorised.
+numbers (2019) became single tokens, and the others are split without a rule. Such tokens are not digits in
+any base, so no general algorithm can add them: a model must memorise the sum of every pair of tokens.
 
 The idea. Plot the first 10,000 integers as squares, yellow if the integer is one token. The post argues about
-the consequences for arithmetic; this folder tests them. Later models split numbers into digits, or groups of
-three.
+the consequences for arithmetic; this folder tests them. Later models split numbers into digits, or into
+groups of three.
 
-This folder. `cutting`: GPT-2's own merges if this machine has the file, else byte-pair merges learned from
-the numbers of a text; a table of ids. `experiment` draws the post's picture, and trains the same model on
-sums in digits and in tokens. `benchmark` times the tokenisation.
+This folder. `cutting`: GPT-2's own merges if this machine has the file, otherwise byte-pair merges learned
+from the numbers of a text; a table of ids. `experiment` draws the post's picture, and trains the same model
+on sums in digits and in tokens. `benchmark` times the tokenisation.
 """
 
 from collections.abc import Callable

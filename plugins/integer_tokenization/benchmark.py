@@ -1,4 +1,4 @@
-"""Integers to ids: by merges, by the `tokenizers` package, and from a table."""
+"""Integers to ids: by applying merges, with the `tokenizers` package, and from a table."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

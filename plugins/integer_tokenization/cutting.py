@@ -15,7 +15,7 @@ NOTHING = -1  # pads the rows of the table
 
 
 def merges_of_numbers(text: str, count: int) -> list[Pair]:
-    """Byte-pair merges learned from all occurrences of numbers in a text."""
+    """Byte-pair merges learned from the numbers of a text, counted as often as they occur."""
     return train("\n".join(re.findall("[0-9]+", text)), count)
 
 
@@ -31,12 +31,12 @@ def released_file(given: str) -> Path | None:
 
 
 def cut(bpe: ByteBPE, integer: int) -> tuple[str, ...]:
-    """The pieces of an integer at the beginning of a text."""
+    """The tokens of an integer at the beginning of a text, as strings."""
     return tuple(bpe.tokens[i].decode() for i in bpe.encode(str(integer)))
 
 
 class NumberTable:
-    """Ids of all integers below `count`, from a table instead of by merging."""
+    """The ids of all integers below `count`, looked up instead of merged. `NOTHING` pads the rows."""
 
     def __init__(self, bpe: ByteBPE, count: int) -> None:
         rows = [bpe.encode(str(integer)) for integer in range(count)]

@@ -29,10 +29,13 @@ EXERCISES = (
     Exercise(
         name="learn",
         of="cutting.merges_of_numbers",
-        task="Byte-pair merges learned from nothing but a text's numbers, as often as they stand there.",
+        task="Learn byte-pair merges from the numbers of a text alone, counting every occurrence.",
         hints=(
-            "Find the runs of digits 0 to 9, and train on them alone.",
-            "No merge may reach over two numbers, and none may begin with a space: one line for each.",
+            "Find the runs of the digits 0 to 9, and train on them alone.",
+            (
+                "Put each number on a line of its own, so that no merge spans two numbers or begins with a "
+                "space."
+            ),
         ),
         tries=of_texts,
         gradients=False,
@@ -41,10 +44,10 @@ EXERCISES = (
     Exercise(
         name="pieces",
         of="cutting.cut",
-        task="The pieces that an integer is cut into at the beginning of a text.",
+        task="Return the tokens of an integer at the beginning of a text, as strings.",
         hints=(
-            "Encode its decimal digits, without a space before them.",
-            "bpe.tokens has each id's bytes: decode them.",
+            "Encode its decimal digits, without a leading space.",
+            "bpe.tokens maps an id to its bytes; decode them.",
         ),
         tries=of_integers,
         gradients=False,

@@ -32,53 +32,53 @@ from .cutting import cut, merges_of_numbers, released_file
 
 COUNT = Claim(
     name="all integers up to 520 are one token",
-    sentence="In GPT-2's vocabulary every integer below 521 has a token of its own, and 521 has none.",
+    sentence="In GPT-2's vocabulary every integer up to 520 is a single token, and 521 is not.",
     paper=Figure(
         "every integer up until 521, and 916 of the first 10,000; 907 by our count", read="secondary"
     ),
     rule=(Bound("first integer without a token", "==", 521),),
-    control="GPT-2's released merges, where this machine has them (`--set merges=PATH` names the file)",
+    control="GPT-2's released merges, if this machine has them (`--set merges=PATH` names the file)",
     control_reaches=(Bound("the merges are GPT-2's", "==", 1),),
     kind="identity",
 )
 
 SCRAMBLED = Break(
     "digits without meaning",
-    "Each number is written with the digits of another, which is drawn once.",
+    "The digits of each number are those of another number, according to a fixed random permutation.",
     "near miss",
 )
 DECAY = Break(
     "tokens, strong weight decay",
-    "Merged tokens in place of digits, with a weight decay of 1 in place of 0.01: what is known to make a "
-    "model compute what it had memorised.",
+    "Numbers are merged tokens instead of digits, and the weight decay is 1 instead of 0.01. Strong weight "
+    "decay is known to make models generalise after they have memorised.",
     "rival",
 )
 
 COMPUTES = Claim(
     name="unseen sums, digits against tokens",
-    sentence="Trained until it knows the sums that it has seen, a model gets more unseen sums right where "
-    "numbers are written in digits than where merges have made each a token of its own.",
+    sentence="After training until it knows the training sums, a model answers more unseen sums correctly if "
+    "numbers are written in digits than if merges have made each number a single token.",
     paper=Figure(
         "argued in words: every sum of numbers that are tokens is a special case to be memorised; no figure",
         read="secondary",
     ),
     rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),
-    control="the same model over the tokens that merges make of the same numbers, in as many steps; each at "
+    control="the same model on the merged tokens of the same numbers, with the same number of steps; each at "
     "the best of the same learning rates",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The post trains nothing. Sums of two numbers from 10 to 59, half of them to train on, in "
-    "both orders; an unseen sum was seen in neither. The merges are learned from the numbers of Python's "
-    "source code, and make one token of nearly each of these numbers, as GPT-2's do; pieces of unequal "
-    "length, which GPT-2 makes of larger numbers, are not tried.",
+    deviations="The post trains no model. We add two numbers from 10 to 59 and train on half of the pairs, "
+    "in both orders; an unseen sum was seen in neither order. The merges are learned from the numbers in "
+    "Python's source code, and make nearly each of these numbers a single token, as GPT-2's merges do. "
+    "Larger numbers, which GPT-2 splits into tokens of unequal length, are not tested.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound after 180 steps, when the "
-            "control knew 27 % of the sums that it was trained on, and the two orders of a sum counted as "
-            "two sums. Now it is trained for 1,200 steps and must know 90 % of them."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bound after 180 steps, when the "
+            "control knew 27 % of its training sums, and the two orders of a sum counted as two sums. Now it "
+            "is trained for 1,200 steps and must know 90 % of them."
         ),
     ),
 )
@@ -95,14 +95,14 @@ Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Writing(NamedTuple):
-    """How an arm encodes a number, as ids from FIRST_TOKEN on, and the weight decay of its training."""
+    """How an arm writes a number: its ids, from FIRST_TOKEN on; and the weight decay of the training."""
 
     ids: Callable[[int], list[int]]
     decay: float = 0.01
 
 
 class World(NamedTuple):
-    """pairs: pairs of numbers by part; order: a permutation of the numbers, for digits without meaning"""
+    """pairs: the pairs of numbers in each part; order: a permutation of the numbers, for scrambled digits"""
 
     bpe: ByteBPE
     pairs: dict[Part, Int[Tensor, "sums 2"]]
@@ -131,7 +131,7 @@ def scrambled(world: World) -> Writing:
 
 
 def merged(world: World) -> Writing:
-    """Merged tokens, without those that the used numbers do not need."""
+    """The merged tokens, renumbered to those that occur in the numbers below 2 · HIGH."""
     tokens = {number: world.bpe.encode(str(number)) for number in range(2 * HIGH)}
     used = sorted({i for some in tokens.values() for i in some})
     place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}
@@ -170,14 +170,18 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     )
     yellow, blue = torch.tensor([0.98, 0.9, 0.2]), torch.tensor([0.2, 0.1, 0.4])
     picture = torch.where(alone.view(-1, 100, 1), yellow, blue).permute(2, 0, 1)
-    caption = f"A row is a hundred integers, from 0 on; yellow are one token. By {source}."
+    caption = f"Each row is a hundred integers, from 0 on; yellow integers are a single token. From {source}."
     larger = picture.repeat_interleave(4, 1).repeat_interleave(4, 2)
     run.image("integers that are one token", larger, caption=caption)
     shown = [
         n for n in (7, 42, 99, 100, 314, 521, 999, 1000, 1234, 1989, 2019, 4096, 7777, 9876) if n < count
     ]
     lines = [f"{n:>6}  {'|'.join(pieces[n])}" for n in shown]
-    run.text("how integers are cut", "\n".join([f"By {source}.", "", *lines]), caption="Bars part tokens.")
+    run.text(
+        "how integers are cut",
+        "\n".join([f"From {source}.", "", *lines]),
+        caption="Bars separate the tokens of an integer.",
+    )
     values = {"first integer without a token": first, "the merges are GPT-2's": int(known)}
     run.claim(COUNT, values)
 
@@ -196,14 +200,14 @@ def compare(run: Run, bpe: ByteBPE) -> None:
             DECAY.name: {"digits": Arm(merged_with_decay)},
         },
         world=world_of(run, bpe),
-        unequal={"digits": "two ids a number instead of one: what is compared"},
+        unequal={"digits": "a number has two ids instead of one, which the claim compares"},
     )
     run.headline("held-out sums right over steps")
     show(run, table)
 
 
 def world_of(run: Run, bpe: ByteBPE) -> World:
-    """All unordered pairs, split into parts."""
+    """All unordered pairs, split into training, validation and test."""
     pairs = torch.combinations(torch.arange(LOW, HIGH), with_replacement=True)
     found = data.parts(pairs, seed=run.data_seed("world"), choose=0.2, judge=0.3)
     names: tuple[Part, ...] = ("train", "choose", "judge")
@@ -213,7 +217,7 @@ def world_of(run: Run, bpe: ByteBPE) -> World:
 
 
 def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> Sums:
-    """ "a + b = c" as ids, and targets: the answer and its end."""
+    """The ids of "a + b = c", and the targets: the answer and its end."""
     rows = [([*write(a), PLUS, *write(b), EQUALS], [*write(a + b), END]) for a, b in pairs.tolist()]
     length = max(len(question) + len(answer) for question, answer in rows)
     ids = torch.full((len(rows), length), END)

@@ -2,13 +2,13 @@
 
 Ba, Kiros and Hinton 2016, "Layer Normalization", arXiv 1607.06450.
 
-The problem. Batch normalisation takes its statistics from the mini-batch. An example's result depends on the
-other examples, small batches have noisy statistics, training and inference differ, and a recurrent network
-would need statistics for every time step.
+The problem. Batch normalisation takes its statistics from the mini-batch. The output for an example depends
+on the other examples, small batches have noisy statistics, training and inference differ, and a recurrent
+network would need statistics for every time step.
 
-The idea. Take mean and variance over the features of a layer instead, for each example separately. Nothing
-depends on the batch, training and inference are the same computation, and a recurrent network normalises at
-every step, which keeps its state from growing or shrinking.
+The idea. Take mean and variance over the features of a layer instead, for each example separately. No
+statistic depends on the batch, training and inference are the same computation, and a recurrent network
+normalises at every step, which keeps the norm of its state from growing or shrinking.
 
 This folder. `model`: equations 3 and 4 as written, and with a hand-written gradient. `invariances`: table 1,
 computed for any normalisation; later papers add their rows. `recurrent`: section 3.1's network with an

@@ -17,10 +17,10 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Equation 3 over the last dimension, then gain and bias.",
+        task="Apply equation 3 over the last dimension, then gain and bias.",
         hints=(
-            "Mean and variance are taken over the features of each vector; keepdim=True lets them broadcast.",
-            "The variance divides by n, not n - 1, and eps is added to it inside the root.",
+            "Compute mean and variance over the features of each vector; keepdim=True lets them broadcast.",
+            "Divide the variance by n, not n - 1, and add eps to it under the root.",
         ),
         tries=of_vectors,
     ),
@@ -28,14 +28,14 @@ EXERCISES = (
         name="backward",
         of="model._LayerNorm.backward",
         task=(
-            "The gradients of x, weight and bias; None for eps. ctx.saved_tensors is x, weight, bias, and "
-            "the vectors' mean and 1/σ."
+            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors is x, weight, "
+            "bias, and the vectors' mean and 1/σ."
         ),
         hints=(
-            "The bias gets the gradient summed over all vectors, the weight the same times the normalised x.",
+            "For bias, sum the gradient over all vectors. For weight, first multiply it by the normalised x.",
             (
-                "Let g = gradient · weight and n the normalised x: x gets rstd · (g - mean(g) - n · "
-                "mean(g · n))."
+                "Let g = gradient · weight and n the normalised x. The gradient of x is "
+                "rstd · (g - mean(g) - n · mean(g · n))."
             ),
         ),
         tries=of_vectors,

@@ -1,7 +1,7 @@
 """Table 1, computed: changes of a layer's weights and inputs that leave its result unchanged.
 
-Each normalisation is a row. A layer here is a 1 × 1 convolution without a bias, followed by the
-normalisation, on small images, so that normalisations over positions have rows too.
+Each normalisation is a row. The layer under test is a 1 × 1 convolution without a bias, followed by the
+normalisation. It acts on small images, so that normalisations over positions have rows too.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,12 +72,17 @@ def changes(run: Run, norm: Callable[[int], nn.Module]) -> dict[str, float]:
 
 
 def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Save the table, with a tick where the result is unchanged."""
+    """Save the table, with a tick where the output is unchanged."""
     columns = [*CHANGES, IN_USE]
     ticks = [
         [name, *("✓" if row[column] <= KEPT else "✗" for column in columns)] for name, row in rows.items()
     ]
-    run.table("what changes nothing", ["normalisation", *columns], ticks, caption="Table 1, calculated.")
+    run.table(
+        "what changes nothing",
+        ["normalisation", *columns],
+        ticks,
+        caption="Table 1, computed: a tick where the output is unchanged.",
+    )
 
 
 class OverFeatures(nn.Module):

@@ -44,8 +44,8 @@ class _LayerNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of a vector is the gradient of its result, less its mean over the features, less its
-        component along the vector itself."""
+        """Subtracts from each normalised vector's gradient its mean and its projection onto the vector, and
+        divides by the standard deviation."""
         x, weight, bias, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps), x, weight, bias)

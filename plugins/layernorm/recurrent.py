@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 class Recurrent(nn.Module):
     """Equation 4: h_t = tanh(norm(W_hh h_{t-1} + W_xh x_t)), with logits from the last state.
 
-    scale  of the recurrent weights, which start as an orthogonal matrix times this
+    scale  the recurrent weights start as an orthogonal matrix times this number
     """
 
     def __init__(self, norm: Norm, *, scale: float = 1.0, width: int = 64) -> None:
@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
 
 
 class Bias(nn.Module):
-    """No normalisation, only the bias that layer normalisation has."""
+    """Adds only a bias, which layer normalisation has too."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Bias(nn.Module):
 
 
 class Centring(Bias):
-    """Half of layer normalisation: subtracts the mean, without dividing."""
+    """Half of layer normalisation: subtracts the mean, without dividing by the standard deviation."""
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         return super().forward(x - x.mean(-1, keepdim=True))

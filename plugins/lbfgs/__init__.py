@@ -1,18 +1,19 @@
-"""L-BFGS: a quasi-Newton method that replaces the matrix by the last few steps.
+"""L-BFGS: a quasi-Newton method that stores the last few steps instead of a matrix.
 
 Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization", doi
 10.1007/BF01589116.
 
-The problem. BFGS stores n² numbers. With a million weights, the inverse Hessian does not fit in memory.
+The problem. BFGS stores n² numbers. With a million weights, the inverse Hessian H does not fit in memory.
 
-The idea. H is only multiplied with gradients, and the product follows from the steps and changes of the
-gradient that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn numbers
-(Nocedal 1980). A single number replaces the older pairs: the recursion starts from gamma I with
-gamma = sᵀy / yᵀy of the newest pair. Each step then has about the right length, and the line search mostly
-accepts its first trial.
+The idea. A step needs only the product of H with the gradient. It follows from the steps s and the gradient
+changes y that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn stored
+numbers (Nocedal 1980). The older pairs are replaced by a single number: the recursion starts from gamma I
+with gamma = sᵀy / yᵀy of the newest pair. Each step then has about the right length, and the line search
+usually accepts its first trial.
 
 This folder. `model` has the two loops and the optimiser. `experiment` counts evaluations with and without
-that scale, over m, and against BFGS and gradient descent. `benchmark` times the product and minimisations.
+that scale, over m, and compares with BFGS and gradient descent. `benchmark` times the product and whole
+minimisations.
 """
 
 from readtrack.plugin import hookimpl

@@ -1,4 +1,4 @@
-"""Time of one product with the inverse Hessian, and of whole minimisations."""
+"""Times one product with the inverse Hessian, and whole minimisations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .model import LBFGS, two_loop
 
 
 def as_written(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
-    """The recursion with a new vector for each line."""
+    """The recursion as written, with a new vector for each line."""
     q, alphas = gradient, {}
     for i in range(len(s) - 1, -1, -1):
         alphas[i] = (s[i] @ q) / (s[i] @ y[i])
@@ -34,8 +34,8 @@ def compact(
     Y: Float[Tensor, "m n"],
     SY: Float[Tensor, "m m"],
 ) -> Tensor:
-    """Byrd, Nocedal and Schnabel 1994, theorem 2.2: multiplications with both matrices, and m × m systems. An
-    optimiser keeps S Yᵀ from step to step."""
+    """Theorem 2.2 of Byrd, Nocedal and Schnabel 1994: products with both matrices, and m × m systems. An
+    optimiser would keep S Yᵀ from step to step."""
     R, D = SY.triu(), SY.diagonal()
     gamma = SY[-1, -1] / (Y[-1] @ Y[-1])
     Sg, Yg = S @ gradient, Y @ gradient

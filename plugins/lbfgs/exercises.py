@@ -17,11 +17,11 @@ EXERCISES = (
     Exercise(
         name="two loops",
         of="model.two_loop",
-        task="H g, where H is what BFGS makes of gamma I by the pairs, the oldest first.",
+        task="Return H g. H results from gamma I by BFGS updates with the pairs, the oldest first.",
         hints=(
-            "Down from the newest pair: α = ρ sᵀq with ρ = 1 / sᵀy, and q loses α y. Keep each α.",
+            "Loop from the newest pair: α = ρ sᵀq with ρ = 1 / sᵀy; subtract α y from q. Keep each α.",
             "Then r = gamma q.",
-            "Up from the oldest pair: β = ρ yᵀr, and r gains (α - β) s.",
+            "Loop from the oldest pair: β = ρ yᵀr; add (α - β) s to r.",
         ),
         tries=of_loops,
     ),

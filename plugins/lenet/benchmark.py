@@ -1,4 +1,4 @@
-"""The whole of LeNet-5."""
+"""The forward and backward pass of LeNet-5."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -13,14 +13,14 @@ from .model import TABLE_I, LeNet5, squash, typeset
 
 
 def by_windows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Every window copied out and multiplied by every filter, as the definition reads."""
+    """The definition of a convolution: copies every window and multiplies it by every filter."""
     kernel = weight.shape[-1]
     windows = x.unfold(2, kernel, 1).unfold(3, kernel, 1)
     return torch.einsum("bchwij,mcij->bmhw", windows, weight) + bias[:, None, None]
 
 
 def with_layers(w: Mapping[str, Tensor], x: Tensor, *, convolution: Callable[..., Tensor]) -> Tensor:
-    """LeNet-5 from a given convolution and otherwise torch's own functions."""
+    """LeNet-5 with the given convolution, and torch's own functions for the other layers."""
 
     def halve(maps: Tensor, layer: str) -> Tensor:
         coefficient, bias = (w[f"{layer}.{kind}"][:, None, None] for kind in ("weight", "bias"))
@@ -36,7 +36,7 @@ def with_layers(w: Mapping[str, Tensor], x: Tensor, *, convolution: Callable[...
 
 
 def cost(batch: int, itemsize: int) -> dict[str, Cost]:
-    """A multiply-add for each connection."""
+    """One multiply-add per connection."""
     with torch.device("meta"):
         model = LeNet5()
     parameters, connections = (sum(column) for column in zip(*model.sizes().values(), strict=True))

@@ -1,4 +1,4 @@
-"""Exercises: maps that see some maps only, sub-sampling, distances to pictures, and the loss."""
+"""Exercises: partially connected maps, sub-sampling, distances to target images, and the loss."""
 
 from collections.abc import Iterator
 
@@ -34,37 +34,41 @@ EXERCISES = (
     Exercise(
         name="partial connections",
         of="model.Convolution.full_weight",
-        task="Table I as one weight: the filters in their places, zeros where a map is not seen.",
+        task="Return table I as one weight tensor: the filters in their places, zeros for missing "
+        "connections.",
         hints=(
-            "self.places says which entry of (maps · maps_in) each filter belongs to.",
-            "index_copy into zeros, then unflatten.",
+            "self.places gives the index of each filter among the (maps · maps_in) pairs of maps.",
+            "index_copy the filters into zeros, then unflatten.",
         ),
         tries=of_tables,
     ),
     Exercise(
         name="sub-sampling",
         of="model.SubSampling.forward",
-        task="Half the size, with a coefficient and a bias for each map.",
-        hints=("Add the four neighbours: it is a sum, not a mean.",),
+        task="Halve height and width, with a coefficient and a bias for each map.",
+        hints=("Add the four neighbours. Do not take their mean.",),
         tries=of_maps,
     ),
     Exercise(
         name="distances",
         of="model.Output.forward",
-        task="Equation 7: the penalty of each class.",
+        task="Equation 7: compute the penalty of each class.",
         hints=(
-            "The squared Euclidean distance to each row of self.codes.",
-            "Expanded, it needs one product of matrices; the square of a code is its length, 84.",
+            "The penalty is the squared Euclidean distance to each row of self.codes.",
+            (
+                "Expand the square, so that one matrix product suffices. A code's squared norm is its "
+                "length, 84."
+            ),
         ),
         tries=of_drawings,
     ),
     Exercise(
         name="loss",
         of="model.loss",
-        task="Equation 9: discriminative training, with its constant for rubbish.",
+        task="Equation 9: the discriminative loss, with its constant for the rubbish class.",
         hints=(
-            "The right penalty, plus log(e^-j + Σ e^-penalty) over all classes.",
-            "The constant is one more entry of the logsumexp. Then the mean over the batch.",
+            "Add log(e^-j + Σ e^-penalty) over all classes to the penalty of the right class.",
+            "The constant is one more entry of the logsumexp. Average over the batch.",
         ),
         tries=of_penalties,
     ),

@@ -1,4 +1,4 @@
-"""The benefit of LeNet's weight sharing for digits at random positions in the image."""
+"""Compares LeNet's shared weights with fully connected networks on digits at random positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,46 +28,47 @@ from readtrack.plugin import (
 
 from .model import FullyConnected, LeNet5, loss
 
-BLANK, INK = -0.1, 1.175  # pixels without and with ink: the paper's, for a mean of about 0
+BLANK, INK = -0.1, 1.175  # pixel values of background and ink, from the paper, which make the mean about 0
 
 SHUFFLED = Break(
     "shuffled pixels",
-    "All pictures have their pixels in another, fixed order: neighbours are no longer neighbours.",
+    "The pixels of all images are permuted by one fixed permutation, which destroys the local structure.",
     "near miss",
 )
 CENTRED = Break(
     "fully connected on centred pictures",
-    "No weight is shared; each picture is moved so that its ink is centred, as a reader of cheques would.",
+    "No weights are shared. Each image is shifted to centre its ink, as a cheque reader would.",
     "rival",
 )
 
 SIZE = Claim(
     name="parameter count",
-    sentence="LeNet-5 trains 340,908 connections with 60,000 numbers, because weights are shared.",
+    sentence="LeNet-5 has 340,908 connections and, because weights are shared, 60,000 trainable parameters.",
     paper=Figure("340,908 connections, 60,000 trainable parameters.", where="section II.B", read="text"),
     rule=(Bound("trainable parameters", "==", 60_000), Bound("connections", "==", 340_908)),
     kind="identity",
 )
 
 DEVIATIONS = (
-    "8 × 8 digits enlarged to 16 × 16 and put at a random place of a field of 20 × 20, another at every "
-    "sight; the paper centres digits of MNIST. A LeNet with smaller windows (5, 3, 3) and 60 units in "
-    "C5; 1,079 digits to train on, 600 steps on batches of 32; Adam with a learning rate that falls to "
-    "0 in place of stochastic diagonal Levenberg-Marquardt; other pictures for F6 to draw. The controls "
-    "have the same F6, output layer and loss. With the full budget the network is LeNet-5 itself, on "
-    "fields of 32 × 32."
+    "8 × 8 digits are enlarged to 16 × 16 and put at a random position in a field of 20 × 20, at a new "
+    "position each time; the paper centres MNIST digits. The LeNet has smaller windows (5, 3, 3) and 60 "
+    "units in C5. It is trained on 1,079 digits for 600 steps on batches of 32, by Adam with a learning "
+    "rate that falls to 0, instead of stochastic diagonal Levenberg-Marquardt. The target images for F6 are "
+    "our own. The controls have the same F6, output layer and loss. With the full budget the network is "
+    "LeNet-5 itself, on fields of 32 × 32."
 )
 
 SHARING = Claim(
     name="accuracy at equal parameters",
-    sentence="With as many weights and after as many steps, shared and local weights read digits at random "
-    "places better than a fully connected network.",
+    sentence="With the same number of weights and of steps, a network with shared local weights classifies "
+    "digits at random positions more accurately than a fully connected network.",
     paper=Figure(
         "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
     ),
     rule=(at_least("accuracy", "LeNet", 0.05, minus="as many weights", toward=0.01),),
     control_arm="as many weights",
-    control="a fully connected network with a hidden layer of 29: as many weights; the same learning rates",
+    control="a fully connected network with the same number of weights (a hidden layer of 29 units), and the "
+    "same learning rates",
     control_reaches=(at_least("accuracy", "as many weights", 0.6),),
     breaks=(SHUFFLED, CENTRED, UNTRAINED),
     chosen_on=(0, 1),
@@ -75,43 +76,43 @@ SHARING = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the grid of learning rates ended at 0.005, where LeNet was best, and no "
-            "rival was tried: reproduced."
+            "Until November 2026: reproduced. The grid of learning rates ended at 0.005, where LeNet was "
+            "best, and no rival was tried."
         ),
     ),
 )
 
 FEWER = Claim(
     name="fewer parameters",
-    sentence="With less than half of the weights and after as many steps it reads about as well as a fully "
-    "connected network.",
+    sentence="With less than half of the weights and the same number of steps, LeNet is at most 3 points "
+    "less accurate than a fully connected network.",
     paper=Figure(
         "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
     ),
     rule=(at_least("accuracy", "LeNet", -0.03, minus="larger"),),
     guards=(at_most("parameters", "LeNet", 0.5, over="larger"),),
     control_arm="larger",
-    control="a fully connected network with a hidden layer of 100: 3.3 times as many weights; the same "
-    "learning rates",
+    control="a fully connected network with 3.3 times as many weights (a hidden layer of 100 units), and the "
+    "same learning rates",
     control_reaches=(at_least("accuracy", "larger", 0.7),),
     breaks=(SHUFFLED, CENTRED, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     history=(
-        "Until November 2026 the count of weights stood in the rule, and no rival was tried: reproduced.",
+        "Until November 2026: reproduced. The rule included the number of weights, and no rival was tried.",
     ),
 )
 
 RATES = (0.0017, 0.005, 0.015, 0.045)
-POSITIONS = 5  # of each picture that chooses or judges
+POSITIONS = 5  # of each validation or test image
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Pictures in three parts (n, 1, side, side), and the field that they are put into.
+    """Images in three parts (n, 1, side, side), and the larger blank field that they are put into.
 
-    hidden  units of the fully connected networks: as many weights as LeNet, and more
-    order   of the pixels of a field
+    hidden  units of the fully connected networks: with the number of weights of LeNet, and with more
+    order   permutation of a field's pixels
     """
 
     parts: data.Parts
@@ -123,13 +124,13 @@ class Fields:
         return scatter(x, places, field=self.field, order=self.order)
 
     def held_out(self, run: Run, part: Literal["choose", "judge"]) -> tuple[Tensor, Tensor]:
-        """Each picture in five positions, the same for all arms."""
+        """Each image at five positions, which are the same for all arms."""
         x, y = (tensor.repeat_interleave(POSITIONS, 0) for tensor in getattr(self.parts, part))
         return self.placed(x, run.data(part, part)).to(run.device, run.dtype), y.to(run.device)
 
 
 def fields(run: Run) -> Fields:
-    """Digits at twice their size, or what `--data` names; at the full budget 28 x 28 in the paper's field."""
+    """Digits, enlarged twice, or the images of `--data`. The full budget has 28 × 28 in the paper's field."""
     found = run.source("images", needs="ten classes")
     side, field, hidden = run.pick(
         smoke=(16, 20, (29, 100)), quick=(16, 20, (29, 100)), full=(28, 32, (53, 300))
@@ -160,7 +161,7 @@ def fully_connected(size: str, at: Trial) -> FullyConnected:
 
 
 class Centred(nn.Module):
-    """Moves the centre of a picture's ink to the middle of the field, by whole pixels, and reads it then."""
+    """Shifts an image by whole pixels so that its ink is centred in the field, and then applies `reader`."""
 
     def __init__(self, reader: nn.Module) -> None:
         super().__init__()
@@ -247,7 +248,7 @@ def size(model: nn.Module) -> int:
 def enlarge(
     images: Float[Tensor, "batch *colours height width"], side: int
 ) -> Float[Tensor, "batch 1 side side"]:
-    """Grey pictures of that size, blank where they are 0."""
+    """Grey images of the given size. Pixel value 0 becomes the background value."""
     grey = images[:, None] if images.dim() == 3 else images.mean(1, keepdim=True)
     large = F.interpolate(grey, size=(side, side), mode="bilinear", align_corners=False)
     return large * (INK - BLANK) + BLANK
@@ -260,7 +261,7 @@ def scatter(
     field: int,
     order: Int[Tensor, " pixels"],
 ) -> Float[Tensor, "batch 1 field field"]:
-    """Each picture somewhere in a blank field, whose pixels are then put in `order`."""
+    """Puts each image at a random position in a blank field, and permutes the field's pixels by `order`."""
     side = pictures.shape[-1]
     fields = pictures.new_full((len(pictures), field, field), BLANK)
     corners = torch.randint(field - side + 1, (len(pictures), 2), generator=generator)
@@ -270,11 +271,11 @@ def scatter(
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """Train a network on pictures in another place at every sight; its accuracy to choose by, and itself."""
+    """Train on images at new random positions. Returns the validation accuracy, and the network."""
     run, world = at.run, at.world
     x, y = world.parts.train
     model = make(at).to(run.device, run.dtype)
-    steps = run.pick(smoke=5, quick=600, full=max(6000, 20 * len(x) // 32))  # the paper made 20 passes
+    steps = run.pick(smoke=5, quick=600, full=max(6000, 20 * len(x) // 32))  # the paper trains for 20 epochs
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches, positions = at.generator("batches"), at.generator("positions")
@@ -301,14 +302,14 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def right(
     model: nn.Module, x: Float[Tensor, "batch 1 side side"], y: Int[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """1 where the smallest penalty is the right class's."""
+    """1 where the smallest penalty is that of the right class."""
     return torch.cat(
         [(model(some).argmin(1) == of).float() for some, of in zip(x.split(2000), y.split(2000), strict=True)]
     )
 
 
 def show(run: Run, model: LeNet5, x: Float[Tensor, "batch 1 side side"], y: Int[Tensor, " batch"]) -> None:
-    """A digit of each class, what F6 draws at its sight, and what it should."""
+    """Save a digit of each class, F6's output for it, and its target."""
     first = [int((y == digit).nonzero()[0]) for digit in range(10)]
     with torch.no_grad():
         drawn = model.features(x[first])
@@ -319,5 +320,5 @@ def show(run: Run, model: LeNet5, x: Float[Tensor, "batch 1 side side"], y: Int[
     strips = [torch.cat(tuple(row), -1) for row in (written, *rows)]
     pixels = 1 - torch.cat(strips).clamp(0, 1)
     large = pixels.repeat_interleave(4, 0).repeat_interleave(4, 1)
-    caption = "Held-out digits, the output of layer F6 for each, and the codes that F6 learns."
+    caption = "Held-out digits, the output of layer F6 for each, and the target codes."
     run.image("F6", large, rows=["digit", "F6", "code"], caption=caption)

@@ -1,4 +1,4 @@
-"""LeNet-5, layer by layer, and the fully connected network that it is compared with."""
+"""LeNet-5, layer by layer, and the fully connected network that serves as its control."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 A, S = 1.7159, 2 / 3  # equation 6: then f(1) = 1 and f(-1) = -1
 RUBBISH = 1.0  # j in equation 9, for which the paper gives no value
 
-# Table I: the maps of S2 that each of the 16 maps of C3 sees.
+# Table I: each of the 16 maps of C3 is connected to these maps of S2.
 TABLE_I = tuple(
     tuple(map(int, seen))
     for seen in (
@@ -18,7 +18,7 @@ TABLE_I = tuple(
     )
 )
 
-# The pictures that F6 shall draw, 7 × 12 for each class. The paper has its own; these are drawn here.
+# Target images for F6, 7 × 12 for each class. The paper's are not copied; these are our own.
 TYPESET = """
 ..###.. ...#... .#####. .#####. .....#. ####### ..####. ####### .#####. ..###..
 .#...#. ..##... #.....# #.....# ....##. #...... .#..... ......# #.....# .#...#.
@@ -41,9 +41,9 @@ def squash(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 class Convolution(nn.Module):
-    """Each map sees those maps that `table` names, with one filter for each, and has one bias.
+    """A convolution with partial connections. Map m sees the maps in `table[m]`, and has a bias.
 
-    weight  the filters of the first map, then of the second, ...; there are none where nothing is seen
+    weight  one filter per connection, those of the first map first
     """
 
     def __init__(self, table: tuple[tuple[int, ...], ...], kernel: int) -> None:
@@ -57,7 +57,7 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(spread((self.maps,), fan_in))
 
     def full_weight(self) -> Float[Tensor, "maps maps_in kernel kernel"]:
-        """Zero where a map is not seen."""
+        """All filters as one tensor, zero for missing connections."""
         none = self.weight.new_zeros(self.maps * self.maps_in, *self.weight.shape[1:])
         return none.index_copy(0, self.places, self.weight).unflatten(0, (self.maps, self.maps_in))
 
@@ -68,13 +68,13 @@ class Convolution(nn.Module):
 
 
 def spread(shape: tuple[int, ...], fan_in: list[int]) -> Float[Tensor, "..."]:
-    """Initial weights, uniform in ±2.4 / fan_in (appendix A); one fan_in, or one for each first index."""
+    """Initial weights, uniform in ±2.4 / fan_in (appendix A), with one fan_in, or one for each row."""
     bound = 2.4 / torch.tensor(fan_in).view(-1, *[1] * (len(shape) - 1))
     return (2 * torch.rand(shape) - 1) * bound
 
 
 class SubSampling(nn.Module):
-    """Four neighbours are added, multiplied by their map's coefficient, and get its bias: half the size.
+    """Sums of 2 × 2 neighbours, times the map's coefficient, plus its bias: half the height and width.
 
     Height and width must be even.
     """
@@ -100,7 +100,7 @@ def typeset() -> Int8[Tensor, "classes 84"]:
 
 
 class Output(nn.Module):
-    """Equation 7: for each class the squared distance of what was drawn to the class's picture."""
+    """Equation 7: for each class, the squared distance of F6's output from the class's target image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,17 +114,17 @@ class Output(nn.Module):
 def loss(
     penalties: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, rubbish: float = RUBBISH
 ) -> Float[Tensor, ""]:
-    """Equation 9: lowers the right class's penalty, and raises others that are below about `rubbish`."""
+    """Equation 9: lowers the right class's penalty, and raises other penalties below about `rubbish`."""
     right = penalties.gather(1, labels[:, None])[:, 0]
     return (right + F.pad(-penalties, (0, 1), value=-rubbish).logsumexp(1)).mean()
 
 
 class LeNet5(nn.Module):
-    """Section II.B: images to a penalty for each class. The smallest is the answer.
+    """Section II.B: maps images to a penalty for each class. The class with the smallest is predicted.
 
-    kernels  windows of C1, C3 and C5; they say what the side of an image must be (`side`)
+    kernels  windows of C1, C3 and C5; they determine the side of an image (`side`)
     units    of C5
-    table    what C3 sees of S2
+    table    for each map of C3, the maps of S2 that it sees
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class LeNet5(nn.Module):
         self.output = Output()
 
     def features(self, images: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch 84"]:
-        """The state of F6."""
+        """The output of F6."""
         x = images
         for layer in (self.c1, self.s2, self.c3, self.s4, self.c5):
             x = squash(layer(x))
@@ -157,7 +157,7 @@ class LeNet5(nn.Module):
         return self.output(self.features(images))
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Trainable parameters and connections of each layer. A connection is a weight or bias at a place."""
+        """Trainable parameters and connections of each layer. A connection is one use of a weight or bias."""
         weights = {name: sum(w.numel() for w in layer.parameters()) for name, layer in self.named_children()}
         c1 = self.side - self.c1.weight.shape[-1] + 1
         c3 = c1 // 2 - self.c3.weight.shape[-1] + 1
@@ -179,7 +179,7 @@ def full(inputs: int, units: int) -> nn.Linear:
 
 
 class FullyConnected(nn.Module):
-    """The control: a hidden layer where LeNet has its maps, then F6 and the output layer."""
+    """The control: one hidden layer in place of LeNet's maps, then F6 and the output layer."""
 
     def __init__(self, side: int, hidden: int) -> None:
         super().__init__()

@@ -1,21 +1,21 @@
-"""Longformer: look at the neighbours, and let a few tokens look at everything.
+"""Longformer: attention within a window, with a few tokens that attend to everything.
 
 Beltagy, Peters and Cohan 2020, "Longformer: The Long-Document Transformer", arXiv 2004.05150.
 
-The problem. Full attention compares every token with every other: twice the text, four times the work. BERT's
-512 tokens are a page, and longer documents had to be cut.
+The problem. Full attention compares every pair of tokens, so that a text of twice the length takes four times
+the computation. BERT's 512 tokens are about a page, and longer documents had to be truncated.
 
-The idea. Each token looks at a window of neighbours; layer upon layer, what it knows of reaches further, as
-with convolutions. A few tokens, chosen for the task (the question, the token to classify by), look at all
-others and are looked at by all, through projections of their own. Both costs grow linearly with the text, and
-the released RoBERTa goes on from its weights, its 512 positions copied eight times.
+The idea. Each token attends to a window of neighbours. The receptive field grows with each layer, as with
+convolutions. A few tokens, chosen for the task (those of the question, the one to classify from), attend to
+all tokens and all tokens attend to them, through projections of their own. Time and memory grow linearly with
+the length. The released model starts from RoBERTa's weights, with its 512 positions copied eight times.
 
-This folder. `model`: the band as products of small blocks, global tokens beside it, and the encoder;
-`weights` gives the released parameters our names. `experiment` asks for one of several facts anywhere in a
-text. Windows with gaps (dilation) and windows that grow with the layer, of the paper's models for characters,
-are not here.
+This folder. `model`: attention in a band, as products of small blocks, with global tokens, and the encoder;
+`weights` renames the released parameters. `experiment` asks for one of several facts anywhere in a text.
+The dilated windows of the paper's character models, and their windows that grow with the layer, are not
+implemented.
 
-Dimensions: batch, heads, tokens, dim (of a head), model (width), globals.
+Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (number of global tokens).
 """
 
 from torch import nn

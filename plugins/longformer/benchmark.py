@@ -1,4 +1,4 @@
-"""Banded attention with global tokens, beside full attention under a mask."""
+"""Banded attention with global tokens, against full attention with a mask."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -13,19 +13,19 @@ from .model import banded_attention
 
 
 def visible_pairs(tokens: int, everywhere: Tensor, window: int) -> Tensor:
-    """True where a query may look: within the window, or at a token that is everywhere."""
+    """True where a query may attend to a key: within the window, or at a global token."""
     at = torch.arange(tokens, device=everywhere.device)
     near = (at[:, None] - at).abs() <= window
     return near | (at == everywhere[..., None]).any(1)[:, None, None]
 
 
 def with_mask(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> tuple[Tensor, ...]:
-    """The mask in place of the global tokens; it depends on no text, and is made before the clock starts."""
+    """Replaces the global tokens by the mask, outside the timed call, because no mask depends on the text."""
     return q, k, v, visible_pairs(q.shape[2], everywhere, window)
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
-    """All scores, those that are not allowed masked."""
+    """All scores, with the hidden pairs masked."""
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     return scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
 
@@ -38,12 +38,12 @@ Numbers = tuple[tuple[int, ...], ...]
 
 
 def in_numbers(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor) -> tuple[Tensor, Tensor, Tensor, Numbers]:
-    """Global tokens by which a mask can be remembered."""
+    """Converts the global tokens to tuples, by which masks can be cached."""
     return q, k, v, tuple(tuple(of_text) for of_text in everywhere.tolist())
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, everywhere: Numbers, *, window: int) -> Tensor:
-    """torch's generator of fused attention, which skips blocks of pairs that are not allowed."""
+    """torch's FlexAttention, which skips blocks of hidden pairs."""
     mask = flex_mask(q.shape[2], everywhere, window, q.device)
     return compiled_flex()(q, k, v, block_mask=mask)
 
@@ -77,7 +77,7 @@ def banded(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) 
 
 
 def pairs(tokens: int, window: int, globals_: int) -> int:
-    """Pairs that are looked at, global tokens at the beginning."""
+    """The number of visible pairs, with the global tokens at the beginning."""
     near = sum(min(i + window, tokens - 1) - max(i - window, 0) + 1 for i in range(tokens))
     inside = sum(min(g + window, tokens - 1) - max(g - window, 0) + 1 for g in range(globals_))
     return near + globals_ * tokens - inside
@@ -110,7 +110,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=fused,
                     prepare=partial(with_mask, window=window),
                 ),
-                # On a CPU it compiles for longer than it is measured, and has no backward pass.
+                # On a CPU it takes longer to compile than to measure, and has no backward pass.
                 Variant(
                     name="FlexAttention",
                     role="compiled",

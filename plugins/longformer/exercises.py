@@ -1,4 +1,4 @@
-"""Exercises: attention within a band, and that of the global tokens."""
+"""Exercises: attention within a band, and attention of the global tokens."""
 
 from collections.abc import Iterator
 
@@ -35,26 +35,29 @@ EXERCISES = (
     Exercise(
         name="band",
         of="model.banded_attention",
-        task="Each token looks at `window` tokens to either side, itself, and the global ones.",
+        task="Let each token attend to itself, to `window` tokens on either side, and to the global tokens.",
         hints=(
             (
-                "Write it with a full mask first: |i - j| ≤ window, and what is visible. It need not "
-                "be fast to pass."
+                "Start with a full mask: |i - j| ≤ window, combined with `visible`. The solution need not be "
+                "fast to pass."
             ),
-            "A global token counts once, also where it lies in the window.",
-            "A query that may look nowhere gets zeros.",
+            "A global token counts only once, even if it lies in the window.",
+            "Return zeros for a query that has no visible key.",
         ),
         tries=of_bands,
     ),
     Exercise(
         name="global tokens",
         of="model.LongformerAttention.of_global",
-        task="What the global tokens find in all tokens, through projections of their own, and "
-        "where it goes.",
+        task="Return the positions of the global tokens' outputs, and their attention outputs over all "
+        "tokens, computed with the global projections.",
         hints=(
-            "gather the global tokens of x; query_global, key_global and value_global; split into heads.",
-            "visible hides keys: it needs dimensions for heads and queries.",
-            "The places have the shape of what was found: expand everywhere.",
+            (
+                "gather the global tokens of x; apply query_global, key_global and value_global; split into "
+                "heads."
+            ),
+            "visible masks keys. It needs dimensions for heads and queries.",
+            "The positions have the shape of the outputs: expand everywhere.",
         ),
         tries=of_globals,
     ),

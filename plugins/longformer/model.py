@@ -1,7 +1,7 @@
-"""Attention within a band and through a few global tokens, and the encoder that has it.
+"""Attention within a band and with a few global tokens, and the encoder that uses it.
 
-Dimensions: batch, heads, tokens, dim (of a head), model (width), globals (tokens that see all and are seen by
-all).
+Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (tokens that attend to all and
+to which all attend).
 """
 
 import torch
@@ -27,13 +27,13 @@ def banded_attention(
     visible: Bool[Tensor, "batch tokens"] | None = None,
     everywhere: Positions | None = None,
 ) -> Vectors:
-    """Section 3.1: each token looks at `window` tokens to either side, itself and the tokens `everywhere`.
+    """Section 3.1: each token attends to itself, `window` tokens on either side and the tokens `everywhere`.
 
-    Queries are taken in pieces of `window` tokens, each with the keys of three pieces: time and memory grow
-    with tokens · window. A token that is everywhere counts once, also where it lies in the window. A query
-    that may look nowhere gets zeros.
+    Queries are split into pieces of `window` tokens, and each piece is multiplied by the keys of three
+    pieces. Time and memory grow with tokens · window. A global token counts only once, even if it lies in the
+    window. A query without a visible key gets zeros.
 
-    visible  False where there is no token, only filling
+    visible  False for padding
     """
     tokens, dim = q.shape[-2:]
     pieces = -(-tokens // window)
@@ -43,7 +43,7 @@ def banded_attention(
     near = seen if everywhere is None else seen.scatter(1, everywhere, False)
     queries = F.pad(q * dim**-0.5, (0, 0, 0, filling)).unflatten(2, (pieces, window))
     keys, values = (F.pad(x, (0, 0, window, window + filling)).unfold(2, 3 * window, window) for x in (k, v))
-    # Query i of a piece stands at key i + window of its three pieces.
+    # Query i of a piece has index i + window among the keys of its three pieces.
     offset = torch.arange(3 * window, device=q.device) - torch.arange(window, device=q.device)[:, None]
     band = (offset >= 0) & (offset <= 2 * window)
     there = F.pad(near, (window, window + filling)).unfold(1, 3 * window, window)
@@ -54,7 +54,7 @@ def banded_attention(
         hidden = ~seen.gather(1, everywhere)[:, None, None, None]
         far = queries @ k.gather(2, chosen).mT[:, :, None]
         scores = torch.cat((scores, far.masked_fill(hidden, -torch.inf)), -1)
-    # A row of nothing but -inf would be NaN, and so would its gradient.
+    # A row of only -inf would give NaN, also in the gradient.
     blind = scores.amax(-1, keepdim=True) == -torch.inf
     weights = scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
     found = weights[..., : 3 * window] @ values.mT
@@ -64,7 +64,7 @@ def banded_attention(
 
 
 class LongformerAttention(nn.Module):
-    """Section 3.1 with both kinds of projections: global tokens look at all through matrices of their own."""
+    """Section 3.1: global tokens attend to all tokens through projections of their own."""
 
     def __init__(self, model: int, heads: int, window: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class LongformerAttention(nn.Module):
         self.output = nn.Linear(model, model)
 
     def copy_to_global(self) -> None:
-        """Section 3.1: the global projections begin as the local ones."""
+        """Section 3.1: initialises the global projections with the local ones."""
         for name in ("query", "key", "value"):
             getattr(self, f"{name}_global").load_state_dict(getattr(self, name).state_dict())
 
@@ -100,7 +100,7 @@ class LongformerAttention(nn.Module):
         everywhere: Positions,
         visible: Bool[Tensor, "batch tokens"] | None,
     ) -> tuple[Int[Tensor, "batch heads globals dim"], Float[Tensor, "batch heads globals dim"]]:
-        """Attention of the global tokens to all tokens: the positions of its outputs, and the outputs."""
+        """Attention of the global tokens to all tokens. Returns the outputs' positions, and the outputs."""
         asking = x.gather(1, everywhere[..., None].expand(-1, -1, x.shape[-1]))
         q = split_heads(self.query_global(asking), self.heads)
         k, v = (split_heads(part(x), self.heads) for part in (self.key_global, self.value_global))
@@ -110,7 +110,7 @@ class LongformerAttention(nn.Module):
 
 
 class LongformerBlock(Block):
-    """RoBERTa's, with the other attention."""
+    """RoBERTa's block, with Longformer's attention."""
 
     def __init__(self, model: int, heads: int, window: int, *, eps: float, dropout: float) -> None:
         super().__init__(model, heads, gelu="none", eps=eps, dropout=dropout)
@@ -130,7 +130,7 @@ class LongformerBlock(Block):
 class Longformer(RoBERTa):
     """Section 5. The defaults are the base model.
 
-    window  tokens that are seen to either side: 256, half of what the paper calls its window
+    window  tokens on either side: 256, half of the paper's window size
     """
 
     def __init__(

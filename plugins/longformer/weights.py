@@ -1,5 +1,4 @@
-"""Released weights under our parameters' names: `allenai/longformer-base-4096` and its sibling, as
-`transformers` loads them."""
+"""Renames released weights, `allenai/longformer-base-4096` and its sibling, as `transformers` loads them."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +9,9 @@ from ..bert import trunk_name
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Longformer.load_state_dict`: the parameters of `LongformerModel`.
+    """A state dict for `Longformer`, from the parameters of `LongformerModel`.
 
-    Raises ValueError at a name of no Longformer.
+    Raises ValueError for a name that Longformer does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

@@ -1,4 +1,4 @@
-"""A layer over a whole sequence: the equations with autograd's backward pass, ours, and torch's."""
+"""Times a layer over a whole sequence: the equations with autograd's backward pass, ours, and torch's."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: the equations, and the backward pass by hand."""
+"""Exercises: the equations, and a hand-written backward pass."""
 
 from collections.abc import Iterator
 
@@ -21,11 +21,11 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="The equations over a sequence: all states, and the last cell. The gates' order is i, f, g, o.",
+        task="Apply the equations over a sequence. Return all states, and the last cell; gates: i, f, g, o.",
         hints=(
-            "One product gives all four gates: the input's part, the state's part and the bias. chunk them.",
+            "One sum gives all four gates: the input's product, the state's product and the bias. chunk it.",
             "i, f and o are sigmoids, g is a tanh. The new cell is f · c + i · g.",
-            "The new state is o · tanh(c), with the new cell. Stack the states along the time.",
+            "The new state is o · tanh(c), with the new cell. Stack the states along the time dimension.",
         ),
         tries=of_layers,
     ),
@@ -33,13 +33,20 @@ EXERCISES = (
         name="backward",
         of="model.LongShortTermMemory.backward",
         task=(
-            "The gradients of x, h, c and the three weights; time is first. ctx.saved_tensors is these six, "
-            "the gates (i, f, g, o, after sigmoid or tanh), and states and cells from step 0 on (one more)."
+            "Return the gradients of x, h, c and the three weights; time is first. ctx.saved_tensors is "
+            "these six, the gates (i, f, g, o, after sigmoid or tanh), and the states and cells from step 0 "
+            "on."
         ),
         hints=(
-            "Walk from the last step to the first with dh and dc. Add dstates[t] to dh.",
-            "dc grows by dh · o · (1 - tanh²(c)). Each gate's gradient goes through its sigmoid or tanh.",
-            "To the step before: dh is the gates' gradient times recurrent_weight, dc is multiplied by f.",
+            "Loop from the last step to the first with dh and dc. Add dstates[t] to dh.",
+            (
+                "Add dh · o · (1 - tanh²(c)) to dc. Backpropagate each gate's gradient through its sigmoid "
+                "or tanh."
+            ),
+            (
+                "For the step before, dh is the gates' gradient times recurrent_weight, and dc is multiplied "
+                "by f."
+            ),
         ),
         tries=of_layers,
         through="model.unroll_fast",

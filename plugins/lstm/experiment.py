@@ -69,26 +69,26 @@ FLOW = Claim(
         "log10 of growth over 100 steps, rectified units that start at the identity",
     ),
     deviations="The networks are untrained, have 64 units in float64, and get Gaussian noise as input. The "
-    "layer's default forget bias is 1. The gradient is not truncated, where the paper truncates it at a "
-    "cell.",
+    "layer's default forget bias is 1. We do not truncate the gradient; the paper truncates it where it "
+    "leaves a cell.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. Nothing is trained in it, and initial "
-            "weights of these sizes leave no other outcome."
+            "Until November 2026 the kind of this claim was 'measured'. It trains nothing, and initial "
+            "weights of these sizes allow no other outcome."
         ),
     ),
 )
 
 LEAKY = Break(
     "leaky cells",
-    "Each cell forgets half of its state at each step. All gates except the forget gates learn.",
+    "Each cell forgets half of its value at each step. All gates except the forget gates are trained.",
     "near miss",
 )
-NO_MEMORY = Break("no memory", "The forget gates start closed, so that a cell keeps nothing.")
+NO_MEMORY = Break("no memory", "The forget gates start closed, so that a cell keeps nothing of its value.")
 IDENTITY = Break(
     "rectified units, identity start",
-    "A simple recurrent network of rectified units whose recurrent weights start at the identity (Le et al. "
-    "2015).",
+    "The model is a simple recurrent network of rectified linear units whose recurrent weights start at the "
+    "identity (Le et al. 2015).",
     "rival",
 )
 
@@ -106,7 +106,7 @@ LONG_LAGS = Claim(
         at_least("error", "RNN", 0.14, toward=0.1, called="error at its best rate, RNN"),
     ),
     control="a simple recurrent network with the same hidden size, sequences and steps, at its best of the "
-    "same learning rates. It must learn to add when the marks are in the last five of the fifty steps. "
+    "same learning rates. It must learn to add when both marks are in the last five of the fifty steps. "
     "Always answering 1 gives an error of 0.167",
     control_arm="RNN",
     control_reaches=(
@@ -118,22 +118,22 @@ LONG_LAGS = Claim(
     chosen_on=(0, 1, 2, 3, 4),
     deviations="Values are in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in "
     "each half, at average lags of 37 and 12. There are 32 cells, each with its own gates, where the paper "
-    "has two blocks of two. The paper has no forget gates and no linear output, does not use Adam on "
-    "batches of 32 with a learning rate that falls to zero, and truncates the gradient. At the same hidden "
-    "size the simple network has a quarter of the parameters.",
+    "has two blocks of two. We add forget gates and a linear output, do not truncate the gradient, and use "
+    "Adam on batches of 32 with a learning rate that falls to zero. With the same hidden size the simple "
+    "network has a quarter of the parameters.",
     headline=True,
     history=(
         (
-            "Until November 2026 the learning rates began at 0.02, and nothing was required of the control. "
-            "The grid now has lower rates, at which rectified units learn, and the simple network must "
-            "learn the task with marks near the end. The bounds of the rule are unchanged."
+            "Until November 2026 the learning rates began at 0.02, and the control had no requirement. The "
+            "grid now has lower rates, at which rectified linear units learn, and the simple network must "
+            "learn the task with both marks near the end. The rule has the same bounds."
         ),
     ),
 )
 
 RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 HIDDEN, LAGS = 64, 100
-OPEN, SHUT = 50.0, -1000.0  # biases at which a forget gate is exactly 1, and exactly 0
+OPEN, SHUT = 50.0, -1000.0  # biases with which a forget gate is exactly 1, and exactly 0
 
 Layer = Callable[[int, int], nn.Module]
 
@@ -151,7 +151,7 @@ def experiment(run: Run) -> None:
 
 
 def read_text(run: Run) -> None:
-    """Beside an RNN with twice as many units, and thus as many recurrent weights."""
+    """Compares with an RNN of twice the hidden size, which has the same number of recurrent weights."""
     hidden = run.pick(smoke=8, quick=128, full=512)
     bits_per_character(
         run,
@@ -201,7 +201,7 @@ def untrained(at: Trial, layer: Layer, _: None) -> tuple[float, nn.Module]:
 
 
 def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """log10 of the gradient's growth over a hundred steps; also plots the gradient over the lag."""
+    """log10 of the gradient's growth over a hundred steps. Also plots the gradient over the lag."""
     log = gradient_over_lags(found.chosen, noise(at.run, 2), at.generator("projection")).log10()
     for lag in range(0, LAGS + 1, 5):
         at.metric("log10 of gradient over lag", log[lag].item(), step=lag)
@@ -214,7 +214,7 @@ def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
 
 
 class LeakyLSTM(LSTM):
-    """Every forget gate is 1/2, whatever the input; its weights are unused."""
+    """An LSTM whose forget gates are all 1/2. The weights of these gates are unused."""
 
     def forward(
         self, x: Float[Tensor, "batch time inputs"], last: tuple[State, State] | None = None
