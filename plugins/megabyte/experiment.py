@@ -217,7 +217,7 @@ def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
         draw, began = run.data("bytes that are written", "judge"), time.perf_counter()
         written = continued(writer, ids, count, draw)
         speed = count / (time.perf_counter() - began)
-        lines += ["", f"{arm}: {count} bytes, {speed:,.0f} a second", readable(written)]
+        lines += ["", f"{arm}: {count} bytes, {speed:,.0f} per second", readable(written)]
     run.text(
         "written",
         "\n".join(lines),

@@ -48,7 +48,7 @@ class Data(NamedTuple):
 
 
 def draw(run: Run, labels: int) -> Data:
-    """Split the digits at random by the seed. `labels` of the training images have labels."""
+    """Split the digits at random by the seed. Only the first `labels` training images are labelled."""
     images, digits = data.digits()
     most = run.pick(smoke=200, quick=len(images), full=len(images))
     images, digits = images[:most], digits[:most]

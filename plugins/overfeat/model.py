@@ -86,7 +86,7 @@ class OverFeat(nn.Module):
         self.classifier = head(maps, (*hidden, classes), side, layers[-1].pool, dropout)
         self.regressor = head(maps, (*regress, 4), side, layers[-1].pool, 0.0)
         for layer in self.modules():
-            # With the paper's 0.01, so small a network makes no progress within a thousand steps.
+            # With the paper's 0.01, a network of this size makes no progress within a thousand steps.
             if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)

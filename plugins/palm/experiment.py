@@ -90,8 +90,9 @@ PARALLEL = Claim(
         (
             "Until November 2026: inconclusive, 6 of 10 seeds, by the same bounds. The two halves of the "
             "parallel blocks' last matrix were initialised by their joint fan-in, so attention's half was "
-            "1.9 times as small as the control's. Now each half is initialised by its own fan-in. The "
-            "smaller number of sequential matrix multiplications holds by construction, so it is a guard."
+            "smaller than the control's by a factor of 1.9. Now each half is initialised by its own "
+            "fan-in. The smaller number of sequential matrix multiplications holds by construction, so it "
+            "is a guard."
         ),
     ),
 )

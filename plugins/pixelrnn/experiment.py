@@ -63,7 +63,7 @@ DIAGONAL = Claim(
     name="diagonal BiLSTM against PixelCNN",
     sentence="After 160 steps, with equally many weights, the diagonal BiLSTM gives held-out digits a higher "
     "likelihood than the PixelCNN.",
-    paper=Figure("3.00 bits a dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
+    paper=Figure("3.00 bits per dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
     rule=(at_least("nats a digit", "PixelCNN", 0.2, minus="diagonal", toward=0.0),),
     control="PixelCNN: the same input and output layers, number of weights, batches and learning rates; each "
     "network at its best learning rate",
@@ -81,7 +81,7 @@ ROW = Claim(
     name="row LSTM against PixelCNN",
     sentence="After 160 steps, with equally many weights, the row LSTM gives held-out digits a higher "
     "likelihood than the PixelCNN.",
-    paper=Figure("3.07 bits a dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
+    paper=Figure("3.07 bits per dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
     rule=(at_least("nats a digit", "PixelCNN", 0.1, minus="row", toward=0.0),),
     control=DIAGONAL.control,
     control_arm="PixelCNN",

@@ -174,7 +174,7 @@ class PixelNetwork(nn.Module):
         return cast(Tensor, logits.unflatten(1, (self.levels, -1)).transpose(1, 2))
 
     def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
-        """Equations 1 and 2: the exact log p(x) in nats. The pixels of x must be levels."""
+        """Equations 1 and 2: the exact log p(x) in nats. All values of x must be levels."""
         values = (x * (self.levels - 1)).round().long()
         return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
 

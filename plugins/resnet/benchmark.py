@@ -1,4 +1,4 @@
-"""ResNet-20 in training, blocks in training and inference, and the time to learn the task of strips."""
+"""ResNet-20 in training, blocks in training and inference, and the time to learn the strips."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -163,7 +163,7 @@ def learn(
     normalization: Literal["batchnorm's", "torch's"] = "batchnorm's",
     limit: int = 300,
 ) -> dict[str, int | bool]:
-    """Train on strips until the mean loss of ten steps is `target` nats a cell, for at most `limit` steps."""
+    """Train until the mean loss of ten steps is `target` nats per cell, for at most `limit` steps."""
     losses: list[float] = []
     network = Marker(layers, shortcut)
     if normalization == "torch's":

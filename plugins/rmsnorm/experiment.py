@@ -66,7 +66,7 @@ QUALITY = Claim(
     "recurrent network nine tenths of the improvement in held-out loss that layer normalisation gives, and "
     "centring alone at most half of it.",
     paper=Figure(
-        "Comparable performance; the paper takes re-centring to be dispensable",
+        "Comparable performance; the paper hypothesises that re-centring is dispensable",
         where="abstract",
         read="abstract",
     ),

@@ -1,4 +1,4 @@
-"""The experiment's other networks: distance biases, no distances, absolute positions; long texts."""
+"""Networks with distance biases, without distances and with absolute positions; segments of long texts."""
 
 from collections.abc import Callable
 from functools import partial

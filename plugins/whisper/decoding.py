@@ -33,7 +33,8 @@ def in_time(
     said   tokens after the prompt
     first  the id of time 0; later times follow, and the token before it is "no times"
 
-    If all timestamps together are likelier than any other token, a timestamp comes next (the released code).
+    If all timestamps together are more likely than any other token, a timestamp comes next (the released
+    code).
     """
     never, times = -torch.inf, [token for token in said if token >= first]
     logits = logits.clone()

@@ -13,8 +13,8 @@ a grey square over the image and plot the probability of the class.
 This folder. `projection` has the backward pass, and `occlusion` the grey square. The network comes from the
 plugin `saliency`. `experiment` covers a digit or its surroundings, and measures the location of projections.
 `benchmark` times occlusion maps and the backward pass. The claim that diagnosis finds better architectures is
-not tested. It is about ImageNet, and a run here has no time to train AlexNet's first layer and the improved
-one to convergence.
+not tested. It is about ImageNet, and a run here is too short to train networks with AlexNet's first layer and
+with the improved one to convergence.
 """
 
 from collections.abc import Callable
