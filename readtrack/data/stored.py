@@ -11,6 +11,7 @@ import struct
 import tarfile
 import wave
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -61,6 +62,11 @@ def read_rows(
     stored = store.find(name)
     found = _guarded(stored, lambda: _READ_ROWS[stored.format](store.path(name), stored, at_most))
     if found.test is None:
+        if len(found.train[1]) < 3:
+            raise ReadtrackError(
+                f"{name} has {len(found.train[1])} {stored.kind}. At least three are needed: to train on, to "
+                "choose by and to judge by."
+            )
         cut = tuple(tensor[:at_most] for tensor in found.train)
         return parts(*cut, seed=seed), found.names, found.rate
     order = torch.randperm(len(found.train[1]), generator=torch.Generator().manual_seed(seed))
@@ -93,7 +99,7 @@ def read_text(store: DataSets, name: str, seed: int, at_most: int | None) -> tup
     ids, alphabet = characters("".join(pieces))
     if len(pieces) == 1:
         if name not in catalogue():
-            return stretches(ids, seed), alphabet
+            return _guarded(stored, lambda: stretches(ids, seed)), alphabet
         held = len(ids) // 20
         sizes = [len(ids) - 2 * held, held, held]
     else:
@@ -106,9 +112,9 @@ def _guarded(stored: Stored, read: Callable[[], T]) -> T:
     """The result of `read`; errors caused by damaged files become ReadtrackErrors."""
     try:
         return read()
-    except (OSError, ValueError, KeyError, EOFError, struct.error, wave.Error) as error:
+    except (OSError, ValueError, LookupError, EOFError) as error:
         problem = one_line(str(error)) or type(error).__name__
-    except (tarfile.TarError, zipfile.BadZipFile) as error:
+    except (csv.Error, struct.error, tarfile.TarError, wave.Error, zipfile.BadZipFile, zlib.error) as error:
         problem = one_line(str(error))
     raise ReadtrackError(
         f"The data set {stored.name} cannot be read: {problem}. "
@@ -190,11 +196,14 @@ def _opened(folder: Path, paths: list[str], mode: str, size: tuple[int, ...] | N
 
     pixels = []
     for path in paths:
-        with Image.open(folder / path) as picture:
-            size = size or picture.size
-            if _product((*size, 3, len(paths))) > _MOST:
-                raise ValueError(f"{len(paths):,} pictures of {size[0]} x {size[1]} are too many")
-            pixels.append(np.array(picture.convert(mode).resize((size[0], size[1]))))
+        try:
+            with Image.open(folder / path) as picture:
+                size = size or picture.size
+                if _product((*size, 3, len(paths))) > _MOST:
+                    raise ValueError(f"{len(paths):,} pictures of {size[0]} x {size[1]} are too many")
+                pixels.append(np.array(picture.convert(mode).resize((size[0], size[1]))))
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{path}: {error}") from error
     return np.stack(pixels)
 
 
@@ -324,8 +333,9 @@ def _product(sizes: tuple[int, ...] | list[int]) -> int:
 
 
 def _plain(folder: Path) -> tuple[str, ...]:
-    path = next(path for path in (folder / "input.txt", folder / "text.txt") if path.exists())
-    return (path.read_text(encoding="utf-8", errors="replace"),)
+    path = folder / "text.txt"
+    own = path if path.exists() else folder / "input.txt"
+    return (own.read_text(encoding="utf-8", errors="replace"),)
 
 
 def _enwik8(folder: Path) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from readtrack.datasets.catalogue import DataFile, DataSet
-from readtrack.datasets.store import DataSets
+from readtrack.datasets.catalogue import DataFile, DataSet, Format
+from readtrack.datasets.store import UNPACKED, DataSets
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.sync.clock import Clock, SyncCancelled
@@ -144,6 +145,28 @@ def test_more_than_announced_in_the_catalogue_is_refused(serve, tmp_path):
     assert DataSets(Home(tmp_path)).names() == []
 
 
+@pytest.mark.parametrize("form", get_args(Format))
+@pytest.mark.parametrize(
+    ("served", "cuts", "why"),
+    [
+        (CONTENT, [50_000] * 9, "run the command again"),
+        (CONTENT[:-1] + b"?", (), "SHA-256"),
+        (CONTENT + b"more", (), "larger than allowed"),
+        (CONTENT, (), ""),
+    ],
+    ids=["cut", "changed", "too large", "not the format"],
+)
+def test_no_format_is_there_before_it_is_whole_and_checked(serve, tmp_path, form, served, cuts, why):
+    about = known(serve(served, cuts=cuts, resumes=False).url, form=form)
+    if not why and form not in ("safetensors", *UNPACKED):
+        fetch(Home(tmp_path), about, clock=Quick())  # opened when it is read (`test_read`)
+        return
+    with pytest.raises((ReadtrackError, NotAvailableError), match=why or "unpacked|not a safetensors"):
+        fetch(Home(tmp_path), about, clock=Quick())
+    assert DataSets(Home(tmp_path)).names() == []
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".toy.part"]
+
+
 def test_cancelling_keeps_what_came(serve, tmp_path):
     cancel = threading.Event()
 
@@ -182,6 +205,7 @@ def hostile(name, kind=tarfile.REGTYPE):
     return packed.getvalue()
 
 
+@pytest.mark.parametrize("form", UNPACKED)
 @pytest.mark.parametrize("way", ["get", "add"])
 @pytest.mark.parametrize(
     ("name", "kind"),
@@ -193,9 +217,9 @@ def hostile(name, kind=tarfile.REGTYPE):
         ("yes/link.wav", tarfile.LNKTYPE),
     ],
 )
-def test_an_archive_that_leads_out_of_its_folder_is_refused(serve, tmp_path, way, name, kind):
+def test_an_archive_that_leads_out_of_its_folder_is_refused(serve, tmp_path, form, way, name, kind):
     content, home = hostile(name, kind), Home(tmp_path / "home")
-    about = known(serve(content).url, content=content, form="lj speech")
+    about = known(serve(content).url, content=content, form=form)
     (tmp_path / "file.bin").write_bytes(content)
     ways = {
         "get": lambda: fetch(home, about, clock=Quick()),
@@ -207,6 +231,21 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(serve, tmp_path, way
     assert not list(tmp_path.rglob("out.wav"))
     assert not list(tmp_path.rglob("link.wav"))
     assert not Path("/tmp/readtrack-out.wav").exists()
+
+
+@pytest.mark.parametrize("form", UNPACKED)
+def test_an_archive_that_unpacks_to_too_much_is_refused(serve, tmp_path, form):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        info = tarfile.TarInfo("yes/1.wav")
+        info.size = 1_000_000
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    content = packed.getvalue()
+    assert len(content) < 10_000
+    with pytest.raises(ReadtrackError, match="unpacks to more than"):
+        fetch(Home(tmp_path), known(serve(content).url, content=content, form=form), clock=Quick())
+    assert DataSets(Home(tmp_path)).names() == []
+    assert not list(tmp_path.rglob("*.wav"))
 
 
 def test_added_archives_of_sounds_are_unpacked_as_fetched_ones_are(tmp_path):

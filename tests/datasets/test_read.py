@@ -8,6 +8,7 @@ import struct
 import tarfile
 import wave
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,106 @@ def test_damaged_files_are_one_clear_error(home, name, content):
     store(home, "mnist", mnist() | {name: content})
     with pytest.raises(ReadtrackError, match="data verify mnist"):
         sources.load("images", "mnist", 0)
+
+
+def tarred(mode="w:gz", **members):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def png(width, height):
+    """The head of a picture, and no pixels."""
+    size = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b""))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def spoilt(packed):
+    """Bytes in the middle are others, as on a bad disk."""
+    middle = len(packed) // 2
+    return packed[:middle] + bytes(200) + packed[middle + 200 :]
+
+
+NOISE = np.random.default_rng(0).bytes(5000)
+WIKI = {f"wikitext-2-raw/wiki.{part}.raw": "a" for part in ("train", "valid", "test")}
+FIRST, _, LAST = WIKI
+COMMANDS = {"testing_list.txt": b"no/1.wav", "validation_list.txt": b"no/2.wav"} | {
+    f"no/{i}.wav": sound([1] * 9) for i in (1, 2, 3)
+}
+LJ = {
+    "LJSpeech-1.1/metadata.csv": b"LJ001-0001|a|a",
+    "LJSpeech-1.1/wavs/LJ001-0001.wav": sound([1] * 9, 22_050),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "files"),
+    [
+        ("images", "mnist", mnist() | {"train-images-idx3-ubyte.gz": spoilt(gzip.compress(NOISE))}),
+        ("images", "cifar-10", {"cifar-10-binary.tar.gz": b"no archive"}),
+        ("images", "cifar-10", {"cifar-10-binary.tar.gz": tarred(data_batch_1=NOISE)[:-400]}),
+        ("images", "cifar-10", {"cifar-10-binary.tar.gz": spoilt(tarred(data_batch_1=NOISE))}),
+        ("images", "cifar-10", {"cifar-10-binary.tar.gz": tarred(data_batch_1=bytes(99))}),
+        ("text", "enwik8", {"enwik8.zip": b"no archive"}),
+        ("text", "enwik8", {"enwik8.zip": zipped(enwik8=NOISE)[:-400]}),
+        ("text", "enwik8", {"enwik8.zip": spoilt(zipped(enwik8=NOISE))}),
+        ("text", "enwik8", {"enwik8.zip": zipped(other="x")}),
+        ("text", "wikitext-2", {"wikitext-2-raw-v1.zip": zipped(**WIKI)[:-400]}),
+        ("text", "wikitext-2", {"wikitext-2-raw-v1.zip": spoilt(zipped(**WIKI | {FIRST: NOISE}))}),
+        ("text", "wikitext-2", {"wikitext-2-raw-v1.zip": zipped(**WIKI | {LAST: b"\xff\xfe"})}),
+        (
+            "text",
+            "wikitext-2",
+            {"wikitext-2-raw-v1.zip": zipped(**WIKI | {LAST: bytes(100_000_001)})},
+        ),
+        ("text", "tiny-shakespeare", {}),
+        ("speech", "speech-commands", COMMANDS | {"no/3.wav": COMMANDS["no/3.wav"][:20]}),
+        ("speech", "speech-commands", COMMANDS | {"no/3.wav": b"no sound"}),
+        ("speech", "speech-commands", {"no/3.wav": COMMANDS["no/3.wav"]}),
+        ("speech", "lj-speech", LJ | {"LJSpeech-1.1/metadata.csv": b"LJ001-0001|a|a\n\n"}),
+        ("speech", "lj-speech", LJ | {"LJSpeech-1.1/metadata.csv": b"LJ001-0001|a|" + b"a" * 200_000}),
+        ("speech", "lj-speech", LJ | {"LJSpeech-1.1/metadata.csv": b"LJ009-0009|a|a"}),
+        ("speech", "lj-speech", LJ | {"LJSpeech-1.1/metadata.csv": b"../../../etc/passwd|a|a"}),
+    ],
+)
+def test_damaged_data_of_every_format_are_one_clear_error(home, kind, name, files):
+    store(home, name, files)
+    with pytest.raises(ReadtrackError, match=f"The data set {name} cannot be read.*data verify {name}"):
+        sources.load(kind, name, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "content"),
+    [
+        ("images", "1.png", b"no picture"),
+        ("images", "1.png", png(5, 5)),
+        ("images", "1.png", png(100_000, 100_000)),
+        ("speech", "1.wav", b"no sound"),
+        ("speech", "1.wav", sound([1] * 9)[:20]),
+        ("speech", "1.wav", sound([])[:-4] + struct.pack("<I", 2**31 - 1)),
+    ],
+)
+def test_damaged_files_of_ones_own_are_one_clear_error(home, tmp_path, kind, file, content):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / file).write_bytes(content)
+    DataSets(home).add_own("mine", tmp_path / "own", kind)
+    with pytest.raises(ReadtrackError, match=r"The data set mine cannot be read|mine has 1 speech"):
+        sources.load(kind, "mine", 0)
+
+
+def test_a_text_of_a_few_letters_is_too_short(home, tmp_path):
+    (tmp_path / "note.txt").write_text("ab")
+    DataSets(home).add_own("note", tmp_path / "note.txt", None)
+    with pytest.raises(ReadtrackError, match="The data set note cannot be read"):
+        sources.load("text", "note", 0)
 
 
 def test_a_zip_that_unpacks_to_more_than_it_should_is_refused(home):
