@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def search(
     if pdf:
         index.refresh(library, progress=tell)
     search = Search(library, index, text)
-    shown = list(search.found)[:limit]
+    shown = list(islice(search, limit))
     hits = search.hits(shown)
     index.close()
     papers = library.catalog.papers

@@ -37,6 +37,7 @@ _PDF = KINDS.index("pdf")
 _ENOUGH = 1000  # number of names and titles with a word of one or two letters
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
 _IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)
+_NAME, _NAME_STARTS, _WHOLE, _STARTS, _INSIDE = ((rank, 0) for rank in range(_IN_TITLE + 1))
 _SUBJECT, _KIND, _PART = 1 << 24, 1 << 20, (1 << 20) - 1  # a row number: subject, kind, page or part
 _KEPT = 50  # number of words whose matches are cached until the index changes
 
@@ -61,6 +62,7 @@ class FullText:
         self._db: sqlite3.Connection | None = None
         self._subjects: dict[int, str] = {}
         self._kept: dict[tuple[str, bool], dict[str, Fit]] = {}
+        self._kept_heads: dict[str, dict[str, Fit]] = {}
         self._catalog: Catalog | None = None  # the indexed list
         self._list: Unit | None = None
         self._words: Counter[str] = Counter()  # of names and titles
@@ -109,6 +111,7 @@ class FullText:
                 if self._catalog is not library.catalog:
                     self._catalog = library.catalog
                     self._list, self._heads = listed(self._catalog), heads(self._catalog)
+                    self._kept_heads = {}
                     # Here instead of at the first misspelling, where it would delay a key press.
                     self._words = Counter(
                         word for head in self._heads.values() for word in head.words.split()
@@ -193,15 +196,22 @@ class FullText:
                 else:
                     tables = ("texts",) if short else ("texts", "pages")
                 for table in tables:
-                    first = (
-                        f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
-                    )
-                    for (number,) in self._rows(first, (_match(text, phrase=phrase),)):
-                        subject = self._subjects.get(number // _SUBJECT, "")
-                        if subject in self._heads and subject not in found:
+                    for subject, number in self._first_in(table, _match(text, phrase=phrase)).items():
+                        if subject not in found:
                             found[subject] = (_IN_TITLE + kind_of(number), number)
                 self._kept[text, phrase] = found
             return self._kept[text, phrase]
+
+    def _first_in(self, table: str, match: str) -> dict[str, int]:
+        """The number of the best text of each subject with a match, among the list's subjects."""
+        # One row, because Python takes longer for thousands of rows than SQLite to find them.
+        ((joined,),) = self._rows(f"SELECT group_concat(rowid) FROM {table} WHERE {table} MATCH ?", (match,))
+        numbers = sorted(map(int, joined.split(",")), reverse=True) if joined else []
+        first = {number // _SUBJECT: number for number in numbers}
+        subjects, listed = self._subjects, self._heads
+        return {
+            subject: number for key, number in first.items() if (subject := subjects.get(key, "")) in listed
+        }
 
     def heads(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
         """The subjects with this in a name or title.
@@ -210,20 +220,26 @@ class FullText:
         of a word, 4 inside a word.
         """
         words = worded(text)
-        named = f"|{words.replace(' ', '')}"
-        name, whole, starts = f"{named}|", f" {words} ", f" {words}"
+        whole, starts = f" {words} ", f" {words}"
         if phrase:
-            return {subject: (2, 0) for subject, head in self._heads.items() if whole in head.words}
-        return {
-            subject: (
-                (0 if name in names else 1)
+            return {subject: _WHOLE for subject, head in self._heads.items() if whole in head.words}
+        if len(self._kept_heads) > _KEPT:
+            self._kept_heads = {}
+        if words not in self._kept_heads:
+            named = f"|{words.replace(' ', '')}"
+            name, heads = f"{named}|", self._heads
+            # What has "mat" in it has "ma" in it, and that was typed before.
+            known = (self._kept_heads.get(words[:end]) for end in range(len(words) - 1, 0, -1))
+            among = next((found for found in known if found is not None), heads)
+            self._kept_heads[words] = {
+                subject: (_NAME if name in names else _NAME_STARTS)
                 if named in names
-                else (2 if whole in body else 3 if starts in body else 4),
-                0,
-            )
-            for subject, (names, body) in self._heads.items()
-            if words in body or named in names
-        }
+                else (_INSIDE if starts not in body else _WHOLE if whole in body else _STARTS)
+                for subject in among
+                for names, body in (heads[subject],)
+                if words in body or named in names
+            }
+        return dict(self._kept_heads[words])
 
     def around(self, texts: Iterable[str], numbers: Iterable[int]) -> dict[int, str]:
         r"""The context of the matches in the texts with these numbers, with matches between \x01 and \x02."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from readtrack.fulltext.index import KINDS, Fit, FullText, around, kind_of
@@ -65,7 +65,7 @@ class Hit:
 class Search:
     """One query over one state of the library.
 
-    found    every matching subject, best first, in the list's order for equal ranks
+    found    every matching subject, in no order
     instead  words that no list, abstract or note contains, each with the corrected word that was searched as
              well
     """
@@ -76,14 +76,17 @@ class Search:
         self.instead: dict[str, str] = {}
         while True:
             index.settle(library)
-            fits = self._of(self._query, index.everything)
+            self.found = self._of(self._query, index.everything)
             if index.ready:  # else its file was damaged
                 break
-        by_rank: dict[int, list[str]] = {}  # faster than sorting, because there are few ranks
+        self._by_rank: dict[int, list[str]] = {}  # faster than sorting, because there are few ranks
         for subject in index.everything:
-            if subject in fits:
-                by_rank.setdefault(fits[subject][0], []).append(subject)
-        self.found = {subject: fits[subject] for rank in sorted(by_rank) for subject in by_rank[rank]}
+            if subject in self.found:
+                self._by_rank.setdefault(self.found[subject][0], []).append(subject)
+
+    def __iter__(self) -> Iterator[str]:
+        """Every matching subject, best first, in the list's order for equal ranks."""
+        return chain.from_iterable(self._by_rank[rank] for rank in sorted(self._by_rank))
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -173,12 +176,12 @@ class Search:
 
 def _both(one: dict[str, Fit], other: dict[str, Fit]) -> dict[str, Fit]:
     """Matches of both. The reported place is that of the rarest word."""
-    both = {}
-    for subject, (rank, number) in one.items():
-        if subject in other:
-            more, there = other[subject]
-            both[subject] = (rank + more, there if there >> 20 & 15 > number >> 20 & 15 else number or there)
-    return both
+    return {
+        subject: (rank + more, there if there >> 20 & 15 > number >> 20 & 15 else number or there)
+        for subject, (rank, number) in one.items()
+        if subject in other
+        for more, there in (other[subject],)
+    }
 
 
 def _test(library: Library, asked: Field) -> Callable[[str], bool]:
@@ -247,8 +250,8 @@ class Matches(Mapping[str, RankedMatch]):
     """
 
     def __init__(self, search: Search) -> None:
-        self._fits, self._told = search.found, search.told
-        elsewhere = [one for one in islice(search.found, _NOTED) if kind_of(search.found[one][1])]
+        self._search, self._fits, self._told = search, search.found, search.told
+        elsewhere = [one for one in islice(search, _NOTED) if kind_of(search.found[one][1])]
         self._notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
 
     def __getitem__(self, subject: str) -> RankedMatch:
@@ -258,7 +261,7 @@ class Matches(Mapping[str, RankedMatch]):
         return subject in self._fits
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._fits)
+        return iter(self._search)
 
     def __len__(self) -> int:
         return len(self._fits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from readtrack.text import folded
 
@@ -46,13 +46,13 @@ def is_near(word: str, token: str) -> bool:
 
 def spans(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
     """Spans of the folded `words` in the original `text`."""
-    letters: list[str] = []
-    places: list[int] = []
-    for index, character in enumerate(text):
-        for letter in folded(character):
-            letters.append(letter)
-            places.append(index)
-    flat = "".join(letters)
+    if text.isascii():
+        flat = folded(text)
+        places: Sequence[int] = range(len(text))
+    else:
+        pieces = [folded(character) for character in text]
+        flat = "".join(pieces)
+        places = [index for index, piece in enumerate(pieces) for _ in piece]
     found = []
     for word in words:
         at = flat.find(word) if word else -1

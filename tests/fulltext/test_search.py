@@ -57,7 +57,7 @@ def index(library: Library) -> FullText:
 
 
 def found(library: Library, index: FullText, text: str) -> list[str]:
-    return list(Search(library, index, text).found)
+    return list(Search(library, index, text))
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,20 @@ def test_a_hit_in_a_pdf_names_its_page(library: Library, index: FullText) -> Non
     assert "\x01Zebras\x02 graze" in hit.snippet
     with pytest.raises(pdf.UnreadableError, match="is damaged"):
         pdf.page_count(library.home, library.home.pdfs / "rope.pdf")
+
+
+@pytest.mark.parametrize(
+    "text", ["transformer", "flash attention", "flashattention", "layer-norm", "a 16x16", "xylophone", "ré"]
+)
+def test_a_word_typed_letter_by_letter_finds_the_same_as_at_once(
+    library: Library, index: FullText, text: str
+) -> None:
+    typed = [found(library, index, text[:end]) for end in range(1, len(text) + 1)]
+    for end, papers in enumerate(typed, 1):
+        fresh = FullText(library.home)
+        fresh.settle(library)
+        assert found(library, fresh, text[:end]) == papers
+        fresh.close()
 
 
 def test_changed_notes_and_gone_pdfs_are_seen(library: Library, index: FullText) -> None:

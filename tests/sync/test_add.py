@@ -267,7 +267,7 @@ def test_facts_that_nobody_gave_are_not_invented(mine: Path, home: Home) -> None
     summary = Sync(library, [paper.id], pdf=False).run()
     assert summary.states == {paper.id: "no source"}
     assert not Search(library, FullText(home), "study year:0000..2026").found
-    assert list(Search(library, FullText(home), "study nothing").found) == [paper.id]
+    assert list(Search(library, FullText(home), "study nothing")) == [paper.id]
 
 
 def test_placeholders_of_older_lists_are_no_facts(mine: Path, home: Home) -> None:

@@ -111,7 +111,7 @@ def test_an_entry_that_readtrack_does_not_know_keeps_its_facts(tmp_path: Path, h
         "tag:textbook",
         "textbook",
     ):
-        assert list(Search(library, FullText(home), query).found) == [paper.id], query
+        assert list(Search(library, FullText(home), query)) == [paper.id], query
 
 
 def test_headings_that_the_file_does_not_have_stay_out_of_it(tmp_path: Path, home: Home) -> None:

@@ -60,6 +60,9 @@ class Checklist(LineView):
         self._places = EntryPlaces([])
         self.found: Mapping[str, RankedMatch] | None = None
         self._remark = ""
+        # The lines without a filter: thousands, which take long to make and to free.
+        self._all_lines: list[Line | LazyLine] = []
+        self._all_made_for: tuple[object, ...] = ()  # the width and the folds
         self._here = ""  # the cursor's position before a search without matches
         self.verdicts: dict[str, str] = {}
 
@@ -73,7 +76,7 @@ class Checklist(LineView):
         """
         fresh = not self._entries
         self._runnable = set(runnable)
-        self._entries = outline(catalog, self._runnable)
+        self._entries, self._all_made_for = outline(catalog, self._runnable), ()
         self._by_key = {entry.key: entry for entry in self._entries}
         self._below, self._counted = subjects(self._entries), (0, {})
         self._places = EntryPlaces(self._entries)
@@ -198,6 +201,18 @@ class Checklist(LineView):
     # Drawing
 
     def _lines(self, width: int) -> list[Line | LazyLine]:
+        if self.found is not None:
+            return self._made_lines(width)
+        made_for = (width, frozenset(self._folded))
+        if made_for == self._all_made_for:
+            self._all_lines = [
+                line.undrawn() if isinstance(line, LazyLine) else line for line in self._all_lines
+            ]
+        else:
+            self._all_lines, self._all_made_for = self._made_lines(width), made_for
+        return self._all_lines
+
+    def _made_lines(self, width: int) -> list[Line | LazyLine]:
         lines: list[Line | LazyLine] = []
         found = None if self.found is None else list(islice(self.found, _MOST))
         for entry in visible(self._entries, found, self._folded, self._places):

@@ -50,6 +50,10 @@ class LazyLine:
             self._content = drawn_line(self._draw)
         return self._content
 
+    def undrawn(self) -> LazyLine:
+        """This line, to be drawn again."""
+        return self if self._content is None else LazyLine(self._draw, self.target)
+
 
 Lines: TypeAlias = Sequence[Line | LazyLine]
 Build = Callable[[int], Lines]
