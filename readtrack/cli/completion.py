@@ -30,14 +30,20 @@ _ZSH = """\
 #compdef readtrack
 _readtrack() {
   local -a found
-  found=(${(f)"$(readtrack completion words -- ${words[2,CURRENT-1]} 2>/dev/null)"})
+  found=(${(f)"$(readtrack completion words -- ${(Q)words[2,CURRENT-1]} 2>/dev/null)"})
   [[ $PREFIX == -* ]] || found=(${found:#-*})
   if (( ${#found} )); then compadd -- $found; else _files; fi
 }
 compdef _readtrack readtrack
 """
 _FISH = """\
-complete -c readtrack -f -a '(readtrack completion words -- (commandline -opc)[2..-1] 2>/dev/null)'
+function __readtrack
+  set -l typed (commandline -ct)
+  set -l found (readtrack completion words -- (commandline -opc)[2..-1] 2>/dev/null)
+  string match -q -- '-*' "$typed"; or set found (string match -v -- '-*' $found)
+  if set -q found[1]; printf '%s\\n' $found; else; __fish_complete_path "$typed"; end
+end
+complete -c readtrack -f -a '(__readtrack)'
 """
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 

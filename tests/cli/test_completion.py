@@ -81,6 +81,34 @@ def test_bash_completes_words_with_spaces_and_quotes(tmp_path: Path) -> None:
         assert [shlex.split(one)[0] for one in done.stdout.splitlines()] == offered
 
 
+def test_fish_completes_words_with_spaces_and_files(tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("there is no fish here to ask")
+    program = tmp_path / "readtrack"
+    program.write_text(
+        "#!/bin/sh\n[ \"$4\" = import ] || printf '%s\\n' 'no velocity' other\nprintf '%s\\n' --yes\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "mine.md").touch()
+    script = CliRunner().invoke(app, ["fish"], catch_exceptions=False).stdout
+    for line, offered in (
+        ("readtrack run ", ["no velocity", "other"]),
+        ("readtrack run no", ["no velocity"]),
+        ("readtrack run --y", ["--yes"]),
+        ("readtrack import mi", ["mine.md"]),
+    ):
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", f"{script}\ncomplete -C {shlex.quote(line)}"],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert [one.split("\t")[0] for one in done.stdout.splitlines()] == offered
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_scripts_are_ones_that_the_shells_take(shell: str) -> None:
     script = CliRunner().invoke(app, [shell], catch_exceptions=False).stdout
