@@ -89,18 +89,19 @@ NO_BOTTLENECK = Claim(
     breaks=(EVEN, SHUFFLED_VALUES, BY_POSITION, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="A toy language of 8 words, in which neighbours swap places, so that no word moves far. "
-    "One-directional LSTMs of hidden size 64 and one fixed vector of that size; the score is a dot product "
+    "One-directional LSTMs of hidden size 48 and one fixed vector of that size; the score is a dot product "
     "instead of a small network; the context vector enters the output only, not the recurrence.",
     headline=True,
     history=(
         (
             "Until November 2026: reproduced, with the same bounds. The rival, weights by position, is new, "
-            "and the sentence states the number of steps."
+            "and the sentence states the number of steps. The hidden size is 48 instead of 64, which makes a "
+            "run shorter."
         ),
     ),
 )
 
-VOCAB, WIDTH = 8, 64
+VOCAB, WIDTH = 8, 48
 LENGTHS, LONGEST = (4, 8, 12), 16  # words in training sentences, and in the longest test sentences
 DRAWN = (4, 8, 12, 12)  # the longest twice, because it takes longest to learn
 
@@ -264,7 +265,7 @@ def train_translator(at: Trial, make: Make, rate: float) -> tuple[float, Transla
     """Train one network on sentences of all lengths. Returns its loss on other sentences, and the network."""
     run, translator = at.run, make().to(at.run.device, at.run.dtype)
     steps = at.length(run.pick(smoke=4, quick=STEPS, full=2000))
-    optimizer = torch.optim.Adam(translator.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(translator.parameters(), lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     draw = at.generator("sentences to train on")
     run.phase("train")

@@ -421,7 +421,7 @@ def test_the_rivals_weights_go_by_position():
     """Other words get the same weights, and shorter sentences use a corner of the table."""
     rival = with_weights_by_position()
     nn.init.normal_(rival.attention.scores)
-    states, decoded = torch.randn(2, 6, 64), torch.randn(2, 3, 64)
+    states, decoded = torch.randn(2, 6, 48), torch.randn(2, 3, 48)
     weights = rival.attention.scores[:3, :6].softmax(-1)
     assert_close(rival.attention(decoded, states), weights @ rival.attention.value(states))
     assert torch.equal(rival.attention(-decoded, states), rival.attention(decoded, states))
@@ -440,15 +440,15 @@ def test_who_learns_to_translate(part_of_run, monkeypatch, broken):
     toy.compare_translators(run)
     control, ours = made["fixed vector"], made["attention"]
     assert control.keywords == {"attend": False}
-    assert control.args == (VOCAB, 64)
+    assert control.args == (VOCAB, 48)
     if broken:
         assert ours.__name__ == f"with_{broken.replace(' ', '_')}"
     else:
-        assert (ours.func, ours.args, ours.keywords) == (Translator, (VOCAB, 64), {"attend": True})
+        assert (ours.func, ours.args, ours.keywords) == (Translator, (VOCAB, 48), {"attend": True})
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "1a81e8af6657"
+    assert digest(toy) == "81fd3949ed0d"
     assert (LENGTHS, set(DRAWN)) == ((4, 8, 12), {4, 8, 12})
     assert attention.SCALING.kind == "theorem"
 
