@@ -17,7 +17,7 @@ from .units import CUTS, Images, Strongest, optimised, responses, strongest
 INITIAL = Break("initial weights", "The network that the images are optimised for is untrained.")
 INITIAL_SCORES = Break(
     "initial scores",
-    "The layers are trained; the classifier on top of them has its initial weights.",
+    "The layers are trained; the classifier on top of them has another network's initial weights.",
     "near miss",
 )
 SCENES = Break(
@@ -52,7 +52,8 @@ MEANS = Claim(
     history=(
         (
             "Until November 2026 there were twelve images for each class, and no scene stood beside them. "
-            "The bound is unchanged."
+            "The bound is unchanged. A near miss in between kept the network's own initial classifier, which "
+            "the layers had learned with: the claim held with it, too (0.78 on seed 0, as in the plain run)."
         ),
     ),
 )
@@ -62,14 +63,15 @@ Drawing = Callable[[Run], Images]  # images of each class in turn, repeated
 
 @hookimpl
 def experiment(run: Run) -> None:
-    pair, judge = networks(run), networks(run, "scenes.pairs.other").trained
+    pair, other = networks(run), networks(run, "scenes.pairs.other")
+    judge = other.trained
     scene = draw(run, "judge", run.pick(smoke=8, quick=400, full=2000))
     images = scene.images.to(run.device, run.dtype)
     best = judge(images).topk(2).indices.cpu()
     named = (best[:, None] == scene.labels[:, :, None]).any(2).float().mean().item()
     run.metric(NAMED, named)
     half = deepcopy(pair.trained)
-    half.classifier = pair.untrained.classifier
+    half.classifier = other.untrained.classifier
     untrained = Arm(partial(of_classes, pair.untrained))
     run.compare(
         MEANS,

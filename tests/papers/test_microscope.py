@@ -115,6 +115,24 @@ def test_without_training_the_arms_are_equal(run_experiment):
     assert claim["values"]["named rightly, trained - untrained"] == 0.0
 
 
+def test_the_near_miss_has_a_classifier_that_the_layers_have_not_learned_with(run_experiment, monkeypatch):
+    pairs, seen = [], []
+    networks, optimise = experiment_module.networks, experiment_module.optimised
+    monkeypatch.setattr(
+        experiment_module, "networks", lambda *given: pairs.append(networks(*given)) or pairs[-1]
+    )
+    monkeypatch.setattr(
+        experiment_module,
+        "optimised",
+        lambda net, *given, **named: seen.append(net) or optimise(net, *given, **named),
+    )
+    run_experiment(microscope, broken="initial scores")
+    (looked_into, other), half = pairs, next(net for net in seen if isinstance(net, PairNet))
+    assert torch.equal(half.layers[0].weight, looked_into.trained.layers[0].weight)
+    assert torch.equal(half.classifier.weight, other.untrained.classifier.weight)
+    assert not torch.equal(half.classifier.weight, looked_into.untrained.classifier.weight)
+
+
 def test_the_strongest_scenes_of_each_class_stand_in_turn(part_of_run):
     run, images, net = part_of_run(), torch.rand(6, 3, 20, 20, dtype=torch.float64), network()
     scores = net(images)
