@@ -14,7 +14,7 @@ import psutil
 
 TOYS = Path(__file__).parents[1] / "toys"
 COMMAND = Path(sys.executable).with_name("readtrack")
-DEADLINE = 60.0
+DEADLINE = 240.0  # seconds: after them a program hangs, however busy the machine is
 
 
 def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:
@@ -37,7 +37,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str) -> str:
         command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
     def start(self, size: tuple[int, int] = (100, 30), *, alone: bool = False, **environment: str) -> None:
         """alone: without a shell, so that readtrack itself leads the terminal's session."""
