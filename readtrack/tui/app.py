@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from readtrack.tui.screens.run_options import Options
 
 T = TypeVar("T")
+_LOOK = 1.0  # seconds until marks of other processes are shown
 
 
 def _papers() -> type[Provider]:
@@ -186,6 +187,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.runs.look()
         self.search.refresh()
         self._adding.offer_list()
+        self.set_interval(_LOOK, self._reading.look)
 
     @property
     def following(self) -> RunFollower | None:
@@ -515,8 +517,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def on_app_focus(self) -> None:
         """Look for changes by other programs: states, ended runs, or an edited list."""
         self.runs.look_again()
-        if self.library.read_journal_again():
-            self.main.refresh_all()
+        self._reading.look()
         if _modified(self.library.list_path) != self._seen:
             self.say(f"papers.yaml has changed on disk. Press {key('reload')} to reload it.")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import status
+from driving import status, until
 from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -70,6 +70,15 @@ async def test_what_another_process_marked_is_shown_when_the_terminal_has_the_fo
         assert "#elsewhere" in screen_text(app)
         assert app.entry is not None
         assert app.entry.subject == "flash"
+
+
+async def test_what_another_process_marked_is_shown_without_a_key(
+    app: ReadtrackApp, home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        await go_to(pilot, "flash")
+        Library.open(home, papers_yaml).change_tags("flash", add={"elsewhere"}, remove=set())
+        await until(pilot, lambda: "#elsewhere" in screen_text(app), "the tag")
 
 
 @pytest.mark.parametrize("size", SIZES)

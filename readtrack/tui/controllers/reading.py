@@ -25,6 +25,11 @@ class ReadingController:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
+    def look(self) -> None:
+        """Show what another app or a command has marked."""
+        if self._shell.library.read_journal_again():
+            self._shell.post(news.ReadingChanged())
+
     def subject(self, doing: str) -> str | None:
         """The selected subject. Without one, shows the reason and returns None."""
         entry = self._shell.entry
