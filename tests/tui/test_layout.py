@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from driving import until
+from textual.widgets._toast import Toast
 
 from readtrack.home import Home
 from readtrack.library import Library
@@ -55,6 +57,24 @@ async def test_the_dialogs(
         await pilot.pause()
         names = {"R": "options", "*": "stars", "t": "tags", "n": "note", "?": "help"}
         golden(f"dialog-{names[key]}", screen_text(app))
+
+
+@pytest.mark.parametrize("key", ["*", "t", "n", "?", "a", "H"])
+async def test_a_notification_covers_nothing(app: ReadtrackApp, key: str) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("adam")
+        await pilot.press(key)
+        await until(pilot, lambda: app.screen is not app.main, "the screen of the key")
+        app.fail("start the editor", "it is not installed " * 4, "set EDITOR to an installed editor.")
+        await until(pilot, lambda: app.screen.query("Toast"), "the notification")
+        await pilot.pause()
+        top = app.screen.query_one("Toast").region.y
+        assert top >= 18
+        shown = [widget for widget in app.screen.query("Static, Input, LineView") if widget.is_on_screen]
+        outside = [one for one in shown if not isinstance(one, Toast) and one.region.bottom > top]
+        assert shown
+        assert outside == []
 
 
 async def test_panes_follow_the_width(app: ReadtrackApp) -> None:

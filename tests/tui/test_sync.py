@@ -194,7 +194,7 @@ async def test_what_did_not_arrive_is_named_with_the_reason(
         assert "adam: " in told
         await until(pilot, lambda: app.screen.query("Toast"), "the notification")
         await pilot.pause()
-        assert app.screen.query_one("Toast").region.bottom <= app.main.query_one("#status").region.y
+        assert app.screen.query_one("Toast").region.y >= app.main.query_one("#hints").region.bottom
         await pilot.press("w")
         await pilot.pause()
         shown = sync_page(app)
