@@ -1,8 +1,8 @@
 """Training with the bound against wake-sleep and a mixture of Bernoullis, and the two gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -258,7 +258,7 @@ def train(objective: Objective, at: Trial, rate: float) -> tuple[float, Trained]
             curve.append((step, value))
             run.metric("bound on judge", value, step=step, arm=name)
 
-    fit(at, model, objective, digits.train, rate, name, steps, evaluate)
+    fit(at, model, objective, digits.train, rate, name, steps, evaluate, (curve,))
     score = average_bound(model, digits.choose, run.data("noise to choose by", "choose")).mean().item()
     return score, Trained(model, curve, steps)
 
@@ -272,12 +272,16 @@ def fit(
     name: str,
     steps: int,
     after: Callable[[int], None] = lambda step: None,
+    kept: Sequence[list[Any]] = (),
 ) -> None:
-    """Train with Adam and a learning rate that decays to 0; call `after` with the number of steps so far."""
+    """Train with Adam and a learning rate that decays to 0; call `after` with the number of steps so far.
+
+    kept  what `after` changes, for a run that is stopped and resumed
+    """
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches, noise = at.generator("batches"), at.generator("noise")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, (model, optimizer, decay, *kept)):
         batch = x[torch.randint(len(x), (100,), generator=batches)]
         at.descend(-objective(model, batch, noise).mean(), optimizer, step=step, arm=name)
         decay.step()
