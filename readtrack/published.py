@@ -29,7 +29,7 @@ class Control(NamedTuple):
         if verdict in _STANDS:
             return cls("missed", f"{verdict} {where}, too")
         if plain in _STANDS and verdict in _FALLS:
-            return cls("held", f"falls {where}")
+            return cls("held", f"fails {where}")
         return cls("not judged", f"{verdict} {where}")
 
 

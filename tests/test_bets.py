@@ -161,7 +161,7 @@ def test_the_curve_and_the_score_are_those_of_the_bets() -> None:
     assert [part.right for part in total.bins] == [2, 6]
     text = "\n".join(line.text for line in present.page(found, 80))
     assert "80–89 %  ████████████····┆···  6 of 10 right (60 %)" in text
-    assert "Vision        10 bets: said 80 %, right 60 %, Brier 0.280" in text
+    assert "Vision        10 bets: stated 80 %, right 60 %, Brier 0.280" in text
     assert "Optimisers    4 decided bets; 6 more" in text
 
 

@@ -60,8 +60,8 @@ def withdrawn(bet: Bet) -> str:
 
 
 def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
-    """The calibration curve and the Brier score, of all bets and by topic; with too few bets, the number
-    missing.
+    """Lines with the calibration curve and the Brier score, for all bets and by topic, or with the number of
+    missing bets.
     """
     total = calibration(bets)
     waiting = sum(bet.open for bet in bets)
@@ -69,10 +69,10 @@ def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
     if total.missing:
         yield BetLine(missing(total), "quiet")
         return
-    yield BetLine("  said      right; ┆ is what you said", "quiet")
+    yield BetLine("  stated    right; ┆ marks the stated confidence", "quiet")
     for part in total.bins:
         yield BetLine(curve(part))
-    yield BetLine(f"Brier score {total.brier:.3f}: 0 is perfect, always saying 50 % gives 0.250.")
+    yield BetLine(f"Brier score {total.brier:.3f}: 0 is perfect, always stating 50 % gives 0.250.")
     topics = by_topic(bets)
     room = max([12, *(len(one.topic) for one in topics)])
     room = min(room, max(12, width - 44))
@@ -82,7 +82,7 @@ def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
         if one.missing:
             yield BetLine(f"{name:<{room}}  {missing(one)}", "quiet")
         else:
-            told = f"said {one.said:.0f} %, right {100 * one.right:.0f} %, Brier {one.brier:.3f}"
+            told = f"stated {one.said:.0f} %, right {100 * one.right:.0f} %, Brier {one.brier:.3f}"
             yield BetLine(f"{name:<{room}}  {counted(one.bets, 'bet')}: {told}")
             yield from (BetLine(curve(part)) for part in one.bins)
 

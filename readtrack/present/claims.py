@@ -162,18 +162,20 @@ class Baseline(NamedTuple):
     source: str
 
 
-def fallen(one: StatedClaim, job: Job | None, beside: Baseline) -> Literal["it fell", "it did not fall", ""]:
-    """Whether a claim that holds in a plain run fell in a null run, with a break or with edited code.
+def failed(
+    one: StatedClaim, job: Job | None, beside: Baseline
+) -> Literal["it failed", "it did not fail", ""]:
+    """Whether a claim that holds in a plain run failed in a null run, with a break or with edited code.
 
-    A claim must fall in a null run if it is measured, and with a break that it names.
+    A claim must fail in a null run if it is measured, and with a break that it names.
     """
     if beside.verdicts.get(one.name) not in _STOOD:
         return ""
     if one.verdict == "missed":
-        return "it fell"
+        return "it failed"
     named = {entry.name for entry in one.claim.breaks} if one.claim is not None else set()
     must_fall = job is not None and ((job.null and one.kind == "measured") or job.broken in named)
-    return "it did not fall" if must_fall and one.verdict == "held" else ""
+    return "it did not fail" if must_fall and one.verdict == "held" else ""
 
 
 def number(value: float | None) -> str:

@@ -19,7 +19,7 @@ def told(shell: Shell, record: Record) -> list[tuple[str, str]]:
     try:
         decided = bets.BetBook(shell.library.home).settle([record.summary()])
     except ReadtrackError as error:
-        shell.fail("write down what became of your bet", error, "`readtrack bets` tries again.")
+        shell.fail("record the outcome of your bet", error, "`readtrack bets` tries again.")
         return []
     lines = [present.decided(bet) for bet in decided]
     return [(f"{line.text}   ", tone_style(line.tone)) for line in lines]

@@ -193,7 +193,7 @@ async def test_a_list_that_another_replaces_is_kept_and_comes_back(
         await pilot.pause()
         old = home.root / "set-aside" / "papers.yaml"
         assert old.read_text() == mine
-        assert "I b brings back the one before" in status(app)
+        assert "I b brings back the previous list" in status(app)
         assert len(app.library.listed) == listed
         assert app.library.state("adam") == "read"  # states of papers are kept
         await pilot.press("I")

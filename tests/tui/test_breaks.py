@@ -207,8 +207,8 @@ def test_the_claims_of_a_broken_run_stand_beside_those_of_the_plain_one() -> Non
     text = plain(claims_page.page(found, 100, WITH_IT))
     assert "break: no idea  The idea [b]itself[/b]." in text
     assert "Next to each claim: the plain run of D." in text
-    assert "· missed  first   plain run ✓ held   ✓ it fell" in text
-    assert "· held  second   plain run ✓ reproduced   ✗ it did not fall" in text
+    assert "· missed  first   plain run ✓ held   ✓ it failed" in text
+    assert "· held  second   plain run ✓ reproduced   ✗ it did not fail" in text
     assert "· missed  third   plain run ✗ missed\n" in text
     assert "· missed  fourth\n" in text
 
@@ -222,7 +222,7 @@ def test_a_claim_that_falls_under_an_edit_is_bad_news() -> None:
     found = broken_run({"first": 0, "second": 2}, edited="model.py +1 −1")
     text = plain(claims_page.page(found, 100, WITH_IT))
     assert "edited: model.py +1 −1     E shows the edits" in text
-    assert "✗ missed  first   plain run ✓ held   ✗ it fell" in text
+    assert "✗ missed  first   plain run ✓ held   ✗ it failed" in text
     assert "✓ held  second   plain run ✓ reproduced\n" in text
 
 

@@ -280,7 +280,7 @@ async def test_help_explains_the_signs_and_keys_of_the_table(
         await pilot.press("question_mark")
         await pilot.pause()
         shown = screen_text(newcomer)
-        assert "Your list has it already." in shown
+        assert "It is already on your list." in shown
         assert "In an import: leave the row out" in shown
         await pilot.press("question_mark", "x")
         await pilot.pause()

@@ -84,15 +84,15 @@ async def test_shipped_verdicts_stand_on_the_page_before_the_first_run(
     assert "✓ reproduced  bowl" in text
     assert "Adam goes down." in text
     assert "5 of 5 seeds: ratio 2" in text
-    assert "✓ falls in null runs" in text
-    assert "✓ falls with no mean" in text
+    assert "✓ fails in null runs" in text
+    assert "✓ fails with no mean" in text
     assert "≡ exact  bounded step  theorem" in text
 
 
 @pytest.mark.parametrize(
     ("plain", "control", "sign", "words"),
     [
-        ("reproduced", "not reproduced", "✓", "falls without it"),
+        ("reproduced", "not reproduced", "✓", "fails without it"),
         ("reproduced", "reproduced", "✗", "reproduced without it, too"),
         ("reproduced", "weak", "·", "weak without it"),
         ("not reproduced", "not reproduced", "·", "not reproduced without it"),  # no information

@@ -109,7 +109,7 @@ class ListController:
 
             kept_as, before = attach(self._shell.library.home, paper, Path(line.strip()).expanduser())
             self._shell.post(news.PapersChanged([paper]))
-            more = f"; the one before is {before.name}" if before is not None else ""
+            more = f"; the previous PDF is {before.name}" if before is not None else ""
             self._shell.say("The PDF of ", (paper, "bold"), f" is {kept_as.name} now{more}.")
 
         hint = "The path of a PDF: it is copied. enter attaches it, esc goes back."
@@ -139,7 +139,7 @@ class ListController:
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
-            else Choice("k", "keep this list", f"{whose}; its ticks do not count"),
+            else Choice("k", "keep this list", f"{whose}; its ticks are ignored"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
                 "e",
@@ -223,7 +223,7 @@ class ListController:
         if old is None:
             self._shell.say("Your list is ", (where, "$link"), (f"   {key('add')} adds a paper", "$muted"))
         else:
-            back = (f"   {key('own_list')} b brings back the one before", "$muted")
+            back = (f"   {key('own_list')} b brings back the previous list", "$muted")
             self._shell.say("Your list is ", (where, "$link"), back)
 
 

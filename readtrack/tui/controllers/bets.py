@@ -89,7 +89,7 @@ class BetController:
                 self._shell.library, job, on, answer.arm, answer.sure
             )
         except ReadtrackError as error:
-            self._shell.fail("write down your bet", error, "run `readtrack doctor` to find the cause.")
+            self._shell.fail("record your bet", error, "run `readtrack doctor` to find the cause.")
             return
         self._start(job)
         self._shell.say(present.placed(bet), (f"   {key('bet')} withdraws it", "$muted"))
@@ -107,5 +107,5 @@ class BetController:
             else:
                 self._shell.say(present.withdrawn(withdrawn))
 
-        answers = [Choice("w", "withdraw it", "the run goes on"), Choice("x", "keep it")]
+        answers = [Choice("w", "withdraw it", "the run continues"), Choice("x", "keep it")]
         self._shell.ask(ChoiceDialog(f"{present.placed(bet)} Withdraw it?", answers), chosen)

@@ -152,7 +152,7 @@ class RunController:
                     return
                 if follower.process.contact != contact:  # connection state of a run on another machine
                     contact = follower.process.contact
-                    self._shell.say(one_line(contact) or "The machine that the run is on answers again.")
+                    self._shell.say(one_line(contact) or "The run's machine answers again.")
                 patience = 0.0 if follower.ended else _DRAW_EVERY if undrawn else _CLOCK
                 if time.monotonic() - drawn_at >= patience:
                     undrawn, drawn_at = False, time.monotonic()

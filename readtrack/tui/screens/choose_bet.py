@@ -53,7 +53,7 @@ class ChooseBet(Dialog[BetChoice | None]):
             yield self._sure
             yield self._command
             yield Static(
-                "enter bets and runs, ↑ ↓ move, ← → how sure, esc goes back", classes="hint", markup=False
+                "enter bets and runs, ↑ ↓ move, ← → confidence, esc goes back", classes="hint", markup=False
             )
 
     def on_mount(self) -> None:

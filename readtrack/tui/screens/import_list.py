@@ -46,12 +46,12 @@ _SIGNS = {
     "left out": ("✗", "$faint"),
 }
 _MEANINGS = {
-    "matched": "The row is this paper, for the reason beside it.",
+    "matched": "The row means this paper. The reason is next to it.",
     "new": "A paper that readtrack does not know. The file's facts about it are kept.",
-    "ambiguous": "The row may be several papers. enter chooses one.",
+    "ambiguous": "The row may mean several papers. enter chooses one.",
     "unknown": "No known paper: the row stays as it is. enter, or K later, links it to one.",
     "duplicate": "Another row is the same paper.",
-    "listed": "Your list has it already.",
+    "listed": "It is already on your list.",
     "left out": "It is not imported.",
     "enter": "Choose the row's paper.",
 }
@@ -333,7 +333,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             self._refresh_lines()
         else:
             self._status.update(
-                text("No PDFs to attach: all that the list names are missing, or in the library already.")
+                text("No PDFs to attach: those in the list are missing, or already in the library.")
             )
 
     def on_unmount(self) -> None:

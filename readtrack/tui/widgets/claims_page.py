@@ -9,7 +9,7 @@ from textual.content import Content
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound
 from readtrack.present.actions import key
-from readtrack.present.claims import Baseline, StatedClaim, fallen, stated
+from readtrack.present.claims import Baseline, StatedClaim, failed, stated
 from readtrack.present.marks import PENDING
 from readtrack.runs.record import Record
 from readtrack.tui.theme import verdict_mark
@@ -81,18 +81,18 @@ def _condition(
 
 
 def _with_the_idea(one: StatedClaim, record: Record, beside: Baseline) -> Content:
-    """The outcome with the idea, such as `plain run ✓ held   ✓ it fell`. The second part says whether the
-    claim fell, if the claim names this break.
+    """The outcome with the idea, such as `plain run ✓ held   ✓ it failed`. The second part says whether the
+    claim failed, if the claim names this break.
     """
     verdict = beside.verdicts.get(one.name)
     if verdict is None:
         return EMPTY
     sign, style = verdict_mark(verdict)
     told = join((f"   {beside.label} ", "$muted"), (f"{sign} {verdict}", style))
-    fate = fallen(one, record.job, beside)
+    fate = failed(one, record.job, beside)
     if not fate:
         return told
-    good = record.job is not None and record.job.control and fate == "it fell"
+    good = record.job is not None and record.job.control and fate == "it failed"
     sign, style = verdict_mark("held" if good else "missed")
     return join(told, (f"   {sign} {fate}", f"bold {style}"))
 

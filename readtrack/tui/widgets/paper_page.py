@@ -108,8 +108,8 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
     if not states:
         what = (
-            f"{counted(len(inside), 'paper')} that can run and that no row of your list names. "
-            f"{key('put_on_list')} on one of them puts it on your list."
+            f"{counted(len(inside), 'paper')} that can run but are not on your list. "
+            f"{key('put_on_list')} puts the selected one on your list."
             if inside
             else "No papers here yet."
         )
