@@ -16,19 +16,21 @@ from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rat
 from readtrack.verdicts import OUTCOMES, Verdict
 
 _INTRODUCTION = (
-    "One claim of each paper: the one that its abstract makes, or the first that is measured. The paper's "
-    "page has the others, every seed, controls, deviations and history. The rules stood in the papers' "
-    "modules before the runs, and the seeds are hashed from the rules. [method.md](method.md) explains the "
-    "procedure, its error rates and every word. `weak`, `inconclusive` and `not reproduced` are results, too."
+    "The table shows one claim of each paper: the claim of its abstract, or else its first measured claim. "
+    "The paper's page shows the others, every seed, controls, deviations and history. The rules were "
+    "written into the papers' modules before the runs, and the seeds are hashed from the rules. "
+    "[method.md](method.md) explains the procedure, its error rates and every term. `weak`, `inconclusive` "
+    "and `not reproduced` are results, too."
 )
 _EARLIER = (
-    "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
-    "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
-    "dissents, nine of ten must agree. Their numbers are means and ranges, and they are counted apart."
+    "Rows marked *earlier* were judged by the previous procedure: a measured claim is reproduced if every "
+    "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; if one of the five "
+    "disagrees, nine of ten must agree. Their numbers are means and ranges, and they are counted "
+    "separately."
 )
 _PLOT = (
-    "Each claim on the scale of its own rule: 0 where the compared arms are equal, 1 where the threshold "
-    "lies. A filled dot is a claim that is reproduced. Claims without such a scale are left out, and so are "
+    "Each claim is drawn on the scale of its rule: 0 means that the compared arms are equal, and 1 is the "
+    "threshold. A filled dot is a reproduced claim. Claims without such a scale are left out, and so are "
     "earlier ones."
 )
 

@@ -66,8 +66,8 @@ OUTCOMES: dict[str, str] = {
     "missed": "fails the rule",
 }
 
-# What null runs redraw: whole pipelines, a coin for each judged item, pipelines of which one counts as worse
-# by the threshold, or times.
+# The kinds of null runs: separate pipelines, a coin flip for each judged item, pipelines of which one counts
+# as worse by the threshold, or times.
 NullKind = Literal["pipelines", "items", "as good as", "times"]
 
 _SMALLEST = 1_000  # smaller seeds are for exploration

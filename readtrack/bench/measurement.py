@@ -1,35 +1,36 @@
-"""From what was found out about a variant to its `measurement` event.
+"""Converts the results of a variant to its `measurement` event.
 
 | field | meaning |
 | --- | --- |
-| case, axes, variant, role, mode, dtype, device | what was measured |
-| device_id, env_id | of the `machine` and `env` events that came before; made from their content |
-| settings | threads, input_sets (that are rotated; null when each call has its own), cold (caches flushed |
+| case, axes, variant, role, mode, dtype, device | the measured operation |
+| device_id, env_id | ids of the preceding `machine` and `env` events, derived from their content |
+| settings | threads, input_sets (number in rotation; null if each call has its own), cold (caches flushed |
 | | before each call), graph (CUDA graph), tf32 |
-| round, rounds | after which round, of how many: a later event replaces an earlier one |
+| round, rounds | number of the round and of all rounds; a later event replaces an earlier one |
 | t_ns | n, number (of calls in a sample), min, p20, p50, p80, iqr, medians (of the rounds), ci95 (of the |
-| | median, or null), drift from round to round, stop; `value` is the one to show: p50, or min when |
-| | contended. Null when a check failed |
-| samples | at most 256 of them, nanoseconds a call |
-| host_ns, latency_ns | CUDA: until a call is enqueued; until one that is waited for is done |
-| first_call_s | the first call alone, compilation included |
-| flops, bytes, tflops, gbps | the algorithmic work, and its rate; null where the case states no cost |
-| pct_ceiling, bound, ceiling_id | share of what this machine can attain, and what limits it; null without a |
+| | median, or null), drift from round to round, stop; `value` is the time to show: p50, or min if |
+| | contended. Null if a check failed |
+| samples | at most 256 samples, in nanoseconds per call |
+| host_ns, latency_ns | CUDA: time to enqueue a call, and time of a synchronised call |
+| first_call_s | the first call alone, including compilation |
+| flops, bytes, tflops, gbps | the algorithmic work and its rate; null if the case states no cost |
+| pct_ceiling, bound, ceiling_id | share of this machine's ceiling, and the limiting factor; null without a |
 | | calibration |
-| evaluations, reported | "until": what the calls said they took, the mean over the timed inputs; else null |
+| evaluations, reported | "until": effort reported by the calls, the mean over the timed inputs; else null |
 | mem | peak_bytes, method (see `readtrack.bench.memory`) |
 | ok | passed, max_abs, max_rel, oracle, and the reason if it did not pass |
 | quality | cpu_util, waiting, others, nivcsw, faults_per_call, ... (see `readtrack.bench.contention`) |
-| skipped | the unmet need, or why it could not be compiled; or null |
-| closeness | where the time lies between the least that this machine can attain (1) and the strongest |
-| | rival's (0.5); null without a calibration or a cost |
-| vs_naive, vs_strong | how many times as fast as the naive one, and as the strongest rival (the fastest of |
-| | the strong, compiled and naive ones, if there is one of the first two): the ratio of the two values |
-| vs_naive_ci95, vs_strong_ci95 | the 95 % interval of that, from the ratio in each round; null when |
+| skipped | the unmet requirement, or the reason why it could not be compiled; or null |
+| closeness | the time on a scale from the least possible on this machine (1) to the strongest rival's |
+| | (0.5); null without a calibration or a cost |
+| vs_naive, vs_strong | speed-up over the naive variant, and over the strongest rival (the fastest of the |
+| | strong, compiled and naive variants, if one of the first two exists): the ratio of the two values |
+| vs_naive_ci95, vs_strong_ci95 | the 95 % interval of the speed-up, from its ratio in each round; null if |
 | | contended |
-| vs_naive_sure, vs_strong_sure | whether the interval leaves out 1 |
+| vs_naive_sure, vs_strong_sure | whether the interval excludes 1 |
 | flags | contended, page-faults, host-bound, over-ceiling, review (10 times the strongest baseline) |
-| record | whether this may stand as a result: the last round, passed, with an interval, no flag against it |
+| record | whether this is a valid result: the last round, passed, with an interval, without a disqualifying
+flag |
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def practice(
         typer.Option("--prove", help="Check all, then run benchmark and claims with your code."),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Check whenever you save, until q.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the exercises and where you stand.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the exercises and your progress.")] = False,
     hint: Annotated[bool, typer.Option("--hint", help="Show the next hint.")] = False,
     solution: Annotated[
         bool, typer.Option("--solution", help="Show how the paper's code differs from yours.")

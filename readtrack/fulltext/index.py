@@ -106,7 +106,7 @@ class FullText:
 
         with self._lock:
             self.ready, self._kept = False, {}
-            while not self.ready:  # not ready if the file had to be rebuilt meanwhile
+            while not self.ready:  # not ready if the file had to be rebuilt in the meantime
                 self.ready = True
                 if self._catalog is not library.catalog:
                     self._catalog = library.catalog
@@ -191,7 +191,9 @@ class FullText:
             if (text, phrase) not in self._kept:
                 found = self.heads(text, phrase=phrase)
                 short = len(text) < 3
-                if short and len(found) > _ENOUGH:  # two letters in so many titles are not selective
+                if (
+                    short and len(found) > _ENOUGH
+                ):  # two letters that occur in that many titles are not selective
                     tables: tuple[str, ...] = ()
                 else:
                     tables = ("texts",) if short else ("texts", "pages")

@@ -35,7 +35,7 @@ class UnreadableError(ReadtrackError):
     """The child could not read the PDF. `reason` completes the sentence "the PDF ..."."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} {reason}. `readtrack doctor` says what to do.")
+        super().__init__(f"{path} {reason}. `readtrack doctor` suggests a fix.")
         self.reason = reason
 
 

@@ -85,7 +85,7 @@ def frames(said: dict[str, Any], runs: Container[str], received: int) -> Iterato
         fields: list[Any] = [one.get(name) for name in Frame.__slots__]
         run_id, frame = one.get("run"), Frame(*fields)
         if not (isinstance(run_id, str) and run_id in runs and _is_frame(frame) and frame.n <= received):
-            raise _strange(f"it says of run {quoted(str(run_id))} {quoted(str(frame))}")
+            raise _strange(f"its report on run {quoted(str(run_id))} is {quoted(str(frame))}")
         received -= frame.n
         yield run_id, frame
 

@@ -1,4 +1,4 @@
-"""SLURM: a run's shepherd as a job of its own, through submitit."""
+"""SLURM: runs a run's shepherd as a separate job, through submitit."""
 
 from __future__ import annotations
 

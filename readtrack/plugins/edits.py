@@ -1,7 +1,7 @@
 """The differences between the reader's copy of a plugin and the plugin that it shadows.
 
 A run stores the whole text of every edited file, before and after, in `edits.json`, so that its diff can be
-shown, and compared with another run's, whatever happens to the files later.
+shown and compared with another run's even if the files change later.
 """
 
 from __future__ import annotations

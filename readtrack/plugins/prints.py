@@ -1,7 +1,7 @@
 """A fingerprint of a run's code: a hash per statement, enough to tell which statements differ elsewhere.
 
-A run stores them in `code.json`. The hashes do not reveal the code. What changes no result changes no hash:
-comments, docstrings, formatting, quotations from the paper and exercises.
+A run stores them in `code.json`. The hashes do not reveal the code. Changes without effect on results do not
+change a hash: comments, docstrings, formatting, quotations from the paper and exercises.
 """
 
 from __future__ import annotations

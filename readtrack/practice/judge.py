@@ -451,7 +451,7 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
     if not outputs:
         return dict.fromkeys(leaves)
     draw = torch.Generator().manual_seed(SEED)
-    # A sum has a gradient of its own: torch imports sympy, for a second, to check one that it is given.
+    # Take the gradient of a sum, because torch imports sympy (for a second) to check an explicit gradient.
     weighted = [
         (out * torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype)).sum()
         for out in outputs

@@ -298,7 +298,7 @@ def _call(node: ast.Call) -> Iterator[_Change]:
             other = _OTHERS[node.func.attr]
             yield _Change(
                 f"{text} with {other}",
-                f"{other} stands where {node.func.attr} should",
+                f"{other} is used instead of {node.func.attr}",
                 ast.Call(ast.Attribute(node.func.value, other, ast.Load()), node.args, node.keywords),
             )
     if len(node.args) == 2 and not any(isinstance(one, ast.Starred | ast.Constant) for one in node.args):
@@ -320,7 +320,7 @@ def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
         yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
         if "inf" in text:
             yield _Change(
-                f"0.0 for {text}", "0 stands where -inf hides something from a softmax", ast.Constant(0.0)
+                f"0.0 for {text}", "0 is used instead of -inf to hide something from a softmax", ast.Constant(0.0)
             )
     if isinstance(node.op, ast.Invert | ast.Not):
         yield _Change(f"{text} not negated", "a mask or condition is not negated", node.operand)

@@ -129,7 +129,7 @@ def _declared(plugin: PluginRef, file: Path, value: ast.expr) -> Iterator[Sheet]
         raise ReadtrackError(f"{file}:{value.lineno}: {_NAME} must be a tuple of Exercise(...).")
     for call in value.elts:
         if not isinstance(call, ast.Call):
-            raise ReadtrackError(f"{file}:{call.lineno}: this is no Exercise(...).")
+            raise ReadtrackError(f"{file}:{call.lineno}: this is not an Exercise(...).")
         given = {word.arg: word.value for word in call.keywords if word.arg}
         literals = {name: _literal(file, call, given, name) for name in ("name", "of", "task", "hints")}
         hints = literals["hints"] or ()

@@ -113,5 +113,5 @@ def _plain(found: Any) -> types.FunctionType:
         found = getattr(found, name, found) if not inspect.isfunction(found) else found
     found = inspect.unwrap(found)
     if not isinstance(found, types.FunctionType):
-        raise TypeError(f"{found!r} is no function of Python")
+        raise TypeError(f"{found!r} is not a Python function")
     return found

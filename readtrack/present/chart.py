@@ -39,7 +39,7 @@ def draw(
     """A chart of `width` by `height` characters, including axes; the x axis takes two lines of the height.
 
     With several series, a letter at the right edge names each (see `letter`). A logarithmic axis leaves out
-    values that are not positive. Without points it is a single line that says so.
+    values that are not positive. Without points, the chart is a single line with a message.
     """
     shown = [_drawable(decimated(one.points, 2 * width), log_x, log_y) for one in series]
     finite = [point for points in shown for point in points if math.isfinite(point[1])]

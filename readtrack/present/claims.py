@@ -50,7 +50,7 @@ class StatedClaim:
 
     @property
     def shown_verdict(self) -> str:
-        """`exact` for an identity or a theorem that held, which is no evidence."""
+        """The verdict, or `exact` for an identity or a theorem that held, which is not evidence."""
         return shown_verdict(self.verdict, self.kind)
 
     def shown(self, metric: str) -> str:

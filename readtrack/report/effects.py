@@ -103,7 +103,7 @@ class Found:
         spread = f", {'95 % interval' if self.way == 'interval' else 'range'} {self.between}"
         guard = f" It does not count: {self.guard} clears it." if self.guard else ""
         mean = f"{self.mean}{spread if self.between else ''}"
-        return f"{self.label}: mean {mean}; the rule asks for {self.asked}.{guard}"
+        return f"{self.label}: mean {mean}; the rule requires {self.asked}.{guard}"
 
     @property
     def scaled(self) -> tuple[float, float, float] | None:

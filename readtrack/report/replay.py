@@ -27,16 +27,16 @@ _ROUNDING = 1e-6  # relative rounding error
 _OF_THE_SEEDS, _REORDERED = 0.25, 1.96 * math.sqrt(2)
 _ORDER = ("torch", "device_name", "cpu", "threads")  # facts that change only the order of sums
 RULE = (
-    "A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 % of the "
+    "A claim is SAME if both runs reach the same verdict and its values differ by at most 5 % of the "
     "distance to the threshold or a quarter of the standard deviation over seeds. If the paper’s code is "
-    "the same, and only the processor, the thread count or the version of torch differs, floating-point "
-    "sums are computed in another order. Training can carry this as far as another seed does, so the "
-    "values may then differ by 2.8 standard deviations, as 95 % of all pairs of seeds do. A claim is "
-    "DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is the same "
-    "or the code is not. If the code alone differs, every difference beyond rounding counts. All other "
-    "claims are UNCLEAR, also where another order of sums may be the cause and no spread is known. "
-    "Standard deviations are those of the shipped verdicts. Code is compared without comments, docstrings "
-    "and formatting."
+    "the same and only the processor, the thread count or the version of torch differs, floating-point sums "
+    "have a different order. Training can amplify this difference to that between two seeds, so the values "
+    "may then differ by 2.8 standard deviations, the limit for 95 % of all pairs of seeds. A claim is "
+    "DIFFERENT if its verdict or its rule differs. It is also DIFFERENT if its values differ and either the "
+    "setting is the same or the code has changed. If only the code differs, every difference beyond "
+    "rounding counts. All other claims are UNCLEAR, for example if the order of sums may be the cause and "
+    "no spread over seeds is known. Standard deviations come from the shipped verdicts. Comments, "
+    "docstrings and formatting are ignored when code is compared."
 )
 _AT_THE_THRESHOLD = 0.02  # relative distance within which two runs may fall on either side
 # Number of seeds to the expected range of that many normal values, in standard deviations (Tippett 1925).
@@ -122,7 +122,7 @@ def spreads(rows: Sequence[VerdictRow]) -> Spreads:
 
 
 def _environment(there: Card, here: Card) -> dict[str, str]:
-    """`torch: 2.13.0 there, 2.14.0 here`; the processor's name counts, its number of cores does not."""
+    """Differences such as `torch: 2.13.0 there, 2.14.0 here`. The number of cores does not count."""
     names = [("versions", name) for name in ("readtrack", "torch")]
     names += [("machine", name) for name in ("device_name", "cpu", "threads", "dtype")]
     found = {}
@@ -156,7 +156,7 @@ def _compared(
     verdict, why = _judged(there, here, pairs, changed, other)
     unmeasured = any((name, bound.metric) not in tolerances for bound in there.claim.bounds)
     if verdict == "DIFFERENT" and reordered and unmeasured and there.claim.kind == "measured":
-        verdict, why = "UNCLEAR", "the verdicts differ, and no shipped verdict says how far seeds spread"
+        verdict, why = "UNCLEAR", "the verdicts differ, and no shipped verdict states the spread over seeds"
     return ClaimReplay(name, verdict, there.verdict, here.verdict, numbers, why)
 
 
@@ -167,7 +167,7 @@ def _judged(
     changed: Sequence[prints.Change],
     other: Sequence[str],
 ) -> tuple[Verdict, str]:
-    """The verdict, and what it rests on."""
+    """The verdict and the reason for it."""
     because = f"the code differs: {prints.in_words(changed)}" if changed else ""
     if "not judged" in (there.verdict, here.verdict):
         why = there.why if there.verdict == "not judged" else here.why
@@ -199,18 +199,20 @@ def _rule(one: CardClaim) -> tuple[object, ...]:
 def _pair(
     bound: Bound | Speedup | Growth, there: CardClaim, here: CardClaim, tolerance: float
 ) -> tuple[str, bool, bool]:
-    """The two values of a bound in words, whether they agree, and whether both lie at the threshold."""
+    """The two values of a bound as text, whether they agree, and whether both are close to the threshold."""
     if not isinstance(bound, Bound):
         a, b = (one.timed.get(bound.metric, BoundEstimate()) for one in (there, here))
         said = f"{bound.metric} {a.value:.3g} and {b.value:.3g}"
-        # Times differ from run to run; the rule says which differences matter.
+        # Times differ from run to run. The rule defines which differences matter.
         return said, a.verdict(bound) == b.verdict(bound), False
     x, y = (bound.value(one.values, one.at_least) for one in (there, here))
     return f"{bound.metric} {x:.4g} and {y:.4g}", _agree(bound, x, y, tolerance), _straddle(bound, x, y)
 
 
 def _agree(bound: Bound, a: float, b: float, tolerance: float) -> bool:
-    """Whether they differ by rounding, little beside the distance to the threshold, or by the tolerance."""
+    """Whether the difference is within rounding, small relative to the distance to the threshold, or within
+    the tolerance.
+    """
     if not (math.isfinite(a) and math.isfinite(b)):
         return a == b or (math.isnan(a) and math.isnan(b))
     if math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=1e-12):

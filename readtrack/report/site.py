@@ -1,4 +1,4 @@
-"""The site: its pages, one by one, and the folder that they are written into."""
+"""Makes the pages of a site and writes them into a folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from readtrack.report.words import STATES as STATE_NAMES
 from readtrack.svg import Drawn, element, percent
 from readtrack.text import counted
 
-MANIFEST = "readtrack-report.json"  # marker file of a folder that a report was written into
-_EARLIER = "Judged by an earlier procedure, and counted apart"
+MANIFEST = "readtrack-report.json"  # marks a folder as a report
+_EARLIER = "Judged by an earlier procedure, counted separately"
 _CLAIMS, _BENCHMARKS, _LINEAGE, _READING, _METHOD = (
     f"{name}.html" for name in ("claims", "benchmarks", "lineage", "reading", "method")
 )
@@ -34,7 +34,7 @@ _CLAIMS, _BENCHMARKS, _LINEAGE, _READING, _METHOD = (
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """A row of the list. find: what a search looks at; rank, order: what sorting goes by."""
+    """A row of the list. find: text to search; rank, order: sort keys."""
 
     id: str
     title: str
@@ -67,7 +67,7 @@ class ClaimRow:
 class Site:
     """The pages of a report. `files`: path in the site to its bytes.
 
-    papers  those that get a page, in the list's order
+    papers  papers with a page, in the list's order
     whole   whether all papers of the list are among them
     """
 
@@ -80,7 +80,7 @@ class Site:
     _sections: list[tuple[str, list[ListedPaper]]] = field(default_factory=list)
 
     def make(self) -> None:
-        """All pages."""
+        """Make all pages."""
         self._sections = _of_papers(self.source, self.papers)
         self.menu = [("index.html", "Papers"), (_CLAIMS, "Claims"), (_BENCHMARKS, "Benchmarks")]
         if self.whole:
@@ -293,7 +293,7 @@ class Site:
         )
 
     def _method(self) -> None:
-        """docs/method.md, as it ships; its links to other documents lead to pages or nowhere."""
+        """The page from docs/method.md. Its links to other documents lead to pages or are removed."""
         package = Path(readtrack.__file__).parent
         inside = package / "method.md"
         docs = package if inside.exists() else package.parent / "docs"
@@ -314,7 +314,7 @@ class Site:
 
 
 def footer(source: ReportSource) -> str:
-    """Where the pages come from, and what they do not have."""
+    """A footer with the origin of the pages and the omitted data."""
     made = (
         "Written by readtrack report from recorded runs. A verdict is about the claim in this setting, "
         "not about the paper’s own experiments. "
@@ -331,7 +331,7 @@ def footer(source: ReportSource) -> str:
 
 
 def _of_papers(source: ReportSource, papers: Sequence[str]) -> list[tuple[str, list[ListedPaper]]]:
-    """The list's sections with these papers alone; then those that no section has."""
+    """The list's sections with these papers only, followed by papers without a section."""
     wanted = set(papers)
     found = [
         (source.tell.line(title), kept)
@@ -348,7 +348,7 @@ def _rank(verdict: str) -> int:
 
 
 def _tally(name: str, counts: Counter[str]) -> Iterator[tuple[str, Drawn, list[tuple[str, int]]]]:
-    """A bar with a part for each verdict, and the counts; nothing where there are none."""
+    """A bar with a part for each verdict, and the counts; nothing without verdicts."""
     total = sum(counts.values())
     parts, x = [], 0.0
     for word in ORDER:
@@ -362,7 +362,7 @@ def _tally(name: str, counts: Counter[str]) -> Iterator[tuple[str, Drawn, list[t
 
 
 def _claim_row(view: PaperView, claim: ClaimView, section: int) -> ClaimRow:
-    """The bound that is nearest to failing; where none has a scale, the first."""
+    """The claim with the bound closest to failing, or the first bound if none has a scale."""
     one = claim.deciding or (*claim.shown, *claim.folded)[0].found
     scaled = one.scaled
     return ClaimRow(
@@ -382,7 +382,7 @@ def _claim_row(view: PaperView, claim: ClaimView, section: int) -> ClaimRow:
 
 
 def build(source: ReportSource, papers: Sequence[str] = ()) -> Site:
-    """The pages of all papers of the list, or of some."""
+    """Make the pages of all papers of the list, or of some."""
     listed = [entry.paper for _, entries in source.sections for entry in entries]
     wanted = [paper for paper in listed if paper in papers] if papers else listed
     wanted += [paper for paper in papers if paper not in wanted]
@@ -392,14 +392,14 @@ def build(source: ReportSource, papers: Sequence[str] = ()) -> Site:
 
 
 def write(site: Site, folder: Path) -> None:
-    """Write the pages; those of an earlier report that are no more go.
+    """Write the pages, and delete pages of an earlier report that no longer exist.
 
-    Raises ReadtrackError if the folder holds something else than a report, or cannot be written.
+    Raises ReadtrackError if the folder contains something other than a report, or cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         before = _before(folder)
-        _list(folder, before | site.files.keys())  # if writing stops here, the folder is still a report
+        _list(folder, before | site.files.keys())  # if writing is interrupted, the folder is still a report
         for path, body in site.files.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -419,7 +419,7 @@ def _list(folder: Path, files: Iterable[str]) -> None:
 
 
 def _before(folder: Path) -> set[str]:
-    """The files of the report that the folder holds already."""
+    """The files of an earlier report in the folder."""
     if not any(folder.iterdir()):
         return set()
     try:

@@ -1,7 +1,7 @@
-"""A claim as a drawing: thresholds as fields, measured values as dots and lines.
+"""Draws a claim: thresholds as fields, measured values as dots and lines.
 
-The paper's side is at the right. x is in percent of the width, so that a strip is as wide as its column;
-its words stand beside it in HTML.
+The paper's side is on the right. x is in percent of the width, so that a strip scales with its column. Its
+text is next to it in HTML.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from readtrack.verdicts import OUTCOMES
 
 _LANE, _HEAD = 24, 34  # pixels
 _ROOM = 0.1  # margin on both sides, as a fraction of the width
-_MOST = 1.2  # how far breaks may stretch the scale, in widths of the claim's own numbers
-_BREAKS = 3  # most breaks drawn beside the claim's own numbers
-# The table of all claims: a linear scale around "arms equal" (0) and "asked" (1), pressed together outside.
+_MOST = 1.2  # largest extension of the scale by breaks, relative to the range of the claim's own numbers
+_BREAKS = 3  # most breaks drawn next to the claim's own numbers
+# The scale of the table of all claims: linear around "arms equal" (0) and "asked" (1), compressed outside.
 FOREST_TICKS = (-1, 0, 1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A row of a strip. kind: a class of the style sheet."""
+    """A row of a strip. kind: a CSS class."""
 
     name: str
     note: str
@@ -42,7 +42,7 @@ class Strip:
 
 
 def strip(one: Found, *, with_breaks: bool) -> Strip | None:
-    """None where there is no scale: nothing says where the compared arms are equal."""
+    """The strip of a bound; None without a scale, if the value of equal arms is unknown."""
     effect = one.effect
     if one.scaled is None or effect.mean is None or effect.even is None:
         return None
@@ -102,7 +102,7 @@ def _scale(one: Found, with_breaks: bool) -> Scale:
 
 
 def _fields(one: Found, scale: Scale) -> list[str]:
-    """Fields for the claimed range and for weak evidence, with lines at their limits."""
+    """Draw fields for the claimed range and for weak evidence, with lines at their limits."""
     asked, even = scale(one.effect.asked), scale(one.effect.even or 0.0)
     return [
         element("rect", class_="zone", x=percent(asked), width=percent(100 - asked), height=_LANE),
@@ -125,7 +125,7 @@ def _lane(marks: list[str], way: str) -> Drawn:
 
 
 def _head(one: Found, scale: Scale) -> Drawn:
-    """The names of both lines, over the lanes: on two rows, and away from each other where there is room."""
+    """The names of both lines above the lanes, on two rows and apart from each other if there is room."""
     even, asked = scale(one.effect.even or 0.0), scale(one.effect.asked)
     parts: list[str] = []
     for x, words, y, kind, left in (
@@ -147,7 +147,7 @@ _FOREST = Scale(forest_place(-2.2), forest_place(6.0), 1.5, 98.5)
 
 
 def forest_lane(found: tuple[float, float, float], verdict: str, *, dashed: bool) -> Drawn:
-    """A claim on the scale of its own rule, in the table of all claims."""
+    """A claim's strip for the table of all claims, on the scale of its rule."""
     zero, one = _FOREST(forest_place(0)), _FOREST(forest_place(1))
     marks = [
         element("rect", class_="zone", x=percent(one), width=percent(100 - one), height=_LANE),

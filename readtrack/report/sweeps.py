@@ -1,4 +1,4 @@
-"""Curves of attempts with several settings: each arm is shown at its best one, as the run chose it."""
+"""Reduces curves over several settings to the setting that the run chose for each arm."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 from readtrack.runs.record import Record
 
-_BEST = "best "  # a metric `best rate` has the value that an arm's sweep chose
+_BEST = "best "  # prefix of metrics such as `best rate`, the value chosen by an arm's sweep
 _CLOSE = 1e-3  # relative tolerance, because names have fewer digits than numbers
 
 Points = list[tuple[float, float]]
 
 
 class _Attempt(NamedTuple):
-    """`loss, rate 0.03` has the head "loss"."""
+    """An attempt's name, such as `loss, rate 0.03` with the head "loss"."""
 
     head: str
     what: str
@@ -24,7 +24,7 @@ class _Attempt(NamedTuple):
 
 
 def chosen(record: Record) -> dict[str, dict[str, float]]:
-    """Mapping from swept setting to arm to best value."""
+    """Maps each swept setting to the best value of each arm."""
     found: dict[str, dict[str, float]] = {}
     for (name, arm), value in record.values.items():
         if name.startswith(_BEST) and math.isfinite(value):
@@ -33,11 +33,11 @@ def chosen(record: Record) -> dict[str, dict[str, float]]:
 
 
 def at_the_best(record: Record) -> tuple[Record, dict[str, str]]:
-    """The record without the curves of settings that no arm chose, and to each curve a note about them.
+    """The record without curves of settings that no arm chose, and a note for each remaining curve.
 
-    `loss, rate 0.01` and `loss, rate 0.03` become one curve `loss at the best rate`; of the arms
-    `ours, rate 0.01` and `ours, rate 0.03` the one at the best rate stays. Names stay as they are where
-    the record does not say which setting was best.
+    `loss, rate 0.01` and `loss, rate 0.03` become one curve `loss at the best rate`. Of the arms `ours, rate
+    0.01` and `ours, rate 0.03`, the one at the best rate is kept. If the record does not contain the best
+    setting, names are unchanged.
     """
     best = chosen(record)
     curves: dict[str, dict[str, Points]] = {}
@@ -77,8 +77,9 @@ def _attempt(name: str, best: Mapping[str, object]) -> _Attempt | None:
 def _each_at_its_best(
     record: Record, names: Mapping[float, str], what: str, best: Mapping[str, float]
 ) -> dict[str, Points]:
-    """The arms' curves, each at the value that the arm chose; nothing unless all of them have one. An arm
-    that chose none is shown if it has one curve alone."""
+    """The arms' curves at the chosen values; empty unless every arm has one. An arm without a choice is shown
+    if it has a single curve.
+    """
     arms = dict.fromkeys(arm for name in names.values() for arm in record.curves[name])
     found = {}
     for arm in arms:
@@ -91,14 +92,14 @@ def _each_at_its_best(
         if len(there) == 1:
             found[arm if value is None else f"{arm}, {what} {value:g}"] = record.curves[names[there[0]]][arm]
         elif value is not None:
-            return {}  # another sweep of the same name chose
+            return {}  # the choice was made by another sweep with the same name
     return found
 
 
 def _best_arms(
     arms: Mapping[str, Points], best: Mapping[str, Mapping[str, float]]
 ) -> tuple[dict[str, Points], bool]:
-    """The arms `ours, rate 0.03` at the chosen rate alone, and whether any is left out."""
+    """The arms such as `ours, rate 0.03` at the chosen rate only, and whether any was left out."""
     found = {arm: _attempt(arm, best) for arm in arms}
     kept = {
         arm: points
@@ -107,7 +108,7 @@ def _best_arms(
     }
     heads = {one.head for one in found.values() if one}
     if heads - {one.head for arm in kept if (one := found[arm])}:
-        return dict(arms), False  # another sweep of the same name chose
+        return dict(arms), False  # the choice was made by another sweep with the same name
     return kept, len(kept) < len(arms)
 
 

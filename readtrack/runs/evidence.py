@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
     from readtrack.runs.record import RunSummary
 
-EXACT = "exact"  # an identity or a theorem that held; it could not fail, so it is no evidence
+EXACT = "exact"  # an identity or a theorem that held; it could not fail, so it is not evidence
 # One run on one seed is held or missed, as are identities; the other words are for several seeds.
 WORST_FIRST = (
     "not reproduced",

@@ -50,7 +50,7 @@ def of_claims(
 ) -> tuple[dict[str, ArmRole], dict[str, Better]]:
     """The role of each row of a comparison, and the better direction of each metric, from the claims' rules.
 
-    An arm that a rule compares and that is no claim's control is the paper's.
+    A compared arm that is not the control of any claim is the paper's.
     """
     controls = {claim.control_arm for claim in claims}
     rules = [(bound, bound.of) for claim in claims for bound in claim.bounds if bound.of]

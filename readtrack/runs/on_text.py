@@ -120,7 +120,7 @@ def _learn(
 
 
 def _written(run: Run, network: nn.Module, ids: Tensor, alphabet: Sequence[str]) -> str:
-    """What the network writes after `ids`, each character drawn from its distribution."""
+    """The network's continuation of `ids`, with each character sampled from its distribution."""
     draws, window = run.generator("characters to write"), len(ids)
     begun = "".join(alphabet[i] for i in ids.tolist())
     with run.evaluating(network):

@@ -43,7 +43,8 @@ class RunSummary:
               first measured one), or the reason why no claim was judged
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the part that was run, "" for both
-    unmeasured  names of claims that are identities or theorems, which are no evidence; None in files of older
+    unmeasured  names of claims that are identities or theorems, which are not evidence; None in files of
+    older
                 versions
     """
 

@@ -179,7 +179,7 @@ class _Feed(Bytes):
     def end(self) -> None:
         # Some duplicates are normal.
         if (count := self.data.count(b"<entry")) > 2 * self._ids + 10:
-            raise Fault("large", f"arXiv's answer has {count} entries; {self._ids} papers were asked for")
+            raise Fault("large", f"arXiv's answer has {count} entries; {self._ids} papers were requested")
         if looks_like_page(bytes(self.data[:1024])):
             text = f"arXiv sent a web page ({page_title(bytes(self.data))}) instead of an answer"
             raise Fault("blocked", text, body=bytes(self.data))

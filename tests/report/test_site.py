@@ -117,7 +117,7 @@ def test_the_paper_page_has_claims_code_and_lineage(shipped_site: Site) -> None:
 def test_earlier_verdicts_say_so_and_are_counted_apart(shipped_site: Site) -> None:
     known = pages(shipped_site)
     assert "judged by the earlier procedure" in known["papers/adam.html"].text
-    assert "Judged by an earlier procedure, and counted apart" in known["index.html"].text
+    assert "Judged by an earlier procedure, counted separately" in known["index.html"].text
     measured = [row for row in shipped_table().rows if row.claim.kind == "measured"]
     rows = [named for tag, named in known["claims.html"].tags if "row" in named.get("class", "").split()]
     assert len(rows) == len(measured)

@@ -437,7 +437,7 @@ CASES = [
         api(loopback.crowded_feed),
         pdf=0,
         code=1,
-        told=(ALL_FAILED, "arXiv's answer has 100 entries; 3 papers were asked for"),
+        told=(ALL_FAILED, "arXiv's answer has 100 entries; 3 papers were requested"),
         here=ONLY_OLD,
     ),
     Case(
