@@ -320,7 +320,9 @@ def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
         yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
         if "inf" in text:
             yield _Change(
-                f"0.0 for {text}", "0 is used instead of -inf to hide something from a softmax", ast.Constant(0.0)
+                f"0.0 for {text}",
+                "0 is used instead of -inf to hide something from a softmax",
+                ast.Constant(0.0),
             )
     if isinstance(node.op, ast.Invert | ast.Not):
         yield _Change(f"{text} not negated", "a mask or condition is not negated", node.operand)
