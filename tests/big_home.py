@@ -1,6 +1,6 @@
 """Creates a home with many papers and runs, for measuring the app and the commands.
 
-python tests/big_home.py FOLDER [--papers 10000] [--runs 5000]
+    python tests/big_home.py FOLDER [--papers 10000] [--runs 5000]
 
 Titles, authors and notes consist of random words with a fixed seed. Every tenth paper has a note, and every
 fifth an abstract.

@@ -1,7 +1,7 @@
 """Records short runs of papers exactly, and compares two records, to check that an edit changes no number.
 
-python tests/record_runs.py record before.json mamba bert
-python tests/record_runs.py compare before.json after.json --but-null
+    python tests/record_runs.py record before.json mamba bert
+    python tests/record_runs.py compare before.json after.json --but-null
 
 Each paper has a plain run, a null run and one run per break, with two seeds and two budgets: smoke, with at
 least two values in each grid, and quick, with only the first and the last step of each loop. A record has

@@ -178,9 +178,9 @@ def check_claims(claims: Sequence[Claim]) -> None:
         assert len(headlines) == 1, f"one claim is the headline of the paper, not {headlines}"
         for claim in claims:
             alone = not claim.deviations.startswith("As above")
-            assert alone, f"{claim.name}: deviations are read alone, without the claim above"
+            assert alone, f"{claim.name}: deviations must be complete without the claim above"
             said = claim.deviations or claim.kind != "measured"
-            assert said, f"{claim.name}: deviations do not say how the set-up differs from the paper's"
+            assert said, f"{claim.name}: deviations do not state the differences from the paper's set-up"
 
 
 def check_history(claims: Sequence[Claim], published: Mapping[str, Claim]) -> None:

@@ -149,7 +149,8 @@ def _print_benchmark(found: Sequence[BenchmarkComparison], band: float) -> None:
 
 def _profile(home: Home, as_json: bool) -> None:
     """Print speed-ups over the strongest rivals, from each paper's newest plain run that is longer than
-    smoke."""
+    smoke.
+    """
     from readtrack.bench.profile import LEVELS, share, standings
     from readtrack.runs.store import load, summaries
 

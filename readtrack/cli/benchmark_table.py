@@ -1,5 +1,6 @@
 """Prints a paper's benchmarks as a table that fits a terminal: a heading for each case, a line for each
-variant."""
+variant.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def _cells(row: VariantView) -> tuple[str, ...]:
 
 def _line(cells: Sequence[str], columns: Sequence[int], row: VariantView | None) -> str:
     """One line of the table, with the columns that fit; the last column (remarks) is cut to the remaining
-    width."""
+    width.
+    """
     total = terminal.width()
     line, used = "", 0
     for index, (cell, width) in enumerate(zip(cells, columns, strict=True)):

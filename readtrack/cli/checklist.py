@@ -1,5 +1,6 @@
 """Prints the checklist tree. `readtrack list` calls it without typer, whose import takes longer than the
-command."""
+command.
+"""
 
 from __future__ import annotations
 

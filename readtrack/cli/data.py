@@ -1,5 +1,6 @@
 """`readtrack data` manages real data sets, for runs with `--data NAME`. `readtrack weights` fetches released
-weights."""
+weights.
+"""
 
 from __future__ import annotations
 

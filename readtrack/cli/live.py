@@ -143,7 +143,8 @@ class LiveView:
 
     def _phases(self, record: Record) -> Text:
         """The finished phases with their times, and the current phase. The oldest are dropped if there is no
-        room."""
+        room.
+        """
         # The experiment may name a phase that the worker has already begun.
         phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))] or [("starting", 0.0)]
         name, start = phases[-1]

@@ -258,7 +258,8 @@ def _plugins(home: Home) -> Iterator[_Finding]:
 
 def _imports(home: Home) -> Iterator[_Finding]:
     """Check that your own plugins can be imported. Shipped plugins are left out, because importing them takes
-    seconds."""
+    seconds.
+    """
 
     from readtrack.plugins.check import check
     from readtrack.plugins.find import find
@@ -271,7 +272,8 @@ def _imports(home: Home) -> Iterator[_Finding]:
 
 def _runs(home: Home) -> Iterator[_Finding]:
     """Check the Python that runs papers: its packages, its devices, and whether it can import your
-    plugins."""
+    plugins.
+    """
     try:
         python, install = interpreter.path(), interpreter.install_command()
     except ReadtrackError as error:

@@ -73,7 +73,8 @@ def _print(label: str, steps: list[Step]) -> None:
 
 def _confirm(home: Home, other: Home, *, yes: bool) -> None:
     """List every file that contains or names programs, and ask. Raises ReadtrackError if the reader does not
-    agree."""
+    agree.
+    """
     planned = merge(home, other, write=False, code=True)
     code = [step for step in planned.steps if step.name.startswith(("plugins/", "places.yaml"))]
     for step in code:

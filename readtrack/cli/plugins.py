@@ -229,7 +229,8 @@ def _guide() -> Path:
 
 def _refuse_taken(home: Home, name: str, new: Path) -> None:
     """Raise ReadtrackError if the name is taken. The message states which plugin would run, and what to
-    do."""
+    do.
+    """
     from readtrack.plugins.find import find
 
     there = find(home).get(name)

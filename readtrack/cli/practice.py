@@ -91,7 +91,8 @@ def practice(
 
 def open_desk(library: Library, query: str) -> Desk:
     """Open the reader's exercises of a paper. Raises NotAvailableError if it has no plugin or no
-    exercises."""
+    exercises.
+    """
     from readtrack.cli.run import runnable
     from readtrack.practice.desk import Desk
 

@@ -31,7 +31,8 @@ _TICK = 0.05  # seconds
 
 def say(line: present.PracticeLine) -> None:
     """Print a line. Sentences are wrapped with a hanging indent; columns of numbers are cut to the
-    terminal."""
+    terminal.
+    """
     style = STYLES.get(line.tone)
     total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
     if not style:
@@ -143,7 +144,8 @@ def show(desk: Desk, record: Record) -> bool:
 
 def prove(library: Library, desk: Desk) -> None:
     """Run the benchmark and the experiment with the reader's functions instead of the paper's, and print a
-    summary."""
+    summary.
+    """
     from readtrack.cli.run import follow_in_view
     from readtrack.practising import proof
 

@@ -183,7 +183,8 @@ def _edit(library: Library, path: Path) -> None:
 
 def _subject(library: Library, query: str) -> str:
     """The subject for a query: a paper's id, or `row:<key>` for a row without papers (by key or part of its
-    text)."""
+    text).
+    """
     if query.startswith("row:"):
         return query
     try:

@@ -332,7 +332,8 @@ def _is_usage(record: Record) -> bool:
 
 def _last_lines(folder: Path) -> list[str]:
     """The last lines of the run's log. For a crash, the first lines, because they contain the plugin's own
-    frames."""
+    frames.
+    """
     from readtrack.runs import log
 
     lines = [line.rstrip() for line in plain(log.tail(folder, 16 * 1024)).splitlines() if line.strip()]

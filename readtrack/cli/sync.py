@@ -169,7 +169,8 @@ def attach(
 def open_paper(paper: _Paper) -> None:
     """Open a paper's PDF in the system's viewer.
 
-    In a pipe, print its path. If the PDF has not been fetched, print the paper's link."""
+    In a pipe, print its path. If the PDF has not been fetched, print the paper's link.
+    """
     from readtrack.system import open_with_system
 
     library = open_library()

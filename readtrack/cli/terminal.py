@@ -62,7 +62,8 @@ def paint(text: str, *styles: Style) -> str:
 
 def verdict(word: str, *, control: bool = False) -> str:
     """A verdict such as `✓ held`, padded and coloured. In a control run, verdicts have no colour of good or
-    bad."""
+    bad.
+    """
     sign, tone = marks.verdict("not judged" if control else word)
     return paint(f"{sign} {word:<14}", _TONES[tone])
 

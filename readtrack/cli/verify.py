@@ -1,5 +1,6 @@
 """`readtrack verify`: runs papers on the seeds hashed from their rules, and judges their claims over the
-seeds."""
+seeds.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +162,8 @@ def _refuse_to_mix(earlier: VerdictTable, output: Path | None, budget: str, data
 
 def _default_jobs(device: str, place: str) -> int:
     """The number of parallel runs: one per core, as each run has one thread; 1 on a GPU or another
-    machine."""
+    machine.
+    """
     from readtrack.devices import physical_cores
 
     return physical_cores() if device in ("auto", "cpu") and not place else 1
@@ -169,7 +171,8 @@ def _default_jobs(device: str, place: str) -> int:
 
 def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
     """Warn about edited code. Raises ReadtrackError if its verdicts would be written into the shipped
-    table."""
+    table.
+    """
     for name, told in edited.items():
         terminal.print_err(f"readtrack: {name} runs your edited code ({told})")
     if edited and output is not None:

@@ -1,5 +1,6 @@
 """`readtrack practice PAPER --watch`: checks exercises whenever the file is saved, on a screen with progress
-and keys."""
+and keys.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ _KEYS = (
 
 class Watch:
     """A screen with progress, exercises, the results of the last check, and keys. It stays open when all is
-    done."""
+    done.
+    """
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk

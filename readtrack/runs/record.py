@@ -44,8 +44,7 @@ class RunSummary:
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the part that was run, "" for both
     unmeasured  names of claims that are identities or theorems, which are not evidence; None in files of
-    older
-                versions
+                older versions
     """
 
     run_id: str
@@ -231,7 +230,7 @@ class Record:
             held = sum(said in ("held", "weak") for _, said, _ in counted_ones)
             judged = any(said != "not judged" for _, said, _ in counted_ones)
             count = f"{held} of {len(counted_ones)} held" if judged else "no claim judged"
-            # An identity that fell says more than a comparison that was not judged.
+            # A failed identity is more informative than a comparison that was not judged.
             fell = [] if judged else [v for v in verdicts if v[1] == "missed"]
             name, verdict, ours = [*fell, *counted_ones][0]
             return one_line(f"{count}; {name}: {verdict}, {ours}")[:200]

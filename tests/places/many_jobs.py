@@ -1,6 +1,6 @@
 """Runs many small jobs through a local Dask cluster: none is lost, none runs twice; prints the cost of each.
 
-python tests/places/many_jobs.py [RUNS] [SECONDS]
+    python tests/places/many_jobs.py [RUNS] [SECONDS]
 
 Not part of `make test`, because it takes minutes. Starts a scheduler and four workers on the loopback
 address, sends RUNS runs (default 1,000) of a toy with a single event, eight at a time, and stops sending
