@@ -16,8 +16,8 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "mutations.md"
 INTRODUCTION = (
-    "Each line is a mistake that somebody could make in one of five experiments, and what notices it: a line "
-    "of `readtrack plugins check`, else a test of the paper."
+    "Each line is a plausible mistake in one of five experiments, and the check of `readtrack plugins check` or "
+    "the test of the paper that finds it."
 )
 PYTEST = Path(sys.executable).with_name("pytest")
 # The checks of `readtrack plugins check` for the experiment; the benchmark's checks take longer.
@@ -68,19 +68,19 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "its step and A are not learned",
+            "the control's step size and A are not learned",
             "delta, A = F.softplus(self.dt_proj(dt)), -self.A_log.exp()",
             "delta, A = F.softplus(self.dt_proj(dt)).detach(), -self.A_log.exp().detach()",
         ),
         Mutation(
             "control",
-            "its B and C are not learned",
+            "the control's B and C are not learned",
             "nn.Parameter(torch.randn(rank + 2 * order))",
             "nn.Parameter(torch.randn(rank + 2 * order), requires_grad=False)",
         ),
         Mutation(
             "control",
-            "a tenth of the rate",
+            "a tenth of the learning rate",
             "lr=rate)",
             'lr=rate if at.name == "selective" else rate / 10)',
         ),
@@ -98,39 +98,39 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "judged on what the rate was chosen by",
+            "judged on the data for choosing the learning rate",
             'run.data(f"sequences to {part} by", part)',
             'run.data("sequences to choose by", "choose")',
         ),
         Mutation(
             "evaluation",
-            "the rate is chosen on what is judged",
+            "the learning rate is chosen on the test data",
             'return copied(run, copier, "choose").mean().item(), copier',
             'return copied(run, copier, "judge").mean().item(), copier',
         ),
-        Mutation("evaluation", "the least likely token", ".argmax(-1).cpu()", ".argmin(-1).cpu()"),
+        Mutation("evaluation", "the least likely token is scored", ".argmax(-1).cpu()", ".argmin(-1).cpu()"),
         Mutation(
             "evaluation",
-            "the first outputs in place of the last",
+            "the first outputs are scored instead of the last",
             "found = copier(ids.to(run.device))[:, -keep:]",
             "found = copier(ids.to(run.device))[:, :keep]",
         ),
-        Mutation("evaluation", "the worst rate is chosen", 'keep="highest"', 'keep="lowest"'),
+        Mutation("evaluation", "the worst learning rate is chosen", 'keep="highest"', 'keep="lowest"'),
         Mutation(
             "evaluation",
-            "trained on what is judged",
+            "trained on the test data",
             'at.generator("sequences to train on")',
             'run.data("sequences to judge by", "judge")',
         ),
         Mutation(
             "evaluation",
-            "the tokens always lie at the start",
+            "the tokens are always at the start",
             "torch.rand(count, length, generator=generator).argsort(1)[:, :keep].sort(1).values",
             "torch.arange(keep).expand(count, keep)",
         ),
         Mutation(
             "evaluation",
-            "smoke skips what quick evaluates",
+            "smoke skips an evaluation of quick",
             '    at.metric("accuracy", copied(run, copier, "judge").mean().item(), arm=name)\n',
             "    if run.pick(smoke=False, quick=True, full=True):\n"
             '        at.metric("accuracy", copied(run, copier, "judge").mean().item(), arm=name)\n',
@@ -141,7 +141,9 @@ MUTATIONS = {
             "copier = Copier(space, 32, 16)",
             "copier = nn.Sequential(Copier(space, 32, 16), nn.Dropout(0.1))",
         ),
-        Mutation("control", "fewer steps at quick for all", "quick=400, full=3000", "quick=200, full=3000"),
+        Mutation(
+            "control", "fewer steps at quick for all arms", "quick=400, full=3000", "quick=200, full=3000"
+        ),
         Mutation("breaks", "the near miss changes nothing", "inputs[0].roll(1, 0)", "inputs[0].roll(0, 0)"),
         Mutation("breaks", "the rival has no gate", "* F.silu(self.gate(x)), None", ", None"),
     ],
@@ -160,13 +162,13 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "learns to repeat the word it reads",
+            "learns to repeat its input",
             "ids[:, 1:].flatten())",
             "ids[:, :-1].flatten())",
         ),
         Mutation(
             "control",
-            "pre-trained on words that it sees",
+            "pre-trained on visible words",
             "model.bert(ids, causal=True)",
             "model.bert(ids, causal=False)",
         ),
@@ -184,7 +186,7 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "a tenth of the rate",
+            "a tenth of the learning rate",
             "AdamW(model.parameters(), lr=rate, weight_decay",
             "AdamW(model.parameters(), lr=rate / 10 if model.causal else rate, weight_decay",
         ),
@@ -196,31 +198,31 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "tuned on what is judged",
+            "tuned on the test data",
             'run.data("labelled", "train")',
             'run.data("to judge by", "judge")',
         ),
         Mutation(
             "evaluation",
-            "stopped by what is judged",
+            "stopped early by the test data",
             "texts = chosen(run, language)",
             "texts = judged(run, language)",
         ),
         Mutation(
             "evaluation",
-            "judged on what it was stopped by",
+            "judged on the data for early stopping",
             "right = accuracy(found.chosen, judged(at.run, at.world))",
             "right = accuracy(found.chosen, chosen(at.run, at.world))",
         ),
         Mutation(
             "evaluation",
-            "pre-trained on the texts that are judged",
+            "pre-trained on the test texts",
             "ids, _ = at.world.draw(48, LENGTH, draw)",
             "ids, _ = judged(run, at.world)",
         ),
         Mutation(
             "evaluation",
-            "the least likely topic",
+            "the least likely topic is scored",
             ".argmax(2).cpu()\n    return (found",
             ".argmin(2).cpu()\n    return (found",
         ),
@@ -243,13 +245,13 @@ MUTATIONS = {
         Mutation("idea", "all sizes are small", "Arm(size) for name", 'Arm(WIDTHS["small"]) for name'),
         Mutation(
             "control",
-            "a tenth of the rate",
+            "a tenth of the learning rate",
             "own = rate_of(size.width, rate)",
             'own = rate_of(size.width, rate) * (0.1 if at.name == "small" else 1)',
         ),
         Mutation(
             "control",
-            "the large one trains twice as long",
+            "the large model trains twice as long",
             "size.times * run.pick(",
             '(1 + (at.name == "large")) * size.times * run.pick(',
         ),
@@ -261,31 +263,31 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "learns from outputs that have read the answer",
+            "learns from outputs that include the answer",
             "F.cross_entropy(net(ids)[:, ::2]",
             "F.cross_entropy(net(ids)[:, 1::2]",
         ),
         Mutation(
             "evaluation",
-            "judged on what the rate was chosen by",
+            "judged on the data for choosing the learning rate",
             'ids = documents(at.run, at.world, "judge")',
             'ids = documents(at.run, at.world, "choose")',
         ),
         Mutation(
             "evaluation",
-            "the rate is chosen on what is judged",
+            "the learning rate is chosen on the test data",
             'chosen = documents(run, rules, "choose")',
             'chosen = documents(run, rules, "judge")',
         ),
         Mutation(
             "evaluation",
-            "trained on what is judged",
+            "trained on the test data",
             "ids, _ = rules.draw(64, generator)",
             'ids = documents(run, rules, "judge")',
         ),
         Mutation(
             "evaluation",
-            "what is right without examples counts too",
+            "answers that are right without examples count, too",
             "added = right[:, -1] - right[:, 0]",
             "added = right[:, -1]",
         ),
@@ -295,16 +297,23 @@ MUTATIONS = {
             '"accuracy without an example": right[:, 0]',
             '"accuracy without an example": right[:, 1]',
         ),
-        Mutation("evaluation", "the least likely answer", "[:, ::2].argmax(2)", "[:, ::2].argmin(2)"),
-        Mutation("evaluation", "judged on the keys", "answers == ids[:, 1::2]", "answers == ids[:, ::2]"),
+        Mutation(
+            "evaluation", "the least likely answer is scored", "[:, ::2].argmax(2)", "[:, ::2].argmin(2)"
+        ),
         Mutation(
             "evaluation",
-            "who knows all rules forgets what it has seen",
+            "judged on the keys instead of the answers",
+            "answers == ids[:, 1::2]",
+            "answers == ids[:, ::2]",
+        ),
+        Mutation(
+            "evaluation",
+            "the predictor that knows all rules forgets the examples",
             "fits[..., :-1]), 2).cumprod(2)",
             "fits[..., :-1]), 2)",
         ),
         Mutation("breaks", "the rules stay related", "replace(rules, unrelated=True)", "rules"),
-        Mutation("breaks", "the rival trains no longer", "_replace(times=4)", "_replace(times=1)"),
+        Mutation("breaks", "the rival does not train for longer", "_replace(times=4)", "_replace(times=1)"),
     ],
     "grad_cam": [
         Mutation(
@@ -333,7 +342,7 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "the untrained one is trained",
+            "the untrained network is trained",
             '"untrained": Arm(last_maps(untrained))',
             '"untrained": Arm(last_maps(trained))',
         ),
@@ -351,19 +360,19 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "the share of the whole picture",
+            "the share of the whole image",
             "part = inside / (inside + beside).clamp(min=1e-12)",
             "part = inside",
         ),
         Mutation(
             "evaluation",
-            "judged on what the network was chosen by",
+            "judged on the data for choosing the network",
             'asked = known(run, pair.trained, "judge",',
             'asked = known(run, pair.trained, "choose",',
         ),
         Mutation(
             "evaluation",
-            "the network is said to name every digit",
+            "every digit counts as recognised",
             'references={"": {"digits that the network names": asked.named}}',
             'references={"": {"digits that the network names": 1.0}}',
         ),
@@ -407,19 +416,19 @@ MUTATIONS = {
         ),
         Mutation(
             "idea",
-            "the one in the middle is strong",
+            "the middle student is strong",
             'pretrained(at, "middle", 16,',
             'pretrained(at, "middle", 64,',
         ),
         Mutation(
             "control",
-            "the teacher's kind has untrained features",
+            "the student of the teacher's kind has untrained features",
             '"teacher\'s kind": Arm(Student(teachers_pixels, teachers_labels)),',
             '"teacher\'s kind": Arm(Student(untrained, teachers_labels)),',
         ),
         Mutation(
             "control",
-            "nobody hardens the teacher's labels",
+            "the teacher's labels are not hardened",
             '"teacher\'s, hardened": Arm(Student(strong, teachers_labels, 0.5, teachers_answers)),',
             '"teacher\'s, hardened": Arm(Student(strong, teachers_labels)),',
         ),
@@ -431,13 +440,13 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "relabelled by one of the middle",
+            "relabelled by a middle student",
             '"relabelled": Arm(Student(strong, handed_on_by_strong)),',
             '"relabelled": Arm(Student(strong, handed_on_by_middle)),',
         ),
         Mutation(
             "control",
-            "a tenth of the rate",
+            "a tenth of the learning rate",
             "peak=student.peak, loss=student.loss)",
             'peak=student.peak, loss=student.loss, rate=0.003 if at.name == "weak labels" else 0.03)',
         ),
@@ -449,7 +458,7 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "students learn from the digits that are judged",
+            "students learn from the test digits",
             "x, x_test, odd = view(known[on][0]),",
             'x, x_test, odd = view(known["test" if on == "transfer" else on][0]),',
         ),
@@ -473,20 +482,20 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "judged on what arms may be chosen by",
+            "judged on the validation data",
             'run.rows(len(known["test"][0]), "judge")',
             'run.rows(len(known["test"][0]), "choose")',
         ),
         Mutation(
             "evaluation",
-            "everybody agrees with the teacher",
+            "every student counts as agreeing with the teacher",
             "(found.chosen.answers == at.world.teacher.answers)",
             "(found.chosen.answers == found.chosen.answers)",
         ),
         Mutation("breaks", "pre-training stays", "replace(school, steps=0)", "school"),
         Mutation(
             "breaks",
-            "the rival sees what the student sees",
+            "the rival has the student's inputs",
             "Arm(Student(all_pixels, teachers_labels))",
             "Arm(Student(strong, teachers_labels))",
         ),
@@ -498,7 +507,7 @@ MUTATIONS = {
         ),
         Mutation(
             "breaks",
-            "somebody is in between",
+            "there is a middle student",
             'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_strong))}',
             'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_middle))}',
         ),
@@ -559,11 +568,11 @@ def page(killed: int, lines: list[str]) -> str:
         [
             "# Mutations of experiments",
             "",
-            f"**{killed} of {len(lines)} noticed.** Written by `python tests/mutate.py`.",
+            f"**{killed} of {len(lines)} found.** Written by `python tests/mutate.py`.",
             "",
             INTRODUCTION,
             "",
-            "| paper | part | mistake | noticed by |",
+            "| paper | part | mistake | found by |",
             "| --- | --- | --- | --- |",
             *lines,
             "",

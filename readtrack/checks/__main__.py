@@ -55,31 +55,31 @@ def checks(
 
     yield "every claim names its control and breaks", lambda: experiment.check_claims(own)
     yield (
-        "a rule that changed since its verdict says why",
+        "the history explains every rule that changed after its verdict",
         lambda: experiment.check_history(own, published.claims(name)),
     )
     yield "the experiment runs and judges every claim", lambda: experiment.check_plain(plain(), own)
     yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, plain())
     yield (
-        "null runs and breaks reach the experiment",
+        "null runs and breaks take effect",
         lambda: experiment.check_conditions(module, own, folder, plain(), run),
     )
     yield "every measured claim has a near miss and a rival", compares(comparing.check_breaks)
-    yield "a control has learned, or the claim says after how long", compares(comparing.check_learned)
-    yield "nothing is chosen by or trained on data to judge by", compares(comparing.check_no_leak)
-    yield "what is judged hears the data to judge by", compares(comparing.check_judge_heard)
-    yield "arms that are compared train alike", compares(comparing.check_equal_work)
-    yield "arms that are compared differ", compares(comparing.check_arms_differ)
-    yield "a null run's arms share nothing but data", compares(comparing.check_null)
+    yield "controls have learned, or the claim states a number of steps", compares(comparing.check_learned)
+    yield "test data are not used for choices or training", compares(comparing.check_no_leak)
+    yield "judged numbers depend on the test data", compares(comparing.check_judge_heard)
+    yield "compared arms have equal training", compares(comparing.check_equal_work)
+    yield "compared arms differ", compares(comparing.check_arms_differ)
+    yield "the arms of a null run share only data", compares(comparing.check_null)
     yield (
-        "smoke reaches what quick reaches",
+        "smoke executes the lines that quick executes",
         compares(lambda runs: comparing.check_smoke_reaches(runs, smoke()[1], module)),
     )
     yield "networks are evaluated in evaluation mode", compares(comparing.check_modes)
     yield "the benchmark declares cases", lambda: benchmark.check_cases(module)
     yield "every variant is correct in float64", lambda: benchmark.check_variants(module, torch.float64)
     yield (
-        "what is compared there is the paper's own code",
+        "benchmark cases run the paper's own code",
         lambda: (
             benchmark.check_implementation(module, smoke()[1].lines)
             if getattr(smoke()[1], "compared", None) or benchmark.is_optimizer(module.implementation())
@@ -102,9 +102,9 @@ def main(name: str, file: Path) -> None:
     try:
         load(name, Home())
     except ReadtrackError as error:
-        outcomes.append(("it can be imported", one_line(str(error))))
+        outcomes.append(("the plugin can be imported", one_line(str(error))))
     else:
-        outcomes.append(("it can be imported", ""))
+        outcomes.append(("the plugin can be imported", ""))
         with tempfile.TemporaryDirectory(prefix="readtrack-check-") as folder:
             for what, check in checks(name, Path(folder)):
                 try:

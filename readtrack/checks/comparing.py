@@ -211,7 +211,7 @@ def check_no_leak(runs: ShortRuns) -> None:
     before, after = (getattr(run, "losses", {}) for run in (runs.plain, runs.other))
     for metric, arm in before.keys() & after.keys():
         same = repr(before[metric, arm]) == repr(after[metric, arm])
-        assert same, f"the data to judge by change {metric!r} of {arm!r}"
+        assert same, f"the test data change {metric!r} of {arm!r}"
     for (comparison, table), other in runs.pairs:
         names = [claim.name for claim in comparison.claims if claim.kind == "measured"]
         values = 0
@@ -221,7 +221,7 @@ def check_no_leak(runs: ShortRuns) -> None:
             if comparison.grid:
                 values += 1
                 same = repr(was.score) == repr(now.score)
-                assert same, f"{was.arm}: the data to judge by change the score at {was.point}"
+                assert same, f"{was.arm}: the test data change the score at {was.point}"
         trained = comparison.null == "pipeline" and any(work.taken for work in table.works)
         assert values or not (names and trained), f"{', '.join(names)}: no score and no loss was compared"
 
@@ -236,13 +236,13 @@ def check_judge_heard(runs: ShortRuns) -> None:
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
-    assert runs.other.redrawn or not measured, "nothing is drawn by run.data or data_seed for 'judge'"
+    assert runs.other.redrawn or not measured, "run.data and data_seed draw nothing for 'judge'"
     for (comparison, table), other in judged:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():
                 was, now = ([plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other))
                 limits = all(value in (0.0, 1.0) for value in (*was, *now))
-                assert was != now or limits, f"{claim.name}: {name!r} ignores the data to judge by"
+                assert was != now or limits, f"{claim.name}: {name!r} ignores the test data"
 
 
 def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CHECKS = {
     "no leak": comparing.check_no_leak,
-    "data to judge by are heard": comparing.check_judge_heard,
+    "test data are used": comparing.check_judge_heard,
     "equal work": comparing.check_equal_work,
     "arms differ": comparing.check_arms_differ,
     "null runs": comparing.check_null,
@@ -76,17 +76,17 @@ class _OtherPart(Mutant):
 
 
 class ChoosesOnJudge(_OtherPart):
-    says = "what is chosen is chosen on the data to judge by"
+    says = "settings are chosen on the test data"
     asked, given = "choose", "judge"
 
 
 class TrainsOnJudge(_OtherPart):
-    says = "arms are trained on the data to judge by"
+    says = "arms are trained on the test data"
     asked, given = "train", "judge"
 
 
 class JudgesOnTraining(_OtherPart):
-    says = "what is judged is judged on the data to train on"
+    says = "arms are judged on the training data"
     asked, given = "judge", "train"
 
 
@@ -129,14 +129,14 @@ class _OtherPoint(_OtherArguments):
 
 
 class OneRate(_OtherPoint):
-    says = "the control has the first value of the grid only"
+    says = "the control has only the first value of the grid"
 
     def point(self, point: Any, grid: Any) -> Any:
         return grid[0]
 
 
 class TenthOfTheRate(_OtherPoint):
-    says = "the control has a tenth of each rate"
+    says = "the control has a tenth of each learning rate"
 
     def point(self, point: Any, grid: Any) -> Any:
         return point / 10 if isinstance(point, float) else point

@@ -185,7 +185,7 @@ def test_a_broken_plugin_is_a_line_with_the_reason(
     assert re.match(r"broken +broken +user +.*broken.py:1: .*'no_such_package'", bad)
     done = cli("plugins", "check", "broken")
     assert done.returncode == 1
-    assert re.search(r"✗ it can be imported: .*broken.py:1: .*'no_such_package'", done.stdout)
+    assert re.search(r"✗ the plugin can be imported: .*broken.py:1: .*'no_such_package'", done.stdout)
     assert cli("plugins", "check", "nobody").returncode == 2
 
 

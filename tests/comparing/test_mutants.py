@@ -26,7 +26,7 @@ RIVAL = replace(BREAK, name="a rival", role="rival")
     [
         ("simple", set()),
         ("own stage", set()),
-        ("points", {"the control has a tenth of each rate"}),  # its points are not numbers
+        ("points", {"the control has a tenth of each learning rate"}),  # its points are not numbers
         ("relation", set()),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_control_far_from_its_ceiling_has_not_learned(tmp_path):
 
 
 def test_a_measured_claim_says_how_its_set_up_differs_from_the_papers():
-    with pytest.raises(AssertionError, match="deviations do not say"):
+    with pytest.raises(AssertionError, match="deviations do not state"):
         check_claims([replace(LEAD, headline=True, deviations="")])
     check_claims([replace(LEAD, headline=True, deviations="Smaller.")])
 

@@ -79,14 +79,14 @@ def test_a_comparison_on_a_source_passes_the_checks(kind, tmp_path):
 @pytest.mark.parametrize("flaw", ["leak", "leak in training"])
 def test_a_leak_from_a_source_is_noticed(kind, flaw, tmp_path):
     runs = ShortRuns.of(plugin(partial(comparison, kind), flaw), tmp_path)
-    with pytest.raises(AssertionError, match="the data to judge by change"):
+    with pytest.raises(AssertionError, match="the test data change"):
         check_no_leak(runs)
 
 
 @pytest.mark.slow
 def test_the_mistakes_about_parts_are_killed(kind, tmp_path):
     fates = {one.mutant: one.fate for one in outcomes(plugin(partial(comparison, kind)), tmp_path)}
-    about = [says for says in fates if "the data to judge by" in says]
+    about = [says for says in fates if "the test data" in says]
     assert len(about) == 2
     assert all(fates[says] == "killed" for says in about)
 
