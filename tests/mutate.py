@@ -16,8 +16,8 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "mutations.md"
 INTRODUCTION = (
-    "Each line is a plausible mistake in one of five experiments, and the check of `readtrack plugins check` or "
-    "the test of the paper that finds it."
+    "Each line is a plausible mistake in one of five experiments, and the check of `readtrack plugins check` "
+    "or the test of the paper that finds it."
 )
 PYTEST = Path(sys.executable).with_name("pytest")
 # The checks of `readtrack plugins check` for the experiment; the benchmark's checks take longer.
