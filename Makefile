@@ -1,6 +1,6 @@
-# `make run` opens the app, `make test` runs the checks that are quick, `make thorough` those that are slow, `make
-# timing` those of the app's speed, and `make bench` measures every paper. Each sets up first what it needs, from
-# lock/: every package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
+# `make run` opens the app, `make test` runs the quick checks, `make thorough` the slow ones, `make timing` those of
+# the app's speed, and `make bench` measures every paper. Each target first installs its packages from lock/, as
+# wheels with locked versions and hashes. lock/make.py writes the lock.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -51,21 +51,21 @@ others: $(VENV)/.dev
 thorough: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses auto -m slow || $(MAKE) --no-print-directory again
 
-# Their limits are seconds of one machine (two cores), so they say little on another, and nothing on a busy one.
+# The time limits were set on a machine with two cores. They are not meaningful on a busy machine.
 timing: $(VENV)/.dev
 	$(BIN)/pytest -m timing --ignore tests/papers
 
-# Many tests start processes and terminals, and a busy machine can be too slow for one of them. What failed
-# is run once more, alone; the run above keeps its record of it. With nothing to run again, pytest ends with 5.
+# Many tests start processes and terminals, and a busy machine can be too slow for one of them. Failed tests run
+# again, alone; the first run keeps its record of them. If there is nothing to run again, pytest exits with code 5.
 again:
 	@echo "Running the failed tests once more, alone ..."
 	$(BIN)/pytest --last-failed --last-failed-no-failures none -m "not timing"
 
-# Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke
+# Takes the better part of an hour on an otherwise idle machine. Example: make bench PAPERS="bert vit" BUDGET=smoke
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench_every_paper.py --budget $(or $(BUDGET),quick) $(PAPERS)
 
-# The documentation as web pages, from the verdicts that ship: docs/site/index.html
+# Writes the documentation with the shipped verdicts as web pages: docs/site/index.html
 docs: $(VENV)/.run
 	$(BIN)/readtrack report --shipped --output docs/site
 

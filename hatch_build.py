@@ -1,6 +1,6 @@
-"""Put plugins, checklist, verdicts and two documents into the wheel, where readtrack finds them.
+"""Puts plugins, checklist, verdicts and two documents into the wheel.
 
-An editable install is left alone: it reads `plugins/` and `papers.yaml` from the checkout.
+An editable install is not changed, because it reads `plugins/` and `papers.yaml` from the checkout.
 """
 
 from pathlib import Path

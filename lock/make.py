@@ -1,13 +1,13 @@
-"""Write the lock files beside this script with uv: `python lock/make.py`, or with `--upgrade`.
+"""Writes the lock files next to this script with uv: `python lock/make.py`, or with `--upgrade`.
 
-build.txt  pip itself and what builds readtrack
-run.txt    what `make run` needs, but for PyTorch
-torch.txt  PyTorch as the package index has it, with the CUDA libraries of its Linux build
-dev.txt    what `make test` needs beyond these
+build.txt  pip and the packages for building readtrack
+run.txt    packages for `make run`, without PyTorch
+torch.txt  PyTorch from the package index, with the CUDA libraries of its Linux build
+dev.txt    further packages for `make test`
 
-Every package has one version and the hashes of its files, for every Python and system that readtrack is for.
-Versions stay as they are while they fit. `--upgrade` and `--upgrade-package NAME` are passed on to uv.
-torch-cpu.txt is kept by hand: the package index does not have that build.
+Every package has one version and the hashes of its files, for every Python and system that readtrack
+supports. Versions are kept while they are compatible. `--upgrade` and `--upgrade-package NAME` are passed on
+to uv. torch-cpu.txt is maintained by hand, because the package index does not have that build.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(options: list[str]) -> None:
     write("build.txt", "pip itself and what builds readtrack", everything, build)
     write("run.txt", "What `make run` needs, but for PyTorch", everything, run - torch)
     write("torch.txt", "PyTorch, and the CUDA libraries of its Linux build", everything, torch)
-    # PyTorch's build for CPUs comes without Triton, whose interpreter the tests use.
+    # PyTorch's CPU build does not include Triton, whose interpreter the tests use.
     write("dev.txt", "What `make test` needs beyond run.txt", everything, rest | {"triton"})
 
 
@@ -60,7 +60,7 @@ def compiled(known: str, packages: tuple[str, ...], *arguments: Path | str) -> d
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         blocks = re.split(r"^(?=\S)", found.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     lines: dict[str, str] = {}
-    for block in blocks:  # a package has several where its version depends on the Python
+    for block in blocks:  # a package has several blocks if its version depends on the Python
         name = block.partition("==")[0]
         lines[name] = lines.get(name, "") + block
     return lines

@@ -1,5 +1,5 @@
-"""Simulates the procedure behind the verdicts and writes its operating curve into docs/method.md and
-curve.svg: `python docs/method/make.py`. It takes some seconds, and gives the same numbers each time.
+"""Simulates the procedure behind the verdicts, and writes its operating curve into docs/method.md and
+curve.svg: `python docs/method/make.py`. It takes some seconds, and its numbers are deterministic.
 
 A seed's margin is its signed distance from a bound, in standard deviations. All bounds of a claim have the
 same true mean margin, the effect, and `Bound.direction` lies 2 standard deviations below each threshold.
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PAGE, PICTURE = HERE.parent / "method.md", HERE / "curve.svg"
 EFFECTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 DRAWS = 20_000
-DIRECTION = 2.0  # how far it lies below the threshold
+DIRECTION = 2.0  # distance of a bound's direction below its threshold
 REPRODUCED, WEAK, INCONCLUSIVE, NOT_REPRODUCED = range(4)
 
 Floats = NDArray[np.float64]
@@ -30,11 +30,11 @@ Procedure = Callable[[Floats], tuple[Ints, Ints]]
 
 
 class Point(NamedTuple):
-    """What verifications of one truth come out as.
+    """Results of verifications with one true effect.
 
-    reproduced  how often
-    disagree    how often two verifications, with other seeds, give different verdicts
-    seeds       how many they take on average
+    reproduced  the probability of the verdict "reproduced"
+    disagree    the probability that two verifications with different seeds give different verdicts
+    seeds       the average number of seeds
     """
 
     reproduced: float
@@ -56,7 +56,7 @@ def three_looks(margins: Floats) -> tuple[Ints, Ints]:
 
 
 def nine_of_ten(margins: Floats) -> tuple[Ints, Ints]:
-    """The procedure before: five seeds, and five more if one dissents, of which nine of ten must agree."""
+    """The previous procedure: five seeds, or ten if one of the five disagrees, of which nine must agree."""
     held = (margins > 0).all(1)
     of_five, of_ten = held[:, :5].sum(-1), held[:, :10].sum(-1)
     one_dissents = (of_five == 1) | (of_five == 4)
@@ -66,7 +66,7 @@ def nine_of_ten(margins: Floats) -> tuple[Ints, Ints]:
 
 
 def _by_sides(margins: Floats, allowed: int, needed: float) -> Ints:
-    """`allowed` seeds may dissent where the others agree; otherwise t must exceed `needed`."""
+    """The decision for a bound: all but `allowed` seeds must agree, or t must exceed `needed`."""
 
     def sure(values: Floats, sign: int) -> NDArray[np.bool_]:
         passed = (sign * values > 0).sum(-1)
@@ -86,7 +86,7 @@ def _t(values: Floats) -> Floats:
 
 
 def _summary(missed: NDArray[np.bool_], undecided: NDArray[np.bool_], towards: NDArray[np.bool_]) -> Ints:
-    """Verdicts of claims from where their bounds stand, each (draws, bounds)."""
+    """Verdicts of claims from the states of their bounds, each (draws, bounds)."""
     conditions = [missed.any(1), undecided.any(1), towards.any(1)]
     return np.select(conditions, [NOT_REPRODUCED, INCONCLUSIVE, WEAK], REPRODUCED)
 
@@ -96,7 +96,9 @@ def normal(draws: int, bounds: int) -> Floats:
 
 
 def one_in_five_fails(draws: int, bounds: int) -> Floats:
-    """One seed in five lies far below the others, 2.4 standard deviations of all; mean 0, variance 1."""
+    """Margins of which one in five is far below the others, by 2.4 standard deviations; mean 0, variance
+    1.
+    """
     random = np.random.default_rng(0)
     shape, gap = (draws, bounds, MOST_SEEDS), 2.4
     centres = np.where(random.random(shape) < 0.2, -0.8 * gap, 0.2 * gap)
@@ -152,7 +154,7 @@ LINES = (
 
 
 def picture(draws: int = DRAWS) -> str:
-    """The chance of `reproduced` over the effect, as SVG."""
+    """A plot of the probability of `reproduced` over the effect, as SVG."""
     effects = tuple(step / 4 for step in range(-2, 13))
 
     def at(effect: float, chance: float) -> str:

@@ -1,9 +1,9 @@
-"""How often null runs win: `python docs/method/nulls.py` writes two tables into docs/method.md, from the null
-runs in nulls.json. It takes half a minute.
+"""Computes how often null runs win: `python docs/method/nulls.py` writes two tables into docs/method.md, from
+the null runs in nulls.json. It takes half a minute.
 
-The runs are of five papers, each with seeds that no rule was chosen on. In a null run the paper's arm is a
-second copy of the control, with weights and batches of its own. nulls.json has for each claim whether a
-run's rule held, and for each bound the margins of the runs, and that of its direction.
+The runs are of five papers, on seeds that were not used for choosing a rule. In a null run the paper's arm is
+a second copy of the control, with its own weights and batches. For each claim, nulls.json contains whether
+the rule held in each run, and for each bound the margins of the runs and of its direction.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from readtrack.procedure import LOOKS, MOST_SEEDS, Column, decided, sides, summa
 HERE = Path(__file__).parent
 PAGE, RUNS = HERE.parent / "method.md", HERE / "nulls.json"
 DRAWS = 1000
-ITEMS = ("grad_cam",)  # papers whose null runs toss a coin for each judged item
-Margins = list[list[float]]  # of each bound, the runs in the same order
+ITEMS = ("grad_cam",)  # papers whose null runs flip a coin for each judged item
+Margins = list[list[float]]  # for each bound, with the runs in the same order
 
 
 class Null(NamedTuple):
@@ -52,7 +52,7 @@ def nulls() -> Iterator[Null]:
 
 
 def verdict(margins: Margins, directions: list[float]) -> str:
-    """What a verification with these margins comes to. margins: each bound's, for 20 seeds."""
+    """The verdict of a verification. margins: those of each bound, for 20 seeds."""
     columns = [
         Column(Bound("margin", ">=", 0.0, direction), tuple(values))
         for values, direction in zip(margins, directions, strict=True)
@@ -65,25 +65,26 @@ def verdict(margins: Margins, directions: list[float]) -> str:
 
 
 def verdicts(null: Null, draw: Callable[[Null, random.Random], Margins]) -> Counter[str]:
-    """Of `DRAWS` verifications."""
+    """Verdicts of `DRAWS` verifications."""
     chance = random.Random(0)
     return Counter(verdict(draw(null, chance), null.directions) for _ in range(DRAWS))
 
 
 def from_runs(null: Null, chance: random.Random) -> Margins:
-    """20 different runs."""
+    """Margins of 20 different runs."""
     taken = chance.sample(range(len(null.held)), MOST_SEEDS)
     return [[values[i] for i in taken] for values in null.margins]
 
 
 def from_normal(null: Null, chance: random.Random) -> Margins:
-    """20 seeds from normal distributions with the mean and standard deviation of the runs; bounds are drawn
-    independently."""
+    """Margins of 20 seeds from normal distributions with the runs' means and standard deviations. Bounds are
+    drawn independently.
+    """
     return [[chance.gauss(fmean(v), stdev(v)) for _ in range(MOST_SEEDS)] for v in null.margins]
 
 
 def wilson(won: int, runs: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, equation 7)."""
+    """The 95 % interval of a proportion (Wilson 1927, equation 7)."""
     z = 1.96
     centre, scale = won / runs + z**2 / (2 * runs), 1 + z**2 / runs
     reach = z * math.sqrt(won / runs * (1 - won / runs) / runs + z**2 / (4 * runs**2))
@@ -91,7 +92,7 @@ def wilson(won: int, runs: int) -> tuple[float, float]:
 
 
 def table() -> str:
-    """Each claim's null runs, in Markdown."""
+    """A table of each claim's null runs, in Markdown."""
     lines = [
         (
             "| claim | null runs | of them hold | 95 % | closest bound, sd | reproduced, drawn "
@@ -112,7 +113,7 @@ def table() -> str:
 
 
 def rates() -> str:
-    """The single runs of each kind of null run, in Markdown. Claims of one paper share their runs."""
+    """A table of single runs for each kind of null run, in Markdown. Claims of one paper share their runs."""
     kinds: dict[str, list[Null]] = {"pipelines": [], "items": []}
     for null in nulls():
         kinds["items" if null.paper in ITEMS else "pipelines"].append(null)

@@ -1,7 +1,7 @@
-"""Draws the screens of the README and its cast: `python docs/screens/make.py` after a change to the app.
+"""Makes the README's screenshots and recording: run `python docs/screens/make.py` after a change to the app.
 
-The runs in `home` are real ones, without their progress events; the rest is what the app makes of them. The
-cast shows them again event by event, quicker than they were: `asciinema play docs/screens/readtrack.cast`.
+The runs in `home` are real runs without their progress events. The recording replays them event by event,
+faster than in reality: `asciinema play docs/screens/readtrack.cast`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ FLASH, DREAM = "20261122-100044-flashattention-77ab", "20261122-092033-deepdream
 
 
 async def first(app: ReadtrackApp, pilot: Pilot[int]) -> None:
-    """The list, and a paper's details with what its runs came to."""
+    """The list, and a paper's details with the results of its runs."""
     app.main.checklist.go_to_subject("flashattention")
 
 
 async def memory(app: ReadtrackApp, pilot: Pilot[int]) -> None:
-    """FlashAttention's memory line under the one of the whole matrix."""
+    """FlashAttention's memory curve below that of the full attention matrix."""
     folder = app.library.home.runs / FLASH
     record = load(folder)
     app.main.checklist.go_to_subject("flashattention")
@@ -51,7 +51,7 @@ async def memory(app: ReadtrackApp, pilot: Pilot[int]) -> None:
 
 
 async def dream(app: ReadtrackApp, pilot: Pilot[int]) -> None:
-    """What DeepDream made of photographs."""
+    """Photographs and their DeepDream versions."""
     folder = app.library.home.runs / DREAM
     app.main.checklist.go_to_subject("deepdream")
     app.main.show_run(load(folder), folder)
@@ -70,12 +70,12 @@ SCREENS: dict[str, Callable[[ReadtrackApp, Pilot[int]], Awaitable[None]]] = {
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[tuple[ReadtrackApp, Pilot[int]]]:
-    """The app over a copy of `home`; the same whenever it is opened."""
+    """The app with a copy of `home`, in the same state each time."""
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder) / "home")
         shutil.copytree(HERE / "home", home.root)
         library = Library.open(home, home.papers_yaml)
-        # What can be run grows, and the shipped verdicts are measured anew; the pictures stay.
+        # Hide runnable papers and shipped verdicts, which change, so that the screenshots stay the same.
         runnable = {name: ref for name, ref in library.runnable().items() if name in library.catalog.papers}
         library.__dict__ |= {"_plugins": runnable, "shipped_verdicts": {}}
         app = ReadtrackApp(library)
@@ -96,14 +96,14 @@ async def draw(name: str) -> str:
 
 
 class Still(Record):
-    """A run whose clock stands still between two events: the film is the same however long it takes."""
+    """A run whose clock advances only with events, so that the recording is deterministic."""
 
     def silence(self) -> float:
         return 0.0
 
 
 class Cast:
-    """What a terminal would have been sent: asciinema's format, version 2."""
+    """A recording of terminal output in asciinema's format, version 2."""
 
     def __init__(self, app: ReadtrackApp, pilot: Pilot[int]) -> None:
         self.app, self.pilot = app, pilot
@@ -120,7 +120,7 @@ class Cast:
         self._seconds += then
 
     async def show(self, seconds: float) -> None:
-        """The lines of the screen that are others than before; they stand for so long."""
+        """Record the changed lines of the screen, and show them for `seconds`."""
         await self.app.workers.wait_for_complete()
         await self.pilot.pause()
         while not all(page.whole for page in self.app.screen.query(LineView)):
@@ -132,7 +132,7 @@ class Cast:
         self._before = rows
 
     async def replay(self, run_id: str, top: str, *, frames: int, each: float) -> None:
-        """A run as it was seen: its events in so many portions, then its end. `top`: the curve to see."""
+        """Replay a run: its events in `frames` portions, then its end. `top`: the curve to show."""
         folder = self.app.library.home.runs / run_id
         events = list(EventReader(folder).read_new())
         view = self.app.main.run_view
@@ -148,7 +148,7 @@ class Cast:
 
 
 async def cast() -> Iterable[str]:
-    """From the list to FlashAttention's memory line, and to what DeepDream saw."""
+    """The whole recording: from the list to FlashAttention's memory curve and DeepDream's pictures."""
     async with opened() as (app, pilot):
         film = Cast(app, pilot)
         await film.show(2.0)

@@ -24,8 +24,7 @@ WORDS: dict[str, str] = {
     "rival": "The strongest cheap method that sees the same information, in the place of the paper's arm.",
     "differs": "How the run's set-up differs from the paper's: smaller data, another model, fewer steps.",
     "edited": "The run used a copy of the code that you changed. It is not evidence for the shipped paper.",
-    "exact": "An identity or a theorem held: equal up to rounding, or true by mathematics. Shown, and not "
-    "counted as evidence.",
+    "exact": "An identity or a theorem that held, up to rounding. It does not count as evidence.",
     "edge": "The best value lies at the end of the grid: a wider grid might have found a better one.",
     "vs best": "Speed against the fastest free implementation in the same run. Above 1 is faster.",
     "closeness": "The share of the ceiling, in percent: how close the time is to the machine's best.",
