@@ -75,7 +75,7 @@ async def opened() -> AsyncIterator[tuple[ReadtrackApp, Pilot[int]]]:
         home = Home(Path(folder) / "home")
         shutil.copytree(HERE / "home", home.root)
         library = Library.open(home, home.papers_yaml)
-        # Hide the shipped verdicts and plugins outside of the list, because both change and screenshots must not.
+        # Hide the shipped verdicts and plugins outside of the list, which change over time.
         runnable = {name: ref for name, ref in library.runnable().items() if name in library.catalog.papers}
         library.__dict__ |= {"_plugins": runnable, "shipped_verdicts": {}}
         app = ReadtrackApp(library)
