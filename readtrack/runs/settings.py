@@ -56,7 +56,15 @@ def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginR
     known = options(paper, plugins)
     for name in settings:
         if known is not None and name not in known and name in get_args(Kind):
-            raise ReadtrackError(f"{paper} takes no {name} from a data set. Leave out --data.")
+            others = [kind for kind in ("images", "text", "speech") if kind in known]
+            raise ReadtrackError(
+                f"{paper} takes no {name} from a data set. "
+                + (
+                    f"It takes {' or '.join(others)}: `readtrack data list`."
+                    if others
+                    else "Leave out --data."
+                )
+            )
         if known is not None and name not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             hint = nearest(name, known, has)

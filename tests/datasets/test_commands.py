@@ -70,6 +70,8 @@ def test_data_is_a_setting_of_its_kind(home, tmp_path):
 def test_a_paper_that_takes_no_data_says_so(capsys):
     assert run(["run", "newton", "--data", "digits", "--budget", "smoke"]) == 2
     assert "newton takes no images" in capsys.readouterr().err
+    assert run(["run", "whisper", "--data", "digits", "--budget", "smoke"]) == 2
+    assert "whisper takes no images from a data set. It takes speech" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
