@@ -51,9 +51,10 @@ MEANS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 there were twelve images for each class, and no scene stood beside them. "
-            "The bound is unchanged. A near miss in between kept the network's own initial classifier, which "
-            "the layers had learned with: the claim held with it, too (0.78 on seed 0, as in the plain run)."
+            "Until November 2026 there were twelve images for each class, without scenes as a rival. The "
+            "bound has not changed. An earlier near miss had the network's own initial classifier, with "
+            "which the layers had been trained. The claim also held for this near miss (0.78 on seed 0, as "
+            "in the unchanged run)."
         ),
     ),
 )
