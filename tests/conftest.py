@@ -4,7 +4,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import psutil
 import pytest
 
 from readtrack.home import Home
+from readtrack.reading_list import load
+from readtrack.reading_list.catalog import Catalog, Paper
 
 # Set before torch is imported, also for child processes. Tests run in parallel, and threads that wait for
 # busy cores make a test a hundred times slower.
@@ -41,6 +44,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _IN_BROWSER if nodeid.startswith(_IN_BROWSER) else nodeid
 
     return ByPaper(config, log)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once_and_never_flushed() -> Iterator[None]:
+    """The shipped list is parsed once, not for the empty home of each test, and no test cuts the power."""
+    real = load.load
+
+    @lru_cache(maxsize=1)
+    def shipped_list(path: Path, status: tuple[int, ...]) -> Catalog:
+        return real(path)
+
+    def once(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:
+        return shipped_list(path, load._status(path)) if path == load.shipped() else real(path, known)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(load, "load", once)
+    patch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(autouse=True)

@@ -128,6 +128,7 @@ def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def plugins(library: Library) -> dict[str, PluginRef]:
         return {name: ref for name, ref in find(library.home).items() if ref.origin != "shipped"}
 
+    monkeypatch.setattr("readtrack.plugins.find._entry_points", list)  # those are sought in all distributions
     monkeypatch.setattr(Library, "_plugins", property(plugins))
 
 
