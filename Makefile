@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test papers others thorough timing again bench docs lint clean
+.PHONY: run test papers others thorough timing again bench docs lint style types imports clean
 
 QUICK := -m "not slow and not timing"
 MORE := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
@@ -31,13 +31,20 @@ $(VENV)/.dev: $(VENV)/.run lock/dev.txt
 	$(LOCKED) lock/dev.txt
 	@touch $@
 
-lint: $(VENV)/.dev
+lint: style types imports
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
+
+imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-test: lint
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs 2 lint
 	@$(MAKE) --no-print-directory --keep-going papers others || $(MAKE) --no-print-directory again
 
 papers: $(VENV)/.dev
