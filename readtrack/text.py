@@ -24,6 +24,8 @@ _MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
 
 def plain(text: str) -> str:
     """`text` without escape sequences and control characters, except for newlines and tabs."""
+    if text.isascii() and text.isprintable():
+        return text
     return _CONTROLS.sub("", _SEQUENCES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 

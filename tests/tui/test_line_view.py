@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 
@@ -10,18 +11,49 @@ from driving import until
 from rich.console import RenderableType
 from textual._compositor import LayoutUpdate
 from textual.app import App, ComposeResult
+from textual.content import Content
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
 
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.theme import THEMES
-from readtrack.tui.widgets import line_view
+from readtrack.tui.widgets import contents, line_view
 from readtrack.tui.widgets.line_view import Line, Lines, LineView, gradual, text
 
 BLOCKS, ROWS = 400, 5
 PATIENCE = line_view._PATIENCE
 SCREEN = Region(0, 0, 80, 24)
+
+
+def test_plain_text_is_wrapped_as_textual_wraps_it() -> None:
+    rng = random.Random(1)
+    pieces = ["a", "bb", "word", "longer-word", " ", " ", "   ", ".", "\n", "\t", "é", "語", "x" * 12]
+    for _ in range(500):
+        words, room = "".join(rng.choices(pieces, k=rng.randrange(60))), rng.randrange(8, 60)
+        style, indent = rng.choice(["", "bold $heading"]), rng.randrange(4)
+        found = contents.wrapped(words, room, style, indent)
+        wanted = [
+            line
+            for paragraph in words.split("\n")
+            for line in contents.wrapped(Content.styled(paragraph, style), room, "", indent)
+        ]
+        assert [line.plain for line in found] == [line.plain for line in wanted]
+        assert [line.spans for line in found] == [line.spans for line in wanted]
+        assert [line.cell_length for line in found] == [line.cell_length for line in wanted]
+
+
+def test_parts_are_joined_as_textual_joins_them() -> None:
+    parts = [text("a ", "bold"), "語 b", text(""), text("c", "$muted").stylize("italic"), Content("d")]
+    found, wanted = contents.joined(parts), Content("").join(parts)
+    assert found.is_same(wanted)
+    assert found.cell_length == wanted.cell_length
+
+
+def test_consecutive_numbers_are_one_run() -> None:
+    assert list(contents.consecutive([])) == []
+    assert list(contents.consecutive([3])) == [(3, 3)]
+    assert list(contents.consecutive([0, 1, 2, 5, 7, 8])) == [(0, 2), (5, 5), (7, 8)]
 
 
 class Pages(App[None]):

@@ -23,6 +23,7 @@ from textual.visual import Visual
 
 from readtrack.text import plain
 from readtrack.tui.actions import bindings
+from readtrack.tui.widgets import contents
 
 _P = ParamSpec("_P")
 
@@ -293,11 +294,14 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     def _refresh_changed(self, lines: Lines, cursor: int | None) -> None:
         """Redraw only visible lines that have changed."""
         top = self.scroll_offset.y
-        for index in range(top, top + self._height):
-            now = self.lines[index] if index < len(self.lines) else BLANK
-            before = lines[index] if index < len(lines) else BLANK
-            if (index == self.cursor) != (index == cursor) or not now.content.is_same(before.content):
-                self._refresh_line(index)
+        changed = [index for index in range(top, top + self._height) if self._differs(index, lines, cursor)]
+        for first, last in contents.consecutive(changed):  # one part of the screen each
+            self.refresh(Region(0, first - top, self.size.width, last - first + 1))
+
+    def _differs(self, index: int, lines: Lines, cursor: int | None) -> bool:
+        now = self.lines[index] if index < len(self.lines) else BLANK
+        before = lines[index] if index < len(lines) else BLANK
+        return (index == self.cursor) != (index == cursor) or not now.content.is_same(before.content)
 
     def _set_length(self, width: int) -> None:
         # The scroll bar is always shown, so the length never moves anything else. Setting `virtual_size`
@@ -535,7 +539,7 @@ def text(value: object, style: str = "") -> Content:
 
 def join(*parts: Content | tuple[object, str] | str) -> Content:
     """Join parts side by side; a tuple is (text, style)."""
-    return Content("").join(text(*part) if isinstance(part, tuple) else part for part in parts)
+    return contents.joined(text(*part) if isinstance(part, tuple) else part for part in parts)
 
 
 def undrawable(error: Exception, width: int) -> list[Line]:
@@ -561,14 +565,7 @@ def wrapped(
     value: Content | str, width: int, style: str = "", *, indent: int = 0, target: object | None = None
 ) -> list[Line]:
     """Paragraphs wrapped to `width`, each line indented by `indent`."""
-    room = max(8, width - indent)
-    contents = (
-        [value]
-        if isinstance(value, Content)
-        else [Content.styled(p, style) for p in plain(value).split("\n")]
-    )
-    lines = [line.rstrip() for content in contents for line in content.expand_tabs().wrap(room)]
-    return [Line(line.pad_left(indent), target) for line in lines]
+    return [Line(one, target) for one in contents.wrapped(value, max(8, width - indent), style, indent)]
 
 
 def heading(words: str, more: str = "") -> Line:
