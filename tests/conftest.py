@@ -1,5 +1,6 @@
 """Common set-up of all tests: a separate home, so that no test touches the reader's; one thread for torch."""
 
+import gc
 import os
 import re
 import signal
@@ -46,6 +47,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _IN_BROWSER if nodeid.startswith(_IN_BROWSER) else nodeid
 
     return ByPaper(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Imported modules stay: garbage collection need not go through them again and again, which took 12 % of
+    the time of BERT's tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
