@@ -4,8 +4,8 @@ single rows.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,19 +15,23 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import tacotron2
 from readtrack.papers.tacotron2 import LocationSensitiveAttention, Prenet, Sizes, Tacotron2
 from readtrack.papers.tacotron2.experiment import (
-    GROUP,
-    RATES,
-    SIZES,
     Corpus,
+    LastStep,
+    NoPast,
     by_loops,
-    forgetful,
     network,
     off_by,
     slips_of,
+    told,
+    windowed,
 )
+from readtrack.papers.tacotron2.model import LocationLayer
+
+experiment_module = importlib.import_module("readtrack.papers.tacotron2.experiment")
 
 SMALL = Sizes(
     symbols=9,
@@ -196,14 +200,14 @@ def test_every_weight_learns():
 
 
 def test_slips_are_skips_and_steps_back():
-    assert slips_of([[0, 0, 1, 2, 3], [0, 2, 1]], [4, 4]) == (1 / 8, 1 / 8)
-    assert slips_of([[0, 1, 0, 1]], [2]) == (0.0, 0.5)
+    skipped, back = slips_of([[0, 0, 1, 2, 3], [0, 2, 1]], [4, 4])
+    assert (skipped.tolist(), back.tolist()) == ([0, 1 / 4], [0, 1 / 4])
+    skipped, back = slips_of([[0, 1, 0, 1], [0, 1, 2, 3]], [2, 4])
+    assert (skipped.tolist(), back.tolist()) == ([0, 0], [1 / 3, 0])
 
 
 def test_the_arms_differ_in_places_alone():
-    assert RATES == (0.002, 0.004, 0.008)
-    assert GROUP == SIZES.group == 5
-    assert (SIZES.prenet_dropout, SIZES.location) == (0.5, True)
+    assert digest(experiment_module) == "5216b59bb438"
     ours, theirs = (
         {name: weight.shape for name, weight in network(location).named_parameters()}
         for location in (True, False)
@@ -211,7 +215,7 @@ def test_the_arms_differ_in_places_alone():
     missing = ours.keys() - theirs.keys()
     assert all("location_layer" in name for name in missing)
     assert {name: ours[name] for name in theirs} == theirs
-    assert sum(ours[name].numel() for name in missing) < 0.01 * sum(shape.numel() for shape in ours.values())
+    assert sum(ours[name].numel() for name in missing) < 0.02 * sum(shape.numel() for shape in ours.values())
 
 
 def test_the_experiment_runs(run_experiment):
@@ -219,24 +223,26 @@ def test_the_experiment_runs(run_experiment):
     assert {artifact["name"] for artifact in record.artifacts} == {"location", "content", "attention"}
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    (claim,) = run_experiment(tacotron2, null=True).claims
-    assert claim["values"]["slips a symbol, content - location"] == 0.0
-    assert claim["values"]["error told the true frames, content / location"] == 1.0
-
-
-def test_the_break_takes_the_past_from_the_location_arm(run_experiment, monkeypatch):
-    made = []
-    module = sys.modules["readtrack.papers.tacotron2.experiment"]
-    monkeypatch.setattr(module, "forgetful", lambda: made.append("forgetful") or forgetful())
-    run_experiment(tacotron2, broken="no location")
-    assert made == ["forgetful"]
+@pytest.mark.parametrize(
+    ("layer", "same"), [(LocationLayer, [False, False]), (LastStep, [False, True]), (NoPast, [True, True])]
+)
+def test_what_location_features_are_told(layer, same):
     keys, query, mask = torch.randn(1, 5, 32), torch.randn(1, 64), torch.ones(1, 5, dtype=torch.bool)
-    past = torch.rand(2, 1, 2, 5)
-    for make, same in ((forgetful, True), (lambda: network(True), False)):
-        attention = make().decoder.attention_layer
-        first, second = (attention(query, keys, one, mask) for one in past)
-        assert torch.equal(first, second) == same
+    attention, past = told(layer).decoder.attention_layer, torch.rand(1, 2, 5)
+    weights = attention(query, keys, past, mask)
+    for row, unchanged in enumerate(same):
+        other = past.clone()
+        other[:, row] = torch.rand(5)
+        assert torch.equal(weights, attention(query, keys, other, mask)) == unchanged
+
+
+def test_the_window_stays_or_goes_on_by_two():
+    attention = windowed().decoder.attention_layer
+    past = torch.zeros(2, 2, 7)
+    past[0, 0, 2] = past[1, 0, 5] = 1.0
+    mask = torch.arange(7) < torch.tensor([7, 6])[:, None]
+    weights = attention(torch.randn(2, 64), torch.randn(2, 7, 32), past, mask)
+    assert weights.gt(0).nonzero().tolist() == [[0, 2], [0, 3], [0, 4], [1, 5]]
 
 
 def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
@@ -245,7 +251,7 @@ def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
     monkeypatch.setattr(model, "forward", lambda *given: tacotron2.Spoken(*[torch.zeros(1)] * 3, weights))
     texts, mels = [torch.tensor([0, 3, 0])] * 2, [torch.zeros(15, 40), torch.zeros(10, 40)]
     given = Corpus(texts, mels, [torch.tensor([0, 0, 1]), torch.tensor([1, 1])])
-    assert off_by(part_of_run(), model, given) == pytest.approx((0 + 2 + 0 + 1 + 0) / 5)
+    assert off_by(part_of_run(), model, given).mean().item() == pytest.approx((0 + 2 + 0 + 1 + 0) / 5)
 
 
 def test_every_variant_is_right(check_benchmark):
