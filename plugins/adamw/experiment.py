@@ -41,7 +41,9 @@ RESCALED = Break(
     "near miss",
 )
 WITH_SGD = Break(
-    "SGD with a penalty", "SGD with momentum and a penalty, at ten times the learning rates.", "rival"
+    "SGD with a penalty",
+    "The optimiser is SGD with momentum and a penalty, at ten times the learning rates.",
+    "rival",
 )
 
 IDENTITY = Claim(

@@ -40,7 +40,8 @@ SATURATES = Break(
 )
 SCALED_TANH = Break(
     "tanh, scaled",
-    "Tanh with pixels in [-0.3, 0.7] and weights of variance 2 / fan-in, so that it starts unsaturated.",
+    "The activation is tanh, with pixels in [-0.3, 0.7] and weights of variance 2 / fan-in, so that the "
+    "units start unsaturated.",
     "rival",
 )
 

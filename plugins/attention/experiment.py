@@ -46,7 +46,7 @@ SCALING = Claim(
 
 HEADS = Claim(
     name="heads are free",
-    sentence="Heads that split the hidden size cost together what one head of the full size costs.",
+    sentence="Heads that split the hidden size have the same total cost as one head of the full size.",
     paper=Figure("about the cost of one head with the full width", where="section 3.2.2", read="text"),
     rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
     kind="identity",

@@ -44,7 +44,7 @@ START = Break(
 )
 CLIPPED = Break(
     "normalised start and clipped gradients",
-    "A data-dependent initialisation, and gradients clipped to a norm of 1.",
+    "The initialisation is data-dependent, and gradients are clipped to a norm of 1.",
     "rival",
 )
 

@@ -29,7 +29,7 @@ from .model import BERT, LARGE, MaskedModel, mask_tokens
 
 SIZES = Claim(
     name="the paper's sizes",
-    sentence="The paper's two configurations have the parameters of the released encoders.",
+    sentence="The paper's two configurations have the same numbers of parameters as the released encoders.",
     paper=Figure(
         "110M and 340M; the released encoders hold 109,482,240 and 335,141,888",
         where="section 3",
@@ -94,8 +94,8 @@ BOTH_SIDES = Claim(
 
 RECURRENT = Claim(
     name="a recurrent layer on top does not make up for it",
-    sentence="After 300 steps of pre-training, the left-to-right model remains behind even with a "
-    "bidirectional recurrent layer on top for the task.",
+    sentence="After 300 steps of pre-training, the model with both sides is still more accurate than the "
+    "left-to-right model when the latter gets a bidirectional recurrent layer on top for the task.",
     paper=Figure(
         "with a BiLSTM on top 84.9 on SQuAD, against 87.9", where="section 5.1, table 5", read="table"
     ),

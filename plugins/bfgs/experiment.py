@@ -47,7 +47,9 @@ STAYS_LOOSE = Break(
     "search stays loose", "The near-exact search has the loose search's constant.", "near miss"
 )
 CONJUGATE = Break(
-    "conjugate gradients", "Nonlinear conjugate gradients (c2 = 0.4), which store no matrix.", "rival"
+    "conjugate gradients",
+    "The optimiser is nonlinear conjugate gradients (c2 = 0.4), which stores no matrix.",
+    "rival",
 )
 PROBLEMS = (
     "Geometric mean over three problems, whose starting points and digits are drawn by the seed: "

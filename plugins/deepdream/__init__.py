@@ -11,7 +11,7 @@ The idea. Start from a photograph, run it up to a layer, and follow the gradient
 layer's own activations. Whatever the layer responds to weakly becomes stronger. Three tricks make the result
 an image: steps whose size does not depend on the gradient's, a random shift before each step, and octaves,
 where the ascent starts on a small copy and only the added detail is carried over to the next size. Feature
-visualisation (Olah et al. 2017), which shows what single units respond to, came out of it.
+visualisation (Olah et al. 2017), which shows what single units respond to, developed from it.
 
 This file has the experiment: does the layer's response grow, and does the dream show what the network was
 trained on? `ascent` has the dream, also guided by another image, with the notebook's numbers as its defaults.

@@ -33,7 +33,9 @@ from .model import DynamicTanh, Vectors
 from .story import NO_STATISTICS, tell
 
 LINEAR = Break("no tanh", "The slope, the scale and the shift stay, without the tanh.", "near miss")
-CLIPPED = Break("clipped gradients", "Neither norm nor tanh; gradients are clipped to a norm of 1.", "rival")
+CLIPPED = Break(
+    "clipped gradients", "There is neither norm nor tanh, and gradients are clipped to a norm of 1.", "rival"
+)
 
 HIGHEST = "highest learning rate that works"
 STEPS = 100

@@ -6,10 +6,10 @@ https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
 The problem. A language model has more neurons than anybody can inspect, and an explanation of one of them is
 easily made up and hardly ever tested.
 
-The idea. Automate all of it. Explain: describe the pattern that a neuron responds to, from texts with its
-activations. Simulate: predict the activation at each token of a new text from the explanation alone. Score:
-correlate the prediction with the truth. An explanation that fits only the texts it was made from scores
-nothing, and two explainers can be compared over all neurons. Most explanations score poorly.
+The idea. Automate both in three steps. Explain: describe the pattern that a neuron responds to, from texts
+with its activations. Simulate: predict the activation at each token of a new text from the explanation alone.
+Score: correlate the prediction with the truth. An explanation that fits only the texts it was made from
+scores nothing, and two explainers can be compared over all neurons. Most explanations score poorly.
 
 This folder. No language model explains here. An explanation is the best of a thousand predicates about a
 character and those before it ("after a vowel", "t after a blank"). It is found on one part of a text, and

@@ -33,7 +33,7 @@ from .model import FastRCNN, detection_loss, truncated
 ONE_CELL = Break("one cell", "Each region is pooled into one cell.", "near miss")
 HALF_THE_REGIONS = Break(
     "half of the regions",
-    "R-CNN on the first ten of an image's twenty regions, which halves its work without sharing any.",
+    "R-CNN uses only the first ten of an image's twenty regions, which halves its work without sharing any.",
     "rival",
 )
 FROZEN = Break("frozen", "The convolutional layers are frozen.")

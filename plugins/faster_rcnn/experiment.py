@@ -51,7 +51,9 @@ UNRANKED = Break(
 )
 INITIAL = Break("initial weights", "The proposal network is untrained; the detector is the same.")
 RANKED_GROUPS = Break(
-    "grouping, ranked", "Grouping's regions, ranked by the detector's highest class score.", "rival"
+    "grouping, ranked",
+    "The regions come from grouping, and are ranked by the detector's highest class score.",
+    "rival",
 )
 
 SIZES = Claim(

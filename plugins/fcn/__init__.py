@@ -3,7 +3,8 @@
 Long, Shelhamer and Darrell 2014, "Fully Convolutional Networks for Semantic Segmentation", arXiv 1411.4038.
 
 The problem. Semantic segmentation labels every pixel. Classifying a patch around each pixel takes thousands
-of passes for one image. After five poolings, a classifier also knows what it sees but not where.
+of passes for one image. After five poolings, a classifier's features have also lost most of the spatial
+detail.
 
 The idea. Treat the fully connected layers as convolutions. The classifier then gives a coarse map of logits
 for an image of any size. Transposed convolutions upsample it, and the whole network is trained per pixel.

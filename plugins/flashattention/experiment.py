@@ -81,7 +81,8 @@ APPROXIMATE = Break("an approximation", "Each query attends to the last 32 posit
 ONE_TILE = Break("one tile", "One tile covers the whole score matrix.", "near miss")
 CHUNKED = Break(
     "rows in chunks",
-    "Equation 1 for 64 queries at a time, recomputed in the backward pass (Rabe and Staats 2021).",
+    "Equation 1 is computed for 64 queries at a time, and recomputed in the backward pass (Rabe and Staats "
+    "2021).",
     "rival",
 )
 

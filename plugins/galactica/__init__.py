@@ -3,8 +3,8 @@
 Taylor, Kardas, Cucurull, Scialom, Hartshorn, Saravia, Poulton, Kerkez and Stojnic 2022, "Galactica: A Large
 Language Model for Science", arXiv 2211.09085.
 
-The problem. A model that must answer immediately has one forward pass for the answer. Problems that need more
-sequential steps than it has layers it can only guess.
+The problem. A model that must answer immediately has one forward pass for the answer. It can only guess the
+answers to problems that need more sequential steps than it has layers.
 
 The idea. Between <work> and </work> the model writes intermediate steps token by token and reads them again.
 They serve as an external memory for computations that do not fit into one forward pass (section 3.1.1).

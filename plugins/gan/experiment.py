@@ -44,7 +44,8 @@ STILL = Break(
 )
 BY_ADAM = Break(
     "minimax by Adam",
-    "The minimax loss with Adam, which divides by the size of the gradient and so makes up for small ones.",
+    "Adam minimises the minimax loss. It divides by the size of the gradient, and so compensates for small "
+    "gradients.",
     "rival",
 )
 

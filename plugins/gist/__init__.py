@@ -2,8 +2,8 @@
 
 Mu, Li and Goodman 2023, "Learning to Compress Prompts with Gist Tokens", arXiv 2304.08467.
 
-The problem. The same instructions precede every request. They are processed again each time or cached, and
-the cache takes memory and is attended to by every new token.
+The problem. The same instructions precede every request. They are either processed again each time or cached.
+The cache takes memory, and every new token attends to it.
 
 The idea. Insert a few gist tokens after the prompt, and mask the prompt from all tokens after them. With this
 mask, fine-tuning teaches the model to write the relevant content of any prompt into the gist tokens' keys and

@@ -48,8 +48,9 @@ EQUAL_HEADS = Claim(
 
 CACHE = Claim(
     name="the cache shrinks with the groups",
-    sentence="With one key-value head the cache shrinks by the number of heads, with G groups it is G times "
-    "as large as that, and the parameters of keys and values shrink equally.",
+    sentence="With one key-value head the cache is smaller by a factor of the number of heads. With G "
+    "groups it is G times as large as with one head. The parameters of keys and values shrink by the same "
+    "factors.",
     paper=Figure("a cache smaller by a factor of H; G-fold of one head's", where="section 2.2"),
     rule=(
         Bound("bytes of the cache, all heads / one head", "==", HEADS),

@@ -19,7 +19,9 @@ from .side_by_side import show, warm
 
 UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever the class is.", "near miss")
 GUIDED = Break(
-    "guided backpropagation", "The pixels' guided gradient, which is the paper's own rival.", "rival"
+    "guided backpropagation",
+    "The map is the pixels' guided gradient, which is the paper's own rival.",
+    "rival",
 )
 
 EQUALS_CAM = Claim(

@@ -51,7 +51,7 @@ SHARPER = Claim(
     "digit's box as the gradient, a deconvnet's projection, and the guided map of an untrained network.",
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
-        "deconvnet; judged by eye, no number.",
+        "deconvnet; compared by eye, no number.",
         where="section 4.2, figures 3 to 5",
         read="secondary",
     ),

@@ -8,7 +8,8 @@ that processes a text in segments forgets earlier segments.
 
 The idea. Each head sums the outer products of its keys, made positive, and values in one matrix, as in linear
 attention. Queries of later segments read from this memory, and a gate per head mixes the result with ordinary
-attention within the segment. The delta rule adds only what the memory does not return already.
+attention within the segment. The delta rule adds only the part of a value that the memory does not return
+yet.
 
 This folder. `model`: the attention, over all segments at once where prefix sums suffice, and segment by
 segment with a memory. `experiment` hides a value in a text and asks for it, at up to eight times the training

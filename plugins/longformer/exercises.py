@@ -14,10 +14,10 @@ def of_bands(draw: Draw) -> Iterator[Try]:
     yield Try("the last piece is short", *heads(draw, 2, 5), window=2)
     visible = draw.mask(2, 5, share=0.7)
     visible[:, 0] = True
-    yield Try("filling", *heads(draw, 2, 5, batch=2), window=2, visible=visible)
-    yield Try("one token is everywhere", *heads(draw, 1, 5), window=1, everywhere=torch.tensor([[0]]))
+    yield Try("padding", *heads(draw, 2, 5, batch=2), window=2, visible=visible)
+    yield Try("one global token", *heads(draw, 1, 5), window=1, everywhere=torch.tensor([[0]]))
     yield Try(
-        "two are everywhere", *heads(draw, 2, 6, batch=2), window=1, everywhere=torch.tensor([[0, 3], [2, 5]])
+        "two global tokens", *heads(draw, 2, 6, batch=2), window=1, everywhere=torch.tensor([[0, 3], [2, 5]])
     )
 
 
@@ -28,7 +28,7 @@ def heads(draw: Draw, count: int, tokens: int, batch: int = 1) -> tuple[torch.Te
 def of_globals(draw: Draw) -> Iterator[Try]:
     yield Try("one of 3 tokens", LongformerAttention(2, 1, 1), draw(1, 3, 2), torch.tensor([[1]]), None)
     visible = torch.tensor([[True, True, False], [True, False, True]])
-    yield Try("filling", LongformerAttention(4, 2, 1), draw(2, 3, 4), torch.tensor([[0, 1], [0, 2]]), visible)
+    yield Try("padding", LongformerAttention(4, 2, 1), draw(2, 3, 4), torch.tensor([[0, 1], [0, 2]]), visible)
 
 
 EXERCISES = (
