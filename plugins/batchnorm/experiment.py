@@ -30,7 +30,9 @@ from .convolutions import network as convolutional
 from .model import Batch, BatchNorm, batch_norm, per_feature
 
 NO_VARIANCE = Break(
-    "no variance", "The mean of the batch is subtracted, but nothing divides by the deviation.", "near miss"
+    "no variance",
+    "The mean of the batch is subtracted, without dividing by the standard deviation.",
+    "near miss",
 )
 CONSTANT = Break(
     "constant statistics",

@@ -58,8 +58,8 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
-        """Section 3's equations for variance, mean and x, combined: the gradient of x is that of y, less its
-        mean over the batch, less its component along the normalised value."""
+        """Section 3's equations for variance, mean and x, combined. Subtracts from the gradient its mean over
+        the batch and its projection onto the normalised values, and divides by the standard deviation."""
         x, weight, bias, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps), x, weight, bias)

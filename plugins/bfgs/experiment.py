@@ -88,7 +88,7 @@ LOOSE = Claim(
     + "The claim is the papers' common argument, not one of their tables. With the search that suits DFP "
     "best (c2 = 0.01), DFP needs about twice the evaluations of BFGS with a loose search, not six times. "
     "Conjugate gradients in place of BFGS pass as well (6.8 and 6.1 on seeds 0 and 1, BFGS 7.2 and 6.1). "
-    "DFP suffers from a loose search, and BFGS is not the only method that does not.",
+    "DFP suffers from a loose search; BFGS and conjugate gradients do not.",
     headline=True,
     history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
 )
@@ -255,7 +255,7 @@ def draw(run: Run, walks: dict[str, Walk]) -> None:
 
 
 def beside_others(run: Run, problems: list[Problem], generator: torch.Generator) -> None:
-    """Save a table of iterations and evaluations, for all methods and scipy's. It is not judged."""
+    """Save a table of iterations and evaluations, for all methods and scipy's. No claim uses it."""
     most = run.pick(smoke=3, quick=400, full=3000)
     problems = [*problems, network_problem(generator, hidden=run.pick(smoke=1, quick=3, full=6))]
     makers: dict[str, Callable[..., Minimizer]] = {

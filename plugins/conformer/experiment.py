@@ -118,7 +118,7 @@ def corpus(
 
 
 def recorded(run: Run) -> Heard:
-    """The words of `--data` in the noise of the synthetic voices."""
+    """The words of `--data`, with the same noise as the synthetic voices."""
     source = run.source("speech", needs="classes", at_most=run.pick(smoke=20, quick=1500, full=None))
     corpora = []
     for part, sounds, quietest in zip(PARTS, source.parts, (20.0, 0.0, 0.0), strict=True):

@@ -36,8 +36,8 @@ LATE = Break(
 )
 LOOKUP = Break(
     "lookup table",
-    "The announcement's own baseline: a neuron's mean activation for each character replaces its "
-    "explanation.",
+    "A neuron's mean activation for each character replaces its explanation, as in the announcement's own "
+    "baseline.",
     "rival",
 )
 RANDOM = Break(

@@ -28,7 +28,7 @@ from readtrack.scores import mean_iou
 from .model import FCN, SmallFCN, upsample
 from .task import BRIGHTNESS, CLASSES, Labelled, coloured, labelled
 
-NO_SKIPS = Break("no skips", "The networks with skips have no skips.")
+NO_SKIPS = Break("no skips", "The skips are removed from the networks that have them.")
 COARSE = Break(
     "skips from coarse maps", "The added scores come from the coarsest maps, upsampled.", "near miss"
 )

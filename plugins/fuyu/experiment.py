@@ -28,7 +28,7 @@ from ..vit import patches
 from .model import Fuyu, layout
 
 ANYWHERE = Break(
-    "newlines anywhere", "The same number of newlines, at random positions among the patches.", "near miss"
+    "newlines anywhere", "The same number of newlines are at random positions among the patches.", "near miss"
 )
 WIDTH_FIRST = Break(
     "width first",

@@ -45,7 +45,7 @@ PLAIN = Break("plain layers", "Single 3 × 3 layers with the same multiply-adds 
 FEWER = Claim(
     name="fewer parameters",
     sentence="GoogLeNet without its auxiliary heads has 8.7 times fewer parameters than AlexNet, where the "
-    "paper says 12. AlexNet's hidden layers have nearly all of them.",
+    "paper says 12. Nearly all of AlexNet's parameters are in its hidden layers.",
     paper=Figure("12 times fewer parameters than AlexNet", where="section 1", read="text"),
     rule=(
         Bound("parameters, AlexNet / GoogLeNet", ">=", 8.7),
@@ -53,8 +53,8 @@ FEWER = Claim(
     ),
     kind="identity",
     deviations="Both networks are those of their papers' tables, with 5 × 5 filters where torchvision has 3 "
-    "× 3. The higher accuracy than AlexNet's is a result on ImageNet, and is not tested: neither network "
-    "fits small images in its own size.",
+    "× 3. The higher accuracy than AlexNet's is a result on ImageNet, and is not tested, because "
+    "the full-size networks do not fit small images.",
 )
 
 REDUCTIONS = Claim(
@@ -145,7 +145,7 @@ def count(run: Run) -> None:
 
 
 class FrozenReductions(Inception):
-    """Trains only the 1 × 1 branch of the 1 × 1 layers."""
+    """A block whose 1 × 1 layers are frozen, except for the 1 × 1 branch."""
 
     def __init__(self, inputs: int, widths: Widths) -> None:
         super().__init__(inputs, widths)

@@ -80,5 +80,6 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         "where they point",
         ["explanation", "share in the asked box", "points into the asked box", "more than in the other box"],
         table,
-        caption=f"{len(few.images)} questions. Scores that untrained networks reach too explain nothing.",
+        caption=f"{len(few.images)} questions. A score that an untrained network also reaches is no evidence "
+        "for the explanation.",
     )

@@ -45,7 +45,9 @@ ALONE = Claim(
 
 OVER_4 = Break("statistics of 4", "Statistics are over 4 examples instead of 32.", "near miss")
 NO_DIVISION = Break(
-    "no division", "Group normalisation subtracts the mean, without dividing by the deviation.", "near miss"
+    "no division",
+    "Group normalisation subtracts the mean, without dividing by the standard deviation.",
+    "near miss",
 )
 ONE_GROUP = Break("one group", "All channels form one group, as in layer normalisation.", "rival")
 

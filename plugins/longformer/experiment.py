@@ -44,7 +44,7 @@ SIZE = Claim(
 FAR = "accuracy far away"
 STEPS = 180
 
-NO_GLOBAL = Break("no global token", "No token is global, including the question.")
+NO_GLOBAL = Break("no global token", "No token is global, not even the question.")
 ANOTHER = Break("another global token", "The second token is global instead of the question.", "near miss")
 ASKED_OF_ALL = Break(
     "the question added to every token",
