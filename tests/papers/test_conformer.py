@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
-import sys
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.data import speech
 from readtrack.papers import conformer
 from readtrack.papers.conformer import Block, Conformer, distances, greedy, prefix_search, shift
 from readtrack.papers.conformer.benchmark import pair_by_pair
 from readtrack.papers.conformer.experiment import (
-    RATES,
     attention_alone,
     both,
     convolution_alone,
@@ -25,7 +25,12 @@ from readtrack.papers.conformer.experiment import (
     no_module,
     recorded,
     to_itself,
+    to_the_mean,
 )
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
+
+experiment_module = importlib.import_module("readtrack.papers.conformer.experiment")
 
 
 def theirs_of(width: int, heads: int, kernel: int):
@@ -200,8 +205,9 @@ def test_a_path_is_joined():
     assert greedy(nn.functional.one_hot(labels, 4).float()) == [3, 3, 1]
 
 
-def test_parts_share_no_utterance():
-    train, judge = (corpus(part, 4, 0, 0, (0.0, 0.0), 2) for part in ("train", "judge"))
+def test_parts_share_no_utterance(part_of_run):
+    run = part_of_run()
+    train, judge = (corpus(run, part, 4, (0.0, 0.0), 2) for part in ("train", "judge"))
     assert train.mels.shape[1:] != judge.mels.shape[1:] or not torch.equal(train.mels, judge.mels)
     assert all(1 <= len(said) <= 2 for said in train.said)
     assert (train.frames * speech.HOP > 0).all()
@@ -222,12 +228,30 @@ def test_recorded_words_are_as_loud_as_made_ones_and_labelled_by_their_folders(t
 
 def test_with_data_the_networks_read_its_words(tones, run_experiment):
     record = run_experiment(conformer, speech="tones")
-    assert {arm for name, arm in record.values if name == "digit errors at 0 dB"} >= {"Conformer"}
+    assert {arm for name, arm in record.values if name == experiment_module.LABEL} >= {"Conformer"}
+
+
+def test_errors_are_those_of_each_utterance_and_half_a_one(part_of_run, monkeypatch):
+    run = part_of_run()
+    judge = corpus(run, "judge", 3, (0.0, 0.0), 1)
+    heard = [[judge.said[0][0] + 1], [], [judge.said[2][0] + 1, 4]]
+    monkeypatch.setattr(experiment_module, "decode", lambda logs, lengths: heard)
+    at = Trial(Workshop(run, experiment_module.Heard(judge, judge, judge)), Work(arm="any"), arm="any")
+    found = experiment_module.errors(at, Sweep(both().eval(), 0.1, {}))["errors"]
+    assert found.tolist() == pytest.approx([0.5 / 3, 1 + 0.5 / 3, 1 + 0.5 / 3])
+
+
+def test_the_mean_in_place_of_attention_is_of_the_rows_that_are_there():
+    layer, x = to_the_mean().layers[0].self_attn, torch.randn(2, 5, 48)
+    there = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    for row, count in enumerate((5, 2)):
+        expected = layer.linear_out(layer.linear_v(x[row, :count]).mean(0))
+        assert_close(layer(x, there)[row], expected.expand(5, 48))
+    assert_close(layer(x)[1], layer.linear_out(layer.linear_v(x[1]).mean(0)).expand(5, 48))
 
 
 @pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
-    assert RATES == (0.003, 0.009)
     record = run_experiment(conformer)
     assert {artifact["name"] for artifact in record.artifacts} == {"what is heard", "what was heard"}
     assert {arm for name, arm in record.values if name == "weights"} == {
@@ -237,32 +261,8 @@ def test_the_experiment_runs(run_experiment):
     }
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    for claim in run_experiment(conformer, null=True).claims:
-        assert next(iter(claim["values"].values())) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("broken", "made", "controls"),
-    [
-        ("", both, {"attention alone": attention_alone, "convolution alone": convolution_alone}),
-        ("no convolution", no_module, {"attention alone": attention_alone}),
-        ("no attention", to_itself, {"convolution alone": convolution_alone}),
-    ],
-)
-def test_a_break_takes_its_part_from_the_conformer_alone(part_of_run, monkeypatch, broken, made, controls):
-    """Checks the modules of each arm; the controls are unchanged."""
-    built = {}
-    module = sys.modules["readtrack.papers.conformer.experiment"]
-
-    def pretend(run, arm, make, *given):
-        built[arm] = make.func
-        return 1.0, module.Trained(make(), 0.5)
-
-    monkeypatch.setattr(module, "learn", pretend)
-    monkeypatch.setattr(module, "show", lambda *given: None)
-    conformer.experiment(part_of_run(broken=broken))
-    assert built == {"Conformer": made} | controls
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "2cb4e6da4e10"
 
 
 def test_every_variant_is_right(check_benchmark):
