@@ -80,19 +80,20 @@ FEW_LABELS = Claim(
     headline=True,
     deviations="A synthetic language of 128 words in 8 hidden classes, texts of 4 words. The task is to "
     "predict the class of the last word, for which vectors of single words are enough; the paper's tasks "
-    "need whole sentences. Two layers of hidden size 64, no dropout, where the paper has 0.1. Besides the "
+    "need whole sentences. One layer of hidden size 64, no dropout, where the paper has 0.1. Besides the "
     "few training labels, 200 labelled texts are used to choose the learning rate and the step.",
     history=(
         (
             "Until November 2026: reproduced, with the same bounds. The near miss, texts in random order, "
-            "and the rival, word vectors, are new."
+            "and the rival, word vectors, are new. The network has one layer instead of two, which "
+            "makes a run shorter."
         ),
     ),
 )
 
 WORDS, CLASSES, LENGTH = 128, 8, 4
 START, EXTRACT = WORDS, WORDS + 1
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 4e-3, 1.6e-2)
 BATCH, DIMS = 192, 16  # texts in a step of pre-training; size of the rival's word vectors
 PATIENCE = 2  # evaluations without a gain after which fine-tuning stops
 
@@ -161,7 +162,7 @@ def parameters(module: nn.Module) -> int:
 
 def network(run: Run) -> GPT:
     """The small model. All arms start from the same weights."""
-    gpt = GPT(WORDS + 2, context=LENGTH + 2, model=64, heads=4, layers=2, std=STD, dropout=0.0)
+    gpt = GPT(WORDS + 2, context=LENGTH + 2, model=64, heads=4, layers=1, std=STD, dropout=0.0)
     return gpt.to(run.device, run.dtype)
 
 
@@ -250,7 +251,7 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
     run, gpt = at.run, network(at.run)
     draw, order = at.generator("texts"), at.generator("order")
     steps = run.pick(smoke=3, quick=300, full=2000)
-    optimizer = torch.optim.AdamW(gpt.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(gpt.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
     run.phase("train")
     for step in at.steps(steps, "pre-training", state=(gpt, optimizer, schedule)):
@@ -309,7 +310,7 @@ def tune(at: Trial, make: Make, rate: float) -> tuple[float, Tuned]:
     run, world = at.run, at.world
     labelled = world.labelled[at.level or 100]
     classifier = make(at).to(run.device, run.dtype)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=rate, weight_decay=0.01, fused=True)
     rows, count, course = at.generator("rows to tune on"), len(labelled[0]), []
 
     def now() -> tuple[float, Classifier | OnVectors]:
@@ -317,7 +318,7 @@ def tune(at: Trial, make: Make, rate: float) -> tuple[float, Tuned]:
         return course[-1], deepcopy(classifier)
 
     best = at.early_stopping(now)
-    steps, gap = run.pick(smoke=(2, 2), quick=(300, 30), full=(2000, 40))
+    steps, gap = run.pick(smoke=(2, 2), quick=(300, 25), full=(2000, 40))
     run.phase("train")
     for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}"):
         taken = torch.randint(count, (min(count, 32),), generator=rows)

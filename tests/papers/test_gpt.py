@@ -257,7 +257,7 @@ def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch,
 
 def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, monkeypatch):
     run, scores, made = part_of_run(), iter([0.2, 0.9, 0.3, 0.4, 0.8]), []
-    monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: (1000, 2) if quick == (300, 30) else smoke)
+    monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: (1000, 2) if quick == (300, 25) else smoke)
 
     def watched(model, part):
         made.append(deepcopy(model.state_dict()))
@@ -282,8 +282,8 @@ def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, mon
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "dc5eb153f336"
-    assert (toy.RATES, toy.PATIENCE) == ((1e-3, 3e-3, 1e-2), 2)
+    assert digest(toy) == "62e011ce6a99"
+    assert (toy.RATES, toy.PATIENCE) == ((1e-3, 4e-3, 1.6e-2), 2)
 
 
 def test_the_experiment_runs(run_experiment):
