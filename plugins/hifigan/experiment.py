@@ -79,7 +79,7 @@ PERIODS_TELL = Claim(
 RATES = (0.003, 0.009, 0.027)
 SEGMENT = 2048
 PARTS: tuple[speech.Part, ...] = ("train", "choose", "judge")
-Wave = Float[Tensor, " samples"]
+Wave = Float[Tensor, " _"]  # in lists, of different lengths
 Waves = Float[Tensor, "n samples"]
 
 

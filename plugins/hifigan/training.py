@@ -79,8 +79,8 @@ def adversarial(run: Run, train: Wave, pair: Pair) -> Generator:
 def against_griffin_lim(
     run: Run,
     model: Generator,
-    said: list[Float[Tensor, " samples"]],
-    pitches: list[Float[Tensor, " frames"]] | None = None,
+    said: list[Float[Tensor, " _"]],
+    pitches: list[Float[Tensor, " _"]] | None = None,
 ) -> None:
     """Measure unseen words generated from mel spectrograms, by the generator and by Griffin-Lim."""
     run.phase("evaluate")
