@@ -194,6 +194,20 @@ async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:
         assert shown(app) == whole
 
 
+async def test_after_the_filter_the_cursor_is_on_what_hides_the_paper_that_was_found(
+    app: ReadtrackApp,
+) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("h", "h", "left")
+        assert shown(app)[0].startswith("▸Optimisers")
+        await pilot.press("/", *"kingma", "enter")
+        assert app.entry is not None
+        assert app.entry.subject == "adam"
+        await pilot.press("escape")
+        assert app.main.checklist.target == "0"
+
+
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 async def test_filter_as_you_type_and_escape_clears(app: ReadtrackApp, size: tuple[int, int]) -> None:
     async with app.run_test(size=size) as pilot:

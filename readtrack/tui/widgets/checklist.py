@@ -123,7 +123,10 @@ class Checklist(LineView):
         """
         self.found, self._remark = found, remark
         self._here = str(self.target or self._here)
-        self.rebuild(target=self._best() or self._here)
+        target = self._best() or self._here
+        entry = self._by_key.get(target) if found is None else None
+        folded = [key for key in entry.parents if key in self._folded] if entry is not None else []
+        self.rebuild(target=folded[0] if folded else target)
 
     def _best(self) -> str:
         """The key of the best match; "" if the filter has no words that rank matches, so that the cursor
