@@ -68,6 +68,7 @@ class FullText:
         self._words: Counter[str] = Counter()  # of names and titles
         self._data_version = 0
         self._heads: dict[str, Head] = {}
+        self.places: dict[str, int] = {}  # of the list's subjects, then of the papers that no row names
         self.ready = False  # if False, the next search checks the files again
 
     def close(self) -> None:
@@ -112,6 +113,7 @@ class FullText:
                     self._catalog = library.catalog
                     self._list, self._heads = listed(self._catalog), heads(self._catalog)
                     self._kept_heads = {}
+                    self.places = {subject: place for place, subject in enumerate(self._heads)}
                     # Here instead of at the first misspelling, where it would delay a key press.
                     self._words = Counter(
                         word for head in self._heads.values() for word in head.words.split()
@@ -198,9 +200,10 @@ class FullText:
                 else:
                     tables = ("texts",) if short else ("texts", "pages")
                 for table in tables:
-                    for subject, number in self._first_in(table, _match(text, phrase=phrase)).items():
-                        if subject not in found:
-                            found[subject] = (_IN_TITLE + kind_of(number), number)
+                    first = self._first_in(table, _match(text, phrase=phrase))
+                    found = {
+                        subject: (_IN_TITLE + kind_of(number), number) for subject, number in first.items()
+                    } | found
                 self._kept[text, phrase] = found
             return self._kept[text, phrase]
 
@@ -241,7 +244,7 @@ class FullText:
                 for names, body in (heads[subject],)
                 if words in body or named in names
             }
-        return dict(self._kept_heads[words])
+        return self._kept_heads[words]
 
     def around(self, texts: Iterable[str], numbers: Iterable[int]) -> dict[int, str]:
         r"""The context of the matches in the texts with these numbers, with matches between \x01 and \x02."""

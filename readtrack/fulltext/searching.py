@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from readtrack.fulltext.index import KINDS, Fit, FullText, around, kind_of
@@ -79,14 +79,19 @@ class Search:
             self.found = self._of(self._query, index.everything)
             if index.ready:  # else its file was damaged
                 break
+        self._places = index.places
         self._by_rank: dict[int, list[str]] = {}  # faster than sorting, because there are few ranks
-        for subject in index.everything:
-            if subject in self.found:
-                self._by_rank.setdefault(self.found[subject][0], []).append(subject)
+        for subject, (rank, _) in self.found.items():
+            if rank in self._by_rank:
+                self._by_rank[rank].append(subject)
+            else:
+                self._by_rank[rank] = [subject]
 
     def __iter__(self) -> Iterator[str]:
         """Every matching subject, best first, in the list's order for equal ranks."""
-        return chain.from_iterable(self._by_rank[rank] for rank in sorted(self._by_rank))
+        for rank in sorted(self._by_rank):  # a list shows few of them, so the others are not sorted
+            self._by_rank[rank].sort(key=self._places.__getitem__)
+            yield from self._by_rank[rank]
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -161,7 +166,7 @@ class Search:
         if word.phrase:
             return found
         for subject, tags in self._library.tagged().items():
-            if any(text in folded(tag) for tag in tags):
+            if subject in self._index.places and any(text in folded(tag) for tag in tags):
                 found[subject] = min(_TAGGED, found.get(subject, _TAGGED))
         # A PDF may contain the same misspelling.
         only_in_pdfs = all(KINDS[kind_of(number)] == "pdf" for _, number in found.values())

@@ -207,6 +207,14 @@ def test_a_word_typed_letter_by_letter_finds_the_same_as_at_once(
         fresh.close()
 
 
+def test_the_tag_of_a_removed_row_is_not_found(
+    library: Library, index: FullText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "tagged", lambda: {"row:gone": {"marimba"}, "adam": {"marimba"}})
+    search = Search(library, index, "marimb")
+    assert list(search) == list(search.found) == ["adam"]
+
+
 def test_changed_notes_and_gone_pdfs_are_seen(library: Library, index: FullText) -> None:
     library.save_note("gpt2", "about marimbas now, which is longer\n")
     (library.home.pdfs / "bert.pdf").unlink()
