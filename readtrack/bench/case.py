@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Algorithmic work of one call: what the mathematics requires, independent of the implementation.
+    """Algorithmic work of one call, independent of the implementation.
 
     flops   floating-point operations (a multiply-add counts two); 0 if nothing is computed
     bytes   bytes that must cross main memory: inputs read once, outputs written once

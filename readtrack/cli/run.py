@@ -55,7 +55,7 @@ def run(
     null: Annotated[bool, typer.Option("--null", help="Null run: use the control for every arm.")] = False,
     times: Annotated[
         int,
-        typer.Option(min=1, help="Train this many times as long for claims that say after how many steps."),
+        typer.Option(min=1, help="Multiply the steps of claims that state a number of steps."),
     ] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also measure the paper's variants with torch.compile.")

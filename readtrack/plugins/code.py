@@ -86,7 +86,7 @@ class _Meaning(ast.NodeTransformer):
 
 
 def meaning(source: str | bytes) -> ast.Module:
-    """The parsed source without what changes no result. Raises SyntaxError, ValueError."""
+    """The parsed source without parts that do not affect results. Raises SyntaxError, ValueError."""
     tree: ast.Module = _Meaning().visit(ast.parse(source))
     return tree
 

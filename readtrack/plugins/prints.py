@@ -29,7 +29,9 @@ _SAVED = re.compile(r"(\d{1,6})-(\d{1,6}):([0-9a-f]{8})")
 
 
 class Statement(NamedTuple):
-    """A statement's first and last line, counted from 1, and its hash; of a block, those of its header."""
+    """A statement's first and last line, counted from 1, and its hash. For a block, they describe its
+    header.
+    """
 
     first: int
     last: int
@@ -73,7 +75,9 @@ def of_paper(
 
 
 def of_text(text: str) -> list[Statement]:
-    """The statements of a file, those of a block after its header. A file with an error has its lines."""
+    """The statements of a file, with the statements of a block after its header; for a file with a syntax
+    error, its lines.
+    """
     try:
         return list(_statements(meaning(text).body, ""))
     except (SyntaxError, ValueError):
@@ -99,7 +103,7 @@ def _is_block(value: Any) -> bool:
 
 
 def _dump(value: Any) -> str:
-    """As `ast.dump`, the same in every version of Python, and without the blocks of a statement."""
+    """Like `ast.dump`, but independent of the Python version and without the statement's blocks."""
     if isinstance(value, ast.AST):
         fields = [
             f"{name}={_dump(found)}"
@@ -111,7 +115,7 @@ def _dump(value: Any) -> str:
 
 
 def _span(node: ast.AST) -> tuple[int, int]:
-    """The lines of a statement without its blocks, with its decorators."""
+    """The lines of a statement with its decorators, but without its blocks."""
     own = [value for _, value in ast.iter_fields(node) if not _is_block(value)]
     children = [child for value in own for child in (value if isinstance(value, list) else [value])]
     inner = [one for child in children if isinstance(child, ast.AST) for one in ast.walk(child)]

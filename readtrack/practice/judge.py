@@ -91,9 +91,9 @@ class WrongError(Exception):
 
 
 class Known:
-    """What does not depend on the answer: inputs, the paper's results, and those with a mistake.
+    """Data that do not depend on the reader's answer: inputs, the paper's results, and results of mutants.
 
-    Kept from answer to answer, because a search for a mistake takes longer than all else.
+    They are kept between answers, because searching for a mistake takes longer than everything else.
     """
 
     def __init__(self, exercise: Exercise, target: Target) -> None:
@@ -176,7 +176,7 @@ class _Judged:
             changed = [
                 key for key, old in before.items() if not _unchanged(old, expected.parts[key + _CHANGED])
             ]
-            said = f"{name} must be changed in place, and is as it was"
+            said = f"{name} must be changed in place, but is unchanged"
             if isinstance(arguments[name], nn.Module):
                 said = (
                     f"the paper's code changes {_listed(changed[:2])}, yours does not: is a layer not called?"

@@ -291,9 +291,7 @@ def _call(node: ast.Call) -> Iterator[_Change]:
             yield _Change(f"{text} of a softmax", "softmax is applied twice", twice)
         if name in ("maximum", "minimum") and on_module:
             for one in node.args:
-                yield _Change(
-                    f"{ast.unparse(one)} for {text}", f"only one side of a {name} is looked at", one
-                )
+                yield _Change(f"{ast.unparse(one)} for {text}", f"only one side of a {name} is used", one)
         if node.func.attr in _OTHERS:
             other = _OTHERS[node.func.attr]
             yield _Change(

@@ -434,15 +434,14 @@ def _by_slice(expected: Tensor, found: Tensor) -> str:
         factor = (a * b).sum(others, keepdim=True) / a.square().sum(others, keepdim=True)
         if close(a * factor, b):
             return (
-                f"each index of dimension {i} has a factor of its own ({_some(factor)}): a "
+                f"each index of dimension {i} has a different factor ({_some(factor)}): a "
                 "normalisation, scale or "
                 "weight is missing, or along the wrong dimension"
             )
         term = (b - a).mean(others, keepdim=True)
         if close(a + term, b):
             return (
-                f"each index of dimension {i} has a term of its own ({_some(term)}): a bias or mean is "
-                "missing"
+                f"each index of dimension {i} has a different term ({_some(term)}): a bias or mean is missing"
             )
     return ""
 

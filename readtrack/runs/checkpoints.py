@@ -4,7 +4,7 @@ A resumed run starts its experiment from the beginning. Saved attempts return th
 hand over their state start at the step of their last checkpoint. Both emit their events again. Everything
 else is recomputed from the same seeds.
 
-The files are pickles. They lie in the home's cache, which is neither merged, imported nor sent anywhere.
+The files are pickles in the home's cache, which is neither merged, imported nor sent anywhere.
 """
 
 from __future__ import annotations

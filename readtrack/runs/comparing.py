@@ -31,7 +31,7 @@ class NoNull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seat(Generic[A]):
-    """A row of the table to be tried: an arm at one level, as this run has it.
+    """A row of the table: an arm at one level, as configured in this run.
 
     base      the arm's name in curves, and the salt of its streams if `salted`
     share     fraction of the steps of its loops that it takes
@@ -190,7 +190,7 @@ class Comparison(Generic[A, T]):
         return self
 
     def _null_tables(self, run: Runner, wanted: Sequence[Claim]) -> Table:
-        """For each control, a table in which all arms are copies of the control's pipeline, joined."""
+        """The joined tables of all controls. In each, all arms are copies of that control's pipeline."""
         tables = []
         for control, own, note in self._groups(wanted, lambda claim: claim.control_arm, "as {}"):
             seats = [
@@ -203,7 +203,7 @@ class Comparison(Generic[A, T]):
         return self._joined(tables)
 
     def _changed_tables(self, run: Runner, wanted: Sequence[Claim], change: Mapping[str, Any]) -> Table:
-        """For each group of claims with the same paper's arms, a table with these seats changed, joined."""
+        """The joined tables of all groups of claims with the same paper's arms, whose seats are changed."""
         tables = []
         for changed, own, note in self._groups(wanted, self._papers_arms, "without {}"):
             seats = [
@@ -224,7 +224,7 @@ class Comparison(Generic[A, T]):
             yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if place else ""
 
     def _joined(self, tables: Sequence[Table]) -> Table:
-        """All rows in one table; of rows with the same name, the first."""
+        """All rows in one table. Of rows with the same name, the first is kept."""
         whole = Table(world=self.world)
         for table in tables:
             whole.rows = {**table.rows, **whole.rows}
@@ -274,7 +274,7 @@ class Comparison(Generic[A, T]):
         return table
 
     def _widen(self, tries: Sequence[_Tries[A, T]]) -> None:
-        """Where an arm's best value is at the edge of the grid, all arms try one value beyond it."""
+        """If an arm's best value is at the edge of the grid, extend the grid by one value for all arms."""
         for _ in range(_WIDER if self.widen else 0):
             beyond = [point for tried in tries if (point := tried.beyond()) is not None]
             if not beyond:
@@ -397,7 +397,7 @@ class Comparison(Generic[A, T]):
         return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
 
     def _tossed(self, run: Runner, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
-        """Both arms' means after random swaps: one coin per judged item decides whose value is whose.
+        """Both arms' means after random swaps: a coin flip for each judged item swaps the arms' values.
 
         Items are on the first axis of the tensors, so values in one row share a coin.
         """
@@ -466,7 +466,7 @@ class _Tries(Generic[A, T]):
 
 
 def papers_arms(claim: Claim) -> list[str]:
-    """For each bound, the arm or reference that it makes a statement about: not the control, unless alone."""
+    """The arm or reference that each bound describes; the control only if it is alone."""
     found: list[str] = []
     for bound in claim.bounds:
         names = [row.partition("@")[0] for row in bound.of.rows] if bound.of else []
@@ -475,10 +475,10 @@ def papers_arms(claim: Claim) -> list[str]:
 
 
 def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast:
-    """A null run's value for an "as good as" bound, which equal arms rightly meet.
+    """A null run's value for an "as good as" bound, which equal arms satisfy by design.
 
-    One arm counts as worse than the other by as much as the threshold allows, and then the bound must not
-    hold. Other bounds keep their value.
+    One arm counts as worse than the other by the threshold, so that the bound must not hold. Other bounds
+    keep their value.
     """
     how = bound.of.how if bound.of else ""
     if isinstance(found, AtLeast) or not how or not bound.holds(1.0 if how == "/" else 0.0):

@@ -33,7 +33,7 @@ def bits_per_character(
 
     arms      take the size of the alphabet; the module maps ids (batch, time) to logits (batch, time, size),
               alone or as the first of a tuple
-    unjudged  the paper's claims that this run says nothing about
+    unjudged  the paper's claims that this run does not judge
     window    number of characters that a network reads, in training and when it is judged
     rates     learning rates of AdamW; each arm has the best by the validation text
     paper     the paper's own numbers, for the caption of the table

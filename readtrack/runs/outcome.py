@@ -54,7 +54,7 @@ def classify_exit(
     if fault and (code is None or fault in _FAULTS):
         return "crashed", f"{fault} {phase}{at}"
     if fault == "SIGXCPU":
-        return "timed_out", f"it used up the processor time that it may have {phase}{at}"
+        return "timed_out", f"it exceeded its limit of processor time {phase}{at}"
     if _deadline_passed(folder, record):
         return "timed_out", stopped(record, "timed_out", place=place)
     if code == -signal.SIGKILL or (code is None and _rose(kills)):
@@ -83,7 +83,7 @@ def _killed(record: Record, phase: str, kills: tuple[int | None, int | None]) ->
     if _rose(kills):
         return "out_of_memory", f"the system killed it because host memory ran out {phase}{held}"
     if None in kills:
-        return "out_of_memory", f"likely: it was killed (SIGKILL) {phase}{held}, and not by readtrack"
+        return "out_of_memory", f"probably: it was killed (SIGKILL) {phase}{held}, but not by readtrack"
     return "crashed", (
         f"SIGKILL {phase}{held}, sent neither by readtrack nor by the kernel's out-of-memory killer: "
         "perhaps by a system daemon or a kill command"

@@ -32,7 +32,7 @@ def resumed(home: Home, paper: str, code: prints.Prints) -> Job:
         if then and (changes := prints.changes(then, code)):
             raise ReadtrackError(
                 f"The code has changed since {run.run_id}: {prints.in_words(changes)}. Its checkpoints "
-                f"are of no use. `readtrack run {paper}` starts from the beginning."
+                f"cannot be used. `readtrack run {paper}` starts from the beginning."
             )
         return renewed(record.job, resumes=first, spent=record.duration)
     raise NotAvailableError(

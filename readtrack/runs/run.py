@@ -186,11 +186,10 @@ class Run:
         return found.of_rows(kind, self.rows)
 
     def wants(self, *claims: Claim) -> bool:
-        """Whether this run needs the results that any of `claims` is judged by.
+        """Whether this run judges any of `claims`. An experiment skips the parts that are not needed.
 
-        A null run needs the measured claims, a run with a break those that name it, a run with more steps
-        those that state their number, and any other run all. An experiment skips the parts that are not
-        needed.
+        A null run judges the measured claims, a run with a break the claims that name it, a run with more
+        steps the claims that state a number of steps, and any other run all claims.
         """
         if self.times > 1:
             return any(claim.after_steps for claim in claims)
@@ -260,7 +259,7 @@ class Run:
         unequal: Mapping[str, str] = MappingProxyType({}),
         judged_on: Literal["judge", "training"] = "judge",
     ) -> Table:
-        """Train all arms alike, and judge on their numbers those of `claims` that this run wants.
+        """Train all arms in the same way, and judge the claims that this run needs on their numbers.
 
         Bounds that name arms (`at_least`, `at_most`) are computed from the table. Other bounds, and
         shortcuts, are metrics of row "", from `derive` or `references`.
@@ -271,8 +270,8 @@ class Run:
                     value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
                     `keep` says which scores are better. Without a grid there is one attempt, its score unused
-        widen       where the best of a grid of floats is its first or last value, all arms try one beyond it,
-                    up to twice. False where there is none beyond it, or the claim is about this grid
+        widen       if an arm's best value is the first or last of a grid of floats, extend the grid by one
+                    value for all arms, up to twice. False if no value is left, or the claim is about the grid
         again       train again at the chosen point (`Trial.again`), and read that outcome
         levels      arm to its levels, each with a row "arm@level"
         yardsticks  arms that no null run and no break replaces
@@ -281,9 +280,10 @@ class Run:
         breaks      name of a break to the arms that it replaces, or to a function from world to world
         world       passed to every attempt as `Trial.world`
         null        "pipeline": in a null run every arm is a copy of the control's stages and attempts with
-                    its own weights and streams. "items", for explanations of one network: arms stay, and a
-                    coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
-        unequal     arm to its differences from the others, in the words of the check, and whom they favour
+                    its own weights and streams. "items", for explanations of one network: arms are unchanged,
+                    and a coin flip for each judged item swaps their values. `NoNull(why)`: no null run
+        unequal     maps an arm to its differences from the others, in the check's terms, and the arm that
+                    benefits
         judged_on   "training" if the training itself is measured, such as its length or its loss
         Raises ValueError if a claim names an arm, a metric or a break that does not exist.
         """
@@ -383,7 +383,7 @@ class Run:
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
         """Count 0 .. total-1 with progress and an ETA; stops between two steps when the run is cancelled.
 
-        state  all that changes in the loop: modules, optimisers, schedules, tensors, lists, dictionaries. A
+        state  everything that changes in the loop: modules, optimisers, schedules, tensors, lists, dicts. A
                resumed run then starts at the last checkpoint's step. torch's generators are saved anyway
         """
         loop = self.checkpoints.loop(label, state)
@@ -499,7 +499,7 @@ class Run:
         self._events.emit("claim", claim=claim.to_json(), **empty, **verdict)
 
     def judge_timed(self, claims: Sequence[Claim], measurements: Sequence[Mapping[str, Any]] | None) -> None:
-        """Judge those of `claims` that depend on the benchmark; the worker calls it at the end.
+        """Judge the claims that depend on the benchmark. The worker calls it at the end.
 
         measurements  the benchmark's; None if it did not run
         """

@@ -94,8 +94,7 @@ class _Trial:
 
 
 class Verification:
-    """Runs every paper's experiment on the seeds that its rules give. Call `step` ten times a second until
-    `done`.
+    """Runs every paper's experiment on the seeds of its rules. Call `step` ten times a second until `done`.
 
     papers      claims by paper
     conditions  null, breaks: whether to make the null runs and the runs with each break
