@@ -22,7 +22,7 @@ _LEVELS = "·░▒▓█"
 class Statistics:
     """`days`: state changes by day, except to "todo"; `sections`: (title, number of papers by state).
 
-    pages            of read papers, as far as known; `unknown`: number of read papers without
+    pages            of read papers with a known length; `unknown`: number of the other read papers
     streak, longest  consecutive days, up to today or yesterday, and ever
     """
 

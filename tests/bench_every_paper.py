@@ -2,7 +2,7 @@
 
 Each paper's benchmark runs as `readtrack run PAPER --only benchmark`, one after the other. Prints a table of
 the papers' variants against the strongest free rival of their case, and writes it to build/bench/table.json.
-Exit code 1 if a run fails or a variant computes something wrong. Speed passes and fails nothing.
+Exit code 1 if a run fails or a variant computes something wrong. Slow variants do not cause a failure.
 """
 
 from __future__ import annotations

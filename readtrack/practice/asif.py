@@ -139,7 +139,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for count in (value - 1, value + 1, 0, 1):
             yield f"as if {name} were {count}, not {value}", count
         if name in ("t", "step"):  # not a number of steps, which would loop
-            yield f"as if {name} were very large: what depends on it (a correction) is missing", 10**9
+            yield f"as if {name} were very large: a term that depends on it (a correction) is missing", 10**9
     elif isinstance(value, float):
         for said, other in (
             (0.0, 0.0),
@@ -150,7 +150,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         ):
             yield f"as if {name} were {said}" + (": it is not used" if said in (0.0, 1.0) else ""), other
     elif isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, float) for part in value):
-        yield f"as if the two of {name} were swapped", value[::-1]
+        yield f"as if the two values of {name} were swapped", value[::-1]
         for index in (0, 1):
             for end in (0.0, 1.0):
                 changed = list(value)
@@ -160,7 +160,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _tensors(name, value)
     elif isinstance(value, list) and any(part.is_floating_point() for part in leaves(value)):
         yield f"as if {name} were 0: it is not used", mapped(torch.zeros_like, value)
-        yield f"as if the sign of {name} were the other", mapped(torch.neg, value)
+        yield f"as if the sign of {name} were flipped", mapped(torch.neg, value)
 
 
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -207,7 +207,7 @@ def _tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield f"as if {name} were 0: it is not used, or does not arrive", torch.zeros_like(value)
     yield f"as if {name} were 1: it is not used", torch.ones_like(value)
     if value.is_floating_point():
-        yield f"as if the sign of {name} were the other", -value
+        yield f"as if the sign of {name} were flipped", -value
         yield f"as if {name} were divided by 2", value / 2
         yield f"as if {name} were twice as large", value * 2
         yield f"as if {name} were squared", value * value

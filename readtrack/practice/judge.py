@@ -350,7 +350,7 @@ class _Judged:
             said = (
                 f"in float64 it is right, but in {stage} it errs by {shown.number(error)}, the paper's "
                 "code by "
-                f"{shown.number(allowed)}: sum in a higher precision, or in another order"
+                f"{shown.number(allowed)}: sum in a higher precision, or in a different order"
             )
             raise WrongError(Mistake(stage, one, name, value, other, said))
 
@@ -539,7 +539,7 @@ def _structure(expected: Result, found: Result) -> str:
     if not found.parts:
         return f"an empty list, tuple or dictionary was returned, expected {want}"
     if list(expected.parts) == ["result"]:
-        return f"a list, tuple or dictionary of {len(found.parts)} was returned, expected one result"
+        return f"a list, tuple or dictionary of {len(found.parts)} items was returned, expected one result"
     return f"{counted(len(found.parts), 'value')} returned, expected {want}: {_listed(list(expected.parts))}"
 
 

@@ -96,7 +96,7 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
                 yield kind, function
     for path, node in list(_nodes(function)):
         if isinstance(node, ast.List) and isinstance(node.ctx, ast.Load) and len(node.elts) <= _ORDERED:
-            kind = "the parts of a list are in another order" + _where(function, path)
+            kind = "the items of a list are in a different order" + _where(function, path)
             for order in islice(permutations(node.elts), 1, None):
                 listed = ast.copy_location(ast.List(list(order), ast.Load()), node)
                 with _in_place(function, path, listed):
@@ -108,7 +108,7 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
     for other in (-2, 0):
         copied = copy.deepcopy(function)
         if _Dimensions(other).changed(copied) > 1:
-            yield "each -1 is another dimension", ast.fix_missing_locations(copied)
+            yield "another dimension is used instead of -1", ast.fix_missing_locations(copied)
 
 
 def _where(function: Definition, path: Path) -> str:

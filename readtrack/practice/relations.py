@@ -224,7 +224,7 @@ def _not_finite(expected: Tensor, found: Tensor) -> str:
         why = (
             "a softmax over nothing but -inf"
             if all_hidden
-            else "a softmax over a row that is hidden as a whole, or in one block: 0/0, or inf - inf"
+            else "a softmax over a row that is fully masked, or in one block: 0/0, or inf - inf"
             if whole_rows
             else "0/0, inf - inf, or a root or log of a negative number"
         )
@@ -362,7 +362,7 @@ def _moved(expected: Tensor, found: Tensor) -> str:
                 )
     a, b = (x.flatten().double().sort().values for x in (expected, found))
     if expected.numel() > 2 and close(a, b):
-        return "the numbers are right but in another order: a transpose, reshape or index is wrong"
+        return "the numbers are right but in a different order: a transpose, reshape or index is wrong"
     return ""
 
 
@@ -525,9 +525,9 @@ def _nearly(expected: Tensor, found: Tensor) -> str:
         return ""
     error = ((a - b).abs()[finite].max() / a[finite].abs().max().clamp_min(1e-300)).item()
     if error < 2e-3:
-        why = "a constant such as eps is missing or in another place"
+        why = "a constant such as eps is missing or in the wrong place"
         if error < 1e-6:
-            why = "a number was rounded to float32 on the way, or eps is in another place"
+            why = "a number was rounded to float32 on the way, or eps is in the wrong place"
         return f"it is nearly right (off by {number(error)} of the largest number): {why}"
     return ""
 

@@ -83,7 +83,7 @@ def _killed(record: Record, phase: str, kills: tuple[int | None, int | None]) ->
     if _rose(kills):
         return "out_of_memory", f"the system killed it because host memory ran out {phase}{held}"
     if None in kills:
-        return "out_of_memory", f"probably: it was killed (SIGKILL) {phase}{held}, but not by readtrack"
+        return "out_of_memory", f"likely: it was killed (SIGKILL) {phase}{held}, but not by readtrack"
     return "crashed", (
         f"SIGKILL {phase}{held}, sent neither by readtrack nor by the kernel's out-of-memory killer: "
         "perhaps by a system daemon or a kill command"
