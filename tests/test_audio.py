@@ -68,7 +68,7 @@ def test_what_cannot_be_framed_is_refused() -> None:
         audio.istft(audio.stft(torch.zeros(900), window=256, hop=129), window=256, hop=129)
 
 
-def test_a_tone_stands_in_its_bin_and_in_its_band() -> None:
+def test_a_tone_is_in_its_bin_and_in_its_band() -> None:
     wave = audio.tone(torch.tensor([[1000.0], [2500.0]], dtype=torch.float64), 8000, 8000)
     assert_close(
         wave[0, :8], torch.tensor([0, 0.5**0.5, 1, 0.5**0.5, 0, -(0.5**0.5), -1, -(0.5**0.5)]).double()
@@ -92,7 +92,7 @@ def test_mel_and_back(scale: audio.Scale) -> None:
     ("bands", "window", "rate", "low", "high"),
     [(40, 256, 8000, 40.0, 4000.0), (80, 400, 16000, 0.0, 8000.0), (80, 1024, 22050, 0.0, 8000.0)],
 )
-def test_mel_filters_are_those_of_transformers(
+def test_mel_filters_match_transformers(
     bands: int, window: int, rate: int, low: float, high: float, scale: audio.Scale, area: bool
 ) -> None:
     ours = audio.mel_filters(bands, window=window, rate=rate, low=low, high=high, scale=scale, area=area)
@@ -111,7 +111,7 @@ def test_more_bands_than_bins_are_refused() -> None:
 
 
 @pytest.mark.parametrize("bands", [80, 128])
-def test_whispers_features_are_those_of_transformers(bands: int) -> None:
+def test_whispers_features_match_transformers(bands: int) -> None:
     waves = noise(2, 30 * 16_000) * torch.linspace(0, 0.3, 30 * 16_000)
     waves[1, 16_000:] = 0
     theirs = WhisperFeatureExtractor(feature_size=bands)(

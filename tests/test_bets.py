@@ -75,7 +75,7 @@ def test_anything_else_is_refused(words: str) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"budget": "smoke"}, {"null": True}, {"only": "benchmark"}])
-def test_a_run_that_judges_nothing_takes_no_bet(library: Library, fields: dict[str, object]) -> None:
+def test_a_run_without_claims_takes_no_bet(library: Library, fields: dict[str, object]) -> None:
     with pytest.raises(NotAvailableError, match="nothing to bet on"):
         BetBook(library.home).place(library, new_job("attention", **fields), ON, "8 heads", 80)
     assert BetBook(library.home).bets() == []
@@ -113,7 +113,7 @@ def test_a_run_that_did_not_complete_decides_nothing(library: Library) -> None:
     assert void.void == "the run did not complete"
 
 
-def test_a_bet_can_be_withdrawn_while_its_run_goes_on(library: Library) -> None:
+def test_a_bet_can_be_withdrawn_during_its_run(library: Library) -> None:
     book, job = BetBook(library.home), new_job("attention")
     book.place(library, job, ON, "8 heads", 80)
     assert book.withdraw(job.run_id).void == "withdrawn"
@@ -129,7 +129,7 @@ def test_a_bet_on_a_run_that_is_gone_is_void(library: Library) -> None:
     assert (void.run_id, void.void) == (gone.run_id, "the run is gone")
 
 
-def test_lines_that_are_no_bets_are_left_out(library: Library) -> None:
+def test_lines_that_are_not_bets_are_left_out(library: Library) -> None:
     book, job = BetBook(library.home), new_job("attention")
     book.place(library, job, ON, "8 heads", 80)
     good = json.loads((library.home.root / "bets.jsonl").read_text())
@@ -153,7 +153,7 @@ def test_nothing_is_made_of_few_bets() -> None:
     assert document == [{"topic": None, **figures}, {"topic": "Vision", **figures}]
 
 
-def test_the_curve_and_the_score_are_those_of_the_bets() -> None:
+def test_the_curve_and_the_score_match_the_bets() -> None:
     found = [made(80, i < 6) for i in range(10)] + [made(55, i < 2, "Optimisers") for i in range(4)]
     total = calibration(found)
     assert total.brier == pytest.approx((6 * 0.2**2 + 4 * 0.8**2 + 2 * 0.45**2 + 2 * 0.55**2) / 14)

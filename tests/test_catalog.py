@@ -244,7 +244,7 @@ def test_arxiv_ids_of_all_times_are_taken(write, value):
     assert load(write(text)).papers["adam"].arxiv_id == value
 
 
-def test_text_is_taken_as_text_whatever_yaml_thinks_of_it(write):
+def test_text_stays_text_under_yamls_conversions(write):
     text = replaced("section: Empty", "section: no").replace("aliases: [Adam-W]", "aliases: [1e5, null-it]")
     read = load(write(text))
     assert read.sections[1].title == "no"
@@ -405,7 +405,7 @@ def test_a_circle_of_papers_is_shown(complaint):
     assert re.search("b -> c -> d -> b|c -> d -> b -> c|d -> b -> c -> d", said), "x -> y: x builds on y"
 
 
-def test_a_long_line_of_descent_is_no_trouble(write):
+def test_a_long_lineage_can_be_drawn(write):
     paper = (
         "  p{0}: {{title: T, authors: [A], year: 2000, sources: [{{arxiv: 2001.00001}}], builds_on: [{1}]}}\n"
     )
@@ -433,7 +433,7 @@ def test_a_long_line_of_descent_is_no_trouble(write):
         (b"title: t\nchecklist: []\n<<: {note: x}\n", "unknown key '<<'"),
     ],
 )
-def test_a_file_that_is_no_list_is_refused(complaint, data, said):
+def test_a_file_that_is_not_a_list_is_refused(complaint, data, said):
     assert said in complaint(data)
 
 

@@ -29,7 +29,7 @@ def claim(*rule: Bound | Speedup | Growth, **fields: object) -> Claim:
         ("==", False, True, False),
     ],
 )
-def test_each_operator_means_what_it_says(op, below, at, above):
+def test_each_operator_has_its_usual_meaning(op, below, at, above):
     bound = Bound("loss", op, 1.5)
     assert (bound.holds(1.0), bound.holds(1.5), bound.holds(2.0)) == (below, at, above)
     assert not bound.holds(NAN)
@@ -51,11 +51,11 @@ def test_one_run_holds_or_misses(drop, gain, held):
     assert claim().judge({"accuracy drop": drop, "speed-up": gain}) == (held, "")
 
 
-def test_a_missing_metric_is_no_evidence():
+def test_a_missing_metric_is_not_evidence():
     assert claim().judge({"accuracy drop": 0.01})[0] == "missed"
 
 
-def test_a_control_that_can_do_nothing_judges_nothing():
+def test_a_useless_control_judges_no_claim():
     with_control = claim(control_reaches=(Bound("accuracy, control", ">=", 0.9),))
     values = {"accuracy drop": 0.01, "speed-up": 3.0}
     assert with_control.judge({**values, "accuracy, control": 0.95}) == ("held", "")
@@ -93,7 +93,7 @@ def test_a_bound_reads_as_a_formula():
     assert str(Bound("gap", ">", 0.123456)) == "gap > 0.1235"
 
 
-def test_a_figure_says_where_it_was_read():
+def test_a_figure_names_its_source():
     assert str(Figure("BLEU 28.4", where="table 2", read="table")) == "BLEU 28.4 (table 2)"
     assert str(Figure("BLEU 28.4", where="table 2")) == "BLEU 28.4 (table 2, from memory)"
     assert str(Figure("faster", read="abstract")) == "faster"

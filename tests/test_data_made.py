@@ -47,7 +47,7 @@ def test_words_are_padded_and_every_letter_is_written_in_order() -> None:
         assert (mine.diff() >= 0).all()
 
 
-def test_a_dot_or_bar_is_a_stroke_of_its_own_and_the_last_stroke_ends() -> None:
+def test_a_dot_or_bar_is_a_separate_stroke_and_the_last_stroke_ends() -> None:
     word = torch.tensor([["eilnot".index(c) for c in "lite"], ["eilnot".index(c) for c in "tool"]])
     found = strokes.write(word, seeded(0))
     assert set(found.points[..., 2].unique().tolist()) == {0, 1}
@@ -88,7 +88,7 @@ def shapes(found: strokes.Strokes) -> tuple[Tensor, Tensor]:
     return torch.stack(courses), torch.tensor(labels)
 
 
-def test_letters_can_be_told_apart_and_hands_differ() -> None:
+def test_letters_are_distinguishable_and_hands_differ() -> None:
     x, y = shapes(written(200, 0))
     unseen, labels = shapes(written(100, 1))
     nearest = y[torch.cdist(unseen, x).argmin(1)]
@@ -99,7 +99,7 @@ def test_letters_can_be_told_apart_and_hands_differ() -> None:
 # Balls.
 
 
-def test_films_are_what_the_positions_say() -> None:
+def test_films_match_their_positions() -> None:
     found = balls.bounce(4, 7, seeded(0), balls=2, size=12, radius=2.0)
     assert found.frames.shape == (4, 7, 12, 12)
     assert found.positions.shape == found.velocities.shape == (4, 7, 2, 2)

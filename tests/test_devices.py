@@ -57,7 +57,7 @@ def test_a_device_by_its_name(pretend):
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "tpu", "", "gpu", "mps"])
-def test_a_device_that_is_not_there_is_told_with_those_that_are(pretend, name):
+def test_a_missing_device_is_reported_with_the_available_ones(pretend, name):
     pretend("cuda")
     with pytest.raises(ReadtrackError, match="Available: cuda:0, cuda:1, cpu"):
         devices.resolve(name)
@@ -71,7 +71,9 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(pretend, name):
         ("xpu", "built without xpu"),
     ],
 )
-def test_what_a_build_of_torch_cannot_have_is_told_without_importing_it(tmp_path, monkeypatch, name, reason):
+def test_devices_that_a_build_of_torch_lacks_are_known_without_importing_it(
+    tmp_path, monkeypatch, name, reason
+):
     torch_with(tmp_path, monkeypatch, cuda="None")
     with pytest.raises(NotAvailableError, match=reason) as caught:
         devices.require(name)
@@ -79,7 +81,7 @@ def test_what_a_build_of_torch_cannot_have_is_told_without_importing_it(tmp_path
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
-def test_what_is_no_name_of_a_device_is_a_mistake_of_the_reader(name):
+def test_an_invalid_device_name_is_a_usage_error(name):
     with pytest.raises(ReadtrackError, match="Devices are cpu, cuda") as caught:
         devices.require(name)
     assert caught.value.exit_code == 2
@@ -129,7 +131,7 @@ def cpuinfo(monkeypatch, tmp_path):
     devices._cpu_model.cache_clear()
 
 
-def test_processors_of_arm_are_told_apart_by_their_parts(cpuinfo, monkeypatch):
+def test_processors_of_arm_are_distinguished_by_their_parts(cpuinfo, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(platform, "processor", lambda: "aarch64")
     core = "processor\t: {}\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU part\t: {}\n\n"
@@ -146,7 +148,7 @@ def test_other_processors_have_a_name(cpuinfo):
     assert cpuinfo("processor\t: 0\nmodel name\t: A  Fast Chip\n") == "A Fast Chip"
 
 
-def test_apples_processors_are_told_apart_by_the_system(monkeypatch):
+def test_the_system_distinguishes_apples_processors(monkeypatch):
     said = {
         "machdep.cpu.brand_string": "Apple M3 Pro",
         "hw.perflevel0.l2cachesize": "16777216",
@@ -176,7 +178,7 @@ def test_dtypes(pretend):
         devices.resolve_dtype("float64", torch.device("mps"))
 
 
-def test_describe_says_what_a_result_needs():
+def test_describe_states_the_needs_of_a_result():
     facts = devices.describe(CPU)
     assert facts["device"] == "cpu"
     assert facts["threads"] == torch.get_num_threads()

@@ -74,7 +74,7 @@ def test_a_missing_folder_on_the_path_is_named(home, tmp_path, monkeypatch):
     assert find.problems(home) == [f"READTRACK_PLUGIN_PATH: {tmp_path / 'nowhere'} is not a folder"]
 
 
-def test_earlier_origins_shadow_later_ones_and_say_so(home, tmp_path, monkeypatch, write):
+def test_earlier_origins_shadow_later_ones_and_are_marked(home, tmp_path, monkeypatch, write):
     one, two = tmp_path / "one", tmp_path / "two"
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", f"{one}:{two}")
     monkeypatch.syspath_prepend(installed(tmp_path / "site", {"toy": "vendor.toy", "other": "vendor.other"}))
@@ -177,7 +177,7 @@ def test_check_of_a_sound_plugin(home, write, text):
         ("raise Exception('\x1b[31mred\\nand more')\n", "{file}:1: Exception: red and more"),
     ],
 )
-def test_check_says_in_one_line_what_is_wrong(home, write, text, reason):
+def test_check_explains_the_error_in_one_line(home, write, text, reason):
     file = write("toy.py", text)
     told = check.check("toy", home)
     assert reason.format(file=file) in told
@@ -185,7 +185,7 @@ def test_check_says_in_one_line_what_is_wrong(home, write, text, reason):
     assert "\x1b" not in told
 
 
-def test_check_gives_up_on_an_endless_import_and_leaves_nothing_running(home, write, tmp_path, dies):
+def test_check_gives_up_on_an_endless_import_and_leaves_no_process(home, write, tmp_path, dies):
     marker = tmp_path / "child"
     write(
         "toy.py",

@@ -33,7 +33,7 @@ def _edits(home: Home) -> list[Edit]:
     return edits.of_paper("deep", find(home), {"deep": ("flat",)})
 
 
-def test_what_runs_is_compared_with_what_it_hides(home: Home, shipped: Path) -> None:
+def test_the_running_plugin_is_compared_with_the_shadowed_one(home: Home, shipped: Path) -> None:
     assert _edits(home) == []
     main = own_copy(find(home)["deep"], home)
     assert _edits(home) == []
@@ -74,7 +74,7 @@ def test_a_reverted_copy_is_put_aside_and_never_over_another(home: Home, shipped
     assert find(home)["flat"].origin == "path"
 
 
-def test_a_run_keeps_its_edits_whatever_becomes_of_the_files(home: Home, shipped: Path) -> None:
+def test_a_run_keeps_its_edits_when_the_files_change(home: Home, shipped: Path) -> None:
     own_copy(find(home)["flat"], home).write_text("rate = 0.2\n")
     folder = home.ensure(home.runs / "one")
     edits.save(folder, _edits(home))
@@ -84,7 +84,7 @@ def test_a_run_keeps_its_edits_whatever_becomes_of_the_files(home: Home, shipped
 
 
 @pytest.mark.parametrize("text", ["", "[" * 5000, "{}", "[[1, 2]]", '[{"file": 1}]', "3", "\xff"])
-def test_odd_records_of_edits_are_no_edits(tmp_path: Path, text: str) -> None:
+def test_odd_records_of_edits_are_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "edits.json").write_text(text, encoding="latin-1")
     assert edits.load(tmp_path) == []
 
@@ -96,7 +96,7 @@ def test_edits_of_two_runs_are_compared_file_by_file() -> None:
     assert edits.between(a, a) == []
 
 
-def test_an_edited_run_is_named_as_such_and_is_no_evidence() -> None:
+def test_an_edited_run_is_marked_and_is_not_evidence() -> None:
     job = new_job("deep", edited="model.py +1 −1")
     assert job.condition == "edited: model.py +1 −1"
     assert replace(job, null=True).condition == "null run, edited: model.py +1 −1"

@@ -17,7 +17,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
 
 
-def test_the_home_is_what_the_environment_says(home, tmp_path, monkeypatch):
+def test_the_home_is_set_by_the_environment(home, tmp_path, monkeypatch):
     assert home.root == tmp_path / "home"
     assert not home.root.exists(), "naming the files makes none"
     monkeypatch.setenv("READTRACK_HOME", "~/reading")
@@ -101,7 +101,7 @@ def test_text_goes_through_a_link(tmp_path):
     assert sorted(entry.name for entry in (tmp_path / "vault").iterdir()) == ["x.md", "y.md"]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failure_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "note.md"
     write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):

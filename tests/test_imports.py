@@ -32,11 +32,11 @@ def modules_after(code: str) -> set[str]:
     "module",
     ["plugin", "library", "plugins.find", "plugins.check", "runs.launcher", "runs.record", "bench.compare"],
 )
-def test_the_parents_side_imports_nothing_heavy(module: str) -> None:
+def test_the_parents_side_imports_no_heavy_module(module: str) -> None:
     assert modules_after(f"import readtrack.{module}").isdisjoint(HEAVY)
 
 
-def test_opening_the_library_imports_no_plugin_and_nothing_heavy() -> None:
+def test_opening_the_library_imports_no_plugin_and_no_heavy_module() -> None:
     seen = modules_after("from readtrack.library import Library; Library.open().runnable()")
     assert seen.isdisjoint({*HEAVY, "textual", "rich"})
     assert not [name for name in seen if name.startswith("readtrack.papers.")]

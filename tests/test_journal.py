@@ -73,7 +73,7 @@ def test_lines_are_plain_json_with_the_time_in_utc(journal):
         (["s4", "../../etc/passwd"], {"state": "read"}, "no paper is named"),
     ],
 )
-def test_what_is_no_entry_is_not_written(journal, papers, change, said):
+def test_a_line_that_is_not_an_entry_is_not_written(journal, papers, change, said):
     journal.append(["mamba"], state="todo")
     before = journal.path.read_bytes()
     with pytest.raises(ReadtrackError, match=said):
@@ -111,7 +111,7 @@ def test_the_last_word_counts_even_after_a_clock_that_was_ahead(journal):
 # Undo and redo
 
 
-def test_undo_goes_back_change_by_change_whatever_it_was(journal):
+def test_undo_reverts_every_kind_of_change_one_by_one(journal):
     journal.append(["mamba"], state="reading")
     journal.append(["s4"], rating=3)
     journal.append(["s4"], rating=5)
@@ -195,7 +195,7 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
         (line(mood="good").encode(), "neither a state"),
     ],
 )
-def test_a_line_that_is_no_entry_is_named_and_skipped(journal, foreign, said):
+def test_a_line_that_is_not_an_entry_is_named_and_skipped(journal, foreign, said):
     journal.append(["mamba"], state="reading")
     with journal.path.open("ab") as file:
         file.write(foreign.rstrip(b"\n") + b"\n")
@@ -383,7 +383,7 @@ def test_one_entry_of_a_clock_far_ahead_does_not_date_those_after_it(journal):
     assert "ahead" not in json.loads(journal.path.read_text().splitlines()[-1]), "said once"
 
 
-def test_a_wrong_time_that_has_come_does_not_win_over_what_was_said_after_it(journal):
+def test_a_past_wrong_time_does_not_override_later_events(journal):
     at = datetime.now(UTC) - timedelta(days=10)
     wrong = (at + timedelta(days=5)).isoformat(timespec="microseconds")
     after = line(at=at.isoformat(), id="ac", state="reading", ahead=[wrong])

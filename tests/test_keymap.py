@@ -76,7 +76,7 @@ def test_what_is_written_can_be_read_again(file: Path) -> None:
     assert key("run") == BY_ID["run"].default_keys[0]
 
 
-def test_the_command_prints_the_keys_in_force_and_what_is_wrong(home: Home) -> None:
+def test_the_command_prints_the_active_keys_and_the_errors(home: Home) -> None:
     home.ensure()
     home.keys_yaml.write_text("run: f5\nundoo: z\n")
     try:

@@ -130,7 +130,7 @@ def test_what_was_said_is_there_the_next_time(library, home, path):
     assert (again.tags("lstm"), again.rating("lstm")) == (set(), None)
 
 
-def test_nothing_is_written_for_what_is_so_already(library, home):
+def test_an_unchanged_state_is_not_written(library, home):
     library.mark("transformer", "read")
     assert library.since("transformer") is not None, "now it has a date"
     size = home.journal.stat().st_size
@@ -153,7 +153,7 @@ def test_nothing_is_written_for_what_is_so_already(library, home):
         (("reading", "implemented", "read"), "reading"),
     ],
 )
-def test_a_rows_state_is_that_of_its_papers(library, states, folded):
+def test_a_row_takes_the_state_of_its_papers(library, states, folded):
     for paper, state in zip(("lstm", "gru", "rnn"), states, strict=True):
         library.mark(paper, state)
     assert library.row_state(row(library, "LSTM")) == folded
@@ -171,7 +171,7 @@ def test_a_row_is_marked_and_unmarked_as_one(library):
     assert library.row_state(hessian) == library.state("row:hessian-matrix") == "reading"
 
 
-def test_undo_says_what_it_took_back(library):
+def test_undo_names_the_change(library):
     library.rate("lstm", 3)
     library.rate("lstm", 4)
     library.tag("gru", "gpu")
@@ -234,7 +234,7 @@ def test_two_libraries_see_each_other_after_a_reload(library, home, path):
     assert "mine" in library.runnable()
 
 
-def test_a_list_of_ones_own_that_came_meanwhile_is_found(home, path, tmp_path, monkeypatch):
+def test_a_list_that_the_reader_adds_during_a_session_is_found(home, path, tmp_path, monkeypatch):
     """`readtrack add` in another terminal creates it on first use."""
     monkeypatch.chdir(tmp_path)  # path is ./papers.yaml here
     library = Library.open(home)
@@ -249,7 +249,7 @@ def test_a_list_of_ones_own_that_came_meanwhile_is_found(home, path, tmp_path, m
     assert given.catalog.title == "Notes", "a list that was named stays the one"
 
 
-def test_a_list_that_was_broken_meanwhile_leaves_the_library_as_it_was(library, path):
+def test_a_list_that_breaks_during_a_session_leaves_the_library_unchanged(library, path):
     library.mark("gru", "read")
     path.write_text(LIST.replace("checklist:", "checklst:"))
     with pytest.raises(CatalogError, match=r"papers.yaml:2: unknown key 'checklst'; did you mean"):
@@ -291,7 +291,7 @@ def test_a_list_that_was_broken_meanwhile_leaves_the_library_as_it_was(library, 
         ("jointly", "attention"),
     ],
 )
-def test_a_paper_is_found_by_what_people_have_at_hand(library, query, id_):
+def test_a_paper_is_found_by_id_link_or_title(library, query, id_):
     assert library.find(query).id == id_
 
 
@@ -348,7 +348,7 @@ def test_a_search_takes_every_word(library, home, monkeypatch, text, subjects):
     assert found - (library.catalog.papers.keys() - library.listed.keys()) == subjects
 
 
-def test_a_search_for_nothing_is_everything(library, home):
+def test_an_empty_search_finds_everything(library, home):
     assert set(Search(library, FullText(home), "  ").found) == {
         *library.catalog.papers,
         "row:hessian-matrix",
@@ -482,7 +482,7 @@ def test_without_arguments_it_opens_the_readers_list_or_the_one_that_ships(home,
     assert Library.open().catalog.title == "Notes"
 
 
-def test_opening_it_again_imports_nothing_heavy(library, home, path):
+def test_opening_it_again_imports_no_heavy_module(library, home, path):
     home.ensure()  # without a home, nothing is stored
     library.reload()
     code = (
@@ -497,7 +497,7 @@ def test_opening_it_again_imports_nothing_heavy(library, home, path):
     assert done.stdout == "set()\n"
 
 
-def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Library) -> None:
+def test_redo_repeats_undone_changes_in_order(library: Library) -> None:
     papers = sorted(library.catalog.papers)[:2]
     assert library.redo() is None
     library.mark_all(papers, "reading")

@@ -22,7 +22,7 @@ def library(home: Home) -> Library:
     return Library.open(home, shipped())
 
 
-def test_every_paper_that_is_built_on_stands_in_the_tree(library: Library) -> None:
+def test_every_paper_that_is_built_on_is_in_the_tree(library: Library) -> None:
     tree = lineage.ancestors(library.catalog, "schedule_free")
     shown = {node.paper for _, node in lineage.drawn(tree.below)}
     assert {"sgd", "momentum", "rmsprop", "adamw", "adam"} == shown
@@ -100,7 +100,7 @@ def test_streaks_and_days(library: Library) -> None:
     assert sum(sum(states.values()) for _, states in found.sections) >= sum(found.states.values())
 
 
-def test_an_undone_state_is_no_day_of_reading(library: Library) -> None:
+def test_an_undone_state_is_not_a_day_of_reading(library: Library) -> None:
     library.mark("bert", "read")
     library.undo()
     assert not statistics(library).days
@@ -115,7 +115,7 @@ def test_an_undone_state_is_no_day_of_reading(library: Library) -> None:
         ("stats",),
     ],
 )
-def test_commands_say_it_in_words_and_in_json(
+def test_commands_print_text_and_json(
     arguments: tuple[str, ...], home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert app.run(arguments) == 0

@@ -57,7 +57,7 @@ def no_yaml(monkeypatch):
     return forbid
 
 
-def test_the_copy_says_the_same_as_the_file(write, tmp_path, no_yaml):
+def test_the_copy_matches_the_file(write, tmp_path, no_yaml):
     path, cache = write(GOOD), tmp_path / "cache"
     first = load_cached(path, cache)
     assert first == load(path)
@@ -147,7 +147,7 @@ def test_a_list_in_this_folder_is_not_the_readers_before_they_change_it(
     assert library.state("row:one") == "todo"
 
 
-def test_an_import_beside_a_list_in_this_folder_takes_nothing_of_it(
+def test_an_import_next_to_a_list_in_this_folder_ignores_that_list(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ def make() -> ModuleType:
 
 
 @pytest.mark.slow
-def test_the_page_shows_what_the_script_simulates(make: ModuleType) -> None:
+def test_the_page_matches_the_scripts_simulation(make: ModuleType) -> None:
     text = (DOCS / "method.md").read_text(encoding="utf-8")
     assert make.table() in text
     assert (DOCS / "method" / "curve.svg").read_text(encoding="utf-8") == make.picture()
@@ -43,7 +43,7 @@ def test_the_page_states_the_limits_of_the_code() -> None:
         assert f"| {look.seeds} | {look.t} | {look.agree} |" in text
 
 
-def test_what_the_page_says_of_other_truths(make: ModuleType) -> None:
+def test_other_true_effects_on_the_page(make: ModuleType) -> None:
     between = np.bincount(make.three_looks(make.normal(make.DRAWS, 1) - 1)[0], minlength=4) / make.DRAWS
     assert between.round(2).tolist() == [0, 0.68, 0, 0.32]
 
@@ -84,7 +84,7 @@ def test_the_page_has_the_table_of_the_recorded_null_runs() -> None:
 
 
 @pytest.mark.slow
-def test_what_always_wins_is_reproduced_and_what_never_does_is_not() -> None:
+def test_constant_wins_are_reproduced_and_constant_losses_are_not() -> None:
     nulls = script("nulls")
     for centre, expected in ((1.0, "reproduced"), (-1.0, "not reproduced")):
         runs = [[centre + 0.01 * i for i in range(30)]]

@@ -98,7 +98,7 @@ def test_every_fault_is_named_and_mended(library: Library, capsys: pytest.Captur
     assert Library.open(home).state("bert") == "read"
 
 
-def test_a_reworded_row_gets_back_what_was_said_of_it(tmp_path: Path, home: Home) -> None:
+def test_a_reworded_row_keeps_its_states_and_links(tmp_path: Path, home: Home) -> None:
     file = tmp_path / "list.md"
     file.write_text("- [ ] Try the famous recipe of my aunt\n- [ ] other\n", encoding="utf-8")
     assert app.run(["import", str(file), "--yes"]) == 0
@@ -118,7 +118,7 @@ def test_a_reworded_row_gets_back_what_was_said_of_it(tmp_path: Path, home: Home
     assert library.orphans == {}
 
 
-def test_a_row_gets_back_what_was_said_of_one_of_its_twins(home: Home) -> None:
+def test_a_row_gets_the_state_of_one_of_its_twins(home: Home) -> None:
     home.ensure()
     rows = '      - text: "Watch it"\n'
     text = f'title: "Mine"\nchecklist:\n  - section: "Talks"\n    rows:\n{rows}{rows}papers: {{}}\n'

@@ -121,7 +121,7 @@ def test_every_line_of_a_lock_is_a_version_with_hashes_and_names_no_place(path: 
     assert not re.search(r"^[^ ].*\n[^ ]", "\n".join(lines), re.MULTILINE), "a version without a hash"
 
 
-def test_the_lock_has_all_that_the_project_asks_for() -> None:
+def test_the_lock_has_all_dependencies_of_the_project() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     lists = [project["project"]["dependencies"], project["build-system"]["requires"], *extras.values()]

@@ -189,7 +189,7 @@ def test_the_lineage_has_no_gap_and_no_circle() -> None:
     assert set(TopologicalSorter(parents).static_order()) == PAPERS.keys()
 
 
-def test_no_key_stands_twice() -> None:
+def test_no_key_occurs_twice() -> None:
     # PyYAML silently keeps the last of two equal keys.
     def check(node: yaml.Node) -> None:
         if isinstance(node, yaml.MappingNode):
@@ -267,7 +267,7 @@ def test_every_source_is_well_formed(id_: str) -> None:
     assert len(set(values)) == len(values)
 
 
-def test_a_first_arxiv_id_says_the_year_of_its_paper() -> None:
+def test_a_first_arxiv_id_gives_the_year_of_its_paper() -> None:
     for id_, paper in PAPERS.items():
         main = paper["sources"][0]
         if re.match(r"\d{4}\.", main.get("arxiv", "")):

@@ -135,7 +135,7 @@ def test_a_bound_and_its_mirror_image_agree(values, threshold):
         ([0.0] * 5, "cleared"),  # exactly the threshold
     ],
 )
-def test_counts_decide_where_a_mean_says_nothing(values, expected):
+def test_counts_decide_where_a_mean_is_uninformative(values, expected):
     assert look_at(values) == expected
 
 

@@ -43,7 +43,7 @@ def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"runs": [], "claims": [{}]}', '{"runs": 1, "claims": []}'])
-def test_what_is_no_table_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_a_table_is_unchanged(tmp_path: Path, text: str) -> None:
     file = tmp_path / "verdicts.json"
     file.write_text(text)
     assert published(file) == {}

@@ -11,7 +11,7 @@ from readtrack.practice.diary import Diary
 from readtrack.rehearsal import suggestions
 
 
-def test_a_new_reader_begins_where_nothing_else_is_to_be_written_first(home: Home) -> None:
+def test_a_new_reader_begins_with_a_function_without_prerequisites(home: Home) -> None:
     library = Library.open(home)
     found = list(suggestions(library))
     papers = [one.sheet.paper for one in found]

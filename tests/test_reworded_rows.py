@@ -133,7 +133,7 @@ def test_what_is_not_sure_is_nobodys(edited, of, changes):
     assert library.orphans
 
 
-def test_a_row_that_was_worded_anew_goes_by_one_name(edited, home):
+def test_a_reworded_row_has_one_name(edited, home):
     library = edited(("about atention", "about attention"), of="Attention: Read the blog about atention")
     subject = "row:read-the-blog-about-attention"
     library.tag(subject, "soon")

@@ -148,7 +148,7 @@ def test_every_fragment_has_ink_to_place_it_by() -> None:
             assert (high > low).all()
 
 
-def test_digits_lie_inside_have_the_heights_asked_for_and_hardly_overlap() -> None:
+def test_digits_lie_inside_have_the_requested_heights_and_hardly_overlap() -> None:
     found = draw(600, 2, level="many", fragments=(0, 0))
     seen = found.labels >= 0
     heights = (found.boxes[..., 3] - found.boxes[..., 1])[seen]
@@ -229,7 +229,7 @@ def test_fragments_are_halves() -> None:
     assert 0.45 < lying < 0.7
 
 
-def test_captions_name_what_is_there_from_left_to_right() -> None:
+def test_captions_name_the_objects_from_left_to_right() -> None:
     found = Scenes(
         images=torch.zeros(3, 3, 8, 8),
         labels=torch.tensor([[7, 3, -1], [1, -1, -1], [4, 8, 0]]),

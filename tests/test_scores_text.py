@@ -81,7 +81,7 @@ def test_error_rate_of_ids_is_over_the_whole_corpus() -> None:
     assert edit_distance((0, 1), [0, 1]) == 0
 
 
-def test_error_rates_of_nothing_are_refused() -> None:
+def test_error_rates_without_items_are_refused() -> None:
     with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
         error_rate(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="empty"):

@@ -33,7 +33,7 @@ def test_a_text_has_words_of_its_topic_alone_each_as_likely():
     assert_close(counts, expected, rtol=0, atol=0.004)
 
 
-def test_the_posterior_is_that_of_counting():
+def test_the_posterior_matches_counting():
     language, ids, topic = drawn()
     posterior = language.posterior(ids)
     for row in range(5):

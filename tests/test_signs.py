@@ -38,7 +38,7 @@ def test_bounds_compare(op: str, below: bool, equal: bool, above: bool) -> None:
 
 
 @pytest.mark.slow
-def test_no_other_module_binds_a_sign_of_its_own() -> None:
+def test_no_other_module_defines_a_sign() -> None:
     """The import and the report have their own tables; all other modules take signs from
     `readtrack.signs`.
     """

@@ -210,7 +210,7 @@ def test_the_number_and_the_part_alone_decide() -> None:
     assert equal(speech.recite(3, "judge"), speech.recite(3, "judge"))
 
 
-def test_the_corpus_stays_what_results_were_measured_on() -> None:
+def test_the_corpus_is_unchanged() -> None:
     """Seeds determine these integers. Another corpus would make earlier runs incomparable."""
     utterance, who = speech.draw(0, "train")
     assert utterance.words == (8, 9)
@@ -291,7 +291,7 @@ def test_what_cannot_be_said_is_refused(words: list[speech.Word], message: str) 
         speech.say(words, speech.VOICE, seeded())
 
 
-def test_log_mel_is_that_of_transformers_numpy_code() -> None:
+def test_log_mel_matches_transformers_numpy_code() -> None:
     wave = speech.draw(0, "judge")[0].wave.double()
     theirs = spectrogram(
         wave.numpy(),
@@ -371,7 +371,7 @@ def test_colours_of_noise() -> None:
     assert babble[2:30].sum() / babble.sum() > 0.7  # like speech, below 1 kHz
 
 
-def test_each_row_has_noise_of_its_own() -> None:
+def test_each_row_has_its_own_noise() -> None:
     silent = torch.ones(2, 8000)
     for colour in ("white", "pink", "babble", "hum"):
         noise = speech.add_noise(silent, 0.0, seeded(), colour) - silent
@@ -389,7 +389,7 @@ def test_pad_puts_zeros_behind() -> None:
 
 
 @pytest.mark.slow
-def test_words_can_be_told_apart_and_noise_makes_it_harder() -> None:
+def test_words_are_distinguishable_and_noise_makes_it_harder() -> None:
     """A linear classifier of single digits with twenty frames each, on unseen speakers."""
     from sklearn.linear_model import RidgeClassifier
 

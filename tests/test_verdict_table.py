@@ -109,7 +109,7 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
     assert "*earlier*" not in overview(VerdictTable(rows(), FACTS))
 
 
-def test_the_forecast_sums_what_this_procedure_says():
+def test_the_forecast_sums_this_procedures_values():
     one = replace(rows()[0], otherwise=0.25)
     found = [one, replace(one, otherwise=0.4), replace(one, otherwise=None)]
     assert forecast(found) == ["another verification should change 0.7 of 2 verdicts"]
@@ -147,7 +147,7 @@ def test_wilsons_interval():
     assert high == pytest.approx(0.0876, abs=1e-3)
 
 
-def test_the_overview_has_a_line_for_each_paper_and_escapes_what_markdown_would_take():
+def test_the_overview_has_a_line_for_each_paper_and_escapes_markdown():
     odd = replace(rows()[0], claim=replace(GAIN, name="gain | a < b"))
     text = overview(VerdictTable([odd, *rows()[1:]], FACTS, [("paper", "seed 3: it <b>failed</b>")]))
     (line,) = [line for line in text.splitlines() if line.startswith("| [paper]")]
@@ -158,7 +158,7 @@ def test_the_overview_has_a_line_for_each_paper_and_escapes_what_markdown_would_
     assert "it \\<b>failed\\</b>" in text
 
 
-def test_the_headline_claim_stands_for_the_paper():
+def test_the_headline_claim_represents_the_paper():
     one, other, _ = rows()
     other = replace(other, claim=replace(other.claim, name="the abstract's", headline=True))
     assert "| the abstract's |" in overview(VerdictTable([one, other], FACTS))
@@ -189,7 +189,7 @@ def test_a_best_value_at_the_edge_is_marked():
     assert "best at the edge of the grid: plain: rate 0.3" in told
 
 
-def test_an_effect_is_placed_between_equal_arms_and_what_is_asked():
+def test_an_effect_is_placed_between_equal_arms_and_the_threshold():
     above = replace(GAIN, rule=(Bound("gain", ">=", 0.2, 0.1),))
     (effect,) = over([0.3, 0.31, 0.29, 0.3, 0.32], above).effects
     mean, low, high = effect.scaled
@@ -233,7 +233,7 @@ def test_the_values_are_a_table_that_others_can_read():
     assert [line["seed"] for line in lines] == list(map(str, row.seeds))
 
 
-def test_the_json_says_the_same_and_is_json():
+def test_the_json_has_the_same_content_and_is_valid():
     body = json.loads(VerdictTable([*rows(), VerdictRow.of(over([math.nan] * 5))], FACTS).to_json())
     assert body["headline"].startswith("1 of 3 measured claims")
     assert [claim["verdict"] for claim in body["claims"][:3]] == ["reproduced", "not reproduced", "held"]
@@ -252,7 +252,7 @@ def test_the_json_keeps_the_values_of_every_seed():
     assert (old.values, old.procedure, old.earlier) == ({}, 1, True)
 
 
-def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
+def test_a_table_keeps_an_earlier_ones_rows_of_other_papers():
     one, other = VerdictRow.of(over([0.3] * 5)), VerdictRow.of(over([0.01] * 5))
     earlier = VerdictTable(
         [replace(other, paper="first"), other, replace(other, paper="gone")],
@@ -273,7 +273,7 @@ def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
         VerdictTable.from_json('{"claims": [{}]}')
 
 
-def test_the_shipped_documents_are_those_of_the_shipped_table():
+def test_the_shipped_documents_match_the_shipped_table():
     docs = Path(__file__).parents[1] / "docs"
     table = VerdictTable.from_json((docs / "verdicts.json").read_text(encoding="utf-8"))
     files = documents(table)
@@ -322,7 +322,7 @@ def test_null_runs_that_vary_less_than_half_as_much_are_named():
         (at_most("nats", "ours", 1.05, over="theirs"), "pipeline", "as good as"),
     ],
 )
-def test_false_positives_are_counted_by_what_the_null_redraws(rule, null, kind):
+def test_false_positives_are_counted_by_the_redrawn_part(rule, null, kind):
     claim = replace(GAIN, rule=(rule,), control_arm="theirs")
     alike = over([9.0, 9.1, 9.0, 9.1, 9.0], claim, rule.metric, null=null)
     assert alike.null_kind == kind

@@ -78,7 +78,7 @@ def test_seeds_after_the_look_that_decides_change_nothing():
     assert (ten.verdict, ten.seeds, ten.held) == ("reproduced", (0, 1, 2, 3, 4), 5)
 
 
-def test_an_inconclusive_claim_names_the_interval_of_what_is_undecided():
+def test_an_inconclusive_claim_names_the_undecided_interval():
     one = over([0.5, 0.1, -0.6, 0.6, 0.1] * 4)
     assert one.why == "gain -0.06281 to 0.3428 (95 %)"
     weak = over([0.19, 0.25, 0.15, 0.26, 0.18] * 4)
@@ -171,12 +171,12 @@ def test_a_bound_that_needs_no_idea_is_a_guard(plain, untrained, null, verdict, 
     assert len(guards) == 2 or row.effect.metric == "lead"
 
 
-def test_coins_say_nothing_of_the_control_alone():
+def test_coins_do_not_judge_the_control_alone():
     tossed = leads(FAR, NEAR, null="items")
     assert not leads(FAR, FAR).guarded(None, tossed).guards
 
 
-def test_a_break_that_is_the_control_is_no_catch():
+def test_a_break_that_equals_the_control_is_not_a_catch():
     near = replace(GAIN, breaks=(Break("near", "Almost.", "near miss"),))
     row = VerdictRow.of(over(FAR, near), breaks={"near": "not reproduced"})
     alike = replace(row, alike={"near": "ours and theirs"})
@@ -195,7 +195,7 @@ def test_arms_are_alike_only_with_every_seed():
     assert judge_over_seeds("paper", stated)[0].alike == ("a and b",)
 
 
-def test_a_run_that_says_nothing_is_not_judged():
+def test_a_run_without_events_is_not_judged():
     stated = {seed: [event(GAIN, {}, verdict="not judged", why="no targets")] for seed in range(5)}
     (one,) = judge_over_seeds("paper", stated)
     assert (one.verdict, one.why) == ("not judged", "no targets (5 of 5 seeds)")

@@ -29,13 +29,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(q @ k.mT, -1) @ v
 
 
-def test_products_cost_what_torch_counts() -> None:
+def test_product_costs_match_torchs_count() -> None:
     assert flops(Cost.matmul(3, 5, 7, itemsize=4)) == counted(torch.matmul, (3, 5), (5, 7))
     assert flops(Cost.matmul(3, 5, 7, batch=2, itemsize=4)) == counted(torch.bmm, (2, 3, 5), (2, 5, 7))
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(6, 6), (1, 9)])
-def test_attention_costs_what_torch_counts(queries: int, keys: int) -> None:
+def test_attention_costs_match_torchs_count(queries: int, keys: int) -> None:
     shapes = (2, 3, queries, 8), (2, 3, keys, 8), (2, 3, keys, 8)
     assert flops(Cost.attention(2, 3, queries, 8, keys=keys, itemsize=4)) == counted(attention, *shapes)
 
@@ -63,7 +63,7 @@ def test_grouped_heads_move_less_and_calculate_the_same() -> None:
     assert (whole.bytes, grouped.bytes) == (2 * 2 * 16 * 4 * 16, 2 * 16 * 4 * (16 + 4))
 
 
-def test_bytes_are_what_is_read_and_written() -> None:
+def test_bytes_count_reads_and_writes() -> None:
     cost = Cost.matmul(3, 5, 7, itemsize=4)
     assert cost["forward"].bytes == 4 * (15 + 35 + 21)
     assert cost["forward+backward"].bytes == 2 * cost["forward"].bytes

@@ -83,7 +83,7 @@ def test_a_wrong_result_is_caught(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_no_excuse(dtype: torch.dtype) -> None:
+def test_half_precision_does_not_excuse_errors(dtype: torch.dtype) -> None:
     case = case_of(lambda x, w: torch.softmax(x, -1) @ w * 1.1)
     checker = CorrectnessCheck(case, "forward", device=CPU, dtype=dtype, seed=SEED)
     assert "off by" in checker.before(case.variants[1]).reason
@@ -217,7 +217,7 @@ def test_inputs_and_results_may_be_nests() -> None:
         assert "output 1 is off by" in passes(wrong_inside, mode, **fields).reason
 
 
-def test_the_gradients_of_a_nest_are_those_of_all_that_is_in_it() -> None:
+def test_the_gradients_of_a_nest_cover_everything_in_it() -> None:
     def without_one(weights: dict[str, Any], rows: list[Tensor]) -> Any:
         shift, times = weights["shift"]
         return on_nests({"w": weights["w"], "shift": (shift.detach(), times)}, rows)
@@ -236,7 +236,7 @@ def test_a_nest_that_is_changed_is_seen() -> None:
     assert "changes its input" in passes(adds, inputs=nested, oracle=on_nests).reason
 
 
-def test_what_is_neither_a_tensor_nor_a_constant_is_no_input() -> None:
+def test_a_value_other_than_a_tensor_or_constant_is_not_an_input() -> None:
     with pytest.raises(TypeError, match="not Cache"):
         mapped(Tensor.clone, [type("Cache", (), {})()])
 
@@ -381,7 +381,7 @@ def test_a_lazy_tensor_is_caught() -> None:
     assert "Lazy" in passes(lazy).reason
 
 
-def test_work_that_goes_on_after_the_return_is_caught() -> None:
+def test_work_that_continues_after_the_return_is_detected() -> None:
     def deferred(x: Tensor, w: Tensor) -> Tensor:
         out = torch.empty(48, 32)
 
@@ -475,7 +475,7 @@ def test_anything_else_is_a_reason(call: Callable[..., Any], reason: str) -> Non
     assert reason in check.reason
 
 
-def test_a_variant_out_of_memory_says_so() -> None:
+def test_a_variant_out_of_memory_is_marked() -> None:
     def greedy(x: Tensor, w: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("tried to allocate 80 GiB")
 

@@ -55,7 +55,7 @@ def test_a_paper_is_set_against_the_fastest_free_variant_of_its_case(bench: Modu
     assert list(bench.compared(record(row("paper", None, vs_strong=None), *rows))) == []
 
 
-def test_only_what_computes_something_wrong_is_wrong(bench: ModuleType) -> None:
+def test_only_variants_with_wrong_results_are_wrong(bench: ModuleType) -> None:
     slow, skipped = row("paper", 9.0, vs_strong=0.01), row("vendor", None, ok=None, skipped="needs CUDA")
     assert list(bench.mistakes(record(slow, skipped))) == []
     (mistake,) = bench.mistakes(record(slow, row("strong", None, wrong="output 0 is off by 1")))

@@ -113,7 +113,7 @@ def versus(ours: list[float], theirs: list[float], **fields: Any) -> Row:
     return {name: found[f"vs_strong{name}"] for name in ("", "_ci95", "_sure")}
 
 
-def test_the_ratio_is_that_of_the_times_that_are_shown() -> None:
+def test_the_ratio_matches_the_shown_times() -> None:
     found = versus([100.0, 101.0, 99.0, 100.0, 400.0], [200.0, 202.0, 198.0, 200.0, 800.0])
     assert found[""] == 2.0
     # A round that was slow for both variants does not affect their ratio.

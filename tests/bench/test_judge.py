@@ -97,7 +97,7 @@ def test_a_naive_variant_that_beats_the_strong_one_is_the_rival() -> None:
         ([*MEASURED, row("paper", [1.0], axes={"tokens": 2})], "several points"),
     ],
 )
-def test_what_cannot_be_judged_says_why(measurements: list[Any], obstacle: str) -> None:
+def test_claims_that_cannot_be_judged_give_the_reason(measurements: list[Any], obstacle: str) -> None:
     bound = faster(1.5)
     found = judge(bound, measurements)
     assert obstacle in found.obstacle
@@ -157,7 +157,7 @@ def test_contention_spoils_time_and_not_memory() -> None:
         (grows(1.0, "memory"), [{**m, "mem": None} for m in QUADRATIC], "memory was not measured"),
     ],
 )
-def test_growth_says_what_is_missing(bound: Growth, measurements: list[Any], obstacle: str) -> None:
+def test_growth_names_the_missing_part(bound: Growth, measurements: list[Any], obstacle: str) -> None:
     found = judge(bound, measurements)
     assert obstacle in found.obstacle
     assert math.isnan(found.value)
@@ -171,7 +171,7 @@ def test_bounds_survive_the_way_through_a_file(bound: Speedup | Growth) -> None:
     hash(bound)
 
 
-def test_bounds_read_as_one_line_and_are_told_apart_by_their_metric() -> None:
+def test_bounds_read_as_one_line_and_name_their_metric() -> None:
     bound = faster(1.07, axes={"tokens": 4096})
     assert str(bound) == "speed of paper over naive, attention, tokens 4096, forward ≥ 1.07"
     assert str(grows(1.1)) == "growth of paper's time with tokens, attention, forward ≤ 1.1"

@@ -115,7 +115,7 @@ def last_round(events: list[tuple[str, Row]]) -> list[Row]:
 
 
 @pytest.mark.timing
-def test_a_measurement_says_everything() -> None:
+def test_a_measurement_contains_every_field() -> None:
     cost = {"forward": Cost(2 * 64**3, 3 * 4 * 64**2), "forward+backward": Cost(6 * 64**3, 6 * 4 * 64**2)}
     events = events_of(case_of(cost=cost), budget="quick")
     by_name = {event: fields for event, fields in events if event != "measurement"}
@@ -178,7 +178,7 @@ def test_a_smoke_run_takes_about_a_second() -> None:
     assert time.process_time() - start < 1.0
 
 
-def test_the_time_is_divided_over_what_there_is_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_is_divided_among_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = []
 
     def spy(sources: Any, plan: Any, *rest: Any) -> Any:
@@ -295,7 +295,7 @@ def test_a_variant_that_fails_in_its_first_block_ends_only_itself(monkeypatch: p
     assert {r["ok"]["reason"] for r in rows_of(case_of()) if r["ok"]} == {"RuntimeError: out of handles"}
 
 
-def test_a_step_is_measured_on_inputs_of_its_own() -> None:
+def test_a_step_is_measured_on_separate_inputs() -> None:
     def sgd(p: Tensor, g: Tensor) -> Tensor:
         return p.sub_(g, alpha=0.1)
 
@@ -338,7 +338,7 @@ def test_a_state_is_timed_at_the_same_length_over_and_over() -> None:
     assert set(lengths) == {1, 2}
 
 
-def test_until_reports_what_it_took_and_has_no_share_of_a_ceiling() -> None:
+def test_until_reports_its_cost_without_a_share_of_a_ceiling() -> None:
     def call(a: Tensor, b: Tensor) -> dict[str, float]:
         return {"reached": True, "evaluations": 12, "loss": 0.5}
 
@@ -404,7 +404,7 @@ def test_a_quiet_run_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (found["vs_strong_ci95"] is None) == (found["role"] == "strong")
 
 
-def test_each_visit_says_what_is_known_and_only_the_last_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_visit_emits_measurements_and_only_the_last_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     watching(monkeypatch, *[quality()] * 10)
     events = events_of(case_of(), case_of(axes={"n": 2}), budget="quick")
     rows = [row for event, row in events if event == "measurement" and row["variant"] == "ours"]
@@ -436,7 +436,7 @@ def test_a_burst_costs_one_visit_and_not_the_run(monkeypatch: pytest.MonkeyPatch
     assert len(found["t_ns"]["medians"]) == 5  # samples of disturbed rounds are excluded
 
 
-def test_many_bursts_are_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bursts_are_not_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     monkeypatch.setattr(measure, "_MOST_BURSTS", 1)
     crowd = quality(contended=True, own_threads_delayed=True)
@@ -488,7 +488,7 @@ def test_a_variant_that_goes_wrong_in_a_later_visit_has_no_time(monkeypatch: pyt
     assert "worn out" in found["ok"]["reason"]
 
 
-def test_a_time_without_an_interval_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_without_an_interval_is_not_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     watching(monkeypatch, quality())
     monkeypatch.setitem(PLANS, "smoke", replace(PLANS["smoke"], min_samples=1, seconds=1e-9))
     found = rows_of(case_of())[0]
@@ -496,7 +496,7 @@ def test_a_time_without_an_interval_is_no_record(monkeypatch: pytest.MonkeyPatch
     assert not found["record"]
 
 
-def test_a_contended_run_shows_the_minimum_and_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contended_run_shows_the_minimum_and_is_not_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     watching(monkeypatch, quality(contended=True))
     for found in rows_of(case_of())[:3]:
         assert found["flags"] == ["contended"]
@@ -504,7 +504,7 @@ def test_a_contended_run_shows_the_minimum_and_is_no_record(monkeypatch: pytest.
         assert found["t_ns"]["value"] == found["t_ns"]["min"]
 
 
-def test_a_run_that_stays_contended_goes_on_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_stays_contended_continues_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     asked = watching(monkeypatch, *[quality(contended=True)] * 2, quality(), quality())
     rows = rows_of(case_of(), case_of(axes={"n": 65}))
@@ -545,7 +545,7 @@ def test_busy_loops_on_every_core_are_seen() -> None:
         assert seen.waiting > 0.05
 
 
-def test_waiting_for_nothing_is_no_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_without_a_cause_is_not_contention(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sleeping process uses little of a core; only being ready without running counts as waiting."""
     readings = iter(
         [

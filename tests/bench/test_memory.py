@@ -19,7 +19,7 @@ def two_then_one() -> Tensor:
     return two * 2
 
 
-def test_the_peak_counts_what_lives_at_once() -> None:
+def test_the_peak_counts_tensors_that_are_alive_together() -> None:
     two_then_one()
     found = memory.peak(two_then_one, CPU)
     assert found["method"] == "profiler"

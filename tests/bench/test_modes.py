@@ -84,7 +84,7 @@ def test_a_state_that_is_not_carried_on_is_seen() -> None:
     assert "output 1 is off by" in checker.before(case.variants[1]).reason
 
 
-def test_a_decoder_changes_nothing_but_its_state() -> None:
+def test_a_decoder_changes_only_its_state() -> None:
     def greedy(state: dict[str, Any], x: Tensor) -> tuple[Tensor, dict[str, Any]]:
         found = append_and_attend(state, x)
         x.add_(1)
@@ -118,7 +118,7 @@ def until(call: Callable[..., Any]) -> Check:
     return check_of(case_of("until", goal_inputs, ours, cost={"until": None}), "until")
 
 
-def test_what_reaches_its_goal_passes_and_says_what_it_took() -> None:
+def test_a_variant_that_reaches_its_goal_passes_and_reports_its_cost() -> None:
     check = until(descend)
     assert check.passed, check.reason
     assert check.reported["evaluations"] == 2 * check.reported["steps"] > 2
@@ -166,12 +166,12 @@ def test_a_step_in_place_passes() -> None:
     assert check.passed, check.reason
 
 
-def test_a_step_must_change_what_the_oracle_changes() -> None:
+def test_a_step_must_change_the_same_arguments_as_the_oracle() -> None:
     assert "off by" in step(lambda p, g: p.add_(g, alpha=0.1)).reason
     assert "in place" in step(lambda p, g: p - 0.1 * g).reason
 
 
-def test_a_step_must_not_change_what_it_does_not_return() -> None:
+def test_a_step_must_not_change_arguments_that_it_does_not_return() -> None:
     def spoils_the_gradient(p: Tensor, g: Tensor) -> Tensor:
         p.sub_(g, alpha=0.1)
         g.zero_()

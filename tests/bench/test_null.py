@@ -31,7 +31,7 @@ def made(bound: Speedup) -> dict[str, tuple[str, object]]:
     return {one.name: (one.role, one.call) for one in null_case(CASE, [bound]).variants if not one.needs}
 
 
-def test_what_is_strong_stands_in_the_papers_place_too() -> None:
+def test_the_strong_variant_also_takes_the_papers_role() -> None:
     found = made(Speedup("step", over="strong", threshold=2.0))
     assert found.keys() == {"loop", "fused", "fused, again", "loop, again"}
     assert found["fused, again"] == ("paper", CALLS["fused"])
@@ -64,7 +64,7 @@ def measured(ratio: float) -> list[dict[str, object]]:
         (0.9, [1.0, 1.01, 0.99], "inconclusive"),  # equal times satisfy it, neither is significantly faster
     ],
 )
-def test_equal_times_must_not_show_what_is_claimed(threshold, ratios, verdict) -> None:
+def test_equal_times_must_not_satisfy_the_claim(threshold, ratios, verdict) -> None:
     bound = Speedup("step", over="strong", threshold=threshold)
     claim = Claim(name="fast", sentence="It is.", paper=Figure(""), rule=(bound,))
     judged = judge_null_times("p", claim, [1, 2, 3, 4, 5], [measured(ratio) for ratio in ratios])

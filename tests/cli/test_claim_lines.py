@@ -22,5 +22,5 @@ CLAIM = Claim(
         ),
     ],
 )
-def test_a_line_says_the_numbers_or_why_there_are_none(fields, line):
+def test_a_line_gives_the_numbers_or_why_there_are_none(fields, line):
     assert judged({"claim": CLAIM.to_json(), **fields}).line() == line

@@ -152,7 +152,7 @@ def test_json_holds_claims_and_code(edited: Path) -> None:
     assert code["diff"][1:] == ["-a = 1", "+a = 2"]
 
 
-def test_what_cannot_be_compared_says_why(runs: Path) -> None:
+def test_runs_that_cannot_be_compared_give_the_reason(runs: Path) -> None:
     make_run(runs, "20260104-rope", measurement("rope", 1e3), paper="rope")
     make_run(runs, "20260105-empty")
     assert "'zzzz'" in str(failure("aaaa", "zzzz"))
@@ -276,7 +276,7 @@ def test_the_profile_takes_the_newest_run_of_each_paper(home: Home) -> None:
     assert [(case["paper"], case["speed"]) for case in found["cases"]] == [("a", 0.5), ("b", 1.5)]
 
 
-def test_a_profile_without_runs_and_a_compare_without_a_second_run_say_so(home: Home) -> None:
+def test_a_profile_without_runs_and_a_compare_without_a_second_run_are_refused(home: Home) -> None:
     with pytest.raises(NotAvailableError):
         compare("--profile")
     assert CliRunner().invoke(app, ["one"]).exit_code == 2

@@ -96,7 +96,7 @@ def test_the_region_fits_the_terminal(columns: int) -> None:
     assert "▶ phase8" in lines[1]  # the current phase is never cut
 
 
-def test_results_stay_on_the_screen_and_are_no_markup(stage: Stage) -> None:
+def test_results_stay_on_the_screen_and_are_not_markup(stage: Stage) -> None:
     with stage.view:
         stage.event("claim", claim=CLAIM, values={"loss": 0.1}, verdict="held", ours="loss 0.1", seed=0)
         stage.event("log", text="[red]\x1b[31mtext")
@@ -120,7 +120,7 @@ def test_results_stay_on_the_screen_and_are_no_markup(stage: Stage) -> None:
     assert "/runs/1" in said
 
 
-def test_stopping_says_how_hard(stage: Stage) -> None:
+def test_stopping_shows_its_level(stage: Stage) -> None:
     stage.view.stopping("asked")
     assert "stopping (asked)" in stage.frame()
 

@@ -36,7 +36,7 @@ def test_devices_name_the_cpu_last(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(cli: Cli, home: Home, papers: Path) -> None:
+def test_the_doctor_finds_no_problem_in_a_fresh_home(cli: Cli, home: Home, papers: Path) -> None:
     done = cli("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("ok ") for line in done.stdout.splitlines())
@@ -45,7 +45,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(cli: Cli, home: Home, 
 
 
 @pytest.mark.slow
-def test_the_doctor_names_what_is_wrong(cli: Cli, home: Home, tmp_path: Path) -> None:
+def test_the_doctor_names_the_problems(cli: Cli, home: Home, tmp_path: Path) -> None:
     home.journal.write_text("rubbish\n")
     home.ensure(home.plugins)
     (home.plugins / "broken.py").write_text("def f(:\n")
@@ -144,7 +144,7 @@ def test_the_doctor_survives_a_broken_list(cli: Cli, papers: Path) -> None:
     assert re.search(r"^wrong +papers +papers.yaml:", done.stdout, re.MULTILINE)
 
 
-def test_plugins_are_listed_by_origin_with_what_they_shadow(cli: Cli, home: Home) -> None:
+def test_plugins_are_listed_by_origin_with_shadowed_ones(cli: Cli, home: Home) -> None:
     home.ensure(home.plugins)
     (home.plugins / "toy_ok.py").write_text("")
     plugins = {p["name"]: p for p in json.loads(cli("plugins", "list", "--json").stdout)}
@@ -205,7 +205,7 @@ def test_nothing_is_overwritten(cli: Cli, home: Home) -> None:
     assert (home.plugins / "mine.py").read_text() == "my work"
 
 
-def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
+def test_a_new_plugin_explains_how_to_try_it_and_what_its_test_needs(
     cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = cli("plugins", "new", "mine").stderr.splitlines()
@@ -226,7 +226,7 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
     )
 
 
-def test_a_name_that_is_taken_is_refused_and_the_message_says_which_plugin_would_run(
+def test_a_taken_name_is_refused_and_the_message_names_the_plugin_that_would_run(
     cli: Cli, home: Home, tmp_path: Path
 ) -> None:
     def listed() -> str:
@@ -343,7 +343,7 @@ def test_one_of_several_that_begin_the_same_plugin_does(home: Home) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
-def test_a_disk_that_takes_no_files_is_no_bug(
+def test_a_disk_without_free_files_is_not_reported_as_a_bug(
     home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
 ) -> None:
     folder = home.runs / "20260101-000000-bert-0000"
@@ -371,7 +371,7 @@ def test_a_disk_that_takes_no_files_is_no_bug(
         assert "bug" not in error
 
 
-def test_an_error_of_the_disk_that_nobody_expected_is_no_bug(
+def test_an_unexpected_disk_error_is_not_reported_as_a_bug(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full() -> int:

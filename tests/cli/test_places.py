@@ -49,7 +49,7 @@ def test_a_cluster_is_read_with_its_parameters(home: Home) -> None:
     assert found.parameters == {"partition": "gpu", "gpus_per_node": "1"}
 
 
-def test_add_list_and_what_is_there_already(cli: Cli, home: Home) -> None:
+def test_add_list_and_existing_papers(cli: Cli, home: Home) -> None:
     cli("places", "add", "big", "--host", "gpu1", "--python", "~/env/bin/python")
     file = places.file(home)
     file.write_text("# my machines\n" + file.read_text())
@@ -149,7 +149,7 @@ def test_a_run_on_another_machine_is_shown_and_recorded(cli: Cli, home: Home) ->
 
 
 @pytest.mark.usefixtures("here", "papers")
-def test_verify_elsewhere_judges_what_comes_home(cli: Cli) -> None:
+def test_verify_elsewhere_judges_fetched_results(cli: Cli) -> None:
     done = cli("verify", "toy_ok", "--on", "big", "--jobs", "4")
     assert "falls" in done.stdout
     assert "(5/5)" in done.stderr

@@ -39,7 +39,7 @@ def on_terminal(
     return written.decode().replace("\r\n", "\n")
 
 
-def test_an_empty_list_says_how_to_fill_it(cli: Cli, papers: Path) -> None:
+def test_an_empty_list_explains_how_to_fill_it(cli: Cli, papers: Path) -> None:
     papers.write_text("title: Mine\nchecklist: []\n", encoding="utf-8")
     assert "readtrack import" in cli("list").stderr
     papers.write_text("title: Mine\nchecklist:\n- section: S\n  rows:\n  - text: a row\n", encoding="utf-8")
@@ -99,7 +99,7 @@ def test_the_list_as_json_has_every_row(cli: Cli) -> None:
         (("toy_adam", "or", "toy_newton"), ["toy_adam", "toy_newton"]),
     ],
 )
-def test_filters_leave_what_was_asked_for(cli: Cli, arguments: tuple[str, ...], ids: list[str]) -> None:
+def test_filters_keep_the_matching_rows(cli: Cli, arguments: tuple[str, ...], ids: list[str]) -> None:
     rows = json.loads(cli("list", "--json", *arguments).stdout)
     assert [paper["id"] for row in rows for paper in row["papers"]] == ids
 
@@ -133,7 +133,7 @@ def test_the_list_fits_the_terminal(command: str, cli: Cli, columns: int) -> Non
     assert "○ todo ◐ reading ● read" in " ".join(shown.split())
 
 
-def test_a_terminal_gets_colours_unless_the_reader_says_no(command: str, cli: Cli) -> None:
+def test_a_terminal_gets_colours_unless_the_reader_disables_them(command: str, cli: Cli) -> None:
     assert "\x1b[" in on_terminal(command, "list")
     assert "\x1b" not in on_terminal(command, "list", environment={"NO_COLOR": "1"})
     assert "\x1b" not in on_terminal(command, "list", environment={"TERM": "dumb"})
@@ -187,7 +187,7 @@ def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path)
     assert cli("note", "toy_adam").stdout == "written in vi\n"
 
 
-def test_an_editor_that_is_no_command_is_said(command: str, cli: Cli) -> None:
+def test_an_editor_that_is_not_a_command_is_reported(command: str, cli: Cli) -> None:
     said = on_terminal(command, "note", "toy_adam", environment={"EDITOR": 'vim "', "VISUAL": " "}, code=2)
     assert said == """readtrack: EDITOR is 'vim "', which ends inside a quoted text.\n"""
     said = on_terminal(
@@ -208,7 +208,7 @@ def test_without_a_setting_an_editor_that_is_there_is_opened(command: str, cli: 
     assert cli("note", "toy_adam").stdout == "written in nano\n"
 
 
-def test_show_says_what_is_known(cli: Cli) -> None:
+def test_show_prints_known_facts(cli: Cli) -> None:
     shown = cli("show", "Adam ≥").stdout
     assert shown.startswith("Adam ≥ naïve\n")
     for part in ("by          Ada Example, René Muster, 2014\n", "arxiv.org/abs/1412.6981", "no plugin yet"):

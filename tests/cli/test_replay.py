@@ -31,7 +31,7 @@ def card(cli: Cli, home: Home, tmp_path: Path) -> Path:
     return page
 
 
-def test_another_home_says_the_same(cli: Cli, card: Path, tmp_path: Path) -> None:
+def test_another_home_gives_the_same_output(cli: Cli, card: Path, tmp_path: Path) -> None:
     elsewhere = {"READTRACK_HOME": str(tmp_path / "elsewhere"), "OMP_NUM_THREADS": "2"}
     done = cli("replay", str(card), environment=elsewhere)
     assert done.returncode == 0

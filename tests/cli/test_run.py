@@ -75,9 +75,7 @@ def test_json_lines_are_the_events_and_then_the_result(cli: Cli, home: Home) -> 
 @pytest.mark.parametrize(
     "arguments", [("--device", "warp9"), ("--dtype", "float7"), ("--set", "steps=many"), ("--set", "steps")]
 )
-def test_what_cannot_be_asked_for_leaves_nothing_behind(
-    cli: Cli, home: Home, arguments: tuple[str, ...]
-) -> None:
+def test_invalid_options_leave_no_run(cli: Cli, home: Home, arguments: tuple[str, ...]) -> None:
     done = cli("run", "toy_ok", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("readtrack: ")
@@ -108,7 +106,7 @@ def test_an_unknown_break_of_a_shipped_paper_starts_no_run(cli: Cli, home: Home)
     assert not home.runs.exists()
 
 
-def test_a_resumed_run_has_no_settings_of_its_own_and_needs_a_stopped_run(cli: Cli, home: Home) -> None:
+def test_a_resumed_run_takes_no_settings_and_needs_a_stopped_run(cli: Cli, home: Home) -> None:
     done = cli("run", "adamw", "--seed", "3", "--resume")
     assert done.returncode == 2
     assert "leave out --seed, or --resume" in done.stderr
@@ -150,7 +148,9 @@ def test_a_paper_without_a_plugin_is_exit_code_3(cli: Cli, home: Home) -> None:
         ("segfault", "toy_fail crashed: SIGSEGV"),
     ],
 )
-def test_a_failed_run_says_why_and_where_its_record_is(cli: Cli, home: Home, how: str, said: str) -> None:
+def test_a_failed_run_gives_the_reason_and_the_location_of_its_record(
+    cli: Cli, home: Home, how: str, said: str
+) -> None:
     done = cli("run", "toy_fail", "--set", f"how={how}")
     assert done.returncode == 1
     (folder,) = runs(home)

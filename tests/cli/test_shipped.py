@@ -13,7 +13,7 @@ from readtrack.cli.showing import app
 
 
 @pytest.mark.usefixtures("papers")
-def test_show_says_what_was_measured_before_the_first_run(
+def test_show_prints_shipped_measurements_before_the_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = {

@@ -38,7 +38,7 @@ def imported_by(*arguments: str) -> set[str]:
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("list",), ("run", "--help"), ("mark", "toy_sgd", "read")]
 )
-def test_a_light_command_imports_nothing_heavy(arguments: tuple[str, ...], papers: Path) -> None:
+def test_a_light_command_imports_no_heavy_module(arguments: tuple[str, ...], papers: Path) -> None:
     assert imported_by(*arguments).isdisjoint(HEAVY)
 
 
@@ -48,7 +48,7 @@ def test_a_second_list_needs_neither_yaml_nor_typer(papers: Path) -> None:
     assert "typer" in imported_by("list", "--json")
 
 
-def test_windows_is_told_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_windows_the_error_names_the_supported_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(__main__.os, "name", "nt")
     with pytest.raises(SystemExit, match="Linux and macOS"):
         __main__.main()
@@ -86,9 +86,7 @@ def test_version_and_help_are_data(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", app._COMMANDS)
-def test_a_command_says_of_itself_what_the_overview_says(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_commands_help_matches_the_overview(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run([name, "--help"]) == 0
     page = capsys.readouterr().out
     assert page.startswith(f"Usage: readtrack {name}")
@@ -146,7 +144,7 @@ def test_a_broken_list_is_named_by_its_line(cli: Cli, papers: Path) -> None:
     assert done.stderr.startswith("readtrack: papers.yaml:3: ")
 
 
-def test_a_closed_pipe_is_no_traceback(command: str, papers: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(command: str, papers: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} list | true; exit $?"],
         capture_output=True,

@@ -142,7 +142,7 @@ def test_the_page_shows_the_effect_after_more_steps(cli: Cli, plugins: Path, tmp
 
 
 @pytest.mark.slow
-def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, plugins: Path) -> None:
+def test_null_runs_and_breaks_show_the_quality_of_the_rule(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2")
     assert done.returncode == 0, done.stderr
@@ -200,7 +200,7 @@ def test_an_undecided_claim_takes_twenty_seeds_and_a_decided_one_only_its_five(
     assert (again.stdout, again.stderr.count("taken from"), len(runs(home))) == (done.stdout, 20, 20)
 
 
-def test_as_many_runs_as_cores_at_once_where_nothing_else_limits_them(
+def test_without_other_limits_one_run_per_core_runs_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from readtrack.cli.verify import _default_jobs
@@ -329,7 +329,7 @@ def test_a_failed_run_is_exit_code_1_and_is_tried_again(
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_is_finished(
+def test_an_interrupt_keeps_finished_work(
     cli: Cli, command: str, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
     first, second = seeds(2)
@@ -377,7 +377,7 @@ def test_an_interrupt_keeps_what_is_finished(
         (("toy_sgd", "--output", "/dev/null"), 2, "Name a folder"),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(
+def test_invalid_options_are_reported(
     cli: Cli, plugins: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     write(plugins, "toy_sgd")

@@ -69,14 +69,16 @@ def test_the_app_opens(python: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("run", "attention"), ("devices",), ("calibrate",), ("plugins", "check", "attention")]
 )
-def test_what_needs_torch_says_how_to_get_it(run: Run, python: Path, arguments: tuple[str, ...]) -> None:
+def test_commands_that_need_torch_explain_how_to_install_it(
+    run: Run, python: Path, arguments: tuple[str, ...]
+) -> None:
     done = run(*arguments)
     assert done.returncode == 3, done.stderr
     assert done.stderr.splitlines()[-1].startswith("readtrack: PyTorch is not installed")
     assert f"{python} -m pip install --editable '{CHECKOUT}[run]'" in done.stderr
 
 
-def test_the_doctor_says_so_and_finds_nothing_wrong(run: Run) -> None:
+def test_the_doctor_reports_it_and_finds_no_problem(run: Run) -> None:
     done = run("doctor")
     assert done.returncode == 0, done.stdout
     assert re.search(

@@ -46,7 +46,7 @@ def compared(*claims, **more):
 # Bounds
 
 
-def test_a_bounds_name_says_what_is_compared():
+def test_a_bounds_name_states_the_comparison():
     assert at_least("accuracy", "ours", 0.1, minus="theirs").metric == "accuracy, ours - theirs"
     assert at_most("steps", "ours", 0.5, over="theirs").metric == "steps, ours / theirs"
     assert at_least("accuracy", "ours", 0.5).metric == "accuracy, ours"
@@ -61,7 +61,7 @@ def test_a_bounds_name_says_what_is_compared():
         ({"arm": ""}, "arm '' cannot"),
     ],
 )
-def test_a_bound_that_compares_nothing_is_an_error(wrong, message):
+def test_a_bound_without_a_comparison_is_an_error(wrong, message):
     with pytest.raises(ValueError, match=message):
         at_least("accuracy", threshold=0.1, **wrong)
 
@@ -71,7 +71,7 @@ def test_a_claim_that_compares_arms_names_its_control():
         claim(at_least("accuracy", "all", 0.1), control="")
 
 
-def test_seeds_of_a_claim_are_those_of_the_plain_bound():
+def test_seeds_of_a_claim_match_the_plain_bound():
     plain = claim(Bound("accuracy, all - half", ">=", 0.1, direction=0.0))
     assert rule_seeds([plain], 10) == rule_seeds([LEAD], 10)
     assert plain.rule == LEAD.rule
@@ -161,7 +161,7 @@ def test_a_point_can_be_anything(carry_out):
     assert table.sweeps["all"].point in table.sweeps["all"].points
 
 
-def test_the_second_training_is_what_is_read(carry_out):
+def test_the_second_training_is_used(carry_out):
     _, table = carry_out(SHAPES["twice"], budget="quick")
     works = [work for work in table.works if work.arm == "all" and not work.stage]
     assert {tuple(work.loops) for work in works if not work.again} == {(4,)}
@@ -185,7 +185,7 @@ def test_a_null_run_copies_the_control_under_every_name(carry_out):
     assert values(record)["accuracy, all - half"] != 0
 
 
-def test_each_control_has_copies_of_its_own(carry_out):
+def test_each_control_has_its_own_copies(carry_out):
     other = Claim(
         **{
             **{name: getattr(LEAD, name) for name in LEAD.__dataclass_fields__},
@@ -293,7 +293,7 @@ def test_targets_are_shuffled_where_gradients_are_recorded():
     assert F.cross_entropy(logits, classes) == exact
 
 
-def test_a_break_that_makes_arms_equal_says_so(carry_out):
+def test_a_break_that_makes_arms_equal_is_reported(carry_out):
     record, _ = carry_out(SHAPES["simple"], broken=BREAK.name, budget="quick")
     assert record.claims[0]["alike"] == ["all and half"]
     assert "alike" not in carry_out(SHAPES["simple"], budget="quick")[0].claims[0]
@@ -426,7 +426,7 @@ def test_a_run_that_judges_too_few_items_cannot_tell(carry_out, bound, items, sa
     assert bool(vague) == bool(said)
 
 
-def test_the_precision_of_a_ratio_is_that_of_resampled_items(carry_out):
+def test_the_precision_of_a_ratio_matches_resampled_items(carry_out):
     torch.manual_seed(0)
     a, b = torch.rand(60) + 1, torch.rand(60) + 2
     b += a  # items that are hard for one arm are hard for the other

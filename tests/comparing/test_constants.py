@@ -51,7 +51,7 @@ def of(text: str, folder: Path) -> str:
         ('name="x"', 'name="y"', False),
     ],
 )
-def test_the_hash_is_that_of_named_numbers(tmp_path, old, new, counts):
+def test_the_hash_covers_named_numbers(tmp_path, old, new, counts):
     assert SOURCE.count(old) == 1
     assert (of(SOURCE, tmp_path) != of(SOURCE.replace(old, new), tmp_path)) == counts
 

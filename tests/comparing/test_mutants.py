@@ -60,7 +60,7 @@ def test_a_measured_claim_has_a_near_miss_a_rival_and_an_untrained_arm(compare, 
         check_breaks(ShortRuns.of(plugin(compare), tmp_path))
 
 
-def test_a_reason_stands_for_a_rival(tmp_path):
+def test_a_reason_can_replace_a_rival(tmp_path):
     check_breaks(ShortRuns.of(plugin(with_breaks(NEAR, RIVAL, UNTRAINED)), tmp_path / "a"))
     check_breaks(ShortRuns.of(plugin(with_breaks(NEAR, UNTRAINED, no_rival="it is linear")), tmp_path / "b"))
 
@@ -73,7 +73,7 @@ def test_a_reason_stands_for_a_rival(tmp_path):
         (False, "After 8 steps who sees more tells more.", "lengthens no loop of"),
     ],
 )
-def test_a_claim_that_says_after_how_many_steps_can_be_given_more(lengthened, sentence, message, tmp_path):
+def test_a_claim_with_a_number_of_steps_can_be_given_more(lengthened, sentence, message, tmp_path):
     def train(at, width, rate):
         model = nn.Linear(width, 1)
         fit(at, model, rate, "", at.length(8) if lengthened else 8)
@@ -96,7 +96,7 @@ def test_a_control_far_from_its_ceiling_has_not_learned(tmp_path):
         check_learned(ShortRuns.of(plugin(compare), tmp_path))
 
 
-def test_a_measured_claim_says_how_its_set_up_differs_from_the_papers():
+def test_a_measured_claim_states_how_its_set_up_differs_from_the_papers():
     with pytest.raises(AssertionError, match="deviations do not state"):
         check_claims([replace(LEAD, headline=True, deviations="")])
     check_claims([replace(LEAD, headline=True, deviations="Smaller.")])

@@ -49,7 +49,7 @@ def smoke_reaches(folder: Path, change: str) -> None:
         ("run.log(run.budget)", "toy_reach.py:7 reads the budget's name"),
     ],
 )
-def test_smoke_reaches_what_quick_reaches(tmp_path, change, message):
+def test_smoke_covers_the_code_of_quick(tmp_path, change, message):
     with pytest.raises(AssertionError, match=message) if message else nullcontext():
         smoke_reaches(tmp_path, change)
 
@@ -127,7 +127,7 @@ def test_networks_are_evaluated_in_evaluation_mode(tmp_path, how, layer, found):
     assert run.modes.found == found
 
 
-def test_the_check_names_what_is_evaluated_as_trained(tmp_path):
+def test_the_check_names_modules_that_are_evaluated_in_training_mode(tmp_path):
     runs = comparing.ShortRuns.of(
         plugin(evaluated("as trained", lambda width: Dropping(width, 1))), tmp_path / "a"
     )

@@ -67,7 +67,7 @@ def test_data_is_a_setting_of_its_kind(home, tmp_path):
     assert settings.of_data(home, "") == {}
 
 
-def test_a_paper_that_takes_no_data_says_so(capsys):
+def test_a_paper_that_takes_no_data_refuses_data(capsys):
     assert run(["run", "newton", "--data", "digits", "--budget", "smoke"]) == 2
     assert "newton takes no images" in capsys.readouterr().err
     assert run(["run", "whisper", "--data", "digits", "--budget", "smoke"]) == 2

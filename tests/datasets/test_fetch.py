@@ -119,7 +119,7 @@ def test_a_later_command_continues(serve, tmp_path):
     assert server.ranges == ["bytes=90000-"]
 
 
-def test_a_server_that_cannot_resume_is_asked_for_all_of_it(serve, tmp_path):
+def test_a_server_that_cannot_resume_sends_the_whole_file(serve, tmp_path):
     server = serve(cuts=[100_000], resumes=False)
     fetch(Home(tmp_path), known(server.url), clock=Quick())
     assert (tmp_path / "data/toy/file.bin").read_bytes() == CONTENT
@@ -167,7 +167,7 @@ def test_no_format_is_there_before_it_is_whole_and_checked(serve, tmp_path, form
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".toy.part"]
 
 
-def test_cancelling_keeps_what_came(serve, tmp_path):
+def test_cancelling_keeps_downloaded_files(serve, tmp_path):
     cancel = threading.Event()
 
     def stop(file, here, size):
@@ -297,7 +297,7 @@ def test_cut_weights_are_not_there_and_are_resumed(serve, tmp_path):
         (b"", None, "not a safetensors file"),
     ],
 )
-def test_what_is_no_safetensors_file_is_refused(serve, tmp_path, content, served, why):
+def test_a_file_that_is_not_safetensors_is_refused(serve, tmp_path, content, served, why):
     with pytest.raises(ReadtrackError, match=why):
         fetch_weights(serve(served or content), content, Home(tmp_path))
     store = DataSets(Home(tmp_path))

@@ -342,7 +342,7 @@ def test_a_part_of_speech_commands_has_words_of_all_classes(home):
     assert all(part[1].unique().tolist() == [0, 1] for part in parts)
 
 
-def test_labels_are_asked_for_where_a_paper_learns_them(home, tmp_path):
+def test_labels_are_requested_where_a_paper_learns_them(home, tmp_path):
     names = [f"LJ{chapter:03}-0001" for chapter in range(1, 9)]
     files = {f"LJSpeech-1.1/wavs/{name}.wav": sound([1], 22_050) for name in names}
     files["LJSpeech-1.1/metadata.csv"] = "\n".join(f"{name}|said|said {name}" for name in names).encode()
@@ -365,7 +365,7 @@ def test_labels_are_asked_for_where_a_paper_learns_them(home, tmp_path):
         sources.load("speech", "many", 0, needs="ten classes")
 
 
-def test_what_is_not_here_or_of_another_kind_is_said(home, tmp_path):
+def test_missing_data_or_a_wrong_kind_are_reported(home, tmp_path):
     with pytest.raises(NotAvailableError, match="readtrack data get mnist"):
         sources.load("images", "mnist", 0)
     with pytest.raises(NotAvailableError, match="Ships with readtrack: prose, code"):

@@ -47,7 +47,7 @@ def test_the_catalogue_is_complete():
     assert [known.kind for known in catalogue().values()].count("images") == 3
 
 
-def test_what_ships_is_what_sources_have():
+def test_shipped_names_match_the_sources():
     from readtrack.data import sources
 
     assert dict.fromkeys(sources.IMAGES, "images") | dict.fromkeys(sources.TEXTS, "text") == SHIPPED
@@ -66,7 +66,7 @@ def test_a_known_data_set_is_added_from_a_folder_and_removed(store, tmp_path):
         store.find("toy")
 
 
-def test_another_file_is_refused_and_nothing_is_published(store, tmp_path):
+def test_a_changed_file_is_refused_and_not_published(store, tmp_path):
     (tmp_path / "a.gz").write_bytes(b"anything")
     with pytest.raises(ReadtrackError, match="SHA-256"):
         store.add_known(one_file(b"content"), tmp_path)

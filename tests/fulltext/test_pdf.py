@@ -109,7 +109,7 @@ def test_reading_can_be_cancelled(home: Home, bad: Path) -> None:
         pdf.pages(home, bad, 0.3)
 
 
-def test_a_child_that_ended_as_it_was_asked_is_replaced(
+def test_a_child_that_ended_during_a_request_is_replaced(
     home: Home, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaving = subprocess.Popen(

@@ -157,7 +157,7 @@ def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
     assert "sgd" not in order  # by Herbert Robbins
 
 
-def test_a_match_says_what_to_point_out_and_where_it_is(library: Library, index: FullText) -> None:
+def test_a_match_gives_the_text_to_highlight_and_its_place(library: Library, index: FullText) -> None:
     library.tag("adam", "marimba")
     (tagged,) = Matches(Search(library, index, "marimb")).values()
     assert tagged.note == "#marimba"
@@ -371,7 +371,7 @@ def printed(library: Library, *command: str) -> Any:
     st.lists(st.sets(st.integers(0, 11), min_size=1), min_size=2, max_size=3),
     st.lists(queries, min_size=5, max_size=5),
 )
-def test_after_a_reload_the_results_are_those_of_a_fresh_start(
+def test_a_reload_gives_the_results_of_a_fresh_start(
     tmp_path_factory: pytest.TempPathFactory, lists: list[set[int]], texts: list[str]
 ) -> None:
     """The list, a note and an abstract change while another process has its own index open."""
@@ -440,7 +440,7 @@ def test_words_that_cannot_be_meant_are_doubted(library: Library) -> None:
         ('"foo:bar"', ""),
     ],
 )
-def test_a_field_that_there_is_not_is_told_with_those_that_there_are(
+def test_an_unknown_field_is_reported_with_the_known_ones(
     library: Library, index: FullText, text: str, told: str
 ) -> None:
     assert not Search(library, index, text).found

@@ -11,7 +11,7 @@ from readtrack.text import folded
 words = st.text("abcd", min_size=4, max_size=12)
 
 
-def test_spans_are_those_of_the_text_as_it_is_written() -> None:
+def test_spans_refer_to_the_text_as_written() -> None:
     assert spans("Jürgen ﬁnds RÉ", ["jurgen", "finds", "re"]) == [(0, 6), (7, 11), (12, 14)]
     assert spans("aaa", ["a", "", "zz"]) == [(0, 1), (1, 2), (2, 3)]
 

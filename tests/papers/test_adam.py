@@ -129,7 +129,7 @@ def stepped(kind, **settings):
     return w.detach()
 
 
-def test_near_misses_change_what_they_say():
+def test_near_misses_change_the_named_part():
     """With a constant gradient, Adam moves every weight by lr in each step."""
     sign = torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64)
     assert_close(stepped(Adam), 0.2 * sign)
@@ -153,7 +153,7 @@ def test_without_scaling_it_is_the_corrected_first_moment():
     assert_close(w.detach(), place.detach(), rtol=1e-5, atol=1e-7)
 
 
-def test_the_rivals_are_what_their_names_say():
+def test_the_rivals_match_their_names():
     """They have their usual constants: weakened rivals would let Adam win the claims."""
     groups = {arm: make([torch.ones(1)], lr=0.1) for arm, make in RIVALS.items()}
     kinds = {

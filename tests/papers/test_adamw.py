@@ -49,7 +49,7 @@ def test_a_schedule_scales_the_decay_too(assert_same_walk):
     assert_same_walk(partial(AdamW, **settings), torchs, schedule=lambda t: 1 / (1 + t), rtol=0, atol=1e-11)
 
 
-def test_a_group_may_have_a_decay_of_its_own():
+def test_a_group_may_have_a_separate_decay():
     """Biases and norms are usually not decayed."""
     decayed, spared, late = (torch.ones(2, requires_grad=True) for _ in range(3))
     optimizer = AdamW([{"params": [decayed]}, {"params": [spared], "weight_decay": 0.0}], weight_decay=0.5)
@@ -142,7 +142,7 @@ def test_the_best_decay_is_a_soft_minimum():
     assert experiment.lowest({1e-3: 0.5, 1e-2: 0.5}) == pytest.approx(-2.5)
 
 
-def test_three_draws_of_digits_with_a_fifth_of_the_labels_drawn_anew(part_of_run):
+def test_three_draws_of_digits_with_a_fifth_of_the_labels_random(part_of_run):
     run = part_of_run()
     world = experiment.few_and_noisy(run, draws=3)
     (images, labels), choose, judge = trials.digits(run)

@@ -260,7 +260,7 @@ def test_a_race_ends_at_25_percent(part_of_run, monkeypatch):
     assert untrained == (22.0, experiment_module.Course(AtLeast(21.0), []))
 
 
-def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
+def test_errors_are_split_by_the_height_of_the_digit(part_of_run, monkeypatch):
     """Of ten images, the odd ones are classified wrongly, and these have tall digits."""
     run, told = part_of_run(), []
     monkeypatch.setattr(run, "metric", lambda name, value, *, step, arm: told.append((arm, step, value)))

@@ -112,7 +112,7 @@ def test_one_query_at_a_time_is_the_same_function(assert_parity, causal):
     )
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_match_finite_differences():
     q, k, v = (tensor.double().requires_grad_() for tensor in vectors(3, 4))
     mask = torch.tensor([[True, False, True, True], [False] * 4, [True] * 4])
     assert torch.autograd.gradcheck(partial(scaled_dot_product_attention, mask=mask), (q, k, v))
@@ -128,7 +128,7 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_sends_no_gradient():
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_weights_are_a_distribution_and_ignore_what_is_masked():
+def test_weights_are_a_distribution_and_ignore_masked_positions():
     q, k, _ = vectors(5, 5)
     weights = attention_weights(q, k, causal=True)
     assert_close(weights.sum(-1), torch.ones(2, 3, 5))
@@ -162,7 +162,7 @@ def test_what_is_hidden_has_no_weight_however_large_its_score(dtype):
 
 
 @pytest.mark.parametrize("how", [{}, {"causal": True}, {"mask": True}])
-def test_second_derivatives_are_those_of_finite_differences(how):
+def test_second_derivatives_match_finite_differences(how):
     mask = {"mask": torch.tensor([[True, False, True], [False] * 3])} if "mask" in how else how
     inputs = [torch.randn(n, 2, dtype=torch.float64, requires_grad=True) for n in (2, 3, 3)]
     assert torch.autograd.gradgradcheck(partial(scaled_dot_product_attention, **mask), inputs)
@@ -243,7 +243,7 @@ def test_heads_are_split_in_order_and_merged_back():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision, causal):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision, causal):
     """torch's layer rounds at the same steps if it returns the weights; its fused kernel rounds less
     often.
     """
@@ -399,7 +399,7 @@ def test_the_control_begins_its_sentences_where_the_encoder_ended():
     assert (one - other).abs().max() > 1e-3
 
 
-def test_breaks_take_away_what_they_say():
+def test_breaks_remove_the_named_ingredient():
     source, written = torch.randint(VOCAB, (3, 8)), torch.randint(VOCAB, (3, 5))
     even = with_even_weights()
     decoded, states = even.read(source, written)
@@ -471,7 +471,7 @@ def test_large_scores_do_not_spoil_it(assert_parity, causal):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_stated_cost_is_what_torch_counts(backward):
+def test_the_stated_cost_matches_torchs_count(backward):
     shape = (2, 3, 8, 16)
     q, k, v = (torch.randn(shape, requires_grad=backward) for _ in range(3))
     with FlopCounterMode(display=False) as counter:

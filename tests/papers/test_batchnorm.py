@@ -107,7 +107,7 @@ def test_state_can_be_exchanged_with_torchs():
     assert not ours.bias.any()
 
 
-def test_first_and_second_derivatives_are_those_of_finite_differences():
+def test_first_and_second_derivatives_match_finite_differences():
     x = torch.randn(4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     weight, bias = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     given = x, weight, bias
@@ -153,7 +153,7 @@ def test_one_tensor_is_kept_where_autograd_keeps_three():
 
 @pytest.mark.parametrize("shape", [(64, 32), (8, 16, 6, 6)])
 @pytest.mark.parametrize("training", [True, False])
-def test_half_precision_errs_little_more_than_torchs(assert_half_precision, shape, training):
+def test_half_precision_is_nearly_as_accurate_as_torchs(assert_half_precision, shape, training):
     features = torch.rand(shape[1]) + 0.5, torch.randn(shape[1])
 
     def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ def test_only_started_is_batch_norm_on_the_first_batch_and_a_fixed_scale_after_i
     assert sum(p.requires_grad for p in layer.parameters()) == 2
 
 
-def test_the_arms_and_what_stands_in_the_paper_s_place():
+def test_the_arms_and_their_breaks():
     kinds = {name: (setting.norm, setting.clip) for name, setting in ARMS.items()}
     assert kinds == {
         "with": (BatchNorm, None),
@@ -361,7 +361,7 @@ def test_every_variant_is_right(check_benchmark):
     assert {case.name for case in cases} == {"batch norm of vectors", "batch norm of images"}
 
 
-def test_the_stated_bytes_are_those_of_what_must_be_read_and_written():
+def test_the_stated_bytes_are_the_necessary_reads_and_writes():
     cost = batchnorm.cost((8, 4), itemsize=2)
     x = torch.empty(8, 4, dtype=torch.bfloat16)
     assert cost["forward"].bytes == 2 * x.nbytes  # x and y

@@ -75,7 +75,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (7, 5, 6, 1, 1), (31, 16, 20, 5, 3)])
-def test_both_tasks_are_those_of_transformers(assert_parity, size):
+def test_both_tasks_match_transformers(assert_parity, size):
     """With two segments, and texts of different lengths."""
     ours, theirs = make(size).double(), reference(*size).double()
     tokens = size[1] - 1
@@ -94,7 +94,7 @@ def test_both_tasks_are_those_of_transformers(assert_parity, size):
     assert_parity(our_results, their_results, (), weights=randomised(ours), rtol=1e-8, atol=1e-9)
 
 
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     size = (50, 32, 48, 4, 2)
     ours, theirs, ids = make(size), reference(*size), torch.randint(1, 50, (4, 32))
 
@@ -144,7 +144,7 @@ def test_weights_begin_cut_off_at_two_deviations():
     assert not model.head.bias.any()
 
 
-def test_losses_are_of_what_was_chosen():
+def test_losses_are_computed_on_the_chosen_tokens():
     model = make((11, 9, 12, 3, 2), std=0.5).double()
     ids = torch.randint(11, (3, 9))
     masked = mask_tokens(ids, torch.Generator().manual_seed(3), vocab=10, mask=10, rate=0.4)
@@ -156,7 +156,7 @@ def test_losses_are_of_what_was_chosen():
     assert_close(model.next_loss(ids, segment, follows), expected)
 
 
-def test_causal_is_the_control_and_nothing_else():
+def test_only_causal_is_the_control():
     model, ids = make((11, 9, 12, 3, 2), std=0.5).bert.double(), torch.randint(11, (2, 9))
     changed = ids.clone()
     changed[:, 5:] = (changed[:, 5:] + 1) % 11
@@ -197,7 +197,7 @@ def test_special_tokens_are_never_chosen_and_something_always_is():
 # The toy task
 
 
-def test_arms_differ_in_what_their_names_say():
+def test_arms_differ_as_their_names_state():
     trained = PreTraining(BERT(65, context=10, segments=1, model=64, heads=4, layers=2, dropout=0.0))
     both, left = toy.tagger(trained, causal=False), toy.tagger(trained, causal=True)
     recurrent = toy.tagger(trained, causal=True, recurrent=True)
@@ -276,7 +276,7 @@ def test_a_null_run_pre_trains_every_name_from_the_left(run_experiment):
     assert len(first) == len(record.curves["pre-training loss"])
 
 
-def test_masked_words_are_shown_beside_what_is_filled_in(part_of_run, monkeypatch):
+def test_masked_words_are_shown_next_to_the_predictions(part_of_run, monkeypatch):
     run, shown = part_of_run(), []
     language = toy.senses(run.generator("language"), words=toy.WORDS, topics=toy.TOPICS)
     monkeypatch.setattr(run, "text", lambda name, text, *, caption: shown.append((text, caption)))
@@ -311,7 +311,7 @@ def trial_in(run: Run) -> Trial:
     return at
 
 
-def test_the_control_is_pre_trained_to_say_the_next_word(run, monkeypatch):
+def test_the_control_is_pre_trained_to_predict_the_next_word(run, monkeypatch):
     texts, asked = [], []
     at, cross_entropy = trial_in(run), F.cross_entropy
     draw = type(at.world).draw
@@ -364,7 +364,7 @@ def test_every_arm_is_looked_at_three_times_while_it_is_tuned(run, monkeypatch, 
     assert len(looks) == 3
 
 
-def test_accuracy_is_that_of_the_likeliest_topic_at_each_position(run):
+def test_accuracy_matches_the_likeliest_topic_at_each_position(run):
     at = trial_in(run)
     ids, topic = toy.judged(run, at.world)
 
@@ -391,7 +391,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(bert, tolerance=1e-7)] == ["masked words"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     batch, tokens, width, layers, vocab = 2, 5, 12, 2, 11
     model = make((vocab, tokens, width, 3, layers))
     masked = mask_tokens(torch.randint(vocab, (batch, tokens)), torch.Generator(), vocab=vocab, mask=1)

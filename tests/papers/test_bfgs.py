@@ -42,7 +42,7 @@ def drawn(n: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 30])
-def test_the_update_is_the_formula_and_keeps_what_it_promises(n: int) -> None:
+def test_the_update_matches_the_formula_and_its_invariants(n: int) -> None:
     H, s, y = drawn(n)
     found = bfgs_update(H, s, y)
     assert_close(found, by_products(H, s, y), rtol=1e-11, atol=1e-12)
@@ -145,7 +145,7 @@ def test_near_exact_searches_end_on_a_quadratic_after_n_steps() -> None:
         assert walk(problem, partial(make, c2=1e-9), most=20).iterations <= 7
 
 
-def test_a_step_goes_on_where_the_last_one_ended_and_travels_in_a_checkpoint() -> None:
+def test_a_step_continues_where_the_last_one_ended_and_is_saved_in_a_checkpoint() -> None:
     problem = rosenbrock_problem(4, generator())
     whole, parts, again = (nn.Parameter(problem.start.clone()) for _ in range(3))
     BFGS([whole], iterations=10).step(problem.closure(whole))
@@ -184,7 +184,7 @@ def test_defaults_and_the_control() -> None:
 
 
 @pytest.mark.slow
-def test_the_experiment_and_what_makes_it_fail(run_experiment) -> None:
+def test_the_experiment_and_its_breaks(run_experiment) -> None:
     def values(**how) -> dict[str, float]:
         claims = run_experiment(bfgs, **how).claims
         return {name: value for claim in claims for name, value in claim["values"].items()}

@@ -80,7 +80,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
     return {name: torch.randn(weight.shape) / 3 for name, weight in model.named_parameters()}
 
 
-def test_scores_are_those_of_transformers(assert_parity, monkeypatch):
+def test_scores_match_transformers(assert_parity, monkeypatch):
     # The reference always normalises in single precision.
     monkeypatch.setattr(
         T5LayerNorm, "forward", lambda self, x: F.rms_norm(x, x.shape[-1:], self.weight, 1e-6)
@@ -103,7 +103,7 @@ def test_scores_are_those_of_transformers(assert_parity, monkeypatch):
     )
 
 
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     sizes = {"model": 48, "heads": 4, "dim": 12, "hidden": 96, "layers": (2, 1)}
     ours, theirs = ByT5(50, dropout=0.0, **sizes), reference(50, sizes)
     source, written = torch.randint(50, (4, 32)), torch.randint(50, (4, 20))
@@ -155,7 +155,7 @@ def test_writing_in_parts_is_writing_at_once():
     assert_close(torch.cat(found, 1), net(source, written), rtol=0, atol=1e-11)
 
 
-def test_dropout_is_inside_the_gated_layer_and_on_what_is_read_out():
+def test_dropout_is_inside_the_gated_layer_and_on_the_output():
     layer, x = byt5.GatedGELU(4, 6, 1.0), torch.randn(2, 4)
     assert not layer(x).any()
     net = ByT5(31, dropout=1.0, **SIZES)
@@ -167,14 +167,14 @@ def test_dropout_is_inside_the_gated_layer_and_on_what_is_read_out():
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",))))
-def test_ids_are_those_of_the_tokenizer(text):
+def test_ids_match_the_tokenizer(text):
     for special in THEIRS.all_special_tokens:
         text = text.replace(special, "")
     assert to_ids(text) == THEIRS(text).input_ids
     assert to_bytes(to_ids(text)).decode() == text
 
 
-def test_what_is_no_byte_is_left_out():
+def test_tokens_other_than_bytes_are_left_out():
     assert to_bytes([0, 2, 68, 300, 69, END, 70]) == b"AB"
     assert to_ids(b"\xff") == [258, END]
     ids, visible = padded([[5, 6, 1], [7, 1]])
@@ -196,7 +196,7 @@ def test_spans_of_bytes_come_back():
 # The toy task
 
 
-def test_noise_is_what_it_says():
+def test_noise_has_the_stated_level():
     draw, text = Random(1), "abcdefghij" * 100
     gone = toy.dropped(text, draw, share=0.2)
     assert 1 - len(gone) / len(text) == pytest.approx(0.2, abs=0.05)
@@ -231,7 +231,7 @@ def test_what_each_arm_reads():
     assert tokens.training is None
 
 
-def test_skipped_merges_split_a_text_anew():
+def test_skipped_merges_change_the_split_of_a_text():
     """Without skipped merges, the ids are those of the tokenizer; with them, they still spell the text."""
     some, draw = language(), Random(5)
     text = " ".join(some.words[1])
@@ -258,7 +258,7 @@ READERS = {"": "bytes_reader", "chained bytes": "chained_reader", "BPE-dropout":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", READERS)
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     made = {}
     fit = toy.fit
 
@@ -307,7 +307,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in cases] == ["spans of bytes", "an answer written"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     net = ByT5(31, dropout=0.0, **SIZES)
     source, target = torch.randint(31, (2, 7)), torch.randint(31, (2, 4))
     with FlopCounterMode(display=False) as counter:

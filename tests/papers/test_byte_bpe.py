@@ -128,7 +128,7 @@ def test_the_papers_example():
     assert ByteBPE(train(text, 4)).tokens[256:] == [b"es", b"est", b"lo", b"low"]
 
 
-def test_training_stops_when_nothing_is_left_to_merge():
+def test_training_stops_when_no_pair_is_left_to_merge():
     assert [ByteBPE(train(text, 9)).tokens[256:] for text in ("", "a", "ab ab")] == [[], [], [b"ab", b" ab"]]
 
 

@@ -95,7 +95,7 @@ def texts(count: int) -> Tensor:
     return ids
 
 
-def test_logits_and_loss_are_those_of_transformers(assert_parity):
+def test_logits_and_loss_match_transformers(assert_parity):
     ours, theirs = small().double(), reference().double()
     names, ids, images = their_names(theirs), texts(5), torch.randn(5, 3, 12, 12)
     assert sorted(names) == sorted(name for name, _ in ours.named_parameters())
@@ -148,7 +148,7 @@ def test_released_weights_fit_and_others_are_refused():
 
 
 @pytest.mark.slow
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     ours, theirs = small(8), reference(8)
     names, ids, images = their_names(theirs), texts(16), torch.randn(16, 3, 12, 12)
 
@@ -403,7 +403,7 @@ def test_a_class_is_the_mean_of_its_prompts():
 # Experiment and benchmark
 
 
-def test_captions_say_what_the_scene_shows_each_word_one_of_its_names():
+def test_captions_describe_the_scene_with_one_name_per_word():
     generator = torch.Generator().manual_seed(0)
     said = {task.caption(3, 0, 1, generator) for _ in range(300)}
     allowed = {*task.DIGITS[3], *task.COLOURS[0], *task.PLACES[1], *task.FILLERS}
@@ -505,7 +505,7 @@ def test_the_experiment_runs(run_experiment):
         (" ; ", ["a red three", "something green", "crimson trio", "white"]),
     ],
 )
-def test_readers_texts_are_asked_for(run_experiment, monkeypatch, typed, asked):
+def test_readers_texts_are_requested(run_experiment, monkeypatch, typed, asked):
     tables = []
     original = experiment_module.Run.table
 

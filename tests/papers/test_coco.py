@@ -76,7 +76,7 @@ def padded(found: torch.Tensor) -> torch.Tensor:
     return nn.utils.rnn.pad_sequence([torch.tensor(encode(mask)) for mask in found], batch_first=True)
 
 
-def test_overlap_is_that_of_pixels_and_of_pycocotools():
+def test_overlap_matches_pixels_and_pycocotools():
     codec = pytest.importorskip("pycocotools.mask", reason=PARITY)
     a, b = masks(9), masks(7)
     found = overlap(padded(a), padded(b))
@@ -216,7 +216,7 @@ def test_the_twelve_numbers_are_pycocotools(folder):
     assert 0.05 < ours[0] < ours[1] < 0.95
 
 
-def test_cells_say_where_they_look():
+def test_cells_have_the_right_centres():
     network = Detector(3, widths=(4, 4, 4), halving=2).double()
     cells = network(torch.rand(2, 3, 16, 24).double())
     assert cells.scores.shape == (2, 24, 4)

@@ -118,7 +118,7 @@ def test_attention_is_a_vector_a_pair(assert_parity):
     )
 
 
-def test_padding_changes_nothing_inside():
+def test_padding_does_not_change_the_inside():
     """In evaluation mode; in training mode, batch normalisation sees all rows."""
     model = Conformer(10, 4, 12, 2, heads=3, kernel=5, channels=3).eval()
     randomise(model)

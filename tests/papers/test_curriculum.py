@@ -24,7 +24,7 @@ def test_the_pace_is_the_square_root_of_platanios():
     assert competence(25, 100, first=0.0) == pytest.approx(0.5)
 
 
-def test_measures_are_those_of_counters():
+def test_measures_match_counters():
     windows = torch.randint(4, (6, 9))
     letters = Counter(windows.flatten().tolist())
     pairs = Counter((a, b) for row in windows.tolist() for a, b in itertools.pairwise(row))

@@ -205,7 +205,7 @@ def test_the_embedding_reaches_both_ends():
     assert_close(found[1, [0, 3]], torch.tensor([math.sin(3), math.sin(3e-4)]))
 
 
-def test_the_perceptron_begins_with_nothing_and_knows_the_time():
+def test_the_perceptron_starts_with_zero_output_and_knows_the_time():
     model, x = Perceptron(6, 16, 2), torch.randn(2, 6)
     assert not model(x, torch.tensor([0, 5])).any()
     torch.nn.init.normal_(model.out[-1].weight)

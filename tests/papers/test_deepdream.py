@@ -199,7 +199,7 @@ def test_flat_surfaces_are_not_seen(network):
     assert network.features(flat, 1).abs().max() < 1e-12
 
 
-def test_the_activity_is_that_of_torchs_layers(network):
+def test_the_activity_matches_torchs_layers(network):
     """The first layer as a convolution of mixed colours, and the norm by hand."""
     x = photograph(16, 20)
     first, second = network.layers[:2]
@@ -261,7 +261,7 @@ def test_dreamers_and_judges_share_no_weights(a_trial):
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
-def test_each_judge_sees_the_dreams_of_its_own_or_of_the_other_subject(a_trial):
+def test_each_judge_sees_the_dreams_of_its_subject_or_of_the_other(a_trial):
     assert deepdream.OTHER == {"temple": "flower", "flower": "temple"}
     small, judges = a_trial.world.small, a_trial.world.judges
     dreams = {
@@ -311,7 +311,7 @@ def test_all_ways_make_the_same_step(other):
     assert (moved - inputs[0]).abs().max() > 0.02
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     image, colors, *weights = timing.benchmark_inputs(torch.Generator().manual_seed(0), 24)
     with FlopCounterMode(display=False) as counter:
         timing.one_step(image, colors, *weights)

@@ -49,14 +49,14 @@ def test_the_fast_gradient_is_the_slow_one(assert_parity, shape):
     assert_parity(dynamic_tanh, line_by_line, inputs)
 
 
-def test_first_and_second_derivatives_are_those_of_finite_differences():
+def test_first_and_second_derivatives_match_finite_differences():
     shapes = (4, 3), (1,), (3,), (3,)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(dynamic_tanh, inputs)
     assert torch.autograd.gradgradcheck(dynamic_tanh, inputs)
 
 
-def test_half_precision_errs_no_more_than_the_formula(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_formula(assert_half_precision):
     inputs = torch.randn(64, 64) * 2, torch.tensor([0.5]), torch.rand(64) + 0.5, torch.randn(64)
     assert_half_precision(dynamic_tanh, line_by_line, inputs, dtypes=(torch.bfloat16,))
 
@@ -83,7 +83,7 @@ def test_vit_b_has_one_slope_a_layer_in_the_place_of_each_normalisation():
 # Experiment and benchmark
 
 
-def test_the_arms_and_what_stands_in_the_papers_place():
+def test_the_arms_and_their_breaks():
     kinds = {name: type(setting.norm(8)) for name, setting in EXPERIMENT.ARMS.items()}
     assert kinds == {"dynamic tanh": DynamicTanh, "layer norm": LayerNorm, "neither": nn.Identity}
     linear, clipped = EXPERIMENT.BREAKS.values()
@@ -118,7 +118,7 @@ def test_the_bar_is_below_the_frequencies():
     assert EXPERIMENT.unigram_loss(text, 5) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_story_is_in_the_order_of_the_papers_and_ticks_what_is_known(part_of_run):
+def test_the_story_follows_the_order_of_the_papers_and_ticks_read_ones(part_of_run):
     run, tables = part_of_run(), {}
     run.table = lambda name, columns, rows, caption="": tables.update({name: rows})
     texts = {}

@@ -117,7 +117,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", PRACTISED)
-def test_the_skeleton_holds_nothing_of_the_solution(name: str) -> None:
+def test_the_skeleton_contains_no_part_of_the_solution(name: str) -> None:
     found = sheet.sheets(SHIPPED[name])
     tree = ast.parse(skeleton.text(name, found))
     for one in found:

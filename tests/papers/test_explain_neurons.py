@@ -54,7 +54,7 @@ def test_what_is_constant_scores_nothing():
     assert found[1, 1] != 0
 
 
-def test_predicates_are_those_of_loops():
+def test_predicates_match_loops():
     ids, asked = torch.randint(len(ALPHABET), (3, 9)), questions()
     assert len(asked) >= 1000
     assert len({wording(one) for one in asked}) == len(asked)
@@ -81,7 +81,7 @@ def model() -> tuple[GPT2, torch.Tensor]:
     return GPT2(len(ALPHABET), context=8, model=8, heads=2, layers=2).eval(), torch.randint(9, (3, 9))
 
 
-def test_activations_are_what_the_second_matrix_is_given():
+def test_activations_are_the_input_of_the_second_matrix():
     network, ids = model()
     seen = activations_of(network, ids)
     assert seen.shape == (24, 64)

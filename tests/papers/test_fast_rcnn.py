@@ -258,7 +258,7 @@ def test_what_learns(part_of_run, monkeypatch, still, frozen):
         assert weight.requires_grad is not name.startswith(frozen)
 
 
-def test_the_work_of_ten_regions_is_half_of_that_of_twenty():
+def test_ten_regions_need_half_the_work_of_twenty():
     one = Detection(torch.rand(1, 3, 48, 48), *[None] * 2, torch.tensor([[[4.0, 4, 20, 24]] * 20]))
     slow = Slow(Described(None, None, None, RegionNet(6)), None, None)
     fast = experiment_module.Learnt(experiment_module.starting_from(RegionNet(5), cells=4), None)

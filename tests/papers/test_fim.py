@@ -110,7 +110,7 @@ def test_prompts_end_where_the_middle_begins():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["", "another's suffix", "suffix first, without names"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     asked, batch_of = set(), its.batch_of
 
     def watched(count, recipe, generator):
@@ -127,7 +127,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     assert {artifact["name"] for artifact in record.artifacts} == {"holes", "holes filled"}
 
 
-def test_without_names_a_text_is_turned_and_nothing_else():
+def test_without_names_a_text_is_only_rotated():
     rows = its.batch_of(200, its.Recipe(1.0, named=False), torch.Generator().manual_seed(0))
     plain = its.batch_of(200, its.Recipe(0.0), torch.Generator().manual_seed(0))
     for row, text in zip(rows[:, : its.LENGTH].tolist(), plain[:, : its.LENGTH].tolist(), strict=True):

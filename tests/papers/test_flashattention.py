@@ -154,7 +154,7 @@ def test_second_derivatives_where_not_all_have_one():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("causal", [False, True])
-def test_half_precision_is_no_worse_than_the_standard(dtype, causal):
+def test_half_precision_is_as_accurate_as_the_standard(dtype, causal):
     """The authors' own tolerance: twice the standard error, three times for gradients."""
     inputs = [x.to(dtype) for x in vectors(129, 129, dim=64, values=64)]
     grad = torch.randn_like(inputs[0])
@@ -180,7 +180,7 @@ def test_a_maximum_that_rises_and_falls_from_tile_to_tile(assert_parity, steep, 
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision, causal):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision, causal):
     """torch's fused kernel also keeps scores in single precision."""
     assert_half_precision(
         partial(small, causal=causal),
@@ -225,7 +225,7 @@ def test_the_size_of_blocks_does_not_matter(blocks, causal):
     assert_close(other, small(q, k, v, causal=causal), rtol=0, atol=1e-14)
 
 
-def test_queries_that_see_nothing_get_zeros_and_send_back_nothing():
+def test_fully_masked_queries_give_zeros_and_no_gradient():
     """Seven queries and four keys: the first three queries come before the first key."""
     q, k, v = (x.requires_grad_() for x in vectors(7, 4))
     out = tiled_attention(q, k, v, causal=True, query_block=2, key_block=3)
@@ -275,7 +275,7 @@ def test_inputs_may_be_views_and_are_left_alone():
 
 @pytest.mark.parametrize("how", SIGHTS)
 @pytest.mark.parametrize(("queries", "keys"), [(37, 37), (20, 45), (45, 20)])
-def test_the_schedule_covers_what_is_visible_once(how, queries, keys):
+def test_the_schedule_covers_each_visible_unit_once(how, queries, keys):
     schedule = Schedule(queries, keys, **how, query_block=8, key_block=8)
     like, counts = torch.zeros(()), torch.zeros(queries, keys)
     for rows in schedule.rows():

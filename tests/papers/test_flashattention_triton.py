@@ -88,7 +88,7 @@ def test_kernels_on_this_gpu(precision):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_the_compiler_makes_of_it_what_is_hoped_for(compiled, capability):
+def test_the_compiled_kernels_use_tensor_cores_without_spills(compiled, capability):
     """Matrix multiplications on tensor cores, asynchronous copies, and almost no register spills."""
     found = [kernel for kernel in compiled if kernel["capability"] == capability]
     assert len(found) == 6

@@ -189,7 +189,7 @@ def test_the_questions_have_the_answers_that_they_say(size):
     assert set(asked.answers.tolist()) == set(range(size[1]))
 
 
-def test_the_arms_differ_in_nothing_but_what_says_where_a_row_ends():
+def test_the_arms_differ_only_in_the_mark_of_a_row_end():
     made = {name: arm.make() for name, arm in (its.ARMS | its.REPLACED).items()}
     assert {name: (type(one).__name__, one.newline) for name, one in made.items()} == {
         "newlines": ("Fuyu", 1),
@@ -205,7 +205,7 @@ def test_the_arms_differ_in_nothing_but_what_says_where_a_row_ends():
     assert digest(its) == "2c2bf79f6925"
 
 
-def test_what_stands_in_the_papers_place_sees_the_same_patches():
+def test_the_breaks_see_the_same_patches():
     x = torch.randn(2, 1, 6, 8)
     anywhere, width = (its.REPLACED[name].make() for name in ("newlines anywhere", "width first"))
     seen, newline = anywhere.look(patches(x, 2)).flatten(1, 2), anywhere.embed.weight[its.NEWLINE]

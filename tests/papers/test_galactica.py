@@ -104,7 +104,7 @@ def test_chains_are_sums_modulo_five(terms):
     ("way", "tokens"),
     [(its.as_sums, 3), (its.as_empty, 3), (its.as_nothing, 0), (its.at_random, 3)],
 )
-def test_what_stands_between_the_work_tokens(way, tokens):
+def test_text_between_the_work_tokens(way, tokens):
     question, sums = its.chains(3, 5, torch.Generator().manual_seed(0))
     text = its.text_of(question, way(sums, torch.Generator()), sums[:, -1:])
     assert text.shape == (5, its.LONGEST + 1 + tokens + 2)
@@ -156,7 +156,7 @@ WAYS = {
         ("a GRU at once", its.Way(its.as_nothing, written=False, make=its.Recurrent)),
     ],
 )
-def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, ours):
+def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
     ways = {}
 
     def watched(at, way, rate):
@@ -183,7 +183,7 @@ def test_the_experiment_shows_the_work(run_experiment):
     assert [artifact["name"] for artifact in record.artifacts] == ["work written"]
 
 
-def test_the_rates_and_what_the_control_must_reach():
+def test_the_rates_and_the_controls_threshold():
     assert digest(its) == "9479918db659"
     assert (its.STEPS, its.RATES) == (288, (1e-3, 2e-3, 5e-3))
     reached = its.WORK.control_reaches[0]

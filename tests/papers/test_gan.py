@@ -82,7 +82,7 @@ THEIR_NAMES = {
 }
 
 
-def test_the_game_is_that_of_logarithms(assert_parity):
+def test_the_game_matches_logarithms(assert_parity):
     ours, theirs = Game(7, 6, 3, dropout=0.0), Reference(7, 6, 3)
 
     def reference(weights, x, z):
@@ -216,7 +216,7 @@ def test_both_players_descend_with_momentum_and_the_rivals_by_adam():
 
 
 @pytest.mark.parametrize(("still", "moved"), [(True, {"generator"}), (False, {"generator", "discriminator"})])
-def test_each_player_moves_unless_it_stands_still(part_of_run, still, moved):
+def test_each_player_is_updated_unless_it_is_fixed(part_of_run, still, moved):
     """Compares the players after four updates with one seed with the players before."""
     run = part_of_run()
     eye = digit_features(run, run.source("images").grey(8))

@@ -73,7 +73,7 @@ def test_the_papers_picture():
     assert ["".join(map(str, row)) for row in found] == expected
 
 
-def test_texts_through_the_mask_are_those_of_transformers(assert_parity):
+def test_texts_through_the_mask_match_transformers(assert_parity):
     """transformers' GPT-2 gets the mask from loops, as an addition to its scores."""
     config = GPT2Config(
         vocab_size=10,
@@ -99,7 +99,7 @@ def test_texts_through_the_mask_are_those_of_transformers(assert_parity):
     )
 
 
-def test_half_precision_errs_no_more_than_the_plain_formula(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_plain_formula(assert_half_precision):
     ids = torch.cat((torch.randint(9, (8, 9)), torch.full((8, 1), 9), torch.randint(9, (8, 10))), 1)
     network, other = (GistGPT2(9, context=24, model=48, heads=4, layers=2, std=0.1) for _ in range(2))
     assert_half_precision(
@@ -136,7 +136,7 @@ def test_from_the_gists_cache_is_through_the_mask(gists):
 
 
 @torch.no_grad()
-def test_the_gist_knows_the_prompt_and_nothing_else_does():
+def test_only_the_gist_knows_the_prompt():
     network, ids = small(), torch.tensor([[1, 2, 3, 9, 4, 5]])
     other = torch.tensor([[1, 7, 3, 9, 4, 5]])
     assert (network(ids) != network(other))[:, 4:].any()
@@ -171,7 +171,7 @@ def test_texts_ask_for_settings_of_their_prompt(unseen):
 
 
 @pytest.mark.parametrize("broken", ["", "the mask without tuning", "the prompt's last token"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     made, tune = {}, its.tune
 
     def watched(at, way, rate):
@@ -194,7 +194,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "text"]
 
 
-def test_what_stands_in_for_the_gist_sees_what_it_should():
+def test_the_replacements_of_the_gist_see_the_right_tokens():
     ids = its.texts(2, True, torch.Generator().manual_seed(1))[0]
     half, last = (mask(ids, its.VOCAB)[0, 0] for mask in (its.half_mask, its.last_mask))
     assert half[26].nonzero().flatten().tolist() == [*range(13, 27)]
@@ -246,7 +246,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in cases] == ["training step", "an answer"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     network = GistGPT2(9, context=24, model=12, heads=3, layers=2)
     ids = torch.cat((torch.randint(9, (2, 5)), torch.full((2, 1), 9), torch.randint(9, (2, 4))), 1)
     with FlopCounterMode(display=False) as counter:

@@ -218,7 +218,7 @@ def test_every_weight_learns_and_durations_stay_apart():
     assert all(weight.grad is not None for weight in model.parameters())
 
 
-def test_the_likelihood_is_that_of_the_row_alone():
+def test_the_likelihood_depends_on_the_row_alone():
     model, (text, symbols, mel, frames) = whole()
     alone = model(text[1:, :3], symbols[1:], mel[1:, :, :8], frames[1:])
     for together, one in zip(model(text, symbols, mel, frames)[:2], alone[:2], strict=True):
@@ -545,7 +545,7 @@ def test_a_null_run_has_two_linear_flows_of_their_own(run_experiment):
     assert claim["values"]["nats a frame on judge, couplings - linear"] != 0.0
 
 
-def test_the_break_leaves_the_couplings_nothing_to_see(run_experiment, monkeypatch):
+def test_the_break_makes_the_couplings_linear(run_experiment, monkeypatch):
     """Then the flow is linear, and midpoints map to midpoints."""
     made = []
     module = sys.modules["readtrack.papers.glow_tts.experiment"]

@@ -70,7 +70,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_scores_and_loss_are_those_of_transformers(assert_parity, size):
+def test_scores_and_loss_match_transformers(assert_parity, size):
     ours, theirs = make(size).double(), reference(*size).double().eval()
     ids = torch.randint(size[0], (3, size[1] - 1))
 
@@ -86,7 +86,7 @@ def test_scores_and_loss_are_those_of_transformers(assert_parity, size):
     assert_close(ours.loss(ids), F.cross_entropy(ours(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()))
 
 
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     size = (50, 32, 48, 4, 2)
     ours, theirs, ids = make(size), reference(*size).eval(), torch.randint(50, (4, 32))
     assert_half_precision(
@@ -169,7 +169,7 @@ def test_it_trains_under_autocast_and_hooks_fire():
     assert silent == {"positions", "blocks", "blocks.0.norms", "blocks.1.norms"}
 
 
-def test_the_language_is_what_it_says():
+def test_the_language_matches_its_description():
     language = Language.made(torch.Generator().manual_seed(1))
     assert torch.bincount(language.class_of).tolist() == [16] * 8
     assert_close(language.follows.sum(1), torch.ones(8))
@@ -255,7 +255,7 @@ def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch,
     }
 
 
-def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, monkeypatch):
+def test_tuning_ends_without_gain_and_keeps_the_best(part_of_run, monkeypatch):
     run, scores, made = part_of_run(), iter([0.2, 0.9, 0.3, 0.4, 0.8]), []
     monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: (1000, 2) if quick == (300, 25) else smoke)
 
@@ -298,7 +298,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(gpt, tolerance=1e-8)] == ["tuning step"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     batch, tokens, width, layers, vocab, classes = 2, 5, 12, 2, 11, 3
     model = Classifier(make((vocab, tokens, width, 3, layers)), classes)
     with FlopCounterMode(display=False) as counter:

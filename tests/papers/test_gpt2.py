@@ -77,7 +77,7 @@ def randomised(model: GPT2) -> dict[str, Tensor]:
 
 @pytest.mark.filterwarnings("ignore:.*T.* on tensors of dimension other than 2")
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (7, 5, 6, 1, 1), (31, 16, 20, 5, 3)])
-def test_scores_and_loss_are_those_of_transformers(assert_parity, size):
+def test_scores_and_loss_match_transformers(assert_parity, size):
     vocab, context, model, heads, layers = size
     ours = GPT2(vocab, context=context, model=model, heads=heads, layers=layers).double()
     theirs = reference(*size).double()
@@ -97,7 +97,7 @@ def test_scores_and_loss_are_those_of_transformers(assert_parity, size):
 
 
 @pytest.mark.filterwarnings("ignore:.*T.* on tensors of dimension other than 2")
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     ours = GPT2(50, context=32, model=48, heads=4, layers=2)
     theirs = reference(50, 32, 48, 4, 2)
     ids = torch.randint(50, (4, 32))
@@ -436,7 +436,7 @@ def test_the_break_puts_the_same_tokens_into_no_order(run):
 
 
 @pytest.mark.parametrize("broken", ["", "frozen blocks", "counted n-grams"])
-def test_who_stands_for_which_size(part_of_run, monkeypatch, broken):
+def test_models_and_the_sizes_that_they_represent(part_of_run, monkeypatch, broken):
     made = {}
 
     def watched(at, learn, rate):
@@ -459,7 +459,7 @@ def test_who_stands_for_which_size(part_of_run, monkeypatch, broken):
         assert model.tokens.weight.requires_grad
 
 
-def test_counted_n_grams_share_what_they_take_from_counts():
+def test_counted_n_grams_share_the_discounted_mass():
     """By hand: of two symbols, 1 follows 0 twice and 0 follows it once."""
     model = NGrams([torch.tensor([0, 0, 1, 0, 1])], 2, 2)
     unigram = [(count - 0.75 + 0.75 * 2 / 2) / 5 for count in (3, 2)]
@@ -481,7 +481,7 @@ def test_bits_of_frequencies():
     assert bits == pytest.approx(-(math.log2(9 / 13) + math.log2(3 / 13)) / 2)
 
 
-def test_a_rate_climbs_and_falls_and_what_is_judged_is_not_trained_on(run):
+def test_a_rate_climbs_and_falls_and_judged_data_are_not_trained_on(run):
     """In the training text one token follows another, in the test text a third."""
     network = GPT2(3, context=4, model=8, heads=2, layers=1, std=0.1)
     rates = []
@@ -523,7 +523,7 @@ def test_every_variant_is_right(check_benchmark):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_stated_cost_is_what_torch_counts(backward):
+def test_the_stated_cost_matches_torchs_count(backward):
     batch, tokens, width, layers, vocab = 2, 5, 12, 2, 11
     model = GPT2(vocab, context=8, model=width, heads=3, layers=layers)
     with FlopCounterMode(display=False) as counter:

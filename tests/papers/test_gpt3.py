@@ -115,7 +115,7 @@ def test_reading_in_parts_is_reading_at_once(parts):
     assert_close(torch.cat(found, 1), net(ids), rtol=0, atol=1e-12)
 
 
-def test_parameters_are_those_of_the_table():
+def test_parameters_match_the_table():
     with torch.device("meta"):
         counts = {name: toy.parameters(GPT3(**size)) for name, size in SIZES.items()}
     assert counts["175B"] == 174_604_259_328
@@ -152,7 +152,7 @@ def test_the_best_answer_by_counting():
         assert best[row, example].item() == pytest.approx(max(votes) / len(fits))
 
 
-def test_only_answers_are_asked_for():
+def test_only_answers_are_targets():
     net = GPT3(72, context=16, model=8, heads=1, layers=2, window=8).double()
     ids, _ = toy.Rules.made(torch.Generator().manual_seed(1)).draw(3, torch.Generator().manual_seed(2))
     expected = -net(ids).log_softmax(-1)[:, ::2].gather(2, ids[:, 1::2, None])[..., 0]
@@ -206,7 +206,7 @@ def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, 
     assert len(longer.curves[curve]["large"]) == 4 * steps["small"]
 
 
-def test_rates_fall_with_the_root_of_the_width_and_nothing_else(run_experiment, monkeypatch):
+def test_rates_fall_only_with_the_root_of_the_width(run_experiment, monkeypatch):
     rates, adamw = [], torch.optim.AdamW
 
     def noted(parameters, lr, **more):

@@ -84,7 +84,7 @@ def test_as_many_groups_as_heads_is_multi_head_attention():
     assert_close(ours(x, causal=True), theirs(x, causal=True))
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     inputs = [torch.randn(2, heads, 40, 16) for heads in (8, 2, 2)]
     assert_half_precision(
         grouped_attention,
@@ -121,7 +121,7 @@ def test_conversion_pools_neighbouring_heads(groups, bias):
     assert all(weight.requires_grad for weight in mean.parameters())
 
 
-def test_a_converted_model_shares_nothing_with_the_old_one():
+def test_a_converted_model_shares_no_tensor_with_the_old_one():
     attention = GroupedQueryAttention(12, 4, 4)
     before = attention.query.weight.clone()
     converted = convert(attention, 4)
@@ -169,7 +169,7 @@ def test_all_conversions_start_from_one_checkpoint(run_experiment, started):
         assert not torch.equal(started[arm].embed.weight, started["pre-training"].embed.weight)
 
 
-def test_without_a_checkpoint_nothing_was_trained(run_experiment, started):
+def test_without_a_checkpoint_no_network_was_trained(run_experiment, started):
     run_experiment(gqa, broken="no checkpoint")
     assert torch.equal(started["mean"].embed.weight, started["pre-training"].embed.weight)
 
@@ -210,7 +210,7 @@ def test_the_best_head_is_the_one_with_the_lowest_loss(at, monkeypatch):
 
 
 @pytest.mark.parametrize(("one", "two", "expected"), [(2.5, 2.1, 0.2), (2.5, 2.6, 1.2), (2.0, 1.9, math.nan)])
-def test_what_groups_lose_is_a_part_of_what_one_head_loses(one, two, expected):
+def test_the_loss_of_groups_is_a_part_of_the_loss_of_one_head(one, two, expected):
     table = Table()
     table.rows.update(
         {

@@ -168,7 +168,7 @@ def test_whose_maps_are_compared(comparisons, part_of_run, monkeypatch):
     assert said == asked.named < 1
 
 
-def test_the_part_of_the_asked_box_is_that_of_both(part_of_run):
+def test_the_share_of_the_requested_box_is_relative_to_both(part_of_run):
     maps = torch.zeros(4, 32, 32)
     maps[0, 0, 0], maps[0, 20, 20], maps[0, 10, 10] = 3.0, 1.0, 4.0  # requested box, other box, neither
     maps[1, 20, 20] = 1.0

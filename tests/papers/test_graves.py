@@ -18,7 +18,7 @@ BENCHMARK = importlib.import_module("readtrack.papers.graves.benchmark")
 
 
 @pytest.mark.parametrize(("shape", "components"), [((4,), 1), ((2, 3), 5)])
-def test_the_density_is_that_of_torchs_distributions(assert_parity, shape, components):
+def test_the_density_matches_torchs_distributions(assert_parity, shape, components):
     points = torch.randn(*shape, 3)
     points[..., 2] = (points[..., 2] > 0).float()
 
@@ -92,7 +92,7 @@ def test_writing_in_two_parts_is_writing_at_once():
     assert_close(torch.cat((early, late), 1), weights)
 
 
-def test_nats_are_those_of_each_point_given_those_before():
+def test_nats_are_conditioned_on_earlier_points():
     network, points, words = writer()
     lengths, total = torch.tensor([6, 4]), 0.0
     for b in range(2):

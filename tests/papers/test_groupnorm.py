@@ -44,7 +44,7 @@ def test_the_fast_gradient_is_the_slow_ones(assert_parity, shape, groups):
     )
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     assert_half_precision(
         lambda x, weight, bias: group_norm(x, 4, weight, bias, eps=1e-5),
         lambda x, weight, bias: torch.nn.functional.group_norm(x, 4, weight, bias),
@@ -71,7 +71,7 @@ def test_state_can_be_exchanged_with_torchs_and_groups_must_divide():
         group_norm(torch.randn(2, 6), 4, torch.ones(6), torch.zeros(6), eps=1e-5)
 
 
-def test_a_ghost_is_a_batch_of_its_own():
+def test_a_ghost_is_a_separate_batch():
     layer, plain = GhostBatchNorm(5, examples=4).double(), BatchNorm(5, momentum=1.0).double()
     for norm in (layer, plain):
         norm.weight.data.copy_(torch.arange(5) + 1.0)

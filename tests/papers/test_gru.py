@@ -68,7 +68,7 @@ def test_the_written_out_backward_pass_is_autograds(assert_parity):
     assert_parity(lambda *given: unroll_fast(*given)[0], unroll, layer_inputs())
 
 
-def test_both_backward_passes_are_those_of_finite_differences():
+def test_both_backward_passes_match_finite_differences():
     inputs = [tensor.double().requires_grad_() for tensor in layer_inputs(2, 3, 2, 3)]
     inputs[0] = inputs[0].detach().transpose(0, 1).requires_grad_()
 
@@ -79,7 +79,7 @@ def test_both_backward_passes_are_those_of_finite_differences():
     assert torch.autograd.gradgradcheck(states, inputs)
 
 
-def test_half_precision_errs_no_more_than_the_equations(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_equations(assert_half_precision):
     assert_half_precision(
         lambda *given: unroll_fast(*given)[0],
         unroll,
@@ -196,7 +196,7 @@ def test_every_variant_is_right(check_benchmark):
     assert len(check_benchmark(gru)) == 2
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     stated = rnn.cost(3, 6, 5, 4, gates=3, itemsize=4)
     with FlopCounterMode(display=False) as counter:
         unroll(*layer_inputs(3, 6, 5, 4))

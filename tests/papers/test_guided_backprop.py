@@ -23,18 +23,18 @@ from readtrack.runs.trial import Work, Workshop
 experiment_module = importlib.import_module("readtrack.papers.guided_backprop.experiment")
 
 
-def test_the_rule_lets_through_what_is_positive_both_ways():
+def test_the_rule_passes_values_that_are_positive_both_ways():
     signal, x = torch.tensor([-1.0, 2, -3, 4]), torch.tensor([1.0, 1, -1, -1])
     assert guided(signal, x).tolist() == [0, 2, 0, 0]
 
 
-def test_the_map_is_that_of_hooks():
+def test_the_map_matches_hooks():
     network = PairNet().double().fold()
     images = torch.rand(2, 3, 12, 16, dtype=torch.float64)
     assert_close(explicit(network, images), with_hooks(network, images), rtol=1e-10, atol=1e-12)
 
 
-def test_where_nothing_is_negative_it_is_the_gradient():
+def test_without_negative_values_it_is_the_gradient():
     layers = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 3, padding=1)
     )

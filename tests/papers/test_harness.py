@@ -36,7 +36,7 @@ def test_parity_holds_for_the_same_function(assert_parity):
         (lambda x: (x**2).float(), "result 0"),
     ],
 )
-def test_parity_sees_what_differs(assert_parity, ours, complaint):
+def test_parity_detects_differences(assert_parity, ours, complaint):
     with pytest.raises(AssertionError, match=complaint):
         assert_parity(ours, square, (torch.randn(3),))
 

@@ -127,7 +127,7 @@ def test_lanczos_finds_the_whole_spectrum_with_n_products_and_its_ends_with_fewe
     assert_close(few.values[[-1, -2, 0]], torch.tensor([50.0, 30.0, -40.0], dtype=torch.float64))
 
 
-def test_no_copies_of_what_was_found_and_an_early_end() -> None:
+def test_eigenvalues_are_not_repeated_and_the_iteration_ends_early() -> None:
     values = torch.tensor([1.0, 1.0, 2.0, 5.0], dtype=torch.float64)
     found = lanczos(lambda v: values * v, torch.ones(4, dtype=torch.float64), 50)
     assert_close(found.values, torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64))
@@ -168,7 +168,7 @@ def test_the_clusters_lie_on_a_circle_and_their_labels_take_turns() -> None:
     assert 0.05 < ((turns.round() % 2 == 1) != (y == 1)).float().mean() < 0.2
 
 
-def test_the_experiment_and_what_takes_the_networks_place(run_experiment) -> None:
+def test_the_experiment_and_its_breaks(run_experiment) -> None:
     record = run_experiment(hessian)
     assert record.curves["outliers, 8 wide"].keys() == {"network", "linear model"}
     broken = run_experiment(hessian, broken="covariance of the inputs")

@@ -82,7 +82,7 @@ def test_streaming_is_the_whole_text(delta):
     assert memory.M.shape == (2, 2, 4, 4)
 
 
-def test_the_delta_rule_adds_what_the_memory_does_not_say():
+def test_the_delta_rule_adds_the_part_that_the_memory_lacks():
     k, v = torch.randn(2, 1, 1, 3, 4, dtype=torch.float64)
     memory = Memory(torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.rand(1, 1, 4, dtype=torch.float64))
     after = update(memory, k, v, delta=True)
@@ -116,7 +116,7 @@ def test_gates_begin_in_the_middle_and_learn():
     assert (attention.gate.grad != 0).all()
 
 
-def test_half_precision_errs_no_more_than_segment_by_segment(assert_half_precision):
+def test_half_precision_is_as_accurate_as_segment_by_segment(assert_half_precision):
     attention = InfiniAttention(32, 2, 8)
     assert_half_precision(
         lambda weights, x: functional_call(attention, weights, (x,)),
@@ -137,7 +137,7 @@ def test_the_cache_is_as_large_as_the_memory():
     assert its.CACHED * 2 * 32 <= numbers < (its.CACHED + 1) * 2 * 32
 
 
-def test_a_head_has_one_parameter_more_and_a_memory_of_its_own(run_experiment):
+def test_a_head_has_one_parameter_more_and_a_separate_memory(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in run_experiment(infini_attention).claims}
     counted = claims[its.COUNT.name]
     assert counted["verdict"] == "held"
@@ -161,7 +161,7 @@ def test_without_memory_earlier_segments_do_not_count():
 
 
 @pytest.mark.parametrize("near", [False, True])
-def test_values_stand_before_what_the_cache_holds_or_within(near):
+def test_values_lie_before_the_cached_ones_or_within(near):
     ids, value = its.draw(4, 200, torch.Generator().manual_seed(0), near=near)
     places = (ids < its.VALUES).nonzero()
     assert torch.equal(places[:, 0], torch.arange(200))
@@ -193,7 +193,7 @@ def test_a_memory_of_one_segment_forgets_the_one_before():
     ],
     ids=["plain", "null", "wiped", "newest", "GRU"],
 )
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, options, memory):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, options, memory):
     made = {}
     train = its.train
 

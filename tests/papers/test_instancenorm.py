@@ -42,7 +42,7 @@ def test_the_fast_gradient_is_the_slow_ones(assert_parity, shape):
     )
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     features = torch.rand(16) + 0.5, torch.randn(16)
     assert_half_precision(
         lambda x, weight, bias: instance_norm(x, weight, bias, eps=1e-5),
@@ -78,7 +78,7 @@ def test_contrast_leaves_the_mean_colour_and_scales_the_rest():
     assert_close(less.std((2, 3)), pictures.std((2, 3)) * torch.tensor([[0.2], [1.0]]))
 
 
-def test_the_gram_matrix_is_that_of_loops():
+def test_the_gram_matrix_matches_loops():
     features = torch.randn(2, 3, 4, 5)
     found = stylisation.gram(features)
     for b in range(2):

@@ -92,7 +92,7 @@ def test_an_answer_is_right_if_it_would_be_written():
     assert its.right(network, its.spelled(pairs, ones)).mean().item() == pytest.approx(right / 36)
 
 
-def test_the_arms_are_what_they_say():
+def test_the_arms_match_their_names():
     bpe = ByteBPE(merges_of_numbers(" ".join(str(n) for n in range(10, 60)) * 3, 50))
     world = its.World(bpe, {}, [*range(60, 120), *range(60)])
     assert [its.digits(world).ids(n) for n in (12, 47)] == [[4, 5], [7, 10]]

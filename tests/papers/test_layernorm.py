@@ -70,7 +70,7 @@ def test_the_gradient_takes_any_strides(assert_parity):
     )
 
 
-def test_first_and_second_derivatives_are_those_of_finite_differences():
+def test_first_and_second_derivatives_match_finite_differences():
     given = tuple(tensor.double().requires_grad_() for tensor in inputs((3, 5)))
     assert torch.autograd.gradcheck(layer_norm, given)
     assert torch.autograd.gradgradcheck(layer_norm, given)
@@ -88,7 +88,7 @@ def test_one_tensor_is_kept_where_autograd_keeps_three():
     assert kept(line_by_line) == 3
 
 
-def test_half_precision_errs_little_more_than_torchs(assert_half_precision):
+def test_half_precision_is_nearly_as_accurate_as_torchs(assert_half_precision):
     assert_half_precision(
         layer_norm, lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias), inputs((64, 256))
     )

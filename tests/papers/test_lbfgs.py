@@ -52,7 +52,7 @@ def test_all_forms_of_the_product_agree() -> None:
 
 
 @pytest.mark.parametrize("scaled", [True, False])
-def test_on_a_walk_every_direction_is_that_of_the_matrix_of_the_last_pairs(scaled: bool) -> None:
+def test_on_a_walk_every_direction_matches_the_matrix_of_the_last_pairs(scaled: bool) -> None:
     problem = rosenbrock_problem(6, generator())
     w = nn.Parameter(problem.start.clone())
     optimizer = LBFGS([w], iterations=1, pairs=4, scaled=scaled)
@@ -96,7 +96,7 @@ def test_the_minimum_is_scipys_and_torchs() -> None:
     assert_close(*places, rtol=1e-6, atol=1e-8)
 
 
-def test_a_step_goes_on_from_a_checkpoint() -> None:
+def test_a_step_continues_from_a_checkpoint() -> None:
     problem = rosenbrock_problem(4, generator())
     whole, parts, again = (nn.Parameter(problem.start.clone()) for _ in range(3))
     LBFGS([whole], iterations=10).step(problem.closure(whole))
@@ -124,7 +124,7 @@ def values(record) -> dict[str, float]:
     return {name: value for claim in record.claims for name, value in claim["values"].items()}
 
 
-def test_the_experiment_and_what_takes_the_place_of_the_papers_arm(run_experiment) -> None:
+def test_the_experiment_and_its_breaks(run_experiment) -> None:
     plain = values(run_experiment(lbfgs))
     assert plain["numbers kept, L-BFGS / BFGS"] == 10 / 20
     broken = values(run_experiment(lbfgs, broken="a tenth of the scale"))
@@ -132,7 +132,7 @@ def test_the_experiment_and_what_takes_the_place_of_the_papers_arm(run_experimen
 
 
 @pytest.mark.parametrize(("kind", "which"), [(FirstScale, "first"), (TenthScale, "tenth"), (LBFGS, "newest")])
-def test_each_scale_is_that_of_the_pair_that_its_name_says(kind, which: str) -> None:
+def test_each_scale_is_computed_from_the_pair_in_its_name(kind, which: str) -> None:
     problem = rosenbrock_problem(6, generator())
     w = nn.Parameter(problem.start.clone())
     optimizer, gammas = kind([w], iterations=1, pairs=3), []

@@ -102,7 +102,7 @@ def full_table(maps_in: int, maps: int) -> tuple[tuple[int, ...], ...]:
         ((2, 4, 3), 3, ((3,), (0, 1, 2, 3))),
     ],
 )
-def test_the_network_is_that_of_torchs_layers(assert_parity, kernels, units, table):
+def test_the_network_matches_torchs_layers(assert_parity, kernels, units, table):
     ours = LeNet5(kernels=kernels, units=units, table=table)
     theirs = Reference(kernels, units, (ours.c1.maps, len(table)))
     assert_parity(

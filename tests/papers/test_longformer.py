@@ -83,7 +83,7 @@ def reference(vocab: int, context: int, window: int, model: int, heads: int, lay
 
 
 @pytest.mark.parametrize("globals_", [[0], [0, 5]])
-def test_it_is_that_of_transformers(globals_):
+def test_it_matches_transformers(globals_):
     """With mapped released weights, and texts of different lengths."""
     theirs = reference(31, 24, 3, 20, 5, 2)
     ours = Longformer(31, context=24, window=3, model=20, heads=5, layers=2, dropout=0.0)
@@ -186,7 +186,7 @@ def test_texts_hold_one_fact_of_each_kind_and_ask_for_one():
     assert place.bincount(minlength=toy.LENGTH)[1:].min() > 0
 
 
-def test_arms_are_what_their_names_say():
+def test_arms_match_their_names():
     ids, _, _ = toy.draw(2, torch.Generator().manual_seed(1))
     changed = ids.clone()
     changed[:, 20] = toy.FACTS + (changed[:, 20] - toy.FACTS + 1) % 34

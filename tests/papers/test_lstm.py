@@ -55,7 +55,7 @@ def test_the_layer_is_torchs(assert_parity, batch, time):
     assert_parity(mine, reference, inputs, weights=dict(layer.named_parameters()), atol=1e-12)
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     mine, reference, layer = pair(16, 32)
     inputs = torch.randn(16, 20, 16), torch.randn(16, 32), torch.randn(16, 32)
     assert_half_precision(mine, reference, inputs, weights=dict(layer.named_parameters()))
@@ -76,14 +76,14 @@ def test_the_written_out_backward_pass_is_autograds(assert_parity):
     assert_parity(unroll_fast, unroll, layer_inputs())
 
 
-def test_both_backward_passes_are_those_of_finite_differences():
+def test_both_backward_passes_match_finite_differences():
     inputs = [tensor.double().requires_grad_() for tensor in layer_inputs(2, 3, 2, 3)]
     inputs[0] = inputs[0].detach().transpose(0, 1).requires_grad_()
     assert torch.autograd.gradcheck(LongShortTermMemory.apply, inputs)
     assert torch.autograd.gradgradcheck(LongShortTermMemory.apply, inputs)
 
 
-def test_a_second_gradient_leaves_out_what_has_none():
+def test_a_second_gradient_for_some_of_the_weights():
     x, h, c, *weights = (tensor.double() for tensor in layer_inputs())
     weights = [weight.requires_grad_() for weight in weights]
     for unrolled in (unroll, unroll_fast):
@@ -116,7 +116,7 @@ def test_a_sequence_in_two_parts_is_the_sequence():
     assert_close(torch.cat((first, layer(x[:, 3:], last)[0]), 1), layer(x)[0])
 
 
-def test_with_the_forget_gate_at_1_and_nothing_written_the_cell_keeps_what_it_has():
+def test_with_the_forget_gate_at_1_and_no_input_the_cell_is_unchanged():
     layer = LSTM(2, 3).double()
     with torch.no_grad():
         for weight in layer.parameters():
@@ -250,7 +250,7 @@ def test_every_variant_is_right(check_benchmark):
     assert len(check_benchmark(lstm)) == 1
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     inputs = [tensor.requires_grad_() for tensor in layer_inputs(3, 6, 5, 4)]
     stated = rnn.cost(3, 6, 5, 4, gates=4, itemsize=4)
     with FlopCounterMode(display=False) as counter:

@@ -90,13 +90,13 @@ def test_the_loop_is_algorithm_2():
     assert last.item() == pytest.approx(h)
 
 
-def test_the_backward_pass_is_that_of_finite_differences():
+def test_the_backward_pass_matches_finite_differences():
     inputs = [tensor.double().requires_grad_() for tensor in scan_inputs(1, 5, 2, 2)]
     assert torch.autograd.gradcheck(in_chunks_of(2), inputs)
     assert torch.autograd.gradgradcheck(in_chunks_of(2), inputs)
 
 
-def test_half_precision_errs_no_more_than_the_loop(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_loop(assert_half_precision):
     def with_state_as_the_loop_has_it(*inputs):
         y, state = selective_scan(*inputs)
         assert state.dtype == torch.promote_types(inputs[0].dtype, torch.float32)
@@ -351,7 +351,7 @@ def test_what_is_to_be_copied_is_in_the_sequence_in_order():
     assert ((ids[:, :16] != NOISE).float().mean(0) > 0.1).all()  # any position may contain a token
 
 
-def test_the_arms_differ_in_nothing_but_selection():
+def test_the_arms_differ_only_in_selection():
     with_, without = (Copier(space, 8, 4) for space in (SelectiveSSM, TimeInvariantSSM))
     assert with_.state_dict().keys() ^ without.state_dict().keys() == {
         *(f"spaces.{layer}.{name}" for layer in (0, 1) for name in ("x_proj.weight", "constant"))
@@ -432,7 +432,7 @@ def test_the_authors_kernels_are_given_time_last(monkeypatch):
     assert_close(authors(x, delta, A, B, C), scan_loop(x, delta, A, B, C, torch.zeros_like(state))[0])
 
 
-def test_the_models_that_write_beside_each_other_are_of_a_size():
+def test_models_that_are_compared_by_their_text_have_equal_size():
     sizes = [
         sum(weight.numel() for weight in model.parameters())
         for model in (Mamba(Config(layers=4, model=256, vocab=256)), Transformer(2, 256, 4, 256))
@@ -472,7 +472,7 @@ def test_the_set_up_is_the_stated_one():
     assert digest(experiment) == "f3a5fccfc408"
 
 
-def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
+def test_accuracy_counts_the_requested_tokens(part_of_run):
     """A copier that knows all answers except those to the first request."""
     run = part_of_run()
     _, answers = selective_copying(8, 32, 4, run.data("sequences to judge by", "judge"))

@@ -60,7 +60,7 @@ def test_a_byte_is_predicted_from_those_before_it(changed):
 
 
 @pytest.mark.parametrize("known", [1, 2, 4])
-def test_writing_with_caches_is_reading_anew(known):
+def test_writing_with_caches_matches_reading_from_the_start(known):
     network, ids = small(), torch.randint(256, (2, 4 * known))
     written = network.generate(ids, 5 - known, lambda logits: logits.argmax(-1))
     assert torch.equal(written[:, : 4 * known], ids)
@@ -79,7 +79,7 @@ def test_the_loss_is_of_all_bytes():
     assert_close(network.loss(ids), expected)
 
 
-def test_half_precision_errs_no_more_than_the_loop(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_loop(assert_half_precision):
     network, ids = small().float(), torch.randint(256, (8, 20))
     assert_half_precision(
         lambda w: functional_call(network, w, (ids,)),
@@ -96,7 +96,7 @@ def test_a_width_that_bytes_do_not_share_is_refused():
         small(D_G=18)
 
 
-def test_initial_embeddings_are_of_the_asked_size():
+def test_initial_embeddings_have_the_requested_size():
     torch.manual_seed(0)
     for settings, std in (({}, 0.02), ({"std": 0.3}, 0.3)):
         network = small(**settings)
@@ -121,7 +121,7 @@ def test_the_plain_model_predicts_every_byte():
 
 
 @pytest.mark.parametrize("make", [Megabyte, its.PlainBytes])
-def test_both_arms_are_judged_by_what_they_are_trained_on(part_of_run, make):
+def test_both_arms_are_judged_on_their_training_objective(part_of_run, make):
     network = small().float() if make is Megabyte else make(20)
     run, text = part_of_run(), torch.randint(256, (90,))
     ids = data.windows(text, 20, 4, run.data("windows to judge", "judge"))
@@ -130,7 +130,7 @@ def test_both_arms_are_judged_by_what_they_are_trained_on(part_of_run, make):
     assert found.mean().item() == pytest.approx(network.loss(ids).item(), rel=1e-5)
 
 
-def test_without_the_global_model_patches_know_nothing_of_one_another():
+def test_without_the_global_model_patches_are_independent():
     alone = its.Unheard(patch=4, patches=5, D_G=16, D_L=8, layers=(1, 1), heads=(2, 2))
     ids = torch.randint(256, (2, 20))
     other = ids.clone()
@@ -139,7 +139,7 @@ def test_without_the_global_model_patches_know_nothing_of_one_another():
 
 
 @pytest.mark.parametrize("make", [small, lambda: its.PlainBytes(20).double()])
-def test_both_arms_go_on_from_what_is_given(monkeypatch, make):
+def test_both_arms_continue_from_the_given_text(monkeypatch, make):
     network, ids = make(), torch.randint(256, (1, 8))
     monkeypatch.setattr(its, "PATCH", 4)
     monkeypatch.setattr(its, "TEMPERATURE", 1e-4)  # always the most likely byte
@@ -157,7 +157,7 @@ def test_what_cannot_be_printed_is_a_dot():
     ("broken", "ours"),
     [("", Megabyte), ("patches alone", its.Unheard), ("an LSTM", its.RecurrentBytes)],
 )
-def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, ours):
+def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
     made = {}
 
     def watched(at, make, rate):
@@ -172,7 +172,7 @@ def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, ours):
     assert made == {"MEGABYTE": ours, "plain": its.PlainBytes}
 
 
-def test_the_experiment_shows_what_is_written(run_experiment):
+def test_the_experiment_shows_the_generated_text(run_experiment):
     assert [artifact["name"] for artifact in run_experiment(megabyte).artifacts] == ["written"]
 
 

@@ -89,7 +89,7 @@ def test_sorting_is_the_loop_over_tokens(assert_parity, tokens, experts, active)
     )
 
 
-def test_half_precision_errs_no_more_than_the_loop(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_loop(assert_half_precision):
     """All experts are active, so that the selection does not depend on rounding."""
     layer = SparseExperts(16, 24, experts=3, active=3)
     assert_half_precision(
@@ -133,7 +133,7 @@ def test_loads_add_up_to_one():
     assert found[0].item() == pytest.approx((chosen == 0).sum().item() / 14)
 
 
-def test_the_balance_loss_is_that_of_transformers(assert_parity):
+def test_the_balance_loss_matches_transformers(assert_parity):
     def ours(logits: Tensor) -> Tensor:
         return balance_loss(logits.topk(2, -1).indices, logits)
 
@@ -190,7 +190,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", [*KINDS, "null"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, case):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, case):
     made, balances = {}, {}
     train = its.train
 

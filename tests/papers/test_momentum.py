@@ -42,7 +42,7 @@ def test_the_velocity_is_polyaks_last_step(assert_same_walk):
     assert_same_walk(partial(Momentum, **settings), partial(TwoStep, **settings), rtol=0, atol=1e-11)
 
 
-def test_a_checkpoint_goes_on_where_it_was():
+def test_a_checkpoint_continues_where_it_was():
     w, again = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     optimizer = Momentum([w], lr=0.1)
     w.grad = torch.arange(3.0, dtype=torch.float64)

@@ -93,7 +93,7 @@ def test_tripled_data_are_both_and_each_alone(assert_parity):
     assert_parity(ours, theirs, inputs, weights=dict(network.named_parameters()))
 
 
-def test_an_image_alone_is_asked_for_both():
+def test_an_image_alone_gives_both():
     """Figure 3a, and rejected inputs."""
     network = MultimodalAutoencoder({"image": 5}, SIZES, hidden=7, code=4)
     made = network({"image": torch.randn(6, 5)})
@@ -146,7 +146,7 @@ def written_out_image(w: dict[str, Tensor], image: Tensor, sound: Tensor) -> Ten
 # CCA and the classifier
 
 
-def test_cca_finds_what_scikit_learn_finds():
+def test_cca_matches_scikit_learn():
     common = torch.randn(400, 2, dtype=torch.float64)
     x = common @ torch.randn(2, 5, dtype=torch.float64) + torch.randn(400, 5, dtype=torch.float64)
     y = common @ torch.randn(2, 4, dtype=torch.float64) + torch.randn(400, 4, dtype=torch.float64)

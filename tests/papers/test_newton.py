@@ -61,7 +61,7 @@ def test_a_quadratic_takes_one_step() -> None:
         assert_close(w.detach(), torch.linalg.solve(hessian, -gradient), rtol=1e-10, atol=1e-12)
 
 
-def test_the_hessian_is_that_of_all_weights_and_zero_where_nothing_depends_on_them() -> None:
+def test_the_hessian_covers_all_weights_and_is_zero_for_unused_ones() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)).double()
     unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
     x, y = torch.randn(2, 9, 3, dtype=torch.float64).unbind()

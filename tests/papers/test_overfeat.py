@@ -211,7 +211,7 @@ def marked(places: list[tuple[int, int]], size: int = 10) -> Pictures:
 
 
 @pytest.mark.parametrize("side", [24, 34, 48])
-def test_windows_have_the_object_near_their_middle_and_boxes_say_where(side):
+def test_windows_have_the_object_near_their_middle_and_boxes_locate_it(side):
     known = marked([(15, 15), (18, 12), (12, 16), (15, 17)] * 5)
     scaled = Pictures(resized(known.x, side), known.y, known.boxes * side / 40)
     seen = windows(scaled, torch.arange(20), torch.Generator().manual_seed(0))

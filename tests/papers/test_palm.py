@@ -174,7 +174,7 @@ PLAIN = {
         ("narrow heads", {"one head": (ParallelBlock, 2, 2, 6, 1.0)}),
     ],
 )
-def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, changed):
+def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, changed):
     made = {}
 
     def watched(at, recipe, rate):

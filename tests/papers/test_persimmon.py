@@ -72,7 +72,7 @@ def test_names_of_no_persimmon_are_refused():
         from_released({"model.layers.0.attn.bias": torch.zeros(1)})
 
 
-def test_half_precision_errs_no_more_than_torchs_functions(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs_functions(assert_half_precision):
     attention = NormalisedAttention(32, 2)
     assert_half_precision(
         lambda weights, x: functional_call(attention, weights, (x,)),
@@ -156,7 +156,7 @@ ZEROS = {
         ("ReLU", ZEROS | {"squared ReLU": (True, True, F.relu, None)}),
     ],
 )
-def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, expected):
+def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, expected):
     made = {}
 
     def watched(at, recipe, rate):
@@ -204,7 +204,7 @@ def test_the_experiment_runs(run_experiment):
     assert shown.keys() == {"squared ReLU", "ReLU", "GELU"}
 
 
-def test_no_score_exceeds_what_the_norms_allow():
+def test_no_score_exceeds_the_bound_by_the_norms():
     model = small()
     with torch.no_grad():
         for weight in model.parameters():

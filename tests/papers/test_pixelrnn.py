@@ -175,7 +175,7 @@ def test_a_sample_in_colour_is_drawn_colour_by_colour(monkeypatch):
     assert torch.equal(drawn[:, 2], 1 - drawn[:, 1])
 
 
-def test_masks_are_no_weights():
+def test_masks_are_not_weights():
     layer = MaskedConv2d("A", 1, 2, (3, 3))
     assert layer.state_dict().keys() == {"weight", "bias"}
     network = PixelNetwork(ResidualBlock, 1, 2)
@@ -199,7 +199,7 @@ def test_without_state_nothing_is_carried():
         assert slopes[1].tolist() == [*own, False]
 
 
-def test_a_sample_keeps_what_is_given():
+def test_a_sample_keeps_the_given_part():
     network = PixelNetwork(ResidualBlock, 1, 3, levels=5)
     x = (torch.rand(4, 1, 5, 5) > 0.5).float()
     drawn = sample(network, x, 2, torch.Generator().manual_seed(0))
@@ -210,7 +210,7 @@ def test_a_sample_keeps_what_is_given():
     assert (sample(network, x, 2, torch.Generator().manual_seed(0))[:, :, 2:] == 0.75).all()
 
 
-def test_the_likelihood_is_that_of_the_levels_there_are():
+def test_the_likelihood_is_normalised_over_the_existing_levels():
     network = PixelNetwork(ResidualBlock, 1, 3, levels=17).double()
     x = torch.randint(17, (3, 1, 4, 4)).double() / 16
     odds, expected = network(x)[:, 0].log_softmax(1), torch.zeros(3, dtype=torch.float64)

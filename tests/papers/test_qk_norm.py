@@ -41,7 +41,7 @@ def test_both_are_the_loops(assert_parity, causal, tokens):
         assert_parity(partial(ours, causal=causal), partial(by_loops, causal=causal), inputs, rtol=1e-7)
 
 
-def test_half_precision_errs_no_more_than_the_composition(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_composition(assert_half_precision):
     composed = importlib.import_module("readtrack.papers.qk_norm.benchmark").composed
 
     def with_scale(attention):
@@ -93,7 +93,7 @@ def test_a_layer_of_the_base_transformer_has_one_number_more():
     assert sum(p.numel() for p in layer.parameters()) == 4 * (512 * 512 + 512) + 1
 
 
-def test_the_arms_and_what_stands_in_the_papers_place():
+def test_the_arms_and_their_breaks():
     found = {name: made(setting) for name, setting in EXPERIMENT.ARMS.items()}
     kinds = {name: type(layer) for name, layer in found.items()}
     assert kinds == {"cosines": EXPERIMENT.Cosines, "dot products": RotaryAttention}

@@ -74,7 +74,7 @@ def test_one_bucket_and_one_chunk_is_full_attention():
         lsh_attention(qk, v, torch.zeros(1, 2, 1, 10, dtype=torch.long), width=4)
 
 
-def test_hashing_and_attention_are_those_of_transformers():
+def test_hashing_and_attention_match_transformers():
     """One round, because the reference counts a pair once for each round in which it meets."""
     config = ReformerConfig(
         hidden_size=12,
@@ -167,7 +167,7 @@ def randomised(net: Reformer) -> list[Tensor]:
     return [layer.attention.draw() for layer in net.layers]
 
 
-def test_gradients_calculated_backwards_are_those_of_what_was_kept():
+def test_recomputed_gradients_match_stored_ones():
     net, kept = small(), small(stored=True)
     rotations = randomised(net)
     kept.load_state_dict(net.state_dict())
@@ -233,7 +233,7 @@ def test_near_vectors_share_a_bucket():
 # The toy task
 
 
-def test_arms_are_what_their_names_say():
+def test_arms_match_their_names():
     x = torch.randn(1, 1, 64, 16)
     by_hash, others = (way(x, 3, torch.Generator().manual_seed(1)) for way in (toy.by_hash, toy.of_others))
     assert by_hash.shape == others.shape == (1, 1, 3, 64)

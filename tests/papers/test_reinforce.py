@@ -121,7 +121,7 @@ def test_the_baseline_leaves_the_own_episode_out():
     assert_close(model.of_the_others(changed)[..., 0], model.of_the_others(to_come)[..., 0])
 
 
-def test_the_control_is_credited_with_what_others_earned():
+def test_the_control_is_credited_with_the_returns_of_others():
     reward = torch.tensor([[[1.0] * 6], [[1.0] * 3 + [0.0] * 3]])
     to_come = rewards_to_come(reward)
     shuffled = model.another(reward, torch.Generator().manual_seed(0))

@@ -384,7 +384,7 @@ def test_the_experiment_runs(run_experiment):
     )
 
 
-def test_networks_learn_to_mark_what_is_near():
+def test_networks_learn_to_mark_near_objects():
     """Forty steps bring ten residual layers far below the loss of predicting only the frequency."""
     _, reached = strips(2000, torch.Generator().manual_seed(1))
     share = reached.mean().item()
@@ -417,7 +417,7 @@ def test_what_is_not_learnt_in_time_is_not_called_learnt(shortcut):
     assert found == {"reached": False, "steps": 12}
 
 
-def test_the_stated_work_of_a_block_is_that_of_its_convolutions():
+def test_the_stated_work_of_a_block_is_the_work_of_its_convolutions():
     case = block_case((2, 8, 5, 3), bottleneck=False, training=True, itemsize=4)
     assert case.cost["forward"].flops == 2 * 2 * (2 * 8 * 5 * 3) * 8 * 9
     assert case.cost["forward+backward"].flops == 3 * case.cost["forward"].flops

@@ -40,7 +40,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
     return torch.rand(200, 64), torch.randint(10, (200,)), torch.Generator().manual_seed(0)
 
 
-def test_labels_are_drawn_for_the_part_that_is_said():
+def test_labels_are_drawn_for_the_named_part():
     x, y, draw = images()
     same, labels = module.random_labels(x, y, draw)
     assert same is x

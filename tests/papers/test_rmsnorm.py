@@ -66,7 +66,7 @@ def test_the_module_is_llamas():
 
 
 @pytest.mark.parametrize(("share", "seen"), [(1 / 16, 1), (0.5, 4), (0.6, 5), (1.0, 8)])
-def test_a_share_of_the_features_stands_for_all(assert_parity, share, seen):
+def test_a_share_of_the_features_represents_all(assert_parity, share, seen):
     assert_parity(
         lambda *given: rms_norm(*given, share=share),
         lambda x, weight: x / (x[..., :seen].pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * weight,
@@ -75,7 +75,7 @@ def test_a_share_of_the_features_stands_for_all(assert_parity, share, seen):
 
 
 @pytest.mark.parametrize("share", [1.0, 0.4])
-def test_first_and_second_derivatives_are_those_of_finite_differences(share):
+def test_first_and_second_derivatives_match_finite_differences(share):
     given = tuple(tensor.double().requires_grad_() for tensor in inputs((3, 5)))
     assert torch.autograd.gradcheck(lambda *given: rms_norm(*given, share=share), given)
     assert torch.autograd.gradgradcheck(lambda *given: rms_norm(*given, share=share), given)
@@ -109,7 +109,7 @@ def test_zeros_give_zeros_and_no_nan():
     assert x.grad.isfinite().all()
 
 
-def test_half_precision_errs_little_more_than_torchs(assert_half_precision):
+def test_half_precision_is_nearly_as_accurate_as_torchs(assert_half_precision):
     assert_half_precision(
         rms_norm, lambda x, weight: F.rms_norm(x, x.shape[-1:], weight, 1e-6), inputs((64, 256))
     )
@@ -165,7 +165,7 @@ def test_the_experiment_runs(run_experiment):
     assert digest(EXPERIMENT) == "a121df9b0508"
 
 
-def test_one_feature_stands_for_all():
+def test_one_feature_represents_all():
     x = torch.randn(3, 8)
     assert_close(EXPERIMENT.one_feature(8)(x), x / x[:, :1].abs(), rtol=1e-3, atol=1e-3)
 

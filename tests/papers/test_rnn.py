@@ -62,7 +62,7 @@ def test_the_network_is_torchs(assert_parity, batch, time):
     assert_parity(ours, reference, inputs, weights=weights, atol=1e-12)
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     ours, reference, network = pair(16, 32)
     inputs = torch.randn(16, 20, 16), torch.randn(16, 32)
     assert_half_precision(ours, reference, inputs, weights=dict(network.named_parameters()))
@@ -101,7 +101,7 @@ def test_one_layer_on_input_and_state_is_the_same_equation(assert_parity):
     assert_parity(unroll, step_by_step, [torch.randn(shape) for shape in shapes])
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_match_finite_differences():
     shapes = (2, 3, 2), (2, 3), (3, 2), (3, 3), (3,)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(unroll, inputs)
@@ -162,7 +162,7 @@ def test_without_memory_only_the_present_letter_counts():
         assert same[:, 4:].all() != memory
 
 
-def test_what_one_letter_tells_is_what_the_claim_says():
+def test_the_information_of_one_letter_matches_the_claim():
     """The best predictions from the current letter alone, by counting: 0.25 nats at vowels, ln 3 + 0.60."""
     ids = elmans_letters(200, 500, torch.Generator().manual_seed(0))
     now, after = ids[:, :-1].flatten(), ids[:, 1:].flatten()
@@ -173,7 +173,7 @@ def test_what_one_letter_tells_is_what_the_claim_says():
     assert nats[~vowel].mean().item() - math.log(3) == pytest.approx(0.60, abs=0.02)
 
 
-def test_the_surprise_is_that_of_the_letters_after_the_first_word():
+def test_the_surprise_is_measured_on_the_letters_after_the_first_word():
     ids = elmans_letters(3, 12, torch.Generator().manual_seed(0))
     network = NextLetter(len(ALPHABET), 5, memory=True)
     probabilities = network(ids[:, :-1]).softmax(-1)
@@ -277,14 +277,14 @@ def test_the_identity_network_starts_by_keeping_its_state():
 
 
 @pytest.mark.parametrize(("error", "learned"), [(0.0099, 1.0), (0.01, 0.0)])
-def test_learned_is_an_error_under_a_hundredth_of_what_is_judged(part_of_run, monkeypatch, error, learned):
+def test_learned_means_a_judged_error_under_a_hundredth(part_of_run, monkeypatch, error, learned):
     monkeypatch.setattr(Learned, "error", lambda self, run, part: error if part == "judge" else 0.0)
     at = Trial(Workshop(part_of_run()), Work(arm="RNN"), arm="RNN")
     found = Sweep(Learned(Adder(RNN, 4), None), 0.1, {})
     assert error_at_adding(at, found) == {"error": error, "learned": learned}
 
 
-def test_the_error_is_that_of_new_sequences_with_marks_in_the_window(part_of_run):
+def test_the_error_is_measured_on_new_sequences_with_marks_in_the_window(part_of_run):
     class Asked(Adder):
         def forward(self, x):
             seen.append(x)
@@ -331,7 +331,7 @@ def test_every_variant_is_right(check_benchmark):
     assert len(check_benchmark(rnn)) == 1
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     generator = torch.Generator().manual_seed(0)
     inputs = rnn.layer_inputs(generator, 3, 6, 5, 4, gates=1)
     inputs = [tensor.requires_grad_() for tensor in inputs]

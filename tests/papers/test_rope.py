@@ -87,7 +87,7 @@ def test_llamas_is_ours_in_another_order(assert_parity):
     )
 
 
-def test_the_gradient_is_that_of_finite_differences():
+def test_the_gradient_matches_finite_differences():
     freqs_cis = phases(positions(3), 4)
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: rotate(x, freqs_cis), (x,))
@@ -126,7 +126,7 @@ def test_the_forms_on_halves_are_the_same_in_another_order(assert_parity, halves
     )
 
 
-def test_half_precision_errs_little_more_than_llamas_form(assert_half_precision):
+def test_half_precision_is_nearly_as_accurate_as_llamas_form(assert_half_precision):
     freqs_cis = phases(torch.arange(64), 64)
     order = halves_to_pairs(64)
     back = order.argsort()
@@ -138,7 +138,7 @@ def test_half_precision_errs_little_more_than_llamas_form(assert_half_precision)
     assert_half_precision(lambda x: rotate(x, freqs_cis), halves, (torch.randn(2, 64, 64),))
 
 
-def test_autocast_goes_through_and_errs_little():
+def test_autocast_works_with_a_small_error():
     layer, x = RotaryAttention(32, 2), torch.randn(2, 9, 32)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x, causal=True)
@@ -231,7 +231,7 @@ def made_up_arms(run_experiment, monkeypatch, **options):
     return models, kinds, rates, record.claims[-1]
 
 
-def test_the_arms_and_what_follows_from_their_losses(run_experiment, monkeypatch):
+def test_the_arms_and_the_metrics_of_their_losses(run_experiment, monkeypatch):
     models, kinds, rates, claim = made_up_arms(run_experiment, monkeypatch)
     assert kinds == USUAL
     assert rates == {arm: [1e-3, 3e-3, 1e-2, 3e-2] for arm in USUAL}
@@ -306,7 +306,7 @@ ARMS = {
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_no_arm_sees_what_it_predicts(arm):
+def test_no_arm_sees_its_target(arm):
     characters = ARMS[arm]()
     text = torch.randint(7, (1, 8))
     changed = text.clone()
@@ -314,7 +314,7 @@ def test_no_arm_sees_what_it_predicts(arm):
     assert_close(characters(text)[:, :5], characters(changed)[:, :5])
 
 
-def test_the_control_arms_know_positions_and_differ_in_nothing_else():
+def test_the_control_arms_know_positions_and_differ_only_in_them():
     text = torch.tensor([[1, 1, 1, 1]])
     sizes = set()
     for arm, make in ARMS.items():
@@ -328,14 +328,14 @@ def test_the_control_arms_know_positions_and_differ_in_nothing_else():
     assert len(sizes) == 1
 
 
-def test_the_bigrams_loss_is_that_of_a_count_by_hand():
+def test_the_bigrams_loss_matches_a_count_by_hand():
     text = EXPERIMENT.data.Parts((torch.tensor([0, 1, 0, 1, 1]),), (), ())
     after_0, after_1 = {0: 0.1, 1: 2.1}, {0: 1.1, 1: 1.1}
     expected = -(math.log(after_0[1] / 2.2) + math.log(after_1[1] / 2.2) + math.log(after_1[0] / 2.2)) / 3
     assert EXPERIMENT.bigram_loss(text, torch.tensor([[0, 1, 1, 0]]), 2) == pytest.approx(expected)
 
 
-def test_what_is_judged_is_text_that_nothing_was_trained_on_or_chosen_by(part_of_run):
+def test_the_judged_text_is_not_used_for_training_or_choices(part_of_run):
     """The ids are positions in the text."""
     run = part_of_run()
     text = EXPERIMENT.Text(EXPERIMENT.data.stretches(torch.arange(100_000), 0), 9)

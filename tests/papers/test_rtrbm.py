@@ -56,7 +56,7 @@ def log_likelihood(model: RTRBM, film: Tensor) -> Tensor:
     return total
 
 
-def test_free_energies_and_biases_are_those_of_enumeration():
+def test_free_energies_and_biases_match_enumeration():
     model = machine()
     film = torch.randint(2, (1, TIME, VISIBLE)).double()
     biases = model.biases(film)
@@ -67,7 +67,7 @@ def test_free_energies_and_biases_are_those_of_enumeration():
     assert_close((-free - normaliser).sum(), log_likelihood(model, film[0]))
 
 
-def test_the_exact_likelihood_is_that_of_enumeration_and_of_all_films_together_1():
+def test_the_exact_likelihood_matches_enumeration_and_all_films_sum_to_1():
     model = machine()
     every = torch.tensor(list(itertools.product((0.0, 1.0), repeat=2 * VISIBLE))).double()
     every = every.unflatten(1, (2, VISIBLE))
@@ -115,7 +115,7 @@ def test_the_temporal_machine_hands_on_samples_in_training_and_means_after():
     assert torch.equal(plain.biases(film), plain.biases(film, torch.Generator().manual_seed(0)))
 
 
-def test_gibbs_sampling_comes_to_the_models_probabilities():
+def test_gibbs_sampling_converges_to_the_models_probabilities():
     model = machine()
     biases = model.biases(torch.zeros(1, 1, VISIBLE).double()).expand(4000, 1, HIDDEN)
     generator = torch.Generator().manual_seed(0)
@@ -146,7 +146,7 @@ def test_films_show_the_bits_again_after_a_blank():
     assert torch.equal(frames[7, :, 8:], torch.eye(3))
 
 
-def test_what_is_recalled_is_not_what_stood_there(part_of_run):
+def test_recall_does_not_start_from_the_true_pixels(part_of_run):
     """Each pixel has its own unit, so sampling ends at the stored film for any start."""
     model = RTRBM(11, 11)
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_what_is_recalled_is_not_what_stood_there(part_of_run):
     assert 0.3 < EXPERIMENT.recall(part_of_run(), model, "choose").bits.mean() < 0.7
 
 
-def test_the_arms_differ_in_what_is_handed_on():
+def test_the_arms_differ_in_the_transferred_weights():
     made = {arm: EXPERIMENT.started(make) for arm, make in EXPERIMENT.MACHINES.items()}
     facts = {arm: (model.temporal, model.through_time) for arm, model in made.items()}
     assert facts == {"recurrent": (False, True), "temporal": (True, True)}
@@ -179,7 +179,7 @@ def test_the_set_up_is_the_stated_one():
     assert digest(EXPERIMENT) == "e30cf0a28349"
 
 
-def test_a_film_goes_on_from_what_was_shown():
+def test_a_film_continues_from_the_shown_frames():
     """Each pixel's unit depends on its neighbour in the previous frame, so a point moves to the right."""
     model = RTRBM(6, 6)
     with torch.no_grad():

@@ -80,13 +80,13 @@ def test_cauchy_sums_give_the_kernel_of_literal_powers(time):
     assert_close(recurrent_c(lamb, p, b, c_tilde, step, time), c, rtol=1e-9, atol=1e-10)
 
 
-def test_its_gradients_are_those_of_finite_differences():
+def test_its_gradients_match_finite_differences():
     lamb, p, b, _, c_tilde, step = systems(2, 4, 5)
     inputs = [tensor.detach().clone().requires_grad_() for tensor in (lamb, p, b, c_tilde, step)]
     assert torch.autograd.gradcheck(lambda *given: kernel_by_cauchy(*given, 5), inputs)
 
 
-def test_the_layer_is_that_of_ssm_where_both_have_hippo():
+def test_the_layer_matches_ssm_where_both_have_hippo():
     time, order, channels = 20, 8, 3
     layer, dense = S4(channels, order, time).double(), ssm.StateSpace(channels, order).double()
     lamb, p, b, c_tilde, step = layer.system()

@@ -102,7 +102,7 @@ def test_evaluating_in_between_changes_nothing():
     assert_close(*ends, rtol=0, atol=1e-14)
 
 
-def test_the_mean_is_that_of_all_z():
+def test_the_mean_is_over_all_z():
     """With a constant learning rate cₜ = 1/t, so x is the plain mean of z₁ .. zₜ."""
     w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer, zs = ScheduleFreeSGD([w], lr=0.1), []
@@ -202,7 +202,7 @@ def compared(run_experiment, monkeypatch):
     return seen
 
 
-def test_the_arms_are_what_their_names_say(compared):
+def test_the_arms_match_their_names(compared):
     """The control has its momentum, its warm-up and a cosine to zero; each break removes its ingredient."""
     w = torch.ones(1)
     sgd, adam = compared["SGD"], compared["AdamW"]

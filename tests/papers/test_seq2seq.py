@@ -121,7 +121,7 @@ def test_a_wide_beam_finds_the_likeliest_of_all_sentences(seed):
     assert_close([s.log_probability for s in found], [value for _, value in expected])
 
 
-def test_a_narrow_beam_keeps_what_it_may_and_scores_it_right():
+def test_a_narrow_beam_keeps_the_best_and_scores_them_correctly():
     network, source = peaked(1), torch.tensor([1, 2, 3])
     for beam in (1, 2):
         found = beam_search(network, source, beam=beam, limit=6)
@@ -238,7 +238,7 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["name"] for artifact in record.artifacts] == ["translations"]
 
 
-def test_what_is_shown_says_what_was_written_and_how_likely_it_is(part_of_run):
+def test_samples_are_shown_with_their_likelihood(part_of_run):
     """A writer that always ends immediately."""
     network = EXPERIMENT.Reader(EXPERIMENT.backwards)
     with torch.no_grad():

@@ -144,7 +144,7 @@ def test_a_setting_of_a_group_takes_the_place_of_the_default(make):
 
 
 @family
-def test_no_gradient_at_all_is_no_step(make):
+def test_without_gradients_there_is_no_step(make):
     w = torch.ones(2, requires_grad=True)
     optimizer = make([w])
     optimizer.step()
@@ -240,7 +240,7 @@ def test_complex_weights_are_refused():
 
 
 @pytest.mark.parametrize("make", [partial(Adam, lr=0.1), partial(AdamW, lr=0.1)])
-def test_an_update_compiles_once_whatever_the_step_and_the_rate(make):
+def test_an_update_compiles_once_for_all_steps_and_rates(make):
     """The first step and a second graph for all others; a schedule does not trigger recompilation."""
     compiled = []
 
@@ -362,7 +362,7 @@ def test_without_a_batch_every_row_counts():
     assert_close(loss, cross_entropy(model(problem.inputs), problem.targets))
 
 
-def test_prose_goes_on(run):
+def test_prose_continues(run):
     before, after, count = trials.prose(run())
     assert before.shape == (len(after), 8)
     assert torch.equal(before[1:8, -1], after[:7])
@@ -423,7 +423,7 @@ def test_the_cosine_falls_from_one_to_zero_after_its_warmup():
     assert trials.cosine(0, 100) == 1
 
 
-def test_training_that_misses_its_target_says_so():
+def test_training_that_misses_its_target_is_reported():
     bench = Bench(device=torch.device("cpu"), dtype=torch.float32, budget="smoke")
     makers = {("slow", "naive"): (partial(SGD, lr=1e-6), 64), ("fast", "paper"): (partial(SGD, lr=0.5), 64)}
     case = until_case(bench, makers, target=1.5, limit=100)
@@ -448,14 +448,14 @@ def test_a_seed_decides_the_whole_run(run_experiment):
 
 
 @pytest.mark.parametrize("paper", [sgd, rmsprop], ids=lambda paper: paper.__name__)
-def test_the_experiments_compute_in_the_precision_that_is_asked_for(run_experiment, paper):
+def test_the_experiments_compute_in_the_requested_precision(run_experiment, paper):
     """In double precision, losses occur that single precision cannot represent."""
     curves = run_experiment(paper, dtype=torch.float64).curves.values()
     losses = [loss for arms in curves for curve in arms.values() for _, loss in curve]
     assert torch.tensor(losses, dtype=torch.float64).float().tolist() != losses
 
 
-def test_the_schedules_are_what_the_conditions_say():
+def test_the_schedules_match_the_conditions():
     """A sum diverges if ten times as many terms add at least as much again as the first ones. This holds
     for constant steps (and their squares), for 1/t (but not its squares), and not for 1/t².
     """

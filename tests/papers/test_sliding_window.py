@@ -84,7 +84,7 @@ def test_blocks_are_the_masked_band(assert_parity, tokens, window):
     )
 
 
-def test_half_precision_errs_no_more_than_the_mask(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_mask(assert_half_precision):
     inputs = [torch.randn(2, heads, 50, 16) for heads in (4, 2, 2)]
     mask = band(50, 8, torch.device("cpu"))
     assert_half_precision(
@@ -105,7 +105,7 @@ def test_reading_in_parts_is_reading_at_once(window, parts):
     assert cache.kv.shape[-2] == (window or 13)
 
 
-def test_a_cache_without_window_is_told_its_room():
+def test_a_cache_without_window_needs_room():
     with pytest.raises(ValueError, match="as `room`"):
         small(None).empty_cache(1)
 
@@ -154,7 +154,7 @@ def test_hooks_on_its_parts_fire(training):
     assert silent == {"blocks", "blocks.0.norms", "blocks.1.norms"}
 
 
-def test_the_text_holds_one_value_where_it_is_said_to():
+def test_the_text_has_one_value_at_the_stated_position():
     distance = torch.arange(1, its.TOKENS)
     ids, value = its.draw(distance, torch.Generator().manual_seed(0))
     assert torch.equal((ids < its.VALUES).sum(1), torch.ones(len(ids), dtype=torch.long))
@@ -169,7 +169,7 @@ def test_reach_is_the_last_distance_without_a_gap():
     assert its.reach([1.0] * 11) == 11
 
 
-def test_fixed_blocks_carry_nothing_over_their_borders():
+def test_fixed_blocks_pass_no_state_across_borders():
     q, k, v = torch.randn(3, 1, 2, 12, 4)
     other = v.clone()
     other[:, :, :8] += 1
@@ -211,7 +211,7 @@ ONE, FULL = (1, 4, window_attention), (1, None, window_attention)
         ("averages of the window", its.averages),
     ],
 )
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken, attend):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, broken, attend):
     arms = arms_of(run_experiment, monkeypatch, broken=broken)
     assert arms == {"three layers": (3, 4, attend), "one layer": ONE, "full attention": FULL}
 

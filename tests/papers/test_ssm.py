@@ -118,7 +118,7 @@ def test_recurrence_and_convolution_are_one_function(assert_parity):
     )
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_match_finite_differences():
     a, b, step = (tensor.requires_grad_() for tensor in system(3))
     c, u = (torch.randn(n, dtype=torch.float64, requires_grad=True) for n in (3, 4))
 
@@ -202,7 +202,7 @@ def test_the_layer_is_its_channels_systems_discretised_by_the_bilinear_method():
         assert_close(layer(u)[..., channel], y, rtol=0, atol=1e-10)
 
 
-def test_half_precision_errs_no_more_than_the_recurrence(assert_half_precision):
+def test_half_precision_is_as_accurate_as_the_recurrence(assert_half_precision):
     a, b = hippo_legs(16)
     a, b = (tensor.float() for tensor in bilinear(-a, b, torch.tensor(1 / 64).double()))
     c, u = torch.randn(16), torch.randn(32, 64)
@@ -283,7 +283,7 @@ def test_the_experiment_runs(run_experiment, dtype):
     assert [artifact["name"] for artifact in record.artifacts] == ["memory"]
 
 
-def test_breaks_take_away_what_they_say(run_experiment):
+def test_breaks_remove_the_named_ingredient(run_experiment):
     plain = run_experiment(ssm)
     for broken, curve in (
         ("constant step", "loss of the readout"),
@@ -308,7 +308,7 @@ def test_a_classifier_reads_sequences_of_any_length(part_of_run):
     assert not found["accuracy lost at a quarter of the speed"].any()
 
 
-def test_each_network_has_a_matrix_of_its_own(part_of_run):
+def test_each_network_has_its_own_matrix(part_of_run):
     run, made = part_of_run(), []
     world = data.Parts(*[(torch.rand(9, 64), torch.arange(9))] * 3)
     at = Trial(Workshop(run, world), Work(arm="random"), arm="random")

@@ -247,7 +247,7 @@ def test_both_arms_have_the_same_compute():
     assert spaces[0].spent > 0.02 * latents
 
 
-def test_both_spaces_are_charged_what_they_cost(part_of_run):
+def test_both_spaces_are_charged_their_cost(part_of_run):
     """The break uses the autoencoder with its initial weights."""
     run = part_of_run()
     part = toy.pairs(run, 40, "train")
@@ -335,7 +335,7 @@ def test_a_null_run_compares_equals(run_experiment):
 @pytest.mark.parametrize(
     "broken", [stable_diffusion.LATENTS, stable_diffusion.GUIDANCE], ids=lambda c: c.name
 )
-def test_a_break_is_judged_on_what_it_is_to_fell(run_experiment, broken):
+def test_a_break_is_judged_on_the_claims_that_it_should_fail(run_experiment, broken):
     (claim,) = run_experiment(stable_diffusion, broken=broken.breaks[0].name).claims
     assert claim["claim"]["name"] == broken.name
 

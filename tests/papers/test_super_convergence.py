@@ -55,7 +55,7 @@ def test_its_corners_and_settings():
     assert one_cycle(40, 101, peak=3.0, tail=0.2)[0] == pytest.approx(3.0)
 
 
-def test_a_scheduler_goes_on_from_its_state():
+def test_a_scheduler_continues_from_its_state():
     one, other = optimizer(), optimizer()
     first = OneCycle(one, 21, peak=1.0)
     for _ in range(7):

@@ -84,7 +84,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_scores_are_those_of_transformers(assert_parity, monkeypatch, size):
+def test_scores_match_transformers(assert_parity, monkeypatch, size):
     """With sources of different lengths, and distances beyond the last bucket."""
     # The reference always normalises in single precision.
     monkeypatch.setattr(
@@ -108,7 +108,7 @@ def test_scores_are_those_of_transformers(assert_parity, monkeypatch, size):
     )
 
 
-def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
+def test_half_precision_is_as_accurate_as_in_transformers(assert_half_precision):
     """Both use GELU, because with ReLU rounding near zero would switch units and change gradients."""
     size = (50, 48, 4, 12, 96, 2)
     ours, theirs = make(size), reference(*size, feed_forward_proj="gelu")
@@ -163,7 +163,7 @@ def test_parameters_and_initial_weights_are_the_released_ones():
 
 @pytest.mark.parametrize("both_sides", [True, False])
 @pytest.mark.parametrize(("count", "furthest"), [(32, 128), (8, 12), (6, 300)])
-def test_buckets_are_those_of_transformers(both_sides, count, furthest):
+def test_buckets_match_transformers(both_sides, count, furthest):
     distance = torch.arange(-400, 401)
     found = buckets(distance, both_sides=both_sides, count=count, furthest=furthest)
     expected = T5Attention._relative_position_bucket(distance, both_sides, count, furthest)
@@ -207,7 +207,7 @@ def test_the_loss_is_of_the_whole_target_written_after_the_filling():
     assert_close(net.loss(source, target, filling=5), F.cross_entropy(logits.flatten(0, 1), target.flatten()))
 
 
-def test_dropout_is_on_what_is_added_and_on_both_ends():
+def test_dropout_is_on_each_residual_branch_and_on_both_ends():
     net = make(SIZES[0], dropout=1.0)
     source = torch.randint(13, (2, 5))
     assert not net(source, source).any()
@@ -279,7 +279,7 @@ def test_objectives_are_text(language):
     assert torch.equal(torch.cat((first, second), 1), ids)
 
 
-def test_tasks_are_text_told_apart_by_the_prefix(language):
+def test_tasks_are_text_with_a_task_prefix(language):
     asked = {name: tasks.task(language, name, 50, torch.Generator().manual_seed(2)) for name in tasks.TASKS}
     sources = torch.stack([source for source, _ in asked.values()])
     assert (sources[:, :, 1:] == sources[0, :, 1:]).all()
@@ -296,7 +296,7 @@ def test_tasks_are_text_told_apart_by_the_prefix(language):
     assert target.shape == (21, 1)
 
 
-def test_every_token_has_a_name_of_its_own():
+def test_every_token_has_a_unique_name():
     spelled = [tasks.spelled([token]) for token in range(1, tasks.VOCAB)]
     assert len(set(spelled)) == tasks.VOCAB - 1
     read = [tasks.FIRST_PREFIX, 1, tasks.MASK, tasks.SENTINEL, tasks.SENTINEL - 1]
@@ -370,7 +370,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(t5, tolerance=1e-8)] == ["spans", "next token"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     vocab, model, heads, dim, hidden, layers = SIZES[0]
     net = T5(vocab, model=model, heads=heads, dim=dim, hidden=hidden, layers=layers, dropout=0.0)
     source, target = torch.randint(vocab, (2, 7)), torch.randint(vocab, (2, 4))

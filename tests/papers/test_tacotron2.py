@@ -159,7 +159,7 @@ def test_what_comes_later_is_not_seen():
     assert seen == [1, 3]  # the last frame of the previous group
 
 
-def test_speaking_is_being_told_what_one_said():
+def test_speaking_matches_teacher_forcing_on_its_output():
     model = scattered(Tacotron2(Sizes(**{**asdict(SMALL), "group": 2}))).double().eval()
     text, symbols = torch.randint(9, (2, 5)), torch.tensor([5, 3])
     with torch.no_grad():

@@ -204,7 +204,7 @@ def test_dropout_is_used_in_training_alone():
 
 
 @pytest.mark.parametrize("layer", [EncoderLayer, DecoderLayer])
-def test_dropout_stands_after_every_sub_layer_and_nowhere_else(layer):
+def test_dropout_follows_every_sub_layer_and_is_nowhere_else(layer):
     """With everything dropped (section 5.4), only the residual path's normalisations remain."""
     layer, x = layer(12, 3, 20, dropout=1.0), torch.randn(2, 5, 12)
     sub_layers = 2 if isinstance(layer, EncoderLayer) else 3
@@ -220,7 +220,7 @@ def test_dropout_stands_after_every_sub_layer_and_nowhere_else(layer):
     assert all(part.shape == x.shape for part in dropped)
 
 
-def test_dropout_stands_after_the_sum_of_embedding_and_position():
+def test_dropout_follows_the_sum_of_embedding_and_position():
     model = small(dropout=1.0)
     assert (model.embed(torch.randint(11, (2, 5))) == 0).all()
 
@@ -353,7 +353,7 @@ def test_both_arms_have_one_width_one_vocabulary_and_one_grid():
     assert len(RATES) == 3
 
 
-def test_the_control_goes_on_from_where_its_encoder_ended():
+def test_the_control_continues_from_its_encoders_last_state():
     control, source, written = Recurrent(9), torch.randint(9, (2, 5)), torch.randint(9, (2, 4))
     h = c = torch.zeros(2, WIDTH)
     cells = []
@@ -411,7 +411,7 @@ def test_every_variant_is_right(check_benchmark):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_stated_cost_is_what_torch_counts(backward):
+def test_the_stated_cost_matches_torchs_count(backward):
     from torch.utils.flop_counter import FlopCounterMode
 
     layer, x = EncoderLayer(12, 3, 20), torch.randn(2, 5, 12, requires_grad=True)

@@ -66,7 +66,7 @@ def test_scores_are_the_four_terms(assert_parity, tokens, memory, heads):
     assert_parity(ours, theirs, (x, before, u, v), weights=randomised(layer))
 
 
-def test_scores_are_those_of_xlnet():
+def test_scores_match_xlnet():
     """Its core takes the projections in the order (tokens, batch, heads, dim)."""
     config = XLNetConfig(d_model=12, n_head=3, d_inner=8, n_layer=1, vocab_size=5, dropout=0.0)
     theirs = XLNetRelativeAttention(config).double()
@@ -371,7 +371,7 @@ def outcome(change=lambda _: None, **reading) -> toy.Outcome:
     return toy.Outcome(net, toy.Reading(**reading))
 
 
-def test_memory_is_what_an_evaluation_is_given(part_of_run):
+def test_memory_is_passed_to_an_evaluation(part_of_run):
     """A memory of length zero equals the arm without memory."""
     run, ids, made = part_of_run(), torch.randint(toy.WORDS, (2, 8 * toy.SEGMENT + 1)), outcome()
     alone = torch.stack([made.net.loss(piece)[0] for piece in list(toy.segments(ids, 8))[3:]]).double()

@@ -98,7 +98,7 @@ def test_without_joins_there_are_more_weights():
     assert sizes[0] < sizes[1] < 1.2 * sizes[0]
 
 
-def test_what_lies_beside_does_not_reach_a_network_without_joins():
+def test_skip_features_do_not_reach_a_network_without_joins():
     for joins in (2, 1, 0):
         network = UNet(channels=1, classes=1, widths=(4, 6, 8), padding=1, joins=joins)
         beside = []
@@ -122,7 +122,7 @@ def test_weights_of_borders_pixel_by_pixel():
     assert torch.equal(border_weights(masks[:1]), torch.ones(9, 11))
 
 
-def test_bending_by_nothing_changes_nothing():
+def test_bending_by_zero_changes_nothing():
     images, masks = torch.rand(2, 3, 16, 16), torch.randint(5, (2, 16, 16))
     bent, labels = deformed(images, masks, torch.Generator().manual_seed(0), std=0.0)
     assert_close(bent, images, rtol=1e-4, atol=1e-5)

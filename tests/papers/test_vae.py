@@ -68,7 +68,7 @@ def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", [(7, 5, 3), (1, 2, 1), (9, 4, 6)])
-def test_the_bound_is_that_of_torchs_distributions(assert_parity, size):
+def test_the_bound_matches_torchs_distributions(assert_parity, size):
     ours, theirs = VAE(*size), Reference(*size)
     assert_parity(
         lambda w, x, noise: functional_call(ours, w, (x, noise)),
@@ -190,7 +190,7 @@ def test_dreams_have_as_much_ink_as_the_decoder_says():
     assert asleep.mean().item() == pytest.approx(0.9, abs=0.02)
 
 
-def test_the_breaks_leave_out_what_they_say():
+def test_the_breaks_leave_out_the_named_ingredient():
     model, x = VAE(6, 5, 2).double(), (torch.rand(4, 6) > 0.5).double()
     noise = torch.randn(4, 2, dtype=torch.float64)
     guess, bound = model.encode(x), model(x, noise)
@@ -307,7 +307,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(vae)] == ["bound"]
 
 
-def test_the_stated_cost_is_what_torch_counts():
+def test_the_stated_cost_matches_torchs_count():
     batch, pixels, hidden, latent = size = 3, 7, 5, 2
     model = VAE(pixels, hidden, latent)
     x, noise = (torch.rand(batch, width).requires_grad_() for width in (pixels, latent))

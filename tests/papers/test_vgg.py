@@ -81,7 +81,7 @@ def test_columns_of_table_1(name):
         ("E", (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)),
     ],
 )
-def test_names_are_those_of_the_released_weights(name, places):
+def test_names_match_the_released_weights(name, places):
     """The files of torchvision's vgg11, vgg16 and vgg19 have their layers at these indices."""
     with torch.device("meta"):
         names = [name for name, _ in VGG(name).named_parameters()]
@@ -127,7 +127,7 @@ def test_what_small_filters_see_and_weigh():
         assert x.grad[0, 0].nonzero().amax(0).tolist() == [9, 9]
 
 
-def test_half_precision_errs_as_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     x, *weights = (
         torch.randn(2, 8, 12, 12),
         torch.randn(8, 8, 3, 3) / 8,
@@ -143,7 +143,7 @@ def test_half_precision_errs_as_torchs(assert_half_precision):
         )
 
 
-def test_the_arms_and_what_takes_their_place(comparisons):
+def test_the_arms_and_their_replacements(comparisons):
     (given,) = comparisons(vgg)
     networks = {name: arm.make.network() for name, arm in given.arms.items()}
     for name, change in given.breaks.items():

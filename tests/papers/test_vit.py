@@ -69,7 +69,7 @@ def test_released_weights_see_as_in_transformers(assert_parity, size):
     )
 
 
-def test_attention_is_what_transformers_says(assert_parity):
+def test_attention_matches_transformers(assert_parity):
     theirs, ours = reference(), ViT(**TINY).double()
     ours.load_state_dict(from_released(theirs.state_dict()))
     x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
@@ -83,7 +83,7 @@ def test_names_of_no_vit_are_refused():
         from_released({"vit.pooler.dense.bias": torch.zeros(1)})
 
 
-def test_patches_are_those_of_a_strided_convolution(assert_parity):
+def test_patches_match_a_strided_convolution(assert_parity):
     weight = torch.randn(7, 3, 4, 4)
     assert_parity(
         lambda x, w: patches(x, 4) @ w.flatten(1).T,
@@ -178,7 +178,7 @@ def test_a_block_in_half_precision(assert_half_precision):
     )
 
 
-def test_a_block_of_text_sees_nothing_later():
+def test_a_block_of_text_does_not_see_later_blocks():
     block, x = Block(24, 3, 20).double(), torch.randn(2, 5, 24, dtype=torch.float64)
     other = torch.cat((x[:, :3], torch.randn(2, 2, 24, dtype=torch.float64)), 1)
     assert_close(block(x, causal=True)[:, :3], block(other, causal=True)[:, :3])
@@ -203,7 +203,7 @@ def test_rivals_cost_as_much():
     assert its.multiply_adds(narrow) < 0.3 * ours
 
 
-def test_misplaced_positions_are_those_of_other_patches():
+def test_misplaced_positions_come_from_other_patches():
     positions = its.Misplaced(4, 4, 6)
     found = [positions(4, 4) for _ in range(2)]
     assert not torch.equal(*found)
@@ -241,7 +241,7 @@ ARMS = {
 
 
 @pytest.mark.parametrize("broken", ARMS)
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     made, seen, learn = {}, {}, its.learn
 
     def watched(label, steps, at, make, rate):

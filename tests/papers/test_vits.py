@@ -228,7 +228,7 @@ def test_a_coupling_of_durations_is_transformers(assert_parity):
     )
 
 
-def test_the_bound_of_durations_is_that_of_transformers_parts(assert_parity, monkeypatch):
+def test_the_bound_of_durations_matches_transformers_parts(assert_parity, monkeypatch):
     """In training, transformers' flows have one more permutation than in synthesis, so they are not
     inverse to each other, and it documents that it does not support training. Here its parts are combined
     as in synthesis.
@@ -398,7 +398,7 @@ def test_the_more_words_the_faster():
     assert means[0] > 1.1 * means[1] > 1.1 * 1.1 * means[2]
 
 
-def test_a_table_draws_what_the_phoneme_had(part_of_run):
+def test_a_table_draws_the_phonemes_values(part_of_run):
     """For any sentence; unheard phonemes may get any value, and padding gets none."""
     run = part_of_run()
     train, judge = say(run, "train", 3), say(run, "judge", 4)

@@ -49,7 +49,7 @@ def test_the_gap_of_the_authors_vision_models(weak, student, ceiling, percent):
     assert f"{percent} %" in weak_to_strong.BEATS_ITS_TEACHER.paper.text
 
 
-def test_the_gap_is_nothing_at_the_teacher_and_all_at_the_ceiling():
+def test_the_gap_is_0_at_the_teacher_and_1_at_the_ceiling():
     assert gap_recovered(0.7, 0.7, 0.9) == 0.0
     assert gap_recovered(0.7, 0.9, 0.9) == 1.0
     assert gap_recovered(0.75, 0.5, 1.0) == -1.0
@@ -92,7 +92,7 @@ def test_the_students_weight_grows_over_the_first_fifth():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.75, 1.0])
-def test_value_and_gradient_are_those_of_the_formula(alpha):
+def test_value_and_gradient_match_the_formula(alpha):
     """Number by number, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
     logits = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     weak, weight = distributions(6, 2), torch.randn(6, dtype=torch.float64)
@@ -129,7 +129,7 @@ def test_the_pieces_are_torchs_cross_entropies(assert_parity, shape, alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
-def test_the_gradient_is_that_of_finite_differences(alpha):
+def test_the_gradient_matches_finite_differences(alpha):
     logits = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     weak, hard = distributions(2, 5, 4), torch.randint(4, (2, 5))
     assert torch.autograd.gradcheck(lambda z: mixed_cross_entropy(z, weak, hard, alpha), (logits,))
@@ -200,7 +200,7 @@ def test_each_student_learns_as_if_alone_and_as_by_torchs_layers():
         assert_close(probes.bias[index, 0], layer.bias, rtol=1e-9, atol=1e-11)
 
 
-def test_nobody_is_tested_on_what_another_has_seen(monkeypatch):
+def test_no_model_is_tested_on_training_data_of_another(monkeypatch):
     numbered = torch.arange(1797.0)[:, None, None].expand(-1, 8, 8)
     monkeypatch.setattr(data, "digits", lambda: (numbered, torch.arange(1797) % 10))
     known, few = classroom(torch.Generator().manual_seed(1), torch.empty(0), 4)
@@ -274,7 +274,7 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["name"] for artifact in record.artifacts] == ["students"]
 
 
-def test_each_student_sees_and_learns_what_its_name_says(comparisons):
+def test_each_student_sees_and_learns_as_its_name_states(comparisons):
     (given,) = comparisons(weak_to_strong)
     ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given.arms.items()}
     assert ours == {
@@ -363,7 +363,7 @@ def test_a_target_out_of_reach_is_not_reached():
     assert until(0.5, confidence_loss, 0.5, *inputs) == {"reached": True, "epochs": 1}
 
 
-def test_the_stated_bytes_are_those_of_what_must_be_read_and_written():
+def test_the_stated_bytes_are_the_necessary_reads_and_writes():
     stated = cost(5, 3, itemsize=2)
     logits, label, loss = torch.empty(5, 3, dtype=torch.bfloat16), torch.empty(5).long(), 5 * 2
     assert stated["forward"].bytes == 2 * logits.nbytes + label.nbytes + loss

@@ -58,7 +58,7 @@ def test_the_fast_weight_is_the_slow_one(assert_parity, shape):
     assert_parity(weight_norm, line_by_line, (torch.randn(shape), g))
 
 
-def test_half_precision_errs_no_more_than_torchs(assert_half_precision):
+def test_half_precision_is_as_accurate_as_torchs(assert_half_precision):
     v, g = torch.randn(64, 64) * 3, torch.rand(64, 1) + 0.5
     assert_half_precision(
         weight_norm, lambda v, g: torch._weight_norm(v, g, 0), (v, g), dtypes=(torch.bfloat16,)

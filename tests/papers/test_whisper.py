@@ -133,7 +133,7 @@ def test_keys_have_no_bias():
     assert len(biases) == 3 * SMALL.layers
 
 
-def test_the_cache_says_what_the_whole_text_says():
+def test_the_cache_matches_the_whole_text():
     model, mel = Whisper(SMALL).double(), torch.randn(3, 14, 5, dtype=torch.float64)
     tokens = torch.randint(11, (3, 7))
     whole, sound = model(mel, tokens), model.encoder(mel)
@@ -245,7 +245,7 @@ def test_times_are_read_from_the_text(monkeypatch):
     assert all(not wave[end:].any() and wave[:end].any() for wave, end in zip(waves, lengths, strict=True))
 
 
-def test_texts_say_task_word_and_end():
+def test_texts_contain_task_word_and_end():
     times = torch.tensor([[2, 9], [3, 8]])
     made = DIGITS.texts(torch.tensor([3, 9]), torch.tensor([False, True]), times, torch.tensor([False, True]))
     assert made.tolist() == [
@@ -268,7 +268,7 @@ def test_the_arms_differ_in_sound_alone():
     assert set(mishear(torch.zeros(500, dtype=torch.long), 0, words=3).tolist()) == {0, 1, 2}
 
 
-def test_conditions_are_not_what_anybody_trained_on():
+def test_conditions_differ_from_the_training_data():
     said = say(3, 2000, 5, 0)
     waves = said.waves
     assert CONDITIONS == ("babble", "hum", "telephone", "echo", "clipping")

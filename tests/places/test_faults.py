@@ -74,7 +74,7 @@ def cluster(home, slurm, tmp_path, wait):
 
 
 @pytest.mark.parametrize("how", ["preempted", "requeued"])
-def test_a_slurm_job_that_has_to_make_room_begins_anew(cluster, wait, how):
+def test_a_preempted_slurm_job_starts_again(cluster, wait, how):
     first, before = cluster.seen, family(cluster)
     wait(lambda: "running on n1" in cluster.contact, f"word of the node ({cluster.contact})")
     if how == "preempted":
@@ -180,7 +180,7 @@ def test_what_time_it_is_elsewhere_does_not_matter(elsewhere, monkeypatch, wait)
         assert elsewhere.finish(started).outcome == "cancelled"
 
 
-def test_a_lease_has_to_move_whatever_time_it_shows(tmp_path, monkeypatch):
+def test_a_lease_must_change_regardless_of_its_time(tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(agent.time, "monotonic", lambda: now[0])
     lease = tmp_path / "lease"

@@ -67,7 +67,7 @@ def follow(folder, remote):
 
 
 @pytest.mark.parametrize("kind", ["slurm", "ssh"])
-def test_a_run_folder_starts_no_program_of_its_own_choice(folder, tmp_path, kind):
+def test_a_run_folder_cannot_choose_a_program_to_start(folder, tmp_path, kind):
     marker = tmp_path / "marker"
     script = tmp_path / "program"
     script.write_text(f"#!/bin/sh\ntouch {marker}\n")
@@ -145,7 +145,7 @@ def test_a_run_folder_with_a_link_is_left_alone(folder, tmp_path):
 
 
 @pytest.mark.parametrize("attempt", ["../../../journal", "a/b", ".hidden", "a\n", "x" * 300, 1, None, ["a"]])
-def test_an_attempt_is_no_path(folder, home, attempt):
+def test_an_attempt_is_not_a_path(folder, home, attempt):
     home.journal.write_text("mine\n")
     frame = {"run": folder.name, "attempt": attempt, "at": 0, "n": 2, "alive": True, "why": ""}
     run, ask = follow(folder, Remote(read=lambda request: ({"frames": [frame]}, b"{}")))
@@ -314,7 +314,7 @@ def test_a_request_that_nobody_reads_ends_in_time(monkeypatch):
 # Python imports nothing from the folder in which it starts
 
 
-def test_the_agent_imports_nothing_from_its_working_folder(tmp_path, monkeypatch):
+def test_the_agent_ignores_modules_in_its_working_folder(tmp_path, monkeypatch):
     (tmp_path / "tarfile.py").write_text("open('marker', 'w')\nraise SystemExit\n")
     monkeypatch.chdir(tmp_path)
     place = Place(name="c", kind="slurm", python=sys.executable, home=str(tmp_path / "far"))

@@ -56,7 +56,7 @@ def test_code_travels_once_and_with_the_readers_edits(elsewhere, tmp_path, monke
     assert len(list((elsewhere.far / "elsewhere" / "code").iterdir())) == 2
 
 
-def test_a_cancelled_run_ends_there_and_says_so_here(elsewhere):
+def test_a_cancelled_run_ends_there_and_is_reported_here(elsewhere):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
     assert started.cancel() == "asked"
@@ -104,7 +104,7 @@ def test_a_run_that_cannot_be_sent_fails_with_the_reason(elsewhere):
     assert (done.outcome, done.detail) == ("failed", "far: could not be reached: the cable is out")
 
 
-def test_who_comes_back_goes_on_from_where_it_stopped(elsewhere, home):
+def test_a_reattached_run_continues_where_it_stopped(elsewhere, home):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
     started.detach()
@@ -138,7 +138,7 @@ def test_a_shepherd_that_is_killed_takes_its_run_along(elsewhere):
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker's end")
 
 
-def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(elsewhere):
+def test_a_terminated_shepherd_reports_that_its_machine_was_reclaimed(elsewhere):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
     psutil.Process(psutil.Process(store.load(started.folder).hello["pid"]).ppid()).terminate()

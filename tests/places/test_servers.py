@@ -100,7 +100,7 @@ def test_a_run_through_dask_with_certificates(home, encrypted_scheduler, tmp_pat
     assert sent.read_text() == "toy_ok.py\n"
 
 
-def test_a_scheduler_with_certificates_asks_for_those_of_this_machine(home, tmp_path, monkeypatch):
+def test_a_scheduler_with_certificates_requires_this_machines(home, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
     import dask
 
@@ -139,7 +139,7 @@ def test_a_run_is_a_slurm_job(home, slurm, tmp_path):
     assert finish(stopped).outcome == "cancelled"
 
 
-def test_a_job_in_the_queue_says_so_and_can_be_taken_out(home, slurm, tmp_path):
+def test_a_job_in_the_queue_is_marked_and_can_be_removed(home, slurm, tmp_path):
     subprocess.run(["scontrol", "update", "nodename=n1", "state=drain", "reason=test"], check=True)
     place = Place(name="cluster", kind="slurm", python=sys.executable, home=str(tmp_path / "far"))
     started = start(home, place, "toy_ok")
@@ -150,7 +150,7 @@ def test_a_job_in_the_queue_says_so_and_can_be_taken_out(home, slurm, tmp_path):
     assert done.detail == "before it began"
 
 
-def test_what_sbatch_refuses_is_said_in_its_words(home, slurm, tmp_path):
+def test_an_error_of_sbatch_is_shown_verbatim(home, slurm, tmp_path):
     parameters = {"partition": "nowhere"}
     place = Place(
         name="c", kind="slurm", home=str(tmp_path / "far"), python=sys.executable, parameters=parameters
@@ -160,7 +160,7 @@ def test_what_sbatch_refuses_is_said_in_its_words(home, slurm, tmp_path):
     assert "Invalid partition" in done.detail
 
 
-def test_the_place_says_what_it_is(sshd, tmp_path):
+def test_the_place_describes_itself(sshd, tmp_path):
     link = connect(Place(name="b", kind="ssh", host=sshd, python=sys.executable, home=str(tmp_path / "far")))
     said, _ = link.call({"do": "hello"})
     link.close()

@@ -49,7 +49,7 @@ def victims(port, home):
     return found
 
 
-def test_what_comes_home_is_what_was_said(home, sshd, tmp_path, wait):
+def test_fetched_events_match_the_sent_ones(home, sshd, tmp_path, wait):
     far = tmp_path / "far"
     place = Place(name="big", kind="ssh", host=sshd, python=sys.executable, home=str(far))
     packed = code.pack("toy_paced", find(home), {})

@@ -275,7 +275,7 @@ def test_a_finite_number_is_not_taken_for_an_infinite_one() -> None:
     assert "a mask of -inf is missing" in verdict.hint
 
 
-def test_nothing_explains_what_is_not_a_number() -> None:
+def test_no_hint_explains_nan() -> None:
     """The paper's code returns NaN for many other arguments, too, so none of them explains the mistake."""
 
     def right(x: Tensor, y: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ def test_nothing_explains_what_is_not_a_number() -> None:
     assert "as if" not in verdict.hint
 
 
-def test_rounding_in_a_gradient_that_cancels_is_no_mistake() -> None:
+def test_rounding_in_a_gradient_that_cancels_is_not_a_mistake() -> None:
     """After a saturated softmax, the gradient is 0 up to rounding, however it is written."""
 
     def right(x: Tensor, y: Tensor) -> Tensor:
@@ -317,7 +317,7 @@ def of_shared(draw: Draw) -> Iterator[Try]:
     yield Try("zeros", torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
 
 
-def test_a_row_that_sees_nothing_hides_no_other_mistake() -> None:
+def test_a_fully_masked_row_hides_no_other_mistake() -> None:
     TRIES[shared] = of_shared
     verdict = judged(shared, lambda x, y: y / x.sum(-1, keepdim=True))
     del TRIES[shared]

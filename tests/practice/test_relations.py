@@ -115,7 +115,7 @@ def test_the_part_of_a_sum_that_has_a_wrong_factor_is_named() -> None:
     assert term(call, one, inspect.signature(noised), "result", (x, noise), {}) == ""
 
 
-def test_a_copy_of_a_module_shares_nothing_and_keeps_its_ties() -> None:
+def test_a_copy_of_a_module_shares_no_tensor_and_keeps_its_ties() -> None:
     module = nn.ModuleDict({"one": nn.Linear(2, 2), "lstm": nn.LSTM(2, 2)})
     module["two"] = module["one"]
     made = mapped(torch.clone, module)
@@ -129,7 +129,7 @@ def test_a_copy_of_a_module_shares_nothing_and_keeps_its_ties() -> None:
     assert not module["one"]._forward_hooks
 
 
-def test_methods_that_have_nothing_to_do_with_those_to_write_are_left_out() -> None:
+def test_methods_unrelated_to_the_exercise_are_left_out() -> None:
     found = sheets(shipped()["ddpm"])
     empty = skeleton.text("DDPM", found)
     assert "def alpha_bar(" in empty

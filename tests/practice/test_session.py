@@ -57,7 +57,7 @@ def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str =
         ("    raise NotImplementedError('later')\n", "empty", ""),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, body: str, outcome: str, says: str) -> None:
+def test_errors_are_reported(tmp_path: Path, body: str, outcome: str, says: str) -> None:
     verdict = answer(tmp_path, body)
     assert verdict.outcome == outcome
     assert says in " ".join([verdict.hint, *verdict.report])
@@ -136,14 +136,14 @@ def test_the_first_failing_input_is_printed_with_expected_and_found(tmp_path: Pa
     assert "found" in report
 
 
-def test_what_may_be_the_matter_stands_above_the_numbers() -> None:
+def test_the_hint_is_above_the_numbers() -> None:
     report = ["merge_heads(x)   2 heads, 3 tokens", "  x 2×3×2 float64"]
     event = {"event": "exercise", "name": "merge heads", "outcome": "wrong", "report": report}
     lines = [line.text.strip() for line in details({**event, "hint": "x was changed. it is wrong"})]
     assert lines == ["x was changed.", "It is wrong.", *(line.strip() for line in report)]
 
 
-def test_which_inputs_are_right_is_said(tmp_path: Path) -> None:
+def test_the_correct_inputs_are_named(tmp_path: Path) -> None:
     verdict = answer(tmp_path, "", name="weights", replaces=".triu_(keys - queries + 1)")
     assert "causal" in verdict.hint
     assert "4 of 10 inputs are wrong" in verdict.hint

@@ -113,7 +113,7 @@ def test_no_text_of_a_record_leaves_its_attribute(home: Home) -> None:
 # 4. Files of another type than they claim
 
 
-def test_files_of_a_run_are_made_anew_or_left_out(home: Home) -> None:
+def test_files_of_a_run_are_written_again_or_left_out(home: Home) -> None:
     script = b"<html><script>pwned()</script>"
     kinds = {
         "gif.png": "image",

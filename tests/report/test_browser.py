@@ -156,7 +156,7 @@ QUICK = (ADAM, "reading.html", "card.html")
 @pytest.mark.parametrize(
     "kind", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in KINDS]
 )
-def test_axe_finds_nothing_serious(browser: Browser, site: Path, kind: str) -> None:
+def test_axe_finds_no_serious_violation(browser: Browser, site: Path, kind: str) -> None:
     context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # axe is a script
     context.set_default_timeout(SLOW)
     tab, found = context.new_page(), []

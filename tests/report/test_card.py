@@ -53,7 +53,7 @@ def test_a_card_is_one_page_that_needs_nothing(home: Home, tmp_path: Path) -> No
     assert "| gain | 0.3 | ≥ 0.2 |" in text_file.read_text()
 
 
-def test_a_card_leaves_out_what_is_private(home: Home, tmp_path: Path) -> None:
+def test_a_card_leaves_out_private_facts(home: Home, tmp_path: Path) -> None:
     settings = {"text": "/home/ada/corpus.txt"}
     hidden = ("secretbox", "/home/ada", "Grace")
     for file in write_card(card(home, job={"settings": settings}), tmp_path, "card"):
@@ -93,14 +93,14 @@ def test_hostile_texts_end_no_script_and_no_fence(home: Home, tmp_path: Path) ->
         {"code": {"a": 7}}, {"seconds": "long"}, {"paper": None}, {"versions": []}, {"machine": None},
     ],
 )  # fmt: skip
-def test_what_is_no_card_is_refused(home: Home, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_file_that_is_not_a_card_is_refused(home: Home, tmp_path: Path, change: dict[str, Any]) -> None:
     file = tmp_path / "card.json"
     file.write_text(json.dumps({**card(home).to_json(), **change}))
     with pytest.raises(ReadtrackError, match="no replication card"):
         read(file)
 
 
-def test_files_that_are_no_card_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_cards_are_refused(tmp_path: Path) -> None:
     for name, text in {"a": "", "b": "[" * 100_000, "c": "{}", "d": "# x\n```json\n{\n```\n"}.items():
         (tmp_path / name).write_text(text)
         with pytest.raises(ReadtrackError, match="no replication card"):
@@ -185,7 +185,7 @@ def test_a_difference_is_measured_by_the_seeds(home: Home) -> None:
     assert spreads([replace(ranged, ours="another 0.3")]) == {}
 
 
-def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None:
+def test_another_order_of_sums_may_change_as_much_as_another_seed(home: Home) -> None:
     made = card(home)
     spread = {("it gains", "gain"): 0.05}  # 2.8 of these are 0.139
     edited = {"adam/model.py": prints.of_text("a\nd\nc\n")}
@@ -294,7 +294,7 @@ def test_what_can_change_a_number_changes_the_code(old: str, new: str, where: st
     assert where in prints.in_words(prints.changes({"x.py": there}, {"x.py": here}))
 
 
-def test_hashes_of_code_are_read_back_and_those_of_an_earlier_version_are_unknown() -> None:
+def test_hashes_of_code_are_read_back_and_older_ones_are_unknown() -> None:
     found = {"x.py": prints.of_text(SOURCE), "empty.py": []}
     assert prints.parse(json.loads(json.dumps(prints.as_json(found)))) == found
     assert prints.parse({"x.py": "0123456789abcdef"}) == {}

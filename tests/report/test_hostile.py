@@ -159,7 +159,7 @@ def test_a_card_that_was_tampered_with_is_refused_or_harmless(home: Home, tmp_pa
         {"paper": {"text": 1}}, {"breaks": [{"name": "n", "takes_away": []}]}, {"history": [1]},
     ],
 )  # fmt: skip
-def test_what_is_no_claim_is_refused(changes: dict[str, Any]) -> None:
+def test_a_name_that_is_not_a_claim_is_refused(changes: dict[str, Any]) -> None:
     Claim.from_json(claim())
     with pytest.raises((TypeError, ValueError, KeyError)):
         Claim.from_json(claim(**changes))

@@ -114,7 +114,7 @@ def test_the_paper_page_has_claims_code_and_lineage(shipped_site: Site) -> None:
     assert sum("seed" in named.get("class", "").split() for _, named in page.tags) == 10
 
 
-def test_earlier_verdicts_say_so_and_are_counted_apart(shipped_site: Site) -> None:
+def test_earlier_verdicts_are_marked_and_counted_separately(shipped_site: Site) -> None:
     known = pages(shipped_site)
     assert "judged by the earlier procedure" in known["papers/adam.html"].text
     assert "Judged by an earlier procedure, counted separately" in known["index.html"].text
@@ -161,7 +161,7 @@ def test_numbers_in_words_are_taken_apart(
     assert (one and (one.mean, one.low, one.high, one.at_least)) == expected
 
 
-def test_a_readers_report_shows_what_a_run_left(home: Home) -> None:
+def test_a_readers_report_shows_the_files_of_a_run(home: Home) -> None:
     run(home)
     site = reader(home, papers=("adam",))
     page = pages(site)["papers/adam.html"]
@@ -201,7 +201,7 @@ def test_arms_have_their_roles_colours_and_direction_from_the_record(home: Home)
 
 
 @pytest.mark.slow
-def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -> None:
+def test_contended_times_and_smoke_runs_are_not_counted(home: Home) -> None:
     run(home, "adam", 1)
     busy = [measurement(role, ns, flags=["contended"]) for role, ns in (("paper", 9e6), ("strong", 2e6))]
     run(home, "bert", 2, events=busy)
@@ -229,7 +229,7 @@ def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -
         ),
     ],
 )
-def test_a_picture_says_what_is_to_be_seen(home: Home, more: dict[str, object], alt: str) -> None:
+def test_a_picture_has_a_caption(home: Home, more: dict[str, object], alt: str) -> None:
     picture = {"event": "artifact", "name": "p", "path": "artifacts/p.png", "kind": "image"}
     run(home, events=[{**picture, "caption": "Two digits.", **more}])
     page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
@@ -264,7 +264,7 @@ def test_a_bound_that_needs_no_idea_is_marked_as_a_guard() -> None:
     assert page.text.count("It does not count: the untrained arm clears it.") == 1
 
 
-def test_a_sound_stands_beside_the_one_that_it_names(home: Home) -> None:
+def test_a_sound_appears_next_to_the_one_that_it_names(home: Home) -> None:
     sound = {"event": "artifact", "path": "artifacts/a.wav", "kind": "audio", "caption": "c"}
     more = [{**sound, "name": "alone"}, {**sound, "name": "wrong", "beside": "nobody"}]
     run(home, events=more)
@@ -294,7 +294,7 @@ def test_a_plugin_of_the_readers_shows_the_claims_of_its_run(home: Home) -> None
     assert "It gains." in page.text
 
 
-def test_a_seed_that_the_rule_was_chosen_on_is_no_evidence(home: Home) -> None:
+def test_a_seed_that_the_rule_was_chosen_on_is_not_evidence(home: Home) -> None:
     shipped = next(row for row in shipped_table().rows if row.paper == "bert" and row.claim.chosen_on)
     seed, metric = shipped.claim.chosen_on[0], shipped.claim.rule[0].metric
     for number_, of in ((1, seed), (2, 77)):
@@ -355,7 +355,7 @@ def test_a_sweep_whose_choice_is_not_recorded_shows_all_settings(home: Home) -> 
     assert "4 more arms are not drawn." in page.text
 
 
-def test_an_axis_that_the_record_does_not_name_says_so(home: Home) -> None:
+def test_an_axis_without_a_name_is_marked(home: Home) -> None:
     run(
         home,
         events=[
@@ -441,7 +441,7 @@ def test_notes_tags_paths_and_machines_are_left_out(home: Home) -> None:
     assert "saved by (machine) to x.npz on (machine), see plan.md" in pages(site)["papers/adam.html"].text
 
 
-def test_private_has_them_and_says_so(home: Home) -> None:
+def test_a_private_report_has_them_and_is_marked(home: Home) -> None:
     home.ensure()
     hidden = secrets(home)
     site = reader(home, private=True, papers=("adam",))
@@ -470,7 +470,7 @@ def test_a_path_loses_its_folders_and_a_ratio_stays() -> None:
 # The output folder
 
 
-def test_a_second_report_removes_what_is_no_more(home: Home, tmp_path: Path) -> None:
+def test_a_second_report_removes_stale_files(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     write(reader(home, papers=("adam", "bert")), folder)
     write(reader(home, papers=("adam",)), folder)
@@ -528,7 +528,7 @@ def test_numbers_have_three_digits(value: float | None, words: str) -> None:
     assert number(value) == words
 
 
-def test_a_word_of_a_record_is_no_class() -> None:
+def test_a_word_of_a_record_is_not_a_class() -> None:
     assert css_class('held" onclick="x') == "not-judged"
     assert anchors(["A b", "a-b", "", "日本"]) == ["a-b", "a-b-2", "x", "x-2"]
 

@@ -42,7 +42,7 @@ HELD = run("held")
         run("missed", started="2026-11-21"),
     ],
 )
-def test_what_says_less_does_not_take_its_place(later: RunSummary) -> None:
+def test_a_weaker_result_does_not_replace_it(later: RunSummary) -> None:
     assert best([later, HELD]) is HELD
     assert best([HELD, later]) is HELD
 
@@ -50,7 +50,7 @@ def test_what_says_less_does_not_take_its_place(later: RunSummary) -> None:
 @pytest.mark.parametrize(
     "other", [run("missed", budget="full", started="2026-11-20"), run("missed", started="2026-11-23")]
 )
-def test_what_says_more_does_even_if_it_is_worse(other: RunSummary) -> None:
+def test_a_stronger_result_replaces_it_even_if_it_is_worse(other: RunSummary) -> None:
     assert best([HELD, other]) is other
 
 
@@ -69,7 +69,7 @@ def test_a_run_is_as_good_as_its_least_good_claim() -> None:
     assert overall(run("held", outcome=None)) == "running"
 
 
-def test_an_identity_that_held_is_no_evidence() -> None:
+def test_an_identity_that_held_is_not_evidence() -> None:
     smoke = run(None, claims=(("a", "not judged", ""), ("b", "held", "")), unmeasured=("b",), budget="smoke")
     assert overall(smoke) == "not judged"
     assert overall(run("held", unmeasured=("first",))) == "exact"

@@ -57,7 +57,7 @@ def test_a_null_run_has_the_control_under_every_name(made):
         made()[0].arms(builders, control="plian")
 
 
-def test_a_run_wants_what_it_is_judged_by(made):
+def test_a_run_needs_the_claims_of_its_kind(made):
     plain, null, broken = made()[0], made(null=True)[0], made(broken="no gate")[0]
     assert [run.wants(MEASURED) for run in (plain, null, broken)] == [True, True, True]
     assert [run.wants(IDENTITY) for run in (plain, null, broken)] == [True, False, False]
@@ -140,7 +140,7 @@ def test_a_claim_on_time_waits_for_the_benchmark(made):
     assert claim["values"]["speed of paper over naive, norm, forward"] == pytest.approx(3.0)
 
 
-def test_a_step_down_the_loss_is_that_of_the_optimiser(made):
+def test_a_step_down_the_loss_matches_the_optimisers(made):
     run, events = made()
     w = nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([w], lr=1.0)

@@ -98,7 +98,7 @@ def test_the_events_of_another_machine_are_left_as_they_are(home: Home):
     assert reconcile(home) == []
 
 
-def test_a_linked_folder_is_no_run(home: Home, folder: Path, tmp_path: Path):
+def test_a_linked_folder_is_not_a_run(home: Home, folder: Path, tmp_path: Path):
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     assert store.run_folders(home) == []
@@ -141,7 +141,7 @@ def test_an_odd_file_is_named_and_the_other_runs_are_there(home: Home, name: str
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["fifo", "zero"])
-def test_a_log_that_is_no_file_is_passed_over(folder: Path, what: str):
+def test_a_log_that_is_not_a_file_is_skipped(folder: Path, what: str):
     if what == "fifo":
         os.mkfifo(folder / "log.txt")
     else:

@@ -42,12 +42,12 @@ def test_the_arm_that_a_rule_compares_is_the_papers() -> None:
         (at_least("accuracy", "control", 0.9), "higher"),
     ],
 )
-def test_the_side_of_a_bound_says_whether_less_is_better(bound: Any, better: str) -> None:
+def test_the_side_of_a_bound_shows_whether_less_is_better(bound: Any, better: str) -> None:
     found = of_claims([claim(bound)], ["ours", "control"], (), ())[1]
     assert found == {bound.of.metric: better}
 
 
-def test_rules_that_disagree_say_nothing() -> None:
+def test_rules_that_disagree_give_no_hint() -> None:
     rules = claim(at_most("rate", "ours", 3.0), at_least("rate", "ours", 1.0))
     assert of_claims([rules], ["ours", "control"], (), ())[1] == {}
 

@@ -19,7 +19,7 @@ def fail(runs, how, **fields):
     return runs.run("toy_fail", settings={"how": how, **fields.pop("settings", {})}, **fields)
 
 
-def test_a_sound_run_completes_and_says_so_in_one_file(runs, home):
+def test_a_sound_run_completes_and_records_it_in_one_file(runs, home):
     done = runs.run("toy_ok", settings={"steps": "4"}, budget="quick")
     assert done.outcome == "completed"
     assert done.error is None
@@ -145,7 +145,7 @@ def test_a_device_or_dtype_that_cannot_be_starts_no_run(home):
     assert not home.runs.exists()
 
 
-def test_usage_errors_are_told_apart(runs, monkeypatch):
+def test_usage_errors_are_distinguished(runs, monkeypatch):
     wrong_type = fail(runs, "option", settings={"size": "much"})
     assert (wrong_type.outcome, wrong_type.error["kind"]) == ("failed", "usage")
     assert "--set size=much" in wrong_type.detail
@@ -175,7 +175,7 @@ def test_an_unused_setting_is_a_warning_where_only_the_run_can_tell(runs, monkey
     assert done.warnings == ["--set stepz: the experiment has no such option; it has steps."]
 
 
-def test_what_a_plugin_prints_reaches_the_log_and_nothing_else(runs):
+def test_a_plugins_output_reaches_only_the_log(runs):
     process = runs.start("toy_noise")
     done = runs.finish(process)
     assert done.outcome == "completed"

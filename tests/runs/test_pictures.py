@@ -28,7 +28,7 @@ def test_a_batch_becomes_a_grid(
     assert Image.open(tmp_path / "x.png").size == size
 
 
-def test_values_are_clamped_and_what_is_no_number_is_black(tmp_path: Path) -> None:
+def test_values_are_clamped_and_nan_is_black(tmp_path: Path) -> None:
     save_png(tmp_path / "x.png", torch.tensor([[-1.0, 0.5, 2.0, float("nan")]]))
     assert list(Image.open(tmp_path / "x.png").tobytes()) == [0, 128, 255, 0]
 

@@ -36,7 +36,7 @@ def test_an_odd_queue_is_empty(home: Home, text: str) -> None:
     assert Queue(home).take() is None
 
 
-def test_a_queue_that_cannot_be_written_says_so(home: Home) -> None:
+def test_a_queue_that_cannot_be_written_is_reported(home: Home) -> None:
     home.ensure()
     (home.root / "queue.json").mkdir()
     with pytest.raises(ReadtrackError, match="could not be written"):

@@ -141,7 +141,7 @@ def test_a_folder_without_a_job(run_folder, home):
     assert [summary.paper for summary in summaries(home)] == ["adam"]
 
 
-def test_folders_that_are_no_runs_are_passed_over(home):
+def test_folders_that_are_not_runs_are_skipped(home):
     assert summaries(home) == []
     assert reconcile(home) == []
     (home.runs / "empty").mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_summaries_come_newest_first_from_the_result_alone(run_folder, home):
     assert summaries(home, paper="sgd") == [second]
 
 
-def test_a_result_that_does_not_say_what_was_measured_is_written_again(run_folder, home):
+def test_a_result_without_its_conditions_is_written_again(run_folder, home):
     claims = [claim("first", "held", {"x": 1}), claim("second", "held", {"x": 1})]
     claims[0][1]["claim"]["kind"] = "identity"
     folders = [run_folder(events=claims), run_folder(paper="adam", events=claims)]
@@ -204,7 +204,7 @@ def test_a_run_is_expected_to_take_as_long_as_the_latest_of_its_kind():
     assert expected(new_job("sgd", broken="no idea"), others) == 3
 
 
-def test_runs_on_other_data_are_told_apart():
+def test_runs_on_other_data_are_distinguished():
     ours, theirs = (new_job("sgd", settings={"images": name}, edited="sgd.py +1 −1") for name in ("a", "b"))
     assert ours.condition == "data: a, edited: sgd.py +1 −1"
     record = Record.from_job(ours)
@@ -234,7 +234,7 @@ def strings(value):
     return [value] if isinstance(value, str) else []
 
 
-def test_nothing_that_a_result_says_can_steer_a_terminal(run_folder, home):
+def test_a_result_cannot_control_the_terminal(run_folder, home):
     folder = run_folder(events=[claim("first", "weak", {"x": 1})])
     store.write_end_event(folder, "completed", "")
     fields = json.loads((folder / "result.json").read_text())
@@ -251,7 +251,7 @@ def test_nothing_that_a_result_says_can_steer_a_terminal(run_folder, home):
         assert [one.device for one in summaries(home)] == [fields["device"]]  # from the events
 
 
-def test_nothing_that_a_run_says_can_steer_a_terminal(run_folder):
+def test_a_run_cannot_control_the_terminal(run_folder):
     said = {"claim": {"name": HOSTILE}, "verdict": HOSTILE, "values": {HOSTILE: 1}, "ours": HOSTILE}
     folder = run_folder(
         device=HOSTILE,
@@ -301,7 +301,7 @@ def test_silence_is_not_responding(run_folder):
     assert Record.from_job(new_job("sgd")).state == "starting"
 
 
-def test_the_time_of_a_run_goes_on_while_it_says_nothing(run_folder):
+def test_the_time_of_a_silent_run_advances(run_folder):
     found = load(run_folder())
     found.started = datetime.fromtimestamp(time.time() - 30, UTC).isoformat()
     assert found.elapsed == pytest.approx(30, abs=5)
@@ -310,7 +310,7 @@ def test_the_time_of_a_run_goes_on_while_it_says_nothing(run_folder):
 
 
 @pytest.mark.parametrize("skew", [-3600, 3600])
-def test_the_clock_of_another_machine_is_not_asked_whether_a_run_is_alive(run_folder, skew):
+def test_another_machines_clock_does_not_decide_whether_a_run_is_alive(run_folder, skew):
     there = datetime.fromtimestamp(time.time() + skew, UTC).isoformat()
     folder = run_folder(place="big", at=there)
     found = load(folder)
@@ -321,7 +321,7 @@ def test_the_clock_of_another_machine_is_not_asked_whether_a_run_is_alive(run_fo
     assert load(folder).state == "not responding"
 
 
-def test_reconcile_ends_what_nobody_runs_any_more(run_folder, home):
+def test_reconcile_ends_runs_without_a_process(run_folder, home):
     gone = run_folder(events=[("phase", {"name": "train"})])
     never = run_folder(hello=False)
     ended = run_folder(events=[("end", {"outcome": "completed", "detail": ""})])
@@ -334,7 +334,7 @@ def test_reconcile_ends_what_nobody_runs_any_more(run_folder, home):
     assert reconcile(home) == []
 
 
-def test_reconcile_leaves_alone_what_may_live(run_folder, home):
+def test_reconcile_ignores_runs_that_may_be_alive(run_folder, home):
     run_folder(hello=False)  # just started
     run_folder()  # its process has just ended, and its starter is about to write the end
     elsewhere = run_folder()
@@ -403,6 +403,6 @@ def judged(name, verdict, kind="measured", *, headline=False):
         ([judged("a", "held"), judged("b", "missed", headline=True)], "1 of 2 held; b: missed, 1"),
     ],
 )
-def test_the_headline_names_the_papers_own_claim_and_what_fell(run_folder, claims, headline):
+def test_the_headline_names_the_papers_own_claim_and_the_failed_ones(run_folder, claims, headline):
     done = ("end", {"outcome": "completed", "detail": ""})
     assert load(run_folder(events=[*claims, done])).summary().headline == headline

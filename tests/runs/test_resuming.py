@@ -94,7 +94,7 @@ def labels(process):
 
 
 @pytest.mark.slow
-def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
+def test_a_cancelled_run_continues_at_the_step_where_it_stopped(runs):
     process = start(runs, pause=5 * PAUSE)  # slow enough for the request to arrive in time
     runs.wait_for(lambda: "all 0.3" in labels(process), "the second attempt")
     time.sleep(0.2)
@@ -145,7 +145,7 @@ def test_the_folder_of_checkpoints_lies_in_the_cache(home, name):
         checkpoints.folder(home, name)
 
 
-def test_a_loop_refuses_what_has_no_state(home, tmp_path):
+def test_a_loop_refuses_objects_without_state(home, tmp_path):
     kept = checkpoints.Checkpoints(tmp_path / "kept", EventWriter(tmp_path), tmp_path)
     with pytest.raises(TypeError, match="float has no state"):
         kept.loop("training", [0.5])

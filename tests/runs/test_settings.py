@@ -78,12 +78,12 @@ def test_options_of_a_folder_and_of_the_papers_that_it_imports(options) -> None:
         "from mine import experiment\n",
     ],
 )
-def test_where_options_cannot_be_told_none_is_refused(options, home: Home, source: str) -> None:
+def test_options_that_cannot_be_listed_are_not_refused(options, home: Home, source: str) -> None:
     assert options(toy=source) is None
     settings.check({"anything": "1"}, "toy", find.find(home))
 
 
-def test_a_wrong_setting_names_what_there_is(options, home: Home) -> None:
+def test_a_wrong_setting_is_reported_with_the_valid_ones(options, home: Home) -> None:
     options(toy=EXPERIMENT + "run.option('length', 3), run.option('keep', 1)", bare=EXPERIMENT + "pass")
     plugins = find.find(home)
     settings.check({"keep": "2", "length": "x"}, "toy", plugins)

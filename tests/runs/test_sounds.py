@@ -55,7 +55,7 @@ def test_another_shape_is_refused(shape: tuple[int, ...], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_refused(value: float, tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_number_is_refused(value: float, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="finite"):
         save_wav(tmp_path / "x.wav", torch.tensor([0.0, value]), 8000)
 

@@ -60,7 +60,7 @@ def test_each_further_cancel_skips_a_rung(runs):
     runs.no_process_left(done.run_id)
 
 
-def test_terminating_says_where_it_hung(runs):
+def test_terminating_reports_where_it_hung(runs):
     process = runs.start("toy_hang", settings={"how": "deaf"})
     runs.reach(process.folder)
     while "deaf" not in store.load(process.folder).logs:
@@ -119,7 +119,7 @@ def parent(parent_script, home):
 
 
 @pytest.mark.parametrize("how", ["sleep", "stubborn", "deaf"])
-def test_kill_9_of_the_parent_ends_the_run_and_says_so(runs, parent, how):
+def test_kill_9_of_the_parent_ends_the_run_and_is_reported(runs, parent, how):
     process, folder = parent(how, "stay")
     runs.child(folder)
     process.send_signal(signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_kill_9_of_the_parent_ends_the_run_and_says_so(runs, parent, how):
     assert done.bad_events == 0
 
 
-def test_a_detached_run_goes_on_and_is_found_again(runs, parent):
+def test_a_detached_run_continues_and_is_found_again(runs, parent):
     process, folder = parent("brief", "leave")
     assert process.wait(60) == 0
     runs.reach(folder)
@@ -142,7 +142,7 @@ def test_a_detached_run_goes_on_and_is_found_again(runs, parent):
     assert launcher.attach(folder) is None
 
 
-def test_a_detached_run_goes_on_though_it_holds_the_interpreter_lock(runs):
+def test_a_detached_run_continues_although_it_holds_the_interpreter_lock(runs):
     script = (
         "import sys, time\n"
         "from readtrack.home import Home\n"

@@ -31,7 +31,9 @@ def write(file: Path, text: str = "") -> str:
     return str(file)
 
 
-def test_a_paper_is_made_of_all_that_it_builds_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_papers_code_includes_everything_that_it_builds_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = write(tmp_path / "flash" / "__init__.py")
     kernel = tmp_path / "flash" / "kernel.py"
     theirs = tmp_path / "site" / "their_papers"
@@ -122,12 +124,12 @@ def test_a_run_of_other_code_does_not_stand(home: Home) -> None:
     assert earlier(home) == {}
 
 
-def test_a_run_without_an_ingredient_stands_for_nothing_else(home: Home) -> None:
+def test_a_run_with_a_break_counts_only_for_this_break(home: Home) -> None:
     broken = made(home, broken="no gate")
     assert earlier(home) == {Task("p", Condition(broken="no gate"), 100): broken}
 
 
-def test_a_claim_on_so_many_steps_is_also_run_with_more_on_the_seeds_that_are_no_evidence() -> None:
+def test_a_claim_with_a_number_of_steps_also_runs_with_more_on_the_selection_seeds() -> None:
     bound = Bound("gain", ">=", 0.2)
     stated = Claim(name="gain", sentence="", paper=Figure(""), rule=(bound,), after_steps=9, chosen_on=(3, 1))
     other = replace(stated, name="other", after_steps=0)

@@ -53,7 +53,7 @@ def test_a_benchmark_alone_has_no_settings(runs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", ["smoke", "quick"])
-def test_what_is_said_of_the_threads_is_what_is_measured_with(runs, budget, monkeypatch):
+def test_the_stated_threads_are_used_in_the_measurement(runs, budget, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     done = runs.run("toy_measured", only="benchmark", budget=budget)
     assert done.environment["threads"] == (1 if budget == "smoke" else physical_cores())

@@ -239,7 +239,7 @@ def test_a_title_and_a_link_typed_together(
     assert "https" not in "".join(row.text for row in load.load(mine).rows_of(paper.id))
 
 
-def test_the_link_beside_a_title_says_which_paper_it_is(
+def test_the_link_next_to_a_title_identifies_the_paper(
     server: Server, mine: Path, clock: Any, home: Home
 ) -> None:
     added = add(Library.open(home), "That paper on weight decay https://arxiv.org/pdf/1711.05101")
@@ -270,7 +270,7 @@ def test_facts_that_nobody_gave_are_not_invented(mine: Path, home: Home) -> None
     assert list(Search(library, FullText(home), "study nothing")) == [paper.id]
 
 
-def test_placeholders_of_older_lists_are_no_facts(mine: Path, home: Home) -> None:
+def test_placeholders_of_older_lists_are_not_facts(mine: Path, home: Home) -> None:
     block = (
         '  talk:\n    title: "A talk"\n    authors: ["unknown"]\n    year: 2026\n'
         "    sources: [{page: https://example.org}]\n    missing: [authors, year]\n"
@@ -368,7 +368,7 @@ def test_after_a_refusal_papers_can_still_be_added(
     assert add(Library.open(home), "adamw").paper == "adamw"
 
 
-def test_the_next_sync_fills_in_what_is_missing(server: Server, mine: Path, clock: Any, home: Home) -> None:
+def test_the_next_sync_adds_the_missing_facts(server: Server, mine: Path, clock: Any, home: Home) -> None:
     library = Library.open(home)
     server.fail("/api/query", status(404))
     before = add(library, "2101.00001")

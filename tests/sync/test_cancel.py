@@ -96,7 +96,7 @@ def test_cancel(spot: str, real: Server, papers: Any, home: Home, monkeypatch: p
     assert not any(map(loopback.is_open, real.open_connections))
 
 
-def test_a_sync_goes_on_after_it_was_cancelled(real: Server, papers: Any, home: Home) -> None:
+def test_a_sync_continues_after_it_was_cancelled(real: Server, papers: Any, home: Home) -> None:
     cancel = threading.Event()
 
     def report(progress: SyncProgress) -> None:

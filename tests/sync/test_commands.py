@@ -74,7 +74,7 @@ def test_no_pdf_and_unknown_papers(
     assert server.counts() == {"api": 1}
 
 
-def test_the_help_says_the_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:
     assert readtrack(["sync", "--help"]) == 0
     printed = capfd.readouterr().out
     assert "3    not now: offline" in printed
@@ -188,7 +188,7 @@ def test_attach_and_open(papers: Any, home: Home, tmp_path: Path, capfd: pytest.
         (None, "No such file or directory"),
     ],
 )
-def test_what_is_no_pdf_is_not_attached(
+def test_a_file_that_is_not_a_pdf_is_not_attached(
     data: bytes | None, told: str, papers: Any, home: Home, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     papers(LISTED)

@@ -97,7 +97,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("section", [None, 0, -1])
-def test_insertion_changes_nothing_else(name: str, section: int | None, tmp_path: Path) -> None:
+def test_insertion_changes_no_other_row(name: str, section: int | None, tmp_path: Path) -> None:
     before = VARIANTS[name]
     path = tmp_path / "papers.yaml"
     path.write_bytes(before.encode())
@@ -162,7 +162,7 @@ def test_any_text_survives_quoting(title: str, authors: list[str]) -> None:
         assert yaml.safe_load(quote(text)) == one_line(text)
 
 
-def test_a_list_that_changes_meanwhile_is_not_overwritten(
+def test_a_list_that_changes_during_an_edit_is_not_overwritten(
     mine: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = load.load
@@ -180,7 +180,7 @@ def test_a_list_that_changes_meanwhile_is_not_overwritten(
     assert mine.read_text() == LIST + "# edited\n"
 
 
-def test_the_row_stands_in_the_checklist(mine: Path, home: Home) -> None:
+def test_the_row_is_in_the_checklist(mine: Path, home: Home) -> None:
     added = add(Library.open(home), "https://example.org/a.pdf", title="A talk", section="Optimisers")
     rows = load.load(mine).sections[0].rows
     assert [row.papers for row in rows if isinstance(row, Row)] == [("adam",), (added.paper,)]

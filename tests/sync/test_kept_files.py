@@ -40,7 +40,7 @@ def test_a_lost_and_a_damaged_pdf_are_repaired(server: Server, papers: Any, sync
     assert server.counts() == {"api": 1, "pdf": 5}
 
 
-def test_a_pdf_with_the_readers_marks_is_kept_beside_the_new_one(
+def test_a_pdf_with_the_readers_marks_is_kept_next_to_the_new_one(
     server: Server, papers: Any, sync: Run, home: Home
 ) -> None:
     papers(listed(1))
@@ -181,7 +181,7 @@ def test_an_old_id_with_its_subject(server: Server, papers: Any, sync: Run, home
     assert server.paths()[1:] == ["/pdf/math/0309136v1"]
 
 
-def test_damaged_metadata_is_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
+def test_damaged_metadata_is_fetched_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
     papers(listed(3))
     sync()
     (home.metadata / "p1.json").write_text('{"title": "cut')

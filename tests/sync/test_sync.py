@@ -92,7 +92,7 @@ def test_the_pace_holds_from_one_sync_to_the_next(server: Server, papers: Any, s
     assert min(server.gaps()) > 2.999
 
 
-def test_the_pace_is_the_users_whatever_the_home(
+def test_the_pace_is_shared_by_all_homes_of_a_user(
     server: Server, papers: Any, sync: Run, home: Home, clock: Any, tmp_path: Path
 ) -> None:
     library = papers(listed(1))
@@ -104,7 +104,7 @@ def test_the_pace_is_the_users_whatever_the_home(
     assert min(server.gaps()) > 2.999
 
 
-def test_one_sync_at_a_time_whatever_the_home(papers: Any, sync: Run, tmp_path: Path) -> None:
+def test_only_one_sync_runs_at_a_time_in_all_homes(papers: Any, sync: Run, tmp_path: Path) -> None:
     papers(listed(1))
     with exclusive(Home(tmp_path / "other")), pytest.raises(AlreadyRunningError, match="process") as caught:
         sync(pdf=False)
@@ -224,7 +224,7 @@ def test_the_bad_id_among_60_is_found_by_halving(server: Server, papers: Any, sy
     assert min(server.gaps()) > 2.999
 
 
-def test_a_server_that_refuses_everything_is_not_asked_60_times(
+def test_a_server_that_refuses_everything_gets_fewer_than_60_requests(
     server: Server, papers: Any, sync: Run
 ) -> None:
     papers(listed(60))
@@ -274,7 +274,7 @@ def test_a_newer_version_replaces_the_pdf_and_a_pinned_one_stays(
     assert Pdfs(home).record("pinned").wanted == 3  # type: ignore[union-attr]
 
 
-def test_what_is_old_is_asked_for_again_and_pinned_versions_never(
+def test_old_facts_are_fetched_again_but_pinned_versions_are_not(
     server: Server, papers: Any, sync: Run, clock: Any
 ) -> None:
     papers({"moving": '- arxiv: "2001.00001"', "pinned": '- arxiv: "2001.00002v1"'})
@@ -285,7 +285,7 @@ def test_what_is_old_is_asked_for_again_and_pinned_versions_never(
     assert sync(pdf=False).requests == 0
 
 
-def test_withdrawn_papers_are_not_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
+def test_withdrawn_papers_are_not_fetched_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
     server.papers = {
         "2001.00001": Paper(version=2, pdfs={1}, comment="withdrawn"),
         "2001.00002": Paper(version=1, pdfs=set(), comment="withdrawn"),

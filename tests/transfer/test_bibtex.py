@@ -65,7 +65,7 @@ def test_keywords_are_whole_tags_and_the_longest_end_after_a_word() -> None:
     )
 
 
-def test_reading_what_people_write() -> None:
+def test_common_entries_are_read() -> None:
     found = bibtex.read(
         r"""
 @string{nips = "NeurIPS"}

@@ -61,7 +61,7 @@ def everything(root: Path) -> bytes:
     return b"\n".join(p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file() and not p.is_symlink())
 
 
-def test_what_says_where_a_run_goes_on_stays_behind(home: Home, other: Home) -> None:
+def test_the_place_of_a_run_elsewhere_is_not_merged(home: Home, other: Home) -> None:
     folder = run_of(other, "r1")
     for name in (ELSEWHERE, "detached", "follow.lock", "code.tar", "scratch/x", "note.md"):
         put(other, f"runs/r1/{name}", "{}")
@@ -93,9 +93,7 @@ def test_a_link_is_named_and_not_followed(
     assert SECRET.encode() not in everything(home.root)
 
 
-def test_pipes_and_devices_hold_nothing_up(
-    home: Home, other: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pipes_and_devices_do_not_block(home: Home, other: Home, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("journal.jsonl", "notes/bert.md", "metadata/bert.json", "papers.yaml"):
         (other.root / name).parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(other.root / name)
@@ -118,7 +116,7 @@ def test_large_files_are_named_and_left(
     assert merge(other) == 2
 
 
-def test_programs_come_only_when_asked_for_and_are_listed_first(
+def test_programs_are_imported_only_on_request_and_are_listed_first(
     home: Home, other: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(45):
@@ -188,7 +186,7 @@ def test_an_export_is_restored_into_a_home_that_has_little(home: Home, tmp_path:
     assert (home.notes / "bert.md").read_text() == "a note"
 
 
-def test_an_export_follows_no_links_and_names_what_is_too_large(
+def test_an_export_follows_no_links_and_names_files_that_are_too_large(
     home: Home,
     tmp_path: Path,
     secret: Path,

@@ -269,7 +269,7 @@ def test_rows_of_markdown_with_an_id_become_papers(library: Library, tmp_path: P
     assert not plan(library, tmp_path / "more.bib").changes(library)
 
 
-def test_a_row_that_the_reader_resolved_is_kept_beside_another_of_its_paper(
+def test_a_row_that_the_reader_resolved_is_kept_next_to_another_of_its_paper(
     library: Library, tmp_path: Path
 ) -> None:
     (tmp_path / "more.md").write_text("## Now\n- [ ] fish and GQA\n- [ ] GQA, once more\n")
@@ -295,7 +295,7 @@ def test_a_link_for_a_listed_title_is_added_to_its_paper(library: Library) -> No
         add(library, "A Paper of Its Own https://example.org/other.pdf")
 
 
-def test_a_damaged_history_is_no_history(library: Library) -> None:
+def test_a_damaged_history_is_ignored(library: Library) -> None:
     remove(library, "three")
     (library.home.cache / "list-history.json").write_text('{"done": [[1]]}')
     assert list_history.undo(library) is None

@@ -126,7 +126,7 @@ def test_markdown_and_bibtex_have_one_rule(matcher: Matcher, title: str, source:
     assert matcher.match(" ".join([title, *(one.url for one in sources)])).papers == (paper,)
 
 
-def test_a_later_paper_is_no_duplicate_of_the_first(tmp_path: Path, home: Home) -> None:
+def test_a_later_paper_is_not_a_duplicate_of_the_first(tmp_path: Path, home: Home) -> None:
     file = tmp_path / "mine.md"
     file.write_text("- [ ] FlashAttention\n- [x] FlashAttention-2 https://arxiv.org/abs/2307.08691\n")
     made = importing.plan(Library.open(home), file)
@@ -185,7 +185,7 @@ def test_an_ambiguous_entry_keeps_its_link(tmp_path: Path, home: Home) -> None:
     assert not importing.plan(library, file).changes(library)
 
 
-def test_a_row_is_left_out_or_stays_a_row_when_the_reader_says_so(tmp_path: Path, home: Home) -> None:
+def test_a_row_is_left_out_or_stays_a_row_on_the_readers_choice(tmp_path: Path, home: Home) -> None:
     file = tmp_path / "mine.md"
     file.write_text("- [ ] BERT\n  - [ ] inside\n- [ ] GPT-2\n")
     assert take(file, "--as", "3=none", "--skip", "1") == 0
@@ -195,7 +195,7 @@ def test_a_row_is_left_out_or_stays_a_row_when_the_reader_says_so(tmp_path: Path
         importing.plan(Library.open(home), file, Choices({9: ["bert"]}))
 
 
-def test_linking_a_row_takes_what_was_said_of_it_along_and_unlinking_leaves_its_state(
+def test_linking_a_row_keeps_its_history_and_unlinking_keeps_its_state(
     tmp_path: Path, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "mine.md"
@@ -401,13 +401,13 @@ def test_states_are_exported_with_the_signs_that_an_import_reads(tmp_path: Path,
     assert exporting.to_markdown(library) == "# T\n\n## S\n- [/] BERT\n- [-] GPT-2\n"
 
 
-def test_a_rule_at_the_top_is_no_front_matter() -> None:
+def test_a_rule_at_the_top_is_not_front_matter() -> None:
     document = markdown.parse("---\n- [ ] a\n---\n- [ ] b\n")
     assert document.front == ""
     assert [item.text for item in document.items if item.kind == "row"] == ["a", "b"]
 
 
-def test_a_linked_pdf_beside_the_list_is_offered(tmp_path: Path, home: Home) -> None:
+def test_a_linked_pdf_next_to_the_list_is_offered(tmp_path: Path, home: Home) -> None:
     (tmp_path / "my bert.pdf").write_bytes(PDF)
     file = tmp_path / "mine.md"
     file.write_text("- [ ] [BERT](my%20bert.pdf)\n- [ ] [GPT-2](https://example.org/gpt2.pdf)\n")

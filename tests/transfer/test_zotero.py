@@ -89,7 +89,7 @@ def test_choosing_a_paper_of_a_row_with_several_leaves_that_row_alone(tmp_path: 
     assert rows["transformer and bert"] == ("transformer", "bert")
 
 
-def test_the_readers_own_link_goes_before_what_was_imported(tmp_path: Path, home: Home) -> None:
+def test_the_readers_own_link_overrides_imported_ones(tmp_path: Path, home: Home) -> None:
     bring(zotero(tmp_path))
     library = Library.open(home)
     linking.link(library, linking.find_row(library, "Deep Learning"), ["bert"])
@@ -151,7 +151,7 @@ def test_an_arxiv_id_in_the_journal_is_the_papers(tmp_path: Path, home: Home) ->
         ("@misc{a, readstatus={read}, year=1}", {"readstatus": ""}, "@misc{a, year=1}"),
     ],
 )
-def test_fields_of_an_entry_change_and_nothing_else(raw: str, fields: dict[str, str], expected: str) -> None:
+def test_only_the_fields_of_an_entry_change(raw: str, fields: dict[str, str], expected: str) -> None:
     assert bibtex.with_fields(raw, fields) == expected
 
 
@@ -166,7 +166,7 @@ def test_the_state_of_an_imported_entry_is_exported(tmp_path: Path, home: Home) 
     assert exporting.entry(library, library.catalog.papers["transformer"]) == ZOTERO.split("\n\n")[0]
 
 
-def test_an_alias_that_names_a_field_is_asked_about_in_both_formats(tmp_path: Path, home: Home) -> None:
+def test_an_alias_that_names_a_field_needs_a_choice_in_both_formats(tmp_path: Path, home: Home) -> None:
     (tmp_path / "a.md").write_text("- [ ] Diffusion\n- [ ] GPT\n- [ ] GPT (2023)\n")
     entries = "@misc{a, title={Diffusion}}\n@misc{b, title={GPT}}\n@misc{c, title={GPT}, year=2023}\n"
     (tmp_path / "a.bib").write_text(entries)
@@ -176,7 +176,7 @@ def test_an_alias_that_names_a_field_is_asked_about_in_both_formats(tmp_path: Pa
         assert seen == [("ambiguous", ("ddpm",)), ("matched", ("gpt",)), ("ambiguous", ("gpt",))], name
 
 
-def test_rows_that_no_entry_stands_for_are_named(tmp_path: Path, home: Home) -> None:
+def test_rows_without_an_entry_are_named(tmp_path: Path, home: Home) -> None:
     (tmp_path / "a.md").write_text("- [ ] BERT\n- [ ] ask Ada about this\n")
     library = Library.open(home)
     importing.apply(library, importing.plan(library, tmp_path / "a.md"))

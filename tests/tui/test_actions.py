@@ -39,7 +39,7 @@ OWNERS = {
 }
 
 
-def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
+def test_every_action_has_a_unique_name_key_and_sentence() -> None:
     assert max(Counter(one.id for one in ACTIONS).values()) == 1
     for one in ACTIONS:
         assert one.keys
@@ -155,7 +155,7 @@ async def test_the_palette_finds_papers_and_goes_to_them(app: ReadtrackApp) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
-async def test_every_key_can_be_pressed_twice_and_nothing_breaks(
+async def test_every_key_can_be_pressed_twice_without_an_error(
     app: ReadtrackApp, size: tuple[int, int]
 ) -> None:
     async with app.run_test(size=size) as pilot:

@@ -30,7 +30,7 @@ def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rea
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-async def test_a_newcomer_reads_what_this_is_and_what_to_press(
+async def test_a_newcomer_reads_a_description_and_the_keys(
     newcomer: ReadtrackApp, screen_text: Screen, width: int
 ) -> None:
     async with newcomer.run_test(size=(width, 24)) as pilot:
@@ -45,7 +45,7 @@ async def test_a_newcomer_reads_what_this_is_and_what_to_press(
         assert "of these papers can run" not in screen_text(newcomer)
 
 
-async def test_a_reader_with_a_list_is_told_nothing(app: ReadtrackApp, screen_text: Screen) -> None:
+async def test_a_reader_with_a_list_sees_no_message(app: ReadtrackApp, screen_text: Screen) -> None:
     async with app.run_test(size=(120, 24)) as pilot:
         await pilot.pause()
         assert "of these papers can run" not in screen_text(app)
@@ -71,7 +71,7 @@ async def test_a_list_of_ones_own(
 
 
 @pytest.mark.parametrize(("answer", "state"), [("k", "todo"), ("c", "todo"), ("m", "read")])
-async def test_a_list_in_this_folder_counts_as_ticked_only_for_a_reader_who_says_so(
+async def test_a_list_in_this_folder_counts_as_ticked_only_if_the_reader_confirms(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, state: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,7 +108,9 @@ async def test_a_adds_a_paper_and_goes_to_it(
         assert "Added mamba" in status(app)
 
 
-async def test_what_cannot_be_added_is_said(app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_paper_that_cannot_be_added_is_reported(
+    app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object) -> None:
         raise NotAvailableError("arXiv could not be asked.")
 

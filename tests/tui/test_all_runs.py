@@ -109,7 +109,7 @@ async def test_a_run_that_is_copied_into_the_home_is_listed(
         assert "4 runs" in screen_text(app)
 
 
-async def test_a_pinned_run_stands_on_top_and_is_not_deleted(
+async def test_a_pinned_run_is_first_and_is_not_deleted(
     app: ReadtrackApp, home: Home, screen_text: Screen
 ) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
@@ -155,7 +155,7 @@ async def test_a_second_enter_finds_the_screen_gone_and_changes_nothing(app: Rea
         assert app.main.on_run
 
 
-async def test_the_same_job_is_made_anew(
+async def test_the_same_job_is_created_again(
     app: ReadtrackApp, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Job] = []
@@ -195,7 +195,7 @@ async def test_two_runs_are_compared(app: ReadtrackApp, screen_text: Screen) -> 
         assert len(app.screen_stack) == 1
 
 
-def test_a_run_that_goes_on_cannot_be_deleted(recorded: Callable[..., Path]) -> None:
+def test_a_live_run_cannot_be_deleted(recorded: Callable[..., Path]) -> None:
     folder = recorded(until=4.0, run_id="20260104-000000-adam-dddd")
     with pytest.raises(ReadtrackError, match="has not ended"):
         store.delete(folder)

@@ -97,7 +97,7 @@ async def test_a_bet_runs_the_paper_and_is_compared(
 
 
 @pytest.mark.slow
-async def test_a_bet_is_withdrawn_while_the_run_goes_on(
+async def test_a_bet_is_withdrawn_during_the_run(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     wait = home.ensure() / "wait"
@@ -120,7 +120,7 @@ async def test_a_bet_is_withdrawn_while_the_run_goes_on(
         assert bet.void == "withdrawn"
 
 
-async def test_escape_bets_nothing_and_a_broken_plugin_is_reported(app: ReadtrackApp, home: Home) -> None:
+async def test_escape_places_no_bet_and_a_broken_plugin_is_reported(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await asked(app, pilot)
         await pilot.press("escape")

@@ -80,7 +80,7 @@ async def to_sgd(pilot: Pilot[int], app: ReadtrackApp) -> None:
 
 
 @pytest.mark.slow
-async def test_x_asks_the_plugin_and_runs_what_was_chosen(
+async def test_x_queries_the_plugin_and_runs_the_chosen_options(
     app: ReadtrackApp,
     home: Home,
     screen_text: Callable[[ReadtrackApp], str],
@@ -112,7 +112,7 @@ async def test_x_asks_the_plugin_and_runs_what_was_chosen(
         assert breaks.known(app.library, "sgd")[0].name == "no idea"  # the run's own claims now have them
 
 
-async def test_while_the_plugin_is_asked_the_app_says_so_and_asks_once(
+async def test_the_app_shows_that_it_queries_the_plugin_and_does_so_once(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -134,7 +134,7 @@ async def test_while_the_plugin_is_asked_the_app_says_so_and_asks_once(
         assert asked == ["sgd"]
 
 
-async def test_a_paper_without_breaks_says_so(app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_paper_without_breaks_is_reported(app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaks, "examine", lambda name, home: Inspection(None))
     async with app.run_test() as pilot:
         await to_sgd(pilot, app)
@@ -202,7 +202,7 @@ WITH_IT = Baseline(
 )
 
 
-def test_the_claims_of_a_broken_run_stand_beside_those_of_the_plain_one() -> None:
+def test_claims_of_a_broken_run_are_next_to_the_plain_ones() -> None:
     found = broken_run({"first": 0, "second": 2, "third": 0, "fourth": 0}, broken="no idea")
     text = plain(claims_page.page(found, 100, WITH_IT))
     assert "break: no idea  The idea [b]itself[/b]." in text
@@ -226,14 +226,14 @@ def test_a_claim_that_falls_under_an_edit_is_bad_news() -> None:
     assert "✓ held  second   plain run ✓ reproduced\n" in text
 
 
-def test_without_a_plain_run_the_page_says_how_to_make_one() -> None:
+def test_without_a_plain_run_the_page_explains_how_to_start_one() -> None:
     found = broken_run({"first": 0}, null=True)
     text = plain(claims_page.page(found, 100, Baseline({}, "shipped", "the shipped verdicts")))
     assert "null run" in text
     assert "There is no plain run to compare with yet" in text
 
 
-def test_a_plain_run_has_nothing_beside_it() -> None:
+def test_a_plain_run_has_no_counterpart() -> None:
     assert "plain run" not in plain(claims_page.page(broken_run({"first": 2}), 100, WITH_IT))
 
 

@@ -38,7 +38,7 @@ def test_two_arms_carry_their_letters_at_the_end() -> None:
     assert ends["b"] < ends["a"]  # the control ends higher
 
 
-def test_arms_that_end_together_are_told_apart() -> None:
+def test_arms_that_end_together_are_distinguished() -> None:
     same = [(0, 1.0), (10, 2.0)]
     rows = drawn(*(Series(name, same) for name in "xyz"), height=8)
     assert sorted(row[-1] for row in rows if row[-1] in "abc") == ["a", "b", "c"]
@@ -80,7 +80,7 @@ def test_a_gap_stays_open() -> None:
     assert middle.strip() == ""
 
 
-def test_a_logarithmic_axis_has_round_decades_and_leaves_out_what_is_not_positive() -> None:
+def test_a_logarithmic_axis_has_round_decades_and_leaves_out_nonpositive_values() -> None:
     points = [(0, 0.0), (1, 1000.0), (2, 10.0), (3, 0.1)]
     rows = drawn(Series("loss", points), height=12, log_y=True)
     labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
@@ -99,7 +99,7 @@ def test_large_steps_are_written_shortly() -> None:
     assert last.split() == ["0", "500k", "1M", "1.5M"]
 
 
-def test_nothing_to_draw_says_so() -> None:
+def test_an_empty_chart_shows_a_message() -> None:
     assert drawn() == drawn(Series("loss", [])) == drawn(Series("loss", [(0, math.nan)])) == ["no points yet"]
 
 
@@ -187,6 +187,6 @@ def test_only_a_course_in_time_ends_with_its_last_value(
     assert ("last" in line.content.plain) == ("last" in said)
 
 
-def test_a_curve_of_no_numbers_says_so() -> None:
+def test_a_curve_without_numbers_is_reported() -> None:
     (line,) = legend([Series("a", [(0.1, math.nan)])], 80, "accuracy over rate")
     assert line.content.plain.endswith("a  nan")

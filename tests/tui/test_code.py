@@ -127,7 +127,7 @@ async def test_e_edits_a_copy_of_the_line_in_view_which_can_be_compared_and_reve
         assert isinstance(app.screen, CodeScreen)
 
 
-async def test_an_edit_that_changes_nothing_leaves_no_copy(
+async def test_an_edit_without_changes_leaves_no_copy(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDITOR", "vim")
@@ -144,7 +144,7 @@ async def test_an_edit_that_changes_nothing_leaves_no_copy(
         assert "Nothing was changed, so no copy was kept." in screen_text(app)
 
 
-async def test_a_paper_without_code_says_so(app: ReadtrackApp) -> None:
+async def test_a_paper_without_code_is_reported(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("hessian")

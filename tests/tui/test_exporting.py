@@ -11,7 +11,7 @@ from driving import status
 from readtrack.tui.app import ReadtrackApp
 
 
-async def test_the_list_is_exported_and_a_file_is_replaced_only_when_asked_twice(
+async def test_the_list_is_exported_and_a_file_is_replaced_only_after_a_second_confirmation(
     app: ReadtrackApp,
     screen_text: Callable[[ReadtrackApp], str],
     tmp_path: Path,

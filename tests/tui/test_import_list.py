@@ -189,7 +189,7 @@ async def test_a_key_links_a_row_and_unlinks_it(newcomer: ReadtrackApp) -> None:
         assert rows(newcomer)["unknown"] == ()
 
 
-async def test_undo_takes_a_link_back_and_not_what_was_said_before(newcomer: ReadtrackApp) -> None:
+async def test_undo_removes_a_link_but_not_earlier_states(newcomer: ReadtrackApp) -> None:
     async with newcomer.run_test(size=(100, 30)) as pilot:
         await open_import(newcomer, pilot, "mine.md")
         await pilot.press("w")
@@ -255,7 +255,7 @@ async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, 
         assert "unknown" not in rows(newcomer)
 
 
-async def test_enter_takes_no_guess_and_a_guess_says_that_it_is_one(
+async def test_enter_accepts_no_guess_and_a_guess_is_marked(
     newcomer: ReadtrackApp, tmp_path: Path, screen_text: Screen
 ) -> None:
     (tmp_path / "mine.md").write_text("- fish\n- He et al., deep residuals\n", encoding="utf-8")

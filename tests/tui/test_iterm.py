@@ -78,7 +78,7 @@ def test_it_stays_until_enter_and_leaves_the_screen_as_it_was(file: Path, termin
     assert "]1337;File=inline=1" in written
 
 
-def test_nothing_is_shown_of_what_is_no_picture(file: Path, terminal: StringIO) -> None:
+def test_a_file_that_is_not_a_picture_is_not_shown(file: Path, terminal: StringIO) -> None:
     app: Any = Suspending()
     broken = file.with_name("b.png")
     broken.write_bytes(b"GIF89a")
@@ -88,7 +88,7 @@ def test_nothing_is_shown_of_what_is_no_picture(file: Path, terminal: StringIO) 
     assert app.times == 0
 
 
-def test_an_app_without_a_terminal_says_so(file: Path, terminal: StringIO) -> None:
+def test_an_app_without_a_terminal_gives_an_error(file: Path, terminal: StringIO) -> None:
     app: Any = Suspending(can=False)
     assert not iterm.show(file, app)
 

@@ -54,7 +54,7 @@ def test_another_width_is_another_picture(file: Path) -> None:
     assert len({re.search(r"i=(\d+)", one)[1] for one in sent}) == 2  # type: ignore[index]
 
 
-def test_half_blocks_where_there_are_no_colours_or_no_such_terminal(file: Path) -> None:
+def test_half_blocks_are_used_without_colours_or_image_support(file: Path) -> None:
     sent: list[str] = []
     assert PLACEHOLDER not in picture.load(file, 60, ascii_only=True, send=sent.append)[0].plain
     assert PLACEHOLDER not in picture.load(file, 60)[0].plain

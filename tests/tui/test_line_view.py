@@ -119,7 +119,7 @@ async def test_the_first_frame_has_the_list_and_the_details(
 
 
 @pytest.mark.usefixtures("asleep")
-async def test_a_long_page_is_made_as_far_as_it_is_seen() -> None:
+async def test_a_long_page_is_built_only_to_the_visible_end() -> None:
     app = Pages()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
@@ -158,7 +158,7 @@ async def test_the_rest_of_a_long_page_follows_by_itself() -> None:
         assert app.page.max_scroll_y == BLOCKS * ROWS - 24
 
 
-async def test_a_page_that_takes_long_is_drawn_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_page_is_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_view, "_PATIENCE", PATIENCE)
     app = Pages(takes=0.02)
     began: list[int] = []
@@ -179,7 +179,7 @@ async def test_a_page_that_takes_long_is_drawn_as_far_as_it_is(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("fails_at", [0, 2, 100])
-async def test_a_long_page_that_fails_says_so_where_it_does(fails_at: int) -> None:
+async def test_a_long_page_shows_an_error_where_it_fails(fails_at: int) -> None:
     app = Pages(fails_at)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.page.whole, "the page")

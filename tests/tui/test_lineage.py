@@ -36,7 +36,7 @@ def listed(app: ReadtrackApp) -> list[str]:
     return [one for one in app.main.checklist.found or () if one in app.library.listed]
 
 
-async def test_history_shows_a_year_and_what_is_next(app: ReadtrackApp, screen_text: Text) -> None:
+async def test_history_shows_a_year_and_the_next_papers(app: ReadtrackApp, screen_text: Text) -> None:
     async with app.run_test(size=(100, 50)) as pilot:
         await pilot.pause()
         app.library.mark("adam", "read")

@@ -100,7 +100,7 @@ async def test_arrows_and_letters_move_alike(app: ReadtrackApp, size: tuple[int,
 
 
 @pytest.mark.parametrize("theme", ["ink", "paper"])
-async def test_the_line_under_the_cursor_stands_out(app: ReadtrackApp, theme: str) -> None:
+async def test_the_line_under_the_cursor_is_highlighted(app: ReadtrackApp, theme: str) -> None:
     async with app.run_test() as pilot:
         app.theme = theme
         await pilot.pause()
@@ -249,7 +249,7 @@ async def test_a_click_on_a_hint_is_its_key(app: ReadtrackApp, size: tuple[int, 
         await pilot.click("#hints", offset=(size[0] - 2, 0))  # next to the hints: no effect
 
 
-async def test_nothing_found_says_what_to_try(
+async def test_an_empty_search_result_gives_a_suggestion(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     async with app.run_test() as pilot:
@@ -343,7 +343,7 @@ async def test_what_was_found_is_pointed_out(app: ReadtrackApp) -> None:
         ("tag:gpu", "There is no tag 'gpu'. No paper has a tag yet."),
     ],
 )
-async def test_a_state_or_tag_that_there_is_not_is_said(
+async def test_an_unknown_state_or_tag_is_reported(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str], words: str, said: str
 ) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
@@ -414,7 +414,7 @@ async def test_lineage_leads_to_papers_and_back(app: ReadtrackApp) -> None:
         assert app.entry.subject == "adam"
 
 
-async def test_reload_shows_what_changed_and_keeps_the_place(app: ReadtrackApp, papers_yaml: Path) -> None:
+async def test_reload_shows_changes_and_keeps_the_place(app: ReadtrackApp, papers_yaml: Path) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("hessian")
@@ -445,7 +445,7 @@ async def test_a_list_broken_while_the_app_is_open_leaves_the_old_one(
         assert app.library.state("sgd") == "read"
 
 
-def test_a_broken_list_at_start_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_list_at_start_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "papers.yaml"
     path.write_text("title: x\nchecklst: []\n", encoding="utf-8")
     assert run(papers_yaml=path) == 2
@@ -454,7 +454,7 @@ def test_a_broken_list_at_start_is_said_in_words(tmp_path: Path, capsys: pytest.
     assert "Traceback" not in said
 
 
-async def test_an_empty_list_says_how_to_begin(
+async def test_an_empty_list_explains_how_to_begin(
     home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     papers_yaml.write_text("title: Nothing yet\nchecklist: []\npapers: {}\n", encoding="utf-8")
@@ -512,7 +512,7 @@ async def test_plugins_that_no_row_names_are_at_the_end(
         assert not home.journal.exists()
 
 
-async def test_a_note_that_cannot_be_read_is_said_on_the_page(
+async def test_an_unreadable_note_is_reported_on_the_page(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     (home.notes / "adam.md").mkdir(parents=True)

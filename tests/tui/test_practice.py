@@ -210,7 +210,7 @@ async def test_a_file_that_cannot_be_read_is_reported_with_its_line(
         assert "Mend it first." in " ".join(screen_text(app).split())
 
 
-async def test_a_paper_without_exercises_says_why(app: ReadtrackApp, screen_text: Read) -> None:
+async def test_a_paper_without_exercises_gives_the_reason(app: ReadtrackApp, screen_text: Read) -> None:
     why = "its idea is a data set, and what trains on it is the network of the paper that it builds on."
     (app.library.home.plugins / "adam.py").write_text(f'NO_EXERCISES = "{why}"\n')
     async with app.run_test(size=(80, 24)) as pilot:

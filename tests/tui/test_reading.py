@@ -111,7 +111,7 @@ async def test_a_row_with_several_papers_marks_them_all_and_one_undo_takes_it_ba
         assert {app.library.state(paper) for paper in ("sgd", "adam")} == {"read"}
 
 
-async def test_a_row_without_papers_has_a_state_of_its_own(app: ReadtrackApp, home: Home) -> None:
+async def test_a_row_without_papers_has_its_own_state(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("G", "3")
@@ -258,7 +258,7 @@ async def test_where_the_note_cannot_be_written_the_text_is_kept(
         assert next(iter(app._notifications)).message.startswith("Could not save the note.")
 
 
-async def test_links_go_to_the_clipboard_where_there_is_no_desktop(app: ReadtrackApp) -> None:
+async def test_links_go_to_the_clipboard_without_a_desktop(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         copied: list[str] = []
         app.copy_to_clipboard = copied.append  # type: ignore[method-assign]

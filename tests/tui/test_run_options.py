@@ -18,7 +18,7 @@ REALLY_ASK = DeviceList.ask
 DEADLINE = 60.0
 
 
-def test_the_devices_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_devices_match_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     found = DeviceList()
     assert REALLY_ASK(found) == found.found
     assert found.found is not None
@@ -68,14 +68,14 @@ def test_a_command_line_for_every_choice() -> None:
         ("a=1\\ 2", "--set 'a=1 2'", {"a": "1 2"}),
     ],
 )
-def test_the_command_says_what_the_run_is_given(line: str, command: str, settings: dict[str, str]) -> None:
+def test_the_command_matches_the_runs_settings(line: str, command: str, settings: dict[str, str]) -> None:
     options = Options(settings=line)
     assert options.checked().fields["settings"] == settings
     assert options.command("adam") == f"readtrack run adam {command}"
     assert Options(settings='note="a').command("adam") == "readtrack run adam --set 'note=\"a'"
 
 
-def test_the_command_line_takes_what_the_dialog_shows() -> None:
+def test_the_command_line_accepts_the_dialogs_command() -> None:
     from readtrack.cli import run
 
     chosen = Options("cuda:1", "bfloat16", "full", "benchmark", "7", "a=1", "big")

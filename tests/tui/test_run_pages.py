@@ -93,7 +93,7 @@ def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) 
 
 
 @pytest.mark.parametrize("page", [claims_page.page, bench_page.benchmark])
-def test_an_empty_page_says_why(page: Callable[[Record, int], list[Line]]) -> None:
+def test_an_empty_page_gives_the_reason(page: Callable[[Record, int], list[Line]]) -> None:
     alive = Record("x", "adam")
     over = Record("x", "adam", outcome="failed")
     assert plain(page(alive, 60)) != plain(page(over, 60))
@@ -121,7 +121,7 @@ def test_pending_claims_stand_there_with_their_rules_and_turn_one_by_one(
 
 
 @pytest.mark.parametrize("width", [45, 78, 118])
-def test_the_head_of_a_run_says_that_its_code_is_edited(record: Record, width: int) -> None:
+def test_the_head_of_a_run_shows_that_its_code_is_edited(record: Record, width: int) -> None:
     assert record.job is not None
     record.job = replace(record.job, edited="model.py +1 −1")
     head = run_pages.title_line(record, record.paper, width).plain
@@ -148,7 +148,7 @@ def test_the_bounds_of_one_metric_stand_together(record: Record) -> None:
     assert "loss ≥ 0.4, ≤ 0.6; accuracy > 0.9" in plain(claims_page.short(record, 100))
 
 
-def test_a_censored_value_says_so(record: Record) -> None:
+def test_a_censored_value_is_marked(record: Record) -> None:
     record.claims[1] |= {"at_least": ["loss ratio"], "why": "the budget ended"}
     text = plain(claims_page.page(record, 100))
     assert "✗ loss ratio ≤ 0.5   (ours at least 0.7)" in text
@@ -187,7 +187,7 @@ def test_a_plugin_names_the_axes(record: Record) -> None:
 
 
 @pytest.mark.parametrize(("width", "beside"), [(60, 1), (100, 2), (150, 3)])
-def test_all_curves_stand_beside_each_other(record: Record, width: int, beside: int) -> None:
+def test_all_curves_are_side_by_side(record: Record, width: int, beside: int) -> None:
     for name in ("second", "third"):
         record.curves[name] = {"": [(step, 1.0 / (1 + step)) for step in range(50)]}
     lines = run_pages.overview(record, width, 40, metric=0, log_scale=None, all_curves=True)
@@ -198,7 +198,7 @@ def test_all_curves_stand_beside_each_other(record: Record, width: int, beside: 
     assert sum(f"{index} of 4" in "\n".join(shown) for index in range(1, 5)) == 4
 
 
-def test_a_live_run_says_how_fast_it_is_and_what_it_takes() -> None:
+def test_a_live_run_shows_its_speed_and_resources() -> None:
     live = Record("x", "adam")
     for t, done in ((1.0, 0), (2.0, 10), (3.0, 40)):
         live.apply({"event": "progress", "label": "training", "done": done, "total": 100, "t": t})
@@ -276,7 +276,7 @@ async def test_the_growing_curve_is_on_top_and_in_the_end_the_headline(
         assert "loss over step  1 of 3" in screen_text(app)  # the reader's choice is kept
 
 
-def test_what_went_wrong_why_and_what_next(record: Record) -> None:
+def test_errors_give_the_reason_and_the_next_step(record: Record) -> None:
     record.error = {
         "type": "ValueError",
         "message": "[bold]odd[/bold] \x1b[31mshape",
@@ -431,7 +431,7 @@ def test_a_measurement_of_another_version_does_not_break_the_table(record: Recor
     assert "· settled  old" in plain(claims_page.short(record, 80))
 
 
-def test_images_and_sounds_can_be_opened_and_nothing_else(record: Record, folder: Path) -> None:
+def test_only_images_and_sounds_can_be_opened(record: Record, folder: Path) -> None:
     import wave
 
     with wave.open(str(folder / "artifacts" / "said.wav"), "wb") as sound:
@@ -483,7 +483,7 @@ def test_a_table_that_is_none_is_a_line_of_text(record: Record, folder: Path, bo
     assert "cannot be shown: " in plain(run_pages.artifacts(record, folder, 80, lambda path, columns: None))
 
 
-async def test_a_page_that_cannot_be_drawn_says_so_and_the_app_goes_on(
+async def test_a_page_that_cannot_be_drawn_shows_an_error_and_the_app_continues(
     app: ReadtrackApp,
     record: Record,
     folder: Path,

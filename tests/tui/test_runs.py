@@ -60,7 +60,7 @@ async def test_r_runs_the_paper_and_its_result_stays(
         assert "✓ held  falls" in screen_text(again)
 
 
-async def test_reading_goes_on_while_a_run_is_alive(
+async def test_reading_continues_during_a_run(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
@@ -124,9 +124,7 @@ async def test_a_queue_outlives_the_app_and_waits_for_the_reader(
         assert not Queue(home).jobs()
 
 
-async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(
-    app: ReadtrackApp, home: Home
-) -> None:
+async def test_queued_runs_start_one_after_the_other(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "toy_hang", settings={"how": "polite"})
         first = app.following
@@ -167,7 +165,7 @@ async def test_a_paper_without_plugin_is_not_run(app: ReadtrackApp) -> None:
         assert "`readtrack plugins new unwritten`" in message(app)
 
 
-async def test_cancel_climbs_and_says_where_it_is(
+async def test_cancel_escalates_and_shows_its_level(
     app: ReadtrackApp, home: Home, dies: Callable[[int], bool]
 ) -> None:
     async with app.run_test() as pilot:
@@ -191,7 +189,7 @@ async def test_cancel_climbs_and_says_where_it_is(
         assert "Nothing is running" in status(app)
 
 
-async def test_a_failure_says_what_why_and_what_next(
+async def test_a_failure_gives_the_event_the_reason_and_the_next_step(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
@@ -399,7 +397,7 @@ async def test_a_live_run_has_the_whole_width_as_soon_as_the_terminal_has(
             assert width - 8 <= len(line) <= width, line
 
 
-async def test_a_line_that_is_cut_says_so(
+async def test_a_truncated_line_is_marked(
     home: Home, papers_yaml: Path, recorded: Callable[..., Path], screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     folder = recorded()
@@ -434,9 +432,7 @@ async def test_a_click_on_a_tab_shows_it(
             assert app.main.run_view.tab == tab
 
 
-async def test_what_goes_wrong_in_the_background_is_said(
-    app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_background_errors_are_reported(app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -468,7 +464,7 @@ async def test_no_more_than_two_looks_a_second_while_the_child_measures(
     assert following.period == 0.1
 
 
-async def test_a_run_is_polled_and_read_beside_the_app(
+async def test_a_run_is_polled_and_read_outside_the_app(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_apps_own: list[bool] = []
@@ -515,7 +511,7 @@ async def test_the_app_answers_while_the_end_of_a_run_is_written(recorded: Calla
     assert following.record.outcome == "cancelled"
 
 
-async def test_what_cannot_be_followed_is_said_and_the_app_goes_on(
+async def test_a_link_that_cannot_be_followed_is_reported_and_the_app_continues(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(process: launcher.RunHandle) -> None:
@@ -535,7 +531,7 @@ async def test_what_cannot_be_followed_is_said_and_the_app_goes_on(
             await pilot.pause(0.02)
 
 
-async def test_the_time_of_a_run_that_says_nothing_is_drawn(
+async def test_the_time_of_a_silent_run_is_drawn(
     app: ReadtrackApp, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Process:

@@ -37,17 +37,17 @@ def words(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["first", "memory", "dream"])
-async def test_a_screen_of_the_readme_is_what_the_app_draws(make: ModuleType, name: str) -> None:
+async def test_a_screen_of_the_readme_matches_the_app(make: ModuleType, name: str) -> None:
     skip_under_another_textual()
     drawn = await make.draw(name)
     kept = (SCREENS / f"{name}.svg").read_text(encoding="utf-8")
     assert words(drawn) == words(kept), "python docs/screens/make.py draws them anew"
 
 
-async def test_the_cast_is_what_the_app_draws(make: ModuleType) -> None:
+async def test_the_cast_matches_the_app(make: ModuleType) -> None:
     skip_under_another_textual()
     kept = (SCREENS / "readtrack.cast").read_text(encoding="utf-8").splitlines()
-    assert list(await make.cast()) == kept, "python docs/screens/make.py draws it anew"
+    assert list(await make.cast()) == kept, "run python docs/screens/make.py to draw it again"
 
 
 def skip_under_another_textual() -> None:

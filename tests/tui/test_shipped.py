@@ -107,7 +107,7 @@ def test_a_control_is_good_news_where_the_claim_falls_in_it_alone(
 
 
 @pytest.mark.usefixtures("table")
-async def test_where_nothing_ships_nothing_is_said(
+async def test_without_a_shipped_run_nothing_is_shown(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     text, _ = await page_of(app, "sgd", screen_text)

@@ -90,7 +90,7 @@ def _bytecode_is_kept(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.timing
-def test_the_first_paint_beside_a_minimal_app() -> None:
+def test_the_first_paint_compared_with_a_minimal_app() -> None:
     took: dict[str, list[float]] = {"minimal": [], "ours": []}
     for _ in range(ROUNDS):
         for which, seconds in took.items():
@@ -104,7 +104,7 @@ def test_the_first_paint_beside_a_minimal_app() -> None:
 
 
 @pytest.mark.timing
-def test_j_held_down_beside_a_minimal_app() -> None:
+def test_j_held_down_compared_with_a_minimal_app() -> None:
     took: dict[str, list[float]] = {"minimal": [], "ours": []}
     for _ in range(3):
         for which, seconds in took.items():

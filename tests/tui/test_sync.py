@@ -333,7 +333,7 @@ async def test_a_second_press_shows_the_sync_and_starts_no_other(
         assert len(engines) == 1
 
 
-async def test_w_before_any_sync_says_which_keys_start_one(app: ReadtrackApp) -> None:
+async def test_w_before_any_sync_shows_the_keys_that_start_one(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("w", "w")
@@ -368,7 +368,7 @@ async def test_a_click_on_the_line_opens_the_page(app: ReadtrackApp, engines: li
 
 @pytest.mark.timing
 @pytest.mark.parametrize("where", ["list", "page"])
-async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
+async def test_c_stops_it_within_a_file_and_it_continues_later(
     app: ReadtrackApp, home: Home, server: Server, where: str
 ) -> None:
     server.fail("2205.14135v1", loopback.drip())
@@ -395,7 +395,7 @@ async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
         assert not list(home.root.rglob("*.part"))
 
 
-async def test_it_says_that_it_is_stopping(app: ReadtrackApp, engines: list[Engine]) -> None:
+async def test_it_reports_that_it_is_stopping(app: ReadtrackApp, engines: list[Engine]) -> None:
     async with app.run_test() as pilot:
         await begin(pilot, app, key="S")
         engines[0].stubborn = True
@@ -424,7 +424,7 @@ async def test_leaving_stops_it_without_a_question(
     assert time.monotonic() - began < 4.0
 
 
-async def test_a_sync_elsewhere_is_said_with_its_process_and_time(app: ReadtrackApp, home: Home) -> None:
+async def test_a_sync_elsewhere_is_reported_with_its_process_and_time(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         with exclusive(home) as folder:
             holder = json.loads((folder / "sync.json").read_text(encoding="utf-8"))
@@ -440,7 +440,7 @@ async def test_a_sync_elsewhere_is_said_with_its_process_and_time(app: Readtrack
             assert app.syncs.alive is None
 
 
-async def test_offline_is_said_calmly(app: ReadtrackApp, engines: list[Engine]) -> None:
+async def test_offline_gives_a_short_message(app: ReadtrackApp, engines: list[Engine]) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
         await begin(pilot, app, key="S")
         why = "offline: no name service answers for export.arxiv.org"
@@ -459,7 +459,7 @@ async def test_offline_is_said_calmly(app: ReadtrackApp, engines: list[Engine]) 
 @pytest.mark.parametrize(
     "error", [ReadtrackError("the disk is [b]full[/b]"), RuntimeError("a fault of ours")]
 )
-async def test_a_sync_that_cannot_begin_says_why(
+async def test_a_sync_that_cannot_begin_gives_the_reason(
     app: ReadtrackApp, engines: list[Engine], error: Exception
 ) -> None:
     async with app.run_test() as pilot:

@@ -154,7 +154,7 @@ def test_a_terminal_that_is_closed_leaves_the_run_alone(terminal: Terminal, home
     assert store.load(folder).outcome == "cancelled"
 
 
-def test_an_app_that_was_stopped_goes_on_with_one_thread_for_keys(terminal: Terminal, home: Home) -> None:
+def test_an_app_that_was_stopped_continues_with_one_thread_for_keys(terminal: Terminal, home: Home) -> None:
     write_list(home, "toy_ok")
     terminal.start()
     terminal.wait_for("? help")
@@ -174,7 +174,7 @@ def test_an_app_that_was_stopped_goes_on_with_one_thread_for_keys(terminal: Term
     wait_for(gone, terminal.screen)
 
 
-def test_an_app_that_is_stopped_in_mid_drawing_goes_on(terminal: Terminal, home: Home) -> None:
+def test_an_app_that_is_stopped_during_drawing_continues(terminal: Terminal, home: Home) -> None:
     write_list(home, "toy_ok", "toy_fail", "toy_hang")
     terminal.start()
     terminal.wait_for("? help")
@@ -253,7 +253,7 @@ def test_ctrl_c_in_the_editor_is_the_editors(terminal: Terminal, home: Home, tmp
     terminal.wait_for("exit code 0")
 
 
-def test_an_editor_that_is_not_there_is_said(terminal: Terminal, home: Home, tmp_path: Path) -> None:
+def test_a_missing_editor_is_reported(terminal: Terminal, home: Home, tmp_path: Path) -> None:
     write_list(home, "toy_ok")
     terminal.start(EDITOR=str(tmp_path / "none"))
     terminal.wait_for("? help")

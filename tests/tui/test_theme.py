@@ -65,7 +65,7 @@ def test_marks_differ_in_shape_in_unicode_and_in_ascii() -> None:
     assert all(VERDICTS[one] == VERDICTS[other] for one, other in same.items())
 
 
-def test_what_can_be_run_does_not_look_like_what_is_folded() -> None:
+def test_the_marks_of_runnable_and_folded_rows_differ() -> None:
     assert RUNNABLE != FOLDED
     assert one_column(RUNNABLE) != one_column(FOLDED)
 
