@@ -258,7 +258,7 @@ def test_the_warm_up_lasts_until_the_time_is_steady() -> None:
     assert source.take(1)[0] == pytest.approx(2_000_000, rel=0.05)
 
 
-def test_the_sampling_says_why_it_stopped() -> None:
+def test_the_sampling_gives_the_reason_why_it_stopped() -> None:
     def stop(call_ns: float, iqr: float, budget: str) -> tuple[str, int, float]:
         machine = Machine(0)
         [series] = measured(machine, machine.work(call_ns, iqr), budget=budget)

@@ -49,7 +49,7 @@ def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str =
             "x was changed in place",
         ),
         ("    return []\n", "wrong", "an empty list, tuple or dictionary was returned, expected 1 value"),
-        ("    return [x, x]\n", "wrong", "of 2 was returned, expected one result"),
+        ("    return [x, x]\n", "wrong", "of 2 items was returned, expected one result"),
         ("    return x.transpose(-3, -2).flatten(-9)\n", "failed", "IndexError"),
         ("    return x.transpose(-3, -2).flatten(-2).to_sparse()\n", "failed", "return a dense one"),
         ("    return [0] * 10**11\n", "failed", "more memory than the 4 GiB"),
