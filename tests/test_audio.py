@@ -61,7 +61,7 @@ def test_istft_gives_the_nearest_wave() -> None:
     assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-10)
 
 
-def test_what_cannot_be_framed_is_refused() -> None:
+def test_sounds_that_cannot_be_framed_are_refused() -> None:
     with pytest.raises(ValueError, match="79 samples are less than one frame"):
         audio.stft(torch.zeros(79), window=256, hop=80)
     with pytest.raises(ValueError, match="do not overlap"):

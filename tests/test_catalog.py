@@ -251,7 +251,7 @@ def test_text_stays_text_under_yamls_conversions(write):
     assert read.papers["adam"].aliases == ("1e5", "null-it")
 
 
-def test_what_would_confuse_a_terminal_is_taken_out(write):
+def test_control_characters_are_removed(write):
     hostile = r'"\e]0;owned\a\e[31mAdam\x9b2J \u202Eevil\0"'
     text = GOOD.replace('"Adam: A Method for Stochastic Optimization"', hostile).replace('"Hessian"', hostile)
     read = load(write(text))

@@ -88,7 +88,7 @@ def test_an_invalid_device_name_is_a_usage_error(name):
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu", "cpu:0", " CPU "])
-def test_what_may_be_there_is_let_pass(tmp_path, monkeypatch, name):
+def test_devices_that_may_exist_are_accepted(tmp_path, monkeypatch, name):
     torch_with(tmp_path, monkeypatch, cuda="None")
     devices.require(name)
 

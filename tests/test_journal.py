@@ -222,7 +222,7 @@ def test_no_bytes_are_fatal(data):
             fold([parse(piece)])
 
 
-def test_what_cannot_be_read_written_or_locked_is_one_line(home, tmp_path):
+def test_a_failure_to_read_write_or_lock_is_one_line(home, tmp_path):
     home.ensure(home.journal)  # a folder in its place
     blocked = Journal(home.journal, contextlib.nullcontext)
     with pytest.raises(ReadtrackError, match=r"Could not read the journal .*: Is a directory\.$"):

@@ -62,7 +62,7 @@ def test_the_other_lines_count(file: Path) -> None:
     assert keymap.read(file)[0] == {"redo": ("f8",)}
 
 
-def test_what_is_written_can_be_read_again(file: Path) -> None:
+def test_a_written_keymap_can_be_read_again(file: Path) -> None:
     try:
         remap({"run": ("f5", "^")})
         file.write_text("\n".join(keymap.written()))

@@ -19,5 +19,5 @@ from readtrack.latex import readable
         ("\\", "\\"),
     ],
 )
-def test_what_is_known_is_converted(latex: str, expected: str) -> None:
+def test_known_commands_are_converted(latex: str, expected: str) -> None:
     assert readable(latex) == expected

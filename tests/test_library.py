@@ -115,7 +115,7 @@ def test_the_journal_overrules_the_tick_and_the_undo_brings_it_back(library):
     assert library.undo() is None
 
 
-def test_what_was_said_is_there_the_next_time(library, home, path):
+def test_changes_are_there_the_next_time(library, home, path):
     library.mark("lstm", "implemented")
     library.tag("lstm", "#GPU")
     library.tag("lstm", "gpu")
@@ -305,7 +305,7 @@ def test_a_paper_is_found_by_id_link_or_title(library, query, id_):
         ("\x1b[31mx", "There is no paper 'x'; `readtrack list` shows all papers"),
     ],
 )
-def test_what_is_not_found_gets_the_nearest_or_the_candidates(library, query, said):
+def test_a_failed_search_names_the_nearest_or_the_candidates(library, query, said):
     with pytest.raises(ReadtrackError) as caught:
         library.find(query)
     assert str(caught.value) == said

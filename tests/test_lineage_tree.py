@@ -71,7 +71,7 @@ def test_the_timeline_is_in_order_and_spells_both_ways() -> None:
         lineage.timeline(catalog, "fish")
 
 
-def test_what_is_ready_and_unlocks_most_comes_first(library: Library) -> None:
+def test_ready_papers_that_unlock_most_come_first(library: Library) -> None:
     before = lineage.proposals(library)
     assert not before[0].missing
     assert before[0].unlocks

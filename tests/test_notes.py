@@ -186,7 +186,7 @@ def test_a_note_that_another_program_holds_is_not_written(library: Library, monk
         ("a\n", "a b\n", "", "a b\n"),
     ],
 )
-def test_what_two_programs_made_of_a_note_is_kept(before, edited, now, expected) -> None:
+def test_edits_of_a_note_by_two_programs_are_merged(before, edited, now, expected) -> None:
     assert notes.united(before, edited, now) == expected
 
 

@@ -164,7 +164,7 @@ def test_a_checkout_is_extended_by_its_own_folder(monkeypatch: pytest.MonkeyPatc
     assert interpreter.install_command() == f"uv pip install --python {sys.executable} {asked}"
 
 
-def test_what_was_installed_is_extended_from_where_it_came(wheel: Path, tmp_path: Path) -> None:
+def test_an_installation_is_extended_from_its_source(wheel: Path, tmp_path: Path) -> None:
     """Also tests a deleted clone. On a package index, the name may belong to another project."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     came = next((tmp_path / "site").glob("*.dist-info")) / "direct_url.json"

@@ -21,7 +21,7 @@ CLAIM = Claim(
 )
 
 
-def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
+def test_a_table_by_verify_is_read(tmp_path: Path) -> None:
     stated = {seed: [{"claim": CLAIM.to_json(), "values": {"gain": 0.3}}] for seed in range(5)}
     rows = [
         VerdictRow.of(one, "not reproduced", {"no \x1b[31mgate": "weak"})

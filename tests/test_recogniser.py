@@ -39,7 +39,7 @@ def mels(count: int, snr: float) -> tuple[list[tuple[speech.Word, ...]], list[Te
     return [utterance.words for utterance in said], heard
 
 
-def test_what_lies_beyond_a_length_changes_nothing() -> None:
+def test_frames_beyond_a_length_have_no_influence() -> None:
     torch.manual_seed(0)
     network = recogniser.Recogniser()
     mel = torch.randn(2, 90, 40)

@@ -22,7 +22,7 @@ def test_a_new_reader_begins_with_a_function_without_prerequisites(home: Home) -
     assert first.command == f"readtrack practice {first.sheet.paper}"
 
 
-def test_what_builds_on_an_implemented_paper_comes_next(home: Home) -> None:
+def test_papers_that_build_on_an_implemented_one_come_next(home: Home) -> None:
     library = Library.open(home)
     library.mark("attention", "implemented")
     first = next(suggestions(library))
@@ -37,7 +37,7 @@ def test_a_paper_that_was_begun_goes_before_others(home: Home) -> None:
     assert "1 of 2 done" in first.reason
 
 
-def test_what_was_passed_long_ago_comes_back_first(home: Home) -> None:
+def test_functions_passed_long_ago_come_back_first(home: Home) -> None:
     diary = Diary(home)
     diary.add("adam", "step", "tried", outcome="passed")
     now = datetime.now(UTC)

@@ -126,7 +126,7 @@ def test_a_row_keeps_its_state_and_note(edited, of, changes, now):
         ("Attention: Try it", [("      - text: Try it\n      - text: Try it\n", "      - text: Try it\n")]),
     ],
 )
-def test_what_is_not_sure_is_nobodys(edited, of, changes):
+def test_ambiguous_rows_are_not_matched(edited, of, changes):
     library = edited(*changes, of=of)
     assert set(texts(library).values()) == {("todo", "")}
     assert [reading.state for reading in library.orphans.values()] == ["read"] * len(library.orphans)
@@ -160,7 +160,7 @@ def test_a_new_row_never_takes_the_name_of_another(edited, home):
     assert said["Vision: Survey"] == ("todo", "")
 
 
-def test_what_the_journal_said_before_it_kept_wordings_counts(home, path):
+def test_entries_of_old_journals_without_wordings_count(home, path):
     path.write_text(SECTIONS)
     home.ensure()
     stamp = '"at": "2026-11-21T08:30:00+00:00", "id": '

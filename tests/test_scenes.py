@@ -297,7 +297,7 @@ def test_the_sheet_shows_every_level_with_and_without_boxes(tmp_path: Path) -> N
         assert picture.size == (2 * 768, 2 * rows)
 
 
-def test_what_does_not_exist_is_refused() -> None:
+def test_unknown_parts_sizes_and_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="'test'"):
         draw(1, 0, "test")
     with pytest.raises(ValueError, match="106 pixels"):

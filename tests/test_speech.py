@@ -286,7 +286,7 @@ def test_nonsense_can_be_said() -> None:
         ([[20]], "phonemes"),
     ],
 )
-def test_what_cannot_be_said_is_refused(words: list[speech.Word], message: str) -> None:
+def test_words_that_cannot_be_spoken_are_refused(words: list[speech.Word], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         speech.say(words, speech.VOICE, seeded())
 

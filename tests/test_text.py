@@ -39,7 +39,7 @@ from readtrack.text import (
         ("Ré 你好 🙂 ∇²f", "Ré 你好 🙂 ∇²f"),
     ],
 )
-def test_what_steers_a_terminal_goes_and_the_words_stay(text, safe):
+def test_control_sequences_are_removed_and_words_are_kept(text, safe):
     assert plain(text) == safe
 
 

@@ -95,7 +95,7 @@ def test_a_module_is_compiled_with_its_weights() -> None:
     assert rows[2]["t_ns"] is not None
 
 
-def test_what_does_not_compile_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_that_do_not_compile_are_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*inputs: Any) -> Any:
         raise RuntimeError("no lowering for this")
 
@@ -108,7 +108,7 @@ def test_what_does_not_compile_is_skipped_with_the_reason(monkeypatch: pytest.Mo
 
 
 @needs_compiler
-def test_what_runs_as_it_is_written_is_not_called_compiled() -> None:
+def test_variants_that_run_eagerly_are_not_called_compiled() -> None:
     rows = rows_of(case_of(torch.compiler.disable(many_passes)))
     assert rows[2]["skipped"] == "does not compile: no part of it becomes a graph"
 

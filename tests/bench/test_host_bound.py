@@ -67,7 +67,7 @@ def test_a_slow_host_is_flagged_and_a_graph_gives_the_time(monkeypatch: pytest.M
     )
 
 
-def test_what_no_graph_can_hold_keeps_the_events_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_cannot_be_captured_keep_the_events_time(monkeypatch: pytest.MonkeyPatch) -> None:
     result = looked_at(monkeypatch, host=60_000, wall=61_000, captures=False)
     assert (result.flags, result.graph, result.timing.p50) == (["host-bound"], False, 30_000)
 

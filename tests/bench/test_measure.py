@@ -458,7 +458,7 @@ def test_samples_of_another_number_of_threads_are_dropped(monkeypatch: pytest.Mo
     assert ours[-1]["t_ns"]["drift"] is not None  # over the four rounds with one thread
 
 
-def test_what_takes_longer_than_all_visits_is_sampled_in_the_first_only() -> None:
+def test_slow_calls_are_sampled_only_in_the_first_visit() -> None:
     calls = []
 
     def slow(a: Tensor, b: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def test_a_variant_that_reaches_its_goal_passes_and_reports_its_cost() -> None:
         (lambda x, w: descend(x.zero_(), w), "changes its input 0"),
     ],
 )
-def test_what_does_not_reach_it_has_no_time(call: Callable[..., Any], reason: str) -> None:
+def test_a_variant_that_misses_its_goal_has_no_time(call: Callable[..., Any], reason: str) -> None:
     check = until(call)
     assert not check.passed
     assert reason in check.reason

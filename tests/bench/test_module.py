@@ -107,7 +107,7 @@ def test_other_names_are_prepared() -> None:
     assert check.passed, check.reason
 
 
-def test_what_is_timed_holds_its_weights_and_gives_the_same() -> None:
+def test_the_timed_module_holds_its_weights_and_gives_equal_results() -> None:
     variant = Variant.of_module(Tied, name="module", role="paper")
     case = case_of(variant)
     checker = CorrectnessCheck(case, "forward+backward", device=CPU, dtype=torch.float32, seed=3)

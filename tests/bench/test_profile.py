@@ -50,7 +50,7 @@ def test_each_case_counts_once_with_the_papers_fastest_variant() -> None:
     assert [share(found, p) for p in (0.5, 0.7, 0.8, 1.0, 2.0, 2.1)] == [1.0, 1.0, 0.75, 0.25, 0.25, 0.0]
 
 
-def test_what_has_no_rival_or_no_time_or_must_be_explained_does_not_count() -> None:
+def test_rows_without_rival_or_time_and_rows_to_review_do_not_count() -> None:
     rows = row(None), row(0.0), row(12.0, flags=["review"]), row(1.0, role="paper compiled")
     assert standings([run("a", *rows)]) == []
     with pytest.raises(ValueError, match="no case"):

@@ -195,7 +195,7 @@ def test_the_interval_knows_a_machine_that_wanders(spread: float) -> None:
     assert narrow / TRIALS <= 0.3
 
 
-def test_what_the_machine_does_cancels_in_a_speedup() -> None:
+def test_machine_noise_cancels_in_a_speedup() -> None:
     covered, reaches = 0, []
     for seed in range(TRIALS):
         draw = random.Random(seed)

@@ -142,7 +142,7 @@ def test_a_cuda_graph_holds_every_input_set_once(fake: Callable[..., FakeCuda]) 
     assert source.take(4) == pytest.approx([30_000] * 4)
 
 
-def test_what_cannot_be_captured_raises(fake: Callable[..., FakeCuda]) -> None:
+def test_a_failed_capture_raises(fake: Callable[..., FakeCuda]) -> None:
     cuda = fake(captures=False)
     with pytest.raises(RuntimeError, match="capturing"):
         timers.CudaGraph([cuda.call], torch.device("cuda"))

@@ -64,7 +64,7 @@ def test_a_bet_is_placed_compared_and_shown(cli, home: Home) -> None:
     assert cli("bets", "--withdraw").returncode == 3
 
 
-def test_what_cannot_be_bet_on_starts_no_run(cli, home: Home) -> None:
+def test_an_invalid_bet_starts_no_run(cli, home: Home) -> None:
     assert cli("run", "toy_sgd", "--bet", "nobody:80").returncode == 2
     assert cli("run", "toy_sgd", "--bet", "paper:80", "--budget", "smoke").returncode == 3
     (home.plugins / "toy_adam.py").write_text(PLUGIN.replace('control_arm="the old way"', 'kind="identity"'))

@@ -64,7 +64,7 @@ def in_ascii(say: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> bytes:
     return raw.getvalue()
 
 
-def test_what_ascii_lacks_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_outside_ascii_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     said = in_ascii(lambda: terminal.print_out("Poincaré ≥ 3 × “naïve” ✓ 論"), monkeypatch)
     assert said == b'Poincare >= 3 x "naive" + ?\n'
 

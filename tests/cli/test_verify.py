@@ -262,7 +262,7 @@ def test_verdicts_on_other_data_name_them(cli: Cli, home: Home, plugins: Path) -
 
 
 @pytest.mark.slow
-def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path) -> None:
+def test_existing_runs_are_used(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     cli("verify", "toy_sgd", "--jobs", "2")
     before = runs(home)
@@ -274,7 +274,7 @@ def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["fresh", "device", "budget", "plugin", "parent", "settings"])
-def test_what_would_not_come_out_the_same_is_run_again(
+def test_runs_with_other_code_are_repeated(
     cli: Cli, home: Home, plugins: Path, papers: Path, what: str
 ) -> None:
     text = papers.read_text(encoding="utf-8")

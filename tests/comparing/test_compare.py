@@ -91,7 +91,7 @@ def test_seeds_of_a_claim_match_the_plain_bound():
         (3.0, 0.0, "/", "<=", math.nan),
     ],
 )
-def test_what_was_never_reached_is_related_as_a_limit(ours, theirs, how, op, result):
+def test_values_that_were_not_reached_are_compared_as_limits(ours, theirs, how, op, result):
     found = related(ours, theirs, how, op)
     assert found == result or (math.isnan(found) and math.isnan(result))
 

@@ -101,7 +101,7 @@ def test_a_data_set_is_fetched_whole_and_its_size_is_announced(serve, tmp_path):
     assert list(DataSets(Home(tmp_path / "home")).problems("toy")) == []
 
 
-def test_what_was_cut_is_resumed_where_it_stopped(serve, tmp_path):
+def test_an_interrupted_download_is_resumed_where_it_stopped(serve, tmp_path):
     server = serve(cuts=[100_000, 50_000])
     fetch(Home(tmp_path), known(server.url), clock=Quick())
     assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]

@@ -70,7 +70,7 @@ def test_a_pdf_that_needs_too_much_memory_is_given_up(home: Home, tmp_path: Path
         pdf.pages(home, path)
 
 
-def test_what_failed_is_not_tried_again_until_the_file_changes(
+def test_failed_files_are_not_tried_again_until_they_change(
     home: Home, bad: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(pdf.UnreadableError):

@@ -136,7 +136,7 @@ def test_finding(library: Library, index: FullText, text: str, first: str) -> No
 
 
 @pytest.mark.parametrize("text", ["brt", '"flash atention"', '"former"', "bert robbins", "state:unheard"])
-def test_what_is_not_found(library: Library, index: FullText, text: str) -> None:
+def test_texts_without_a_match(library: Library, index: FullText, text: str) -> None:
     assert found(library, index, text) == []
 
 

@@ -152,7 +152,7 @@ def test_the_order_of_keys_does_not_matter():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_what_is_hidden_has_no_weight_however_large_its_score(dtype):
+def test_masked_positions_have_no_weight_for_any_score(dtype):
     """A finite number instead of -inf would be exceeded by scores of tens of thousands."""
     q = torch.full((3, 1), 180.0, dtype=dtype)
     k = torch.tensor([[-180.0], [180.0], [180.0]], dtype=dtype)
@@ -428,7 +428,7 @@ def test_the_rivals_weights_go_by_position():
 
 
 @pytest.mark.parametrize("broken", ["", "even weights", "shuffled values", "weights by position"])
-def test_who_learns_to_translate(part_of_run, monkeypatch, broken):
+def test_the_networks_that_learn_to_translate(part_of_run, monkeypatch, broken):
     made = {}
 
     def watched(at, make, rate):

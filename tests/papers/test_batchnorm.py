@@ -345,7 +345,7 @@ def test_steps_below_90_per_cent(accuracy, expected):
     assert steps_below(dict(zip((10, 20, 30), accuracy, strict=True))) == expected
 
 
-def test_what_is_read_off_a_sweep(part_of_run):
+def test_the_metrics_of_a_sweep(part_of_run):
     at = Trial(Workshop(part_of_run()), Work(arm="with"), arm="with")
     points = {1.0: Trained({10: 0.8, 20: 0.95}, 0.3, 0.9), 3.0: Trained({10: 0.1, 20: 0.1}, 2.3, 0.1)}
     assert steps_and_rates(at, Sweep(points[1.0], 1.0, points)) == {

@@ -234,7 +234,7 @@ def run(tmp_path) -> Run:
 
 
 @pytest.mark.parametrize("broken", ["", "tuned without the right side"])
-def test_who_looks_where_and_was_trained_how(part_of_run, monkeypatch, broken):
+def test_masks_and_pre_training_of_the_arms(part_of_run, monkeypatch, broken):
     run, made, read = part_of_run(broken=broken), {}, []
     pre_train, forward = toy.pre_train, BERT.forward
 

@@ -216,7 +216,7 @@ def language(seed: int = 3) -> toy.Language:
     return toy.Language(words, ByteBPE(train(text, 40)))
 
 
-def test_what_each_arm_reads():
+def test_the_input_of_each_arm():
     some = language()
     assert toy.bytes_reader(some).ids("ab") == [100, 101, END]
     assert toy.bytes_reader(some).vocab == VOCAB

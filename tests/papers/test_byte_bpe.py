@@ -233,7 +233,7 @@ def test_the_experiment_runs(run_experiment):
         ("pairs counted once", "counted_once"),
     ],
 )
-def test_who_learns_from_what(part_of_run, monkeypatch, broken, ours):
+def test_the_training_text_of_each_arm(part_of_run, monkeypatch, broken, ours):
     """Every arm learns from the training text, with the same number of merges."""
     made = {}
 

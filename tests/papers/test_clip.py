@@ -179,7 +179,7 @@ def count(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def test_what_follows_the_end_token_is_not_seen():
+def test_tokens_after_the_end_token_are_not_seen():
     tower, ids = TextTower(**TEXT).double(), texts(6)
     ends = ids.argmax(1)
     changed = torch.where(torch.arange(7) > ends[:, None], (ids + 1) % 16, ids)

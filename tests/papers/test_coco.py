@@ -107,7 +107,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_was_written_is_read_back(tmp_path):
+def test_written_scenes_are_read_back(tmp_path):
     made = scenes.draw(5, 0, "train", "few")
     found = coco.write(made, tmp_path, "some")
     batch = found.batch(range(5), 48)
@@ -368,7 +368,7 @@ def test_the_experiment_runs(run_experiment):
     assert {overlap for overlap, _ in first} == {0.5}
 
 
-def test_what_each_arm_is_trained_and_chosen_on(part_of_run, monkeypatch):
+def test_training_and_validation_images_of_each_arm(part_of_run, monkeypatch):
     """Each step has the same number of objects, whatever the images contain."""
     seen = {}
     names = (*experiment_module.KINDS, *(one.name for one in experiment_module.OTHERS))

@@ -82,7 +82,7 @@ def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
 @pytest.mark.parametrize(
     ("broken", "longer"), [("", 1.0), ("planted benefit", 1.25), ("twice the steps", 2.0)]
 )
-def test_who_follows_which_plan(part_of_run, monkeypatch, broken, longer):
+def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, longer):
     made = {}
 
     def watched(at, plan, rate):

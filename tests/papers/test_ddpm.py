@@ -252,7 +252,7 @@ def test_the_average_is_an_exponential_one():
         assert_close(mean, 0.75 * was + 0.25 * now)
 
 
-def test_what_is_sampled_is_the_average(part_of_run, monkeypatch):
+def test_samples_come_from_the_averaged_weights(part_of_run, monkeypatch):
     """The averaged weights are neither the first nor the last ones."""
     run, last = part_of_run(), []
     monkeypatch.setattr(

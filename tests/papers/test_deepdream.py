@@ -98,7 +98,7 @@ def test_without_steps_the_octaves_give_back_the_photograph(network, octaves):
     assert torch.equal(dreamt[-1], x)
 
 
-def test_what_the_octaves_add_sums_to_the_dream(network):
+def test_the_changes_of_the_octaves_sum_to_the_dream(network):
     x, added = photograph(48, 66), []
     objective = partial(deepdream.seen, network)
 

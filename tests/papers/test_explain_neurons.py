@@ -44,7 +44,7 @@ def test_the_score_is_pearsons():
     assert_close(found, torch.from_numpy(np.corrcoef(activations.T, predicates.T)[:3, 3:]))
 
 
-def test_what_is_constant_scores_nothing():
+def test_constants_have_a_score_of_zero():
     activations, predicates = torch.randn(20, 2), torch.ones(20, 2)
     activations[:, 0] = 3.0
     predicates[:5, 1] = 0

@@ -238,7 +238,7 @@ def test_the_experiment_runs(run_experiment):
 @pytest.mark.parametrize(
     ("still", "frozen"), [((), ()), (("backbone",), ("backbone",)), (("backbone", "head.hidden"),) * 2]
 )
-def test_what_learns(part_of_run, monkeypatch, still, frozen):
+def test_the_trained_parameters(part_of_run, monkeypatch, still, frozen):
     seen = []
 
     def watched(at, network, known, rate, times):

@@ -73,7 +73,7 @@ def written_match(anchors, boxes, height, width):
     return labels
 
 
-def test_what_anchors_learn():
+def test_the_targets_of_anchors():
     anchors = anchors_over(anchors_at(SIDES, RATIOS) + 1, 24, 24, 2)
     boxes = torch.tensor(
         [
@@ -224,7 +224,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "recall over regions"
 
 
-def test_whose_regions_are_compared(comparisons, monkeypatch):
+def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
     """Also those of the breaks: an untrained proposal network, unranked proposals, and grouping with the
     detector.
     """

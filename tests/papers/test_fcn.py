@@ -157,7 +157,7 @@ def test_scores_fitted_to_the_truth():
     assert experiment_module.fitted(whole) >= mean_iou(interpolated, whole, 6)
 
 
-def test_what_is_near_an_edge():
+def test_pixels_near_an_edge():
     y = torch.zeros(1, 7, 9, dtype=torch.long)
     y[:, :, 5:] = 3
     for pixels, columns in ((1, [4, 5]), (2, [3, 4, 5, 6])):

@@ -40,7 +40,7 @@ def test_every_cut_of_a_text(length, turned):
 @pytest.mark.parametrize(
     "tokens", [[5, 6, 7], [0, 1, 2, 5], [0, 2, 1, 3], [5, 0, 1, 2, 3], [0, 1, 2, 3, 5], [1, 0, 2, 3]]
 )
-def test_what_is_not_reordered_is_refused(tokens):
+def test_texts_that_are_not_reordered_are_refused(tokens):
     with pytest.raises(ValueError, match="part"):
         restored(torch.tensor(tokens))
 

@@ -324,7 +324,7 @@ def test_such_a_window_never_reaches_the_kernels(monkeypatch, how, kernels):
         flash_attention(*vectors(), **how)
 
 
-def test_what_the_kernels_are_given(monkeypatch):
+def test_the_arguments_of_the_kernels(monkeypatch):
     module = sys.modules["readtrack.papers.flashattention.model"]
     monkeypatch.setattr(module, "in_kernels", lambda *_: True)
     given = []
@@ -342,7 +342,7 @@ def test_shapes_are_checked():
 # Memory and accesses
 
 
-def test_what_is_kept_for_backward_is_linear():
+def test_memory_for_backward_is_linear():
     """Theorem 1: one number per row in addition to inputs and output."""
     kept: dict[int, Tensor] = {}
 
@@ -434,7 +434,7 @@ def test_experiment(run_experiment):
 
 
 @pytest.mark.parametrize("broken", ["", "an approximation", "one tile", "rows in chunks"])
-def test_who_attends_how(part_of_run, monkeypatch, broken):
+def test_the_attention_of_each_arm(part_of_run, monkeypatch, broken):
     made = {}
 
     def watched(at, pair, _):
@@ -486,7 +486,7 @@ def test_benchmark(check_benchmark):
     }
 
 
-def test_what_a_processor_cannot_measure_is_shown_as_skipped():
+def test_variants_that_a_processor_cannot_measure_are_skipped():
     bench = Bench(device=torch.device("cpu"), dtype=torch.float32, budget="quick")
     needs = {v.name: v.needs for case in flashattention.benchmark(bench) for v in case.variants}
     assert [name for name, reason in needs.items() if not reason] == [

@@ -132,7 +132,7 @@ def test_layout():
     assert layout(31, 30) == (2, 1, 4)
 
 
-def test_what_an_image_becomes_in_half_precision(assert_half_precision):
+def test_image_tokens_in_half_precision(assert_half_precision):
     model = Fuyu(40, patch=4, newline=1, model=32, heads=2, layers=1, hidden=64)
 
     def strided(weights, x):
@@ -218,7 +218,7 @@ def test_the_breaks_see_the_same_patches():
     assert_close(found[:, 1:], width.look(patches(x, 2)).flatten(1, 2))
 
 
-def test_what_the_control_can_know():
+def test_the_best_accuracy_of_the_control():
     """The best answer from the length and the mark's position alone, over the seen sizes, and a guess."""
     best = 0.0
     for length in {rows * columns for rows, columns in its.SEEN}:

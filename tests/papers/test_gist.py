@@ -223,7 +223,7 @@ def test_each_setting_is_scored_by_itself():
     assert second == pytest.approx(same.double().mean().item())
 
 
-def test_what_is_saved_is_a_prompt_less_its_gist(part_of_run):
+def test_the_saving_is_the_prompt_minus_its_gist(part_of_run):
     run, tables = part_of_run(), {}
     run.table = lambda name, columns, rows, caption="": tables.update({name: rows})
     network = GistGPT2(its.VOCAB, context=31, model=12, heads=3, layers=2, visible=causal_mask)

@@ -194,7 +194,7 @@ def test_few_are_few_of_each_class():
     assert toy.by_heart((texts[:0], label[:0]), (texts, label)).tolist() == [1 / 8] * 40
 
 
-def test_what_is_mixed():
+def test_the_mixed_words():
     texts = torch.arange(40).view(10, 4)
     within, over_all = (
         mix(texts, torch.Generator().manual_seed(1)) for mix in (toy.mix_texts, toy.mix_words)

@@ -171,7 +171,7 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["kind"] for artifact in record.artifacts] == ["table"]
 
 
-def test_what_examples_add_is_counted_on_answers(part_of_run, monkeypatch):
+def test_the_gain_from_examples_is_counted_on_answers(part_of_run, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     ids, _ = toy.Rules.made(generator).draw(10, generator)
     keys, answers = ids[:, ::2], ids[:, 1::2]

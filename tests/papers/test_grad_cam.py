@@ -141,7 +141,7 @@ def test_the_break_takes_the_weights_away(run_experiment, monkeypatch):
     assert asked == [1]
 
 
-def test_whose_maps_are_compared(comparisons, part_of_run, monkeypatch):
+def test_the_network_of_each_compared_map(comparisons, part_of_run, monkeypatch):
     """Each arm and each break explains the network that it names, for the requested digit."""
     pair, networks = [], experiment_module.networks
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])

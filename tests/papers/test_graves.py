@@ -110,7 +110,7 @@ def test_nats_are_conditioned_on_earlier_points():
     ("text", "sees_letters", "sees_order"),
     [("window", True, True), ("mean", True, False), ("none", False, False)],
 )
-def test_what_a_network_sees_of_the_text(text, sees_letters, sees_order):
+def test_the_part_of_the_text_that_a_network_sees(text, sees_letters, sees_order):
     network, points, words = writer(text)
     plain = network(points, words)[0]
     other = network(points, torch.tensor([[3, 1, 2], [0, 3, 1]]))[0]
@@ -119,7 +119,7 @@ def test_what_a_network_sees_of_the_text(text, sees_letters, sees_order):
     assert (not torch.allclose(plain, turned)) == sees_order
 
 
-def test_what_is_written_has_ends_and_a_window():
+def test_written_strokes_have_ends_and_a_window():
     network, _, words = writer()
     points, weights = network.write(words, 5, torch.Generator().manual_seed(0))
     assert points.shape == (2, 5, 3)

@@ -116,7 +116,7 @@ def of_relus(network, asked, rules):
     return pull_back(network.layers, asked.images - 0.3, lambda back, x: next(rules)(back, x), signal)
 
 
-def test_whose_maps_are_compared(comparisons, monkeypatch):
+def test_the_network_of_each_compared_map(comparisons, monkeypatch):
     given, (trained, untrained) = asked_for(comparisons, monkeypatch)
     box = torch.tensor([[2.0, 2, 9, 9]] * 2)
     asked = Known(torch.rand(2, 3, 20, 20), torch.tensor([1, 4]), box, box, 0.9)

@@ -156,7 +156,7 @@ def test_an_incomplete_table_is_a_masked_convolution(assert_parity, table):
     )
 
 
-def test_what_is_not_seen_has_no_influence():
+def test_unseen_maps_have_no_influence():
     layer = Convolution(TABLE_I, 3)
     x = torch.randn(1, 6, 4, 4)
     for seen in range(6):
@@ -368,7 +368,7 @@ def test_the_picture_of_f6_fits_fields_of_any_size(part_of_run, network):
         assert picture.size == (10 * 4 * model.side, 3 * 4 * model.side)
 
 
-def test_what_is_right_has_the_smallest_penalty():
+def test_the_correct_class_has_the_smallest_penalty():
     x, y = torch.tensor([[3.0, 1, 2, 4], [1, 2, 3, 4]]).view(2, 1, 2, 2), torch.tensor([1, 2])
     assert right(nn.Flatten(), x, y).tolist() == [1.0, 0.0]
 

@@ -133,7 +133,7 @@ def test_global_projections_begin_as_the_local_ones():
         assert local.weight is not wide.weight
 
 
-def test_what_a_token_reaches():
+def test_the_receptive_field_of_a_token():
     """Two layers with a window of two reach four tokens. A global token reaches all tokens, and all reach
     it.
     """
@@ -234,7 +234,7 @@ def test_the_experiment_runs(run_experiment):
         ("the question added to every token", (2, None, True, True)),
     ],
 )
-def test_who_sees_what(part_of_run, monkeypatch, broken, ours):
+def test_the_window_of_each_arm(part_of_run, monkeypatch, broken, ours):
     made = {}
 
     def watched(at, make, rate):

@@ -287,7 +287,7 @@ def test_steps_and_eigenvalues_start_as_the_paper_says():
     assert 0.6 < space.dt_proj.weight.abs().max() <= 2**-0.5
 
 
-def test_what_writes_to_the_residual_stream_starts_smaller_with_depth():
+def test_residual_outputs_start_smaller_with_depth():
     torch.manual_seed(0)
     one = Mamba(Config(layers=1, model=32, vocab=50))
     nine = Mamba(Config(layers=9, model=32, vocab=50))
@@ -341,7 +341,7 @@ def test_without_selection_the_space_is_linear_and_with_it_is_not():
 # The experiment's arms
 
 
-def test_what_is_to_be_copied_is_in_the_sequence_in_order():
+def test_the_tokens_to_copy_are_in_the_sequence_in_order():
     ids, answers = selective_copying(200, 16, 4, torch.Generator().manual_seed(0))
     assert ids.shape == (200, 20)
     assert (ids[:, 16:] == TOKENS + 1).all()

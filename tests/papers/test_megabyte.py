@@ -149,7 +149,7 @@ def test_both_arms_continue_from_the_given_text(monkeypatch, make):
     assert torch.equal(network(given)[0, 8:].argmax(-1), found)
 
 
-def test_what_cannot_be_printed_is_a_dot():
+def test_unprintable_bytes_are_shown_as_dots():
     assert its.readable(torch.tensor([72, 105, 10, 0, 200, 126])) == "Hi\n··~"
 
 

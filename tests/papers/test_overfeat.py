@@ -249,7 +249,7 @@ class Square(nn.Module):
 
 
 @pytest.mark.parametrize("scales", [(24,), (48,), (24, 34, 48)])
-def test_what_windows_see_is_found_in_the_picture(scales):
+def test_objects_in_windows_are_found_in_the_picture(scales):
     known = marked([(4, 6), (22, 12), (15, 24)], size=12)
     found = locate(Square(), known.x, scales, views="all", kept=24)
     assert found.labels.tolist() == [0, 0, 0]
@@ -272,7 +272,7 @@ def test_five_views_reach_the_corners(corner):
     assert iou_of_pairs(found.boxes, known.boxes).item() > 0.7
 
 
-def test_what_does_not_fit_a_window_is_left_out():
+def test_objects_that_do_not_fit_a_window_are_left_out():
     known = marked([(15, 15), (10, 10), (0, 15)])
     known.boxes[1] = torch.tensor([5.0, 10, 35, 27])  # as if it were of this size
     assert [readable(known, side).y.tolist() for side in (24, 34, 48)] == [[1], [], [0]]

@@ -142,7 +142,7 @@ def test_a_serial_block_has_its_halves_one_after_the_other():
     assert sum(w.numel() for w in block.parameters()) == sum(w.numel() for w in parallel.parameters()) + MODEL
 
 
-def test_what_breaks_and_sensitivity_arms_leave_out():
+def test_the_parts_that_breaks_and_sensitivity_arms_leave_out():
     x = torch.randn(2, 5, MODEL)
     blind = its.WithoutLooking(MODEL, HEADS, DIM, 1, HIDDEN)
     other = x.clone()

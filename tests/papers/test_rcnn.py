@@ -340,7 +340,7 @@ def test_r_cnn_has_the_best_c_at_the_best_rate(part_of_run, monkeypatch):
         ("from_scratch", False, True),
     ],
 )
-def test_what_is_fine_tuned(part_of_run, monkeypatch, stage, kept, learns):
+def test_the_fine_tuned_layers(part_of_run, monkeypatch, stage, kept, learns):
     torch.manual_seed(3)  # different weights from those of a new network
     before, seen = RegionNet(5), []
     monkeypatch.setattr(experiment_module, "fine_tune", lambda at, net, *_: seen.append(net))

@@ -180,7 +180,7 @@ def test_recomputed_gradients_match_stored_ones():
         assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_what_went_in_can_be_calculated():
+def test_inputs_can_be_recomputed_from_outputs():
     net = small()
     rotations = randomised(net)
     x1, x2 = torch.randn(2, 2, 16, 8, dtype=torch.float64)
@@ -252,7 +252,7 @@ def test_arms_match_their_names():
         ("buckets by the nearest token", "nearest"),
     ],
 )
-def test_who_is_put_where(part_of_run, monkeypatch, broken, hashed_way):
+def test_the_bucket_of_each_token(part_of_run, monkeypatch, broken, hashed_way):
     made = set()
 
     def watched(at, outcome, digits):

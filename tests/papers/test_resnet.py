@@ -411,7 +411,7 @@ def test_every_variant_is_right(check_benchmark):
 
 
 @pytest.mark.parametrize("shortcut", ["none", "A"])
-def test_what_is_not_learnt_in_time_is_not_called_learnt(shortcut):
+def test_a_task_that_is_not_learnt_in_time_is_not_reached(shortcut):
     weights = new_weights(4, torch.Generator().manual_seed(0))
     found = learn(weights, torch.tensor(0), shortcut=shortcut, layers=4, target=0.0, limit=12)
     assert found == {"reached": False, "steps": 12}

@@ -275,7 +275,7 @@ def test_the_rival_adds_a_number_for_each_distance():
     assert layer.bias.grad[:, :7].all()
 
 
-def test_what_the_breaks_break():
+def test_the_effects_of_the_breaks():
     q, k = torch.randn(2, 1, 1, 9, 8, dtype=torch.float64)
 
     def moved(layer: type[RotaryAttention]) -> Tensor:

@@ -142,7 +142,7 @@ def asked_for(comparisons, monkeypatch) -> tuple:
     return given, pair[0]
 
 
-def test_whose_maps_are_compared(comparisons, monkeypatch):
+def test_the_network_of_each_compared_map(comparisons, monkeypatch):
     given, (trained, untrained) = asked_for(comparisons, monkeypatch)
     images, classes = torch.rand(2, 3, 20, 20), torch.tensor([1, 4])
     every = torch.stack([class_gradient(trained, images, torch.full((2,), k)) for k in range(5)]).sum(0)

@@ -388,7 +388,7 @@ def racing(run, again=False, lr=0.1, steps=20):
     return trials.race(at, SGD, lr, steps=steps), at
 
 
-def test_what_is_reported_comes_from_other_weights_and_batches_than_the_choice(run):
+def test_reported_numbers_use_other_weights_and_batches_than_the_choice(run):
     """All arms and all learning rates see the same batches."""
     of_one = run()
     (score, losses), at = racing(of_one)

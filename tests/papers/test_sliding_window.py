@@ -110,7 +110,7 @@ def test_a_cache_without_window_needs_room():
         small(None).empty_cache(1)
 
 
-def test_which_token_lies_in_which_slot():
+def test_the_slot_of_each_token():
     cpu = torch.device("cpu")
     assert positions_in(4, 0, cpu).tolist() == [-4, -3, -2, -1]
     assert positions_in(4, 2, cpu).tolist() == [0, 1, -2, -1]
@@ -221,7 +221,7 @@ def test_a_null_run_has_one_layer_under_both_names(run_experiment, monkeypatch):
     assert arms == {"three layers": ONE, "one layer": ONE, "full attention": FULL}
 
 
-def test_what_is_judged_follows_from_the_accuracy_at_each_distance(part_of_run, monkeypatch):
+def test_judged_values_follow_from_the_accuracy_at_each_distance(part_of_run, monkeypatch):
     accuracy = [1.0, 0.95, 0.9, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.1]
     monkeypatch.setattr(its, "answered", lambda run, network: accuracy)
     at = Trial(Workshop(part_of_run()), Work(arm="three layers"), arm="three layers")

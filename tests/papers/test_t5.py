@@ -220,7 +220,7 @@ def test_dropout_is_on_each_residual_branch_and_on_both_ends():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 60), st.integers(0, 10_000), st.floats(0.05, 0.5), st.floats(1.0, 5.0))
-def test_what_was_taken_apart_can_be_put_together(length, seed, share, mean):
+def test_corrupted_spans_can_be_restored(length, seed, share, mean):
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(50, (3, length), generator=generator)
     left_out = draw_spans(3, length, generator, share=share, mean=mean)
@@ -313,7 +313,7 @@ def test_every_token_has_a_unique_name():
         ("the rest of the text as target", "pre-training, rest, 1"),
     ],
 )
-def test_who_was_trained_on_what(part_of_run, monkeypatch, broken, stage):
+def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
     """By the arms' names: their stage, and whether they have many examples."""
     made = {}
 

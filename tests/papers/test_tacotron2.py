@@ -150,7 +150,7 @@ def test_a_row_is_itself_alone(group):
             model(text, symbols, mel[..., :-1])
 
 
-def test_what_comes_later_is_not_seen():
+def test_later_frames_are_not_seen():
     model = scattered(Tacotron2(Sizes(**{**asdict(SMALL), "group": 2, "prenet": 40}))).double().eval()
     text, symbols = torch.randint(9, (1, 5)), torch.tensor([5])
     mel = torch.randn(1, 6, 8).double().requires_grad_()

@@ -187,7 +187,7 @@ def test_a_word_does_not_see_those_after_it():
     assert_close(model(source, changed)[:, :4], model(source, written)[:, :4])
 
 
-def test_what_is_not_visible_has_no_influence():
+def test_hidden_tokens_have_no_influence():
     model, source, written = small(dropout=0.0), torch.randint(11, (2, 5)), torch.randint(11, (2, 7))
     changed = source.clone()
     changed[1, 3:] = (changed[1, 3:] + 1) % 11
@@ -317,7 +317,7 @@ def test_the_experiment_runs(run_experiment):
         ("LSTMs with attention", "Attentive"),
     ],
 )
-def test_who_learns_to_reverse(part_of_run, monkeypatch, broken, ours):
+def test_the_networks_that_learn_to_reverse(part_of_run, monkeypatch, broken, ours):
     made = {}
 
     def watched(at, make, rate):
@@ -370,7 +370,7 @@ def test_the_control_continues_from_its_encoders_last_state():
     assert_close(control(source, written), torch.stack(logits, 1))
 
 
-def test_what_the_breaks_take_away():
+def test_the_parts_that_the_breaks_remove():
     torch.manual_seed(1)
     blind = without_positions(SYMBOLS + 1)
     source, written = torch.randint(SYMBOLS, (2, 6)), torch.randint(SYMBOLS, (2, 3))

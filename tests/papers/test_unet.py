@@ -194,7 +194,7 @@ def test_the_arms():
     ("name", "calls"),
     [("U-Net", ["step"] * 2), ("rigid", []), ("bent once", ["all"]), ("shifted", ["step"] * 2)],
 )
-def test_what_is_bent(part_of_run, monkeypatch, name, calls):
+def test_the_deformed_images(part_of_run, monkeypatch, name, calls):
     named = {one.name: setting for one, setting in experiment_module.BREAKS.items()}
     setting = {**experiment_module.ARMS, **named}[name]
     seen = []

@@ -116,7 +116,7 @@ def test_weights_start_with_a_variance_of_2_over_their_inputs():
     assert not layer.bias.any()
 
 
-def test_what_small_filters_see_and_weigh():
+def test_the_receptive_field_and_weights_of_small_filters():
     assert (seen((3, 3)), seen((5,)), seen((3, 3, 3)), seen((7,))) == (5, 5, 7, 7)
     assert weights_of((3, 3, 3), 10) == 2700
     assert weights_of((7,), 10) == 4900

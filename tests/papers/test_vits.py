@@ -363,7 +363,7 @@ def test_scores_are_their_definitions():
     ) == pytest.approx(1 / 3)
 
 
-def test_what_is_measured_of_a_sound():
+def test_the_measured_values_of_a_sound():
     tone = 0.5 * (torch.arange(8000) * 2 * torch.pi * 500 / 8000).sin()
     values = measured(torch.cat((tone, torch.zeros(8000))))
     assert values["seconds"] == 2.0

@@ -132,7 +132,7 @@ def asked_for(comparisons, monkeypatch) -> tuple[list, list]:
     return comparisons(zfnet), pair[0]
 
 
-def test_what_is_covered_and_projected(comparisons, monkeypatch):
+def test_the_covered_boxes_and_projected_units(comparisons, monkeypatch):
     (covers, projects), (trained, untrained) = asked_for(comparisons, monkeypatch)
     images = torch.rand(2, 3, 20, 20)
     images[0, :, 12:16, 2:8] += 2  # the brightest box of 6 × 4

@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_under_the_run(small_disk, wait):
     wait(lambda: not small_disk.runs(), "the other side to be tidied up")
 
 
-def test_what_time_it_is_elsewhere_does_not_matter(elsewhere, monkeypatch, wait):
+def test_the_clock_of_the_other_machine_does_not_matter(elsewhere, monkeypatch, wait):
     found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
     if not found:
         pytest.skip("needs the package libfaketime")

@@ -184,7 +184,7 @@ def test_a_new_attempt_begins_a_new_file_and_keeps_the_old(elsewhere):
 
 
 @pytest.mark.parametrize("at", [0, 3, 9, 12])
-def test_what_is_here_already_or_leaves_a_gap_is_not_appended(elsewhere, at):
+def test_frames_that_repeat_or_leave_a_gap_are_not_appended(elsewhere, at):
     started = elsewhere.start("toy_ok")
     elsewhere.finish(started)
     started.seen = "001-x"

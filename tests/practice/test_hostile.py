@@ -48,7 +48,7 @@ def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudg
 
 
 @pytest.mark.slow
-def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) -> None:
+def test_after_a_catchable_error_the_next_exercise_is_judged(desk: Desk) -> None:
     text = skeleton.text("Attention", desk.sheets, solved=True)
     bodies = {  # exercise: its first lines, the message, and the reported line among these
         "weights": ("    import sys\n    sys.exit(3)\n", "it ends the program", 1),
@@ -79,7 +79,7 @@ def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) ->
         ("    import os\n    os._exit(7)\n", "ended without a result (exit code 7)"),
     ],
 )
-def test_what_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str, says: str) -> None:
+def test_an_error_that_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str, says: str) -> None:
     (first,), line, _ = judged(desk, body)
     assert (first["name"], first["outcome"]) == ("merge heads", "failed")
     assert says.casefold() in " ".join(first["report"]).casefold()

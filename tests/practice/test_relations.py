@@ -86,7 +86,7 @@ def test_a_factor_before_a_softmax_is_found() -> None:
     assert "2 = √4 (the size of dimension 1 of q)" in said
 
 
-def test_what_is_right_has_no_relation_to_name() -> None:
+def test_a_correct_result_has_no_relation() -> None:
     assert region(RIGHT, RIGHT + 1e-12) == ""
 
 

@@ -307,7 +307,7 @@ def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "bert" not in kind] + ["papers/mine.html"])
-def test_what_is_hostile_is_shown_and_does_nothing(tab: Tab, hostile_site: Path, kind: str) -> None:
+def test_hostile_text_is_shown_and_has_no_effect(tab: Tab, hostile_site: Path, kind: str) -> None:
     tab.goto((hostile_site / kind).as_uri())
     for fold in tab.locator("details:not([open]) > summary").all()[:20]:
         fold.click()

@@ -128,7 +128,7 @@ def stated(value: float, verdict: str = "", **changes: Any) -> CardClaim:
     return CardClaim(found, verdict or ("held" if value >= 0.2 else "missed"), "", {"gain": value}, ())
 
 
-def test_what_a_replay_says(home: Home) -> None:
+def test_the_verdicts_of_a_replay(home: Home) -> None:
     made = card(home)
     elsewhere = {**made.machine, "threads": 8}
     edited = {"adam/model.py": prints.of_text("a\nd\nc\n")}
@@ -288,7 +288,7 @@ def test_a_comment_a_docstring_or_the_format_changes_no_code(old: str, new: str)
         ("            lr)", "            -lr)", "lines 14 to 15"),
     ],
 )
-def test_what_can_change_a_number_changes_the_code(old: str, new: str, where: str) -> None:
+def test_edits_that_can_change_a_number_change_the_code(old: str, new: str, where: str) -> None:
     assert old in SOURCE
     there, here = prints.of_text(SOURCE), prints.of_text(SOURCE.replace(old, new))
     assert where in prints.in_words(prints.changes({"x.py": there}, {"x.py": here}))

@@ -54,7 +54,7 @@ def harmless(page: Page) -> None:
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_whatever_a_home_holds_is_text(home: Home, private: bool) -> None:
+def test_everything_in_a_home_is_shown_as_text(home: Home, private: bool) -> None:
     poison.fill(home)
     found = site(home, private=private)
     for path, body in found.files.items():

@@ -71,7 +71,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
 
 
 @pytest.mark.slow
-def test_what_was_finished_is_not_trained_again(runs):
+def test_finished_attempts_are_not_trained_again(runs):
     process = start(runs)
     runs.wait_for(lambda: "half 0.1" in labels(process), "the third of four attempts")
     time.sleep(0.2)

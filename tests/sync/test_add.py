@@ -102,14 +102,14 @@ def added_lines(before: str, after: str) -> list[str]:
         ("https://example.org/essay", "page", "https://example.org/essay"),
     ],
 )
-def test_what_may_be_typed(typed: str, kind: str, value: str) -> None:
+def test_valid_sources(typed: str, kind: str, value: str) -> None:
     assert parse(typed) == Source(kind, value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "typed", ["", "adam", "17060.3762", "1713.03762", "ftp://example.org/a.pdf", "10.x/y", "https://"]
 )
-def test_what_is_none_of_these(typed: str) -> None:
+def test_invalid_sources(typed: str) -> None:
     with pytest.raises(ReadtrackError, match="is not an arXiv id"):
         parse(typed)
 
@@ -296,7 +296,7 @@ def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> No
         (status(429, Retry_After="3600"), "arXiv asks us to wait; no more requests until"),
     ],
 )
-def test_what_cannot_be_fetched_is_missing(
+def test_facts_that_cannot_be_fetched_are_missing(
     fault: Any, told: str, server: Server, mine: Path, clock: Any, home: Home
 ) -> None:
     server.fail("/api/query", fault, forever=True)

@@ -74,7 +74,9 @@ def test_two_papers_with_one_arxiv_id_cost_one_request_each_way(
     assert server.counts() == {"api": 1, "pdf": 1}  # copied from the other paper
 
 
-def test_who_asks(server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_agent_of_requests(
+    server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("READTRACK_CONTACT", "ada@example.org\r\nX-Evil: 1")
     papers(listed(1))
     sync()
@@ -315,7 +317,7 @@ def test_the_earlier_version_that_is_here_is_not_fetched_again(
     assert sync().requests == 0
 
 
-def test_what_arxiv_no_longer_knows_keeps_its_metadata(
+def test_papers_that_arxiv_removed_keep_their_metadata(
     server: Server, papers: Any, sync: Run, home: Home
 ) -> None:
     papers(listed(2))
@@ -390,7 +392,7 @@ def test_sources_elsewhere_in_their_order(
     assert sync().requests == 0
 
 
-def test_what_a_browser_may_still_get_comes_with_a_hint(elsewhere: Server, papers: Any, sync: Run) -> None:
+def test_denied_files_come_with_a_hint_to_use_a_browser(elsewhere: Server, papers: Any, sync: Run) -> None:
     elsewhere.fail("/a.pdf", page(403), forever=True)
     papers({"p": f"- pdf: {elsewhere.base}/a.pdf"})
     assert sync().headline == (

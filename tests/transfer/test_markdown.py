@@ -49,7 +49,7 @@ def test_new_ticks_change_ticks_alone(text: str) -> None:
     assert all(item.state == "read" for item in after.items if item.kind == "row")
 
 
-def test_what_a_checklist_holds() -> None:
+def test_the_items_of_a_checklist() -> None:
     document = parse(
         "# Mine\nread one a day\n\n## One\n- [x] a\n  b\n  - [ ] inside\n\n  * plain\n- [ ] c # d\n"
         "(TODO: more)\n```\n- [ ] code\n```\n"

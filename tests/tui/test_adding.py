@@ -283,7 +283,7 @@ def empty(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Readtr
     return ReadtrackApp(Library.open(home))
 
 
-async def test_what_ships_can_be_read_and_marked_off_the_list(
+async def test_shipped_papers_can_be_read_and_marked_off_the_list(
     empty: ReadtrackApp, screen_text: Screen
 ) -> None:
     async with empty.run_test(size=(160, 50)) as pilot:

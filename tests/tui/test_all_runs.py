@@ -41,7 +41,7 @@ def _three_runs(recorded: Callable[..., Path], home: Home) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
-async def test_what_sets_a_run_apart_is_shown_in_full(
+async def test_the_condition_of_a_run_is_shown_in_full(
     app: ReadtrackApp, home: Home, screen_text: Screen, width: int
 ) -> None:
     path = home.runs / IDS[0] / "result.json"

@@ -148,7 +148,7 @@ async def test_the_rows_that_were_imported_are_counted_and_the_unsure_ones_named
         assert [*rows(newcomer)] == ["BERT (2018)", "GQA and my fish (2023)"]
 
 
-async def test_what_cannot_be_imported_is_reported(newcomer: ReadtrackApp, screen_text: Screen) -> None:
+async def test_a_failed_import_is_reported(newcomer: ReadtrackApp, screen_text: Screen) -> None:
     async with newcomer.run_test(size=(100, 30)) as pilot:
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(newcomer.screen, ListDialog), "the dialog")

@@ -73,7 +73,7 @@ def test_half_blocks_are_used_without_colours_or_image_support(file: Path) -> No
         ({"TERM": "xterm-kitty", "NO_COLOR": "1"}, False),
     ],
 )
-def test_who_speaks_it(
+def test_terminals_with_the_protocol(
     names: dict[str, str], spoken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "kitty"

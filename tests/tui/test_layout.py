@@ -89,7 +89,7 @@ async def test_panes_follow_the_width(app: ReadtrackApp) -> None:
 
 
 @pytest.mark.parametrize("height", range(10, 26))
-async def test_whose_page_it_is_stays_in_view(
+async def test_the_title_of_a_page_stays_in_view(
     app: ReadtrackApp, recorded: Callable[..., Path], screen_text: Callable[[ReadtrackApp], str], height: int
 ) -> None:
     recorded()

@@ -188,7 +188,7 @@ async def test_a_long_page_shows_an_error_where_it_fails(fails_at: int) -> None:
         assert " Why: ValueError: a table of dreams." in lines[fails_at * ROWS :]
 
 
-def test_whoever_asks_for_its_length_has_all_of_it_made() -> None:
+def test_the_length_of_a_page_builds_all_of_it() -> None:
     app = Pages()
     page = app.blocks()
     assert (len(page), page[-1].content.plain, len(page[1:3])) == (BLOCKS * ROWS, "399.4", 2)

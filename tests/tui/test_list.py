@@ -40,7 +40,7 @@ def test_the_outline_is_the_readers_own_order(papers_yaml: Path) -> None:
     ]
 
 
-def test_what_is_found_is_shown_in_its_context(papers_yaml: Path) -> None:
+def test_matches_are_shown_in_their_context(papers_yaml: Path) -> None:
     entries = outline(load(papers_yaml), ())
     assert [entry.text for entry in visible(entries, {"flash"}, set())] == [
         "Attention",
@@ -314,7 +314,7 @@ papers:
 """
 
 
-async def test_what_was_found_is_pointed_out(app: ReadtrackApp) -> None:
+async def test_matches_are_highlighted(app: ReadtrackApp) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()
         await pilot.press("/", *"attention")

@@ -56,7 +56,7 @@ async def test_each_state_has_a_key_and_a_second_press_changes_nothing(
         assert len(journal(home)) == 5
 
 
-async def test_what_another_process_marked_is_shown_when_the_terminal_has_the_focus_again(
+async def test_changes_by_another_process_are_shown_on_focus(
     app: ReadtrackApp, home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
@@ -72,7 +72,7 @@ async def test_what_another_process_marked_is_shown_when_the_terminal_has_the_fo
         assert app.entry.subject == "flash"
 
 
-async def test_what_another_process_marked_is_shown_without_a_key(
+async def test_changes_by_another_process_are_shown_without_a_key(
     app: ReadtrackApp, home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
@@ -223,9 +223,7 @@ async def test_a_note_is_never_lost(app: ReadtrackApp, home: Home, leave: str) -
         assert any("bias correction" in line.content.plain for line in app.main.paper.lines)
 
 
-async def test_what_another_program_adds_to_a_note_that_is_open_is_kept(
-    app: ReadtrackApp, home: Home
-) -> None:
+async def test_additions_of_another_program_to_an_open_note_are_kept(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
         app.library.save_note("adam", "# Adam\n")
         await go_to(pilot, "adam")

@@ -51,7 +51,7 @@ async def test_without_a_desktop_the_place_is_on_the_clipboard(app: ReadtrackApp
         assert app.clipboard == str(home.root / "report" / "index.html")
 
 
-async def test_what_goes_wrong_is_shown_and_the_key_works_again(app: ReadtrackApp, home: Home) -> None:
+async def test_an_error_is_shown_and_the_key_works_again(app: ReadtrackApp, home: Home) -> None:
     thesis = home.root / "report" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.touch()

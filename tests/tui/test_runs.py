@@ -87,7 +87,7 @@ async def test_reading_continues_during_a_run(
         await until(pilot, lambda: "c stop" not in status(app), "the strip to go while the run is looked at")
 
 
-async def test_what_was_said_fades_and_is_not_said_of_another_run(
+async def test_a_message_fades_and_is_not_shown_for_another_run(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with app.run_test() as pilot:

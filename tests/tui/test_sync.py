@@ -182,7 +182,7 @@ async def test_S_fetches_the_whole_list_and_again_asks_for_nothing(
         assert not app._notifications
 
 
-async def test_what_did_not_arrive_is_named_with_the_reason(
+async def test_failed_downloads_are_named_with_the_reason(
     app: ReadtrackApp, server: Server, screen_text: Screen
 ) -> None:
     server.papers = {"1706.03762": Paper(), "1412.6980": Paper(pdfs=set())}

@@ -134,7 +134,7 @@ async def test_no_sign_leaks_into_an_ascii_terminal(
                 assert "?" not in re.sub("|".join(map(re.escape, meant)), "", shown), shown
 
 
-def test_who_gets_ascii() -> None:
+def test_terminals_that_need_ascii() -> None:
     assert wants_ascii({"READTRACK_ASCII": "1"})
     assert wants_ascii({"TERM": "linux"})
     assert not wants_ascii({"TERM": "linux", "READTRACK_ASCII": "0"})
