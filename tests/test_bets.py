@@ -144,7 +144,7 @@ def made(sure: int, right: bool, topic: str = "Vision") -> Bet:
     return Bet("r", "p", "c", "a", "b", True, sure, topic, "2026-01-01", winner="a" if right else "b")
 
 
-def test_nothing_is_made_of_few_bets() -> None:
+def test_few_bets_give_no_statistics() -> None:
     few = [made(80, True)] * (bets.ENOUGH - 1) + [Bet("r", "p", "c", "a", "b", True, 80, "", "2026")]
     lines = [line.text for line in present.page(few, 80)]
     assert lines == ["Bets   1 open bet", "9 decided bets; 1 more until there is a calibration curve"]

@@ -106,7 +106,7 @@ def test_a_claim_without_a_figure_or_a_rule_is_refused():
         Claim(name="empty", sentence="It is.", paper=Figure("3x"), rule=())
 
 
-def test_a_claim_comes_back_from_json_as_it_went():
+def test_a_claim_survives_json():
     there = claim(
         DROP,
         GAIN,

@@ -10,7 +10,7 @@ from readtrack import data
 from readtrack.errors import NotAvailableError
 
 
-def test_digits_are_scikit_learns() -> None:
+def test_digits_match_scikit_learns() -> None:
     from sklearn.datasets import load_digits
 
     images, labels = data.digits()
@@ -96,7 +96,7 @@ def test_parts_refuse_different_lengths() -> None:
         data.parts(torch.arange(3), torch.arange(4), seed=0)
 
 
-def test_stretches_are_contiguous_and_share_nothing() -> None:
+def test_stretches_are_contiguous_and_disjoint() -> None:
     ids = torch.arange(200)
     for seed in range(100):
         found = data.stretches(ids, seed)
@@ -118,7 +118,7 @@ def test_stretches_are_drawn_by_the_seed_from_the_whole_text() -> None:
     assert torch.equal(data.stretches(ids, 7).judge[0], data.stretches(ids, 7).judge[0])
 
 
-def test_photographs_are_scikit_learns() -> None:
+def test_photographs_match_scikit_learns() -> None:
     from sklearn.datasets import load_sample_images
 
     pictures = data.photographs()

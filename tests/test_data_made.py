@@ -158,6 +158,6 @@ def test_two_frames_tell_more_than_one() -> None:
     ("options", "words"),
     [({"size": 2}, "does not fit"), ({"balls": 9, "size": 6}, "hardly fit"), ({"speed": 5.0}, "jump")],
 )
-def test_balls_that_cannot_be_are_refused(options: dict[str, float], words: str) -> None:
+def test_impossible_balls_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         balls.bounce(2, 2, seeded(0), **options)

@@ -340,7 +340,7 @@ def test_journals_of_two_machines_merge_by_putting_their_lines_together(tmp_path
 
 
 @pytest.mark.timing
-def test_a_long_journal_is_read_in_no_time(tmp_path: Path):
+def test_a_long_journal_is_read_quickly(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
     path.write_text(
         "".join(line(id=f"{i:x}", paper=f"p{i % 300}", state=STATES[i % 5]) for i in range(20_000))
@@ -354,7 +354,7 @@ def test_a_long_journal_is_read_in_no_time(tmp_path: Path):
 # Wrong clocks
 
 
-def test_the_greatest_time_that_there_is_stops_no_entry(journal):
+def test_the_latest_possible_time_blocks_no_entry(journal):
     journal.path.parent.mkdir()
     wrong = line(at="2199-12-31T23:59:59.999999", state="read")
     journal.path.write_text(wrong)

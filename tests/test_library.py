@@ -210,7 +210,7 @@ def test_a_misspelt_state_is_refused(library, home):
     assert not home.journal.exists()
 
 
-def test_lines_of_the_journal_that_are_none_are_problems_not_errors(library, home, path):
+def test_malformed_lines_of_the_journal_are_problems_not_errors(library, home, path):
     library.mark("lstm", "read")
     home.journal.write_bytes(home.journal.read_bytes() + b'{"at": "2026-')
     again = Library.open(home, path)
@@ -380,7 +380,7 @@ def test_a_note_is_a_file_that_other_programs_may_write_too(library, home):
     assert [path.name for path in home.notes.iterdir()] == ["row-hessian-matrix.md"]
 
 
-def test_a_note_may_lie_elsewhere_and_be_nobody_elses(library, home, tmp_path):
+def test_a_note_may_be_a_link_to_a_private_file(library, home, tmp_path):
     vault = tmp_path / "vault.md"
     vault.write_text("old")
     vault.chmod(0o600)

@@ -166,6 +166,6 @@ def test_the_chances_sum_to_the_share_of_verifications_that_change():
     assert expected / 150 == pytest.approx(changed / 150, abs=0.05)
 
 
-def test_the_chance_is_unknown_where_a_bound_has_no_margins():
+def test_the_probability_is_unknown_for_a_bound_without_margins():
     assert chance_of_another([column([1.0, 2.0, 3.0, 4.0, math.nan])], "inconclusive") is None
     assert chance_of_another([], "reproduced") is None

@@ -13,7 +13,7 @@ with install_import_hook(["readtrack.scores.basic", "readtrack.scores.frechet"],
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_accuracy_is_scikit_learns(k: int) -> None:
+def test_accuracy_matches_scikit_learns(k: int) -> None:
     logits = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(6, (200,), generator=torch.Generator().manual_seed(1))
     expected = top_k_accuracy_score(labels, logits, k=k)

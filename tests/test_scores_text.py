@@ -65,7 +65,7 @@ def test_edit_distance_is_a_distance(a: str, b: str, c: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_error_rates_are_jiwers(seed: int) -> None:
+def test_error_rates_match_jiwers(seed: int) -> None:
     references = sentences(30, 12, seed)
     hypotheses = [damaged(text, seed * 100 + i) for i, text in enumerate(references)]
     words = error_rate([text.split() for text in references], [text.split() for text in hypotheses])
@@ -111,7 +111,7 @@ def ours(
 @pytest.mark.parametrize("order", [1, 2, 4])
 @pytest.mark.parametrize("longest", [3, 6, 20])
 @pytest.mark.parametrize("seed", range(3))
-def test_bleu_is_sacrebleus(seed: int, longest: int, order: int, smooth: bool) -> None:
+def test_bleu_matches_sacrebleus(seed: int, longest: int, order: int, smooth: bool) -> None:
     choose = random.Random(seed)
     truth = sentences(12, longest, seed)
     hypotheses = [damaged(text, seed * 100 + i) for i, text in enumerate(truth)]
@@ -136,7 +136,7 @@ def test_bleu_is_sacrebleus(seed: int, longest: int, order: int, smooth: bool) -
         ([["a b c d e f g h"]], ["a b c d e"]),
     ],
 )
-def test_bleu_at_its_edges_is_sacrebleus(
+def test_bleu_at_its_edges_matches_sacrebleus(
     references: list[list[str]], hypotheses: list[str], smooth: bool
 ) -> None:
     assert ours(references, hypotheses, smooth) == pytest.approx(theirs(references, hypotheses, smooth))

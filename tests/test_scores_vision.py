@@ -63,7 +63,7 @@ def test_a_crowd_is_measured_by_the_detection() -> None:
     assert vision.box_iou(inside, crowd)[0].item() == pytest.approx(0.16)
 
 
-def test_mean_iou_is_scikit_learns() -> None:
+def test_mean_iou_matches_scikit_learns() -> None:
     from sklearn.metrics import jaccard_score
 
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +157,7 @@ def ours(images: list[dict[str, Tensor]], kind: str) -> list[vision.Detected]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "sets"), [("bbox", 50), ("segm", 4)])
-def test_average_precision_is_pycocotools(kind: str, sets: int) -> None:
+def test_average_precision_matches_pycocotools(kind: str, sets: int) -> None:
     pytest.importorskip("pycocotools", reason="the parity extra brings pycocotools")
     for seed in range(sets):
         images = random_set(seed)
@@ -183,7 +183,7 @@ def test_average_precision_is_pycocotools(kind: str, sets: int) -> None:
         assert 0.05 < numbers[0] < numbers[1] < 0.95
 
 
-def test_thresholds_are_pycocotools() -> None:
+def test_thresholds_match_pycocotools() -> None:
     params = pytest.importorskip(
         "pycocotools.cocoeval", reason="the parity extra brings pycocotools"
     ).Params()

@@ -268,7 +268,7 @@ def test_no_string_of_the_one_voice_is_in_two_parts() -> None:
         speech.recite(0, "judge", (1, 1))
 
 
-def test_nonsense_can_be_said() -> None:
+def test_any_sequence_of_words_can_be_spoken() -> None:
     utterance = speech.say([ids("K", "IY"), 7, ids("Z", "AO")], speech.VOICE, seeded(1))
     names = [speech.PHONEMES[phoneme] for phoneme in utterance.phonemes if phoneme]
     assert names == ["K", "IY", "S", "EH", "V", "AH", "N", "Z", "AO"]

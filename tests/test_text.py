@@ -68,7 +68,7 @@ def test_one_line_is_one_line(text):
 
 
 @pytest.mark.parametrize("opening", ["\x1bP", "\x1b]", "\x1b[", "\x1b", "\x1b[1;"])
-def test_a_megabyte_of_openings_takes_no_time(opening):
+def test_a_megabyte_of_openings_is_read_quickly(opening):
     assert "\x1b" not in plain(opening * 300_000)
 
 

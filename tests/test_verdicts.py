@@ -162,7 +162,7 @@ def leads(level: list[float], lead: list[float], **more: object) -> Judged:
         (leads(NEAR, FAR), leads(FAR, NEAR), None, "not reproduced", {"level ≥ 0.2"}),
     ],
 )
-def test_a_bound_that_needs_no_idea_is_a_guard(plain, untrained, null, verdict, guards):
+def test_a_bound_that_holds_without_the_idea_is_a_guard(plain, untrained, null, verdict, guards):
     judged = plain.guarded(untrained, null)
     assert (judged.verdict, set(judged.guards)) == (verdict, guards)
     row = VerdictRow.of(judged)

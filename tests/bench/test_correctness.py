@@ -102,7 +102,7 @@ def in_float32(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.3, False)])
-def test_in_half_precision_the_naive_rounding_is_nobodys_fault(factor: float, passed: bool) -> None:
+def test_in_half_precision_the_naive_variants_rounding_is_allowed(factor: float, passed: bool) -> None:
     case = case_of(
         lambda x: in_float32(x) * factor,
         inputs=lambda generator: (torch.rand(150, 32, generator=generator),),
@@ -118,7 +118,7 @@ def test_in_half_precision_the_naive_rounding_is_nobodys_fault(factor: float, pa
     assert ours.passed is passed
 
 
-def test_a_wrong_naive_variant_gives_nobody_slack() -> None:
+def test_a_wrong_naive_variant_gives_no_tolerance() -> None:
     def half(x: Tensor, w: Tensor) -> Tensor:
         return honest(x, w) * 0.9
 
@@ -308,7 +308,7 @@ def test_a_nan_is_a_failure() -> None:
     assert "NaN" in passes(one_nan).reason
 
 
-def test_a_nan_of_the_oracle_excuses_nobody() -> None:
+def test_nan_of_the_oracle_does_not_excuse_a_variant() -> None:
     check = passes(honest, oracle=lambda x, w: softmax(x, w) / 0 * 0)
     assert not check.passed
     assert "oracle" in check.reason

@@ -180,6 +180,6 @@ def test_bounds_read_as_one_line_and_name_their_metric() -> None:
     assert not bound.holds(bound.value({}))
 
 
-def test_a_front_end_may_judge_without_torch() -> None:
+def test_claims_can_be_judged_without_torch() -> None:
     code = "import sys, readtrack.bench.judge; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

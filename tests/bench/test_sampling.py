@@ -213,7 +213,7 @@ def test_machine_noise_cancels_in_a_speedup() -> None:
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_students_t_is_scipys_for_every_number_of_degrees_of_freedom(confidence: float) -> None:
+def test_students_t_matches_scipys_for_every_number_of_degrees_of_freedom(confidence: float) -> None:
     scipy_stats = pytest.importorskip("scipy.stats")
     for df in (*range(1, 40), 60, 100, 999, 10_000):
         expected = scipy_stats.t.ppf((1 + confidence) / 2, df)

@@ -110,7 +110,7 @@ def test_fish_completes_words_with_spaces_and_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_scripts_are_ones_that_the_shells_take(shell: str) -> None:
+def test_the_shells_accept_the_scripts(shell: str) -> None:
     script = CliRunner().invoke(app, [shell], catch_exceptions=False).stdout
     assert "readtrack completion words" in script
     if shutil.which(shell) is None:

@@ -458,7 +458,7 @@ def test_data_have_one_of_four_parts(carry_out):
         ([1.0, 0.0], math.nan),  # too few steps
     ],
 )
-def test_how_much_of_its_fall_a_loss_falls_at_the_end(losses, fall):
+def test_the_share_of_a_decrease_at_the_end(losses, fall):
     assert falls(losses) == pytest.approx(fall, abs=0.03, nan_ok=True)
 
 

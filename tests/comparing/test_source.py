@@ -123,7 +123,7 @@ def test_a_setting_names_another_source(tmp_path):
     assert set(code.names) == set(data.code()[:7_001])
 
 
-def test_an_unknown_source_names_those_there_are(tmp_path):
+def test_an_unknown_source_is_reported_with_the_known_ones(tmp_path):
     with pytest.raises(ReadtrackError, match="Ships with readtrack: prose, code"):
         sources.load("text", "poems", 0)
 

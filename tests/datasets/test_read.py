@@ -126,13 +126,13 @@ def test_texts_have_their_usual_parts(home):
     assert ([len(part[0]) for part in found.parts], len(found.names)) == ([360, 20, 20], 2)
 
 
-def test_ones_own_text_is_parted_by_the_seed(home, tmp_path):
+def test_the_readers_text_is_split_by_the_seed(home, tmp_path):
     (tmp_path / "book.txt").write_text("it was a dark and stormy night " * 40)
     DataSets(home).add_own("book", tmp_path / "book.txt", None)
     assert sources.load("text", "book", 0).names == "".join(sorted(set("it was a dark and stormy night ")))
 
 
-def test_ones_own_pictures_have_their_folders_as_labels(home, tmp_path):
+def test_the_readers_pictures_have_their_folders_as_labels(home, tmp_path):
     from PIL import Image
 
     for place, (name, colour) in enumerate([("red", (255, 0, 0)), ("blue", (0, 0, 255))] * 10):
@@ -308,7 +308,7 @@ def test_damaged_data_of_every_format_are_one_clear_error(home, kind, name, file
         ("speech", "1.wav", sound([])[:-4] + struct.pack("<I", 2**31 - 1)),
     ],
 )
-def test_damaged_files_of_ones_own_are_one_clear_error(home, tmp_path, kind, file, content):
+def test_damaged_files_of_the_reader_are_one_clear_error(home, tmp_path, kind, file, content):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / file).write_bytes(content)
     DataSets(home).add_own("mine", tmp_path / "own", kind)

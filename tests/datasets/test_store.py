@@ -92,7 +92,7 @@ def test_changed_and_missing_files_are_named(store, tmp_path):
     assert list(store.problems("toy")) == ["a.gz: No such file or directory"]
 
 
-def test_ones_own_text_pictures_and_sounds(store, tmp_path):
+def test_the_readers_text_pictures_and_sounds(store, tmp_path):
     (tmp_path / "book.txt").write_text("once upon a time")
     assert store.add_own("book", tmp_path / "book.txt", None).kind == "text"
     for name in ("cats/1.png", "cats/2.PNG", "dogs/1.png", ".hidden/3.png", "notes.txt", "dogs/woof.wav"):

@@ -225,9 +225,7 @@ def test_changed_notes_and_gone_pdfs_are_seen(library: Library, index: FullText)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "rubbish", "torn", "other version"])
-def test_a_damaged_index_is_made_again_without_a_word_lost(
-    library: Library, index: FullText, damage: str
-) -> None:
+def test_a_damaged_index_is_rebuilt_without_loss(library: Library, index: FullText, damage: str) -> None:
     path = library.home.cache / "search.sqlite"
     before = {text: found(library, index, text) for text in ("zebras", "xylophones", "attention", "gradient")}
     index.close()

@@ -21,12 +21,12 @@ experiment = importlib.import_module("readtrack.papers.adam.experiment")
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9), (0.95, 0.9999)])
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_every_step_is_torchs(assert_same_walk, betas, eps):
+def test_every_step_matches_torchs(assert_same_walk, betas, eps):
     settings = {"lr": 0.01, "betas": betas, "eps": eps}
     assert_same_walk(partial(Adam, **settings), partial(torch.optim.Adam, **settings), rtol=0, atol=1e-11)
 
 
-def test_the_defaults_are_torchs(assert_same_walk):
+def test_the_defaults_match_torchs(assert_same_walk):
     assert_same_walk(Adam, torch.optim.Adam, rtol=0, atol=1e-12)
 
 

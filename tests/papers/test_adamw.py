@@ -21,17 +21,17 @@ experiment = importlib.import_module("readtrack.papers.adamw.experiment")
 
 @pytest.mark.parametrize("weight_decay", [0.01, 3.0])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.95)])
-def test_every_step_is_torchs(assert_same_walk, weight_decay, betas):
+def test_every_step_matches_torchs(assert_same_walk, weight_decay, betas):
     settings = {"lr": 0.01, "betas": betas, "weight_decay": weight_decay}
     torchs = partial(torch.optim.AdamW, **settings)
     assert_same_walk(partial(AdamW, **settings), torchs, rtol=0, atol=1e-11)
 
 
-def test_the_defaults_are_torchs(assert_same_walk):
+def test_the_defaults_match_torchs(assert_same_walk):
     assert_same_walk(AdamW, torch.optim.AdamW, rtol=0, atol=1e-12)
 
 
-def test_for_sgd_the_decay_is_torchs_penalty(assert_same_walk):
+def test_for_sgd_the_decay_matches_torchs_penalty(assert_same_walk):
     """`weight_decay` of torch's SGD adds λw to the gradient (proposition 1)."""
     torchs = partial(torch.optim.SGD, lr=0.1, weight_decay=0.3)
     assert_same_walk(partial(SGDW, lr=0.1, weight_decay=0.3), torchs, rtol=0, atol=1e-11)

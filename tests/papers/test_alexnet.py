@@ -65,7 +65,7 @@ def test_the_network_is_two_columns(assert_parity):
 
 @pytest.mark.parametrize("maps", [1, 2, 4, 5, 11])
 @pytest.mark.parametrize("constants", [{}, {"n": 3, "k": 1.0, "alpha": 0.1, "beta": 0.5}, {"n": 7}])
-def test_response_norm_is_torchs_with_alpha_times_n(assert_parity, maps, constants):
+def test_response_norm_matches_torchs_with_alpha_times_n(assert_parity, maps, constants):
     given = {"n": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75} | constants
     n = given["n"]
     assert_parity(

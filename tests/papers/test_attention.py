@@ -53,12 +53,12 @@ def lower_right(queries: int, keys: int) -> Tensor:
 # Equation 1
 
 
-def test_equation_1_is_torchs(assert_parity):
+def test_equation_1_matches_torchs(assert_parity):
     assert_parity(scaled_dot_product_attention, F.scaled_dot_product_attention, vectors())
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (2, 1, 7, 5), (2, 3, 7, 5), (1, 5)])
-def test_masks_are_torchs(assert_parity, shape):
+def test_masks_match_torchs(assert_parity, shape):
     mask = torch.rand(shape) < 0.5
     mask[..., 0] = True
     assert_parity(
@@ -77,7 +77,7 @@ def test_causal_attention_aligns_the_ends(assert_parity, queries, keys):
     )
 
 
-def test_square_causal_attention_is_torchs(assert_parity):
+def test_square_causal_attention_matches_torchs(assert_parity):
     assert_parity(
         partial(scaled_dot_product_attention, causal=True),
         partial(F.scaled_dot_product_attention, is_causal=True),
@@ -195,7 +195,7 @@ def as_torch(weights: dict[str, Tensor], *, packed: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("heads", [1, 3])
-def test_self_attention_is_torchs(assert_parity, heads, bias):
+def test_self_attention_matches_torchs(assert_parity, heads, bias):
     ours = MultiHeadAttention(12, heads, bias=bias).double()
     theirs = nn.MultiheadAttention(12, heads, bias=bias, batch_first=True)
     causal = lower_right(5, 5)
@@ -210,7 +210,7 @@ def test_self_attention_is_torchs(assert_parity, heads, bias):
 
 
 @pytest.mark.parametrize("width", [12, 7])
-def test_cross_attention_is_torchs(assert_parity, width):
+def test_cross_attention_matches_torchs(assert_parity, width):
     ours = MultiHeadAttention(12, 4, context=width, bias=True).double()
     theirs = nn.MultiheadAttention(12, 4, kdim=width, vdim=width, batch_first=True)
     padding = torch.tensor([[False] * 5, [False, False, False, True, True]])

@@ -53,7 +53,7 @@ def called(layer: nn.Module):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_is_torchs(assert_parity, shape):
+def test_training_matches_torchs(assert_parity, shape):
     ours, reference, weights = pair(shape)
     assert_parity(called(ours), called(reference), (torch.randn(shape) * 3 + 2,), weights=weights)
     assert_close(ours.running_mean, reference.running_mean, rtol=0, atol=1e-14)
@@ -61,7 +61,7 @@ def test_training_is_torchs(assert_parity, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_use_is_torchs(assert_parity, shape):
+def test_use_matches_torchs(assert_parity, shape):
     ours, reference, weights = pair(shape)
     for layer in (ours, reference):
         layer.eval()

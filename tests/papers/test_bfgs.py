@@ -128,7 +128,7 @@ def test_pairs_without_positive_curvature_are_left_out() -> None:
 @pytest.mark.parametrize(
     "make", [partial(rosenbrock_problem, 2), partial(rosenbrock_problem, 10), logistic_problem]
 )
-def test_the_minimum_is_scipys(make) -> None:
+def test_the_minimum_matches_scipys(make) -> None:
     pytest.importorskip("scipy")
     problem = make(generator(2))
     (theirs,) = scipys(problem, 500, ("BFGS",))

@@ -147,7 +147,7 @@ def test_parameters_and_initial_weights():
 
 
 @torch.no_grad()
-def test_writing_in_parts_is_writing_at_once():
+def test_writing_in_parts_equals_writing_at_once():
     net = ByT5(31, dropout=0.0, **SIZES).double()
     source, written = torch.randint(31, (2, 11)), torch.randint(31, (2, 9))
     caches = net.empty_cache(net.encode(source), 9)

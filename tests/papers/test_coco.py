@@ -46,7 +46,7 @@ def masks(count: int, height: int = 13, width: int = 17) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(13, 17), (1, 9), (9, 1)])
-def test_run_lengths_are_pycocotools(shape):
+def test_run_lengths_match_pycocotools(shape):
     codec = pytest.importorskip("pycocotools.mask", reason=PARITY)
     for mask in masks(12, *shape):
         counts = encode(mask)
@@ -196,7 +196,7 @@ def near(found: Coco, row: int) -> Found:
     return Found(boxes, torch.randint(1, 9, (len(boxes),)).double() / 8, labels)
 
 
-def test_the_twelve_numbers_are_pycocotools(folder):
+def test_the_twelve_numbers_match_pycocotools(folder):
     theirs = pytest.importorskip("pycocotools.coco", reason=PARITY)
     from pycocotools.cocoeval import COCOeval
 

@@ -65,7 +65,7 @@ def randomise(block: nn.Module) -> None:
 
 @pytest.mark.parametrize("time", [1, 2, 9])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_block_is_transformers(assert_parity, time, training):
+def test_a_block_matches_transformers(assert_parity, time, training):
     ours = Block(12, 3, 5, dropout=0.0).train(training)
     theirs, positions = theirs_of(12, 3, 5)
     theirs.train(training)

@@ -131,7 +131,7 @@ def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(module)] == ["a batch of the easiest third"]
 
 
-def test_all_that_is_drawn_is_as_it_is_sorted():
+def test_the_drawing_order_is_the_sort_order():
     difficulty, uniform = torch.randn(30), torch.rand(9)
     assert_close(
         module.windows_in_order(difficulty.sort().values, uniform, share=0.5),

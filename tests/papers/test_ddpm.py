@@ -41,14 +41,14 @@ def in_float64(scheduler, schedule: Schedule):
     return scheduler
 
 
-def test_the_schedule_is_diffusers():
+def test_the_schedule_matches_diffusers():
     theirs = diffusers.DDPMScheduler(beta_start=1e-4, beta_end=0.02)
     assert_close(linear_schedule().beta.float(), theirs.betas)
     assert_close(linear_schedule().alpha_bar.float(), theirs.alphas_cumprod, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_a_step_back_is_diffusers(small, monkeypatch):
+def test_a_step_back_matches_diffusers(small, monkeypatch):
     schedule = linear_schedule()
     variance = "fixed_small" if small else "fixed_large"
     theirs = in_float64(diffusers.DDPMScheduler(variance_type=variance, clip_sample=False), schedule)
@@ -65,7 +65,7 @@ def test_a_step_back_is_diffusers(small, monkeypatch):
         )
 
 
-def test_ddims_step_is_diffusers():
+def test_ddims_step_matches_diffusers():
     schedule = linear_schedule()
     theirs = in_float64(diffusers.DDIMScheduler(clip_sample=False), schedule)
     theirs.set_timesteps(50)
@@ -94,7 +94,7 @@ def test_the_posterior_is_bayes():
     assert_close(schedule.mean(x, t, noise), found)
 
 
-def test_noise_at_once_is_noise_in_steps():
+def test_noise_in_one_step_equals_noise_in_many():
     assert composed(linear_schedule(200, 5e-4, 0.1)) < 1e-12
     bent = Schedule(torch.full((3,), 0.1, dtype=torch.float64))
     object.__setattr__(bent, "beta", torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
@@ -149,7 +149,7 @@ def theirs_of(ours: UNet, width: int, multiples, blocks: int, groups: int):
     )
 
 
-def test_the_unet_is_diffusers(assert_parity):
+def test_the_unet_matches_diffusers(assert_parity):
     sizes = {"width": 8, "multiples": (1, 2, 2), "blocks": 1, "groups": 4}
     ours = UNet(**sizes).eval()
     theirs = theirs_of(ours, **sizes).eval()

@@ -186,7 +186,7 @@ def test_the_set_up_is_the_stated_one():
     assert digest(EXPERIMENT) == "b95ec284c065"
 
 
-def test_a_page_is_orange_where_a_neuron_is_active_and_blue_where_that_was_said():
+def test_a_page_is_orange_where_a_neuron_is_active_and_blue_where_predicted():
     one = drawing.Seen("title", " a ", [1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
     found = (255 * drawing.page([one])).round().int()
     cells = found[:, drawing.MARGIN :, drawing.MARGIN :]

@@ -83,7 +83,7 @@ def test_of_equal_values_the_first_gets_the_gradient(assert_parity):
 
 
 @pytest.mark.parametrize(("size", "scale"), [(3, 0.5), (4, 0.25), (7, 1.0)])
-def test_pooling_is_torchvisions(torchvision, assert_parity, size, scale):
+def test_pooling_matches_torchvisions(torchvision, assert_parity, size, scale):
     corner = 25 * torch.rand(40, 2)
     boxes = torch.cat((BOXES, torch.cat((corner, corner + 20 * torch.rand(40, 2)), 1)))
     image = torch.cat((IMAGE, torch.randint(2, (40,))))

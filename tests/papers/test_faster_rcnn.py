@@ -50,7 +50,7 @@ def test_anchors_over_maps():
     assert_close(anchors_over(base, 3, 5, 4), torch.stack(expected))
 
 
-def test_anchors_are_torchvisions(torchvision):
+def test_anchors_match_torchvisions(torchvision):
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.image_list import ImageList
 

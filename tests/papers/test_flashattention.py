@@ -252,7 +252,7 @@ def test_not_a_number_is_not_hidden():
 
 @pytest.mark.parametrize(("queries", "keys", "batch"), [(0, 4, 2), (4, 0, 2), (0, 0, 2), (3, 4, 0)])
 @pytest.mark.parametrize("causal", [False, True])
-def test_nothing_gives_nothing(queries, keys, batch, causal):
+def test_empty_input_gives_empty_output(queries, keys, batch, causal):
     q, k, v = (x[:batch].requires_grad_() for x in vectors(queries, keys))
     out = flash_attention(q, k, v, causal=causal)
     assert out.shape == (batch, *q.shape[1:3], v.shape[-1])
@@ -305,7 +305,7 @@ def test_blocks_above_the_diagonal_are_skipped():
         {"window": 3, "causal": True, "query_block": 16, "key_block": 8},
     ],
 )
-def test_a_window_that_cannot_be_is_refused(how):
+def test_an_impossible_window_is_refused(how):
     q, k, v = vectors()
     with pytest.raises(ValueError, match="window"):
         tiled_attention(q, k, v, **how)
@@ -315,7 +315,7 @@ def test_a_window_that_cannot_be_is_refused(how):
     "how", [{"window": 3}, {"window": 0, "causal": True}, {"window": -1, "causal": True}]
 )
 @pytest.mark.parametrize("kernels", [False, True])
-def test_such_a_window_never_reaches_the_kernels(monkeypatch, how, kernels):
+def test_unsupported_windows_do_not_reach_the_kernels(monkeypatch, how, kernels):
     """The kernels interpret 0 as no window, and a window without `causal` as one that sees the future."""
     module = sys.modules["readtrack.papers.flashattention.model"]
     monkeypatch.setattr(module, "in_kernels", lambda *_: kernels)

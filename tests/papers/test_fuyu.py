@@ -78,12 +78,12 @@ def test_released_weights_see_as_in_transformers(assert_parity, rows, columns):
     )
 
 
-def test_names_of_no_fuyu_are_refused():
+def test_names_of_other_models_are_refused():
     with pytest.raises(ValueError, match=r"no parameter of a Persimmon: model.vision_tower.bias"):
         from_released({"model.vision_tower.bias": torch.zeros(1)})
 
 
-def test_images_of_several_sizes_are_answered_as_each_by_itself(assert_parity):
+def test_images_of_several_sizes_give_the_answers_of_single_ones(assert_parity):
     model = small()
     ids = torch.randint(17, (3, 4))
     weights = dict(model.named_parameters())
@@ -179,7 +179,7 @@ def test_the_defaults_are_the_released_ones():
 
 
 @pytest.mark.parametrize("size", its.SIZES)
-def test_the_questions_have_the_answers_that_they_say(size):
+def test_the_questions_have_the_right_answers(size):
     asked = its.draw(60, *size, torch.Generator().manual_seed(1))
     assert asked.images.shape == (60, 1, 2 * size[0], 2 * size[1])
     cross = torch.tensor([1.0, -1.0, -1.0, 1.0])

@@ -65,7 +65,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity, bias):
     )
 
 
-def test_names_of_no_opt_are_refused():
+def test_names_of_other_models_are_refused():
     with pytest.raises(ValueError, match="no parameter of an OPT"):
         from_released({"model.decoder.layers.0.rotary.weight": torch.zeros(1)})
 
@@ -84,7 +84,7 @@ def test_the_defaults_and_sizes_are_the_papers():
 
 
 @torch.no_grad()
-def test_reading_in_parts_is_reading_at_once():
+def test_reading_in_parts_equals_reading_at_once():
     model, ids = small(std=0.4), torch.randint(17, (2, 9))
     cache = model.empty_cache(2)
     found = torch.cat([model(part, cache) for part in ids.split([4, 1, 3, 1], 1)], 1)
@@ -118,7 +118,7 @@ def test_text_between_the_work_tokens(way, tokens):
         assert (between == its.EMPTY).all()
 
 
-def test_the_model_writes_its_own_work_and_nobody_elses():
+def test_the_model_writes_only_its_own_work():
     """The prompt is the question up to <work>. The control gets its empty work tokens as part of the
     prompt.
     """

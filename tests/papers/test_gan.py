@@ -166,7 +166,7 @@ def test_the_data_follow_their_density():
     assert_close(counted / 0.15, data_density(centres), rtol=0, atol=0.02)
 
 
-def test_parzen_windows_are_scikits():
+def test_parzen_windows_match_scikits():
     neighbors = pytest.importorskip("sklearn.neighbors", reason="scikit-learn is not installed")
     samples, x = torch.rand(50, 6), torch.rand(9, 6)
     expected = neighbors.KernelDensity(bandwidth=0.3).fit(samples.numpy()).score_samples(x.numpy())

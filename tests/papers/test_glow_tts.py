@@ -67,7 +67,7 @@ def random_weights(module: nn.Module, scale: float = 0.3) -> nn.Module:
 
 
 @pytest.mark.parametrize("symbols", [1, 3, 11])
-def test_an_encoder_layer_is_transformers(assert_parity, symbols):
+def test_an_encoder_layer_matches_transformers(assert_parity, symbols):
     config, module = vits(
         num_attention_heads=2, ffn_dim=12, window_size=4, hidden_dropout=0.0, attention_dropout=0.0
     )
@@ -85,7 +85,7 @@ def test_an_encoder_layer_is_transformers(assert_parity, symbols):
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_wavenet_is_transformers(assert_parity, layers):
+def test_the_wavenet_matches_transformers(assert_parity, layers):
     config, module = vits(wavenet_kernel_size=3, wavenet_dilation_rate=1, wavenet_dropout=0.0)
     theirs, ours = module.VitsWaveNet(config, layers), WaveNet(8, layers, 3)
     for part in [*theirs.in_layers, *theirs.res_skip_layers]:
@@ -192,7 +192,7 @@ def test_equal_division():
     assert path[1, :, 4:].sum() == 0
 
 
-def test_the_density_is_torchs():
+def test_the_density_matches_torchs():
     z, mean, logs = torch.randn(2, 5, 7), torch.randn(2, 3, 5), 0.3 * torch.randn(2, 3, 5)
     normal = torch.distributions.Normal(mean.unsqueeze(-1), logs.exp().unsqueeze(-1))
     assert_close(log_normal(z, mean, logs), normal.log_prob(z.unsqueeze(1)).sum(2), atol=1e-4, rtol=1e-4)

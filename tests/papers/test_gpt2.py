@@ -220,7 +220,7 @@ def small() -> GPT2:
 @pytest.mark.parametrize("parts", [[1] * 9, [4, 1, 1, 1, 1, 1], [9]])
 @pytest.mark.parametrize("room", [None, 9])
 @torch.no_grad()
-def test_reading_in_parts_is_reading_at_once(parts, room):
+def test_reading_in_parts_equals_reading_at_once(parts, room):
     model, ids = small(), torch.randint(11, (2, 9))
     cache = model.empty_cache(2, room)
     cache.kv.fill_(math.nan)  # unwritten entries have no influence
@@ -246,7 +246,7 @@ def test_a_token_does_not_see_those_after_it():
 
 
 @torch.no_grad()
-def test_there_is_only_so_much_room():
+def test_the_room_is_limited():
     model = small()
     with pytest.raises(ValueError, match="13 tokens, but room for 12"):
         model(torch.zeros(1, 13, dtype=torch.long))

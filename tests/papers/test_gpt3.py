@@ -108,7 +108,7 @@ def test_every_other_layer_is_banded():
 
 @pytest.mark.parametrize("parts", [[1] * 9, [4, 3, 2]])
 @torch.no_grad()
-def test_reading_in_parts_is_reading_at_once(parts):
+def test_reading_in_parts_equals_reading_at_once(parts):
     net = GPT3(13, context=12, model=12, heads=3, layers=4, window=3, std=0.5).double()
     ids, cache = torch.randint(13, (2, 9)), net.empty_cache(2)
     found = [net(part, cache) for part in ids.split(parts, 1)]

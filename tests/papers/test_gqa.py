@@ -30,7 +30,7 @@ its = importlib.import_module("readtrack.papers.gqa.experiment")
 @pytest.mark.parametrize(("heads", "groups"), [(6, 1), (6, 2), (6, 3), (6, 6), (1, 1)])
 @pytest.mark.parametrize(("queries", "keys"), [(5, 5), (1, 7), (3, 7)])
 @pytest.mark.parametrize("causal", [False, True])
-def test_it_is_torchs(assert_parity, heads, groups, queries, keys, causal):
+def test_it_matches_torchs(assert_parity, heads, groups, queries, keys, causal):
     seen = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) if causal else None
 
     def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def test_masks_and_biases_hold_for_each_head(assert_parity, shape):
     assert_parity(lambda q, k, v, bias: grouped_attention(q, k, v, mask=mask, bias=bias), torchs, inputs)
 
 
-def test_the_module_is_llamas_without_rotations(assert_parity):
+def test_the_module_matches_llamas_without_rotations(assert_parity):
     config = LlamaConfig(
         hidden_size=24, num_attention_heads=6, num_key_value_heads=2, attn_implementation="eager"
     )

@@ -83,7 +83,7 @@ def writer(text: str = "window") -> tuple[Writer, torch.Tensor, torch.Tensor]:
     return network, points, torch.tensor([[0, 1, 2], [3, 3, 1]])
 
 
-def test_writing_in_two_parts_is_writing_at_once():
+def test_writing_in_two_parts_equals_writing_at_once():
     network, points, words = writer()
     whole, weights, _ = network(points, words)
     first, early, state = network(points[:, :2], words)

@@ -28,7 +28,7 @@ def called(layer: nn.Module):
 
 
 @pytest.mark.parametrize(("shape", "groups"), SHAPES)
-def test_it_is_torchs(assert_parity, shape, groups):
+def test_it_matches_torchs(assert_parity, shape, groups):
     weights = {"weight": torch.rand(6) + 0.5, "bias": torch.randn(6)}
     ours, theirs = GroupNorm(groups, 6).double(), nn.GroupNorm(groups, 6).double()
     assert ours.eps == theirs.eps

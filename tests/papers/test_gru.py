@@ -54,7 +54,7 @@ def test_the_equations_are_the_papers(assert_parity, shape):
     assert_parity(unroll, by_loops, layer_inputs(*shape))
 
 
-def test_with_the_reset_gate_after_the_matrix_it_is_torchs(assert_parity):
+def test_with_the_reset_gate_after_the_matrix_it_matches_torchs(assert_parity):
     theirs = nn.GRU(5, 4, batch_first=True).double()
 
     def reference(x, h, w, u, b):
@@ -64,7 +64,7 @@ def test_with_the_reset_gate_after_the_matrix_it_is_torchs(assert_parity):
     assert_parity(lambda *given: unroll(*given, reset_after=True), reference, layer_inputs())
 
 
-def test_the_written_out_backward_pass_is_autograds(assert_parity):
+def test_the_written_out_backward_pass_matches_autograds(assert_parity):
     assert_parity(lambda *given: unroll_fast(*given)[0], unroll, layer_inputs())
 
 
@@ -97,7 +97,7 @@ def test_it_runs_under_autocast():
     assert all(weight.grad.isfinite().all() for weight in layer.parameters())
 
 
-def test_a_sequence_in_two_parts_is_the_sequence():
+def test_a_sequence_in_two_parts_equals_the_whole():
     layer, x = GRU(5, 4).double(), torch.randn(3, 7, 5).double()
     first, last = layer(x[:, :3])
     assert_close(torch.cat((first, layer(x[:, 3:], last)[0]), 1), layer(x)[0])

@@ -147,14 +147,14 @@ def test_outliers_lie_above_the_largest_gap() -> None:
     assert outliers(torch.tensor([0.0, 0.001, 5.0])) == 1
 
 
-def test_the_rank_correlation_is_scipys() -> None:
+def test_the_rank_correlation_matches_scipys() -> None:
     stats = pytest.importorskip("scipy.stats")
     a, b = [2.0, 2.0, 4.0, 7.0, 8.0, 3.0], [2.0, 4.0, 8.0, 2.0, 4.0, 8.0]
     assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
     assert rank_correlation(a, [1.0] * 6) == 0
 
 
-def test_the_clusters_lie_on_a_circle_and_their_labels_take_turns() -> None:
+def test_the_clusters_lie_on_a_circle_with_alternating_labels() -> None:
     x, y = clusters(4, generator())
     angle = torch.atan2(x[:, 1], x[:, 0]) / (2 * torch.pi) * 4
     which = angle.round()

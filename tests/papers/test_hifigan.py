@@ -49,7 +49,7 @@ def theirs_of(version: Version, bands: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("frames", [1, 7])
-def test_the_generator_is_transformers(assert_parity, frames):
+def test_the_generator_matches_transformers(assert_parity, frames):
     ours, theirs = Generator(SMALL, 6), theirs_of(SMALL, 6)
     for weight in ours.parameters():
         nn.init.normal_(weight, 0.0, 0.3)

@@ -23,7 +23,7 @@ def called(layer: nn.Module):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_is_torchs(assert_parity, shape):
+def test_it_matches_torchs(assert_parity, shape):
     kind = nn.InstanceNorm1d if len(shape) == 3 else nn.InstanceNorm2d
     weights = {"weight": torch.rand(shape[1]) + 0.5, "bias": torch.randn(shape[1])}
     ours, theirs = InstanceNorm(shape[1]).double(), kind(shape[1], affine=True).double()

@@ -27,7 +27,7 @@ def inputs(shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_function_is_torchs(assert_parity, shape):
+def test_the_function_matches_torchs(assert_parity, shape):
     assert_parity(
         layer_norm, lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias), inputs(shape)
     )
@@ -41,7 +41,7 @@ def test_another_eps_is_used(assert_parity):
     )
 
 
-def test_the_module_is_torchs(assert_parity):
+def test_the_module_matches_torchs(assert_parity):
     x, weight, bias = inputs((2, 3, 5))
     ours, theirs = LayerNorm(5, eps=1e-3).double(), nn.LayerNorm(5, eps=1e-3).double()
     assert_parity(

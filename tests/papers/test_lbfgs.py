@@ -70,7 +70,7 @@ def test_on_a_walk_every_direction_matches_the_matrix_of_the_last_pairs(scaled: 
         assert len(optimizer.memory["s"]) == min(k + 1, 4)
 
 
-def test_the_minimum_is_scipys_and_torchs() -> None:
+def test_the_minimum_matches_scipys_and_torchs() -> None:
     pytest.importorskip("scipy")
     problem = logistic_problem(generator(2))
     (theirs,) = scipys(problem, 500, ("L-BFGS-B",))

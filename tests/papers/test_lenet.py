@@ -179,7 +179,7 @@ def test_table_1():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (1, 1, 2, 2), (3, 5, 6, 2)])
-def test_sub_sampling_is_torchs_average(assert_parity, shape):
+def test_sub_sampling_matches_torchs_average(assert_parity, shape):
     ours, theirs = SubSampling(shape[1]), Pool(shape[1])
     assert_parity(
         lambda w, x: functional_call(ours, w, (x,)),
@@ -247,7 +247,7 @@ def test_coefficients_and_biases_of_sub_sampling_follow_their_four_inputs():
 
 
 @pytest.mark.parametrize(("side", "hidden"), [(20, 29), (3, 5)])
-def test_the_control_is_torchs_layers(assert_parity, side, hidden):
+def test_the_control_matches_torchs_layers(assert_parity, side, hidden):
     """A hidden layer and F6, both with tanh, and the distances to the prototypes."""
     ours = FullyConnected(side, hidden)
     theirs = nn.Sequential(

@@ -58,7 +58,7 @@ def test_the_band_is_all_scores_masked(assert_parity, tokens, window, globals_):
     )
 
 
-def test_nothing_hidden_may_be_left_unsaid():
+def test_an_all_visible_mask_equals_no_mask():
     q, k, v = torch.randn(3, 2, 3, 12, 4, dtype=torch.float64)
     seen = torch.ones(2, 12, dtype=torch.bool)
     assert_close(

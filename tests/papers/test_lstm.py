@@ -49,7 +49,7 @@ def layer_inputs(batch=3, time=7, inputs=5, hidden=4):
 
 
 @pytest.mark.parametrize(("batch", "time"), [(3, 7), (1, 1)])
-def test_the_layer_is_torchs(assert_parity, batch, time):
+def test_the_layer_matches_torchs(assert_parity, batch, time):
     mine, reference, layer = pair(5, 4)
     inputs = torch.randn(batch, time, 5), torch.randn(batch, 4), torch.randn(batch, 4)
     assert_parity(mine, reference, inputs, weights=dict(layer.named_parameters()), atol=1e-12)
@@ -72,7 +72,7 @@ def test_it_runs_under_autocast():
     assert all(weight.grad.isfinite().all() for weight in layer.parameters())
 
 
-def test_the_written_out_backward_pass_is_autograds(assert_parity):
+def test_the_written_out_backward_pass_matches_autograds(assert_parity):
     assert_parity(unroll_fast, unroll, layer_inputs())
 
 
@@ -110,7 +110,7 @@ def test_state_and_cell_start_at_zero():
     assert torch.equal(layer(x)[0], layer(x, (torch.zeros(3, 4), torch.zeros(3, 4)))[0])
 
 
-def test_a_sequence_in_two_parts_is_the_sequence():
+def test_a_sequence_in_two_parts_equals_the_whole():
     layer, x = LSTM(5, 4).double(), torch.randn(3, 7, 5).double()
     first, last = layer(x[:, :3])
     assert_close(torch.cat((first, layer(x[:, 3:], last)[0]), 1), layer(x)[0])

@@ -105,7 +105,7 @@ def test_half_precision_is_as_accurate_as_the_loop(assert_half_precision):
     assert_half_precision(with_state_as_the_loop_has_it, scan_loop, scan_inputs(4, 24, 16, 8))
 
 
-def test_a_scan_in_two_parts_is_the_scan():
+def test_a_scan_in_two_parts_equals_one_scan():
     x, delta, A, B, C, state = (tensor.double() for tensor in scan_inputs())
     whole, last = selective_scan(x, delta, A, B, C, state)
     first, between = selective_scan(x[:, :6], delta[:, :6], A, B[:, :6], C[:, :6], state)
@@ -191,7 +191,7 @@ def under_their_names(weights, theirs):
     return found | {"lm_head.weight": weights["embedding.weight"]}
 
 
-def test_the_model_is_transformers_under_the_released_names(assert_parity, transformers_model):
+def test_the_model_matches_transformers_under_the_released_names(assert_parity, transformers_model):
     ours = Mamba(Config(layers=2, model=12, vocab=29)).double()
     weights = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in ours.named_parameters()}
     theirs = dict(transformers_model.state_dict())
@@ -223,7 +223,7 @@ def shaken(model):
 
 
 @pytest.mark.parametrize("cuts", [(5,), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), (2, 9)])
-def test_a_text_in_parts_is_the_text(cuts):
+def test_a_text_in_parts_equals_the_whole(cuts):
     """Prefill and steps: scores, the last state, and the gradients of all weights."""
     model, ids = shaken(Mamba(Config(layers=2, model=12, vocab=29))), torch.randint(29, (2, 11))
     whole, last = model(ids)

@@ -30,7 +30,7 @@ def small(**settings: object) -> Megabyte:
 @pytest.mark.parametrize(
     "shape", [{}, {"patch": 1, "patches": 9}, {"patch": 8, "patches": 1}, {"layers": (1, 3)}]
 )
-def test_all_patches_at_once_are_the_loop_over_them(assert_parity, shape):
+def test_all_patches_at_once_match_a_loop(assert_parity, shape):
     network = small(**shape)
     ids = torch.randint(256, (3, network.positions.shape[0]))
 

@@ -15,7 +15,7 @@ from readtrack.papers.sgd import SGD
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_every_step_is_torchs(assert_same_walk, share):
+def test_every_step_matches_torchs(assert_same_walk, share):
     torchs = partial(torch.optim.SGD, lr=0.03, momentum=share)
     assert_same_walk(partial(Momentum, lr=0.03, momentum=share), torchs, rtol=0, atol=1e-12)
 

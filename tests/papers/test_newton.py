@@ -84,7 +84,7 @@ def test_the_hessian_covers_all_weights_and_is_zero_for_unused_ones() -> None:
 
 
 @pytest.mark.parametrize("make", [logistic_problem, lambda g: rosenbrock_problem(6, g)])
-def test_the_minimiser_is_scipys(make) -> None:
+def test_the_minimiser_matches_scipys(make) -> None:
     optimize = pytest.importorskip("scipy.optimize")
     problem = make(generator(3))
     found, optimizer = minimise(problem, iterations=60, tolerance=1e-10)

@@ -36,7 +36,7 @@ def tiny(pool: int) -> OverFeat:
 
 
 @pytest.mark.parametrize(("pool", "side", "height", "width"), [(2, 21, 33, 30), (3, 43, 55, 49)])
-def test_over_an_image_is_every_window_by_itself(assert_parity, pool, side, height, width):
+def test_dense_scores_equal_single_windows(assert_parity, pool, side, height, width):
     network = tiny(pool)
     assert network(torch.zeros(1, 3, side, side).double()).scores.shape == (1, 3, 1, 1)
     assert network.stride == 2 * pool
@@ -87,7 +87,7 @@ def test_a_window_alone_is_pooled_as_any_network_pools(assert_parity, pool):
 
 
 @pytest.mark.parametrize("pool", [2, 3])
-def test_offsets_at_once_are_offsets_by_themselves(assert_parity, pool):
+def test_offsets_in_a_batch_equal_single_ones(assert_parity, pool):
     network = tiny(pool)
     assert_parity(
         lambda w, x: list(functional_call(network, w, (x,))),

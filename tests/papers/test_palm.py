@@ -61,7 +61,7 @@ def llama_in_parallel(weights: dict[str, Tensor], x: Tensor, groups: int) -> Ten
 
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("tokens", [1, 7])
-def test_a_block_is_llamas_halves_in_parallel(assert_parity, groups, tokens):
+def test_a_block_matches_llamas_halves_in_parallel(assert_parity, groups, tokens):
     block = ParallelBlock(MODEL, HEADS, DIM, groups, HIDDEN).double()
     weights = {name: torch.randn(w.shape) / 3 for name, w in block.named_parameters()}
     assert_parity(
@@ -80,7 +80,7 @@ def small(**settings: object) -> PaLM:
 
 @pytest.mark.parametrize("parts", [[1] * 9, [4, 1, 3, 1], [9]])
 @torch.no_grad()
-def test_reading_in_parts_is_reading_at_once(parts):
+def test_reading_in_parts_equals_reading_at_once(parts):
     model, ids = small(), torch.randint(11, (2, 9))
     cache = model.empty_cache(2, 9)
     cache.kv.fill_(math.nan)  # unwritten entries have no influence

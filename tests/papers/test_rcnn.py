@@ -52,7 +52,7 @@ def test_decoding_is_the_inverse():
     assert decode(huge, some_boxes(1)).isfinite().all()
 
 
-def test_codes_are_torchvisions(torchvision, assert_parity):
+def test_codes_match_torchvisions(torchvision, assert_parity):
     from torchvision.models.detection._utils import BoxCoder
 
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
@@ -108,7 +108,7 @@ def test_of_equal_scores_the_first_stays():
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_suppression_is_torchvisions(torchvision, threshold):
+def test_suppression_matches_torchvisions(torchvision, threshold):
     boxes, scores = scattered(torch.Generator().manual_seed(1), 4, 60, 100)
     scores = (10 * scores).round() / 10  # ties
     for mine, ranks in zip(boxes, scores, strict=True):
@@ -198,7 +198,7 @@ def test_the_network_written_out(assert_parity):
     )
 
 
-def test_svms_are_scikit_learns():
+def test_svms_match_scikit_learns():
     svm = pytest.importorskip("sklearn.svm")
     x = torch.randn(80, 5, dtype=torch.float64)
     label = (x[:, 0] + 0.5 * torch.randn(80) > 0).long()

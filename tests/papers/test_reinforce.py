@@ -31,7 +31,7 @@ its = importlib.import_module("readtrack.papers.reinforce.experiment")
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (2, 5, 4), (1, 2)])
-def test_the_loss_is_torchs_categorical(assert_parity, shape):
+def test_the_loss_matches_torchs_categorical(assert_parity, shape):
     action = torch.randint(shape[-1], shape[:-1])
     assert_parity(
         lambda logits, reward: reinforce(logits, action, reward, 0.7),

@@ -79,7 +79,7 @@ def pair(kind: str, *, training: bool) -> tuple[ResNet, nn.Module, dict[str, Ten
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
-def test_the_network_is_transformers(assert_parity, kind, training):
+def test_the_network_matches_transformers(assert_parity, kind, training):
     ours, theirs, weights = pair(kind, training=training)
     assert_parity(
         lambda w, x: functional_call(ours, w, (x,)),

@@ -75,7 +75,7 @@ def numbers(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_stopped_within_a_loop_ends_as_one_that_was_not(
+def test_a_run_stopped_within_a_loop_ends_like_an_undisturbed_one(
     tmp_path: Path, remembered: Callable[..., Any]
 ) -> None:
     moments = random.Random(time.time_ns())

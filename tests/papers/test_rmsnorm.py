@@ -26,7 +26,7 @@ def inputs(shape: tuple[int, ...]):
 
 @pytest.mark.parametrize("eps", [1e-6, 0.5])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_function_is_torchs(assert_parity, shape, eps):
+def test_the_function_matches_torchs(assert_parity, shape, eps):
     assert_parity(
         lambda *given: rms_norm(*given, eps=eps),
         lambda x, weight: F.rms_norm(x, x.shape[-1:], weight, eps),
@@ -44,7 +44,7 @@ def test_the_fast_gradient_is_the_slow_ones(assert_parity, shape, share):
     )
 
 
-def test_the_module_is_torchs(assert_parity):
+def test_the_module_matches_torchs(assert_parity):
     x, weight = inputs((2, 3, 5))
     ours, theirs = RMSNorm(5, eps=1e-3).double(), nn.RMSNorm(5, eps=1e-3).double()
     assert_parity(
@@ -56,7 +56,7 @@ def test_the_module_is_torchs(assert_parity):
     assert ours.load_state_dict(theirs.state_dict()).missing_keys == []
 
 
-def test_the_module_is_llamas():
+def test_the_module_matches_llamas():
     """The reference always computes in single precision."""
     llama = pytest.importorskip("transformers.models.llama.modeling_llama", reason="needs transformers")
     x, weight = inputs((2, 3, 7))

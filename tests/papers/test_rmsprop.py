@@ -14,7 +14,7 @@ from readtrack.papers.sgd import SGD
 
 
 @pytest.mark.parametrize(("decay", "eps"), [(0.9, 1e-8), (0.99, 1e-3), (0.0, 1e-8)])
-def test_every_step_is_torchs(assert_same_walk, decay, eps):
+def test_every_step_matches_torchs(assert_same_walk, decay, eps):
     torchs = partial(torch.optim.RMSprop, lr=0.01, alpha=decay, eps=eps)
     assert_same_walk(partial(RMSProp, lr=0.01, decay=decay, eps=eps), torchs, rtol=0, atol=1e-11)
 

@@ -55,7 +55,7 @@ def pair(inputs, hidden):
 
 
 @pytest.mark.parametrize(("batch", "time"), [(3, 7), (1, 1)])
-def test_the_network_is_torchs(assert_parity, batch, time):
+def test_the_network_matches_torchs(assert_parity, batch, time):
     ours, reference, network = pair(5, 4)
     inputs = torch.randn(batch, time, 5), torch.randn(batch, 4)
     weights = dict(network.named_parameters())
@@ -90,7 +90,7 @@ def test_weights_start_uniform_as_torchs_do():
     assert network.recurrent.weight.std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.02)
 
 
-def test_a_sequence_in_two_parts_is_the_sequence():
+def test_a_sequence_in_two_parts_equals_the_whole():
     network, x = RNN(5, 4).double(), torch.randn(3, 7, 5).double()
     first, last = network(x[:, :3])
     assert_close(torch.cat((first, network(x[:, 3:], last)[0]), 1), network(x)[0])
@@ -198,7 +198,7 @@ def test_the_gradient_over_lags_is_a_product_of_jacobians():
 
 
 @pytest.mark.parametrize("largest", [0.8, 3.0])
-def test_recurrent_weights_have_the_singular_values_that_they_say(largest):
+def test_recurrent_weights_have_the_stated_singular_values(largest):
     orthogonal, random = (
         torch.linalg.svdvals(recurrent_weights(kind, largest, torch.Generator().manual_seed(0)))
         for kind in ("orthogonal", "random")
@@ -223,7 +223,7 @@ def test_the_answer_is_the_sum_of_the_two_marked_values(length, window):
     assert 0 <= values.min() <= values.max() <= 1
 
 
-def test_to_answer_one_always_is_an_error_of_a_sixth():
+def test_always_answering_one_has_an_error_of_a_sixth():
     _, y = adding_problem(100_000, 10, torch.Generator().manual_seed(0))
     assert (y - 1).square().mean().item() == pytest.approx(1 / 6, rel=0.02)
 
@@ -251,7 +251,7 @@ def test_it_is_trained_at_a_rate_that_falls_to_nothing(run_experiment, monkeypat
     assert second == (ADDING_RATES[0] / 2, 1.0, size)
 
 
-def test_the_identity_network_is_torchs_with_rectified_units(assert_parity):
+def test_the_identity_network_matches_torchs_with_rectified_units(assert_parity):
     ours, theirs = IdentityRNN(5, 4), nn.RNN(5, 4, batch_first=True, nonlinearity="relu").double()
 
     def reference(weights, x, state):

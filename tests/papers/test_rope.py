@@ -157,7 +157,7 @@ def test_second_derivatives():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_layer_is_torchs_attention_between_turned_vectors(assert_parity, causal):
+def test_the_layer_matches_torchs_attention_between_turned_vectors(assert_parity, causal):
     layer, freqs_cis = RotaryAttention(12, 3).double(), phases(positions(7) + 2, 4)
 
     def reference(w: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def renamed(weights):
 
 
 @pytest.mark.parametrize(("layers", "length"), [(2, 5), (1, 1)])
-def test_it_is_torchs(assert_parity, layers, length):
+def test_it_matches_torchs(assert_parity, layers, length):
     ours, theirs = Seq2Seq(6, 7, hidden=4, layers=layers), Torchs(6, 7, 4, layers).double()
     source, target = torch.randint(6, (3, length)), torch.randint(7, (3, 4))
     assert_parity(

@@ -28,7 +28,7 @@ from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Work, Workshop
 
 
-def test_every_step_is_torchs(assert_same_walk):
+def test_every_step_matches_torchs(assert_same_walk):
     assert_same_walk(partial(SGD, lr=0.03), partial(torch.optim.SGD, lr=0.03), rtol=0, atol=1e-12)
 
 
@@ -190,7 +190,7 @@ def test_gradients_that_stay_in_place_are_not_copied(monkeypatch):
 
 
 @family
-def test_weights_that_somebody_else_has_moved_go_on(make):
+def test_weights_that_other_code_has_changed_are_kept(make):
     """Another optimiser had moved the weights, and `load_state_dict` restored other memories."""
     w, alone = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     beside, mine, reference = torch.ones(2, dtype=torch.float64, requires_grad=True), make([w]), make([alone])
@@ -339,7 +339,7 @@ def test_training_descends(run):
     assert sum(curve[-10:]) < 0.7 * sum(curve[:10])
 
 
-def test_the_penalty_is_torchs_weight_decay():
+def test_the_penalty_matches_torchs_weight_decay():
     """torch's `weight_decay` of SGD adds λw to the gradient, which is the gradient of λ/2 ‖w‖²."""
     ends = []
     for penalty, decay in ((0.1, 0.0), (0.0, 0.1)):

@@ -69,7 +69,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity, window):
     )
 
 
-def test_names_of_no_mistral_are_refused():
+def test_names_of_other_models_are_refused():
     with pytest.raises(ValueError, match=r"no parameter of a Mistral: model.layers.0.attn.bias"):
         from_released({"model.layers.0.attn.bias": torch.zeros(1)})
 
@@ -95,7 +95,7 @@ def test_half_precision_is_as_accurate_as_the_mask(assert_half_precision):
 @pytest.mark.parametrize("window", [1, 4, 6, None])
 @pytest.mark.parametrize("parts", [[1] * 13, [3, 1, 1, 5, 2, 1], [9, 1, 1, 1, 1], [13], [2, 11]])
 @torch.no_grad()
-def test_reading_in_parts_is_reading_at_once(window, parts):
+def test_reading_in_parts_equals_reading_at_once(window, parts):
     model, ids = small(window), torch.randint(17, (2, 13))
     cache = model.empty_cache(2, 13)
     cache.kv.fill_(math.nan)  # unwritten entries have no influence

@@ -52,7 +52,7 @@ def test_the_hippo_matrix_is_theorem_2s():
 
 
 @pytest.mark.parametrize("method", ["bilinear", "zoh"])
-def test_discretisation_is_scipys(method):
+def test_discretisation_matches_scipys(method):
     signal = pytest.importorskip("scipy.signal", reason="the parity extra is not installed")
     a, b, step = system()
     ours = METHODS[method](a, b, step)
@@ -63,7 +63,7 @@ def test_discretisation_is_scipys(method):
     assert_close(ours[1], torch.from_numpy(theirs[1][:, 0]), rtol=0, atol=1e-12)
 
 
-def test_the_recurrence_is_scipys():
+def test_the_recurrence_matches_scipys():
     signal = pytest.importorskip("scipy.signal", reason="the parity extra is not installed")
     a, b, step = system()
     a, b = bilinear(a, b, step)
@@ -76,7 +76,7 @@ def test_the_recurrence_is_scipys():
 
 
 @pytest.mark.parametrize("method", [bilinear, zero_order_hold])
-def test_many_systems_at_once_are_each_by_itself(method):
+def test_a_batch_of_systems_equals_single_ones(method):
     a, b, step = system(5, 3)
     together = method(a, b, step)
     for i in range(3):

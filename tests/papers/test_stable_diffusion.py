@@ -74,7 +74,7 @@ def shapes(network):
     return {name: weight.shape for name, weight in network.state_dict().items()}
 
 
-def test_the_unet_is_diffusers(assert_parity):
+def test_the_unet_matches_diffusers(assert_parity):
     sizes = {"widths": (8, 16), "blocks": 1, "context": 6, "heads": 2, "groups": 4, "attention": (0,)}
     ours, theirs = UNet(4, **sizes), their_unet(**sizes)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
@@ -89,7 +89,7 @@ def test_the_unet_is_diffusers(assert_parity):
     )
 
 
-def test_the_block_is_diffusers(assert_parity):
+def test_the_block_matches_diffusers(assert_parity):
     from diffusers.models.attention import BasicTransformerBlock
 
     ours, theirs = TransformerBlock(12, 5, 3), BasicTransformerBlock(12, 3, 4, cross_attention_dim=5)
@@ -104,7 +104,7 @@ def test_the_block_is_diffusers(assert_parity):
     )
 
 
-def test_the_autoencoder_is_diffusers(assert_parity):
+def test_the_autoencoder_matches_diffusers(assert_parity):
     ours, theirs = Autoencoder(3, 2, (4, 8), 1, 2), their_autoencoder((4, 8), 1, 2, 2)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
 
@@ -126,7 +126,7 @@ def test_the_autoencoder_is_diffusers(assert_parity):
     )
 
 
-def test_the_rounding_autoencoder_is_diffusers():
+def test_the_rounding_autoencoder_matches_diffusers():
     ours = VQAutoencoder(3, 2, (4, 8), 1, 2, codes=5).double()
     theirs = diffusers.VQModel(
         block_out_channels=(4, 8),
@@ -184,7 +184,7 @@ def test_the_released_sizes():
 
 
 @pytest.mark.parametrize("limit", [0.7, 1e9])
-def test_the_way_back_is_diffusers_ddim(limit):
+def test_the_way_back_matches_diffusers_ddim(limit):
     schedule = scaled_linear_schedule()
     theirs = diffusers.DDIMScheduler(
         beta_start=0.00085,

@@ -22,7 +22,7 @@ def optimizer() -> torch.optim.SGD:
 
 
 @pytest.mark.parametrize("steps", [21, 41, 201])
-def test_the_scheduler_is_torchs_with_three_linear_phases(steps):
+def test_the_scheduler_matches_torchs_with_three_linear_phases(steps):
     ours, theirs = optimizer(), optimizer()
     schedule = OneCycle(ours, steps, peak=2.0)
     reference = OneCycleLR(

@@ -179,7 +179,7 @@ def test_buckets_by_hand():
 
 @pytest.mark.parametrize("parts", [[1] * 9, [4, 1, 3, 1], [9]])
 @torch.no_grad()
-def test_writing_in_parts_is_writing_at_once(parts):
+def test_writing_in_parts_equals_writing_at_once(parts):
     net = make(SIZES[0]).double()
     source, written = torch.randint(13, (2, 11)), torch.randint(13, (2, 9))
     visible = torch.arange(11) < torch.tensor([11, 5])[:, None]

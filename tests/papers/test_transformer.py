@@ -74,7 +74,7 @@ def test_the_learning_rate_climbs_and_falls():
 
 
 @pytest.mark.parametrize("settings", [{}, {"epsilon": 0.0}, {"epsilon": 0.3}])
-def test_the_smoothed_loss_is_torchs(assert_parity, settings):
+def test_the_smoothed_loss_matches_torchs(assert_parity, settings):
     target = torch.randint(5, (3, 4))
     smoothing = settings.get("epsilon", 0.1)  # the default is the paper's
     assert_parity(
@@ -117,7 +117,7 @@ VISIBLE = torch.tensor([[[True] * 5], [[True, True, True, False, False]]])
 
 
 @pytest.mark.parametrize("visible", [None, VISIBLE])
-def test_an_encoder_layer_is_torchs(assert_parity, visible):
+def test_an_encoder_layer_matches_torchs(assert_parity, visible):
     ours = EncoderLayer(12, 3, 20).double()
     theirs = nn.TransformerEncoderLayer(12, 3, 20, dropout=0.0, batch_first=True).double()
     padding = None if visible is None else ~visible[:, 0]
@@ -159,7 +159,7 @@ def model_as_torch(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("visible", [None, VISIBLE])
 @pytest.mark.parametrize("target", [1, 7])
-def test_the_whole_model_is_torchs(assert_parity, visible, target):
+def test_the_whole_model_matches_torchs(assert_parity, visible, target):
     ours, theirs = small(dropout=0.0), Torchs(11, 12, 3, 20, 2).double()
     source, written = torch.randint(11, (2, 5)), torch.randint(11, (2, target))
     padding = None if visible is None else ~visible[:, 0]

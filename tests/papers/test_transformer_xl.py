@@ -269,7 +269,7 @@ def test_it_trains_under_autocast():
 # The toy task
 
 
-def test_topics_last_as_long_as_they_say():
+def test_topics_have_the_stated_length():
     """A language whose words are the topics."""
     made = toy.Senses(torch.arange(4)[:, None], 4)
     ids = toy.stream(made, 400, 200, torch.Generator().manual_seed(2))

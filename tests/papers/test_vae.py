@@ -78,7 +78,7 @@ def test_the_bound_matches_torchs_distributions(assert_parity, size):
     )
 
 
-def test_the_sample_is_torchs():
+def test_the_sample_matches_torchs():
     mean, log_variance = torch.randn(2, 5, 3)
     torch.manual_seed(3)
     theirs = torch.distributions.Normal(mean, log_variance.exp().sqrt()).rsample()
@@ -176,7 +176,7 @@ def test_asleep_the_encoder_learns_to_find_the_causes_of_a_dream():
         assert_close(weight.grad, alone)
 
 
-def test_dreams_have_as_much_ink_as_the_decoder_says():
+def test_dreams_have_the_ink_of_the_decoders_probabilities():
     """If the decoder predicts ink with odds 9 to 1, nine tenths of the pixels of sampled images are ink."""
     model, seen = VAE(50, 5, 2), []
     torch.nn.init.zeros_(model.pixels.weight)

@@ -78,7 +78,7 @@ def test_attention_matches_transformers(assert_parity):
         assert_close(mine, their.double(), rtol=1e-5, atol=1e-6)
 
 
-def test_names_of_no_vit_are_refused():
+def test_names_of_other_models_are_refused():
     with pytest.raises(ValueError, match=r"no parameter of a ViT: vit.pooler.dense.bias"):
         from_released({"vit.pooler.dense.bias": torch.zeros(1)})
 

@@ -123,7 +123,7 @@ class Speaks(nn.Module):
         return wave, lasts.sum(1) * 8
 
 
-def test_the_whole_is_transformers(assert_parity, monkeypatch):
+def test_the_whole_matches_transformers(assert_parity, monkeypatch):
     """Waves, and the gradients of all weights that affect them, for rows of 6 and 4 symbols."""
     theirs, ours = folded(theirs_of()), random_weights(VITS(SMALL), 0.2).eval()
     names = names_of(theirs)
@@ -174,7 +174,7 @@ def test_the_papers_sizes():
     }
 
 
-def test_the_posterior_and_the_flow_are_transformers(assert_parity):
+def test_the_posterior_and_the_flow_match_transformers(assert_parity):
     theirs, ours = folded(theirs_of()), random_weights(VITS(SMALL))
     spectrogram, latents = torch.randn(2, 7, 6), torch.randn(2, 6, 6) * MASK.float()
     for part, other, given, call in (
@@ -190,7 +190,7 @@ def test_the_posterior_and_the_flow_are_transformers(assert_parity):
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_the_spline_is_transformers(assert_parity, inverse):
+def test_the_spline_matches_transformers(assert_parity, inverse):
     pytest.importorskip("transformers", reason="transformers is not installed")
     from transformers.models.vits import modeling_vits
 
@@ -218,7 +218,7 @@ def test_the_spline_at_its_limits():
     assert all((one.grad == 0).all() for one in shape)
 
 
-def test_a_coupling_of_durations_is_transformers(assert_parity):
+def test_a_coupling_of_durations_matches_transformers(assert_parity):
     theirs, ours = theirs_of().duration_predictor.flows[1], random_weights(SplineCoupling(8, 3, 2))
     assert_parity(
         lambda w, x, given: functional_call(ours, w, (x, MASK, given)),
@@ -301,7 +301,7 @@ def given() -> tuple:
     return text, torch.tensor([4, 2]), spectrogram, torch.tensor([9, 5]), noise, rhythm
 
 
-def test_the_divergence_is_torchs_and_padding_changes_nothing():
+def test_the_divergence_matches_torchs_and_padding_changes_nothing():
     model = random_weights(VITS(SMALL), 0.2).double().eval()
     text, symbols, spectrogram, frames, noise, rhythm = given()
     spectrogram, noise, rhythm = spectrogram.double(), noise.double(), rhythm.double()
@@ -440,7 +440,7 @@ def test_a_null_run_has_two_predictors_of_their_own(run_experiment):
     assert claim["values"]["ranked probability score (frames), one / drawn"] != 1.0
 
 
-def test_the_log_normal_is_torchs():
+def test_the_log_normal_matches_torchs():
     """Its loss is the negative log-likelihood up to a constant, and its samples have the same
     distribution.
     """

@@ -114,7 +114,7 @@ def test_value_and_gradient_match_the_formula(alpha):
 
 @pytest.mark.parametrize("shape", [(1, 2), (7, 3), (2, 5, 4), (3, 2, 6, 2)])
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
-def test_the_pieces_are_torchs_cross_entropies(assert_parity, shape, alpha):
+def test_the_pieces_match_torchs_cross_entropies(assert_parity, shape, alpha):
     weak, hard = distributions(*shape), torch.randint(shape[-1], shape[:-1])
 
     def theirs(logits):

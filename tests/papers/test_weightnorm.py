@@ -38,7 +38,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_the_layer_is_torchs(assert_parity, kind):
+def test_the_layer_matches_torchs(assert_parity, kind):
     make, shape = LAYERS[kind]
     layer = make()
     ours, theirs = WeightNorm(layer).double(), parametrizations.weight_norm(layer).double()
@@ -109,7 +109,7 @@ def test_layers_start_in_order():
     assert_close(y.std(0, correction=0), torch.ones(4))
 
 
-def test_vgg_has_a_length_more_for_each_of_its_units():
+def test_vgg_has_one_more_length_per_unit():
     with torch.device("meta"):
         first, last = WeightNorm(nn.Conv2d(3, 64, 3)), WeightNorm(nn.Linear(4096, 1000))
     assert sum(p.numel() for p in first.parameters()) == 64 * (3 * 9 + 1 + 1)

@@ -70,7 +70,7 @@ def theirs_of(size: Size):
     return transformers.WhisperForConditionalGeneration(config)
 
 
-def test_the_logits_are_transformers(assert_parity):
+def test_the_logits_match_transformers(assert_parity):
     ours, theirs = Whisper(SMALL), theirs_of(SMALL).eval()
     for weight in ours.parameters():
         if weight.dim() == 1:
@@ -211,7 +211,7 @@ def test_an_unlikely_text_is_drawn_again(monkeypatch):
     assert repeats([7] * 60) > 2.4 > repeats([3, 1, 4, 15, 9, 2, 6])
 
 
-def test_rules_of_times_are_transformers():
+def test_rules_of_times_match_transformers():
     """Over texts with no time, one, two, and a pair."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.GenerationConfig(

@@ -75,7 +75,7 @@ def test_the_way_back_is_a_deconvnet_in_loops():
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
-def test_by_the_gradients_rule_it_is_autograds(depth):
+def test_by_the_gradients_rule_it_matches_autograds(depth):
     layers = network()[:depth]
     image = torch.randn(2, 3, 8, 10, dtype=torch.float64, requires_grad=True)
     out = layers(image)

@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_before_the_run(small_disk):
     assert "No space left on device" in done.detail
 
 
-def test_a_disk_that_fills_up_under_the_run(small_disk, wait):
+def test_a_disk_that_fills_up_during_the_run(small_disk, wait):
     started = small_disk.start("toy_paced", settings={"steps": "20000"})
     done = small_disk.finish(started)
     assert (done.outcome, done.detail) == ("interrupted", "it did not finish on far: the disk there is full")

@@ -278,7 +278,7 @@ GREETING = (
     "line",
     ["[1]", "no json", "[" * 10_000, '{"n": -1}', '{"n": true}', '{"n": "1"}', "{}", '{"n": 2097153}'],
 )
-def test_an_answer_that_is_none_is_a_clear_error(line):
+def test_a_malformed_answer_is_a_clear_error(line):
     with pytest.raises(Refused, match="invalid answer"):
         stream(f"{GREETING}answer({line.encode()!r})\ntime.sleep(60)")
 

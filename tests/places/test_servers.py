@@ -58,7 +58,7 @@ def test_a_run_through_ssh_survives_the_loss_of_its_session(home, sshd, tmp_path
     assert (started.folder / done.artifacts[0]["path"]).read_text() == "it fell"
 
 
-def test_a_host_that_is_not_there_and_a_python_that_is_not(home, sshd, tmp_path):
+def test_a_missing_host_and_a_missing_python(home, sshd, tmp_path):
     nowhere = Place(name="big", kind="ssh", host="nowhere.invalid", home=str(tmp_path / "far"))
     other = Place(name="big", kind="ssh", host=sshd, python="/no/python", home=str(tmp_path / "far"))
     found = [finish(start(home, place, "toy_ok")) for place in (nowhere, other)]

@@ -199,7 +199,7 @@ def test_a_path_of_a_record_leads_nowhere_else(home: Home, tmp_path: Path) -> No
         {"settings": {"a": ["x"]}}, {"null": "no"}, {"broken": ["x"]},
     ],
 )  # fmt: skip
-def test_a_card_whose_job_is_none_is_refused(home: Home, job: dict[str, Any]) -> None:
+def test_a_card_with_a_malformed_job_is_refused(home: Home, job: dict[str, Any]) -> None:
     body = of_library(Library.open(home), run(home), private=False).to_json()
     Card.from_json(json.loads(json.dumps(body)))
     with pytest.raises(ValueError, match=r"."):

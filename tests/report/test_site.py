@@ -81,7 +81,7 @@ def test_links_lead_somewhere(shipped_site: Site) -> None:
         assert len(page.ids) == len(set(page.ids)), path
 
 
-def test_a_page_runs_its_own_script_only_and_asks_nobody(shipped_site: Site) -> None:
+def test_a_page_runs_only_its_own_script_and_sends_no_request(shipped_site: Site) -> None:
     for path, page in pages(shipped_site).items():
         policy = dict(part.split(" ", 1) for part in page.policy.split("; "))
         assert set(policy) <= set(ALLOWED)
@@ -251,7 +251,7 @@ def test_a_picture_has_the_names_of_its_rows_and_columns(home: Home) -> None:
     assert f"Digits. Rows, from the top: {', '.join(many)}. Columns, from the left: 0, 1" in page.text
 
 
-def test_a_bound_that_needs_no_idea_is_marked_as_a_guard() -> None:
+def test_a_bound_that_holds_without_the_idea_is_marked_as_a_guard() -> None:
     source = of_shipped()
     at, row = next((at, one) for at, one in enumerate(source.table.rows) if len(one.effects) > 1)
     first, last = found(row)[0], found(row)[-1]
@@ -368,7 +368,7 @@ def test_an_axis_without_a_name_is_marked(home: Home) -> None:
     assert "ours at 32 (the paper’s)" in page.text  # an arm at one of its levels
 
 
-def test_a_smoke_run_is_shown_as_one_that_proves_nothing(home: Home) -> None:
+def test_a_smoke_run_is_marked_as_not_evidence(home: Home) -> None:
     run(home, job={"budget": "smoke"})
     assert (
         "Its pictures, curves and values say nothing about the paper."

@@ -137,7 +137,7 @@ def test_device_memory(runs):
     assert "device memory" in done.detail
 
 
-def test_a_device_or_dtype_that_cannot_be_starts_no_run(home):
+def test_an_impossible_device_or_dtype_starts_no_run(home):
     with pytest.raises(ReadtrackError, match="'gpu' is not a device"):
         launcher.start(new_job("toy_ok", device="gpu"), home)
     with pytest.raises(ReadtrackError, match="no dtype 'int8'"):
@@ -162,7 +162,7 @@ def test_usage_errors_are_distinguished(runs, monkeypatch):
     assert "toy_ok" in no_plugin.detail
 
 
-def test_a_setting_that_nobody_asks_for_starts_no_run(home):
+def test_an_unknown_setting_starts_no_run(home):
     with pytest.raises(ReadtrackError, match="toy_ok has no option 'stepz'; did you mean 'steps'"):
         launcher.start(new_job("toy_ok", settings={"stepz": "4"}), home)
     assert not home.runs.exists()
@@ -201,7 +201,7 @@ def test_the_log_is_capped(runs):
     assert log.startswith(b"\x1b[2J")
 
 
-def test_nothing_that_a_run_started_outlives_it(runs, home, dies):
+def test_no_process_of_a_run_outlives_it(runs, home, dies):
     process = runs.start("toy_leftovers")
     done = runs.finish(process)
     assert done.outcome == "completed"

@@ -123,7 +123,7 @@ def test_the_first_end_counts(run_folder):
     assert len(ends) == 1
 
 
-def test_a_newer_format_is_refused_and_said(run_folder):
+def test_a_newer_format_is_refused_with_a_message(run_folder):
     folder = run_folder()
     with (folder / "events.jsonl").open("ab") as file:
         file.write(b'{"v": 2, "seq": 9, "t": 1, "event": "phase", "name": "train"}\n')

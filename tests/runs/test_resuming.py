@@ -43,7 +43,7 @@ def kept(runs, process):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
+def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(runs):
     whole = runs.finish(start(runs))
     assert whole.outcome == "completed", whole.detail
     moments = random.Random(time.time_ns())

@@ -97,7 +97,7 @@ def test_a_wrong_setting_is_reported_with_the_valid_ones(options, home: Home) ->
 
 
 @pytest.mark.slow
-def test_the_options_of_every_shipped_plugin_can_be_told() -> None:
+def test_the_options_of_every_shipped_plugin_are_known() -> None:
     plugins = find.find(Home())
     told = {name: settings.options(name, plugins) for name in plugins}
     assert None not in told.values()

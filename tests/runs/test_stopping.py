@@ -315,7 +315,7 @@ def forged(home, name, **hello):
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1, True, "1", 1.0, None, [1], 2**70])
-def test_a_run_that_names_init_as_its_worker_signals_nobody(home, signals, pid):
+def test_a_run_that_names_init_as_its_worker_sends_no_signal(home, signals, pid):
     folder = forged(home, "e", pid=pid, process_start=psutil.Process(1).create_time())
     found = launcher.attach(folder)
     if found is not None:

@@ -248,7 +248,7 @@ def test_the_link_next_to_a_title_identifies_the_paper(
     assert add(Library.open(home), "My words 2101.00001").title == "Its own title"
 
 
-def test_facts_that_nobody_gave_are_not_invented(mine: Path, home: Home) -> None:
+def test_missing_facts_are_not_invented(mine: Path, home: Home) -> None:
     library = Library.open(home)
     added = add(library, "A Study of Nothing in Particular")
     assert (added.missing, added.fetched) == (("authors", "year"), "")
@@ -386,7 +386,7 @@ def test_the_next_sync_adds_the_missing_facts(server: Server, mine: Path, clock:
     assert added_lines(LIST, mine.read_text())  # nothing else changed
 
 
-def test_a_doi_that_nobody_registered(server: Server, mine: Path, clock: Any, home: Home) -> None:
+def test_an_unregistered_doi(server: Server, mine: Path, clock: Any, home: Home) -> None:
     server.fail("/doi/10.1000/none", status(404), forever=True)
     with pytest.raises(NotAvailableError, match="the DOI registry does not know it"):
         add(Library.open(home), "10.1000/none")
@@ -396,7 +396,7 @@ def test_a_doi_that_nobody_registered(server: Server, mine: Path, clock: Any, ho
 @pytest.mark.parametrize(
     ("name", "told"), [("adam", "taken"), ("adam-optimizer", "not an id"), ("class", "not an id")]
 )
-def test_an_id_that_cannot_be(name: str, told: str, mine: Path, home: Home) -> None:
+def test_an_impossible_id(name: str, told: str, mine: Path, home: Home) -> None:
     with pytest.raises(ReadtrackError, match=told):
         add(Library.open(home), "https://example.org/a.pdf", title="A talk", paper_id=name)
 

@@ -142,7 +142,9 @@ def test_a_clock_that_jumped_stops_nothing(
         assert sync(pdf=False, refresh=True).exit_code == 0
 
 
-def test_a_wish_to_wait_is_kept_for_the_next_sync(server: Server, papers: Any, sync: Run, clock: Any) -> None:
+def test_a_requested_wait_is_kept_for_the_next_sync(
+    server: Server, papers: Any, sync: Run, clock: Any
+) -> None:
     papers(listed(2))
     server.fail("v1", status(429, Retry_After="1800"))
     first = sync()

@@ -48,7 +48,7 @@ def secure(server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch) -
     return server
 
 
-def test_a_certificate_that_nobody_vouches_for(secure: Server, papers: Any, sync: Any) -> None:
+def test_an_untrusted_certificate(secure: Server, papers: Any, sync: Any) -> None:
     papers({"one": '- arxiv: "2001.00001"'})
     summary = sync()
     assert secure.requests == []

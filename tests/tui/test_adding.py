@@ -52,7 +52,7 @@ async def test_a_reader_with_a_list_sees_no_message(app: ReadtrackApp, screen_te
 
 
 @pytest.mark.parametrize(("answer", "papers"), [("e", 0), ("c", None)])
-async def test_a_list_of_ones_own(
+async def test_a_list_of_the_reader(
     newcomer: ReadtrackApp, home: Home, answer: str, papers: int | None
 ) -> None:
     async with newcomer.run_test(size=(120, 24)) as pilot:
@@ -165,9 +165,7 @@ async def test_the_first_start_offers_a_list_once(first_start: ReadtrackApp, hom
         assert again.screen is again.main
 
 
-async def test_a_reader_who_has_marked_something_is_offered_nothing(
-    first_start: ReadtrackApp, home: Home
-) -> None:
+async def test_a_reader_with_marks_gets_no_offer(first_start: ReadtrackApp, home: Home) -> None:
     Library.open(home).mark("adam", "read")
     first_start.library.reload()
     async with first_start.run_test(size=(120, 24)) as pilot:

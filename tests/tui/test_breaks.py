@@ -145,7 +145,7 @@ async def test_a_paper_without_breaks_is_reported(app: ReadtrackApp, monkeypatch
         assert "it has no plugin yet" in list(app._notifications)[-1].message
 
 
-async def test_a_reader_who_has_gone_on_is_not_asked(
+async def test_a_reader_who_has_continued_gets_no_question(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaks, "known", lambda library, paper: (Break("no idea", ""),))

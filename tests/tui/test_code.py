@@ -54,7 +54,7 @@ def test_hooks_are_found_without_importing_anything(app: ReadtrackApp) -> None:
     assert places(found)["implementation"].file.name == "__init__.py"
 
 
-def test_an_own_copy_is_made_once_and_goes_first(app: ReadtrackApp, home: Home) -> None:
+def test_the_readers_copy_is_made_once_and_takes_precedence(app: ReadtrackApp, home: Home) -> None:
     main = own_copy(app.library.runnable()["flash"], home)
     assert main == home.plugins / "flash" / "__init__.py"
     mine = find(home)["flash"]

@@ -79,7 +79,7 @@ async def test_the_filter_reads_notes_and_takes_the_whole_language(app: Readtrac
         assert found == {id_ for id_, paper in papers.items() if paper.year <= 2014} - kingmas
 
 
-async def test_a_word_that_may_be_misspelt_is_told(app: ReadtrackApp, screen_text: Text) -> None:
+async def test_a_possibly_misspelt_word_is_reported(app: ReadtrackApp, screen_text: Text) -> None:
     async with app.run_test(size=(160, 30)) as pilot:
         await pilot.pause()
         await pilot.press("/", *"hessain")

@@ -70,7 +70,7 @@ def test_markdown_links_are_shown_by_their_text() -> None:
     assert pieces("") == [("", "")]
 
 
-def test_a_row_of_unfinished_strikethroughs_takes_no_time() -> None:
+def test_a_row_of_unfinished_strikethroughs_is_read_quickly() -> None:
     start = time.process_time()
     row = "~~x " * 20_000
     assert pieces(row) == [(row, "")]

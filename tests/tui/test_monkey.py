@@ -244,7 +244,7 @@ def rows(data: bytes) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(60 + COUNT)
 @pytest.mark.parametrize("name", STARTS)
-async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(
+async def test_no_key_ends_the_app_draws_on_it_or_is_lost(
     library: Library,
     name: str,
     screen_text: Callable[[ReadtrackApp], str],

@@ -46,7 +46,7 @@ async def test_options_become_the_job(app: ReadtrackApp, home: Home) -> None:
         await until(pilot, lambda: app.following is None, "the end of the run")
 
 
-async def test_the_devices_that_there_are_can_be_chosen_and_no_others(
+async def test_only_available_devices_can_be_chosen(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = threading.Event()
@@ -81,7 +81,7 @@ async def test_the_devices_that_there_are_can_be_chosen_and_no_others(
         assert "cuda:0: NVIDIA H100" in screen_text(app)  # the meaning of auto, requested once
 
 
-async def test_devices_that_cannot_be_listed_are_said(
+async def test_devices_that_cannot_be_listed_are_reported(
     app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(devices: DeviceList) -> Devices:
@@ -100,9 +100,7 @@ async def test_devices_that_cannot_be_listed_are_said(
     ("field", "text"),
     [("#seed", "two"), ("#settings", "steps"), ("#settings", "'x=1"), ("#settings", "speed=7")],
 )
-async def test_options_that_do_not_fit_are_said_in_the_dialog(
-    app: ReadtrackApp, field: str, text: str
-) -> None:
+async def test_invalid_options_are_reported_in_the_dialog(app: ReadtrackApp, field: str, text: str) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "unwritten")
         app.main.checklist.go_to_subject("toy_ok")

@@ -26,9 +26,7 @@ def test_the_devices_match_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(description for _, description in found.found)
 
 
-def test_nobody_waits_for_the_devices_when_the_app_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_app_ends_without_waiting_for_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = tmp_path / "python"
     slow.write_text("#!/bin/sh\nexec sleep 600\n", encoding="utf-8")
     slow.chmod(0o755)

@@ -131,7 +131,7 @@ def test_the_head_of_a_run_shows_that_its_code_is_edited(record: Record, width: 
     assert ("completed in" in head) == (width > 45)
 
 
-def test_a_claim_that_the_run_never_came_to_is_not_judged(recorded: Callable[..., Path]) -> None:
+def test_a_claim_that_the_run_did_not_reach_is_not_judged(recorded: Callable[..., Path]) -> None:
     record = load(recorded(until=4.0))
     record.outcome = "cancelled"
     text = plain(claims_page.page(record, 100))
@@ -478,7 +478,7 @@ def test_a_table_may_hold_anything(record: Record, folder: Path, rows: list[list
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", '{"columns": ["a"], "rows": [[1, 2]]}', "[" * 99999, "null"])
-def test_a_table_that_is_none_is_a_line_of_text(record: Record, folder: Path, body: str) -> None:
+def test_a_malformed_table_is_a_line_of_text(record: Record, folder: Path, body: str) -> None:
     (folder / "artifacts" / "arms.json").write_text(body)
     assert "cannot be shown: " in plain(run_pages.artifacts(record, folder, 80, lambda path, columns: None))
 
@@ -510,7 +510,7 @@ async def test_a_page_that_cannot_be_drawn_shows_an_error_and_the_app_continues(
         assert "faster" in screen_text(app)
 
 
-def test_an_image_is_half_blocks_in_its_colours(folder: Path) -> None:
+def test_an_image_is_drawn_with_coloured_half_blocks(folder: Path) -> None:
     lines = picture.load(folder / "artifacts" / "filters.png", 4)
     assert [line.plain for line in lines] == ["▀▀▀▀", "▀▀▀▀"]
     styles = [span.style for span in lines[0].spans]
@@ -577,7 +577,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(840.0, "840 ns"), (1240.0, "1.24 µs"), (2.5e6, "2.5 ms"), (3.21e9, "3.21 s")]
 )
-def test_times_are_said_in_a_fitting_unit(value: float, text: str) -> None:
+def test_times_have_a_suitable_unit(value: float, text: str) -> None:
     assert format_nanoseconds(value) == text
 
 
