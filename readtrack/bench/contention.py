@@ -43,7 +43,7 @@ class CpuContention:
     throttle  seconds that the control group was throttled
     own_threads_delayed
               our own threads were delayed
-    contended that, or others were busy enough to reduce our caches, bandwidth and clock speed
+    contended our threads were delayed, or other processes reduced our caches, bandwidth and clock speed
     """
 
     cpu_util: float

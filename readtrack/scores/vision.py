@@ -51,7 +51,7 @@ def mean_iou(found: Int64[Tensor, "*size"], truth: Int64[Tensor, "*size"], class
     table = table.view(classes, classes).double()
     union = table.sum(0) + table.sum(1) - table.diag()
     if not union.any():
-        raise ValueError("no pixels: there is nothing to segment")
+        raise ValueError("there are no pixels to score")
     return float((table.diag() / union)[union > 0].mean())
 
 

@@ -1,6 +1,6 @@
 """Random keys and clicks in every screen, over a completely hostile home.
 
-READTRACK_MONKEY=5000 sends that number in each screen; READTRACK_MONKEY_SEED=1 sends others.
+READTRACK_MONKEY=5000 sends 5,000 keys in each screen, and READTRACK_MONKEY_SEED=1 sends other keys.
 """
 
 from __future__ import annotations
