@@ -122,7 +122,7 @@ def test_the_time_belongs_to_the_exercise_whose_code_is_new(home: Home) -> None:
     assert {name: one.seconds / 60 for name, one in found.items()} == {"scores": 7, "heads": 3}
 
 
-def test_the_diary_reads_what_it_can(home: Home) -> None:
+def test_the_diary_skips_unreadable_lines(home: Home) -> None:
     diary = Diary(home)
     diary.add("adam", "step", "opened")
     with (home.practice / "log.jsonl").open("a") as file:
@@ -134,7 +134,7 @@ def test_the_diary_reads_what_it_can(home: Home) -> None:
     assert found[1].at == datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_a_paper_without_exercises_says_why(home: Home) -> None:
+def test_a_paper_without_exercises_gives_the_reason(home: Home) -> None:
     with pytest.raises(NotAvailableError, match="its idea is in the training text"):
         exercises_of("galactica", find(home))
     with pytest.raises(NotAvailableError, match=r"nothing has no exercises\. "):
