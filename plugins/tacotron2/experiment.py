@@ -307,8 +307,7 @@ def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float,
 def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
     """Slips in texts longer than those of training; errors of frames and positions under teacher forcing."""
     run, model, judge = at.run, found.chosen, at.world.judge
-    seed = int(torch.randint(2**31, (), generator=at.generator("the pre-net's dropout")))
-    skipped, back, stopped = stumble(run, model, at.world.longer, seed)
+    skipped, back, stopped = stumble(run, model, at.world.longer)
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
     off = off_by(run, model, judge)
     at.metric("error on judge, told the true frames", error)
@@ -349,12 +348,8 @@ def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[
 
 
 @torch.no_grad()
-def stumble(run: Run, model: Tacotron2, given: Corpus, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Skipped symbols and steps back in generated speech, for each text, and the share of texts that stopped.
-
-    seed  of the pre-net's dropout
-    """
-    torch.manual_seed(seed)
+def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[Tensor, Tensor, float]:
+    """Skipped symbols and steps back of each text in generated speech; the share of texts that stopped."""
     text, symbols, _, _ = batch(run, given, list(range(len(given.texts))))
     most = 6 * text.shape[1]
     spoken, lengths = model.speak(text, symbols, most)

@@ -81,6 +81,20 @@ class Functional(nn.Linear):
         return super().forward(nn.functional.dropout(x, self.p, self.training))
 
 
+class Always(Functional):
+    """Drops in evaluation mode, too, and says so."""
+
+    def forward(self, x):
+        return nn.Linear.forward(self, nn.functional.dropout(x, self.p, training=True))
+
+
+class Forgetful(Functional):
+    """Drops in evaluation mode, too, because that is the default."""
+
+    def forward(self, x):
+        return nn.Linear.forward(self, nn.functional.dropout(x, self.p))
+
+
 Dropping.__module__ = "readtrack.papers.toy"
 
 
@@ -120,6 +134,8 @@ def evaluated(how: str, layer):
         ("as trained", lambda width: Dropping(width, 1), {"Dropping"}),
         ("as trained", lambda width: Functional(width, 1), {"F.dropout"}),
         ("as trained", lambda width: Functional(width, 1, 0.0), set()),
+        ("in eval mode", lambda width: Always(width, 1), set()),
+        ("in eval mode", lambda width: Forgetful(width, 1), {"F.dropout"}),
     ],
 )
 def test_networks_are_evaluated_in_evaluation_mode(tmp_path, how, layer, found):
