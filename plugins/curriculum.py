@@ -185,7 +185,7 @@ TIME, POOL = 48, 4000
 def experiment(run: Run) -> None:
     run.phase("setup")
     world = World.of(run)
-    rates = (0.001, 0.003, 0.01)
+    rates = (0.0007, 0.002, 0.006)
     run.compare(
         NO_HELP,
         arms={
@@ -215,7 +215,7 @@ def train(at: Trial, plan: Plan, rate: float) -> tuple[float, Trained]:
     run, world = at.run, at.world
     steps = round(at.length(run.pick(smoke=5, quick=STEPS, full=2000)) * plan.longer)
     model = GPT2(world.vocab, context=TIME, model=48, heads=2, layers=2).to(run.device, run.dtype)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     order, batches = torch.arange(POOL), at.generator("batches")
     if plan.measure is not None:
