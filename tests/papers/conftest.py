@@ -8,6 +8,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
     run_experiment(module)                   the record of a smoke run after common checks; made once for all
                                              tests of a paper
     comparisons(module)                      the arguments of each `Run.compare` in a smoke run
+    silent_parts(module, *inputs)            the parts whose forward hooks are not called
     part_of_run()                            a smoke run for calling a part of an experiment
     check_benchmark(module)                  compares every variant of every case with the oracle
     tones                                    a home with a data set of twenty sounds
@@ -165,6 +166,20 @@ def comparisons(
         return [comparison for comparison, _ in run.compared]
 
     return of_run
+
+
+@pytest.fixture
+def silent_parts() -> Callable[..., set[str]]:
+    return _silent_parts
+
+
+def _silent_parts(module: torch.nn.Module, *inputs: Any) -> set[str]:
+    """The names of the parts whose forward hooks are not called for these inputs."""
+    called: set[str] = set()
+    for name, part in module.named_modules():
+        part.register_forward_hook(lambda *_, name=name: called.add(name))
+    module(*inputs)
+    return {name for name, _ in module.named_modules()} - called
 
 
 @pytest.fixture
