@@ -184,6 +184,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         """Called after the first paint."""
         gc.enable()
         gc.freeze()  # exclude modules and list from collections, which would delay keys by 50 ms
+        gc.set_threshold(700, 10, 100)  # for the rest, a full collection ten times as rarely as usual
         self.runs.look()
         self.search.refresh()
         self._adding.offer_list()
