@@ -39,14 +39,13 @@ ROBUST = Claim(
     control_reaches=(Bound("errors of the studio's network in the studio", "<=", 0.2),),
     breaks=(NO_VARIETY,),
     chosen_on=(0, 1, 2),
-    deviations="Single digits of synthetic voices at 8 kHz, 600 for each arm instead of 680,000 hours, and "
-    "two layers of hidden size 48. The varied arm has five times as many speakers, white and pink noise at "
-    "15 to 40 dB, and every tenth transcript is wrong. Babble, hum, a telephone's band, an echo, clipping "
-    "and all test speakers are new to both arms. Both arms are trained with up to six bands and six frames "
-    "of a batch masked, where section 2.4 has no augmentation. No token names the language or marks "
-    "silence. Timestamps are taught afterwards, to a copy of the varied arm, and are neither judged nor "
-    "shown: after so few steps the predicted end of a word is no better than the mean end in training, "
-    "which is logged for comparison. The varied arm is not trained to convergence, as the paper's model is.",
+    deviations="Each arm is trained on 600 single digits spoken by synthetic voices at 8 kHz, not on 680,000 "
+    "hours. The network has two layers of hidden size 48. The varied arm has five times as many speakers, "
+    "white and pink noise at 15 to 40 dB, and every tenth transcript is wrong. Babble, hum, a telephone's "
+    "band, an echo, clipping and all test speakers are new to both arms. Up to six bands and six frames of a "
+    "training batch are masked; section 2.4 has no augmentation. No token marks the language or silence. "
+    "A copy of the varied arm learns timestamps afterwards. They are not judged: the predicted end of a word "
+    "is no better than the mean end in training. Unlike the paper's model, no arm is trained to convergence.",
     history=(
         (
             "Until November 2026 babble and hum had no background noise, the telephone's band had digital "
@@ -58,10 +57,8 @@ ROBUST = Claim(
 
 CACHE = Claim(
     name="what is kept",
-    sentence="A token that is decoded with cached keys and values has the same logits as in the whole text.",
-    paper=Figure(
-        "Not in the paper, whose decoder is an ordinary Transformer.", where="section 2.2", read="text"
-    ),
+    sentence="Decoding with a KV cache gives the same logits as one forward pass over the whole text.",
+    paper=Figure("Not in the paper, which has an ordinary decoder.", where="section 2.2", read="text"),
     kind="identity",
     rule=(Bound("largest difference of the logits", "<=", 1e-3),),
     control="the whole text at once",
