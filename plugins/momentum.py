@@ -12,9 +12,9 @@ accumulate; across it, they alternate and cancel. On a quadratic, with the optim
 curvatures, the number of steps grows with √κ, and no method that uses only gradients does better by more than
 a constant factor. Most later optimisers keep such a memory.
 
-This file. The heavy ball as an optimiser. The experiment counts steps on quadratics of growing κ and compares
-the convergence rates with the paper's formulas. It illustrates a theorem, so the outcome is certain. The
-benchmark times both methods until they converge.
+This file. The heavy ball is implemented as an optimiser. The experiment counts steps on quadratics of growing
+κ and compares the convergence rates with the paper's formulas. It illustrates a theorem, so the outcome is
+certain. The benchmark times both methods until they converge.
 
 Dimensions: curvatures (the eigenvalues of a quadratic, one for each of its weights).
 """
@@ -101,7 +101,8 @@ ROOT = Claim(
     control="gradient descent with its best step, from the same start",
     headline=True,
     deviations="The paper proves convergence rates near a minimum. The experiment counts steps until the "
-    "error is 1e-8 of the initial error, on 50 curvatures between 1/κ and 1, for κ = 100, 1,000 and 10,000.",
+    "error is 1e-8 of the initial error. The quadratics have 50 curvatures between 1/κ and 1, with κ = "
+    "100, 1,000 and 10,000.",
 )
 
 RATE = Claim(

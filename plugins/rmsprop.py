@@ -80,11 +80,15 @@ NO_MEMORY = Break(
     "no memory",
     "There is no running mean. Each gradient is divided by its own size, so only its sign remains.",
 )
-ADAGRAD = Break("AdaGrad", "AdaGrad (2011), which divides by the root of the sum of all squares.", "rival")
+ADAGRAD = Break(
+    "AdaGrad",
+    "The optimiser is AdaGrad (2011), which divides by the root of the sum of all squares.",
+    "rival",
+)
 
 TASK = (
     "The lecture has no experiment. A linear classifier of 8 × 8 digits is trained from zero weights, and "
-    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm has the learning rate of "
+    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm uses the learning rate of "
     "its lowest final loss, and is trained again on other batches. Losses are means over the last 50 of "
     "200 batches. Only training losses are judged. "
 )
@@ -111,8 +115,8 @@ SCALES = Claim(
     deviations=TASK + "Batches have 64 images. The lecture does not mention AdaGrad.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. AdaGrad was shown for "
-            "comparison, but was not a rival. The sentence did not give the number of steps."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). AdaGrad was shown "
+            "for comparison, but was not a rival. The sentence did not give the number of steps."
         ),
     ),
 )
@@ -148,8 +152,8 @@ MINI_BATCHES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival. The "
-            "sentence did not give the number of steps."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), and there was no "
+            "rival. The sentence did not give the number of steps."
         ),
     ),
 )

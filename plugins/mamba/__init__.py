@@ -12,10 +12,10 @@ simplest case of this. A selective SSM can no longer be computed as a convolutio
 instead, and the expanded states stay in fast memory and are never written out. Generation needs only the last
 state, however long the context is.
 
-This folder. `loop` has the scan as a loop, `scan` its faster forms (`kernel` its GPU kernels), `model` the
-block and the language model, for whole sequences and step by step, and `weights` loads released weights.
-`experiment` checks Theorem 1 and trains selective copying with and without selection. `benchmark` times the
-scan, a decoding step, and generation against a Transformer of the same size.
+This folder. `loop` has the reference scan, a loop over time. `scan` has faster scans, and `kernel` their GPU
+kernels. `model` has the block and the language model, for whole sequences and for single steps. `weights`
+loads released weights. `experiment` checks theorem 1 and trains selective copying with and without selection.
+`benchmark` times the scan, a decoding step, and generation against a Transformer of the same size.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Benchmarks of the scan, of one decoding step, and of generation after a long context."""
+"""Times the scan, one decoding step, and generation after a long context."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -54,7 +54,7 @@ def scan_inputs(
 
 
 def from_zero(scan: Any, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Only the outputs, as in training."""
+    """The outputs of a scan that starts from a zero state, as in training."""
     return scan(x, delta, A, B, C, x.new_zeros(len(x), *A.shape))[0]
 
 
@@ -92,7 +92,7 @@ def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor
 
 
 def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> dict[str, Cost]:
-    """Seven operations per state entry, counting the exponential as one; twice as many for the backward pass.
+    """Seven operations per state entry, an exponential being one, and twice as many in the backward pass.
 
     The states never reach main memory. x, Δ, B and C are read once, and y is written once.
     """

@@ -1,4 +1,4 @@
-"""Theorem 1, checked on the model's scan, and selective copying with and without selection."""
+"""Checks theorem 1 on the model's scan, and compares selective copying with and without selection."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -35,9 +35,9 @@ GATING = Claim(
     paper=Figure("An identity.", where="theorem 1", read="secondary"),
     rule=(Bound("largest difference", "<=", 1e-12),),
     kind="identity",
-    deviations="Computed in float64 for 200 steps. The theorem holds for the exact zero-order hold "
-    "(equation 4). The model's scan uses Δ B instead, so it gets B · (1 - e^-Δ) / Δ as its B, which makes "
-    "it exact.",
+    deviations="The difference is computed in float64 over 200 steps. The theorem holds for the exact "
+    "zero-order hold (equation 4). The model's scan approximates it by Δ B. The experiment passes B · (1 - "
+    "e^-Δ) / Δ as B, which makes the scan exact.",
 )
 
 BLIND = Break("blind selection", "Δ, B and C are computed from the tokens of another sequence.", "near miss")
@@ -163,7 +163,9 @@ def compare_with_gate(run: Run) -> None:
 def selective_copying(
     count: int, length: int, keep: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count total"], Int[Tensor, "count keep"]]:
-    """Noise with `keep` tokens at random positions, then `keep` requests. Targets are the tokens in order."""
+    """Sequences of noise with `keep` tokens at random positions, and the tokens in order as targets. Each
+    sequence ends with `keep` request symbols.
+    """
     tokens = torch.randint(1, TOKENS + 1, (count, keep), generator=generator)
     positions = torch.rand(count, length, generator=generator).argsort(1)[:, :keep].sort(1).values
     body = torch.full((count, length), NOISE).scatter_(1, positions, tokens)
@@ -188,7 +190,7 @@ class TimeInvariantSSM(SelectiveSSM):
 
 
 class OfWholeTexts(TimeInvariantSSM):
-    """The same for use in Mamba's block. It reads whole texts only, so the state that it returns is zeros."""
+    """`TimeInvariantSSM` for use in Mamba's block. It reads whole texts only, so it returns a zero state."""
 
     def forward(self, x: Channels, state: State | None = None) -> tuple[Channels, State]:
         return super().forward(x)[0], x.new_zeros(*x.shape[::2], self.order)
@@ -246,7 +248,7 @@ def copy_selectively(run: Run) -> None:
 
 
 def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: float) -> tuple[float, Copier]:
-    """Accuracy on validation sequences, and the network."""
+    """Train a network to copy. Returns its accuracy on validation sequences, and the network."""
     run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
     steps, warm_up = at.length(run.pick(smoke=2, quick=400, full=3000)), 20

@@ -1,4 +1,4 @@
-"""A training step, and generation against a plain decoder with the same computation per byte."""
+"""Times a training step, and generation against a plain decoder with the same computation per byte."""
 
 from collections.abc import Iterator
 from functools import partial

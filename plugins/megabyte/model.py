@@ -1,4 +1,4 @@
-"""Section 2: the patch embedder, the global and the local model."""
+"""MEGABYTE (section 2): the patch embedder, the global model and the local model."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The gradient of every unit of a layer with respect to its own image."""
+"""Times the gradients of all units of a layer, each with respect to its own image."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Pages of units, and whether another network recognises images that are optimised for classes."""
+"""Makes pages of units, and tests whether another network recognises images optimised for classes."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from .units import CUTS, Images, Strongest, optimised, responses, strongest
 INITIAL = Break("initial weights", "The network that the images are optimised for is untrained.")
 INITIAL_SCORES = Break(
     "initial scores",
-    "The layers are trained; the classifier on top of them has another network's initial weights.",
+    "The layers are trained, but the classifier on top of them has another network's initial weights.",
     "near miss",
 )
 SCENES = Break(
     "strongest scenes",
-    "For each class, the scenes to which the same network gives its highest scores.",
+    "The images are the scenes to which the same network gives its highest scores for each class.",
     "rival",
 )
 
@@ -45,14 +45,14 @@ MEANS = Claim(
     guards=(Bound(ABOVE, ">=", 0.9),),
     breaks=(INITIAL, INITIAL_SCORES, SCENES),
     chosen_on=(0, 1),
-    deviations="Two small networks, trained on the same scenes of 20 × 20 pixels with two of five digits, "
-    "replace eight vision models. 24 images for each class are optimised from different noise, in 100 steps "
-    "with random shifts.",
+    deviations="Two small networks replace eight vision models. Both are trained on the same scenes of 20 "
+    "× 20 pixels, each with two of five digits. For each class, 24 images are optimised from different "
+    "noise, in 100 steps with random shifts.",
     headline=True,
     history=(
         (
             "Until November 2026 there were twelve images for each class, without scenes as a rival. The "
-            "bound has not changed. An earlier near miss had the network's own initial classifier, with "
+            "bound has not changed. An earlier near miss used the network's own initial classifier, with "
             "which the layers had been trained. The claim also held for this near miss (0.78 on seed 0, as "
             "in the unchanged run)."
         ),
@@ -112,7 +112,7 @@ def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Float[Tenso
 
 
 def picture(at: Trial, drawing: Drawing, _: None) -> tuple[float, Images]:
-    """Images of the classes; there is nothing to choose."""
+    """Optimise images of the classes. There is no hyperparameter to choose."""
     return math.nan, drawing(at.run)
 
 

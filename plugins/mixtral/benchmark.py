@@ -1,4 +1,4 @@
-"""A mixture-of-experts layer on one token, as in decoding, and on many, as in training."""
+"""Times a mixture-of-experts layer on one token, as in decoding, and on many, as in training."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

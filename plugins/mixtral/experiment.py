@@ -1,4 +1,4 @@
-"""The claims: parameter counts, and the facts that a layer of experts stores at the cost of a small layer."""
+"""Checks parameter counts, and compares the facts that dense layers and a layer of experts memorise."""
 
 import math
 from collections.abc import Callable
@@ -34,8 +34,8 @@ from .model import Mixtral, SparseExperts, active_parameters, balance_loss, load
 
 SIZE = Claim(
     name="the released sizes",
-    sentence="With this folder's defaults, the model has the total and active parameters of the released "
-    "model.",
+    sentence="With its default sizes, this model has the same numbers of total and active parameters as "
+    "the released model.",
     paper=Figure(
         "47 billion, 13 billion active; the released files hold 46,702,792,704",
         where="abstract",
@@ -60,8 +60,8 @@ FROZEN = Break(
 
 FACTS = Claim(
     name="holds what a large one holds, for the cost of a small one",
-    sentence="A layer of experts that costs as much as a small dense layer closes most of the gap in "
-    "learned facts between the small dense layer and a dense layer with the parameters of all experts.",
+    sentence="A mixture-of-experts layer with the cost per token of a small dense layer closes most of the "
+    "gap in memorised facts between that layer and a dense layer with the parameters of all experts.",
     paper=Figure(
         "level with or ahead of LLaMA 2 70B with 13 billion active parameters",
         where="abstract",
@@ -99,10 +99,10 @@ FACTS = Claim(
     ),
     breaks=(ONE_EXPERT, AT_RANDOM, FROZEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A random table of pairs of names with values replaces text. The network has one layer of "
-    "hidden size 32. Each arm has the best of the same learning rates, chosen on facts that are not "
-    "judged. No loss balances the experts, because the report mentions none; a table shows the effect of "
-    "such a loss.",
+    deviations="A random table that maps pairs of names to values replaces text. The network has one layer "
+    "of hidden size 32. Each arm uses its best learning rate from the same grid, chosen on facts that are "
+    "not judged. No loss balances the experts, because the report mentions none. A table shows the effect "
+    "of such a loss.",
     headline=True,
     history=(
         (
@@ -114,14 +114,15 @@ FACTS = Claim(
 
 FASTER = Claim(
     name="faster than a dense layer of its size",
-    sentence="One token takes less time than in a dense layer with the same number of parameters.",
+    sentence="A mixture-of-experts layer processes one token faster than a dense layer with the same "
+    "number of parameters.",
     paper=Figure("five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"),
     rule=(Speedup("a layer", over="dense, as many parameters", threshold=1.5, axes={"tokens": 1}),),
     control="a dense SwiGLU of all experts' parameters",
     deviations="The dense layer holds the weights of all experts, concatenated before the timing starts. A "
-    "single layer runs on a CPU and gets the same token again and again. The weights of the two experts "
-    "may stay in the processor's cache while those of the dense layer do not, so the speed-up can exceed "
-    "the factor of four that the number of bytes explains.",
+    "single layer is timed on a CPU, always with the same token. The weights of the two experts may stay "
+    "in the processor's cache while those of the dense layer do not, so the speed-up can exceed the factor "
+    "of four that the number of bytes explains.",
 )
 
 NAMES, VALUES = 96, 64

@@ -1,4 +1,4 @@
-"""A mixture-of-experts layer without a loop over tokens, and the decoder that uses it."""
+"""The mixture-of-experts layer, computed without a loop over tokens, and the decoder that uses it."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Codes of the augmented data: both modalities, and each modality with the other one zeroed."""
+"""Times the codes of the augmented data: both modalities, and each modality with the other one zeroed."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

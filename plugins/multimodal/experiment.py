@@ -1,4 +1,4 @@
-"""The claims: the effect of sound on image features, a shared code, and gates closed at initialisation."""
+"""Tests whether sound improves image features and whether the code is shared, and checks Flamingo's gates."""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +43,7 @@ RIGHT, CROSSED = "accuracy", "accuracy from sounds to images"
 IMAGES = "accuracy from images to images"
 DEVIATIONS = (
     "Handwritten digits of 8 × 8 pixels with noise replace the video of lips, and telephone tones replace "
-    "the voice. About 800 training images have four copies each with different noise and sounds. A tanh "
+    "the voice. Each of about 800 training images has four copies with different noise and sounds. A tanh "
     "network trained end to end replaces sparse RBMs, and ridge regression on 100 labels the SVM. "
 )
 
@@ -66,13 +66,13 @@ BETTER_FEATURES = Claim(
     shortcuts=("accuracy of the pixels",),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "Image and sound share only the digit, so the sound is a noisy label of the "
-    "image; lips and voice share more.",
+    "image. Lips and voice share more.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, by the same bound, without a rival, and each image was "
-            "judged once. Each image is now judged with four samples of noise, because the standard error "
-            "with one was 0.02."
+            "Until November 2026 the verdict was reproduced, with the same bound. There was no rival, and "
+            "each image was judged once. Each image is now judged with four samples of noise, because the "
+            "standard error with one was 0.02."
         ),
     ),
 )
@@ -100,7 +100,7 @@ SHARED = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "The ridge is chosen on sounds only. Image and sound share only the digit, so "
     "the sound is a noisy label of the image.",
-    history=("Until November 2026: reproduced, by the same bounds, without a rival.",),
+    history=("Until November 2026 the verdict was reproduced, with the same bounds and without a rival.",),
 )
 
 SHUT = Claim(
@@ -182,23 +182,25 @@ class Learner(NamedTuple):
 
 
 def contest(network: Towers, batch: Pairs) -> Tensor:
-    """CLIP's loss, which learns to match sounds and images."""
+    """CLIP's contrastive loss between the codes of images and of their sounds."""
     image, sound = (network.code(batch.present(name)) for name in FEATURES)
     return contrastive(image, sound, image.new_tensor(5.0))
 
 
 def whole(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """Figure 3a: all inputs are present, and all outputs are targets."""
+    """Reconstruction loss with all inputs present and all outputs as targets (figure 3a)."""
     return reconstruction_loss(network(batch.present(*network.encoders)), batch.present())
 
 
 def both_from_either(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """Section 3: each pair as it is, and with either input zeroed. Both modalities are always targets."""
+    """The loss of section 3, for each pair as it is and with either input zeroed. Both modalities are
+    targets.
+    """
     return reconstruction_loss(network.decode(network.tripled(batch.present())), batch.present())
 
 
 def each_from_itself(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """The same inputs, but only the present modalities are targets. The control sees zeros equally often."""
+    """The control's loss: the inputs of `both_from_either`, with only the present modalities as targets."""
     made, count = network.decode(network.tripled(batch.present())), len(batch.digit)
     alone = {name: 1 + place for place, name in enumerate(network.encoders)}
     there = {name: made[name].unflatten(0, (-1, count))[[0, alone[name]]].flatten(0, 1) for name in made}

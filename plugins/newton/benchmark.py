@@ -1,4 +1,4 @@
-"""The time of one Newton step, and of logistic regressions so large that n³ becomes too expensive."""
+"""Times one Newton step, and logistic regressions so large that n³ becomes too expensive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All windows of an image in one pass, and the last pooling at each of its offsets."""
+"""Times all windows of an image in one pass, and the last pooling at each of its offsets."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Training steps of parallel and serial blocks, and decoding of one token after a long text."""
+"""Times training steps of parallel and serial blocks, and decoding of one token after a long text."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The claims: sizes, parallel layers against serial ones, one head of keys and values against all."""
+"""Checks the sizes, compares parallel with serial layers, and one key-value head with one per query head."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,8 +32,8 @@ from .model import PALM_8B, PALM_62B, PALM_540B, PaLM, ParallelBlock, attend
 
 SIZE = Claim(
     name="the paper's sizes",
-    sentence="The model's matrices have the parameter counts of the paper's table at each of its three "
-    "sizes.",
+    sentence="At each of the paper's three sizes, the model's matrices have as many parameters as the "
+    "paper's table states.",
     paper=Figure("8.63, 62.50 and 540.35 billion", where="section 2.1, table 1", read="table"),
     rule=(
         Bound("billions of parameters, 8B", "==", 8.63),
@@ -50,7 +50,7 @@ BLIND_HEAD = Break("a head that does not look", "The one head gives each token i
 ONE_QUERY = Break("one head of queries", "There is only one query head, too.", "near miss")
 NARROW = Break(
     "narrow heads",
-    "Two query heads and two key-value heads of half the size, which need the same KV cache.",
+    "There are two query heads and two key-value heads of half the size, which need the same KV cache.",
     "rival",
 )
 
@@ -83,16 +83,16 @@ PARALLEL = Claim(
     no_rival="The cheapest block with the same parameters is the fused serial block, which is the control.",
     chosen_on=(0, 1),
     headline=True,
-    deviations=MODEL + "All heads have keys of their own in both arms. The paper fuses the matrix "
-    "multiplications that read the input. Here those that write the output are fused, too. Times are "
-    "measured on a CPU, which a matrix multiplication of this size already keeps busy.",
+    deviations=MODEL + "In both arms, every query head has its own key-value head. The paper fuses the "
+    "matrix multiplications that read the input. Here those that write the output are fused, too. Times "
+    "are measured on a CPU, which a matrix multiplication of this size already keeps busy.",
     history=(
         (
-            "Until November 2026: inconclusive, 6 of 10 seeds, by the same bounds. The two halves of the "
-            "parallel blocks' last matrix were initialised by their joint fan-in, so attention's half was "
-            "smaller than the control's by a factor of 1.9. Now each half is initialised by its own "
-            "fan-in. The smaller number of sequential matrix multiplications holds by construction, so it "
-            "is a guard."
+            "Until November 2026 the verdict was inconclusive (6 of 10 seeds, same bounds). The two halves "
+            "of the parallel blocks' last matrix were initialised by their joint fan-in, so attention's "
+            "half was smaller than the control's by a factor of 1.9. Now each half is initialised by its "
+            "own fan-in. The smaller number of sequential matrix multiplications holds by construction, so "
+            "it is a guard."
         ),
     ),
 )
@@ -123,12 +123,12 @@ ONE_HEAD = Claim(
     after_steps=STEPS,
     breaks=(BLIND_HEAD, ONE_QUERY, NARROW, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=MODEL + "There are 4 heads. The loss of quality is compared with the loss of a head that "
-    "gives each token its own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
+    deviations=MODEL + "There are 4 heads. The increase in loss is compared with that of a head that gives "
+    "each token its own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
     history=(
         (
-            "Until November 2026: weak, by the same bounds. The size of the KV cache follows from the "
-            "number of heads, so it is a guard now. The near misses and the rival are new."
+            "Until November 2026 the verdict was weak, with the same bounds. The size of the KV cache "
+            "follows from the number of heads, so it is a guard now. The near misses and the rival are new."
         ),
     ),
 )
@@ -281,12 +281,12 @@ class Trained(NamedTuple):
 
 
 def products(network: PaLM) -> int:
-    """Linear layers of a block, each of which waits for the previous one."""
+    """Number of linear layers in a block that must be computed one after another."""
     return sum(isinstance(layer, nn.Linear) for layer in network.blocks[0].modules())
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Validation loss in nats, and the trained network."""
+    """Train a network. Returns its validation loss in nats, and the network."""
     run, text = at.run, at.world
     steps = round(recipe.share * at.length(run.pick(smoke=4, quick=STEPS, full=3000)))
     network = PaLM(text.vocab, **{**SIZES, **recipe.size}, block=recipe.block).to(run.device, run.dtype)
@@ -323,7 +323,7 @@ def held_out(at: Trial, network: PaLM, part: Literal["choose", "judge"]) -> Floa
 
 @torch.no_grad()
 def nats_of(network: PaLM, ids: Int[Tensor, "windows longer"]) -> Float[Tensor, " windows"]:
-    """Nats per character of each window."""
+    """Loss of each window, in nats per character."""
     ids = ids.to(network.embed.weight.device)
     nats = F.cross_entropy(network(ids[:, :-1]).transpose(1, 2), ids[:, 1:], reduction="none")
     return nats.mean(1).double().cpu()

@@ -1,4 +1,4 @@
-"""The decoder of section 2: parallel layers, one key-value head, rotary positions, SwiGLU, no biases."""
+"""The decoder of section 2: parallel layers, one key-value head, rotary positions, SwiGLU, and no biases."""
 
 import math
 from collections.abc import Callable

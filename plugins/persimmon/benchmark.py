@@ -1,4 +1,4 @@
-"""The second matrix multiplication of a feed-forward layer by share of zeros, and normalised attention."""
+"""Times a feed-forward layer's second matrix multiplication at several shares of zeros, and attention."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

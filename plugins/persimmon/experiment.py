@@ -1,4 +1,6 @@
-"""The claims: the released size, learning rates with and without the norm, and the share of zeros."""
+"""Checks the released size, compares learning rates with and without the norm, and measures the share of
+zeros.
+"""
 
 import math
 from collections.abc import Mapping
@@ -66,10 +68,11 @@ WIDER = Claim(
     chosen_on=(0, 1),
     deviations=MODEL
     + "A learning rate trains well if its loss is within 10 % of the lowest loss without the norm. The "
-    "highest such rate is interpolated between grid points, linearly in the logarithm of the learning rate.",
+    "highest such learning rate is interpolated between grid points, linearly in the logarithm of the "
+    "learning rate.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive, by the same bound. The highest learning "
+            "Until November 2026 the verdict was inconclusive, with the same bound. The highest learning "
             "rate was a point of a grid with threefold steps. Training well meant a loss within 10 % of "
             "the arm's own lowest loss, which a model that does not train reaches at every learning rate."
         ),
@@ -133,16 +136,16 @@ NINETY = Claim(
 
 SKIPPED = Claim(
     name="time saved where 95 % of the numbers are zero",
-    sentence="For one token of which 95 % of the hidden activations are zero, reading only the rows of the "
+    sentence="For one token with 95 % zero hidden activations, a product that reads only the rows of "
     "nonzero activations is 1.5 times as fast as the matrix multiplication with all rows.",
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
     control="the matrix multiplication with all rows",
-    deviations="One token of hidden size 1,024 on a CPU. No model here has 95 % zeros. The benchmark also "
-    "times 60 %, the share in these models, and 75 %. At both shares the matrix multiplication with all "
-    "rows was faster when it was measured.",
+    deviations="A single token of hidden size 1,024 is timed on a CPU. No model here has 95 % zeros. The "
+    "benchmark also uses shares of 60 %, as in these models, and 75 %. At both shares the matrix "
+    "multiplication with all rows was faster when it was measured.",
     history=(
-        "Until November 2026 the sentence did not name the share of zeros; the verdict was reproduced.",
+        "Until November 2026 the sentence did not name the share of zeros. The verdict was reproduced.",
     ),
 )
 
@@ -179,7 +182,7 @@ class Text(NamedTuple):
         return found.to(run.device)
 
     def letters(self) -> float:
-        """Nats per character of a unigram model on the test part."""
+        """Loss of a unigram model on the test part, in nats per character."""
         counts = torch.bincount(torch.cat(self.parts.train), minlength=self.vocab).double() + 1
         return -(counts / counts.sum()).log()[torch.cat(self.parts.judge)].mean().item()
 
@@ -327,7 +330,7 @@ def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
 def held_out(
     run: Run, text: Text, network: Persimmon, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " windows"]:
-    """Nats per character of each window."""
+    """Loss of each window, in nats per character."""
     windows = text.windows(run, part)
     logits = network(windows[:, :-1]).transpose(1, 2)
     return F.cross_entropy(logits, windows[:, 1:], reduction="none").mean(1).double()

@@ -1,4 +1,4 @@
-"""Cosine attention: as written, composed of PyTorch functions, and with the scale folded in."""
+"""Times cosine attention as written, composed of PyTorch functions, and with the scale folded in."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""A character model with dot-product and with cosine attention, over a grid of learning rates."""
+"""Compares character models with dot-product and with cosine attention over a grid of learning rates."""
 
 import math
 from functools import partial
@@ -30,8 +30,8 @@ from .model import Heads, QKNormAttention, normalised
 
 BOUNDED = Claim(
     name="bounded scores",
-    sentence="However large queries and keys grow, no score exceeds the learned scale, so the softmax does "
-    "not saturate.",
+    sentence="With cosine attention no score exceeds the learned scale, however long queries and keys "
+    "grow, so the softmax does not saturate.",
     paper=Figure("Softmax is less prone to arbitrary saturation", where="abstract", read="abstract"),
     rule=(
         Bound("largest score over the scale g, queries and keys × 100", "<=", 1.0001),
@@ -46,12 +46,18 @@ SCALE_1 = Break(
     "scale 1", "The scale stays 1. No score exceeds 1, so no query can attend to one key alone.", "near miss"
 )
 LEARNED_SCALE = Break(
-    "learned scale", "Plain dot products, times a learned scale that is initialised to 1 / √d.", "rival"
+    "learned scale",
+    "Scores are plain dot products, times a learned scale that is initialised to 1 / √d.",
+    "rival",
 )
 UNNORMALISED = Break(
-    "unnormalised", "Plain dot products, times a learned scale that is initialised to 1 / √d.", "near miss"
+    "unnormalised",
+    "Scores are plain dot products, times a learned scale that is initialised to 1 / √d.",
+    "near miss",
 )
-CLIPPED = Break("clipped gradients", "Scaled dot products with gradients clipped to a norm of 1.", "rival")
+CLIPPED = Break(
+    "clipped gradients", "Scores are scaled dot products, and gradients are clipped to a norm of 1.", "rival"
+)
 
 HIGH = 0.1
 RATES = (0.001, 0.003, 0.01, HIGH)
@@ -60,7 +66,7 @@ SAVED, LOST = "loss saved", "loss lost at a learning rate of 0.1"
 DEVIATIONS = (
     "A causal character model of two layers and hidden size 48 with rotary positions is trained for 250 "
     "steps on batches of 8 windows of 48 characters. The loss is in nats per character on other parts of "
-    "the text, and each arm has the best of four learning rates. "
+    "the text, and each arm uses the best of four learning rates. "
 )
 
 QUALITY = Claim(
@@ -77,20 +83,20 @@ QUALITY = Claim(
     after_steps=STEPS,
     breaks=(SCALE_1, LEARNED_SCALE, UNTRAINED),
     chosen_on=(0,),
-    deviations=DEVIATIONS + "The paper's models translate, and add position embeddings.",
+    deviations=DEVIATIONS + "The paper trains translation models, with added position embeddings.",
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, 3 of 5 seeds, by the same bound, without a rival. The "
-            "sentence was about translation, which is not done here."
+            "Until November 2026 the verdict was inconclusive (3 of 5 seeds, same bound), and there was no "
+            "rival. The sentence was about translation, which is not done here."
         ),
     ),
 )
 
 HIGH_RATES = Claim(
     name="loss lost at a high learning rate, with cosines and with dot products",
-    sentence="After 250 steps at a learning rate of 0.1, a character model with cosine attention loses "
-    "less, compared with its best learning rate, than one with scaled dot products.",
+    sentence="After 250 steps, raising the learning rate from its best value to 0.1 increases the loss of "
+    "a character model less with cosine attention than with scaled dot products.",
     paper=Figure(
         "This figure is not from the paper: at high learning rates, small models become unstable like "
         "large ones, and the same remedies help (Wortsman et al.)",
@@ -106,7 +112,9 @@ HIGH_RATES = Claim(
     chosen_on=(0,),
     deviations=DEVIATIONS + "The paper does not discuss high learning rates. Later papers normalise "
     "queries and keys for them, with layer normalisation.",
-    history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bound, without a rival.",),
+    history=(
+        "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), and there was no rival.",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Non-maximum suppression, and warped regions through a network."""
+"""Times non-maximum suppression, and a network on warped regions."""
 
 from collections.abc import Iterator, Mapping
 

@@ -12,7 +12,7 @@ Features = Float[Tensor, "rows features"]
 
 
 def crops(data: Detection, side: int = 16) -> Float[Tensor, "rows 3 side side"]:
-    """All regions, warped."""
+    """Warp all regions to squares."""
     image = torch.arange(len(data.x), device=data.x.device).repeat_interleave(data.proposals.shape[1])
     return warp(data.x, data.proposals.flatten(0, 1).to(data.x), image, side=side)
 

@@ -1,4 +1,4 @@
-"""Hashed attention against a mask of the same pairs, and training of stacks of several depths."""
+"""Times hashed attention against a mask of the same pairs, and training of stacks of several depths."""
 
 from collections.abc import Iterator
 from functools import partial

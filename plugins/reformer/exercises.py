@@ -1,4 +1,4 @@
-"""Exercises: the buckets, attention in sorted chunks, pairs that meet twice, and the inverse."""
+"""Exercises: the hash, attention in sorted chunks, pairs that meet twice, and the inverse of a layer."""
 
 from collections.abc import Iterator
 

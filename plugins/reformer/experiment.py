@@ -1,4 +1,4 @@
-"""The claims: hashing finds the relevant keys, and memory does not grow with depth."""
+"""Tests whether hashing finds the relevant keys, and whether training memory grows with depth."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -54,13 +54,13 @@ HASHED = Claim(
     breaks=(OTHERS, NEAREST),
     chosen_on=(0, 1),
     headline=True,
-    deviations="No Transformer is trained, so that training does not affect the success of the search. A "
-    "handwritten digit is classified by attention to the other 895 digits, weighted by similarity, with "
-    "labels as values. There are chunks of 16 and 112 buckets, from one rotation. The abstract is about "
-    "language models and images of 64,000 tokens.",
+    deviations="No Transformer is trained, so that training does not affect the success of the search. "
+    "Instead, attention classifies a handwritten digit: it weights the labels of the other 895 digits by "
+    "similarity. Chunks have 16 tokens, and there are 112 buckets, from one rotation. The abstract is "
+    "about language models and images of 64,000 tokens.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, by the same bounds. The share of the pairs "
+            "Until November 2026 the verdict was reproduced, with the same bounds. The share of the pairs "
             "that attention computes follows from rounds and chunks, so it is a guard now instead of a "
             "bound."
         ),
@@ -69,8 +69,8 @@ HASHED = Claim(
 
 REVERSIBLE = Claim(
     name="memory that does not grow with depth",
-    sentence="The training memory of reversible layers hardly grows with depth, while it does for ordinary "
-    "layers.",
+    sentence="The training memory of reversible layers hardly grows with depth, while that of ordinary "
+    "layers grows.",
     paper=Figure("activations stored once instead of once for each layer", where="abstract", read="abstract"),
     rule=(
         Growth("depth", what="memory", axis="layers", threshold=0.3, mode="forward+backward"),
@@ -79,10 +79,10 @@ REVERSIBLE = Claim(
         ),
     ),
     control="the same network with stored activations",
-    deviations="2 to 8 layers of hidden size 64 on 512 tokens. The paper also computes its feed-forward "
-    "layers in chunks, which is left out. For comparison, the benchmark has the same layers with torch's "
-    "checkpointing. It stores each layer's input, so its memory also grows with depth, but less than with "
-    "all activations.",
+    deviations="Networks have 2 to 8 layers of hidden size 64 and read 512 tokens. The paper also computes "
+    "its feed-forward layers in chunks, which is left out. For comparison, the benchmark trains the same "
+    "layers with torch's checkpointing. Checkpointing stores each layer's input, so memory also grows with "
+    "depth, but less than if all activations are stored.",
 )
 
 LONG = Claim(
@@ -96,10 +96,10 @@ LONG = Claim(
     ),
     control="torch's fused attention over the same pairs, with a mask that is computed before the timing "
     "starts",
-    deviations="1,024 to 4,096 tokens, one head, two rounds of hashing. A single rotation gives all "
-    "buckets, while the released code factorises it. Hashing takes L² · dim / width multiplications here, "
-    "the smaller part of the time at these lengths.",
-    history=("Until November 2026 the verdict was reproduced. The control's time included making its mask.",),
+    deviations="Attention has one head and two rounds of hashing, and reads 1,024 to 4,096 tokens. A "
+    "single rotation gives all buckets, while the released code factorises it. Hashing takes L² · dim / "
+    "width multiplications here, which is the smaller part of the time at these lengths.",
+    history=("Until November 2026 the control's time included making its mask. The verdict was reproduced.",),
 )
 
 TOKENS, WIDTH = 896, 16
@@ -196,7 +196,7 @@ def vote(run: Run) -> None:
 
 
 def attempt(at: Trial, way: Way, sharpness: float) -> tuple[float, Outcome]:
-    """Validation accuracy. Nothing is trained."""
+    """Validation accuracy of attention with this sharpness. Nothing is trained."""
     outcome = Outcome(way, sharpness)
     return named(at, outcome, at.world.chosen).mean().item(), outcome
 

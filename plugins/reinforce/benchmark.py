@@ -1,4 +1,4 @@
-"""The loss of a batch of actions, compared with cross-entropy times the reward."""
+"""Times the loss of a batch of actions, against cross-entropy times the reward."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The estimate against a bandit's exact gradient; a pole balanced with and without a baseline."""
+"""Compares the estimate with a bandit's exact gradient, and balances a pole with and without a baseline."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,7 @@ ONE_STEP = Break(
 )
 RANDOM_SEARCH = Break(
     "random search",
-    "The best of random linear policies, one per update, each tried on one batch of episodes.",
+    "The policy is the best of random linear policies, one per update, each tried on one batch of episodes.",
     "rival",
 )
 NO_BASELINE = Break("no baseline", "The arm with a baseline has none.")
@@ -63,7 +63,7 @@ DISCOUNTED = Break(
 
 UNBIASED = Claim(
     name="unbiased with any baseline",
-    sentence="The mean estimate is the gradient of the expected reward, whatever the baseline.",
+    sentence="The mean of the estimate equals the gradient of the expected reward, whatever the baseline.",
     paper=Figure(
         "A theorem, for any baseline that does not depend on the action.", where="theorem 1", read="text"
     ),
@@ -73,13 +73,14 @@ UNBIASED = Claim(
         Bound("error with baseline (standard errors)", "<=", 3.0),
     ),
     control="the exact gradient",
-    deviations="A bandit of five actions with rewards around 10; the baseline is the expected reward.",
+    deviations="The problem is a bandit with five actions and rewards around 10. The baseline is the "
+    "expected reward.",
 )
 
 BALANCES = Claim(
     name="balances a pole",
-    sentence="After 60 updates in which the only reward is the time that the pole stays up, a network "
-    "balances the pole longer than one credited with other episodes' rewards.",
+    sentence="After 60 updates with the time that the pole stays up as the only reward, a network balances "
+    "the pole longer than one that is credited with other episodes' rewards.",
     paper=Figure(
         "The paper has no pole. It reports simulations of other tasks without figures; learning was slow.",
         where="section 8.1",
@@ -93,14 +94,14 @@ BALANCES = Claim(
     breaks=(NO_CREDIT, ONE_STEP, RANDOM_SEARCH, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="A pole on a cart, for at most 200 steps, with five networks per seed and Adam, which is "
-    "not in the paper. Both arms have a baseline, the mean reward to come of the other episodes in the "
-    "batch. Rewards to come replace the rewards of the whole episode (theorem 2).",
+    deviations="The task is cart-pole, for at most 200 steps. Each seed trains five networks with Adam, "
+    "which is not in the paper. Both arms have a baseline, the mean reward to come of the other episodes "
+    "in the batch. Rewards to come replace the rewards of the whole episode (theorem 2).",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9) by the same '
-            "bound on one network per seed, with a loss divided by the number of steps played. The rival, "
-            "random search, and the near miss are new."
+            'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9) with the '
+            "same bound on one network per seed, with a loss divided by the number of steps played. The "
+            "rival, random search, and the near miss are new."
         ),
     ),
 )
@@ -119,11 +120,11 @@ SOONER = Claim(
     learned=(at_least("steps up", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A pole on a cart, for at most 200 steps, with Adam, which is not in the paper. The "
-    "baseline is the mean reward to come of the other episodes in the batch, which does not depend on the "
-    "episode's own actions. The paper's baseline is an average over past updates. Rewards to come replace "
-    "the rewards of the whole episode (theorem 2). The number of updates is the geometric mean over five "
-    "networks.",
+    deviations="The task is cart-pole, for at most 200 steps. The optimiser is Adam, which is not in the "
+    "paper. The baseline is the mean reward to come of the other episodes in the batch, which does not "
+    "depend on the episode's own actions. The paper's baseline is an average over past updates. Rewards to "
+    "come replace the rewards of the whole episode (theorem 2). The number of updates is the geometric "
+    "mean over five networks.",
     history=(
         (
             "Until November 2026 the same bound was judged on one network per seed, which varied by more "

@@ -1,4 +1,4 @@
-"""ResNet-20 in training, blocks in training and inference, and the time to learn the strips."""
+"""Times ResNet-20 in training, blocks in training and inference, and learning the strips."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial

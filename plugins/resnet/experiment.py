@@ -1,4 +1,4 @@
-"""The effect of depth on plain and residual networks, and the sizes that the paper states."""
+"""Measures the effect of depth on plain and residual networks, and checks the sizes that the paper states."""
 
 import math
 from collections.abc import Callable
@@ -32,14 +32,14 @@ SHORTCUT = Break("with shortcuts", "The plain network of 34 layers has shortcuts
 HALVED = Break("halved shortcuts", "Shortcuts pass on half of x instead of x.", "near miss")
 IDENTITY = Break(
     "start at the identity",
-    "34 plain layers, to whose initial filters the identity filter is added.",
+    "The network has 34 plain layers, to whose initial filters the identity filter is added.",
     "rival",
 )
 
 SIZES = Claim(
     name="the paper's sizes",
-    sentence="The networks have the parameters and the multiply-adds that the paper prints, except for the "
-    "multiply-adds of 50 layers, which are 3.86 billion here and 3.8 in the paper.",
+    sentence="The networks have as many parameters and multiply-adds as the paper prints, except for the "
+    "multiply-adds of 50 layers, which are 3.86 billion here and 3.8 billion in the paper.",
     paper=Figure(
         "0.27, 0.46, 0.66, 0.85 and 1.7 million parameters for 20 to 110 layers (table 6); 1.8, 3.6, 3.8, "
         "7.6 and 11.3 billion multiply-adds for 18 to 152 layers (table 1).",
@@ -63,7 +63,7 @@ DEVIATIONS = (
     "cell is marked. The network has to find the cells that can be reached from it without crossing a "
     "wall. 10 layers see 9 cells to either side. All blocks have 16 features, and there are no stages. "
     f"Training takes {STEPS} steps of {BATCH} new strips, so that there is no overfitting, with SGD whose "
-    "learning rate falls linearly. Each arm has the best of three learning rates. "
+    "learning rate falls linearly. Each arm uses the best of three learning rates. "
 )
 
 DEPTH_COSTS = Claim(
@@ -88,9 +88,9 @@ DEPTH_COSTS = Claim(
     "training.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound (a loss 1.4 times as high "
-            "with 34 layers). The sentence did not give the number of steps; after 600 steps the deeper "
-            "network was ahead. Chosen on seeds 0, 1 and 2."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds) with the same bound, a loss 1.4 "
+            "times as high with 34 layers. The sentence did not give the number of steps. After 600 steps "
+            "the deeper network was ahead. Settings were chosen on seeds 0, 1 and 2."
         ),
     ),
 )
@@ -118,8 +118,8 @@ DEPTH_GAINS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The only break was the "
-            "plain network, which is a control. Chosen on seeds 0, 1 and 2."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). The only break "
+            "was the plain network, which is a control. Settings were chosen on seeds 0, 1 and 2."
         ),
     ),
 )

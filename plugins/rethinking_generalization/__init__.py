@@ -58,12 +58,12 @@ THEOREM = Claim(
         Bound("weights - (2n + d)", "==", 0.0),
     ),
     kind="theorem",
-    deviations="In float64.",
+    deviations="The computation is in float64.",
 )
 
 FEW_UNITS = Break(
     "few units",
-    "The hidden layers have 8 units; the network has about one weight per training image.",
+    "The hidden layers have 8 units, so the network has about one weight per training image.",
     "near miss",
 )
 FIXED = Break("fixed hidden layers", "Both hidden layers keep their initial weights.", "near miss")
@@ -108,14 +108,15 @@ MEMORISES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the learning rate was constant, unlike the paper's: inconclusive, 3 of 5 "
-            "seeds. On the other two seeds, training on random labels did not converge at the chosen "
-            "learning rate. The linear model's accuracy on random labels had a separate bound (at most "
-            "0.7)."
+            "Until November 2026 the learning rate was constant, unlike the paper's, and the verdict was "
+            "inconclusive (3 of 5 seeds). On the other two seeds, training on random labels did not "
+            "converge at the chosen learning rate. The linear model's accuracy on random labels had a "
+            "separate bound (at most 0.7)."
         ),
         (
-            "A decay of 0.97 per epoch, over 120 epochs, missed on seed 5001: with the learning rate "
-            "chosen on true labels, accuracy on random labels reached only 0.36. No verdict was published."
+            "With a decay of 0.97 per epoch, over 120 epochs, the claim missed on seed 5001: with the "
+            "learning rate chosen on true labels, accuracy on random labels reached only 0.36. No verdict "
+            "was published."
         ),
     ),
 )
@@ -139,18 +140,19 @@ REGULARISED = Claim(
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
     no_rival=NO_RIVAL,
     chosen_on=(0, 1, 5001, 5002),
-    deviations=SETTING + "Weight decay is 5e-4 on all weights; dropout is 0.2 after both layers. Accuracies "
-    "are measured without dropout. On these digits neither regulariser helps much on true labels.",
+    deviations=SETTING + "Weight decay is 5e-4 on all weights. Dropout is 0.2 after both layers. "
+    "Accuracies are measured without dropout. On these digits neither regulariser helps much on true "
+    "labels.",
     history=(
         (
             "Until November 2026 the learning rate was constant and was chosen for the network without "
-            "regularisers: inconclusive, 3 of 5 seeds. On the other two seeds, training on random labels did "
-            "not converge at that learning rate."
+            "regularisers. The verdict was inconclusive (3 of 5 seeds). On the other two seeds, training "
+            "on random labels did not converge at that learning rate."
         ),
         (
             "The decay of 0.99 per epoch over 300 epochs was chosen for the other claim. On seed 5002 the "
-            "network with dropout then reached an accuracy of only 0.31 on random labels: this claim misses "
-            "there."
+            "network with dropout then reached an accuracy of only 0.31 on random labels, so this claim "
+            "misses there."
         ),
     ),
 )

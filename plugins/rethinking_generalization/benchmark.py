@@ -1,4 +1,4 @@
-"""Memorising n labels with a dense solver, a triangular solver, and differences of slopes."""
+"""Times memorising n labels with a dense solver, a triangular solver, and differences of slopes."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""RMSNorm against its formula, torch's RMSNorm, and layer normalisation, alone and in a network."""
+"""Times RMSNorm against its formula, torch's RMSNorm and layer normalisation, alone and in a network."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Equation 4 as written, the same with one fused gradient, and the layer.
+"""Equation 4 as written, the same norm with one fused gradient, and the layer.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """
