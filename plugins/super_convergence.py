@@ -11,7 +11,7 @@ times the usual value or more, falls back symmetrically, and ends in a short tai
 moves in the opposite direction. The authors argue that high learning rates regularise, so other
 regularisation should be reduced, and that the same accuracy takes a tenth of the steps.
 
-This file. The schedule, as a function of the step and as a torch scheduler. The experiment compares one cycle
+This file. The schedule is a function of the step and a torch scheduler. The experiment compares one cycle
 with the usual step schedule and with a cosine schedule, which also decays to zero. The gain over the cosine
 is the benefit of the cycle itself. Training is much shorter than in the paper, so the usual schedule spends
 little time on plateaus, and the digits need little regularisation. The benchmark times the schedule.
@@ -68,13 +68,13 @@ STEPS = 60
 SAME_LOSS = "steps of the usual schedule to the same loss, over its own"
 DEVIATIONS = (
     "A deep convolutional network with batch normalisation is trained on 8 × 8 digits with noise, without "
-    "weight decay, for 60 steps on batches of 32. Each arm has the best of four learning rates. "
+    "weight decay, for 60 steps on batches of 32. Each arm uses the best of four learning rates. "
 )
 
 FASTER = Claim(
     name="steps to the loss of one cycle, with the usual schedule",
-    sentence="The usual schedule needs three times as many steps to reach the held-out loss that one cycle "
-    "has after 60 steps.",
+    sentence="The usual step schedule needs three times as many steps to reach the held-out loss that one "
+    "cycle reaches after 60 steps.",
     paper=Figure(
         "92.4 % on CIFAR-10 in 10,000 steps, 91.2 % in 80,000 with the usual schedule",
         where="figure 1 a",
@@ -93,8 +93,8 @@ FASTER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bound. The cosine was only "
-            "shown for comparison, and is a rival now."
+            "Until November 2026 the claim was not reproduced (0 of 5 seeds, same bound). The cosine was "
+            "only shown for comparison, and is a rival now."
         ),
     ),
 )
@@ -112,7 +112,7 @@ CYCLE = Claim(
     breaks=(NO_FALL, WARMED, UNTRAINED),
     chosen_on=(0,),
     deviations=DEVIATIONS + "The paper does not compare with a cosine.",
-    history=("Until November 2026: not reproduced, 0 of 5 seeds, by the same bound, without a rival.",),
+    history=("Until November 2026 the claim was not reproduced (0 of 5 seeds, same bound, no rival).",),
 )
 
 

@@ -1,4 +1,4 @@
-"""A recurrent layer over a whole sequence: the equation at each step, ours, and torch's."""
+"""Times a recurrent layer over a whole sequence: the equation at each step, ours, and torch's."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Elman's letters; the gradient over lags against the largest singular value; the adding problem."""
+"""Trains on Elman's letters and on the adding problem, and compares the gradient over lags with its bound."""
 
 import math
 from collections.abc import Callable
@@ -46,9 +46,9 @@ THREE_LETTERS = Break(
 
 STRUCTURE = Claim(
     name="finding structure",
-    sentence="After 250 steps of next-letter prediction, a network with memory has found the words: it "
-    "predicts each vowel from its consonant, and it predicts when a consonant comes next, but not which "
-    "one. A network that sees one letter at a time cannot do so.",
+    sentence="After 250 steps of next-letter prediction, a recurrent network predicts each vowel from its "
+    "consonant, and it predicts when a consonant comes next, but not which one. A network that sees one "
+    "letter at a time cannot do so.",
     paper=Figure(
         "Plots of the error over ba, dii and guuu: low on vowels, high on consonants, but low on the bit "
         "that all consonants share.",
@@ -74,7 +74,7 @@ STRUCTURE = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds, without a rival. The rival is now a "
+            "Until November 2026 the verdict was reproduced (same bounds, no rival). The rival is now a "
             "table over three letters."
         ),
     ),
@@ -82,8 +82,8 @@ STRUCTURE = Claim(
 
 VANISHING = Claim(
     name="bound on the gradient",
-    sentence="Over each step back, the gradient grows at most by the largest singular value of the "
-    "recurrent weights. Below 1, it vanishes exponentially.",
+    sentence="For each step back in time, the gradient grows at most by the largest singular value of the "
+    "recurrent weights. If that value is below 1, the gradient vanishes exponentially.",
     paper=Figure("A largest singular value under 1 is sufficient.", where="section 2.1", read="secondary"),
     rule=(
         Bound("largest excess of the slope over log10 of the singular value", "<=", 1e-9),
@@ -96,8 +96,8 @@ VANISHING = Claim(
 
 EXPLODING = Claim(
     name="vanishing and exploding",
-    sentence="If the largest singular value is above 1, the gradient can explode exponentially, but need "
-    "not: it vanishes for another matrix with a largest singular value above 1.",
+    sentence="If the largest singular value of the recurrent weights is above 1, the gradient can explode "
+    "exponentially. It need not: for another such matrix it vanishes.",
     paper=Figure(
         "A largest singular value above 1 is necessary, not sufficient.",
         where="section 2.1",
@@ -135,8 +135,8 @@ IDENTITY = Break(
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="After 600 steps, the network adds two marked numbers if both are among the last five of "
-    "fifty elements, but is at chance if they are anywhere in the sequence.",
+    sentence="After 600 steps, a recurrent network adds two marked numbers if both are among the last five "
+    "of fifty elements, but its error is at chance level if they are anywhere in the sequence.",
     paper=Figure(
         "No recurrent network before the LSTM solved the adding problem with a minimal lag of 50.",
         where="Hochreiter and Schmidhuber 1997, section 5.4",

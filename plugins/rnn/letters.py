@@ -47,7 +47,7 @@ class NextLetter(nn.Module):
 
 
 def surprises(network: NextLetter, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch later"]:
-    """Nats of each letter from the sixth on, when the first word, which is unpredictable, is over."""
+    """Loss in nats of each letter from the sixth on, because the first word is unpredictable."""
     logits = network(ids[:, :-1]).flatten(0, 1)
     return F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)[:, 4:]
 

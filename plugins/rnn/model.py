@@ -1,4 +1,4 @@
-"""The network as a function and as a module."""
+"""The simple recurrent network, as a function and as a module."""
 
 import torch
 import torch.nn.functional as F

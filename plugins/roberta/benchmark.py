@@ -1,4 +1,4 @@
-"""The cost of dynamic masking: choosing and replacing a batch's tokens, from given random numbers."""
+"""Times dynamic masking: choosing and replacing a batch's tokens, from given random numbers."""
 
 from collections.abc import Iterator
 from functools import partial

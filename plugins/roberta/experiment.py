@@ -1,4 +1,4 @@
-"""The claims: the released size, the number of masks per text, and the length of training."""
+"""Checks the released size, and compares numbers of masks per text and lengths of training."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -60,11 +60,11 @@ LARGER = Break(
 
 TOY = (
     "An artificial language and one layer of hidden size 64 without dropout replace the paper's setting. "
-    "Each arm has the best of three learning rates and its best step on validation texts. The paper judges "
-    "by fine-tuned tasks; here the loss of masked words is judged. The paper's other changes are left out: "
-    "no next-sentence prediction, byte-pair tokens, and ten times the text. "
+    "Each arm uses the best of three learning rates and its best step on validation texts. The paper "
+    "judges fine-tuned models on tasks. Here the loss on masked words is judged. The paper's other changes "
+    "are left out: no next-sentence prediction, byte-pair tokens, and ten times the text. "
 )
-ONE_BEFORE = "Until November 2026 the verdict was reproduced, by the same bounds. "
+ONE_BEFORE = "Until November 2026 the verdict was reproduced, with the same bounds. "
 
 VARIED = Claim(
     name="fresh masks and one mask a text",
@@ -91,7 +91,7 @@ VARIED = Claim(
 FRESH = Claim(
     name="fresh masks and ten stored ones",
     sentence="After 40 passes over a corpus, a model with fresh masks has at most 0.05 nats more loss on "
-    "new texts than a model with ten stored masks, and needs no stored copies.",
+    "new texts than a model with ten stored masks, and needs no stored copies of the texts.",
     paper=Figure(
         "static 78.3, 84.3 and 92.5 (SQuAD 2.0, MNLI, SST-2); dynamic 78.7, 84.0 and 92.9",
         where="section 4.1, table 1",
@@ -111,7 +111,7 @@ FRESH = Claim(
 
 UNDERTRAINED = Claim(
     name="60 and 240 steps",
-    sentence="The same network predicts masked words better after 240 steps on new texts than after 60.",
+    sentence="The same network has a lower loss on masked words after 240 steps on new texts than after 60.",
     paper=Figure(
         "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB",
         where="section 5, table 4",
@@ -189,7 +189,7 @@ class World(NamedTuple):
         return cls(language, corpus, chosen, judged)
 
     def frequencies(self) -> float:
-        """Nats per word of a unigram model, from the number of topics that have each word."""
+        """Loss of a unigram model in nats per word, from the number of topics that have each word."""
         counts = torch.bincount(self.language.own.flatten(), minlength=WORDS).double()
         return -(torch.xlogy(counts, counts / counts.sum()).sum() / counts.sum()).item()
 
@@ -348,7 +348,7 @@ def judge(at: Trial, found: Sweep[Trained]) -> dict[str, float | Tensor]:
 
 
 def nats_of(run: Run, model: MaskedModel, masked: Masked) -> Float[Tensor, " chosen"]:
-    """Nats of each masked word."""
+    """Loss in nats of each masked word."""
     with run.evaluating(model):
         logits = model(masked.ids.to(run.device))
     chosen = masked.chosen.to(run.device)

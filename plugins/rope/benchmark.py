@@ -1,4 +1,4 @@
-"""The rotation: the paper's matrix, pairs that are half a head apart as in Llama, and complex numbers."""
+"""Times the rotation by the paper's matrix, with half-split pairs as in Llama, and by complex numbers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -86,6 +86,6 @@ def as_llama(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def rolled(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """The same in fewer passes, with the sign moved to the sines, which are smaller tensors."""
+    """`as_llama` in fewer passes, with the sign moved to the sines, which are smaller tensors."""
     first, second = sines.chunk(2, -1)
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, -1), torch.cat((-first, second), -1))

@@ -1,4 +1,4 @@
-"""Shift invariance, and a character model with rotations, learned positions, and sinusoids."""
+"""Checks shift invariance, and trains character models with rotations, learned positions, and sinusoids."""
 
 import math
 from collections.abc import Callable
@@ -31,14 +31,16 @@ from .model import RotaryAttention, phases, rotate, sines
 
 DISTANCE = Claim(
     name="distance alone",
-    sentence="Shifting a whole sequence changes no score, because scores depend only on distances.",
+    sentence="Shifting a whole sequence leaves all attention scores unchanged, because scores depend only "
+    "on distances.",
     paper=Figure("⟨f(q, m), f(k, n)⟩ = g(q, k, m - n), a proof", where="equations 11 and 16", read="text"),
     rule=(Bound("change of scores by moving, rotated", "<=", 1e-3),),
     kind="identity",
     control="the same vectors plus a random vector for each position, like learned positions at "
     "initialisation",
     control_reaches=(Bound("change of scores by moving, learned positions", ">=", 0.1),),
-    deviations="64 tokens are shifted by 500. The equality holds up to the rounding of angles in float32.",
+    deviations="A sequence of 64 tokens is shifted by 500. The equality holds up to the rounding of angles "
+    "in float32.",
 )
 
 QUERIES_ALONE = Break(
@@ -53,8 +55,8 @@ BIAS = Break(
 
 CONVERGES = Claim(
     name="learns sooner",
-    sentence="After 250 steps, a language model with rotated queries and keys predicts better than one "
-    "with learned position vectors or the Transformer's sinusoids added to its input.",
+    sentence="After 250 steps, a language model with rotated queries and keys has a lower loss on new text "
+    "than one with learned position vectors or the Transformer's sinusoids added to its input.",
     paper=Figure(
         "Faster convergence in pre-training than BERT, whose positions the paper calls sinusoidal",
         where="section 4.2, figure 3",
@@ -86,9 +88,9 @@ CONVERGES = Claim(
     breaks=(QUERIES_ALONE, ONE_SPEED, BIAS, UNTRAINED),
     chosen_on=(0, 1, 2, 5001, 5002),
     deviations="A causal character model of two layers and hidden size 48, with pre-norm and without "
-    "dropout, is trained on windows of 48 characters; the paper trains BERT of full size on masked words. "
-    "AdamW uses batches of 16 and a constant learning rate, and each arm has the best of the same learning "
-    "rates. The loss is in nats per character on another part of the text.",
+    "dropout, is trained on windows of 48 characters. The paper trains BERT of full size on masked words. "
+    "AdamW uses batches of 16 and a constant learning rate, and each arm uses its best learning rate from "
+    "the same grid. The loss is in nats per character on another part of the text.",
     headline=True,
     history=(
         (
@@ -219,7 +221,7 @@ Make = Callable[[int, int], Characters]  # maps vocabulary size and model size t
 
 
 def turning(attention: type[MultiHeadAttention]) -> Make:
-    """A model that gets positions only through its attention."""
+    """A character model that gets positions only through its attention."""
     return lambda vocab, model: Characters(vocab, attention, None, model=model)
 
 

@@ -1,4 +1,4 @@
-"""Equation 15 as written, the same as a complex multiplication, and rotary attention.
+"""The rotation of equation 15 as written and as a complex multiplication, and rotary attention.
 
 Dimensions: batch and heads (any leading axes), tokens, dim (of a head, even), pairs (dim / 2).
 """

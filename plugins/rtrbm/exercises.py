@@ -1,4 +1,4 @@
-"""Exercises: biases through time, the free energy, Gibbs sampling, the loss, and the likelihood."""
+"""Exercises: biases over time, the free energy, Gibbs sampling, the loss, and the likelihood."""
 
 from collections.abc import Iterator
 

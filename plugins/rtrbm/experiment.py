@@ -1,4 +1,4 @@
-"""Recall of bits after a blank frame, and continuation of films of a bouncing ball."""
+"""Tests the recall of bits after a blank frame, and continues films of a bouncing ball."""
 
 import math
 from collections.abc import Callable
@@ -30,8 +30,8 @@ NO_TIME = Break("no gradient through time", "No gradient flows through the passe
 
 KEEPS = Claim(
     name="recall after a blank frame",
-    sentence="After 900 updates, the recurrent machine recalls bits that it saw two frames before. The "
-    "temporal machine does not, although it reconstructs frames equally well.",
+    sentence="After 900 updates, the recurrent temporal RBM recalls bits that it saw two frames before. "
+    "The temporal RBM does not, although it reconstructs frames equally well.",
     paper=Figure(
         "Better than an analogous TRBM on motion capture and bouncing balls",
         where="abstract",
@@ -59,8 +59,8 @@ KEEPS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence did not give the number of updates: reproduced, 5 of 5 "
-            "seeds. The bounds are unchanged."
+            "Until November 2026 the sentence did not give the number of updates. The verdict was "
+            "reproduced (5 of 5 seeds). The bounds are unchanged."
         ),
     ),
 )
@@ -142,7 +142,7 @@ def started(make: Callable[..., RTRBM]) -> RTRBM:
 
 
 def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RTRBM]:
-    """The fraction of wrong bits on validation films, and the model."""
+    """Train a model. Returns the fraction of wrong bits on validation films, and the model."""
     run = at.run
     model = started(make).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

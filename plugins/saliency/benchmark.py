@@ -1,4 +1,4 @@
-"""The saliency maps of all classes of some images."""
+"""Times the saliency maps of all classes for a batch of images."""
 
 from collections.abc import Iterator
 

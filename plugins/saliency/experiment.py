@@ -1,4 +1,4 @@
-"""Localisation by saliency maps of a network that is trained on class labels only."""
+"""Measures localisation by saliency maps of a network that is trained on class labels only."""
 
 import math
 from collections.abc import Callable
@@ -15,9 +15,11 @@ from .network import CLASSES, SIDE, Known, PairNet, energy, inside, known, netwo
 
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
 ALL_CLASSES = Break(
-    "all classes at once", "The gradient of the sum of all scores, whatever the class.", "near miss"
+    "all classes at once",
+    "The map is the gradient of the sum of all scores, whatever the class.",
+    "near miss",
 )
-EDGES = Break("edges", "Differences between neighbouring pixels, without any network.", "rival")
+EDGES = Break("edges", "The map shows differences between neighbouring pixels, without any network.", "rival")
 
 SETTING = (
     "Scenes of 20 × 20 replace ImageNet. Each has two of five digits and half of a third one on a "
@@ -59,7 +61,8 @@ LOCATES = Claim(
 
 SPECIFIC = Claim(
     name="the class that was asked for",
-    sentence="The map of one digit's score lies more in that digit's box than in the other digit's box.",
+    sentence="A larger share of the saliency map of one digit's score lies in that digit's box than in the "
+    "other digit's box.",
     paper=Figure("A map belongs to a given class; no number.", where="section 3", read="secondary"),
     rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
     control="the same network with its initial weights; chance is one half",

@@ -1,4 +1,4 @@
-"""One step, and training until a given loss."""
+"""Times one step, and training until a given loss."""
 
 from __future__ import annotations
 

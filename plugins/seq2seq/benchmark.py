@@ -1,4 +1,4 @@
-"""Generation word by word: recomputing everything at each step, carrying the state, and torch's LSTM."""
+"""Times generation word by word, with everything recomputed, with a carried state, and with torch's LSTM."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def carried_on(model: Seq2Seq, source: Tensor, words: Tensor) -> Tensor:
 
 
 def torchs(weights: dict[str, Tensor], source: Tensor, words: Tensor) -> Tensor:
-    """The same with `torch.lstm`, which runs all layers of a stack in one call."""
+    """Logits after each prefix by `torch.lstm`, which runs all layers of a stack in one call."""
     layers = sum(name.startswith("reader.") and name.endswith("recurrent.weight") for name in weights)
 
     def stack(name: str, words: Tensor, last: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Artificial translations from reversed and from unreversed sources, by greedy and by beam search."""
+"""Translates artificial sentences from reversed and from unreversed sources, by greedy and by beam search."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,8 +34,8 @@ OPEN = Break(
 
 REVERSING = Claim(
     name="reading backwards",
-    sentence="Reversing the source makes training easier: after 300 steps, the network predicts more words "
-    "correctly under teacher forcing.",
+    sentence="After 300 steps, a network that reads the source reversed predicts more words correctly "
+    "under teacher forcing than one that reads it in its own order.",
     paper=Figure("BLEU 25.9 to 30.6, perplexity 5.8 to 4.7", where="section 3.3", read="text"),
     rule=(
         at_least(
@@ -55,11 +55,12 @@ REVERSING = Claim(
     ),
     breaks=(ANOTHER_ORDER, OPEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The lexicon has 30 words, and the translation orders the two words of each pair. The "
-    "target has the same number of words as the source. The network has one layer of hidden size 64 and is "
-    "trained with batches of 32 and Adam, instead of gradient descent at a learning rate of 0.7. Each arm "
-    "has the best of the same learning rates. The result is the accuracy under teacher forcing, not BLEU "
-    "of generated text. With 1,000 steps, the gain is smaller: 0.02 and 0.03 (seeds 0 and 1).",
+    deviations="The artificial lexicon has 30 words, and a translation puts the larger word id of each "
+    "pair first. The target has the same number of words as the source. The network has one layer of "
+    "hidden size 64 and is trained with batches of 32 and Adam, instead of gradient descent at a learning "
+    "rate of 0.7. Each arm uses its best learning rate from the same grid. The result is the accuracy "
+    "under teacher forcing, not BLEU of generated text. With 1,000 steps, the gain is smaller: 0.02 and "
+    "0.03 (seeds 0 and 1).",
     headline=True,
 )
 
@@ -71,7 +72,7 @@ Order = Callable[[Int[Tensor, "batch source"]], Int[Tensor, "batch source"]]
 def sentences(
     count: int, length: int, lexicon: Int[Tensor, " words"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count longer"]]:
-    """Random words, and translations with END, which put the larger word id of each pair first."""
+    """Random sentences, and their translations with END, which put the larger word id of each pair first."""
     source = torch.randint(1, len(lexicon), (count, length), generator=generator)
     pairs, translated = (words.unflatten(1, (-1, 2)) for words in (source, lexicon[source]))
     turned = pairs[..., :1] < pairs[..., 1:]

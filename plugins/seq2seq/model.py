@@ -1,4 +1,4 @@
-"""Encoder and decoder stacks of LSTMs; greedy and beam search.
+"""Encoder and decoder stacks of LSTMs, greedy search, and beam search.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

@@ -1,4 +1,4 @@
-"""The benchmark cases of the whole family: one step, and training until a target loss."""
+"""Benchmark cases for the whole family: times one step, and training until a target loss."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ def train_until(
     target: float,
     limit: int,
 ) -> dict[str, int]:
-    """Whether the loss on all rows reached `target`, checked every tenth step, and the number of steps."""
+    """Train until the loss on all rows, checked every tenth step, is at most `target`. Returns whether it got
+    there, and the number of steps.
+    """
     w1, b1, w2, b2 = parameters = [nn.Parameter(w.clone()) for w in weights]
 
     def loss_of(rows: Tensor) -> Tensor:

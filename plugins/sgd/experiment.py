@@ -1,4 +1,4 @@
-"""Noise floors of constant step sizes, and the effect of the two conditions on the steps.
+"""Measures noise floors of constant step sizes, and the effect of the two conditions on the steps.
 
 Dimensions: repeats (independent walks, in parallel), features.
 """
@@ -17,8 +17,8 @@ from .model import SGD
 
 FLOOR = Claim(
     name="noise floor",
-    sentence="A constant step size stalls at a noise floor proportional to the step size; a step size of "
-    "1/t does not.",
+    sentence="SGD with a constant step size stalls at a noise floor proportional to the step size. With a "
+    "step size of 1/t it does not.",
     paper=Figure(
         "Convergence is proved for steps of the type 1/t, whose squares have a finite sum; no experiment.",
         where="theorem 2",
@@ -40,7 +40,8 @@ FLOOR = Claim(
 
 TOO_FAST = Claim(
     name="too fast",
-    sentence="Step sizes that shrink so fast that their sum is finite stop before they reach the root.",
+    sentence="SGD with step sizes that shrink so fast that their sum is finite stops before it reaches the "
+    "root.",
     paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),
     rule=(Bound("end of 1/t² / end of 1/t", ">=", 10.0, direction=1.0, ratio=True),),
     kind="theorem",

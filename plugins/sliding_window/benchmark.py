@@ -1,4 +1,4 @@
-"""Sliding-window attention over a whole text, and for one token after a long text."""
+"""Times sliding-window attention over a whole text, and for one token after a long text."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -1,4 +1,6 @@
-"""The claims: parameter counts, the rolling cache, reach over layers, and growth of time and memory."""
+"""Checks parameter counts and the rolling cache, and measures reach over layers, and growth of time and
+memory.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +36,7 @@ CHANCE = 1 / VALUES
 
 SIZE = Claim(
     name="the released size",
-    sentence="With this folder's defaults, the model has the parameters of the released model.",
+    sentence="With its default sizes, this model has the same number of parameters as the released one.",
     paper=Figure("7 billion; the released files have 7,241,732,096", where="abstract, table 1", read="table"),
     rule=(Bound("parameters", "==", 7_241_732_096),),
     kind="identity",
@@ -42,8 +44,8 @@ SIZE = Claim(
 
 ROLLING = Claim(
     name="a window is all that the cache needs",
-    sentence="Token by token with a cache of one window, the model gives the same logits as in a single "
-    "pass.",
+    sentence="Decoding token by token with a cache of one window gives the same logits as one forward pass "
+    "over the whole text.",
     paper=Figure("a cache of fixed size, 8 times smaller at 32K tokens", where="section 2", read="text"),
     rule=(Bound("largest change of a logit, rolling cache", "<=", 1e-4),),
     kind="identity",
@@ -54,18 +56,18 @@ ROLLING = Claim(
 )
 
 FIXED = Break(
-    "fixed blocks", "Windows do not slide: a token sees only its own block of W tokens.", "near miss"
+    "fixed blocks", "Windows do not slide. A token sees only its own block of W tokens.", "near miss"
 )
 AVERAGES = Break(
     "averages of the window",
-    "Three layers without attention: each token gets the mean of the values in its window.",
+    "The three layers have no attention. Each token gets the mean of the values in its window.",
     "rival",
 )
 
 RELAY = Claim(
     name="layers relay",
-    sentence="Layers pass information on: after 180 steps of training, each additional layer lets a model "
-    "recall a value from a larger distance.",
+    sentence="After 180 steps of training, the largest distance from which a model recalls a value grows "
+    "with the number of its sliding-window layers.",
     paper=Figure(
         "after k layers information has moved by up to k windows: 131 thousand tokens in 32 layers of 4,096",
         where="section 2",
@@ -107,8 +109,8 @@ RELAY = Claim(
 
 LINEAR = Claim(
     name="grows with the length, not its square",
-    sentence="Time and memory of reading a text grow in proportion to its length, and the time of "
-    "generating a token does not grow.",
+    sentence="With sliding-window attention, the time and memory to read a text grow in proportion to its "
+    "length, and the time to generate a token does not grow.",
     paper=Figure(
         "operations quadratic in the length without a window; with it no token attends to more than W others",
         where="section 2, figure 1",
@@ -120,7 +122,7 @@ LINEAR = Claim(
         Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
     ),
     control="the same band as a mask over all pairs, and a growing cache",
-    deviations="A window of 256 on a CPU.",
+    deviations="The window has 256 tokens, and times are measured on a CPU.",
 )
 
 

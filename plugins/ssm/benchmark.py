@@ -1,4 +1,4 @@
-"""A system over a whole sequence: as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
+"""Times a system over a whole sequence as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The views of one system, the memory of a photograph, and digits at another speed."""
+"""Compares the views of one system, recalls a photograph, and classifies digits at another speed."""
 
 import math
 from collections.abc import Callable
@@ -39,8 +39,8 @@ from .model import (
 
 VIEWS = Claim(
     name="three views",
-    sentence="For either discretisation, the recurrence and the convolution are the same function. If the "
-    "input is constant between samples, the differential equation is the same function, too.",
+    sentence="For either discretisation, the recurrence and the convolution compute the same function. If "
+    "the input is constant between samples, the differential equation computes it, too.",
     paper=Figure("An identity.", where="2110.13985, section 3.1", read="secondary"),
     rule=(
         Bound("recurrence to convolution, bilinear", "<=", 1e-10),
@@ -55,8 +55,8 @@ VIEWS = Claim(
 
 MEMORY = Claim(
     name="memory",
-    sentence="The state recalls the whole past. More coefficients recall it better, and nearly as well as "
-    "a fit to all samples at once.",
+    sentence="The whole past can be reconstructed from the LegS state. More coefficients reduce the error, "
+    "and it is nearly as low as that of a fit to all samples at once.",
     paper=Figure("By construction the coefficients are the best fit.", where="theorem 2", read="secondary"),
     rule=(
         Bound("error with 16 / with 4", "<=", 0.9, direction=1.0, ratio=True),
@@ -83,8 +83,8 @@ UNCOUPLED = Break(
 
 TIMESCALE = Claim(
     name="no time scale",
-    sentence="After 300 steps of training, a classifier of the LegS state is still accurate if sequences "
-    "are shown at a quarter of the training speed, and a classifier of a memory with a fixed step is not.",
+    sentence="After 300 steps of training, a classifier of the LegS state stays accurate if sequences are "
+    "shown at a quarter of the training speed, but a classifier of a memory with a fixed step does not.",
     paper=Figure("25 to 40 points of accuracy above RNN and neural ODE baselines.", "abstract", "abstract"),
     rule=(
         at_most(LOST, "LegS", 0.1, toward=0.2),
@@ -102,7 +102,7 @@ TIMESCALE = Claim(
     "has a gated network on pen trajectories.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds, without a rival. The rival is now the "
+            "Until November 2026 the verdict was reproduced (same bounds, no rival). The rival is now the "
             "diagonal of the matrix, which has no time scale either."
         ),
     ),

@@ -1,4 +1,4 @@
-"""One layer in training: HiPPO's matrix against random ones."""
+"""Trains one layer with HiPPO's matrix and with random ones."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,11 +13,11 @@ from readtrack.plugin import UNTRAINED, Arm, Break, Claim, Figure, Run, Sweep, T
 from .model import StateSpace, hippo_legs
 
 OTHER_BASIS = Break(
-    "another basis", "A matrix with HiPPO's eigenvalues and random orthogonal eigenvectors.", "near miss"
+    "another basis", "The matrix has HiPPO's eigenvalues and random orthogonal eigenvectors.", "near miss"
 )
 DECAYS = Break(
     "decays alone",
-    "A diagonal matrix with HiPPO's eigenvalues, so each coefficient decays on its own.",
+    "The matrix is diagonal, with HiPPO's eigenvalues, so each coefficient decays on its own.",
     "rival",
 )
 
@@ -37,15 +37,15 @@ MATRIX = Claim(
     after_steps=200,
     breaks=(OTHER_BASIS, DECAYS, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="One layer has 16 systems of order 16 and a readout of its last step. Its input is a digit "
-    "of 64 pixels in their usual order. In the paper, the memory is part of a gated network, and the "
-    "pixels of MNIST are permuted. Each accuracy is the mean of three networks; the control's networks "
-    "have three different matrices.",
+    deviations="The network is one layer of 16 systems of order 16, with a readout of its last step. Its "
+    "input is a digit of 64 pixels in their usual order. In the paper, the memory is part of a gated "
+    "network, and the pixels of MNIST are permuted. Each accuracy is the mean of three networks. The "
+    "control's three networks have different matrices.",
     headline=True,
     history=(
         (
-            "Until November 2026 there was one random matrix per seed, and a layer of 32 systems: "
-            "inconclusive, 8 of 10 seeds. The bounds are unchanged."
+            "Until November 2026 there was one random matrix per seed, and a layer of 32 systems. The "
+            "verdict was inconclusive (8 of 10 seeds). The bounds are unchanged."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""A step of pre-training, and the next token with a KV cache, against a model of torch's functions."""
+"""Times a step of pre-training, and the next token with a KV cache, against a model of torch's functions."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -131,7 +131,7 @@ def from_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) ->
 
 
 def go_on(network: T5, state: State, newest: Tensor) -> tuple[Tensor, State]:
-    """The same with this folder's model and cache."""
+    """`with_cache` for this folder's model and cache."""
     kept, length = state["kept"], state["length"]
     caches = [Cache(kv, layer, length) for kv, layer in zip(state["read"], kept, strict=True)]
     logits = network.go_on(newest, caches)

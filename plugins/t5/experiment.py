@@ -1,4 +1,4 @@
-"""The claims: the released size, and the benefit of span pre-training for a task with few labels."""
+"""Checks the released size, and measures the benefit of span pre-training for a task with few labels."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -55,7 +55,8 @@ HALF = Break(
 )
 REST = Break(
     "the rest of the text as target",
-    "Pre-training as a language model: the second half of a text is predicted from the first half.",
+    "The network is pre-trained as a language model, which predicts the second half of a text from the "
+    "first.",
     "rival",
 )
 
@@ -65,7 +66,7 @@ MODEL = (
     "is then tuned on 24 examples of 4 words, whose topic is the target. Encoder and decoder have one "
     "layer each of hidden size 64. Pre-training takes 350 steps at one learning rate, and tuning 75 steps, "
     "with AdamW instead of Adafactor and without dropout. This folder's dropout does not apply to "
-    "attention weights.  The learning rate and the step are chosen on 240 more labelled texts. "
+    "attention weights. The learning rate and the step are chosen on 240 more labelled texts. "
 )
 
 HELPS = Claim(
@@ -87,8 +88,8 @@ HELPS = Claim(
     deviations=MODEL + "The abstract is about many tasks in one format, and about scale.",
     history=(
         (
-            "Until November 2026: weak, 3 of 5 seeds, by the same bound. The rival, pre-training as a "
-            "language model, is new."
+            "Until November 2026 the verdict was weak (3 of 5 seeds, same bound). The rival, pre-training "
+            "as a language model, is new."
         ),
     ),
 )
@@ -114,9 +115,9 @@ CHEAPER = Claim(
     "other words (82.96 in that table).",
     history=(
         (
-            "Until November 2026: not judged, because the control gained too little on 2 of 5 seeds. The "
-            "bounds are the same. The number of tokens holds by construction, so it is a guard now. The "
-            "break that put the control in the paper's place has been removed."
+            "Until November 2026 the claim was not judged, because the control gained too little on 2 of 5 "
+            "seeds. The bounds are the same. The number of tokens holds by construction, so it is a guard "
+            "now. The break that put the control in the paper's place has been removed."
         ),
     ),
 )
@@ -289,7 +290,8 @@ def show(run: Run, net: T5, language: Senses) -> None:
         f"read     {spelled(read)}\nleft out {spelled(right)}\nwritten  {spelled(found)}\n"
         for read, right, found in zip(source.tolist(), target.tolist(), written.tolist(), strict=True)
     ]
-    caption = "Words are numbers; <A>, <B>, … are sentinels. A generated word is correct if its topic has it."
+    caption = "Words are numbers, and <A>, <B>, … are sentinels. A generated word is correct if its topic "
+    "has it."
     run.text("spans left out and written", "\n".join(lines), caption=caption)
 
 

@@ -244,7 +244,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """The same for tokens that follow those in the caches. Adds `written` to the caches."""
+        """Logits after each of `written`, which follows the tokens in the caches and is added to them."""
         x = self.dropout(self.embedding(written))
         queries, keys = written.shape[1], caches[0].length + written.shape[1]
         bias = self.decoder_bias(queries, keys)

@@ -1,4 +1,4 @@
-"""A skip connection with its convolution, and the whole network on images."""
+"""Times a skip connection with its convolution, and the whole network on images."""
 
 from collections.abc import Iterator
 

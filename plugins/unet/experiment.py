@@ -1,4 +1,4 @@
-"""U-Net against a sliding window, and with and without deformation, on thirty labelled images."""
+"""Compares U-Net with a sliding window, and deformation with none, on thirty labelled images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +49,7 @@ SIZES = Claim(
 )
 
 DEVIATIONS = (
-    "Thirty pictures of 16 × 16 pixels show a digit and half of another digit on photographs; the task is "
+    "Thirty pictures of 16 × 16 pixels show a digit and half of another digit on photographs. The task is "
     "to segment the whole digit. Three levels of 12, 24 and 48 channels replace five of 64 to 1,024, with "
     "padded convolutions and dropout of 0.5. Training takes 480 steps of 10 pictures with Adam instead of "
     "SGD with momentum 0.99. There are no border weights. The measure is intersection over union (IoU) on "
@@ -59,8 +59,8 @@ STEPS = 480
 
 WINDOW = Claim(
     name="U-Net against a sliding window",
-    sentence="After 480 steps on thirty images, U-Net segments new images better than a network that "
-    "labels each pixel from the window around it.",
+    sentence="After 480 steps on thirty images, U-Net segments new images with a higher IoU than a network "
+    "that labels each pixel from the window around it.",
     paper=Figure(
         "Trained on very few images, it outperforms the prior best method, a sliding-window convolutional "
         "network, on the ISBI challenge.",
@@ -90,8 +90,8 @@ WINDOW = Claim(
 
 DEFORMS = Claim(
     name="deformation",
-    sentence="After 480 steps, a new deformation of the thirty images at every step makes U-Net segment new "
-    "images better.",
+    sentence="After 480 steps, U-Net segments new images with a higher IoU if the thirty images are "
+    "deformed anew at every step than if they are not deformed.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
     rule=(at_least("IoU", "U-Net", 0.02, minus="rigid", toward=0.005),),
     control="the same network on undeformed images, with its best learning rate of the same grid",
