@@ -13,7 +13,7 @@ through any other layer. One objective trains encoder and decoder together. Its 
 form.
 
 This folder. `model` has the reparameterised sample, the KL divergence of appendix B, equation 10, and the
-networks of appendix C with a Bernoulli decoder; also wake-sleep, the predecessor, and both gradients.
+networks of appendix C with a Bernoulli decoder. It also has wake-sleep, the predecessor, and both gradients.
 `experiment` compares training with the bound and with wake-sleep, by the bound and by the likelihood. A
 mixture of Bernoullis is a rival. `gradients` compares the variance of both gradients.
 

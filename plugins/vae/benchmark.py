@@ -1,4 +1,4 @@
-"""The bound, with the gradients of all weights."""
+"""Times the bound with the gradients of all weights."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""A stage of two convolutions, and the head at every position of larger feature maps."""
+"""Times a stage of two convolutions, and the head at every position of larger feature maps."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The paper's parameter counts; stages of two 3 × 3 layers against one 3 × 3 layer and one 5 × 5 layer."""
+"""Checks parameter counts, and compares stages of two 3 × 3 layers with one 3 × 3 and one 5 × 5 layer."""
 
 from functools import partial
 from typing import NamedTuple
@@ -40,13 +40,19 @@ LINEAR = Break(
     "near miss",
 )
 WIDER = Break(
-    "wider 3 × 3", "One 3 × 3 layer per stage with twice the maps, at equal multiply-adds.", "rival"
+    "wider 3 × 3",
+    "The network has one 3 × 3 layer per stage with twice the feature maps, at equal multiply-adds.",
+    "rival",
 )
-WIDER_5 = Break("wider 5 × 5", "One 5 × 5 layer per stage with more maps, at equal multiply-adds.", "rival")
+WIDER_5 = Break(
+    "wider 5 × 5",
+    "The network has one 5 × 5 layer per stage with more feature maps, at equal multiply-adds.",
+    "rival",
+)
 
 SIZES = Claim(
     name="sizes",
-    sentence="The networks have the parameters of the paper's table, in millions. A 7 × 7 layer has 81 % "
+    sentence="The parameter counts, rounded to millions, match the paper's table 2. A 7 × 7 layer has 81 % "
     "more weights than three 3 × 3 layers with the same receptive field.",
     paper=Figure(
         "133 million for A, A-LRN and B, 134 for C, 138 for D, 144 for E; 49 C² against 27 C² weights, 81 % "
@@ -63,15 +69,15 @@ SIZES = Claim(
 )
 
 TRAINING = (
-    "Training takes 600 steps of 32 with Adam. The paper has SGD with dropout, crops and scale jitter. The "
-    "initial weights have a variance of 2 / fan-in. There are 2,000 training pictures and 8,000 test "
-    "pictures of 16 × 16 with five digits, instead of ImageNet. "
+    "Training takes 600 Adam steps with batches of 32. The paper uses SGD with dropout, crops and scale "
+    "jitter. The initial weights have a variance of 2 / fan-in. There are 2,000 training pictures and "
+    "8,000 test pictures of 16 × 16 with five digits, instead of ImageNet. "
 )
 
 DEPTH = Claim(
     name="depth",
-    sentence="A network with two 3 × 3 layers per stage has a lower error than one with a single 3 × 3 "
-    "layer per stage, everything else fixed.",
+    sentence="A network with two 3 × 3 layers per stage has a lower test error than one with a single "
+    "3 × 3 layer per stage, with everything else fixed.",
     paper=Figure(
         "A significant improvement by 16 to 19 layers; top-1 error 29.6 % with 11 layers, 27.0 % with 16.",
         where="abstract and table 3",
@@ -101,8 +107,8 @@ DEPTH = Claim(
 
 SMALL_FILTERS = Claim(
     name="small filters",
-    sentence="A network with two 3 × 3 layers per stage has a lower error than a shallow network with one "
-    "5 × 5 layer per stage, which has the same receptive field.",
+    sentence="A network with two 3 × 3 layers per stage has a lower test error than a shallow network with "
+    "one 5 × 5 layer per stage, which has the same receptive field.",
     paper=Figure(
         "The shallow network's top-1 error is 7 % higher than B's, on centre crops.",
         where="section 4.1",
@@ -129,7 +135,7 @@ SMALL_FILTERS = Claim(
     history=(
         (
             "Until November 2026 there were 400 steps and 2,000 test pictures. The verdict was "
-            '"reproduced" (0.68 times the error; 9 of 10 seeds). The bound is unchanged. Weak evidence '
+            '"reproduced" (0.68 times the error, 9 of 10 seeds). The bound is unchanged. Weak evidence '
             "started at 0.97 then, and starts at 1 now."
         ),
     ),

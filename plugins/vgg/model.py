@@ -30,7 +30,7 @@ class VGG(nn.Module):
     """Maps images to class scores before the softmax. Weights have torchvision's names.
 
     configuration  a column of `TABLE_1`, or a text in the same format
-    side           of the last feature maps in training: 7 for images of 224 × 224
+    side           height and width of the last feature maps in training (7 for 224 × 224 images)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Patches and their embedding; one encoder block."""
+"""Times patches and their embedding, and one encoder block."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

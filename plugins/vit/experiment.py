@@ -1,4 +1,4 @@
-"""ViT against convolutions of equal cost, on few and on many images; the effect of position embeddings."""
+"""Compares ViT with convolutions of equal cost, on few and on many images, and removes positions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,9 +35,7 @@ HYBRID = Break(
     "The ViT's patches are positions of convolutional feature maps, as in the paper's hybrid, at equal cost.",
     "near miss",
 )
-NARROW = Break(
-    "narrow convolutions", "Convolutions with half as many maps in each layer replace the ViT.", "rival"
-)
+NARROW = Break("narrow convolutions", "Convolutions with half of the feature maps replace the ViT.", "rival")
 NO_POSITIONS = Break("no positions", "The ViT has no position embeddings.", "near miss")
 PIXELS = Break(
     "all pixels at once",
@@ -61,7 +59,7 @@ SIZE = Claim(
         Bound("parameters of ViT-H/14, in millions", "==", 632),
     ),
     kind="identity",
-    deviations="The paper does not specify the patches and heads in its table. Ours have 1,000 classes.",
+    deviations="The paper's table does not specify the patches and heads. Our heads have 1,000 classes.",
 )
 
 FIGURE_4 = (
@@ -118,8 +116,8 @@ FEW = Claim(
 
 MANY = Claim(
     name="many images",
-    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT has no higher error on new "
-    "images than convolutions with equal multiply-adds.",
+    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT's error on new images is no "
+    "higher than that of convolutions with equal multiply-adds.",
     paper=FEW.paper,
     rule=(
         at_most(
@@ -170,7 +168,7 @@ POSITIONS = Claim(
     history=(
         (
             "Until November 2026 the ratio was inverted: the error without positions over the error with "
-            "positions, at least 1.4, weak from 1.05. The bound is the same."
+            "positions had to be at least 1.4 (weak evidence from 1.05). The bound is the same."
         ),
     ),
 )

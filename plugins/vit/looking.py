@@ -1,4 +1,4 @@
-"""Pictures and a table of a trained ViT's attention and positions."""
+"""Shows a trained ViT's attention and positions, in pictures and a table."""
 
 import torch
 import torch.nn.functional as F

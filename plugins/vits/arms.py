@@ -1,4 +1,4 @@
-"""The compared duration predictors, which share a trunk and an interface."""
+"""The duration predictors to compare, which share a trunk and an interface."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class OneDuration(nn.Module):
 
 
 class Drawn(StochasticDurations):
-    """The paper's predictor at toy size."""
+    """The paper's stochastic duration predictor, at a small size."""
 
     ROUNDS = 1
 

@@ -1,4 +1,4 @@
-"""The splines of the durations, and text to wave in one and in two stages, at the papers' sizes."""
+"""Times the splines of the durations, and text to wave in one and in two stages, at the papers' sizes."""
 
 import functools
 import math

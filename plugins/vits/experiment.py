@@ -1,4 +1,4 @@
-"""One synthetic voice with varying speaking rate: sampled and predicted durations; text to waves."""
+"""Compares sampled with predicted durations of a synthetic voice, and trains text to waves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,7 +39,8 @@ BLIND = Break(
 )
 LOG_NORMAL = Break(
     "a log-normal",
-    "The control's trunk with two outputs per symbol, the mean and deviation of a log-normal distribution.",
+    "The predictor is the control's trunk with two outputs per symbol, the mean and standard deviation of "
+    "a log-normal distribution.",
     "rival",
 )
 
@@ -58,9 +59,9 @@ EXACT = Claim(
 
 RHYTHM = Claim(
     name="rhythms are drawn",
-    sentence="Durations sampled from the flow are closer to the durations of unseen symbols than one "
-    "predicted duration, and closer than samples drawn without the sentence. Most true durations lie "
-    "within the middle 80 % of the samples.",
+    sentence="Durations sampled from the flow are closer to the true durations of unseen sentences than a "
+    "single predicted duration, and closer than samples drawn without the sentence. Most true durations "
+    "lie within the middle 80 % of the samples.",
     paper=Figure(
         "A stochastic duration predictor synthesises speech with diverse rhythms from the same text.",
         where="abstract",
@@ -100,11 +101,11 @@ RHYTHM = Claim(
     ),
     breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A synthetic voice says one to three digits, faster if there are more digits, each "
-    "utterance at its own speaking rate. The number of digits replaces the text encoder's knowledge of the "
-    "sentence; a table for each number would be equally good. Durations are the true ones, not found by "
-    "the search. The paper reports listening tests (4.43 with sampled durations, 4.39 with one predicted "
-    "duration) and shows lengths.",
+    deviations="A synthetic voice says one to three digits, each utterance at its own speaking rate and "
+    "faster if there are more digits. The number of digits replaces the text encoder's knowledge of the "
+    "sentence. A table for each number of digits would be equally good. Durations are the true ones, not "
+    "found by the search. The paper reports listening tests (4.43 with sampled durations, 4.39 with one "
+    "predicted duration) and shows lengths.",
     headline=True,
 )
 
@@ -295,7 +296,7 @@ def draw(
 
 
 def draw_from_table(run: Run, train: list[Said], said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, sampled from the training durations of each symbol's phoneme, regardless of the sentence."""
+    """The result of `draw`, with samples from the training durations of each symbol's phoneme."""
     phonemes, lasted = (
         torch.cat([getattr(one.spoken, name) for one in train]) for name in ("phonemes", "durations")
     )

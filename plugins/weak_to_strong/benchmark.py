@@ -1,4 +1,4 @@
-"""The loss alone, and training students to a target accuracy."""
+"""Times the loss alone, and training students to a target accuracy."""
 
 from collections.abc import Iterator
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Claims on students of weak teachers, and the changes with which the claims must fall."""
+"""Claims about students of weak teachers, and the changes with which the claims must fail."""
 
 from readtrack.plugin import UNTRAINED, Break, Claim, Figure, at_least, flat
 
@@ -29,8 +29,8 @@ LEARNED = (
 
 BEATS_ITS_TEACHER = Claim(
     name="beats its teacher",
-    sentence="A strong student trained on a weak teacher's labels becomes better than the teacher, while a "
-    "student of the teacher's own kind does not.",
+    sentence="A strong student trained on a weak teacher's labels becomes more accurate than the teacher, "
+    "while a student of the teacher's own kind does not.",
     paper=Figure(
         "Linear probes on DINO's features recover 42 % (ViT) and 58 % (ResNet) of the gap to AlexNet, "
         "their teacher (from the accuracies in the authors' repository).",
@@ -58,7 +58,8 @@ BEATS_ITS_TEACHER = Claim(
 
 TRUSTS_ITSELF = Claim(
     name="trusts itself",
-    sentence="A student that is also trained towards its own hardened predictions recovers more of the gap.",
+    sentence="A student that is also trained towards its own hardened predictions recovers more of the "
+    "performance gap than one trained on the weak labels alone.",
     paper=Figure("From 25 % to 80 % on language tasks, for the widest gap between models.", read="secondary"),
     rule=(
         at_least(
@@ -91,8 +92,8 @@ TRUSTS_ITSELF = Claim(
 
 KNEW_BEFORE = Claim(
     name="knew it before",
-    sentence="The labels elicit abilities from pre-training: without pre-training, the student recovers "
-    "less of the gap.",
+    sentence="A student on pre-trained features recovers more of the performance gap than one on random "
+    "features, so the labels elicit abilities from pre-training.",
     paper=Figure("The authors' explanation; no figure.", where="section 1", read="text"),
     rule=(
         at_least(
@@ -116,7 +117,8 @@ KNEW_BEFORE = Claim(
 BOOTSTRAPPING = Claim(
     name="a student in between",
     sentence="With labels passed on by a student of intermediate size, the strong student recovers more of "
-    "the gap than with the teacher's own labels, and than with labels passed on by another strong student.",
+    "the performance gap than with the teacher's own labels, and than with labels passed on by another "
+    "strong student.",
     paper=Figure(
         "Bootstrapping helps for chess puzzles, and little for language; no figure read.",
         where="section 4.3.1",

@@ -1,4 +1,4 @@
-"""Students of weak teachers, the share of the gap that they recover, and its causes."""
+"""Trains students of weak teachers, and measures how much of the performance gap they recover, and why."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A weight-normalised convolution: as written, torch's, and ours."""
+"""Times a weight-normalised convolution: as written, torch's, and ours."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Deep weight-normalised convolutions, against the plain network from the same initial function."""
+"""Compares deep weight-normalised convolutions with the plain network from the same initial function."""
 
 import math
 from collections.abc import Callable
@@ -44,15 +44,15 @@ INVARIANCE = Claim(
         Bound("shrunk vectors v after 20 steps of plain SGD", "==", 0.0),
     ),
     kind="identity",
-    deviations="Computed in float64. The equalities hold up to rounding.",
+    deviations="The computation is in float64. The equalities hold up to rounding.",
 )
 
 CONSTANT_LENGTH = Break("constant length", "No gradient flows through the division by ‖v‖.", "near miss")
 NO_START = Break("no start", "The layers are not initialised from data (section 3).", "near miss")
 CLIPPED = Break(
     "same start, clipped gradients",
-    "The usual parameters from the same data-dependent initialisation, with gradients clipped to a norm of "
-    "1.",
+    "The network has the usual parameters from the same data-dependent initialisation, and gradients are "
+    "clipped to a norm of 1.",
     "rival",
 )
 CONSTANT_MEAN = Break("constant mean", "No gradient flows through the batch mean.", "near miss")
@@ -90,8 +90,8 @@ FASTER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: weak, 3 of 5 seeds, by the same bounds, without a rival. Chosen on "
-            "seeds 0, 1 and 2."
+            "Until November 2026 the verdict was weak (3 of 5 seeds, same bounds, no rival). Settings were "
+            "chosen on seeds 0, 1 and 2."
         ),
     ),
 )
@@ -118,8 +118,9 @@ MEAN_ONLY = Claim(
     + "The arms are compared by their gain over the plain network, not by their final error.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The only break was weight "
-            "normalisation alone, which is the control. Chosen on seeds 0, 1 and 2."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). The only break "
+            "was weight normalisation alone, which is the control. Settings were chosen on seeds 0, 1 and "
+            "2."
         ),
     ),
 )

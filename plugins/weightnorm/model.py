@@ -20,7 +20,7 @@ def line_by_line(v: Weight, g: Lengths) -> Weight:
 
 
 def weight_norm(v: Weight, g: Lengths) -> Weight:
-    """The same, with half precision computed in float32."""
+    """Equation 2 with one scale per unit. Half precision is computed in float32."""
     single = torch.promote_types(v.dtype, torch.float32)
     scale = g.to(single) / torch.linalg.vector_norm(v, dim=axes(v), keepdim=True, dtype=single)
     return (v * scale).to(v.dtype)

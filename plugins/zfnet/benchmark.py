@@ -1,4 +1,4 @@
-"""Occlusion maps, and the backward pass through pooling."""
+"""Times occlusion maps, and the backward pass through pooling."""
 
 from collections.abc import Iterator
 
@@ -57,7 +57,7 @@ def by_pull_back(network: PairNet, images: Tensor) -> Tensor:
 
 
 def scattered(network: PairNet, images: Tensor) -> Tensor:
-    """The same with switches as masks: the gradient goes to the position of the window's maximum."""
+    """The backward pass with switches as masks: the gradient goes to the position of the window's maximum."""
     x, inputs = images, []
     for layer in network.layers:
         inputs.append(x)

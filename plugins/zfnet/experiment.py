@@ -1,4 +1,4 @@
-"""The decrease of a score when a digit is covered, and the location of a score's projections."""
+"""Measures the decrease of a score when a digit is covered, and the location of a score's projections."""
 
 import math
 from collections.abc import Callable
@@ -35,8 +35,8 @@ OVER = "asked box over other"
 
 OCCLUSION = Claim(
     name="occlusion of the object against its surroundings",
-    sentence="A network's probability of a digit falls when that digit is covered, and does not fall when "
-    "everything except the digit is covered.",
+    sentence="A trained network's probability of a digit falls when that digit is covered, and does not "
+    "fall when everything except the digit is covered.",
     paper=Figure(
         "The probability drops significantly when the object is covered. Pictures only, no number.",
         where="section 4.2 and figure 7",
@@ -64,8 +64,8 @@ OCCLUSION = Claim(
 
 PROJECTS = Claim(
     name="deconvnet projection of a score",
-    sentence="The projection of a digit's score by a deconvnet lies in that digit's box rather than the "
-    "other digit's more often than the projection through an untrained network.",
+    sentence="A deconvnet's projection of a digit's score lies in that digit's box rather than in the "
+    "other digit's box more often than a projection through an untrained network.",
     paper=Figure(
         "Projections show the parts of the image that excite a feature map. Pictures only.",
         where="section 4 and figure 2",
@@ -83,8 +83,8 @@ PROJECTS = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the rule was the same and the verdict "reproduced" (0.13). The gradient, '
-            "which scores 0.91, was only shown. It is a rival now."
+            'Until November 2026 the rule was the same, and the verdict was "reproduced" (0.13). The '
+            "gradient, which scores 0.91, was only shown. It is a rival now."
         ),
     ),
 )
