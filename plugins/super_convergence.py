@@ -245,7 +245,7 @@ def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
 
 
 def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[float, Measures]:
-    """The validation loss, and the measures on test digits."""
+    """Train a network. Returns the validation loss, and the measures on test digits."""
     run, (x, y) = at.run, at.world.train
     steps = at.length(int(middle * LENGTHS[str(at.level)]))
     model = network(BatchNorm, widths=(8, 16, 16, 32, 32)).to(run.device, run.dtype)

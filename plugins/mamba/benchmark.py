@@ -174,7 +174,7 @@ def packed(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tupl
 
 
 def packed_step(weights: Any, state: list[Any], token: Tensor) -> tuple[Tensor, list[Any]]:
-    """One step in the fewest PyTorch operations that we found; updates the state in place."""
+    """One decoding step in the fewest PyTorch operations that we found. Updates the state in place."""
     x = F.embedding(token[:, 0], weights["embedding"])
     after = []
     for w, (recent, h) in zip(weights["layers"], state, strict=True):
@@ -238,7 +238,7 @@ class Transformer(nn.Module):
         self.narrow = nn.ModuleList(nn.Linear(4 * model, model, bias=False) for _ in range(layers))
 
     def forward(self, token: Tensor, cache: Any, attend: Any) -> Tensor:
-        """Logits after `token` (batch, 1); `attend(layer, q, k, v, cache)` appends k and v to the cache."""
+        """Logits after `token` (batch, 1). `attend(layer, q, k, v, cache)` appends k and v to the cache."""
         x, norms = self.embedding(token), iter(self.norms)
         for layer, qkv in enumerate(self.qkv):
             q, k, v = qkv(next(norms)(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -57,7 +57,8 @@ COPYING = Claim(
         at_least("accuracy", "selective", 0.2, minus="time-invariant", toward=0.0, called="gain"),
     ),
     control_arm="time-invariant",
-    control="the same two layers with constant Δ, B and C; same batches and learning rates",
+    control="the same two layers with constant Δ, B and C, on the same batches and with the same learning "
+    "rates",
     control_reaches=(at_least("accuracy", "time-invariant", 0.3),),
     after_steps=400,
     breaks=(BLIND, GATED, UNTRAINED),

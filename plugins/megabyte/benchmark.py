@@ -53,7 +53,7 @@ def by_loops(network: Megabyte, ids: Tensor) -> Tensor:
 
 
 def fused(network: Megabyte, ids: Tensor) -> Tensor:
-    """The same model with torch's fused attention in every block."""
+    """The loss of the same model with torch's fused attention in every block."""
     for block in (*network.global_blocks, *network.local_blocks):
         block.attention.attend = lambda q, k, v, *, causal: F.scaled_dot_product_attention(
             q, k, v, is_causal=causal

@@ -55,8 +55,8 @@ CHEAPER = Claim(
     ),
     rule=(at_most("bits a byte", "MEGABYTE", -0.02, minus="plain", toward=0.0),),
     guards=(at_most("operations a byte", "MEGABYTE", 1.02, over="plain"),),
-    control="a plain byte-level decoder, trained for the same steps; each at the best of the same learning "
-    "rates",
+    control="a plain byte-level decoder, trained for the same steps, each arm at its best learning rate "
+    "from the same grid",
     control_arm="plain",
     control_reaches=(at_most("bits a byte", "plain", -0.5, minus="byte frequencies"),),
     after_steps=STEPS,
@@ -226,7 +226,7 @@ def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
         "written",
         "\n".join(lines),
         caption=f"Sampled at a temperature of {TEMPERATURE}, after a few training steps. Each speed is a "
-        "single measurement; the benchmark repeats it.",
+        "single measurement. The benchmark repeats it.",
     )
 
 

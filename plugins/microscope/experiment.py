@@ -39,7 +39,7 @@ MEANS = Claim(
         read="text",
     ),
     rule=(at_least(RIGHT, "trained", 0.25, minus="untrained", toward=0.05),),
-    control="images optimised in the same way for the untrained network; chance is one fifth",
+    control="images optimised in the same way for the untrained network (chance is one fifth)",
     control_arm="untrained",
     control_reaches=(Bound(NAMED, ">=", 0.8),),
     guards=(Bound(ABOVE, ">=", 0.9),),

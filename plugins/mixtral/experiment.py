@@ -196,7 +196,9 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """Random facts. All are trained on; one half selects the learning rate, the other half is judged."""
+    """Random facts. All are used for training. One half selects the learning rate, and the other half is
+    judged.
+    """
 
     pairs: Int[Tensor, "facts 2"]
     value: Int[Tensor, " facts"]

@@ -91,8 +91,8 @@ SHARED = Claim(
         at_least(CROSSED, "both from either", 0.2, minus="each from itself", toward=0.0),
         at_least(CROSSED, "both from either", 0.05, minus="CCA", toward=0.0),
     ),
-    control="the same autoencoder, with inputs missing equally often, but it reconstructs only the "
-    "modalities that are present; at the best of the same learning rates",
+    control="the same autoencoder, with inputs missing equally often and at its best learning rate from "
+    "the same grid, but it reconstructs only the modalities that are present",
     control_arm="each from itself",
     control_reaches=(at_least(IMAGES, "each from itself", 0.4),),
     after_steps=500,
@@ -223,7 +223,7 @@ def train(at: Run | Trial, data: Data, learner: Learner, rate: float, steps: int
 
 
 def attempt(at: Trial, learner: Learner, rate: float, *, of: str) -> tuple[float, Any]:
-    """Validation accuracy on images of a classifier trained on modality `of`, and the network."""
+    """Train a network. Returns the validation accuracy on images of a classifier of `of`, and the network."""
     steps = at.length(at.run.pick(smoke=3, quick=500, full=4000))
     network = train(at, at.world, learner, rate, steps, f"{at.name}, rate {rate:g}")
     return judged(network.code, at.world, at.world.choose, of=of, on="image").mean().item(), network
@@ -350,12 +350,12 @@ def tabulate(run: Run, data: Data, codes: dict[str, Callable[[dict[str, Tensor]]
         found = [judged(code, data, data.judge, of=of, on=on).mean().item() for of, on in ways]
         rows.append([name, *(round(one, 3) for one in found)])
     columns = ["code", *(f"{of} to {on}" for of, on in ways)]
-    run.table("from one to the other", columns, rows, caption="100 labels; chance is 0.1.")
+    run.table("from one to the other", columns, rows, caption="100 labels. Chance is 0.1.")
 
 
 @torch.no_grad()
 def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
-    """Accuracy over the noise of the sounds, from the sounds alone and together with the images."""
+    """Plot accuracy over the noise of the sounds, from the sounds alone and together with the images."""
 
     def of_both(present: dict[str, Tensor]) -> Tensor:
         return network.code(present)

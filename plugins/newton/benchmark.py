@@ -112,7 +112,7 @@ def by_newton(w: Tensor, loss: Callable[[], Tensor], target: float) -> int:
 
 
 def closure_of(w: Tensor, loss: Callable[[], Tensor], calls: list[int]) -> Callable[[], Tensor]:
-    """A closure for torch's optimisers; appends to `calls` at each evaluation."""
+    """A closure for torch's optimisers. It appends to `calls` at each evaluation."""
 
     def closure() -> Tensor:
         calls.append(1)

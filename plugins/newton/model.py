@@ -85,7 +85,7 @@ class Minimizer(torch.optim.Optimizer):
         return loss.detach(), parameters_to_vector(gradients)
 
     def iterate(self, point: Point, at: Callable[[Tensor], Point]) -> Point | None:
-        """The next point, or None if there is none; `at` evaluates a point."""
+        """The next point, or None if there is none. `at` evaluates a point."""
         raise NotImplementedError
 
     def _progress(self, point: Point) -> Progress:

@@ -103,8 +103,8 @@ LOCATES = Claim(
         at_least(ERROR, "one view", 0.1, minus="three scales", toward=0.02),
         at_least(ERROR, "one scale", 0.03, minus="three scales", toward=0.0),
     ),
-    control="the same network on one view, the central window at its best scale and learning rate; each "
-    "arm has its best number of accumulated boxes",
+    control="the same network on one view, the central window at its best scale and learning rate, with "
+    "each arm at its best number of accumulated boxes",
     control_arm="one view",
     control_reaches=(at_most(ERROR, "one view", 0.85),),
     breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, UNTRAINED),

@@ -75,7 +75,8 @@ PARALLEL = Claim(
         Speedup("blocks, a training step", of="parallel", over="serial, fused", threshold=1.05, mode="until"),
     ),
     guards=(at_most("products of weights in a row", "parallel", 0.6, over="serial"),),
-    control="serial blocks, also with fused projections; each arm at the best of the same learning rates",
+    control="serial blocks, also with fused projections, each arm at its best learning rate from the same "
+    "grid",
     control_arm="serial",
     control_reaches=(at_least("nats a character", "no feed-forward", 1.04, over="serial"),),
     after_steps=STEPS,

@@ -34,7 +34,7 @@ def with_zeros(generator: torch.Generator, count: int, zeros: float) -> Tensor:
 
 
 def normalised(weights: Weights, x: Tensor, heads: int, *, fused: bool) -> Tensor:
-    """The same attention, by the formula or with torch's fused functions.
+    """Normalised attention by the formula, or with torch's fused functions.
 
     The first half of each head is rotated by multiplications with cosines and sines.
     """

@@ -51,7 +51,7 @@ def in_chunks(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> Tensor
 
 
 def checkpointed(network: Reformer, ids: Tensor, rotations: list[Tensor]) -> Tensor:
-    """The same layers, which store only their inputs and are recomputed in the backward pass."""
+    """The loss, with layers that store only their inputs and are recomputed in the backward pass."""
     x1 = x2 = network.tokens(ids[:, :-1]) + network.positions.weight[: ids.shape[1] - 1]
     for layer, r in zip(network.layers, rotations, strict=True):
         # The weights are arguments, because the layer may have other weights when it is called again.

@@ -48,7 +48,7 @@ HASHED = Claim(
         at_least("accuracy", "hashed@4", -0.03, minus="full attention"),
     ),
     guards=(at_most("part of the pairs seen", "hashed@4", 0.15),),
-    control="the same code with random buckets; each arm at its best sharpness",
+    control="the same code with random buckets, each arm at its best sharpness",
     control_arm="random buckets",
     control_reaches=(at_least("accuracy", "full attention", 0.9),),
     breaks=(OTHERS, NEAREST),

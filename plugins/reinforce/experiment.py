@@ -87,8 +87,8 @@ BALANCES = Claim(
         read="text",
     ),
     rule=(at_least("steps up", "own rewards", 100.0, minus="another's rewards", toward=30.0),),
-    control="the same training, with each episode credited with another one's rewards; the same learning "
-    "rates",
+    control="the same training, with the same learning rates, but each episode is credited with another "
+    "one's rewards",
     control_arm="another's rewards",
     after_steps=60,
     breaks=(NO_CREDIT, ONE_STEP, RANDOM_SEARCH, UNTRAINED),
@@ -115,7 +115,7 @@ SOONER = Claim(
         read="text",
     ),
     rule=(at_least("updates", "without baseline", 1.5, over="with baseline", toward=1.1),),
-    control="no baseline; each arm at its own best learning rate",
+    control="no baseline, with each arm at its own best learning rate",
     control_arm="without baseline",
     learned=(at_least("steps up", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),

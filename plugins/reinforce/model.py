@@ -123,7 +123,7 @@ def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def of_the_others(to_come: Rewards) -> Rewards:
-    """The mean rewards to come of the other episodes; a finished episode counts as zero."""
+    """The mean rewards to come of the other episodes. A finished episode counts as zero."""
     return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
 
 

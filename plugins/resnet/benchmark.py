@@ -40,7 +40,7 @@ def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: boo
 
 
 def torchs_layer(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
-    """torch's convolution and normalisation, channels last; fused into one convolution for inference."""
+    """torch's convolution and normalisation with channels last, fused into one convolution for inference."""
     x = x.contiguous(memory_format=torch.channels_last)
     padding = weight.shape[-1] // 2
     if training:

@@ -18,7 +18,7 @@ EPS = 1e-6
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """The cost for x of `shape`; vectors of features are small in comparison."""
+    """The cost for x of `shape`. Vectors of features are small in comparison."""
     values = math.prod(shape)
     # Forward, operations per value: square and add 2, scale 1, gain 1. Read x, write y.
     # Backward: gradient of the gain 3, through the gain 1, along x 2, scale 1, subtract 2.

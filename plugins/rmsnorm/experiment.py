@@ -74,7 +74,7 @@ QUALITY = Claim(
         at_least(SHARE, "RMSNorm", 0.9, toward=0.5),
         at_most(SHARE, "centring alone", 0.5),
     ),
-    control="the same network with only a bias; layer normalisation",
+    control="the same network with only a bias, and the same network with layer normalisation",
     control_arm="neither",
     control_reaches=(
         at_least("loss", "neither", 0.5, minus="layer norm"),

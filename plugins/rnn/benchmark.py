@@ -35,7 +35,7 @@ def torchs(x: Tensor, state: Tensor, input_weight: Tensor, recurrent_weight: Ten
 
 
 def cost(batch: int, time: int, inputs: int, hidden: int, *, gates: int, itemsize: int) -> dict[str, Cost]:
-    """Cost of a recurrent layer with `gates` matrix multiplications per step; activations are not counted."""
+    """Cost of a recurrent layer with `gates` matrix multiplications per step. Activations are not counted."""
     flops = 2 * batch * time * gates * hidden * (inputs + hidden)
     weights, data = gates * hidden * (inputs + hidden + 1), batch * time * (inputs + hidden)
     return Cost.products(flops, (weights + data) * itemsize)

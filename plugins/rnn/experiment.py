@@ -146,8 +146,8 @@ LONG_LAGS = Claim(
         at_most("error", "marks in the last five", 0.03, toward=0.06),
         at_least("error", "marks anywhere", 0.14, toward=0.1),
     ),
-    control="the same network, training and length, with marks anywhere in the fifty steps; the constant "
-    "answer 1 has an error of 0.167",
+    control="the same network, training and length, with marks anywhere in the fifty steps (the constant "
+    "answer 1 has an error of 0.167)",
     control_arm="marks anywhere",
     after_steps=600,
     breaks=(HALF, ANYWHERE, IDENTITY, UNTRAINED),

@@ -79,7 +79,7 @@ VARIED = Claim(
         at_most("nats", "fresh masks", -0.15, minus="one mask", toward=0.0),
         at_most("nats", "fresh masks", -0.1, minus="word frequencies", toward=0.0),
     ),
-    control="the same training with one mask per text; each arm at its best learning rate and step",
+    control="the same training with one mask per text, each arm at its best learning rate and step",
     control_arm="one mask",
     control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
@@ -99,8 +99,8 @@ FRESH = Claim(
     ),
     rule=(at_most("nats", "fresh masks", 0.05, minus="ten masks"),),
     guards=(at_least("copies of the corpus stored", "ten masks", 10.0, over="fresh masks"),),
-    control="the same training with ten masks per text, each used four times; arms at their best learning "
-    "rate and step",
+    control="the same training with ten masks per text, each used four times, and each arm at its best "
+    "learning rate and step",
     control_arm="ten masks",
     control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
@@ -118,7 +118,7 @@ UNDERTRAINED = Claim(
         read="table",
     ),
     rule=(at_most("nats", "four times the steps", -0.2, minus="a quarter of the steps", toward=0.0),),
-    control="a quarter of the steps; each arm at its best learning rate and step",
+    control="a quarter of the steps, each arm at its best learning rate and step",
     control_arm="a quarter of the steps",
     breaks=(SAME_TEXTS, LARGER, UNTRAINED),
     chosen_on=(0, 1, 2),
@@ -233,7 +233,9 @@ def over_the_corpus(copies: int, dropout: float = 0.0) -> Recipe:
 
 
 def on_new_texts(times: int, *, size: int = BATCH, new: int = 1) -> Recipe:
-    """`times` the steps of the shortest training; only a fraction 1 / `new` of them has new texts."""
+    """Batches for `times` the steps of the shortest training. Only a fraction 1 / `new` of them has new
+    texts.
+    """
 
     def batches(at: Trial) -> tuple[int, Iterator[Masked]]:
         steps = times * at.run.pick(smoke=1, quick=60, full=400)

@@ -74,7 +74,7 @@ CONVERGES = Claim(
         at_least("loss saved", "rotated", 0.1, minus="sines", toward=0.0, called="loss saved over sines"),
     ),
     control_arm="learned positions",
-    control="learned position vectors, or sinusoids, added to the input of the same model; with learned "
+    control="learned position vectors, or sinusoids, added to the input of the same model. With learned "
     "vectors the model must predict clearly better than a bigram model",
     control_reaches=(
         at_most(
@@ -285,7 +285,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """The validation loss, and the model with its curve."""
+    """Train a model. Returns the validation loss, and the model with its curve."""
     run, text = at.run, at.world
     steps, model_width = run.pick(smoke=3, quick=250, full=3000), run.pick(smoke=16, quick=48, full=64)
     model = make(text.vocab, model_width).to(run.device, run.dtype)

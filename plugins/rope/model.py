@@ -60,7 +60,7 @@ def sines(freqs_cis: FreqsCis) -> Float[Tensor, "tokens dim"]:
 
 
 class RotaryAttention(MultiHeadAttention):
-    """Self-attention with rotated queries and keys (equation 16); values are not rotated.
+    """Self-attention with rotated queries and keys (equation 16). Values are not rotated.
 
     base  of the angles θ_j: a larger base makes the slowest pair rotate more slowly
     """

@@ -68,7 +68,9 @@ class RTRBM(nn.Module):
     def gibbs(
         self, frames: Frames, biases: HiddenStates, steps: int, generator: torch.Generator | None
     ) -> Frames:
-        """Gibbs sampling of all frames at once, starting at `frames`; mean-field without a generator."""
+        """Gibbs sampling of all frames at once, starting at `frames`, or mean-field updates without a
+        generator.
+        """
         for _ in range(steps):
             h = torch.sigmoid(frames @ self.W + biases)
             h = h if generator is None else sample(h, generator)

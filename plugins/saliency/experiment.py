@@ -65,7 +65,7 @@ SPECIFIC = Claim(
     "other digit's box.",
     paper=Figure("A map belongs to a given class; no number.", where="section 3", read="secondary"),
     rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
-    control="the same network with its initial weights; chance is one half",
+    control="the same network with its initial weights (chance is one half)",
     control_arm="untrained",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, ALL_CLASSES),
@@ -113,7 +113,7 @@ def experiment(run: Run) -> None:
 
 
 def without_network(map_: Callable[[Tensor], Tensor]) -> Question:
-    """The same map for every class."""
+    """Turn a map that does not use the network into a method, with the same map for every class."""
     return lambda images, classes: map_(images)
 
 

@@ -29,12 +29,12 @@ def saliency(network: Callable[[Tensor], Tensor], images: Images, classes: Class
 
 
 def brightness(images: Images) -> Map:
-    """Each pixel's largest colour channel; does not use the network."""
+    """Each pixel's largest colour channel. Does not use the network."""
     return images.amax(1)
 
 
 def edges(images: Images) -> Map:
-    """Absolute differences to the four neighbours, largest over the channels; does not use the network."""
+    """Absolute differences to the four neighbours, largest over the channels. Does not use the network."""
     map_ = torch.zeros_like(images[:, 0])
     down, across = ((images.diff(dim=axis)).abs().amax(1) for axis in (2, 3))
     map_[:, 1:] += down

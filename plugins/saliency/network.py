@@ -185,7 +185,7 @@ def inside(boxes: Float[Tensor, "questions 4"], sides: Sequence[int]) -> Bool[Te
 def energy(
     maps: Float[Tensor, "questions height width"], boxes: Float[Tensor, "questions 4"]
 ) -> Float[Tensor, " questions"]:
-    """The share of a map's sum that lies in a box; 0 for a map of zeros."""
+    """The share of a map's sum that lies in a box, or 0 for a map of zeros."""
     maps = maps.float().cpu()
     total = maps.sum((1, 2))
     return (maps * inside(boxes, maps.shape[1:])).sum((1, 2)) / total.clamp(min=1e-30)

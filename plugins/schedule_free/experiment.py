@@ -80,7 +80,7 @@ WITH_SGD = Claim(
     paper=FRONTIER,
     rule=RULE,
     control="heavy ball with a cosine schedule after the same warm-up, at the best of seven learning rates "
-    "for each time; a constant learning rate, which must be worse at one of the times",
+    "for each time. A constant learning rate must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,
@@ -99,7 +99,7 @@ WITH_ADAMW = Claim(
     paper=FRONTIER,
     rule=RULE,
     control="AdamW with a cosine schedule after the same warm-up, at the best of five learning rates for "
-    "each time; a constant learning rate, which must be worse at one of the times",
+    "each time. A constant learning rate must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,

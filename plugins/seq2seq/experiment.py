@@ -47,7 +47,7 @@ REVERSING = Claim(
             called="accuracy gained by reversing",
         ),
     ),
-    control="the same network, which reads the source in its own order; it must learn to translate four "
+    control="the same network, which reads the source in its own order. It must learn to translate four "
     "words",
     control_arm="as it is",
     control_reaches=(
@@ -162,7 +162,7 @@ def drawn(
 
 
 def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
-    """The validation loss, and the network."""
+    """Train a network. Returns the validation loss, and the network."""
     run = at.run
     model = task.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -72,7 +72,7 @@ class Optimizer(torch.optim.Optimizer):
         return torch.zeros_like(weight)
 
     def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Values besides the settings that a weight's step depends on; passed to `update`.
+        """Values besides the settings that a weight's step depends on. They are passed to `update`.
 
         Steps are counted per weight: a weight that gets its first gradient late starts with t = 1 then.
         """
@@ -104,7 +104,7 @@ class Optimizer(torch.optim.Optimizer):
 
 
 class SGD(Optimizer):
-    """Constant step size `lr`; torch's schedulers can decrease it."""
+    """SGD with a constant step size `lr`. torch's schedulers can decrease it."""
 
     def __init__(self, weights: Iterable[Any], lr: float) -> None:
         super().__init__(weights, lr=lr)

@@ -91,8 +91,8 @@ RELAY = Claim(
             called="accuracy beyond three windows, three layers",
         ),
     ),
-    control="a model of one layer; each arm at the best of the same learning rates. It must reach its "
-    "whole window, and one layer of full attention must reach all distances",
+    control="a model of one layer, each arm at its best learning rate from the same grid. It must reach "
+    "its whole window, and one layer of full attention must reach all distances",
     control_arm="one layer",
     control_reaches=(
         at_least("lowest accuracy", "full attention", 0.95, called="accuracy of full attention"),
@@ -203,7 +203,7 @@ Make = Callable[[], Mistral]
 
 
 def relay(run: Run) -> None:
-    """Train models with one and three layers, and one with full attention; plot accuracy over distance."""
+    """Train models with one and three layers and one with full attention, and plot accuracy over distance."""
     three = partial(recaller, layers=3)
     run.compare(
         RELAY,
@@ -222,7 +222,7 @@ def relay(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Mistral]:
-    """The loss of the value on validation texts, in nats, and the network."""
+    """Train a network. Returns its loss in nats on the value in validation texts, and the network."""
     run, network = at.run, make().to(at.run.device, at.run.dtype)
     steps = run.pick(smoke=3, quick=180, full=1500)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))

@@ -91,8 +91,8 @@ TIMESCALE = Claim(
         at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
-    control="the same matrix with a fixed step, which spans the training sequence; same readout and "
-    "training. At the slow speed, it has forgotten all but the last quarter of the sequence",
+    control="the same matrix with a fixed step, which spans the training sequence, with the same readout "
+    "and training. At the slow speed, it has forgotten all but the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,

@@ -105,8 +105,8 @@ CHEAPER = Claim(
     ),
     rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
     guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
-    control="the same number of masked tokens, with the whole text as the target; each arm at the best of "
-    "the same learning rates",
+    control="the same number of masked tokens, with the whole text as the target, each arm at its best "
+    "learning rate from the same grid",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
     breaks=(HALF, REST, UNTRAINED),

@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
         bias: Float[Tensor, "1 heads target keys"],
         visible: Float[Tensor, "batch 1 1 source"] | None,
     ) -> Float[Tensor, "batch target model"]:
-        """`bias` has positions and the causal mask; `visible` masks padding of the source."""
+        """`bias` has positions and the causal mask. `visible` masks padding of the source."""
         normed = self.norms[0](x)
         k, v = self.attention.keys_values(normed)
         if cache.written is not None:

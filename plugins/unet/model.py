@@ -14,7 +14,7 @@ Maps = Float[Tensor, "batch maps rows columns"]
 
 
 class Pair(nn.Sequential):
-    """Two 3 × 3 convolutions, each with a ReLU; `padding` 0 as in the paper, or 1 to keep the size."""
+    """Two 3 × 3 convolutions, each with a ReLU. `padding` is 0 as in the paper, or 1 to keep the size."""
 
     def __init__(self, inputs: int, outputs: int, padding: int) -> None:
         super().__init__(

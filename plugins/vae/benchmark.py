@@ -15,7 +15,7 @@ Weights = Mapping[str, Tensor]
 
 
 def one_at_a_time(weights: Weights, x: Tensor, noise: Tensor) -> Tensor:
-    """Equation 10 as in algorithm 1 without minibatches: one example after another."""
+    """Equation 10 for one example after another, as in algorithm 1 without minibatches."""
     rows = zip(x, noise, strict=True)
     return torch.cat([distributions(weights, *(row[None] for row in pair)) for pair in rows])
 

@@ -80,8 +80,8 @@ LIKELIHOOD = Claim(
         at_least("log-likelihood", "bound", 3.0, minus="independent pixels", toward=0.5),
     ),
     guards=(at_least("log-likelihood over the bound", "bound", 0.0),),
-    control="wake-sleep with the same networks, optimiser and learning rates, each arm at "
-    "its best learning rate; and independent pixels, each with its own frequency of ink",
+    control="wake-sleep with the same networks, optimiser and learning rates, each arm at its best "
+    "learning rate, and independent pixels, each with its own frequency of ink",
     control_arm="wake-sleep",
     control_reaches=(at_least("log-likelihood", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -144,7 +144,7 @@ class Digits(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A mixture of independent pixels; `shares` are the log-weights of its components."""
+    """A mixture of independent pixels. `shares` are the log-weights of its components."""
 
     logits: Float[Tensor, "parts pixels"]
     shares: Float[Tensor, " parts"]
@@ -275,7 +275,7 @@ def fit(
     after: Callable[[int], None] = lambda step: None,
     kept: Sequence[list[Any]] = (),
 ) -> None:
-    """Train with Adam and a learning rate that decays to 0; call `after` with the number of steps so far.
+    """Train with Adam and a learning rate that decays to 0. Calls `after` with the number of steps so far.
 
     kept  what `after` changes, for a run that is stopped and resumed
     """

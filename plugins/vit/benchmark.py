@@ -34,7 +34,7 @@ def flattened(images: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor
 
 
 def encoded(weights: Weights, x: Tensor, heads: int, *, fused: bool) -> Tensor:
-    """The same block, by the formula or from fused PyTorch functions."""
+    """The encoder block, by the formula or from fused PyTorch functions."""
 
     def norm(x: Tensor, which: int) -> Tensor:
         gain, bias = weights[f"norms.{which}.weight"], weights[f"norms.{which}.bias"]

@@ -310,7 +310,7 @@ def draw_splits(run: Run, count: int, *, moved: bool) -> Splits:
 
 
 def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
-    """The same pictures with all pixels permuted."""
+    """The pictures with all pixels permuted."""
 
     def moved(known: Pictures) -> Pictures:
         return known._replace(x=known.x.flatten(2)[:, :, order].unflatten(2, (SIDE, SIDE)))
@@ -321,7 +321,7 @@ def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
 def learn(
     label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """The validation error, and the network. The schedule is twenty steps of warm-up and a linear decay."""
+    """Train with twenty warm-up steps and a linear decay. Returns the validation error, and the network."""
     run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
     network = make().to(run.device, run.dtype).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)

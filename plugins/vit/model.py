@@ -32,7 +32,7 @@ def patches(images: Images, size: int) -> Float[Tensor, "batch rows columns pixe
 
 
 class Positions(nn.Module):
-    """Section 3.1: a learned embedding for each position in the sequence; the class token comes first."""
+    """Section 3.1: a learned embedding for each position in the sequence. The class token comes first."""
 
     def __init__(self, rows: int, columns: int, model: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Block(nn.Module):
         mask: Bool[Tensor, "#batch #tokens tokens"] | None = None,
         causal: bool = False,
     ) -> Tokens:
-        """`mask` is False for tokens that must not be attended to; `mask` and `causal` are for texts."""
+        """`mask` is False for tokens that must not be attended to. `mask` and `causal` are for texts."""
         x = x + self.dropout(self.attention(self.norms[0](x), mask=mask, causal=causal))
         hidden = self.dropout(self.activation(self.up(self.norms[1](x))))
         return x + self.dropout(self.down(hidden))

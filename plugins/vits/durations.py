@@ -151,7 +151,7 @@ class StochasticDurations(nn.Module):
         return _surprise(z, mask) - log_prior + logs.sum((1, 2)) + log_q
 
     def sample(self, text: Symbols, mask: Mask, noise: Pair) -> Mask:
-        """Log durations before rounding up; the standard deviation of `noise` is the temperature."""
+        """Log durations before rounding up. The standard deviation of `noise` is the temperature."""
         return self.flow.sample(noise, mask, self.condition(text, mask))[:, :1]
 
 

@@ -87,8 +87,8 @@ RHYTHM = Claim(
         at_least("within", "drawn", 0.6, called="symbols within the middle 80 % of the draws"),
     ),
     control="one duration per symbol by the same convolutions, trained on the absolute error by which it "
-    "is judged; same data and learning rates, twice the steps. In addition a table: a random duration of "
-    "the same phoneme in training",
+    "is judged, with the same data and learning rates and twice the steps. A second control is a table, "
+    "which draws a random duration of the same phoneme in training",
     control_arm="one",
     control_reaches=(
         at_most(
@@ -257,7 +257,7 @@ def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
-    """The validation score, and the predictor."""
+    """Train a predictor. Returns its validation score, and the predictor."""
     run, train = at.run, at.world.train
     predictor = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(predictor.parameters(), lr=rate, betas=(0.8, 0.99))

@@ -93,7 +93,9 @@ class PosteriorEncoder(nn.Module):
 
 
 class MeanCoupling(nn.Module):
-    """The first half of the channels shifts the second. Volume-preserving; initialised to the identity."""
+    """The first half of the channels shifts the second. Preserves volumes, and is initialised to the
+    identity.
+    """
 
     def __init__(self, latents: int, hidden: int, depth: int, kernel: int) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class MeanCoupling(nn.Module):
 
 
 class MeanFlow(nn.Module):
-    """Couplings, each followed by a reversal of the channels; the log determinant is 0."""
+    """Couplings, each followed by a reversal of the channels. The log determinant is 0."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class Result(NamedTuple):
 
 
 class VITS(nn.Module):
-    """`forward` computes the training terms except the sound's losses; `speak` turns text into waves."""
+    """`forward` computes the training terms except the sound's losses. `speak` turns text into waves."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

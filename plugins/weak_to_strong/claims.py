@@ -80,7 +80,7 @@ TRUSTS_ITSELF = Claim(
         ),
     ),
     control="the same student, learning rate and epochs with the weak labels alone, and with the teacher's "
-    "hardened labels instead of its own: half of the gain comes from hardening alone",
+    "hardened labels instead of its own, because half of the gain comes from hardening alone",
     control_arm="weak labels",
     learned=(flat("weak labels"),),
     breaks=(TEACHERS_ANSWERS, SECOND_ROUND, UNTRAINED),

@@ -59,7 +59,7 @@ def confidence_loss(logits: EvenOdd, weak: EvenOdd, alpha: float, *, share: floa
 
 
 def mixed_cross_entropy(logits: Logits, weak: Logits, hard: Classes, alpha: float) -> Losses:
-    """Cross-entropies with soft and hard labels, for any number of classes; `weak` must sum to 1."""
+    """Cross-entropies with soft and hard labels, for any number of classes. `weak` must sum to 1."""
     # (1 - alpha) CE(f, weak) + alpha CE(f, hard)
     log_f = logits.log_softmax(-1)
     own = log_f.gather(-1, hard[..., None])[..., 0]

@@ -107,7 +107,7 @@ MEAN_ONLY = Claim(
         at_most("loss", "mean-only", 0.8, over="weight norm", toward=1.0),
         Bound(SHARE, ">=", 0.6, direction=0.0),
     ),
-    control="weight normalisation alone; also the same network without normalisation and with batch "
+    control="weight normalisation alone, and the same network without normalisation and with batch "
     "normalisation",
     control_arm="weight norm",
     control_reaches=(at_least("loss", "plain", 1.5, over="batch norm"),),

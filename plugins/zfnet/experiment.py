@@ -73,7 +73,7 @@ PROJECTS = Claim(
     ),
     rule=(at_least(OVER, "deconvnet", 0.08, minus="deconvnet, untrained", toward=0.0),),
     control_arm="deconvnet, untrained",
-    control="the same network with its initial weights; chance is one half",
+    control="the same network with its initial weights (chance is one half)",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, NO_SWITCHES, GRADIENT),
     chosen_on=(0, 1),
