@@ -85,7 +85,7 @@ SETTING = (
 MEMORISES = Claim(
     name="memorises noise",
     sentence="The network that generalises on true labels also fits random labels, shuffled and random "
-    "pixels and Gaussian noise, with the same settings and in a few times the steps.",
+    "pixels and Gaussian noise, with the same settings and in a few times as many steps.",
     paper=Figure(
         "Training error 0 on all five; random labels take a few times longer",
         where="section 2.1, figure 1",

@@ -76,7 +76,7 @@ TASK = (
 WITH_SGD = Claim(
     name="one run of Schedule-Free SGD",
     sentence="After 60, 180 and 540 steps, one run of Schedule-Free SGD has a lower training loss than SGD "
-    "with momentum under a cosine schedule that was made and tuned for that time.",
+    "with momentum and a cosine schedule that ends at that step and was tuned for it.",
     paper=FRONTIER,
     rule=RULE,
     control="heavy ball with a cosine schedule after the same warm-up, at the best of seven learning rates "
@@ -95,7 +95,7 @@ WITH_SGD = Claim(
 WITH_ADAMW = Claim(
     name="one run of Schedule-Free AdamW",
     sentence="After 60, 180 and 540 steps, one run of Schedule-Free AdamW has a lower training loss than "
-    "AdamW under a cosine schedule that was made and tuned for that time.",
+    "AdamW with a cosine schedule that ends at that step and was tuned for it.",
     paper=FRONTIER,
     rule=RULE,
     control="AdamW with a cosine schedule after the same warm-up, at the best of five learning rates for "

@@ -107,9 +107,9 @@ FEW = Claim(
     deviations=f"{PICTURES} The digits are 9 to 11 pixels high and can be anywhere. {NETWORKS}",
     history=(
         (
-            "Until November 2026 both were trained for 150 steps, after which the convolutions did not fit "
-            "their 300 images (error ratio 1.9, weak). Now they must fit them, and the ViT must overfit "
-            "more."
+            "Until November 2026 both networks were trained for 150 steps, after which the convolutions "
+            "did not fit their 300 images (error ratio 1.9, weak). Now they must fit them, and the ViT "
+            "must overfit more."
         ),
     ),
 )
@@ -141,8 +141,8 @@ MANY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 this was judged after 400 steps on 12,800 images, with a ViT that had not "
-            "learned (error ratio 10.8, not reproduced). The bound is unchanged."
+            "Until November 2026 this claim was judged after 400 steps on 12,800 images, with a ViT that "
+            "had not learned (error ratio 10.8, not reproduced). The bound is unchanged."
         ),
     ),
 )

@@ -31,8 +31,8 @@ from .model import MeanOnlyBatchNorm, WeightNorm, axes, start_from_data
 
 INVARIANCE = Claim(
     name="length apart",
-    sentence="The output does not depend on the length of v. Therefore the gradient of v is orthogonal to "
-    "v, and gradient steps can only make v longer.",
+    sentence="The output of a weight-normalised layer does not depend on the length of v. Therefore the "
+    "gradient of v is orthogonal to v, and gradient steps can only make v longer.",
     paper=Figure(
         "the norm of v grows with every update, because its gradient is orthogonal to w",
         where="section 2.1",
