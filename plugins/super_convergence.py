@@ -221,7 +221,7 @@ def read_off(at: Trial, found: Sweep[Measures]) -> Measures:
 
 
 def same_loss(table: Table) -> dict[str, dict[str, float | AtLeast]]:
-    """The length at which the usual schedule reaches one cycle's loss."""
+    """The number of steps after which the usual schedule reaches one cycle's loss."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     if "usual@T" not in losses:
         return {}
@@ -232,7 +232,8 @@ def same_loss(table: Table) -> dict[str, dict[str, float | AtLeast]]:
 def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
     """The length at which `losses` reach the loss `reached`, interpolated between lengths on a log scale.
 
-    If no loss is that low, at least the longest length; if all are that low, the shortest length.
+    If no loss is that low, the result is at least the longest length. If all are that low, it is the
+    shortest.
     """
     lengths = sorted(losses)
     if losses[lengths[0]] <= reached:

@@ -66,7 +66,7 @@ def all_experts(weights: Weights, x: Tensor, *, active: int) -> Tensor:
 
 
 def gathered(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """For few tokens: the chosen experts' matrices in one batched matrix multiplication."""
+    """Gather the chosen experts' matrices for one batched matrix multiplication, which suits few tokens."""
     gates, chosen = route(weights, x, active)
     w1, w2, w3 = (weights[name][chosen] for name in ("w1", "w2", "w3"))  # (tokens, active, rows, columns)
     hidden = F.silu(torch.einsum("tahm,tm->tah", w1, x)) * torch.einsum("tahm,tm->tah", w3, x)

@@ -12,10 +12,9 @@ so the number of correct digits doubles. Far from the minimum, a full step may o
 step is halved until the function falls (Armijo's rule), the method converges from any start on a convex
 function. A step costs O(n³).
 
-This folder. model.py has `Minimizer`, the base class of methods that evaluate several points in one step
-(line searches), and `Newton`. problems.py has the test functions of this family. experiment.py measures the
-order of convergence and tries starts at growing distances. benchmark.py times one step, and whole
-minimisations.
+This folder. `model` has `Minimizer`, the base class of methods that evaluate several points in one step (line
+searches), and `Newton`. `problems` has the test functions of this family. `experiment` measures the order of
+convergence and tries starts at growing distances. `benchmark` times one step, and whole minimisations.
 """
 
 from readtrack.plugin import hookimpl

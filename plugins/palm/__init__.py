@@ -12,8 +12,8 @@ Positions are rotary. There are no biases, and the input embedding is also the r
 
 This folder. `model` has the decoder, with two matrix multiplications by weights per block, and its KV cache.
 `experiment` counts the parameters of the paper's three sizes. It trains parallel and serial blocks, and
-blocks with one key-value head and with all of them. `benchmark` times a block's training step in both orders,
-and one token after a long text.
+blocks with one key-value head and with one per query head. `benchmark` times a block's training step in both
+orders, and one token after a long text.
 
 Dimensions: batch, tokens, model (hidden size), heads (query heads), groups (key-value heads; the paper has
 one), dim (of a head), hidden (of the feed-forward layer), vocab.

@@ -133,7 +133,9 @@ def experiment(run: Run) -> None:
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
-    """Large initial weights, with biases such that a typical frame (a quarter on) gives units of 0.5."""
+    """Build a model with large weights. On a typical frame (a quarter on), its hidden units have a mean of
+    0.5.
+    """
     model = make(BITS + CLOCK, HIDDEN, std=0.5, recurrent=RECURRENT)
     with torch.no_grad():
         model.first_bias.copy_(-model.W.sum(0) / 4)

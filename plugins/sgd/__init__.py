@@ -14,8 +14,7 @@ mostly with other schedules. A constant step size stops at a noise floor, which 
 This folder. `model` has the step, and `Optimizer`, the base class of the later optimisers of this family.
 `flat` stores all weights in one vector, whatever the number of tensors. `experiment` measures the noise
 floors of constant step sizes and the effect of each of the two conditions. Both follow from the theory and
-are illustrations. `trials` has the networks that the whole family trains, and `benchmark` the cases that time
-it.
+are illustrations. `trials` has the test problems of the whole family, and `benchmark` its benchmark cases.
 """
 
 from readtrack.plugin import hookimpl

@@ -132,7 +132,7 @@ def seen(filters: Sequence[int]) -> int:
 
 
 def weights_of(filters: Sequence[int], maps: int) -> int:
-    """Weights of convolutions that keep the number of feature maps, without biases."""
+    """Number of weights of convolutions that keep the number of feature maps, without biases."""
     return sum(size**2 * maps**2 for size in filters)
 
 

@@ -10,11 +10,11 @@ positive values. The projections showed dead and repeated filters in AlexNet's f
 and strides in that layer reduced the error. Occlusion shows which parts of an image a score depends on: slide
 a grey square over the image and plot the probability of the class.
 
-This folder. `projection` has the backward pass, and `occlusion` the grey square. The network comes from the
-plugin `saliency`. `experiment` covers a digit or its surroundings, and measures the location of projections.
-`benchmark` times occlusion maps and the backward pass. The claim that diagnosis finds better architectures is
-not tested. It is about ImageNet, and a run here is too short to train networks with AlexNet's first layer and
-with the improved one to convergence.
+This folder. `projection` has the deconvnet's backward pass, and `occlusion` covers parts of an image with a
+grey square. The network comes from the plugin `saliency`. `experiment` covers a digit or its surroundings,
+and measures the location of projections. `benchmark` times occlusion maps and the backward pass. The claim
+that diagnosis finds better architectures is not tested. It is about ImageNet, and a run here is too short to
+train networks with AlexNet's first layer and with the improved one to convergence.
 """
 
 from collections.abc import Callable
