@@ -180,7 +180,5 @@ def multiply_adds(network: ResNet, height: int, width: int) -> int:
 
 
 def filters(block: Block) -> int:
-    """Number of weights of a block's convolutions, which is its number of multiply-adds at each output
-    position.
-    """
+    """Number of weights of a block's convolutions. It equals the multiply-adds at each output position."""
     return sum(weight.numel() for weight in block.parameters() if weight.ndim == 4)

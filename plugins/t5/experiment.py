@@ -290,8 +290,9 @@ def show(run: Run, net: T5, language: Senses) -> None:
         f"read     {spelled(read)}\nleft out {spelled(right)}\nwritten  {spelled(found)}\n"
         for read, right, found in zip(source.tolist(), target.tolist(), written.tolist(), strict=True)
     ]
-    caption = "Words are numbers, and <A>, <B>, … are sentinels. A generated word is correct if its topic "
-    "has it."
+    caption = (
+        "Words are numbers, and <A>, <B>, … are sentinels. A generated word is correct if its topic has it."
+    )
     run.text("spans left out and written", "\n".join(lines), caption=caption)
 
 
