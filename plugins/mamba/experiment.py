@@ -63,9 +63,10 @@ COPYING = Claim(
     after_steps=400,
     breaks=(BLIND, GATED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Each sequence has 32 positions with 4 tokens to copy, out of an alphabet of 8. The paper "
-    "has 4096 positions with 16 tokens, out of 16. The networks have two layers of 32 channels, without a "
-    "gate or a convolution. After 1,000 steps the difference between the arms is smaller.",
+    deviations="Each sequence has 32 positions with 4 tokens to copy, out of an alphabet of 8. The paper's "
+    "sequences have 4096 positions with 16 tokens, out of an alphabet of 16. The networks have two layers "
+    "of 32 channels, without a gate or a convolution. After 1,000 steps the difference between the arms is "
+    "smaller.",
     headline=True,
     history=(
         (

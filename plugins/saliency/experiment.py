@@ -22,7 +22,7 @@ ALL_CLASSES = Break(
 EDGES = Break("edges", "The map shows differences between neighbouring pixels, without any network.", "rival")
 
 SETTING = (
-    "Scenes of 20 × 20 replace ImageNet. Each has two of five digits and half of a third one on a "
+    "Scenes of 20 × 20 pixels replace ImageNet. Each has two of five digits and half of a third one on a "
     "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
     "normalisation, which is folded into its convolutions. Of 500 held-out scenes, those whose two digits "
     "the network recognises are judged. "

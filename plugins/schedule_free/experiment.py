@@ -66,11 +66,11 @@ FRONTIER = Figure(
 )
 TASK = (
     "A perceptron of 64 units is trained on the 8 × 8 digits in batches of 64, with new pixel noise in "
-    "every step. The paper has ImageNet, translation and language models. All arms have a warm-up of 20 "
-    "steps. The loss is that of all training rows in four fixed draws of the noise. Test accuracies are "
-    "shown but not judged. Schedule-Free has one learning rate for all three times, and cosines have one "
-    "for each time. Both are chosen from the same grid, by the mean logarithm of the loss in two other "
-    "draws of weights and batches. "
+    "every step. The paper trains ImageNet classifiers, translation models and language models. All arms "
+    "have a warm-up of 20 steps. The loss is that of all training rows in four fixed draws of the noise. "
+    "Test accuracies are shown but not judged. Schedule-Free has one learning rate for all three times, "
+    "and cosines have one for each time. Both are chosen from the same grid, by the mean logarithm of the "
+    "loss in two other draws of weights and batches. "
 )
 
 WITH_SGD = Claim(

@@ -99,7 +99,7 @@ TIMESCALE = Claim(
     breaks=(CONSTANT, UNCOUPLED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="Digits are shown pixel by pixel to an untrained memory with a linear readout. The paper "
-    "has a gated network on pen trajectories.",
+    "trains a gated network on pen trajectories.",
     history=(
         (
             "Until November 2026 the verdict was reproduced (same bounds, no rival). The rival is now the "

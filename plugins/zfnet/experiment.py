@@ -25,7 +25,7 @@ NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over its wi
 GRADIENT = Break("gradient", "The gradient of the same score replaces the projection.", "rival")
 
 DEVIATIONS = (
-    "Scenes of 20 × 20 replace ImageNet. Each has two of five digits and half of a third one on a "
+    "Scenes of 20 × 20 pixels replace ImageNet. Each has two of five digits and half of a third one on a "
     "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
     "normalisation, which is folded into its convolutions. Of 800 held-out scenes, those whose two digits "
     "the network recognises are judged. "
