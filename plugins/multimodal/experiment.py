@@ -70,9 +70,9 @@ BETTER_FEATURES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bound. There was no rival, and "
-            "each image was judged once. Each image is now judged with four samples of noise, because the "
-            "standard error with one was 0.02."
+            "Until November 2026 the verdict was reproduced (same bound, no rival), and each image was "
+            "judged once. Each image is now judged with four samples of noise, because the standard error "
+            "with one was 0.02."
         ),
     ),
 )
@@ -100,7 +100,7 @@ SHARED = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "The ridge is chosen on sounds only. Image and sound share only the digit, so "
     "the sound is a noisy label of the image.",
-    history=("Until November 2026 the verdict was reproduced, with the same bounds and without a rival.",),
+    history=("Until November 2026 the verdict was reproduced (same bounds, no rival).",),
 )
 
 SHUT = Claim(
@@ -193,9 +193,7 @@ def whole(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
 
 
 def both_from_either(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """The loss of section 3, for each pair as it is and with either input zeroed. Both modalities are
-    targets.
-    """
+    """The loss of section 3, of each pair as it is and with either input zeroed. Always has both targets."""
     return reconstruction_loss(network.decode(network.tripled(batch.present())), batch.present())
 
 
