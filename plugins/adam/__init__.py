@@ -1,10 +1,10 @@
-"""Adam: momentum and a step size for each coordinate, both corrected for their initialisation at zero.
+"""Adam: gradient descent with momentum and one step size per coordinate, with bias correction of both.
 
 Kingma and Ba 2014, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
 
 The problem. Momentum averages out the gradient's noise, and RMSProp adapts the step to each coordinate's
-scale. Both were used together. But a running mean of the squares with a long memory starts at zero and is too
-small in the first steps, which makes these steps far too large.
+scale. Both were used together. But a running mean of squared gradients with a long memory starts at zero. It
+is too small in the first steps, which makes these steps far too large.
 
 The idea. Keep running means of the gradient and of its square, and divide each by 1 − βᵗ, the sum of the
 weights that it has given to the gradients so far. Both are then unbiased from the first step on. A step is at
@@ -12,15 +12,16 @@ most about `lr` in each coordinate, whatever the gradient's scale, so one settin
 the paper's defaults were used throughout the field for years.
 
 The result. On a network with dropout, Adam reaches a lower training loss than SGD, the heavy ball and
-Nesterov momentum, and about the same as RMSProp. The correction does not help when both arms are tuned alike.
-(The convergence proof has a gap, which AMSGrad closes: Reddi and others 2018, arXiv 1904.09237.)
+Nesterov momentum, and about the same as RMSProp. Bias correction does not help when Adam with and without it
+are tuned alike. (The convergence proof has a gap, which AMSGrad closes: Reddi and others 2018, arXiv
+1904.09237.)
 
 This folder. model.py implements algorithm 1 on one vector of all weights, line by line. The implementation
 makes about ten passes over memory, where torch's fused kernel makes one. It is as fast as the kernel for many
 small tensors and much slower for large ones. `torch.compile` helps with large ones, but does not reach the
-kernel's speed while the step number varies. experiment.py trains the same networks on the same batches and
-learning rates with Adam and its predecessors, under dropout (figure 2) and with sparse gradients (figure 1),
-and repeats figure 4, a long memory without the correction.
+kernel's speed while the step number varies. experiment.py trains the same networks on the same batches with
+Adam and its predecessors, each tuned on the same grid of learning rates, under dropout (figure 2) and with
+sparse gradients (figure 1). It also repeats figure 4, a long memory without bias correction.
 """
 
 from readtrack.plugin import hookimpl

@@ -1,4 +1,4 @@
-"""Exercise: the step with bias correction."""
+"""Exercise: write one Adam step with bias correction."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Algorithm 1."""
+"""Implements algorithm 1 on one vector of all weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Betas = tuple[float, float]
 
 
 class Adam(Optimizer):
-    """Algorithm 1, with the paper's defaults."""
+    """Adam (algorithm 1) as a torch optimiser, with the paper's defaults."""
 
     memories = ("m", "v")
 

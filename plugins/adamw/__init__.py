@@ -1,4 +1,4 @@
-"""AdamW: Adam with weight decay that is decoupled from the gradient step.
+"""AdamW: Adam with weight decay decoupled from the gradient step.
 
 Loshchilov and Hutter 2017, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
 
@@ -14,8 +14,9 @@ trained with AdamW.
 The result. Both identities hold, and Adam decays unevenly. On the small network here the best decay depends
 on the learning rate as much as the best penalty does, and AdamW is not clearly better.
 
-This folder. `model`: algorithms 1 and 2, line by line, on one vector of all weights. `experiment` tests both
-identities, measures how unevenly Adam decays, and searches the grid of learning rates and decays of figure 2.
+This folder. `model` implements algorithms 1 and 2 line by line, on one vector of all weights. `experiment`
+tests both identities, measures how unevenly Adam decays, and searches the grid of learning rates and decays
+of figure 2.
 """
 
 from readtrack.plugin import hookimpl

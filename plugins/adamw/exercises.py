@@ -1,4 +1,4 @@
-"""Exercises: where weight decay enters the update."""
+"""Exercises: add decoupled weight decay to SGD and to Adam."""
 
 from collections.abc import Iterator
 
@@ -28,14 +28,15 @@ EXERCISES = (
     Exercise(
         name="SGD with decay",
         of="model.SGDW.update",
-        task="A step of SGD that also shrinks the weights, in place.",
+        task="Take a step of SGD in place that also shrinks the weights.",
         hints=("w ← w - lr · (g + weight_decay · w).",),
         tries=of_sgd,
     ),
     Exercise(
         name="step",
         of="model.AdamW.update",
-        task="Algorithm 2 in place: the decay is not part of the gradient, so that no moment contains it.",
+        task="Write algorithm 2 in place. The decay is not part of the gradient, so that no moment "
+        "contains it.",
         hints=(
             "Both moments and their correction are Adam's, from g alone.",
             "w ← w - lr · (m̂ / (√v̂ + eps) + weight_decay · w).",

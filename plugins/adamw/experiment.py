@@ -1,4 +1,4 @@
-"""SGD's and Adam's identities, the unevenness of Adam's decay, and a grid of learning rates and decays."""
+"""Checks the identities for SGD and Adam, and compares weight decay with an L2 penalty over a grid."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WITH_SGD = Break(
 
 IDENTITY = Claim(
     name="penalty or decay",
-    sentence="For SGD, an L2 penalty and weight decay give the same weights.",
+    sentence="With SGD, an L2 penalty and weight decay give the same weights.",
     paper=Figure("Proved.", where="proposition 1", read="text"),
     rule=(Bound("SGD: largest difference of weights", "<=", 1e-12),),
     kind="identity",
@@ -58,7 +58,7 @@ IDENTITY = Claim(
 
 NO_PENALTY = Claim(
     name="no penalty is the decay",
-    sentence="For Adam, no L2 penalty gives the same weights as weight decay.",
+    sentence="With Adam, no L2 penalty gives the same weights as weight decay.",
     paper=Figure(
         "Proved, for preconditioners that are not a multiple of the identity.",
         where="proposition 2",
@@ -67,13 +67,13 @@ NO_PENALTY = Claim(
     rule=(Bound("Adam: largest difference of weights, with the nearest penalty", ">=", 1e-3),),
     kind="theorem",
     control="the same batches, with penalties from 1e-4 to 1, four per decade, and without a penalty",
-    deviations="100 steps of a perceptron on digits in float64, against a decay of 0.1.",
+    deviations="A perceptron is trained on digits for 100 steps in float64, with a weight decay of 0.1.",
 )
 
 EVENLY = Claim(
     name="evenly",
-    sentence="With a penalty in Adam's gradient, weights with large gradients decay least; with decoupled "
-    "decay, all weights decay at one rate.",
+    sentence="With an L2 penalty in Adam's gradient, weights with large gradients decay least. With "
+    "decoupled decay, all weights decay at the same rate.",
     paper=Figure(
         "An argument, and a proof for a fixed preconditioner. The paper has no figure.",
         where="section 2, proposition 3",
@@ -87,22 +87,22 @@ EVENLY = Claim(
     kind="theorem",
     guards=(Bound("AdamW: 9th / 1st decile of the decay", "<=", 1.001),),
     control="one step from the same trained state: with decoupled decay, with a penalty, and with neither",
-    deviations="Measured on the first layer of a trained perceptron. The size of the gradients is the root "
-    "of Adam's second moment.",
+    deviations="The decay is measured on a trained perceptron's first layer. A weight's gradients have the "
+    "root of Adam's second moment as their size.",
 )
 
 TASK = (
-    "A perceptron of 64 units on 200 of the 8 × 8 digits, a fifth of which have random labels, where the "
-    "paper has a ResNet on CIFAR-10 and ImageNet32. 300 batches of 64 under a cosine schedule without "
-    "restarts, which scales the decay too. The grid has three learning rates over a decade, and no decay or "
-    "one of seven, all combined. The decay is not normalised. Losses and errors are means over three draws "
-    "of the 200 digits. "
+    "A perceptron of 64 units is trained on 200 of the 8 × 8 digits, a fifth with random labels, not a "
+    "ResNet on CIFAR-10 and ImageNet32. Training takes 300 batches of 64 under a cosine schedule without "
+    "restarts, which scales the decay too. The grid combines three learning rates over a decade with no "
+    "decay and seven decays. The decay is not normalised. Losses and errors are means over three draws of "
+    "the 200 digits. "
 )
 
 SEPARABLE = Claim(
     name="best decay over learning rates",
-    sentence="The best decoupled decay moves less over a decade of learning rates than Adam's best penalty, "
-    "after 300 steps each.",
+    sentence="After 300 steps, the best decoupled decay changes less over a decade of learning rates than "
+    "the best L2 penalty of Adam.",
     paper=Figure(
         "Heat maps: with a penalty, the learning rate and the penalty are coupled; AdamW largely decouples "
         "the learning rate and the decay.",
@@ -120,19 +120,20 @@ SEPARABLE = Claim(
     chosen_on=(0, 1),
     deviations=TASK + "The decay is the paper's λ, the same at every learning rate. The best decay of a "
     "learning rate is the mean of the logarithms of the decays, weighted by exp(−held-out loss / 0.02 "
-    "nats). In torch's form, λ / lr, the best decay moves by one decade less.",
+    "nats). Expressed as torch's λ / lr, the best decay moves by one decade less.",
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound. The best decay was the "
-            "argmin over a grid of half decades, the learning rates covered 0.9 decades, and each seed had "
-            "one draw of the digits."
+            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). The best decay "
+            "was the argmin over half decades, the learning rates covered 0.9 decades, and each seed had "
+            "one draw."
         ),
     ),
 )
 
 GENERALISES = Claim(
     name="test error of AdamW",
-    sentence="Tuned alike, AdamW has a lower test error after 300 steps than Adam with a penalty.",
+    sentence="After 300 steps, AdamW has a lower test error than Adam with an L2 penalty, each at its best "
+    "setting from the same grid.",
     paper=Figure("15 % lower test error on CIFAR-10, relatively.", where="sections 1 and 4.4", read="text"),
     rule=(at_most("test error", "AdamW", 0.95, over="Adam with penalty", toward=1.0),),
     control="Adam with a penalty at the best of the same 24 settings",
@@ -141,12 +142,12 @@ GENERALISES = Claim(
     after_steps=300,
     breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The setting is chosen by the held-out loss; the error is measured on other digits.",
+    deviations=TASK + "The setting is chosen by the validation loss. The error is measured on test digits.",
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, with the same bound, with one draw of the digits per seed "
-            "and about 360 test digits."
+            "Until November 2026 the verdict was inconclusive (same bound), with one draw of the digits "
+            "per seed and about 360 test digits."
         ),
     ),
 )
@@ -393,5 +394,5 @@ def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
     run.image(
         f"{arm} map",
         (1.5 - torch.tensor(rows)).repeat_interleave(24, 0).repeat_interleave(24, 1),
-        caption="The same as an image: learning rates downwards, decays to the right, white 0.5, black 1.5.",
+        caption="As an image: learning rates downwards, decays to the right, white is 0.5, black is 1.5.",
     )

@@ -1,4 +1,4 @@
-"""Response normalisation, and a grouped convolution in two columns."""
+"""Times local response normalisation and the grouped convolution in two columns."""
 
 from collections.abc import Iterator
 

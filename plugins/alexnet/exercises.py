@@ -1,4 +1,4 @@
-"""Exercises: response normalisation, the convolutional layers, and the side of the last maps."""
+"""Exercises: write response normalisation and the convolutional layers, and compute the last maps' size."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -30,7 +30,7 @@ EXERCISES = (
     Exercise(
         name="response normalisation",
         of="model.response_norm",
-        task="Section 3.3: brightness normalisation across neighbouring maps.",
+        task="Section 3.3: normalise each activation by its neighbouring maps.",
         hints=(
             "Divide each activation by (k + alpha · sum of squares)^beta.",
             "The sum runs over the map itself and n // 2 maps on each side; there are fewer at the ends.",
@@ -40,7 +40,7 @@ EXERCISES = (
     Exercise(
         name="features",
         of="model.AlexNet.features",
-        task="Figure 2: the five convolutions, each with its activation, normalisation and pooling.",
+        task="Figure 2: apply the five convolutions, each with its activation, normalisation and pooling.",
         hints=(
             "A ReLU follows each convolution; the first two are normalised and then pooled.",
             "The fifth is pooled as well.",
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="last maps",
         of="model.final_side",
-        task="The side of the maps that the first hidden layer reads.",
+        task="Compute the height and width of the maps that the first hidden layer reads.",
         hints=(
             (
                 "A window of w with a stride of s fits (side - w) // s + 1 times; padded convolutions keep "

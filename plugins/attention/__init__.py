@@ -12,10 +12,10 @@ over the similarities. Two additions made attention the building block of whole 
 the root of the keys' dimension, because the softmax saturates otherwise. The hidden size is split over
 *heads*, which attend to different positions at the cost of one head.
 
-This folder. `model` has equation 1 as a function, and section 3.2.2 as a module for self-attention (keys and
-values come from the same sequence as the queries) and cross-attention (they come from another sequence).
-`experiment` measures the saturation, counts the parameters and FLOPs of heads, and compares attention with
-the fixed vector on a toy translation task with short and long sentences.
+This folder. `model` has equation 1 as a function, and section 3.2.2 as a module for self-attention (queries,
+keys and values come from one sequence) and cross-attention (keys and values come from another sequence than
+the queries). `experiment` measures the saturation, counts the parameters and FLOPs of heads, and compares
+attention with the fixed vector on a toy translation task with short and long sentences.
 
 Dimensions: batch, heads, queries (positions that attend), keys (positions attended to), tokens (either), dim
 (size of a query or key), model (hidden size, heads × dim).

@@ -1,4 +1,4 @@
-"""Equation 1 against one query at a time, and against torch's fused attention."""
+"""Times equation 1 against a loop over queries and against torch's fused attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ Vectors = Float[Tensor, "*batch tokens dim"]
 
 
 def one_query_at_a_time(q: Vectors, k: Vectors, v: Vectors, *, causal: bool) -> Vectors:
-    """As in a recurrent decoder, which computes one query after the other, so that nothing is batched."""
+    """Attention for one query after the other without batching, as in a recurrent decoder."""
     results = []
     for newest, query in enumerate(q.unbind(-2)):
         seen = newest + 1 if causal else k.shape[-2]

@@ -1,4 +1,4 @@
-"""Exercises: equation 1 in two steps, and section 3.2.2."""
+"""Exercises: write scaled dot-product attention in two steps, and multi-head attention."""
 
 from collections.abc import Iterator
 
@@ -59,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="weights",
         of="model.attention_weights",
-        task="The softmax of equation 1, with the scale and both masks.",
+        task="Compute the softmax of equation 1, with the scale and both masks.",
         hints=(
             "Scores are q @ k.mT, divided by the root of the last dimension of q.",
             (
@@ -80,7 +80,7 @@ EXERCISES = (
     Exercise(
         name="merge heads",
         of="model.merge_heads",
-        task="The inverse of split_heads: concatenate the vectors of all heads.",
+        task="Invert split_heads: concatenate the vectors of all heads.",
         hints=("Swap heads and tokens first, then flatten the last two dimensions.",),
         tries=of_merging,
     ),

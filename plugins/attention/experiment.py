@@ -1,4 +1,4 @@
-"""Saturation of the softmax, the cost of heads, and translation with attention against a fixed vector."""
+"""Measures softmax saturation and the cost of heads, and compares attention with one fixed vector."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,8 +26,8 @@ from .model import MultiHeadAttention, attention_weights
 
 SCALING = Claim(
     name="scaling",
-    sentence="The dot product of random vectors has their dimension as its variance, which saturates the "
-    "softmax; divided by the root of the dimension, it does not saturate the softmax.",
+    sentence="The dot product of random vectors has a variance equal to their dimension, which saturates "
+    "the softmax. Divided by the root of the dimension, it does not saturate the softmax.",
     paper=Figure(
         "variance d for components of variance 1, which pushes the softmax into regions of tiny gradients",
         where="section 3.2.1",
@@ -41,17 +41,20 @@ SCALING = Claim(
     ),
     kind="theorem",
     control="the same scores without the division",
-    deviations="Random vectors of dimension 64 (the paper's), 64 keys for each query.",
+    deviations="Queries and keys are random vectors of dimension 64, the paper's size. Each query has 64 "
+    "keys.",
 )
 
 HEADS = Claim(
     name="heads are free",
-    sentence="Heads that split the hidden size have the same total cost as one head of the full size.",
+    sentence="Multi-head attention, whose heads split the hidden size, has as many parameters and FLOPs as "
+    "one head of the full size.",
     paper=Figure("about the cost of one head with the full width", where="section 3.2.2", read="text"),
     rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
     kind="identity",
     control="one head, against 2, 4 and 8",
-    deviations="Matrix multiplications only: the number of softmaxes grows with the heads.",
+    deviations="Only matrix multiplications are counted. The number of softmaxes grows with the number of "
+    "heads.",
 )
 
 EVEN = Break("even weights", "All encoder states have equal weight, whatever the query is.", "near miss")
@@ -81,22 +84,23 @@ NO_BOTTLENECK = Claim(
         at_least("accuracy at 12 words", "attention", 0.8),
         at_least("accuracy at 12 words", "attention", 0.2, minus="fixed vector", toward=0.0),
     ),
-    control="the same network and weights, restricted to the encoder's last state; each at the best of three "
-    "learning rates",
+    control="the same network and weights, restricted to the encoder's last state, each arm at the best of "
+    "three learning rates",
     control_arm="fixed vector",
     control_reaches=(at_least("accuracy at 4 words", "fixed vector", 0.9),),
     after_steps=STEPS,
     breaks=(EVEN, SHUFFLED_VALUES, BY_POSITION, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A toy language of 8 words, in which neighbours swap places, so that no word moves far. "
-    "One-directional LSTMs of hidden size 48 and one fixed vector of that size; the score is a dot product "
-    "instead of a small network; the context vector enters the output only, not the recurrence.",
+    deviations="The task is a toy language of 8 words in which neighbours swap places, so that no word "
+    "moves far. Encoder and decoder are one-directional LSTMs of hidden size 48, and the fixed vector has "
+    "the same size. The score is a dot product instead of a small network. The context vector enters the "
+    "output only, not the recurrence.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, with the same bounds. The rival, weights by position, is new, "
-            "and the sentence states the number of steps. The hidden size is 48 instead of 64, which makes a "
-            "run shorter."
+            "Until November 2026 the verdict was reproduced, with the same bounds. The rival, weights by "
+            "position, is new, and the sentence states the number of steps. The hidden size is 48 instead "
+            "of 64, which makes a run shorter."
         ),
     ),
 )
@@ -172,7 +176,7 @@ class Translator(nn.Module):
     def read(
         self, source: Int[Tensor, "batch keys"], written: Int[Tensor, "batch queries"]
     ) -> tuple[Float[Tensor, "batch queries model"], Float[Tensor, "batch context model"]]:
-        """Decoder states after each word written so far, and the encoder states that they may attend to."""
+        """Decoder states after each target word so far, and the encoder states that they may attend to."""
         states, last = self.encoder(self.source(source))
         decoded, _ = self.decoder(self.target(written), last)
         return decoded, states if self.attend else states[:, -1:]
@@ -180,7 +184,7 @@ class Translator(nn.Module):
     def forward(
         self, source: Int[Tensor, "batch keys"], written: Int[Tensor, "batch queries"]
     ) -> Float[Tensor, "batch queries vocab"]:
-        """Logits of the word that comes next after each word written."""
+        """Logits of the next word after each target word."""
         decoded, context = self.read(source, written)
         return self.readout(torch.cat((decoded, self.attention(decoded, context)), -1))
 

@@ -1,4 +1,4 @@
-"""Equation 1, and multi-head attention."""
+"""Implements scaled dot-product attention (equation 1) and multi-head attention."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,7 +26,7 @@ def attention_weights(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """The softmax of equation 1: the weight of each key's value in each query's result.
+    """Attention weights: the softmax of equation 1, over the keys for each query.
 
     mask    True where a query may attend to a key; a query whose keys are all masked gets zeros
     causal  no query sees a later position. The last query is aligned with the last key (lower right), as in

@@ -1,4 +1,4 @@
-"""Batch normalisation: give every activation mean 0 and variance 1 over the mini-batch.
+"""Batch normalisation: normalise every activation to mean 0 and variance 1 over the mini-batch.
 
 Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
 Covariate Shift", arXiv 1502.03167.
@@ -7,17 +7,17 @@ The problem. The distribution of a layer's inputs changes with every step of the
 units get stuck, so training needs a careful initialisation and small learning rates.
 
 The idea. Make the normalisation a part of the network: subtract the mean of the mini-batch, divide by its
-standard deviation, and let the network scale and shift the result. The gradient flows through mean and
-deviation too. If they were constants, the normalisation would undo steps of the weights, which would grow
-without bound (section 2). At inference, running averages replace the batch statistics. Why the method helps
-is disputed: Santurkar et al. 2018 (arXiv 1805.11604) found little relation to shifting distributions, and
-a smoother loss instead.
+standard deviation, and let the network scale and shift the result. The gradient flows through the mean and
+the standard deviation too. If both were constants, the normalisation would undo weight updates, and the
+weights would grow without bound (section 2). At inference, running averages replace the batch statistics. Why
+the method helps is disputed: Santurkar et al. 2018 (arXiv 1805.11604) found little relation to shifting
+distributions, and a smoother loss instead.
 
-This folder. `model`: algorithm 1 as written, the same with section 3's gradient, and `BatchNorm` with
-algorithm 2's running averages, for vectors and images (section 3.2). `convolutions`: a deep network on noisy
-digits with an exchangeable normalisation, in which later normalisation papers are compared too. `experiment`
-trains this network and figure 1's: with batch normalisation, without, and with the statistics of the first
-batch. The last is a control that starts like a normalised network but is not normalised afterwards.
+This folder. `model` implements algorithm 1 as written and with section 3's gradient, and `BatchNorm` with
+algorithm 2's running averages, for vectors and images (section 3.2). `convolutions` has a deep network on
+noisy digits with an exchangeable normalisation, in which later normalisation papers are compared too.
+`experiment` trains this network and figure 1's: with batch normalisation, without, and with the statistics of
+the first batch. The last is a control that starts like a normalised network but is not normalised afterwards.
 
 Dimensions: batch, features (channels of an image), positions (none, or height and width).
 """

@@ -1,4 +1,5 @@
-"""Batch normalisation in training: as written, torch's, and with a hand-written gradient."""
+"""Times three implementations of batch normalisation: line by line, torch's, and ours by hand-written
+gradient."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from .model import batch_norm, line_by_line
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """FLOPs and bytes for x of `shape`; vectors of features are negligible."""
+    """FLOPs and bytes for x of `shape`. The vectors with one value per feature are neglected."""
     values = math.prod(shape)
     # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2; read x, write
     # y. Backward: bias 1, weight 2, through scale 1, two means 3, sum 4; reads and writes a gradient as well.

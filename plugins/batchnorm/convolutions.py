@@ -1,8 +1,8 @@
-"""A deep convolutional network without shortcuts on noisy digits, to compare normalisations in.
+"""Trains a deep convolutional network without shortcuts on noisy digits, to compare normalisations.
 
-Seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then average pooling and one linear
-layer. The weights start with He's variance (2015), so that a network without normalisation has no
-disadvantage at its start. Every batch has fresh noise on its pixels.
+The network has seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then average pooling
+and one linear layer. The weights start with He's variance (2015), so that a network without normalisation has
+no disadvantage at its start. Every batch has fresh noise on its pixels.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Exercises: algorithm 1, its gradient by hand, and the layer with running averages."""
+"""Exercises: write algorithm 1, its backward pass, and the layer with running averages."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,8 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Algorithm 1: each feature over the batch and all positions, then gamma and beta.",
+        task="Algorithm 1: normalise each feature over the batch and all positions, then apply gamma and "
+        "beta.",
         hints=(
             (
                 "The statistics run over dimension 0 and all dimensions from 2 on; per_feature makes vectors "
@@ -45,8 +46,8 @@ EXERCISES = (
         name="backward",
         of="model._BatchNorm.backward",
         task=(
-            "The gradients of x, weight and bias; None for eps. ctx.saved_tensors is x, weight, bias, and "
-            "the batch's mean and variance; eps is in ctx.eps."
+            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors is x, weight, "
+            "bias, and the batch's mean and variance. ctx.eps is eps."
         ),
         hints=(
             (
@@ -61,7 +62,7 @@ EXERCISES = (
     Exercise(
         name="layer",
         of="model.BatchNorm.forward",
-        task="Normalise the batch and update the averages in training; use the averages in evaluation.",
+        task="In training, normalise the batch and update the averages. In evaluation, use the averages.",
         hints=(
             "batch_norm gives the result, the mean and the biased variance of the batch.",
             "The averages move by momentum: average ← (1 - momentum) · average + momentum · newest.",

@@ -1,4 +1,4 @@
-"""Algorithm 1 as written and with a hand-written gradient, and the layer with algorithm 2's averages.
+"""Implements algorithm 1 as written and with a hand-written gradient, and algorithm 2's layer.
 
 Dimensions: batch, features (channels of an image), positions (none, or height and width).
 """

@@ -11,9 +11,10 @@ targets are hidden, so every layer may attend to both sides. A tenth of the sele
 token and a tenth stay as they are, because fine-tuning never shows the mask. A second task, whether one
 sentence follows another, trains a vector for the whole input.
 
-This folder. `model`: the encoder (GPT's blocks without the causal mask, with exact GELU and segments), both
-heads, and the masking. `weights` renames the released parameters. `experiment` pre-trains with both sides and
-with the left side on a synthetic language of ambiguous words, and fine-tunes each to disambiguate them.
+This folder. `model` has the encoder (GPT's blocks without the causal mask, with exact GELU and segments),
+both heads, and the masking. `weights` renames the released parameters. `experiment` pre-trains a
+bidirectional and a left-to-right model on a synthetic language of ambiguous words, and fine-tunes both to
+disambiguate these words.
 
 Dimensions: batch, tokens, vocab, model (hidden size).
 """

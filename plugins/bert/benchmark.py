@@ -1,4 +1,4 @@
-"""A pre-training step on masked words."""
+"""Times a pre-training step on masked words."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: masking, and the head that predicts masked tokens."""
+"""Exercises: mask tokens, and write the head that predicts them."""
 
 from collections.abc import Iterator
 
@@ -52,7 +52,8 @@ EXERCISES = (
     Exercise(
         name="masked head",
         of="model.MaskedHead.forward",
-        task="A dense layer, GELU, normalisation; then logits from the embedding, with a bias.",
+        task="Apply a dense layer, GELU and normalisation, then compute logits from the embedding, with a "
+        "bias.",
         hints=("The last step is F.linear with the embedding as its weight.",),
         tries=of_heads,
     ),

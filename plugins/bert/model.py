@@ -1,4 +1,4 @@
-"""The encoder, the heads for pre-training, and the masking of tokens.
+"""Implements the encoder, the heads for pre-training, and the masking of tokens.
 
 Dimensions: batch, tokens, vocab, model (hidden size).
 """

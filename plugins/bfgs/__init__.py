@@ -1,4 +1,4 @@
-"""BFGS: approximate the inverse Hessian from the changes of the gradient along the steps.
+"""BFGS: approximate the inverse Hessian from the steps and the changes of the gradient along them.
 
 Fletcher 1970, "A new approach to variable metric algorithms", doi 10.1093/comjnl/13.3.317; Broyden 1970, doi
 10.1093/imamat/6.1.76; Goldfarb 1970, doi 10.1090/S0025-5718-1970-0258249-6; Shanno 1970, doi
@@ -8,15 +8,15 @@ The problem. Newton's method needs second derivatives and n³ operations per ste
 (1959, 1963) built a model H of the inverse Hessian from gradients, but it needs accurate line searches: once
 H is too small in some direction, it recovers slowly.
 
-The idea. A step s and the change y of the gradient along it show the curvature in one direction. Choose the
-H⁺ nearest to H with H⁺ y = s. Measuring the distance between the inverses gives the update of Davidon,
-Fletcher and Powell. Measuring it between H⁺ and H gives BFGS, which corrects errors of the model. The line
-search may then stop early, mostly at its first trial.
+The idea. A step s and the change y of the gradient along it show the curvature in one direction. BFGS and its
+predecessor both choose the H⁺ nearest to H with H⁺ y = s. If distance is measured between the inverses, the
+result is the update of Davidon, Fletcher and Powell (DFP). If it is measured between H⁺ and H, the result is
+BFGS, which corrects errors of the model. With BFGS the line search may stop early, mostly at its first trial.
 
-The result. With an inexact line search BFGS needs fewer evaluations than its predecessor; with nearly exact
-searches the two hardly differ.
+The result. With an inexact line search BFGS needs fewer evaluations than DFP. With a nearly exact search the
+two hardly differ.
 
-This folder. `model` has the update, a line search for the strong Wolfe conditions, and the optimiser;
+This folder. `model` has the update, a line search for the strong Wolfe conditions, and the optimiser.
 `rivals` has earlier methods with the same line search. `experiment` counts evaluations with a loose and a
 near-exact search, and compares with scipy. `benchmark` times the update, and whole minimisations.
 """

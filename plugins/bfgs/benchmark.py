@@ -1,4 +1,4 @@
-"""Time of one update, and of whole minimisations."""
+"""Times one update of the inverse Hessian, and whole minimisations."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .rivals import Conjugate
 
 
 def by_products(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
-    """As written: two multiplications of n × n matrices."""
+    """The update as written, with two multiplications of n × n matrices."""
     rho = 1 / (s @ y)
     V = torch.eye(len(s)).to(s) - rho * torch.outer(y, s)
     return V.mT @ H @ V + rho * torch.outer(s, s)
 
 
 def by_rank_one(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
-    """The same formula with BLAS: three rank-one updates."""
+    """The same update as three rank-one updates with BLAS."""
     rho, Hy = 1 / (s @ y), H @ y
     H = torch.addr(H, s, s, alpha=(rho * (1 + rho * (y @ Hy))).item())
     return H.addr_(Hy, s, alpha=-rho.item()).addr_(s, Hy, alpha=-rho.item())

@@ -1,4 +1,4 @@
-"""Exercises: the update, when to skip it, and the minimum of a cubic."""
+"""Exercises: write the BFGS and DFP updates, decide when to skip one, and minimise a cubic."""
 
 from collections.abc import Iterator
 
@@ -32,15 +32,15 @@ EXERCISES = (
     Exercise(
         name="DFP's update",
         of="rivals.dfp_update",
-        task="The update of Davidon, Fletcher and Powell.",
+        task="Write the update of Davidon, Fletcher and Powell (DFP).",
         hints=("H⁺ = H - (H y)(H y)ᵀ / yᵀHy + s sᵀ / sᵀy.",),
         tries=of_updates,
     ),
     Exercise(
         name="cubic",
         of="model.cubic_minimum",
-        task="The minimiser of the cubic with given values and slopes at two points, or NaN if it has no "
-        "minimum.",
+        task="Compute the minimiser of the cubic with given values and slopes at two points, or NaN "
+        "without a minimum.",
         hints=(
             "With d1 = da + db - 3 (fa - fb) / (a - b): there is no minimum if d1² < da · db.",
             "d2 is the root of d1² - da · db, with the sign of b - a.",

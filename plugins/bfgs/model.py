@@ -1,4 +1,4 @@
-"""The BFGS update, a line search for the strong Wolfe conditions, and the optimiser `BFGS`.
+"""Implements the BFGS update, a line search for the strong Wolfe conditions, and the optimiser `BFGS`.
 
 Dimensions: n (all weights as one vector).
 """

@@ -1,4 +1,4 @@
-"""Rivals with the same line search: the DFP update, nonlinear conjugate gradients, and gradient descent.
+"""Implements DFP's update, nonlinear conjugate gradients and gradient descent with the same line search.
 
 Dimensions: n (all weights as one vector).
 """

@@ -10,7 +10,7 @@ The idea. Use T5 on UTF-8 bytes: 256 ids and a few special ones. The parameters 
 the layers, and the encoder is three times as deep as the decoder. Masked spans are 20 bytes long instead of
 3 tokens. The price is sequences that are several times as long.
 
-This folder. `model`: bytes as ids, gated layers, and separate depths (attention, relative positions, cache
+This folder. `model` has bytes as ids, gated layers, and separate depths (attention, relative positions, cache
 and spans are T5's). `weights` renames the released parameters. `experiment` trains the same network on bytes
 and on tokens of clean texts, and tests it on noisy texts. `benchmark` times a training step, and generation
 in bytes and in tokens.

@@ -1,4 +1,4 @@
-"""A pre-training step against torch's fused attention, and generation in bytes and in tokens."""
+"""Times a pre-training step, ours and with torch's fused attention, and generation in bytes and in tokens."""
 
 from collections.abc import Iterator
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Exercises: bytes as ids and back, a padded batch of texts, and the gated layer."""
+"""Exercises: convert texts to ids and back, pad a batch of texts, and write the gated layer."""
 
 from collections.abc import Iterator
 
@@ -59,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="gated GELU",
         of="model.GatedGELU.forward",
-        task="The gated feed-forward layer that mT5 uses in place of T5's.",
+        task="Write the gated feed-forward layer that mT5 uses in place of T5's.",
         hints=(
             "Multiply two projections elementwise; one of them goes through GELU in its tanh form.",
             "The gate goes through GELU. Dropout is applied before `down`.",

@@ -1,5 +1,5 @@
-"""Bytes as ids, and T5 with the changes of mT5 and ByT5: gated feed-forward layers, an output matrix that is
-not tied to the embedding, and an encoder deeper than the decoder.
+"""Implements ByT5: bytes as ids, and T5 with gated feed-forward layers, an output matrix that is not tied to
+the embedding, and an encoder deeper than the decoder.
 
 Dimensions as in `t5.model`: batch, source and target (bytes read and written), vocab, model.
 """

@@ -1,13 +1,12 @@
-"""Byte-level byte-pair encoding: words are split into subwords and subwords into bytes, so no text is
-unknown.
+"""Byte-level byte-pair encoding: split words into subwords made of bytes, so that no text is unknown.
 
 Sennrich, Haddow and Birch 2015, "Neural Machine Translation of Rare Words with Subword Units", arXiv
 1508.07909. On bytes: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2),
 section 2.2.
 
-The problem. A vocabulary of words lacks some words: names, numbers, compounds, typing errors, words of other
-languages. Characters or bytes cover every text, but the sequences are several times as long, and the cost of
-attention is quadratic in their length.
+The problem. A vocabulary of words lacks some words, for example names, numbers, compounds, typing errors and
+words of other languages. Characters or bytes cover every text, but the sequences are several times as long,
+and the cost of attention is quadratic in their length.
 
 The idea. Start from single symbols, find the most frequent pair of neighbouring symbols, merge the pair into
 a new symbol, and repeat until the vocabulary is full. Frequent words become one token, rare words a few.

@@ -1,4 +1,4 @@
-"""Encoding of text as ids, and decoding."""
+"""Encodes text as ids, and decodes ids."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Exercises: one merge, the training loop, and the encoding of a word."""
+"""Exercises: merge a pair, learn merges from words, and encode a word."""
 
 from collections.abc import Iterator
 
@@ -55,8 +55,8 @@ EXERCISES = (
     Exercise(
         name="training",
         of="training.train_slowly",
-        task="Algorithm 1: count all pairs, merge the most frequent one, repeat; in a tie take the smallest "
-        "ids.",
+        task="Algorithm 1: count all pairs, merge the most frequent one, repeat. In a tie take the "
+        "smallest ids.",
         hints=(
             "count_words gives each word once with its count; each pair in the word counts that many times.",
             (
@@ -72,7 +72,7 @@ EXERCISES = (
     Exercise(
         name="cut a word",
         of="encoding.ByteBPE.merge_slowly",
-        task="The ids of a word: apply the merges of training in the order in which they were found.",
+        task="Encode a word as ids: apply the merges of training in the order in which they were found.",
         hints=(
             "self.ranks maps a pair to its position in that order, self.merged a position to the merge's id.",
             "Apply the earliest merge of all neighbouring pairs everywhere in the word, and repeat.",

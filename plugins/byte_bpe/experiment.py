@@ -1,4 +1,4 @@
-"""Bytes per token for different choices of pairs, out-of-vocabulary words, and round trips."""
+"""Measures bytes per token for different choices of pairs, out-of-vocabulary words, and round trips."""
 
 import sys
 from collections import Counter
@@ -31,7 +31,7 @@ from .words import ID, count_words, split
 
 LOSSLESS = Claim(
     name="texts and bytes after encoding and decoding",
-    sentence="Any string and any bytes are unchanged after encoding and decoding.",
+    sentence="Encoding and decoding returns any string and any bytes unchanged.",
     paper=Figure(
         "GPT-2 assigns a probability to any Unicode string. The paper has no figure.",
         where="section 2.2 of Radford and others",
@@ -39,8 +39,8 @@ LOSSLESS = Claim(
     ),
     rule=(Bound("texts that came back changed", "==", 0.0), Bound("ids without a token", "==", 0.0)),
     kind="identity",
-    deviations="Held-out text, source code and random texts. Half of the random texts are code points of all "
-    "planes, including unpaired surrogates, and half are random bytes.",
+    deviations="Held-out text, source code and random texts are encoded and decoded. Half of the random "
+    "texts are code points of all planes, including unpaired surrogates, and half are random bytes.",
 )
 
 OPEN = Claim(
@@ -60,8 +60,8 @@ OPEN = Claim(
     control="a vocabulary of all words of the training text; one of the same size as ours is shown as well",
     headline=True,
     deviations="A word is lost if decoding does not return it. The text is held-out prose of the same "
-    "manual, which always has a new word. The abstract also promises better translations (1.1 and 1.3 "
-    "BLEU); translation is not tested here.",
+    "manual, which always has a new word. The abstract also reports better translations (1.1 and 1.3 BLEU), "
+    "which are not tested here.",
 )
 
 SHUFFLED = Break("letters shuffled", "The merges are learned from the same letters in random order.")
@@ -91,19 +91,19 @@ SHORT = Claim(
         at_least("bytes per token", "most frequent pair", 1.8, over="bytes", toward=1.2),
         at_least("bytes per token", "most frequent pair", 1.1, over="random pair", toward=1.02),
     ),
-    control="the same number of merges of random pairs, drawn in proportion to their frequency; bytes have "
-    "1 byte per token",
+    control="the same number of merges of random pairs, drawn in proportion to their frequency (without "
+    "merges there is 1 byte per token)",
     control_arm="random pair",
     control_reaches=(at_least("bytes per token", "random pair", 1.2, over="bytes"),),
     breaks=(SHUFFLED, ONCE, SUBSTRINGS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="300 merges, not 59,500. Trained on nine tenths of Python's language reference, measured on "
-    "the other tenth. The paper has no merges of random pairs.",
+    deviations="There are 300 merges, not 59,500. They are learned from nine tenths of Python's language "
+    "reference and measured on the other tenth. The paper has no merges of random pairs.",
     history=(
         (
-            "Until November 2026: reproduced, with the same bounds. The random pairs now have a random "
-            "stream of their own. The near miss (pairs counted once) and the rival (frequent substrings) "
-            "are new."
+            "Until November 2026 the verdict was reproduced, with the same bounds. The random pairs now "
+            "have a random stream of their own. The near miss (pairs counted once) and the rival (frequent "
+            "substrings) are new."
         ),
     ),
 )
@@ -309,7 +309,7 @@ def show(run: Run, bpe: ByteBPE, prose: str, code: str) -> None:
     run.text(
         "tokens",
         "\n".join(parted),
-        caption="Each token is the text between two bars; \\x.. is a single byte.",
+        caption="Each token is the text between two bars. \\x.. is a single byte.",
     )
     rows = [(i - 255, repr(bpe.tokens[i].decode("utf-8", "replace"))) for i in range(256, len(bpe))]
     run.table("merges", ("merge", "token"), rows[:40], caption="The first 40 merges.")

@@ -1,4 +1,4 @@
-"""The `tokenizers` package, written in Rust, with the same training and encoding."""
+"""Wraps the `tokenizers` package, written in Rust, to train and encode in the same way."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Training: the paper's loop, and the same merges found with an index and a heap.
+"""Learns merges by the paper's loop, and the same merges faster with an index and a heap.
 
 A symbol is an id, a merge is a pair of ids.
 """

@@ -1,4 +1,4 @@
-"""Pre-tokenisation: GPT-2's order and printable form of bytes, and its split of a text into words."""
+"""Implements GPT-2's order and printable form of bytes, and its split of a text into words."""
 
 import re
 from collections import Counter

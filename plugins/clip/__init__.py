@@ -1,4 +1,4 @@
-"""CLIP: learn image representations from captions, by predicting which caption belongs to which image.
+"""CLIP: learn image representations by predicting which caption belongs to which image.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv
 2103.00020.
@@ -13,11 +13,11 @@ to be close, and all other pairs to be far apart. A classifier is then a list of
 assigned to the closest sentence, without any labelled image of the task. Image generators use the text tower
 as their text encoder.
 
-This folder. `model` has the text tower, the Vision Transformer's tower and CLIP; `resnet` has the residual
-network's tower with its attention pool; `loss` has the contrastive loss, and a version that never stores the
-whole matrix; `weights` renames the released parameters. `task` generates captions for scenes, `small` has the
-experiment's networks, and `experiment` counts the images that two ways to learn from captions need. It also
-retrieves scenes for your own texts:
+This folder. `model` has the text tower, the Vision Transformer's tower and CLIP. `resnet` has the residual
+network's tower with its attention pool. `loss` has the contrastive loss, and a version that never stores the
+whole matrix. `weights` renames the released parameters. `task` generates captions for scenes, and `small` has
+the experiment's networks. `experiment` counts the images that contrastive learning and word prediction need
+to reach the same zero-shot accuracy. It also retrieves scenes for your own texts:
 
     readtrack run clip --set text="a red three; something green"
 

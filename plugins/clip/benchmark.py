@@ -1,4 +1,4 @@
-"""The contrastive loss: pair by pair, as two cross-entropies of the whole matrix, and in parts."""
+"""Times the contrastive loss pair by pair, as two cross-entropies of the whole matrix, and in parts."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .loss import contrastive, two_cross_entropies
 
 
 def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """One image and one text at a time: the image's loss over all texts, and the text's over all images."""
+    """The loss of one pair at a time: the image's loss over all texts, and the text's over all images."""
     total = scale.new_zeros(())
     for index, (image, text) in enumerate(zip(seen, said, strict=True)):
         for logits in (scale * said @ image, scale * seen @ text):

@@ -1,4 +1,4 @@
-"""Exercises: figure 3's loss, the two towers, and the zero-shot classifier."""
+"""Exercises: write figure 3's loss, the two towers, and the zero-shot classifier."""
 
 from collections.abc import Iterator
 
@@ -41,7 +41,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="loss.two_cross_entropies",
-        task="The symmetric contrastive loss of a batch of pairs.",
+        task="Compute the symmetric contrastive loss of a batch of pairs.",
         hints=(
             "The logits are all dot products of an image and a text, times the scale.",
             "Text i belongs to image i: take a cross-entropy over the rows, and one over the columns.",
@@ -52,14 +52,15 @@ EXERCISES = (
     Exercise(
         name="text tower",
         of="model.TextTower.forward",
-        task="A text's vector: the hidden state of its end token, projected.",
+        task="Compute a text's vector: the hidden state of its end token, projected.",
         hints=("The end token has the highest id: argmax of the ids gives its position in each text.",),
         tries=of_texts,
     ),
     Exercise(
         name="image tower",
         of="model.VisionTower.forward",
-        task="Patches, the summary token, positions, blocks, then the projection of the summary.",
+        task="Apply patches, summary token, positions and blocks, then project the summary token's hidden "
+        "state.",
         hints=(
             "self.patches gives maps: flatten the positions, and move them before the width.",
             "The summary token comes first and has a position too. Apply norm_first, then the blocks.",
@@ -70,7 +71,7 @@ EXERCISES = (
     Exercise(
         name="classifier",
         of="model.classifier",
-        task="Section 3.1.4: the weights of a zero-shot classifier, from an ensemble of prompts.",
+        task="Section 3.1.4: compute the weights of a zero-shot classifier from an ensemble of prompts.",
         hints=(
             "Normalise each prompt's vector before you average over a class.",
             "The mean is shorter than 1, so normalise it again.",

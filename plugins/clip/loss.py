@@ -1,4 +1,4 @@
-"""The contrastive loss of figure 3: classify each image's text within the batch, and each text's image.
+"""Implements figure 3's contrastive loss, which classifies each image's text and each text's image.
 
 Dimensions: n (images, and their texts in the same order), dim.
 """

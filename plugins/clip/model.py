@@ -1,4 +1,4 @@
-"""The text tower, the Vision Transformer's image tower, and CLIP with both.
+"""Implements the text tower, the Vision Transformer's image tower, and CLIP with both.
 
 Dimensions: batch, tokens, width (of a tower), dim (of the shared space), images, texts.
 """

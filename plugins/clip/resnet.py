@@ -1,4 +1,4 @@
-"""The residual network's image tower with section 2.4's changes.
+"""Implements the residual network's image tower with section 2.4's changes.
 
 Dimensions: batch, inputs and outputs (features of an image), height, across, dim.
 """

@@ -1,4 +1,4 @@
-"""The experiment's networks share one image tower. CLIP matches it with texts, the baseline predicts words.
+"""Implements the experiment's networks: CLIP and a baseline that predicts words, with one image tower.
 
 Dimensions: count, tokens, classes (pairs of a colour and a digit), dim.
 """

@@ -1,4 +1,4 @@
-"""Scenes of one digit, with captions that vary as people's do: some leave out a detail, some add other words.
+"""Generates scenes of one digit with varied captions: some leave out a detail, some add other words.
 
 Dimensions: count (scenes), tokens (of the longest caption, with its end token), vocab.
 """

@@ -1,10 +1,10 @@
-"""COCO: everyday scenes with every object segmented, and the standard evaluation of detectors.
+"""COCO: a data set of everyday scenes with every object segmented, and the standard evaluation of detectors.
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context", arXiv 1405.0312.
 
-The problem. Earlier data sets were collected by searching for object names. Their images are iconic: one
-object, large and alone. A detector that is trained and evaluated on such images may fail in a kitchen or a
-street.
+The problem. Earlier data sets were collected by searching for object names. Their images are iconic, with one
+object that is large and alone. A detector that is trained and evaluated on such images may fail in a kitchen
+or a street.
 
 The idea. Search for pairs of objects and for scenes, keep images that are not iconic, and segment every
 instance of 91 categories in 328,000 images. Detectors lost almost half of their average precision (AP). The
@@ -12,8 +12,8 @@ file format and the evaluation (AP over ten overlap thresholds) became the stand
 twelve numbers that the evaluation prints come from the challenges that followed.
 
 This folder. `dataset` reads COCO's files and writes generated scenes in their format, `masks` has run-length
-encoding, `model` a small detector, `drawing` draws detections. `experiment` trains the detector on iconic
-images and on scenes, or with `--set coco=FOLDER` on COCO itself.
+encoding, `model` has a small detector, and `drawing` draws detections. `experiment` trains the detector on
+iconic images and on scenes, or on COCO itself with `--set coco=FOLDER`.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Overlap of run-length encoded masks, and the detector's forward pass."""
+"""Times the overlap of run-length encoded masks, and the detector's forward pass."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""COCO's format, a JSON file of instances and a folder of images: reading it, and writing scenes in it.
+"""Reads data in COCO's format (a JSON file of instances and a folder of images), and writes scenes in it.
 
     FOLDER/annotations/instances_train2017.json    images, annotations, categories
     FOLDER/train2017/000000000009.jpg              the images listed in it

@@ -1,4 +1,4 @@
-"""Exercises: run-length encoding, its text form, overlaps without decoding, and non-maximum suppression."""
+"""Exercises: encode masks as run lengths, compute overlaps without decoding, and suppress non-maxima."""
 
 from collections.abc import Iterator
 
@@ -46,7 +46,7 @@ EXERCISES = (
     Exercise(
         name="run lengths",
         of="masks.encode",
-        task="The lengths of a mask's runs, column by column.",
+        task="Compute the lengths of a mask's runs, column by column.",
         hints=(
             "Transpose before you flatten: COCO goes down the columns.",
             "The first run is of pixels outside, and has length 0 if the first pixel is inside.",
@@ -56,7 +56,7 @@ EXERCISES = (
     Exercise(
         name="decode",
         of="masks.decode",
-        task="The mask of the given run lengths.",
+        task="Decode the mask from the given run lengths.",
         hints=(
             "Every other run is inside: use repeat_interleave.",
             "The pixels come column by column: shape them as (width, height), and transpose.",
@@ -66,7 +66,7 @@ EXERCISES = (
     Exercise(
         name="from text",
         of="masks.uncompress",
-        task="Run lengths from COCO's text, six bits per character.",
+        task="Decode run lengths from COCO's text, which has six bits per character.",
         hints=(
             (
                 "Subtract 48: a character holds five bits, lowest first, and a sixth that marks that more "
@@ -80,7 +80,7 @@ EXERCISES = (
     Exercise(
         name="overlap",
         of="masks.overlap",
-        task="Intersection over union of all pairs of masks, from their run lengths.",
+        task="Compute the intersection over union of all pairs of masks, from their run lengths.",
         hints=(
             "Simplest: unpack each mask into pixels, and count.",
             "Without unpacking: count b's pixels before each edge of a's runs, and take differences.",

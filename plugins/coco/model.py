@@ -1,7 +1,7 @@
 """A small detector that predicts a class or background, and a box, at each cell of a feature map.
 
-It is not the paper's (deformable parts on hand-made features), but of the later kind: one convolutional
-network without anchors and proposals, trained on all cells at once.
+The paper's detector has deformable parts on hand-made features. This one is of a later kind: one
+convolutional network without anchors and proposals, trained on all cells at once.
 
 Dimensions: batch, classes, cells, most (objects in an image), found.
 """

@@ -1,4 +1,4 @@
-"""Denoising diffusion: add noise in many small steps, and train a network to reverse each of them.
+"""Denoising diffusion: add noise to data in many small steps, and train a network to reverse each step.
 
 Ho, Jain and Abbeel 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006.11239.
 
@@ -8,10 +8,10 @@ predict and how the steps should be weighted, and the samples were poor.
 
 The idea. Any step of the chain can be sampled directly: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar)
 noise. Train the network to predict this noise, and drop the weights that the bound gives to the steps. The
-steps with little noise are easy and dominate the bound; without the weights they count less (section 3.4).
+steps with little noise are easy and dominate the bound. Without the weights they count less (section 3.4).
 
 This folder. `model` has the schedule with every formula of sections 2 and 3, ancestral sampling, DDIM's
-steps, and the experiment's perceptron; `unet` has the paper's U-Net, and `weights` renames its released
+steps, and the experiment's perceptron. `unet` has the paper's U-Net, and `weights` renames its released
 parameters. `experiment` trains with the simple loss and with the bound, and compares the samples. The same
 network samples by algorithm 2 and by DDIM.
 

@@ -1,4 +1,4 @@
-"""One of the thousand sampling steps, without the network's forward pass."""
+"""Times one of the thousand sampling steps, without the network's forward pass."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,8 @@ BETA = linear_schedule().beta  # not an input, because inputs are cast to the me
 
 
 def by_posterior(x: Tensor, noise: Tensor, draw: Tensor, t: Tensor) -> Tensor:
-    """By the predicted data (section 3.2 before equation 11 simplifies it), recomputing the products."""
+    """The step computed from the predicted data (before equation 11), with all cumulative products
+    recomputed."""
     schedule = Schedule(BETA.to(x.device))
     mean, _ = schedule.posterior(schedule.predict_x0(x, t, noise), x, t)
     spread = torch.where(t > 0, BETA.to(x.device)[t].sqrt(), 0.0)

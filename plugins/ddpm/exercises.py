@@ -1,4 +1,4 @@
-"""Exercises: the forward process in closed form, its posterior, a sampling step, the time embedding."""
+"""Exercises: write the closed forward process, its posterior, a sampling step and the time embedding."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="posterior",
         of="model.Schedule.posterior",
-        task="Equations 6 and 7: mean and variance of the previous step, given the data.",
+        task="Equations 6 and 7: compute mean and variance of the previous step, given the data.",
         hints=(
             "The mean is a sum of x0 and x, each with a factor. Both are divided by 1 - alpha_bar[t].",
             "x0 has the factor √before · beta, x has √(1 - beta) (1 - before), with alpha_bar_before[t].",
@@ -62,7 +62,7 @@ EXERCISES = (
     Exercise(
         name="mean",
         of="model.Schedule.mean",
-        task="Equation 11: the mean of the previous step, given the predicted noise.",
+        task="Equation 11: compute the mean of the previous step, given the predicted noise.",
         hints=(
             "It is the posterior's mean with x0 replaced by equation 4's solution for it.",
             "What remains is x - beta / √(1 - alpha_bar) · noise, divided by √(1 - beta).",
@@ -72,7 +72,7 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Schedule.step",
-        task="Algorithm 2: one sampling step.",
+        task="Algorithm 2: take one sampling step.",
         hints=(
             "The mean, plus the root of the variance times `draw`.",
             "The variance is beta[t], or with `small` the posterior's. At t = 0 no noise is added.",

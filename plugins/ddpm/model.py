@@ -1,4 +1,4 @@
-"""The forward process and its reverse in closed form, and a perceptron that predicts the noise."""
+"""Implements the forward process and its reverse in closed form, and a perceptron that predicts the noise."""
 
 import math
 from dataclasses import dataclass

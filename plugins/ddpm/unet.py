@@ -1,4 +1,4 @@
-"""The paper's U-Net, with the parameter names of diffusers."""
+"""Implements the paper's U-Net, with the parameter names of diffusers."""
 
 from collections.abc import Sequence
 

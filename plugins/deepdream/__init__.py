@@ -13,10 +13,10 @@ an image: steps whose size does not depend on the gradient's, a random shift bef
 where the ascent starts on a small copy and only the added detail is carried over to the next size. Feature
 visualisation (Olah et al. 2017), which shows what single units respond to, developed from it.
 
-This file has the experiment: does the layer's response grow, and does the dream show what the network was
-trained on? `ascent` has the dream, also guided by another image, with the notebook's numbers as its defaults.
-`network` has a small network that learns within seconds which part of two photographs a patch comes from, and
-digits pasted on the patches. `timing` has the benchmark.
+This file has the experiment, which tests whether the layer's response grows, and whether the dream shows what
+the network was trained on. `ascent` has the dream, also guided by another image, with the notebook's settings
+as its defaults. `network` has a small network that learns within seconds which part of two photographs a
+patch comes from, and digits pasted on the patches. `timing` has the benchmark.
 
 Dimensions: batch, height, width of images in red, green and blue from 0 to 1.
 """
@@ -72,9 +72,9 @@ AMPLIFIES = Claim(
         Bound("energy with noise of the same norm / start", "<=", 1.1),
     ),
     control="Gaussian noise with the norm of the dream's change, added to the photograph",
-    deviations="Layer 3 of our small network, not GoogLeNet's inception_4c; two photographs of 120 rows, of "
-    "which the worse counts; 60 steps of the notebook's size, without shifts and octaves. An untrained "
-    "network raises its own activations as well.",
+    deviations="The layer is the third of our small network, not GoogLeNet's inception_4c. There are two "
+    "photographs of 120 rows, and the worse result counts. The ascent takes 60 steps of the notebook's "
+    "size, without shifts and octaves. An untrained network raises its own activations as well.",
 )
 
 FIRST_LAYER = Break(
@@ -91,25 +91,25 @@ BLENDED = Break(
 
 LEARNED = Claim(
     name="dreams of networks that know different subjects",
-    sentence="After 200 steps of training, a dream shows what its network was trained on: another network "
-    "trained on the same photograph responds more strongly to it than to the dream of a network trained on "
-    "the other photograph, by a factor of at least 1.15.",
+    sentence="After 200 steps of training, a dream shows what its network was trained on: a second network "
+    "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
+    "of a network trained on the other photograph.",
     paper=Figure(
         "A network that was trained mostly on animals finds animals in shapes. Pictures only, no number.",
         read="text",
     ),
     rule=(at_least(SEEN, "same subject", 1.15, over="other subject", toward=1.02),),
-    control="dreams of the network trained on the other photograph; the judges have the same architecture, "
-    "other initial weights and other training patches",
+    control="dreams of the network trained on the other photograph. The judging networks have the same "
+    "architecture, other initial weights and other training patches",
     control_arm="other subject",
     after_steps=200,
     breaks=(FIRST_LAYER, BLENDED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Layer 3 of our small networks, not GoogLeNet's inception_4c; the mean over two photographs "
-    "of 120 rows and both subjects; 60 steps of the notebook's size, without shifts and octaves. The blog "
-    "shows pictures only.",
+    deviations="The layer is the third of our small networks, not GoogLeNet's inception_4c. The result is "
+    "the geometric mean over two photographs of 120 rows and both subjects. The ascent takes 60 steps of "
+    "the notebook's size, without shifts and octaves. The blog shows pictures only.",
     headline=True,
-    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
+    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
 )
 
 SUBJECTS = ("temple", "flower")
@@ -313,13 +313,13 @@ def draw(run: Run, dreamers: Dreamers) -> None:
     run.image(
         "octaves",
         torch.cat(full),
-        caption="The dream after each octave; the added detail is carried over to the next.",
+        caption="The dream after each octave. The added detail is carried over to the next octave.",
     )
     layers = [dreams(china, partial(seen, network, depth=depth))[-1] for depth in (1, 2, 3)]
     run.image(
         "layers",
         torch.cat((*layers, octaves[-1][:1])),
-        caption="Dreams of the four layers, the first one first.",
+        caption="Dreams of the four layers, from the first to the last.",
     )
     guided = []
     for image, guide in ((china, flower), (flower, china)):
@@ -330,7 +330,7 @@ def draw(run: Run, dreamers: Dreamers) -> None:
     paper = 1 - F.interpolate(written, (96, 96), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     dreamt = dreams(paper, partial(seen, network, depth=4))[-1]
     digits = torch.cat((paper, dreamt))
-    caption, rows = "Held-out digits, and their dreams below.", ["digit", "dream"]
+    caption, rows = "Held-out digits, and below each its dream.", ["digit", "dream"]
     run.image("digits", digits, columns=len(paper), rows=rows, caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""The notebook's dream: gradient ascent on an objective, with random shifts, over several octaves."""
+"""Implements the notebook's dream: gradient ascent with random shifts, over several octaves."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercises: both objectives, a step of gradient ascent, and the octaves."""
+"""Exercises: write both objectives, a step of gradient ascent, and the octaves."""
 
 from collections.abc import Iterator
 
@@ -43,14 +43,14 @@ EXERCISES = (
     Exercise(
         name="energy",
         of="ascent.energy",
-        task="The objective of an unguided dream, for each image.",
+        task="Compute the objective of an unguided dream, for each image.",
         hints=("Take the mean of the squared activations of each image.",),
         tries=of_features,
     ),
     Exercise(
         name="likeness",
         of="ascent.likeness",
-        task="The objective of a dream that is guided by another image's features.",
+        task="Compute the objective of a dream that is guided by another image's features.",
         hints=(
             "Take the dot product of every position with every position of the guide, over the channels.",
             "Take the maximum over the guide's positions, then the mean over the image's.",
@@ -60,7 +60,7 @@ EXERCISES = (
     Exercise(
         name="step",
         of="ascent.step",
-        task="A step of gradient ascent on the rolled image, with a size that does not depend on the "
+        task="Take a step of gradient ascent on the rolled image, with a size that does not depend on the "
         "gradient's.",
         hints=(
             "Roll, take the gradient, step, and roll back.",

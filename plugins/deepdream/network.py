@@ -1,4 +1,4 @@
-"""A small network to dream with, and the patches that it is trained on."""
+"""Implements a small network to dream with, and the patches that it is trained on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

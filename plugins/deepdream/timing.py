@@ -1,4 +1,4 @@
-"""The benchmark: one step of the dream, and dreaming until the energy has grown at every size."""
+"""Times one step of the dream, and dreaming until the energy has grown at every size."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial

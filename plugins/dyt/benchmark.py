@@ -1,4 +1,4 @@
-"""Dynamic tanh: as written, with scale and shift fused, and with a hand-written gradient."""
+"""Times dynamic tanh as written, with scale and shift fused, and with a hand-written gradient."""
 
 import math
 from collections.abc import Iterator

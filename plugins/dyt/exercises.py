@@ -1,4 +1,4 @@
-"""Exercises: algorithm 1, and its gradient by hand."""
+"""Exercises: write algorithm 1 and its backward pass."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ EXERCISES = (
     Exercise(
         name="dynamic tanh",
         of="model.line_by_line",
-        task="Algorithm 1: a tanh with a learned slope, then gain and bias.",
+        task="Algorithm 1: apply a tanh with a learned slope, then gain and bias.",
         hints=("The slope multiplies x inside of the tanh, the weight multiplies its result.",),
         tries=of_vectors,
     ),
@@ -23,8 +23,8 @@ EXERCISES = (
         name="backward",
         of="model._DynamicTanh.backward",
         task=(
-            "The gradients of x, alpha, weight and bias. ctx.saved_tensors is these four, and squashed, the "
-            "tanh of alpha · x."
+            "Return the gradients of x, alpha, weight and bias. ctx.saved_tensors is these four and "
+            "squashed, the tanh of alpha · x."
         ),
         hints=(
             "The derivative of tanh is 1 - tanh²; squashed is the tanh.",

@@ -1,4 +1,4 @@
-"""Section 4: tanh(α x) with scale and shift, as a function and as a layer.
+"""Implements section 4's tanh(α x) with scale and shift, as a function and as a layer.
 
 Dimensions: batch (any leading axes), features.
 """

@@ -1,4 +1,4 @@
-"""The normalisation layers in the order of their papers: what each improves, and its invariances.
+"""Lists the normalisation layers in the order of their papers, with what each improves and its invariances.
 
 The columns are those of layer normalisation's table 1, computed the same way for all layers.
 """
@@ -24,8 +24,8 @@ from .model import DynamicTanh
 
 NO_STATISTICS = Claim(
     name="no statistics",
-    sentence="Dynamic tanh is elementwise: it removes neither the influence of other examples nor an "
-    "example's own scale, and training and evaluation are the same.",
+    sentence="Dynamic tanh is elementwise. Its output depends on an example's own scale and not on other "
+    "examples, and it is the same in training and evaluation.",
     paper=Figure("An element-wise operation in place of normalisation", where="abstract", read="abstract"),
     rule=(
         Bound("dynamic tanh: other examples", "==", 0.0),

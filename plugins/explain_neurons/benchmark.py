@@ -1,4 +1,4 @@
-"""Correlations of all neurons and explanations: in a loop, standardised, or by one matrix multiplication."""
+"""Times all correlations of neurons and explanations: in a loop, standardised, or as one matrix product."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Exercises: the score of an explanation, the neurons' activations, and an ablation."""
+"""Exercises: score an explanation, record the neurons' activations, and ablate a neuron."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,8 @@ EXERCISES = (
     Exercise(
         name="correlations",
         of="model.correlations",
-        task="Pearson's correlation of every neuron with every predicate; 0 if one of them is constant.",
+        task="Compute Pearson's correlation of every neuron with every predicate, or 0 if one of them is "
+        "constant.",
         hints=(
             "Subtract the means; the dot products of all pairs are one matrix multiplication.",
             "Divide by both norms. Where a norm is 0 the result is 0, not NaN.",
@@ -45,7 +46,7 @@ EXERCISES = (
     Exercise(
         name="activations",
         of="model.activations_of",
-        task="The activations of all neurons on a text, in float32, the first layer's first.",
+        task="Compute the activations of all neurons on a text, in float32, starting with the first layer's.",
         hints=(
             "A forward hook on feed_forward[1] of each block receives the GELU's output.",
             "The model reads all ids but the last. Flatten windows and time; remove the hooks.",
@@ -58,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="ablation",
         of="model.rise_without",
-        task="The rise of each loss when one neuron is fixed at a level.",
+        task="Compute the rise of each loss when one neuron's activation is fixed at a level.",
         hints=(
             "Neurons are numbered through all layers: the layer is neuron // width.",
             "A hook that returns a changed copy of the GELU's output replaces it.",

@@ -1,4 +1,4 @@
-"""Scores of explanations against other neurons', an untrained network's, and weaker explainers'."""
+"""Compares the scores of explanations with other neurons', an untrained network's and weaker explainers'."""
 
 import math
 from collections.abc import Callable
@@ -55,16 +55,17 @@ REGRESSION = Break(
 KNOWN = Bound("nats that the model knows more than letter counts do", ">=", 0.4)
 SCORE = "score on a new text"
 DEVIATIONS = (
-    "512 neurons of a character model of two layers, not 307,200 of GPT-2 XL. An explanation is the best of "
-    "a thousand predicates about the current character and those before it, found by search, not a sentence "
-    "by GPT-4. Scores are over all characters of random windows, not of the excerpts with the highest "
-    "activations."
+    "We explain the 512 neurons of a two-layer character model, not the 307,200 of GPT-2 XL. An "
+    "explanation is the best of a thousand predicates about the current character and those before it, "
+    "found by search. It is not a sentence by GPT-4. Scores are over all characters of random windows, not "
+    "of the excerpts with the highest activations."
 )
 
 SCORES = Claim(
     name="own explanation against another neuron's",
-    sentence="On a new text a neuron's explanation scores higher than that of another neuron, and higher "
-    "than explanations found in the same way for the network's initial weights.",
+    sentence="On a new text a neuron's explanation correlates more with its activations than another "
+    "neuron's explanation does, and scores higher than explanations found in the same way for the untrained "
+    "network.",
     paper=Figure(
         "Above 0.8 for over 1,000 of 307,200 neurons, most far below",
         where="OpenAI's announcement",
@@ -74,8 +75,8 @@ SCORES = Claim(
         at_least(SCORE, "own", 0.2, minus="another's", toward=0.0),
         at_least(SCORE, "own", 0.03, minus="untrained", toward=0.0),
     ),
-    control="the explanation of another neuron, drawn at random; and explanations for the network before its "
-    "training",
+    control="the explanation of another neuron, drawn at random, and explanations for the network before "
+    "its training",
     control_arm="another's",
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, LATE, LOOKUP),
@@ -85,21 +86,22 @@ SCORES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, with the first bound alone. Neurons of an "
-            "untrained network scored 0.42 and those of the trained one 0.49, so the second bound was "
-            "added, and the lookup table."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds), with the first bound alone. "
+            "Neurons of an untrained network scored 0.42 and those of the trained one 0.49, so the second "
+            "bound and the lookup table were added."
         ),
         (
             "A third claim, that the loss rises without a neuron where its explanation fires, was "
-            "inconclusive. The announcement does not make it. It is shown and no longer judged."
+            "inconclusive. The announcement does not make this claim. The result is shown and no longer "
+            "judged."
         ),
     ),
 )
 
 STRENGTH = Claim(
     name="1000 predicates against 30",
-    sentence="Explanations chosen among 1000 predicates score higher on a new text than explanations chosen "
-    "among 30 of them.",
+    sentence="On a new text, explanations chosen among 1000 predicates correlate more with the neurons' "
+    "activations than explanations chosen among 30 of them.",
     paper=Figure(
         "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="secondary"
     ),
@@ -109,8 +111,8 @@ STRENGTH = Claim(
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, RANDOM, REGRESSION),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The explainer's capability is the number of predicates to choose from.",
-    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
+    deviations=DEVIATIONS + " The explainer's capability is the number of predicates that it chooses from.",
+    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
 )
 
 
@@ -155,7 +157,7 @@ def train(run: Run, texts: Texts, model: nn.Module) -> None:
 
 
 class Network(NamedTuple):
-    """A network's neurons and all predicates, on the text to choose by and on the text to judge by."""
+    """A network's neurons and all predicates, on the validation and the test text."""
 
     chosen_on: Activations
     judged_on: Activations
@@ -319,8 +321,8 @@ def matter(
     whole: Float[Tensor, " tokens"],
 ) -> None:
     """Whether the loss rises where an explanation fires when its neuron is fixed at its mean (the objection
-    of Huang et al. 2023). Takes the 48 neurons with the highest scores on the text to choose by, with their
-    own and their neighbours' explanations."""
+    of Huang et al. 2023). Takes the 48 neurons with the highest scores on the validation text, with their own
+    and their neighbours' explanations."""
     fits = paired(network.chosen_on, network.asked[0][:, best].float())
     neurons = fits.topk(min(48, len(fits))).indices
     fires = network.asked[1][:, best[neurons]].float()
@@ -372,6 +374,6 @@ def show(
         page(drawn),
         columns=1,
         caption="The best neurons of three explanations, a middle one, and the three worst. Orange is the "
-        "neuron's activation, blue is its simulation from the explanation. | ends a line.",
+        "neuron's activation, and blue is its simulation from the explanation. A bar (|) ends a line.",
     )
     run.text("neurons", "\n".join(lines), caption="Activations from 0 to 9, and where the explanation fires.")

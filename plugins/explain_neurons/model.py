@@ -1,4 +1,4 @@
-"""The score, the predicates that an explainer may choose from, and a language model's neurons.
+"""Implements the score, the predicates that an explainer may choose from, and a model's activations.
 
 Dimensions: tokens, neurons, predicates, windows, time.
 """

@@ -1,18 +1,18 @@
-"""Fast R-CNN: run the convolutions once per image, and pool every region from the shared feature maps.
+"""Fast R-CNN: run the convolutions once per image, and pool every region's features from the shared maps.
 
 Girshick 2015, "Fast R-CNN", arXiv 1504.08083.
 
-The problem. R-CNN runs each of two thousand overlapping regions through all layers, and trains in three
-stages: the network, the SVMs, the box regression. An image takes most of a minute.
+The problem. R-CNN runs each of two thousand overlapping regions through all layers, and trains the network,
+the SVMs and the box regression in three stages. An image takes most of a minute.
 
 The idea. Run the convolutions once on the whole image. A region is a window of the last feature maps. RoI
 pooling divides the window into a fixed grid of cells and takes the maximum in each, so that the dense layers
-get inputs of one size whatever the region's size. The gradient flows through the maximum, so classes, boxes
+get inputs of the same size for regions of any size. The gradient flows through the maximum, so classes, boxes
 and convolutions are trained together with one loss.
 
 This folder. `model` has RoI pooling, the detector, its loss, and dense layers compressed by SVD. `experiment`
-compares it with R-CNN on that paper's scenes, and measures the gain from training the convolutions;
-`benchmark` times both.
+compares the detector with R-CNN on the R-CNN plugin's scenes, and measures the gain from training the
+convolutions. `benchmark` times both detectors.
 """
 
 from torch import nn

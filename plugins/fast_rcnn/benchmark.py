@@ -1,4 +1,4 @@
-"""RoI pooling, a dense layer compressed by SVD, and all regions of an image by R-CNN and by Fast R-CNN."""
+"""Times RoI pooling, a dense layer compressed by SVD, and an image's regions by R-CNN and Fast R-CNN."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -14,10 +14,11 @@ from .model import FastRCNN, roi_pool
 
 FASTER = Claim(
     name="time",
-    sentence="With a hundred regions Fast R-CNN is at least three times as fast per image as R-CNN.",
+    sentence="With 100 regions per image, Fast R-CNN is at least three times as fast as R-CNN.",
     paper=Figure("47.0 s and 0.32 s per image, VGG16: 146 times", where="table 4", read="secondary"),
     rule=(Speedup("an image", over="strong", threshold=3.0, axes={"regions": 100}, mode="until"),),
-    deviations="Images of 48 × 48 with 100 regions instead of 2,000; R-CNN takes all of them in one batch.",
+    deviations="The images are 48 × 48 with 100 regions instead of 2,000. R-CNN runs all of them in one "
+    "batch.",
 )
 
 SIZE, SCALE = 4, 0.5

@@ -1,4 +1,4 @@
-"""Exercises: RoI pooling, smooth L1 and the loss of both tasks."""
+"""Exercises: write RoI pooling, smooth L1 and the loss of both tasks."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ EXERCISES = (
     Exercise(
         name="RoI pooling",
         of="model.roi_pool",
-        task="The maximum in each cell of each region, by channel; 0 in a cell beyond the maps.",
+        task="Compute each channel's maximum in each cell of each region, or 0 in a cell beyond the maps.",
         hints=(
             "Scale and round (halves away from 0); _cells gives positions along each side, and empty cells.",
             "Rows and columns of a cell give the index row · width + column into its image's maps.",
@@ -50,7 +50,8 @@ EXERCISES = (
     Exercise(
         name="smooth L1",
         of="model.smooth_l1",
-        task="Equation 3: quadratic near 0 and linear beyond 1, continuous in value and slope.",
+        task="Equation 3: write a loss that is quadratic near 0 and linear beyond 1, continuous in value "
+        "and slope.",
         hints=(
             "The slope at 1 is 1, so the square is halved.",
             "Half the square is 1/2 at 1, so the line is |x| - 1/2.",
@@ -60,7 +61,8 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.detection_loss",
-        task="Equation 1 averaged over regions: the class, and for objects the box codes of their own class.",
+        task="Average equation 1 over regions: the class's loss, and for objects that of their own class's "
+        "box codes.",
         hints=(
             "The background is the last class: its label equals the number of classes in `codes`.",
             "Take the cross-entropy of all regions, and smooth_l1 of the objects' codes minus targets.",

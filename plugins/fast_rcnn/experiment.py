@@ -1,4 +1,4 @@
-"""R-CNN and Fast R-CNN on the same regions, and convolutions with and without training."""
+"""Compares Fast R-CNN with R-CNN, and trained convolutions with frozen ones, on the same regions."""
 
 from functools import partial
 from typing import NamedTuple
@@ -50,8 +50,8 @@ LONGER = Break(
 
 SVD = Claim(
     name="SVD",
-    sentence="VGG-16's fc6, approximated by its 1,024 largest singular values, has 29 % of the weights; "
-    "with all singular values it is the same layer.",
+    sentence="VGG-16's layer fc6, approximated by its 1,024 largest singular values, has 29 % of the "
+    "weights. With all singular values the approximation is exact.",
     paper=Figure(
         "1024 singular values of 25088 × 4096; t (u + v) instead of u v", where="3.1, 4.4", read="text"
     ),
@@ -65,14 +65,14 @@ SVD = Claim(
 STEPS = 150
 LEARNING = (
     " R-CNN trains on 64 regions per step and does not regress boxes. Fast R-CNN trains on 128 regions of "
-    "eight images, its convolutions at a tenth of the learning rate. Its background regions are all that "
-    "overlap no object by half, not those with an overlap of at least 0.1."
+    "eight images, its convolutions at a tenth of the learning rate. Its background regions are all regions "
+    "that overlap no object by half, not only those with an overlap of at least 0.1."
 )
 
 SHARED = Claim(
     name="convolutions shared by regions",
-    sentence="After 150 steps, pooling regions from the maps of the whole image detects as well as R-CNN "
-    "(mAP lower by at most 0.03), with at most half of the multiply-adds.",
+    sentence="After 150 steps, Fast R-CNN, which pools regions from the whole image's maps, has an mAP at "
+    "most 0.03 lower than R-CNN's, with at most half of the multiply-adds.",
     paper=Figure(
         "VGG16: mAP 66.0 by R-CNN, 66.9 by Fast R-CNN, 146 times as fast", where="table 4", read="secondary"
     ),
@@ -91,17 +91,17 @@ SHARED = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive with the same bounds, because R-CNN's best learning rate was "
-            "the lowest of three; lower ones are tried now. The multiply-adds are counted, so they are a "
-            "guard."
+            "Until November 2026 the verdict was inconclusive (same bounds), because R-CNN's best learning "
+            "rate was the lowest of three. Lower learning rates are tried now. The multiply-adds are "
+            "counted, not measured, so their bound is a guard."
         ),
     ),
 )
 
 THROUGH = Claim(
     name="training through the pooling",
-    sentence="After 150 steps, a detector whose convolutions learn through RoI pooling has a higher mAP than "
-    "one whose convolutions do not learn.",
+    sentence="After 150 steps, a detector whose convolutions are trained through RoI pooling has a higher "
+    "mAP than one with frozen convolutions.",
     paper=Figure("VGG16: mAP 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
     rule=(at_least("mAP", "Fast R-CNN", 0.02, minus="frozen", toward=0.005),),
     control="the same detector with frozen convolutions from the pre-training task, at the best of the same "
@@ -112,7 +112,7 @@ THROUGH = Claim(
     breaks=(FROZEN, LAST_LEARNS, LONGER, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + LEARNING,
-    history=("Until November 2026: reproduced, 5 of 5 seeds, with the same bound, without a rival.",),
+    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
 )
 
 IMAGES, BATCH, FOREGROUND = 8, 128, 32  # per step: images, regions, and the objects among the regions
@@ -146,7 +146,7 @@ def compress(run: Run) -> None:
 
 
 class Scale(NamedTuple):
-    """Mean and deviation of the box codes of the training set's objects, for normalising the targets."""
+    """Mean and standard deviation of the training objects' box codes, for normalising the targets."""
 
     mean: Float[Tensor, "4"]
     std: Float[Tensor, "4"]

@@ -1,4 +1,4 @@
-"""RoI pooling, a detector that shares feature maps between regions, its loss, and dense layers by SVD.
+"""Implements RoI pooling, a detector that shares maps between regions, its loss, and dense layers by SVD.
 
 Dimensions: images, regions, maps (channels), rows, columns, classes.
 """

@@ -1,4 +1,4 @@
-"""Faster R-CNN: a small network on the detector's own feature maps proposes the regions.
+"""Faster R-CNN: propose regions by a small network on the detector's own feature maps.
 
 Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
 Networks", arXiv 1506.01497.
@@ -9,11 +9,11 @@ takes two seconds on a CPU and is not learned.
 The idea. The detector's feature maps already show where objects are. A region proposal network (RPN) slides a
 3 × 3 window over them. At each position it predicts, for several boxes of fixed shapes (anchors), whether the
 box holds an object, and how to move the box onto that object. The convolutions are shared, so that proposals
-cost next to nothing. Their ranking is learned, so that few of them suffice.
+cost almost no time. The proposals' ranking is learned, so that few proposals suffice.
 
 This folder. `model` has anchors, the RPN, its targets and loss, and the detector. Box codes and suppression
 come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions by the RPN with three by
-grouping pixels: how many objects they cover, and the detector's average precision on them.
+grouping pixels, by the recall of objects and by the detector's average precision.
 """
 
 from torch import nn

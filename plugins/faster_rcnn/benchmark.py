@@ -1,4 +1,4 @@
-"""Generation of anchors, and a whole image from pixels to detections, proposals included."""
+"""Times the generation of anchors, and detection from pixels to boxes, proposals included."""
 
 from collections.abc import Iterator
 from functools import cache

@@ -1,4 +1,4 @@
-"""Exercises: shapes and positions of anchors, their training targets, and the loss."""
+"""Exercises: generate anchors, assign their training targets, and compute the loss."""
 
 from collections.abc import Iterator
 
@@ -54,8 +54,8 @@ EXERCISES = (
     Exercise(
         name="shapes",
         of="model.anchors_at",
-        task="Anchors around (0, 0): for each ratio of height to width, one for each side of a square of "
-        "equal area.",
+        task="Generate anchors around (0, 0), one for each ratio of height to width and each side of a "
+        "square of equal area.",
         hints=(
             "Height times width is side², and height over width is the ratio.",
             "The height is side · √ratio, the width side / √ratio; corners are half of them from 0.",
@@ -68,7 +68,8 @@ EXERCISES = (
     Exercise(
         name="places",
         of="model.anchors_over",
-        task="The anchors in `base` at each cell of the maps, row by row, with a cell's anchors together.",
+        task="Place the anchors in `base` at each cell of the maps, row by row, with a cell's anchors "
+        "together.",
         hints=(
             "The cell at row r and column c moves an anchor by c · stride to the right and r · stride down.",
             "A shift is (x, y, x, y). Broadcast cells by anchors, and flatten.",
@@ -78,8 +79,8 @@ EXERCISES = (
     Exercise(
         name="match",
         of="model.match",
-        task="Section 3.1.2: each anchor's label (1, 0 or -1) and the box of the object that it overlaps "
-        "most.",
+        task="Section 3.1.2: assign each anchor a label (1, 0 or -1) and the box of the object that it "
+        "overlaps most.",
         hints=(
             "Anchors that cross the border get -1, and their overlap counts as 0.",
             "The label is 1 from `positive` on, 0 below `negative`, else -1.",
@@ -94,7 +95,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.rpn_loss",
-        task="The loss of objectness and of box codes, both averaged over the sampled anchors.",
+        task="Compute the losses of objectness and of box codes, both averaged over the sampled anchors.",
         hints=(
             "Leave out anchors labelled -1. A score is the logit of being an object.",
             "For objects, take smooth L1 of the codes minus `encode` of the matched box and the anchor.",

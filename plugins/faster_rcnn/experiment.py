@@ -1,4 +1,4 @@
-"""Recall of a few proposals, and average precision of a detector on them."""
+"""Compares the RPN's proposals with grouped pixels, by recall and by a detector's average precision."""
 
 import math
 from copy import deepcopy
@@ -49,7 +49,7 @@ UNRANKED = Break(
     "Three of the network's twenty best regions are taken at random, not the best three.",
     "near miss",
 )
-INITIAL = Break("initial weights", "The proposal network is untrained; the detector is the same.")
+INITIAL = Break("initial weights", "The proposal network is untrained, and the detector is the same.")
 RANKED_GROUPS = Break(
     "grouping, ranked",
     "The regions come from grouping, and are ranked by the detector's highest class score.",
@@ -70,15 +70,15 @@ SIZES = Claim(
 SETTING = (
     "The detector and the proposals are trained together for 600 steps of eight images at a learning rate "
     "of 0.004, not alternately in four stages. Proposals are suppressed at an overlap of 0.4, not 0.7, "
-    "because three are kept, not 300; six anchors per position, not nine. Grouping looks for the colours "
-    "that scenes are drawn in, which selective search does not know. "
+    "because three are kept, not 300. Each position has six anchors, not nine. Grouping looks for the "
+    "colours that scenes are drawn in, which selective search does not know. "
 )
 RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
 
 RECALLS = Claim(
     name="recall of few proposals",
-    sentence="Three regions by the proposal network cover more objects than three by grouping pixels: "
-    "recall is higher by at least 0.08.",
+    sentence="With three regions per image, the region proposal network has a recall of objects that is at "
+    "least 0.08 higher than that of grouping pixels.",
     paper=Figure(
         "Recall hardly falls from 2,000 to 300 regions; that of selective search falls faster",
         where="figure 4",
@@ -95,16 +95,16 @@ RECALLS = Claim(
         (
             "Until November 2026 proposals were suppressed at 0.7, 60 anchors were decoded and there were "
             '150 steps. The verdict was "not reproduced": two of three regions were on one object. The '
-            "bound is unchanged. A claim on time was dropped: suppression was a Python loop, and grouping "
-            "took milliseconds where selective search takes 1.5 seconds."
+            "bound is unchanged. A claim on time was dropped, because suppression was a Python loop, and "
+            "grouping took milliseconds where selective search takes 1.5 seconds."
         ),
     ),
 )
 
 DETECTS = Claim(
     name="detection from few proposals",
-    sentence="The same detector has a higher mAP with three regions by the network than with three by "
-    "grouping.",
+    sentence="With three regions per image, the same detector has a higher mAP on regions of the proposal "
+    "network than on regions from grouping.",
     paper=Figure(
         "VGG16: mAP 69.9 from 300 regions by the network, 66.9 from 2,000 by selective search",
         where="table 3",
@@ -285,5 +285,6 @@ def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:
         for data in (ours, judge)
         for i in shown
     ]
-    names, caption = ["network", "grouping"], "The three best regions of each."
+    names, caption = ["network", "grouping"], "The three best regions of the network, and below them the "
+    "three best from grouping."
     run.image("three regions", torch.stack(rows), columns=len(shown), rows=names, caption=caption)

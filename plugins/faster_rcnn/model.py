@@ -1,4 +1,4 @@
-"""Anchors, the region proposal network, its training targets, and the whole detector.
+"""Implements anchors, the region proposal network, its training targets, and the whole detector.
 
 Dimensions: images, objects, maps (channels), rows, columns, anchors, regions, classes.
 """

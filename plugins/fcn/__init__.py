@@ -1,4 +1,4 @@
-"""Fully convolutional networks: a classifier that labels every pixel.
+"""Fully convolutional networks: turn a classifier into a network that labels every pixel.
 
 Long, Shelhamer and Darrell 2014, "Fully Convolutional Networks for Semantic Segmentation", arXiv 1411.4038.
 
@@ -6,7 +6,7 @@ The problem. Semantic segmentation labels every pixel. Classifying a patch aroun
 of passes for one image. After five poolings, a classifier's features have also lost most of the spatial
 detail.
 
-The idea. Treat the fully connected layers as convolutions. The classifier then gives a coarse map of logits
+The idea. Treat the fully connected layers as convolutions. The classifier then outputs a coarse map of logits
 for an image of any size. Transposed convolutions upsample it, and the whole network is trained per pixel.
 Skips add the logits of finer layers on the way up and restore the detail that pooling removed. Modern
 segmentation networks descend from this design.

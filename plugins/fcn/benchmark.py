@@ -1,4 +1,4 @@
-"""Bilinear upsampling of logits, and labelling of whole images."""
+"""Times bilinear upsampling of logits, and labelling of whole images."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: the bilinear filter, and the upsampling that uses it."""
+"""Exercises: build the bilinear filter, and upsample logits with it."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,8 @@ EXERCISES = (
     Exercise(
         name="bilinear filter",
         of="model.bilinear",
-        task="The filter with which a transposed convolution of stride `factor` interpolates bilinearly.",
+        task="Build the filter with which a transposed convolution of stride `factor` interpolates "
+        "bilinearly.",
         hints=(
             "The size is 2 · factor - factor mod 2, so that the filter has a middle.",
             "In each direction the weight falls linearly from the middle: 1 - distance / factor.",

@@ -1,4 +1,4 @@
-"""Upsampling by bilinear filters, the networks of figure 3 on VGG, and the experiment's small network.
+"""Implements bilinear upsampling, the networks of figure 3 on VGG, and the experiment's small network.
 
 Dimensions: batch, maps (channels), classes, rows, columns, height, width.
 """

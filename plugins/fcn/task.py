@@ -1,4 +1,4 @@
-"""Images of 16 × 16 with labelled pixels: five digits on photographs."""
+"""Generates images of 16 × 16 with labelled pixels: five digits on photographs."""
 
 from typing import NamedTuple
 

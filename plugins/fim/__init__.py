@@ -1,4 +1,4 @@
-"""FIM: a left-to-right model learns to fill in the middle of a text from texts in another order.
+"""FIM: train a left-to-right model to infill by moving the middle of each training text to its end.
 
 Bavarian, Jun, Tezak, Schulman, McLeavey, Tworek and Chen 2022, "Efficient Training of Language Models to Fill
 in the Middle", arXiv 2207.14255.
@@ -6,8 +6,9 @@ in the Middle", arXiv 2207.14255.
 The problem. A model that predicts the next token sees the text before a hole, but not the text after it.
 
 The idea. Split half of the training texts at two places into prefix, middle and suffix, and move the middle
-to the end. Each part follows a token with its name. The order is prefix, suffix, middle (PSM) or suffix,
-prefix, middle (SPM). The model and its loss do not change, and left-to-right prediction does not get worse.
+to the end. Each part is preceded by a sentinel token that names it. The order is prefix, suffix, middle (PSM)
+or suffix, prefix, middle (SPM). The model and its loss do not change, and left-to-right prediction does not
+get worse.
 
 This folder. `model` transforms a batch of texts by one sort. `texts` has synthetic texts with a hole that
 only the text after it determines. `experiment` trains with and without reordered texts. `benchmark` times the

@@ -1,4 +1,4 @@
-"""Exercises: reordering texts, and restoring them."""
+"""Exercises: reorder texts, and restore them."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,8 @@ EXERCISES = (
     Exercise(
         name="reorder",
         of="model.fill_in_the_middle",
-        task="Split each text at two places, move the middle to the end, and name the parts.",
+        task="Split each text at two places, move the middle to the end, and add the tokens that name the "
+        "parts.",
         hints=(
             "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
             "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
@@ -36,7 +37,7 @@ EXERCISES = (
     Exercise(
         name="restore",
         of="model.restored",
-        task="The original text, from either order.",
+        task="Restore the original text from either order.",
         hints=(
             "The prefix is between PRE and SUF. In SPM nothing is there, and the prefix precedes the middle.",
         ),

@@ -1,4 +1,4 @@
-"""Holes filled and left-to-right loss, with and without reordered texts."""
+"""Compares infilling and left-to-right loss after training with and without reordered texts."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -31,7 +31,7 @@ STEPS = 150
 
 ORDER = Claim(
     name="nothing is lost by reordering",
-    sentence="A reordered text can be turned back into the original text.",
+    sentence="The reordering is invertible: each reordered text can be restored exactly.",
     paper=Figure("a permutation of the text and three tokens", where="section 3", read="text"),
     rule=(Bound("texts that come back, share", "==", 1.0),),
     kind="identity",
@@ -46,8 +46,8 @@ UNNAMED = Break(
 
 FILLS = Claim(
     name="holes filled, and the left-to-right loss",
-    sentence="After 150 steps a model trained on reordered texts uses the text after a hole to fill it more "
-    "often than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
+    sentence="After 150 steps a model trained on reordered texts fills more holes from the text after them "
+    "than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
     paper=Figure(
         "no harm to the left-to-right loss with up to 90 % of the texts reordered",
         where="section 4.2, figure 4",
@@ -61,8 +61,8 @@ FILLS = Claim(
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
     guards=(Bound("share of holes filled, plain model from the prefix", "<=", 0.2),),
-    control="the same model without reordered texts; each at the best of the same learning rates, by its "
-    "own held-out loss",
+    control="the same model without reordered texts, each arm at its best learning rate from the same "
+    "grid, by its own validation loss",
     control_arm="none",
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="the law of the texts"),),
     after_steps=STEPS,
@@ -71,15 +71,15 @@ FILLS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, 0 of 5 seeds, with the same bounds, without a rival. The "
-            "sentence did not state the number of steps."
+            "Until November 2026 the verdict was inconclusive (0 of 5 seeds, same bounds), without a "
+            "rival. The sentence did not state the number of steps."
         ),
     ),
-    deviations="Texts of 18 letters: neutral letters, a colon, three letters of one of 8 languages, then "
-    "letters of the next language. The three letters are the hole. Its position is known from the colon, "
-    "and only the suffix determines the language. A text read from left to right never has its suffix "
-    "before the hole. A hole counts as filled if all letters are of the right language, prompted by PSM. "
-    "Half of the texts are reordered, PSM and SPM equally often, and no higher share is tested.",
+    deviations="A text has 18 letters: neutral letters, a colon, three letters of one of 8 languages, then "
+    "letters of the next language. The three letters are the hole. The colon marks the hole's position, and "
+    "only the suffix determines its language. A text read from left to right never has its suffix before "
+    "the hole. With a PSM prompt, a hole counts as filled if all letters are of the right language. Half of "
+    "the texts are reordered, PSM and SPM equally often, and no higher share is tested.",
 )
 
 
@@ -262,5 +262,5 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
     run.text(
         "holes",
         "\n".join(lines),
-        caption="Dots are neutral letters, other letters name their language, and holes are in brackets.",
+        caption="Dots are neutral letters, other letters denote their language, and holes are in brackets.",
     )

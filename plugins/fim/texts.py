@@ -1,4 +1,4 @@
-"""Texts with a hole that only the text after it determines."""
+"""Generates texts with a hole that only the text after it determines."""
 
 import math
 

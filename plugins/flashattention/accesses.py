@@ -1,6 +1,6 @@
-"""The memory accesses of theorem 2: elements moved between slow memory (HBM) and fast memory (SRAM).
+"""Counts theorem 2's memory accesses: elements moved between slow memory (HBM) and fast memory (SRAM).
 
-Forward pass of one head. The tiled count follows the schedule that the code runs.
+The counts are for the forward pass of one head. The tiled count follows the schedule that the code runs.
 """
 
 import math

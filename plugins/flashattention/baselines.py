@@ -1,4 +1,4 @@
-"""Baselines of the tiled kernels: attention with the full score matrix, and torch's fused attention."""
+"""Implements baselines of the tiled kernels: attention with the whole score matrix, and torch's fused one."""
 
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Tiled attention in PyTorch and in Triton, against the whole matrix and torch's fused attention."""
+"""Times tiled attention in PyTorch and in Triton against the whole matrix and torch's fused attention."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: the online softmax, a tile's mask, and tiled attention, forward and backward."""
+"""Exercises: write the online softmax, a tile's mask, and the passes of tiled attention."""
 
 from collections.abc import Iterator
 
@@ -78,7 +78,8 @@ EXERCISES = (
     Exercise(
         name="mask of a tile",
         of="tiled.Schedule.bias",
-        task="0 where a query of the tile sees a key, else -inf; None if nothing is masked.",
+        task="Return a mask with 0 where a query of the tile sees a key, else -inf. Return None if nothing "
+        "is masked.",
         hints=(
             "The first query's own position is column rows.start + ahead - columns.start of the tile.",
             "Put -inf above that diagonal: triu_ of a matrix of -inf. For a window use tril_ as well.",
@@ -99,7 +100,8 @@ EXERCISES = (
     Exercise(
         name="tiled forward",
         of="tiled.forward",
-        task="Algorithm 1 of FlashAttention-2: the output, and the log2 of each row's sum of 2^logit.",
+        task="Algorithm 1 of FlashAttention-2: compute the output, and the log2 of each row's sum of "
+        "2^logit.",
         hints=(
             "Loop over schedule.rows(), and inside over schedule.columns(rows); schedule.bias has the mask.",
             "A logit in base 2 is score · scale · LOG2_E; then 2^logit is e^(score · scale).",
@@ -114,7 +116,7 @@ EXERCISES = (
     Exercise(
         name="tiled backward",
         of="tiled.backward",
-        task="Algorithm 2: the gradients of q, k and v, with recomputed tiles of weights.",
+        task="Algorithm 2: compute the gradients of q, k and v, with recomputed tiles of weights.",
         hints=(
             "The weights of a tile are 2^(logit - lse); maximum and sum are not needed again.",
             "dv += weightsᵀ dout; dscores = weights · (dout vᵀ - D), with D = rowsum(dout · out).",

@@ -1,4 +1,4 @@
-"""Exactness, memory, memory accesses, and the training of a GPT-2 with tiled attention."""
+"""Measures exactness, memory and memory accesses of tiled attention, and trains a GPT-2 with it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,8 +36,8 @@ Attention = Callable[..., Tensor]
 
 EXACT = Claim(
     name="exact",
-    sentence="Tiles and the online softmax compute exact attention, not an approximation: results and "
-    "gradients equal the standard ones up to rounding.",
+    sentence="Tiled attention with the online softmax is exact: results and gradients equal those of "
+    "standard attention up to rounding.",
     paper=Figure("returns softmax(QKᵀ)V, with no approximation", where="theorem 1", read="text"),
     rule=(
         Bound("float32 error", "<=", 1e-5),
@@ -48,16 +48,16 @@ EXACT = Claim(
         Bound("bfloat16 gradient error / standard's", "<=", 3.0),
     ),
     kind="identity",
-    control="equation 1 with the whole matrix in the same precision; bfloat16 is compared with float32",
-    deviations="Largest absolute error on normal random vectors, also of odd lengths, causal and not. In "
-    "PyTorch the tiles of half-precision inputs are float32; the Triton kernels round the weights, as the "
-    "paper does.",
+    control="equation 1 with the whole matrix in the same precision (float32 for bfloat16)",
+    deviations="The error is the largest absolute error on normal random vectors, also of odd lengths, "
+    "causal and not. In PyTorch the tiles of half-precision inputs are float32. The Triton kernels round "
+    "the weights, as the paper does.",
 )
 
 ACCESSES = Claim(
     name="memory accesses",
-    sentence="The tiled algorithm makes far fewer accesses to slow memory, inversely proportional to the "
-    "size of the fast memory: N²d²/M, where the standard algorithm makes Nd + N².",
+    sentence="Tiled attention makes N²d²/M accesses to slow memory, inversely proportional to the fast "
+    "memory's size M. Standard attention makes Nd + N², which is far more.",
     paper=Figure(
         "40.3 against 4.4 GB for GPT-2 medium's shapes on an A100",
         where="theorem 2 and figure 2",
@@ -72,8 +72,8 @@ ACCESSES = Claim(
     ),
     kind="theorem",
     control="algorithm 0, counted in the same way",
-    deviations="Counted for the forward pass from the schedule of tiles that the code runs; for the ratio, "
-    "M is an A100's 192 KB in float16.",
+    deviations="The accesses of the forward pass are counted from the schedule of tiles that the code "
+    "runs. For the ratio, M is an A100's 192 KB in float16.",
 )
 
 STEPS = 100
@@ -89,7 +89,7 @@ CHUNKED = Break(
 TRAINING = Claim(
     name="losses and memory, tiled and standard",
     sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step as with "
-    "standard attention, within 0.001, and at 2,048 tokens attention takes at most a fifth of the memory.",
+    "standard attention, within 0.001. At 2,048 tokens tiled attention takes at most a fifth of the memory.",
     paper=Figure(
         "perplexity 18.2 for GPT-2 small, as with Hugging Face's and Megatron-LM's attention; a tenth of the "
         "memory at 2K tokens",
@@ -106,22 +106,22 @@ TRAINING = Claim(
     after_steps=STEPS,
     breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A GPT-2 of two layers and hidden size 64 on 127 characters, at one learning rate; blocks of "
-    "32, so that there are several tiles. Memory is that of a forward and backward pass of one head, in "
-    "blocks of 64 by 128. The paper's models train for longer; here equal losses mean equal sums up to "
-    "rounding.",
+    deviations="The GPT-2 has two layers of hidden size 64 and is trained on 127 characters, at one "
+    "learning rate. Blocks have 32 tokens, so that there are several tiles. Memory is measured for a "
+    "forward and backward pass of one head, in blocks of 64 by 128. The paper's models are trained for "
+    "longer. Here equal losses mean equal sums up to rounding.",
     history=(
         (
-            "Until November 2026: reproduced, with the same bounds. The rival, rows in chunks, is new. It "
-            "saves the memory without tiles."
+            "Until November 2026 the verdict was reproduced, with the same bounds. The rival, which "
+            "processes rows in chunks, is new. It saves the memory without tiles."
         ),
     ),
 )
 
 LINEAR = Claim(
     name="linear memory",
-    sentence="Beyond its inputs, the memory of the tiled computation grows at most linearly with the "
-    "length, and that of the standard computation quadratically.",
+    sentence="Beyond its inputs, the memory of tiled attention grows at most linearly with the length, and "
+    "that of standard attention quadratically.",
     paper=Figure("O(N) memory beyond inputs and output", where="theorem 1", read="text"),
     rule=(
         Growth(
@@ -144,13 +144,14 @@ LINEAR = Claim(
         ),
     ),
     control="equation 1 with the whole matrix",
-    deviations="Measured in the benchmark, from 512 tokens on. The constant size of a tile is included.",
+    deviations="Memory is measured in the benchmark, from 512 tokens on, and includes the constant size of "
+    "a tile.",
 )
 
 FASTER = Claim(
     name="faster",
-    sentence="Tiled attention is at least 1.5 times as fast as the standard computation, forward and "
-    "backward, although it computes the scores twice.",
+    sentence="Tiled attention is at least 1.5 times as fast as standard attention, forward and backward, "
+    "although it computes the scores twice.",
     paper=Figure("up to 3 times as fast for lengths up to 2K", where="section 4", read="text"),
     rule=(
         Speedup(
@@ -162,8 +163,8 @@ FASTER = Claim(
         ),
     ),
     control="equation 1 with the whole matrix",
-    deviations="On a CPU in PyTorch, where the cache is the fast memory. Attention is causal, so a part of "
-    "the gain comes from skipping tiles above the diagonal.",
+    deviations="The speed is measured in PyTorch on a CPU, where the cache is the fast memory. Attention "
+    "is causal, so a part of the gain comes from skipping tiles above the diagonal.",
     headline=True,
 )
 

@@ -1,4 +1,4 @@
-"""Attention in Triton kernels if they support the inputs, else in tiles in PyTorch."""
+"""Runs attention in Triton kernels if they support the inputs, else in tiles in PyTorch."""
 
 import importlib.util
 

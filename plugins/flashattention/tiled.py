@@ -1,4 +1,4 @@
-"""The algorithm in PyTorch, on any device: as written, and in tiles that fit a cache.
+"""Implements the algorithm in PyTorch for any device, as written and in tiles that fit a cache.
 
 `online_attention` is the idea in ten lines; autograd stores every tile for its gradient. `tiled_attention`
 has a gradient of its own. Its loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and 2): blocks

@@ -1,4 +1,4 @@
-"""The algorithm as GPU kernels in Triton, with tiles in registers and shared memory.
+"""Implements the algorithm as GPU kernels in Triton, with tiles in registers and shared memory.
 
 There are three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its
 algorithm 2 in two passes, one for dQ and one for dK and dV, so that no two blocks add to the same memory. Two

@@ -1,18 +1,19 @@
-"""Fuyu: a decoder that reads images of any size, without an image encoder.
+"""Fuyu: feed image patches of any layout directly into a decoder, without an image encoder.
 
 Bavishi, Elsen, Hawthorne, Nye, Odena, Somani and Taşırlar 2023, "Fuyu-8B: A Multimodal Architecture for AI
 Agents", Adept's post with the released model.
 
-The problem. Multimodal language models use a separately pre-trained image encoder with adapter layers. It
-accepts one image size, to which images are resized, cropped or padded, and training needs several stages.
+The problem. Multimodal language models use a separately pre-trained image encoder with adapter layers. The
+encoder accepts one image size, to which images are resized, cropped or padded, and training needs several
+stages.
 
 The idea. Cut the image into patches and project each linearly into the decoder, in place of a token
 embedding. A newline token ends each row of patches, so that a one-dimensional sequence of positions
 represents images of any height and width.
 
 This folder. `model` has Persimmon's decoder with patches and newlines. `weights` renames the released
-parameters. `experiment` asks for the column of a mark, on image sizes seen in training and on others, with
-and without newlines. `benchmark` times answers about images of several sizes.
+parameters. `experiment` trains decoders with and without newlines to find the column of a mark, and tests
+them on image sizes seen and not seen in training. `benchmark` times answers about images of several sizes.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Images of several sizes with a question each, through a small decoder."""
+"""Times a small decoder on images of several sizes, each with a question."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

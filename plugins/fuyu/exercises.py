@@ -1,4 +1,4 @@
-"""Exercises: an image as tokens, images before texts, and the layout."""
+"""Exercises: embed an image as tokens, put images before texts, and compute an image's layout."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="image tokens",
         of="model.Fuyu.image_tokens",
-        task="An image as vectors for the decoder, with a newline after each row.",
+        task="Convert an image to vectors for the decoder, with a newline after each row.",
         hints=(
             "`patches` gives a grid; self.look turns each patch into a vector.",
             "If there is a newline id, its embedding is one more column. Then flatten.",
@@ -43,7 +43,7 @@ EXERCISES = (
     Exercise(
         name="sequences",
         of="model.Fuyu.sequences",
-        task="Each image followed by its text, and the positions at which the texts start.",
+        task="Join each image and its text, and return the positions at which the texts start.",
         hints=(
             "Images of one size form one batch. Without images the texts start at 0.",
             "Images of several sizes: join each with its text, and pad at the end (pad_sequence).",
@@ -53,7 +53,7 @@ EXERCISES = (
     Exercise(
         name="layout",
         of="model.layout",
-        task="The number of rows, columns and tokens of an image.",
+        task="Compute the number of rows, columns and tokens of an image.",
         hints=("Round up to whole patches. Each row ends with a newline.",),
         tries=of_sizes,
     ),

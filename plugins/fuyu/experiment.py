@@ -1,4 +1,4 @@
-"""Which column holds a mark, on image sizes seen in training and on others, with and without newlines."""
+"""Trains decoders with and without newlines to find a mark's column, also on image sizes not seen before."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -32,14 +32,14 @@ ANYWHERE = Break(
 )
 WIDTH_FIRST = Break(
     "width first",
-    "There are no newlines; a token before the first patch gives the number of columns.",
+    "There are no newlines. A token before the first patch gives the number of columns.",
     "rival",
 )
 
 SIZE = Claim(
     name="the released size",
-    sentence="With its default sizes this model has the same number of parameters as the released one: "
-    "Persimmon's, and one matrix for image patches.",
+    sentence="With its default sizes this model has the same number of parameters as the released one, "
+    "which are Persimmon's and one matrix for image patches.",
     paper=Figure("9.41 billion parameters", where="the released files", read="secondary"),
     rule=(
         Bound("parameters", "==", 9_408_238_592),
@@ -54,9 +54,9 @@ STEPS = 400
 
 NEWLINES = Claim(
     name="newlines",
-    sentence="After 400 steps, on image sizes that were not in training, a decoder with a newline token "
-    "after each row of patches finds the column of a mark more often than one without newlines, and loses "
-    "at most 10 points against sizes from training.",
+    sentence="After 400 steps, on image sizes not seen in training, a decoder with a newline token after "
+    "each row of patches finds the column of a mark more often than one without newlines, and is at most 10 "
+    "points less accurate than on sizes seen in training.",
     paper=Figure(
         "A newline token tells the model where a row ends, so that the existing position embeddings work "
         "for different image sizes. No number is given.",
@@ -67,17 +67,17 @@ NEWLINES = Claim(
         at_least(UNSEEN_RIGHT, "newlines", 0.15, minus="none", toward=0.05),
         at_most(LOST, "newlines", 0.1, toward=0.2),
     ),
-    control="the same decoder without newlines, at the best of the same learning rates",
+    control="the same decoder without newlines, at its best learning rate from the same grid",
     control_arm="none",
     control_reaches=(at_least(SEEN_RIGHT, "none", 0.36),),
     after_steps=STEPS,
     breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Two blocks of hidden size 32. Images are 2 to 5 patches high and wide, a patch is 2 × 2 "
-    "pixels of noise, and one patch is marked. The only question is the column of the mark. Three sizes are "
-    "kept out of training: 3 × 5, 5 × 3 and 4 × 4. The loss covers the answer only. On training sizes, "
-    "random guessing is right for 34 % of images. The control sees only the length of the sequence and the "
-    "position of the mark, which allow 73 %.",
+    deviations="The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide, a "
+    "patch is 2 × 2 pixels of noise, and one patch is marked. The only question is the column of the mark. "
+    "Three sizes are kept out of training: 3 × 5, 5 × 3 and 4 × 4. The loss covers the answer only. On "
+    "training sizes, random guessing is right for 34 % of images. The control sees only the length of the "
+    "sequence and the position of the mark, which allow 73 %.",
     headline=True,
     history=(
         (

@@ -1,4 +1,4 @@
-"""Persimmon's decoder with image patches among its tokens.
+"""Implements Persimmon's decoder with image patches among its tokens.
 
 Dimensions: batch, channels, height, width (pixels), rows, columns (of patches), tokens, model, vocab.
 """

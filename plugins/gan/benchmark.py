@@ -1,4 +1,4 @@
-"""The losses of both players with the gradients of all weights, and images from a generator."""
+"""Times the losses of both players with the gradients of all weights, and the generation of images."""
 
 import functools
 from collections.abc import Iterator, Mapping

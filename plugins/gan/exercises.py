@@ -1,4 +1,4 @@
-"""Exercises: maxout, the losses of both players, the value of the game, and Parzen windows."""
+"""Exercises: write maxout, the losses of both players, the value of the game, and Parzen windows."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,7 @@ EXERCISES = (
     Exercise(
         name="maxout",
         of="model.Maxout.forward",
-        task="Each output is the maximum of its linear pieces.",
+        task="Compute maxout: each output is the maximum of its linear pieces.",
         hints=(
             "The pieces of one output are next to each other in the linear layer's outputs.",
             "Unflatten the last dimension into (outputs, pieces), then take amax over the pieces.",
@@ -54,7 +54,7 @@ EXERCISES = (
     Exercise(
         name="discriminator",
         of="model.discriminator_loss",
-        task="Algorithm 1's discriminator loss, from the logits of real and generated samples.",
+        task="Compute algorithm 1's discriminator loss, from the logits of real and generated samples.",
         hints=(
             "It is minus the mean of log D(x) + log(1 - D(G(z))), with D the sigmoid of a logit.",
             "-log σ(a) is softplus(-a), and -log(1 - σ(a)) is softplus(a): neither overflows.",
@@ -64,7 +64,8 @@ EXERCISES = (
     Exercise(
         name="non-saturating",
         of="model.non_saturating_loss",
-        task="Section 3's generator loss, whose gradient does not vanish if the discriminator is confident.",
+        task="Compute section 3's generator loss, whose gradient does not vanish if the discriminator is "
+        "confident.",
         hints=(
             "The generator maximises log D(G(z)) instead of minimising log(1 - D(G(z))).",
             "In terms of logits it is a softplus, as in the discriminator's loss.",
@@ -74,7 +75,7 @@ EXERCISES = (
     Exercise(
         name="value of the game",
         of="model.value",
-        task="The value of the game against the optimal discriminator, for two densities on a grid.",
+        task="Compute the value of the game against the optimal discriminator, for two densities on a grid.",
         hints=(
             "Integrate p log(p / m) and q log(q / m) with m = (p + q) / 2, then subtract log 4.",
             "A density of 0 contributes 0: use torch.special.xlogy.",
@@ -85,7 +86,7 @@ EXERCISES = (
     Exercise(
         name="Parzen windows",
         of="model.parzen",
-        task="The log-density at each x of the mean of Gaussians around the samples.",
+        task="Compute the log-density at each x of the mean of Gaussians around the samples.",
         hints=(
             "Use logsumexp over the samples, minus the log of their number, for the log of the mean.",
             "The exponent is -|x - sample|² / (2 width²); the constant is pixels / 2 · log(2π width²).",

@@ -1,4 +1,4 @@
-"""The optimal discriminator, and GANs on one-dimensional data and on digits with either generator loss."""
+"""Trains a discriminator to optimality, and GANs on one-dimensional data and digits with both losses."""
 
 import math
 from collections.abc import Callable
@@ -51,8 +51,8 @@ BY_ADAM = Break(
 
 OPTIMAL = Claim(
     name="the best judge",
-    sentence="For a fixed generator, the trained discriminator is p / (p + q), and the value of the game is "
-    "2 JSD(p, q) - log 4.",
+    sentence="Against a fixed generator, the trained discriminator approaches p / (p + q), and the value "
+    "of the game approaches 2 JSD(p, q) - log 4.",
     paper=Figure("Proposition 1 and theorem 1.", where="section 4.1", read="text"),
     kind="theorem",
     rule=(
@@ -60,14 +60,15 @@ OPTIMAL = Claim(
         Bound("distance of the value from 2 JSD - log 4 (nats)", "<=", 0.05),
     ),
     control="the closed form, on a grid",
-    deviations="One-dimensional data from two Gaussians, samples from a third; a perceptron of 64 units.",
+    deviations="The data are one-dimensional, from two Gaussians, and the samples are from a third. The "
+    "discriminator is a perceptron of 64 units.",
 )
 
 SATURATES = Claim(
     name="samples by either loss of the generator",
     sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
-    "generates digits closer to real ones, and at least three more of the ten, than one that minimises "
-    "log(1 - D(G(z))).",
+    "has samples with a smaller Fréchet distance to real digits than one that minimises log(1 - D(G(z))), "
+    "and generates at least three more of the ten digits.",
     paper=Figure(
         "Early in learning log(1 - D(G(z))) saturates; log D(G(z)) has much stronger gradients. No number.",
         where="section 3",
@@ -77,24 +78,25 @@ SATURATES = Claim(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
         at_least("digits drawn", "non-saturating", 3, minus="minimax", toward=0),
     ),
-    control="the minimax loss with the same networks, batches, noise and learning rates, each at its best",
+    control="the minimax loss with the same networks, batches and noise, each arm at its best learning "
+    "rate from the same grid",
     control_arm="minimax",
     after_steps=700,
     breaks=(STILL, BY_ADAM, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="8 × 8 digits; a generator with 128 hidden units, and maxout with 64 in the discriminator. "
-    "Both are trained by gradient descent with momentum 0.5 and dropout in the discriminator, as in the "
-    "paper, with one step of the discriminator for each of the generator. The Fréchet distance between "
-    "features of a small classifier takes the place of table 1's Parzen windows, which are shown. The "
-    "number of digits drawn is the exponential of the entropy of the classes' shares, by the same "
-    "classifier.",
+    deviations="The data are 8 × 8 digits. The generator has 128 hidden units, and the discriminator has "
+    "maxout with 64 units. Both are trained by gradient descent with momentum 0.5 and dropout in the "
+    "discriminator, as in the paper, with one step of the discriminator for each of the generator. The "
+    "Fréchet distance between features of a small classifier takes the place of table 1's Parzen windows, "
+    "which are only shown. The number of generated digits is the exponential of the entropy of the class "
+    "frequencies, by the same classifier.",
     headline=True,
     history=(
         (
-            "Until November 2026 the claim compared the gradients of both losses for the same networks: "
-            "reproduced. For one sample their ratio is (1 - D) / D, whatever the generator, so it is shown "
-            "and not counted. Both GANs were trained with Adam, with which the samples are equally good; "
-            "the paper uses momentum."
+            "Until November 2026 the claim compared the gradients of both losses for the same networks, "
+            "and was reproduced. For one sample their ratio is (1 - D) / D for every generator, so it is "
+            "shown and not judged. Both GANs were trained with Adam, with which the samples are equally "
+            "good. The paper uses momentum."
         ),
     ),
 )
@@ -374,8 +376,8 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         data.tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
         columns=8,
         rows=["sample", "nearest", "minimax"],
-        caption="Samples, the nearest training digit below each (as in figure 2), and samples of the "
-        "minimax loss.",
+        caption="Samples, the nearest training digit below each (as in figure 2), and samples after "
+        "training with the minimax loss.",
     )
     run.image(
         "the game for digits",

@@ -1,4 +1,4 @@
-"""Both networks, their losses, and the closed forms of the theory."""
+"""Implements both networks, their losses, and the closed forms of the theory."""
 
 import math
 from typing import cast

@@ -1,10 +1,10 @@
-"""Glow-TTS: a flow that generates all frames in parallel and learns the alignment of text and speech.
+"""Glow-TTS: generate all frames of speech in parallel with a flow that learns its alignment with the text.
 
 Kim, Kim, Kong and Yoon 2020, "Glow-TTS: A Generative Flow for Text-to-Speech via Monotonic Alignment Search",
 arXiv 2005.11129.
 
-The problem. Parallel synthesisers need the duration of each symbol, and learned it from the attention of a
-slower autoregressive model.
+The problem. Parallel synthesisers need the duration of each symbol. They used to learn it from the attention
+of a slower autoregressive model.
 
 The idea. An invertible network maps a spectrogram to latents with a normal distribution for each symbol, so
 a spectrogram has an exact likelihood for every alignment. Text is read in order, so the path through symbols
@@ -12,9 +12,9 @@ and frames is monotonic, and dynamic programming finds the most probable one. Tr
 finding the path and a gradient step on the likelihood along it. A small network learns the path's durations
 for synthesis.
 
-This folder. `flow` has the invertible layers, `search` the alignment search, `model` the text encoder and
-the complete model, `weights` renames the released parameters. `experiment` measures what couplings add to a
-linear flow; `benchmark` times search and synthesis.
+This folder. `flow` has the invertible layers, `search` has the alignment search, and `model` has the text
+encoder and the complete model. `weights` renames the released parameters. `experiment` measures the
+likelihood that coupling layers add to a linear flow. `benchmark` times search and synthesis.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, channels.
 """

@@ -1,4 +1,4 @@
-"""Exercises: the alignment search, its scores, and two steps of the flow."""
+"""Exercises: write the alignment search, its scores, and two layers of the flow."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ EXERCISES = (
     Exercise(
         name="alignment",
         of="search.search",
-        task="Algorithm 1: the monotonic path with the largest sum, by dynamic programming.",
+        task="Algorithm 1: find the monotonic path with the largest sum, by dynamic programming.",
         hints=(
             "best[i] at frame j is the score plus the larger of best[i] and best[i - 1] at frame j - 1.",
             "Only the first symbol is possible in the first frame; all others start at -inf.",
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="log normal",
         of="model.log_normal",
-        task="The log-density of all frames under all symbols, by matrix multiplications only.",
+        task="Compute the log-density of all frames under all symbols, by matrix multiplications only.",
         hints=(
             "Expand (z - μ)² / σ² into three terms; two of them are matrix multiplications.",
             "The other terms, with log σ and log 2π, are per symbol and summed over the bands.",
@@ -71,7 +71,7 @@ EXERCISES = (
     Exercise(
         name="coupling",
         of="flow.Coupling.forward",
-        task="The affine coupling layer, and the log-determinant of each row.",
+        task="Apply the affine coupling layer, and return the log-determinant of each row.",
         hints=(
             "The first half is unchanged; self.affine computes shift and log-scale from it.",
             "The second half becomes shift + exp(logs) · second. Only logs inside the mask count.",
@@ -81,7 +81,7 @@ EXERCISES = (
     Exercise(
         name="inverse coupling",
         of="flow.Coupling.inverse",
-        task="The inverse of the coupling layer.",
+        task="Invert the coupling layer.",
         hints=("The first half is unchanged, so shift and log-scale can be recomputed.",),
         tries=of_couplings,
     ),

@@ -1,4 +1,4 @@
-"""The flow between spectrograms and latents: activation norm, channel mixing, affine coupling."""
+"""Implements the flow between spectrograms and latents: activation norm, channel mixing, affine coupling."""
 
 import torch
 from jaxtyping import Float, Int

@@ -1,4 +1,4 @@
-"""Text encoder, duration predictor and the complete model, with the layer names of transformers' VITS."""
+"""Implements text encoder, duration predictor and complete model, with transformers' VITS layer names."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Monotonic alignment search: the most probable path through symbols and frames (algorithm 1)."""
+"""Implements monotonic alignment search for the most probable path through symbols and frames (algorithm 1)."""
 
 import numpy as np
 import torch

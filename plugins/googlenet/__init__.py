@@ -1,10 +1,11 @@
-"""GoogLeNet: filters of several sizes in parallel, after 1 × 1 convolutions that make them cheap.
+"""GoogLeNet: run filters of several sizes in parallel, after 1 × 1 convolutions that reduce their cost.
 
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich 2014, "Going Deeper with
 Convolutions", arXiv 1409.4842.
 
-The problem. Deeper and wider networks are more accurate but more expensive: doubling the channels of two
-consecutive layers takes four times the work. Objects come in all sizes, but the filters of a layer have one.
+The problem. Deeper and wider networks are more accurate but more expensive. Doubling the channels of two
+consecutive layers takes four times the work. Objects come in all sizes, but the filters of a layer have only
+one size.
 
 The idea. A block runs filters of 1 × 1, 3 × 3 and 5 × 5 and pooling in parallel, and concatenates their maps.
 As large filters are expensive, 1 × 1 convolutions first reduce the number of their input channels. Nine
@@ -13,7 +14,7 @@ parameters, and two auxiliary heads send gradients into the middle of the networ
 bottleneck blocks use the 1 × 1 reduction too.
 
 This folder. `model` has the block, the network of table 1 and its loss. `experiment` compares blocks with
-reductions and naive ones of equal multiply-adds, and counts parameters.
+reductions with naive blocks of equal multiply-adds, and counts parameters.
 """
 
 from torch import nn

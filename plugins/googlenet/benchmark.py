@@ -1,4 +1,4 @@
-"""An Inception block, forward and backward."""
+"""Times an Inception block, forward and backward."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -29,7 +29,7 @@ def pooled(x: Tensor) -> Tensor:
 
 
 def apart(w: Mapping[str, Tensor], x: Tensor, *, widths: Widths, convolve: Convolve) -> Tensor:
-    """Four separate branches, as drawn in figure 2b."""
+    """The block with four separate branches, as drawn in figure 2b."""
     sizes = (widths.one, widths.reduce3, widths.reduce5)
     entries = zip(w["entry.weight"].split(sizes), w["entry.bias"].split(sizes), strict=True)
     one, three, five = (convolve(x, *entry).relu() for entry in entries)

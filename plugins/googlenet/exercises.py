@@ -1,4 +1,4 @@
-"""Exercises: the Inception block, and the loss with auxiliary heads."""
+"""Exercises: write the Inception block, and the loss with auxiliary heads."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ EXERCISES = (
     Exercise(
         name="Inception",
         of="model.Inception.forward",
-        task="Figure 2: four branches in parallel, with or without reductions.",
+        task="Figure 2: run four branches in parallel, with or without reductions.",
         hints=(
             "self.entry computes the 1 × 1 branch and both reductions at once: apply a ReLU, then split.",
             "Without a reduction, a branch reads the input itself.",
@@ -34,7 +34,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.loss",
-        task="Section 5: the network's cross-entropy and those of its auxiliary heads.",
+        task="Section 5: add the network's cross-entropy and those of its auxiliary heads.",
         hints=("The first scores are the network's; the losses of the others are weighted by `weight`.",),
         tries=of_scores,
     ),

@@ -1,4 +1,4 @@
-"""The Inception block, the network of table 1 with both auxiliary heads, and the experiment's small network.
+"""Implements the Inception block, table 1's network with both auxiliary heads, and a small network.
 
 Dimensions: batch, maps (channels), rows, columns, classes.
 """

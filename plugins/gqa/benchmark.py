@@ -1,4 +1,4 @@
-"""One new token that attends to a long cache, which is bound by memory traffic."""
+"""Times one new token that attends to a long KV cache, which is limited by memory bandwidth."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The experiment's language model: characters, multi-head attention."""
+"""Implements the experiment's character language model with multi-head attention."""
 
 import torch
 import torch.nn.functional as F

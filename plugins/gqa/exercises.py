@@ -1,4 +1,4 @@
-"""Exercises: grouped attention, and its projections."""
+"""Exercises: write grouped attention, and its projections."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ EXERCISES = (
     Exercise(
         name="grouped attention",
         of="model.grouped_attention",
-        task="Section 2.2: several query heads share one head of keys and values.",
+        task="Section 2.2: write attention in which several query heads share one head of keys and values.",
         hints=(
             (
                 "The first heads / groups query heads belong to the first group. Repeating the keys works, "
@@ -44,7 +44,7 @@ EXERCISES = (
     Exercise(
         name="projections",
         of="model.GroupedQueryAttention.project",
-        task="Queries for all heads, keys and values for one head per group.",
+        task="Project queries for all heads, and keys and values for one head per group.",
         hints=("split_heads(x, count) splits vectors into heads; keys and values have another count.",),
         tries=of_projections,
     ),

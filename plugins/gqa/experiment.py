@@ -1,4 +1,4 @@
-"""Conversion of equal heads, the cache's size, the order of the conversions, and the quality of groups."""
+"""Checks conversion with equal heads and the KV-cache size, and compares conversions and groups of heads."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,8 @@ ALL_GROUPS = (1, 2, 4, HEADS)
 
 EQUAL_HEADS = Claim(
     name="nothing lost where heads are equal",
-    sentence="Averaging the heads of a group does not change the output if the heads are equal.",
+    sentence="Converting a model by averaging the key-value heads of each group does not change its output "
+    "if these heads are equal.",
     paper=Figure(
         "The projections of a group's heads are averaged; no figure.", where="section 2.2", read="text"
     ),
@@ -48,9 +49,9 @@ EQUAL_HEADS = Claim(
 
 CACHE = Claim(
     name="the cache shrinks with the groups",
-    sentence="With one key-value head the cache is smaller by a factor of the number of heads. With G "
-    "groups it is G times as large as with one head. The parameters of keys and values shrink by the same "
-    "factors.",
+    sentence="With one key-value head the KV cache is smaller than with all heads by a factor of the "
+    "number of heads. With G groups it is G times as large as with one head. The parameters of keys and "
+    "values shrink by the same factors.",
     paper=Figure("a cache smaller by a factor of H; G-fold of one head's", where="section 2.2"),
     rule=(
         Bound("bytes of the cache, all heads / one head", "==", HEADS),
@@ -85,17 +86,17 @@ HISTORY = (
     "are new, and there are more test windows, so that a model's standard error is known."
 )
 MODEL = (
-    "A causal character model of two layers, 8 heads of size 8 and a learned bias over distances, in place "
-    "of T5-Large and XXL; loss in nats per character in place of scores on summarisation, translation and "
-    "question answering. 600 steps of 8 windows before the conversion, AdamW at 0.004; afterwards each arm "
-    "at its best of four learning rates, where the paper continues the schedule of pre-training. "
+    "The model is a two-layer causal character model with 8 heads of size 8 and a learned distance bias, "
+    "not T5-Large or XXL. We report loss in nats per character, not scores on summarisation, translation "
+    "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at learning rate "
+    "0.004. After conversion each arm uses its best of four learning rates. The paper continues the "
+    "pre-training schedule. "
 )
 
 ORDER = Claim(
     name="averaging keeps most",
-    sentence="Converted to one key-value head and trained for 30 further steps, 5 % of pre-training, a "
-    "model has the lowest loss if the heads were averaged, a higher one with the first head, and the "
-    "highest with a random head.",
+    sentence="After conversion to one key-value head and 30 further steps, 5 % of pre-training, averaged "
+    "heads have the lowest loss, the first head has a higher loss, and a random head has the highest.",
     paper=Figure(
         "the mean is better than the first head, and the first head better than random (T5-Large)",
         where="section 3.3, figure 4",
@@ -105,7 +106,8 @@ ORDER = Claim(
         at_most("nats a character", "mean", -0.02, minus="first", toward=0.0),
         at_most("nats a character", "first", -0.01, minus="random", toward=0.0),
     ),
-    control="the same model with one random key-value head, after the same number of further steps",
+    control="the same model with one randomly initialised key-value head, after the same number of further "
+    "steps",
     control_arm="random",
     control_reaches=(at_least("nats a character", "unigram", 0.5, minus="pre-trained"),),
     after_steps=FURTHER,
@@ -119,9 +121,9 @@ LOST = "loss by two groups / loss by one head"
 
 NEARLY = Claim(
     name="nearly all of the quality, most of the speed",
-    sentence="Two groups of heads lose, 30 steps after the conversion, less than half of the quality that "
-    "one key-value head loses against all heads; four groups of 32 heads decode at least twice as fast as "
-    "all heads.",
+    sentence="30 steps after conversion, the loss of two groups exceeds that of all heads by less than "
+    "half as much as the loss of one key-value head does. Attention with 32 heads in four groups decodes at "
+    "least twice as fast as with all heads.",
     paper=Figure(
         "T5-XXL: all heads 47.2 in 1.51 s, one head 46.6 in 0.24 s, eight groups of 64 heads 47.1 in 0.28 s",
         where="table 1",
@@ -140,8 +142,8 @@ NEARLY = Claim(
     breaks=(OTHER_GROUP, TWICE_AS_LONG, UNTRAINED),
     chosen_on=(0, 1),
     deviations=MODEL
-    + "8 heads in 2 groups, in place of 64 in 8. The time is that of attention only, with 32 heads of "
-    "size 64 in 4 groups, for one token after 4,096 others.",
+    + "The model has 8 heads in 2 groups. T5-XXL has 64 heads in 8 groups. The time is measured for "
+    "attention alone, with 32 heads of size 64 in 4 groups, for one token after 4,096 others.",
     headline=True,
     history=(HISTORY.format("weak"),),
 )

@@ -1,4 +1,4 @@
-"""Grouped attention, and the conversion of a multi-head model to fewer key-value heads."""
+"""Implements grouped attention, and the conversion of a multi-head model to fewer key-value heads."""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ def grouped_attention(
     bias: Float[Tensor, "*#biased #heads queries keys"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Section 2.2: the first heads / groups query heads attend to the first head of keys and values, etc.
+    """Section 2.2: attention in which each group of heads / groups query heads shares one key-value head.
 
     A group's query heads are treated as more queries of one head, so that keys and values are read as they
     are. Repeating them for every head would forfeit the gain of sharing.

@@ -1,4 +1,4 @@
-"""Grad-CAM: which image regions support a given class, in any convolutional network.
+"""Grad-CAM: show which image regions support a given class, in any convolutional network.
 
 Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra 2016, "Grad-CAM: Visual Explanations from Deep Networks
 via Gradient-based Localization", arXiv 1610.02391.
@@ -12,8 +12,8 @@ and drop negative values, which support other classes. The network is neither ch
 layers follow. With average pooling and a linear layer, the result equals the class activation map.
 
 This folder. `maps` has Grad-CAM and the class activation map that it generalises. The network and the scenes
-come from the saliency maps' paper. `experiment` tests whether the map follows the class; `side_by_side`
-compares it with the gradient, occlusion, the deconvnet and guided backpropagation on the same images.
+come from the saliency maps' paper. `experiment` tests whether the map follows the class. `side_by_side`
+compares the map with the gradient, occlusion, the deconvnet and guided backpropagation on the same images.
 """
 
 from collections.abc import Callable

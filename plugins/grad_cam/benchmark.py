@@ -1,4 +1,4 @@
-"""Grad-CAM of all classes for a batch of images."""
+"""Times Grad-CAM of all classes for a batch of images."""
 
 from collections.abc import Iterator
 

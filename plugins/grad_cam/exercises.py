@@ -1,4 +1,4 @@
-"""Exercises: Grad-CAM, its weighted sum, the class activation map, and upsampling to the image's size."""
+"""Exercises: write Grad-CAM, its weighted sum, the class activation map, and upsampling to the image's size."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="Grad-CAM",
         of="maps.grad_cam",
-        task="Equations 1 and 2: the map of each image's class.",
+        task="Equations 1 and 2: compute the map of each image's class.",
         hints=(
             "Detach the maps and make them a leaf; apply the head to them.",
             "A map's weight is the gradient of the score with respect to the map, averaged over positions.",
@@ -51,7 +51,8 @@ EXERCISES = (
     Exercise(
         name="CAM",
         of="maps.cam",
-        task="The class activation map of a network that ends with average pooling and a linear layer.",
+        task="Compute the class activation map of a network that ends with average pooling and a linear "
+        "layer.",
         hints=("The weights are the linear layer's row for the image's class.",),
         tries=of_layers,
     ),

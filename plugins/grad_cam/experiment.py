@@ -1,4 +1,4 @@
-"""Whether the map follows the given class, compared with the pixels' gradient."""
+"""Tests whether Grad-CAM follows the given class, compared with the gradient of the pixels."""
 
 import math
 from collections.abc import Callable
@@ -31,13 +31,13 @@ EQUALS_CAM = Claim(
     paper=Figure("Grad-CAM is a generalisation of CAM: a proof.", where="section 3.1", read="text"),
     rule=(Bound("largest difference, over the largest value", "<=", 1e-5),),
     kind="theorem",
-    deviations="Judged in float32 or finer.",
+    deviations="The comparison is made in float32 or float64.",
 )
 
 FOLLOWS = Claim(
     name="class-discriminative",
-    sentence="Of the map's energy in the boxes of two digits, Grad-CAM has a larger share in the asked "
-    "digit's box than the pixels' gradient.",
+    sentence="On scenes with two digits, Grad-CAM has a larger share of its energy in both boxes in the "
+    "asked digit's box than the pixels' gradient.",
     paper=Figure(
         "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
         "guided backpropagation.",
@@ -53,9 +53,9 @@ FOLLOWS = Claim(
     learned=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
-    deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of "
-    "which only those count in which the network recognises both digits. There is no human study: the "
-    "measure is the position of the map. An empty map counts as a miss.",
+    deviations="The scenes are 20 × 20 with two of five digits, and the last maps are 5 × 5. There are 500 "
+    "held-out scenes, of which only those count in which the network recognises both digits. There is no "
+    "human study. The measure is the map's position. An empty map counts as a miss.",
     headline=True,
 )
 

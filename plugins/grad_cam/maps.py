@@ -1,4 +1,4 @@
-"""Grad-CAM, and the class activation map that it generalises.
+"""Implements Grad-CAM, and the class activation map that it generalises.
 
 Dimensions: questions (an image and a class each), maps, rows, columns (of the last maps), height, width.
 """

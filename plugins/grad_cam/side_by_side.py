@@ -1,4 +1,4 @@
-"""Grad-CAM and earlier explanations on the same images, and where each points.
+"""Compares where Grad-CAM and earlier explanations point on the same images.
 
 Dimensions: questions (an image and a class each), height, width.
 """
