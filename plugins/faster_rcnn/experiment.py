@@ -285,6 +285,5 @@ def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:
         for data in (ours, judge)
         for i in shown
     ]
-    names, caption = ["network", "grouping"], "The three best regions of the network, and below them the "
-    "three best from grouping."
+    names, caption = ["network", "grouping"], "The three best regions of each method."
     run.image("three regions", torch.stack(rows), columns=len(shown), rows=names, caption=caption)

@@ -1,4 +1,4 @@
-"""Implements monotonic alignment search for the most probable path through symbols and frames (algorithm 1)."""
+"""Implements algorithm 1: monotonic alignment search for the most probable path of symbols and frames."""
 
 import numpy as np
 import torch

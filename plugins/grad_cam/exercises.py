@@ -1,4 +1,4 @@
-"""Exercises: write Grad-CAM, its weighted sum, the class activation map, and upsampling to the image's size."""
+"""Exercises: write Grad-CAM, its weighted sum, the class activation map, and upsampling of maps."""
 
 from collections.abc import Iterator
 

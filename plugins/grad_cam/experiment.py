@@ -31,13 +31,13 @@ EQUALS_CAM = Claim(
     paper=Figure("Grad-CAM is a generalisation of CAM: a proof.", where="section 3.1", read="text"),
     rule=(Bound("largest difference, over the largest value", "<=", 1e-5),),
     kind="theorem",
-    deviations="The comparison is made in float32 or float64.",
+    deviations="Both maps are computed in float32 or a wider type.",
 )
 
 FOLLOWS = Claim(
     name="class-discriminative",
-    sentence="On scenes with two digits, Grad-CAM has a larger share of its energy in both boxes in the "
-    "asked digit's box than the pixels' gradient.",
+    sentence="On scenes with two digits, the energy that a map has in the digits' two boxes lies more in "
+    "the asked digit's box with Grad-CAM than with the pixels' gradient.",
     paper=Figure(
         "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
         "guided backpropagation.",

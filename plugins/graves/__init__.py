@@ -1,18 +1,17 @@
-"""Generating sequences: a recurrent network samples handwriting point by point, with a soft window over the
-text.
+"""Generating sequences: sample handwriting point by point from a recurrent network with a window over text.
 
 Graves 2013, "Generating Sequences With Recurrent Neural Networks", arXiv 1308.0850.
 
 The problem. A pen's path consists of real numbers, and a network that predicts the mean of the next point
-draws an average of all hands. For a given text, it is not known which point belongs to which letter.
+draws an average of all writers. For a given text, it is not known which point belongs to which letter.
 
 The idea. The network outputs the parameters of a mixture of Gaussians, and the probability that a stroke
 ends. A point is sampled from them and fed back as input. A soft window over the text consists of a few
 Gaussians whose positions only move forward, by predicted amounts. The network learns the alignment without
-supervision; this is an early form of attention. Sampling with a bias towards probable points makes the
+supervision. This is an early form of attention. Sampling with a bias towards probable points makes the
 handwriting neater.
 
-This folder. `model` has the mixture, the window, and a network of two LSTMs. `experiment` learns synthetic
+This folder. `model` has the mixture, the window, and a network of two LSTMs. `experiment` trains on synthetic
 handwriting, with the window and with the mean of the letters. `benchmark` times the density.
 
 Dimensions: batch, time (points of a stroke), letters, alphabet, components (of a mixture), hidden.

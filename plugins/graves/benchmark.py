@@ -1,4 +1,4 @@
-"""The log-density of a mixture: component by component, with torch's distributions, and by logsumexp."""
+"""Times a mixture's log-density: component by component, with torch's distributions, and by logsumexp."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Exercises: the mixture, its density, and the window over the text."""
+"""Exercises: write the mixture, its density, and the window over the text."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="density",
         of="model.Mixture.log_density",
-        task="Equations 23 to 26: the log-density of a point and of the end of its stroke.",
+        task="Equations 23 to 26: compute the log-density of a point and of the end of its stroke.",
         hints=(
             "Z is z₁² + z₂² - 2 ρ z₁ z₂ with z = (x - μ) / σ; the exponent is -Z / (2 (1 - ρ²)).",
             "The normalisation is 1 / (2π σ₁ σ₂ √(1 - ρ²)). Sum the components with logsumexp.",
@@ -62,7 +62,7 @@ EXERCISES = (
     Exercise(
         name="window",
         of="model.window_weights",
-        task="Equations 46 to 51: the weight of each letter, and the new positions of the window.",
+        task="Equations 46 to 51: compute the weight of each letter, and the new positions of the window.",
         hints=(
             "All three parts of the outputs go through exp; the third is added to kappa.",
             "The weight of letter u is Σ α exp(-β (κ - u)²), with the new kappa.",

@@ -1,4 +1,4 @@
-"""Mixture density outputs, the soft window over the text, and the handwriting network.
+"""Implements mixture density outputs, the soft window over the text, and the handwriting network.
 
 Dimensions: batch, time (points of a stroke), letters, alphabet, components (of a mixture), hidden.
 """

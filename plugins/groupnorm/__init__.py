@@ -1,18 +1,18 @@
-"""Group normalisation: mean and variance over groups of channels of one example.
+"""Group normalisation: normalise over groups of channels of one example.
 
 Wu and He 2018, "Group Normalization", arXiv 1803.08494.
 
 The problem. Batch normalisation needs a batch. With large images, a device's memory holds one or two, and
-statistics of two examples are noisy. Layer and instance normalisation need no batch, but are less accurate
-in convolutional networks for recognition: layer normalisation treats all channels as similar, instance
+statistics of two examples are noisy. Layer and instance normalisation need no batch, but are less accurate in
+convolutional networks for recognition. Layer normalisation treats all channels as similar, and instance
 normalisation treats none as similar.
 
-The idea. Divide the channels into groups, and compute the statistics over one group, all positions, one
-example. One group is layer normalisation (over channels and positions), as many groups as channels is
-instance normalisation. Neither training nor inference depends on the batch.
+The idea. Divide the channels into groups, and compute the statistics over one group and all positions of one
+example. With one group the result is layer normalisation (over channels and positions). With one channel per
+group it is instance normalisation. Neither training nor inference depends on the batch.
 
-This folder. `model`: equation 7 as written, the same through layer normalisation's hand-written gradient, and
-a batch normalisation over parts of the batch, as on several devices. `experiment` extends layer
+This folder. `model` implements equation 7 as written and with layer normalisation's hand-written gradient,
+and a batch normalisation over parts of the batch, as on several devices. `experiment` extends layer
 normalisation's table of invariances, and trains batch normalisation's deep convolutional network.
 
 Dimensions: batch, features (channels), positions (none, or height and width).

@@ -1,4 +1,4 @@
-"""Group normalisation: as written, torch's, and through layer normalisation's hand-written gradient."""
+"""Times group normalisation line by line, torch's, and ours by layer normalisation's own gradient."""
 
 from collections.abc import Iterator
 from functools import partial

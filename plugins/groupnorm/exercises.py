@@ -1,4 +1,4 @@
-"""Exercises: the formula, the same through layer normalisation, and ghost batches."""
+"""Exercises: write group normalisation as a formula and by layer normalisation, and ghost batches."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Equations 1, 2 and 7: a group of channels over all positions of one example.",
+        task="Equations 1, 2 and 7: normalise each group of channels over all positions of one example.",
         hints=(
             (
                 "Unflatten the channels into (groups, channels per group), and flatten the dimensions of "
@@ -37,7 +37,7 @@ EXERCISES = (
     Exercise(
         name="through layer norm",
         of="model.group_norm",
-        task="The same function: each group of an example is one vector for layer_norm.",
+        task="Write the same function with layer_norm, where each group of an example is one vector.",
         hints=(
             (
                 "Reshape to (batch, groups, -1), with ones as gain and zeros as bias; then use per_feature "
@@ -49,7 +49,7 @@ EXERCISES = (
     Exercise(
         name="ghost batches",
         of="model.GhostBatchNorm.forward",
-        task="Batch normalisation with statistics over a few successive examples each.",
+        task="Write batch normalisation with statistics over a few successive examples each.",
         hints=(
             "Turn ghosts into channels: (ghosts, examples, ...) → (examples, ghosts · features, ...).",
             "batch_norm normalises each ghost's channels separately; repeat weight and bias.",

@@ -1,4 +1,4 @@
-"""A table of invariances, and deep convolutions with batch statistics over different numbers of examples."""
+"""Computes a table of invariances, and compares group and batch normalisation with small batch statistics."""
 
 from functools import partial
 
@@ -26,9 +26,9 @@ from .model import Batch, GhostBatchNorm, GroupNorm
 
 ALONE = Claim(
     name="each example alone",
-    sentence="The output of an example does not depend on other examples, and training and evaluation are "
-    "the same computation; the scale of a channel, which instance normalisation removes, is partly "
-    "preserved.",
+    sentence="Group normalisation's output for an example does not depend on other examples, and training "
+    "and evaluation are the same computation. The scale of a channel, which instance normalisation removes, "
+    "is partly preserved.",
     paper=Figure("The computation is independent of batch sizes.", where="abstract", read="abstract"),
     rule=(
         Bound("group norm: other examples", "==", 0.0),
@@ -53,14 +53,15 @@ ONE_GROUP = Break("one group", "All channels form one group, as in layer normali
 
 STEPS = 80
 DEVIATIONS = (
-    "Seven convolutions on 8 × 8 digits with noise, 80 steps on batches of 32; only the statistics are over "
-    "parts of the batch, as on several devices. Held-out loss, each arm at the best of five learning rates. "
+    "Seven convolutions are trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only the "
+    "statistics are over parts of the batch, as on several devices. The loss is on held-out digits, each "
+    "arm at the best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
     name="loss of batch normalisation, statistics of 32 against 2",
-    sentence="After 80 steps a network whose batch normalisation has statistics of 32 examples has a "
-    "held-out loss at least 13 % lower than one with statistics of 2.",
+    sentence="After 80 steps, a network with batch normalisation over 32 examples has a held-out loss at "
+    "least 13 % lower than one with batch normalisation over 2 examples.",
     paper=Figure(
         "ResNet-50's error on ImageNet: 23.6 % with 32 images per device, 34.7 % with 2",
         where="table 2 and figure 1",
@@ -77,8 +78,8 @@ FEW_EXAMPLES = Claim(
     deviations=DEVIATIONS,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, with the same bound (1.15 times the loss over "
-            "2). The sentence did not state the number of steps: after 300 the arms were level."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound: 1.15 times the loss "
+            "over 2). The sentence did not state the number of steps. After 300 steps the arms were level."
         ),
     ),
 )
@@ -101,8 +102,8 @@ SMALL_BATCHES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound, with eight channels "
-            "per group: two to eight groups, where the paper has 32."
+            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). There were "
+            "eight channels per group, which makes two to eight groups, where the paper has 32."
         ),
     ),
 )

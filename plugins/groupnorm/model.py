@@ -1,4 +1,4 @@
-"""Equation 7 as a function and as a layer, and batch normalisation over parts of the batch.
+"""Implements equation 7 as a function and as a layer, and batch normalisation over parts of the batch.
 
 Dimensions: batch, features (channels), positions (none, or height and width).
 """

@@ -1,4 +1,4 @@
-"""The gated recurrent unit: a recurrent network with an update gate and a reset gate.
+"""The gated recurrent unit (GRU): a recurrent network with an update gate and a reset gate.
 
 Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
 Translation", arXiv 1406.1078. Chung et al. 2014, arXiv 1412.3555, found it about as good as an LSTM.
@@ -8,10 +8,10 @@ a cell besides the state, and four gated parts.
 
 The idea. Use the state itself as the memory. An *update gate* z mixes, unit by unit, the old state with a
 candidate. At z = 1 the unit keeps its value, and the gradient passes unchanged. A *reset gate* r scales the
-old state that the candidate sees, so that a unit can forget. There are two gates and no separate cell. In the
-paper the unit is part of an encoder-decoder that scores phrases for translation, which is not built here.
+old state in the candidate's input, so that a unit can forget. There are two gates and no separate cell. In
+the paper the unit is part of an encoder-decoder that scores phrases for translation, which is not built here.
 
-This folder. `model` has the layer as the equations (`unroll`; optionally with the reset gate after the
+This folder. `model` has the layer as the equations (`unroll`, optionally with the reset gate after the
 matrix, as in cuDNN and torch), and with a hand-written backward pass like that of `lstm`. `experiment` uses
 the adding problem from `rnn`, where a simple tanh network fails, and plots the update gates on it.
 

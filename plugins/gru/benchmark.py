@@ -1,4 +1,4 @@
-"""A layer over a whole sequence: step by step, with the input projection first, and with its own backward."""
+"""Times a layer over a sequence: step by step, with the input projection first, and with our backward."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +22,7 @@ def step_by_step(
     *,
     reset_after: bool = False,
 ) -> Tensor:
-    """The equations as written: a separate multiplication for every matrix at every step."""
+    """The equations as written, with a separate multiplication for every matrix at every step."""
     (w_r, w_z, w_n), (u_r, u_z, u_n), (b_r, b_z, b_n) = (
         tensor.chunk(3) for tensor in (input_weight, recurrent_weight, bias)
     )

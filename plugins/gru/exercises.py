@@ -1,4 +1,4 @@
-"""Exercises: the equations, and the backward pass by hand."""
+"""Exercises: write the equations, and the backward pass by hand."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="Equations 5 to 8: reset gate, update gate, candidate, and the new state.",
+        task="Equations 5 to 8: compute reset gate, update gate, candidate, and the new state.",
         hints=(
             (
                 "The weights stack r, z and the candidate n. r and z are sigmoids of the sum of both "
@@ -39,8 +39,8 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model.GatedRecurrentUnit.backward",
-        task="The gradients of x, h and the three weights. r, z and n are in ctx.parts, the states in "
-        "ctx.states.",
+        task="Return the gradients of x, h and the three weights. r, z and n are in ctx.parts, the states "
+        "in ctx.states.",
         hints=(
             (
                 "Go from the last step to the first with dh. The pre-activation of n gets dh · (1 - z) · (1 "

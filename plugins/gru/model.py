@@ -1,4 +1,4 @@
-"""The equations, their hand-written backward pass, and the layer.
+"""Implements the GRU's equations, their hand-written backward pass, and the layer.
 
 Dimensions: batch, time, inputs (size of an element), hidden (hidden size). The three parts of every matrix
 are stacked in torch's order: r (reset), z (update), n (candidate).

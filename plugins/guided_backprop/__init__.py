@@ -1,4 +1,4 @@
-"""The all convolutional net, and guided backpropagation, a way to visualise it.
+"""The all convolutional net, and guided backpropagation, which visualises a network without pooling.
 
 Springenberg, Dosovitskiy, Brox and Riedmiller 2014, "Striving for Simplicity: The All Convolutional Net",
 arXiv 1412.6806.
@@ -11,12 +11,12 @@ The idea. Replace each pooling by a convolution with stride 2 and the fully conn
 convolutions. To visualise a unit, backpropagate its gradient, but also drop negative signals at each ReLU, as
 a deconvnet does. This guided backpropagation needs no switches, and its maps are sharp.
 
-This folder. `model` has the networks of table 2 and the rule for a ReLU. The network that is visualised
-comes from the saliency maps' paper, the backward pass from the deconvnet's. `experiment` compares where
-the maps lie. The claim that pooling can be replaced without loss is not tested, because it needs longer
-training than a run here allows. After 300 steps on 2,000 images of 16 × 16 (12 maps, batch normalisation,
-seed 0), All-CNN-C had 7.0 % error, ConvPool-CNN-C 3.2 % and Strided-CNN-C 9.3 %, so the networks without
-pooling were still behind.
+This folder. `model` has the networks of table 2 and the rule for a ReLU. The network that is visualised comes
+from the saliency maps' paper, and the backward pass comes from the deconvnet's. `experiment` compares how
+well the maps lie within the object. The claim that pooling can be replaced without loss is not tested,
+because it needs longer training than a run here allows. After 300 steps on 2,000 images of 16 × 16 (12 maps,
+batch normalisation, seed 0), All-CNN-C had 7.0 % error, ConvPool-CNN-C 3.2 % and Strided-CNN-C 9.3 %, so the
+networks without pooling were still behind.
 """
 
 from torch import nn

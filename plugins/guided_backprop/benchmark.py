@@ -1,4 +1,4 @@
-"""Guided backpropagation through a network of convolutions and pooling."""
+"""Times guided backpropagation through a network of convolutions and pooling."""
 
 from collections.abc import Iterator
 

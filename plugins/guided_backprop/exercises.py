@@ -1,4 +1,4 @@
-"""Exercises: the rule for a ReLU, and the logits of the all-convolutional network."""
+"""Exercises: write the rule for a ReLU, and the logits of the all-convolutional network."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ EXERCISES = (
     Exercise(
         name="guided ReLU",
         of="model.guided",
-        task="The backward signal of a ReLU, given the ReLU's input.",
+        task="Compute the backward signal of a ReLU, given the ReLU's input.",
         hints=(
             "The gradient passes where the input is positive.",
             "A deconvnet passes positive signals. Combine both conditions.",
@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="average of maps",
         of="model.AllConvNet.forward",
-        task="Logits of the images, without a fully connected layer.",
+        task="Compute the logits of the images, without a fully connected layer.",
         hints=("The last layer has one map for each class.", "Average each map over its rows and columns."),
         tries=of_images,
     ),

@@ -1,4 +1,4 @@
-"""Whether guided backpropagation's maps lie in the object, compared with the gradient and a deconvnet."""
+"""Tests whether guided backpropagation highlights the object, against the gradient and a deconvnet."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -47,8 +47,9 @@ OUTSIDE = "strongest pixels outside the asked box"
 
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
-    sentence="Of the strongest 5 % of pixels, a guided map has at most half as many outside the asked "
-    "digit's box as the gradient, a deconvnet's projection, and the guided map of an untrained network.",
+    sentence="Of its strongest 5 % of pixels, guided backpropagation has at most half as many outside the "
+    "asked digit's box as the gradient, as a deconvnet, and as guided backpropagation of an untrained "
+    "network.",
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
         "deconvnet; compared by eye, no number.",
@@ -64,12 +65,12 @@ SHARPER = Claim(
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, LAST_RELU, FIRST_RELU, SMOOTHED, TIMES_BRIGHTNESS),
     chosen_on=(0, 1),
-    deviations="Scenes of 20 × 20 with two of five digits and half of a third one on photographs, instead "
-    "of ImageNet; a network of four convolutions, trained for 1,000 steps of 32 with batch normalisation "
-    "that is folded into its convolutions; 500 held-out scenes, of which only those count in which the "
-    "network recognises both digits. Maps are for the logit of a digit, not for a single unit. The network "
-    "has max-pooling, whose switches the deconvnet uses; the paper shows that guided backpropagation does "
-    "not need them.",
+    deviations="The images are scenes of 20 × 20 with two of five digits and half of a third one on "
+    "photographs, instead of ImageNet. The network has four convolutions and is trained for 1,000 steps "
+    "with batches of 32. Its batch normalisation is folded into the convolutions. There are 500 held-out "
+    "scenes, of which only those count in which the network recognises both digits. Maps are for the logit "
+    "of a digit, not for a single unit. The network has max-pooling, whose switches the deconvnet uses. The "
+    "paper shows that guided backpropagation does not need the switches.",
     headline=True,
     history=(
         (

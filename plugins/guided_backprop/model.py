@@ -1,4 +1,4 @@
-"""The all-convolutional network of table 2, and the rule of guided backpropagation.
+"""Implements the all-convolutional network of table 2, and guided backpropagation's rule for a ReLU.
 
 Dimensions: batch, maps (channels), rows, columns, classes.
 """

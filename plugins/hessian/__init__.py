@@ -1,4 +1,4 @@
-"""Hessian-vector products: the curvature of a network at about the cost of a gradient.
+"""Hessian-vector products: compute a network's curvature at about the cost of a gradient.
 
 Pearlmutter 1994, "Fast Exact Multiplication by the Hessian", doi 10.1162/neco.1994.6.1.147; and Sagun, Evci,
 Güney, Dauphin and Bottou 2017, "Empirical Analysis of the Hessian of Over-Parametrized Neural Networks",
@@ -8,14 +8,14 @@ The problem. A network of n weights has n² second derivatives, too many to stor
 decompose.
 
 The idea. Most methods only multiply the Hessian with vectors. H v is the derivative of the gradient along v,
-so differentiate the program that computes the gradient in the direction v. This is exact, needs no matrix,
-and costs about two gradients. From a few dozen products, Lanczos's method finds the ends of the spectrum and
-its approximate density. Trained networks have a bulk of eigenvalues at zero, and a few large outliers, whose
-number equals the number of clusters in the data.
+so it suffices to differentiate the program that computes the gradient in the direction v. The product is
+exact, needs no matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the
+ends of the spectrum and its approximate density. Trained networks have a bulk of eigenvalues at zero, and a
+few large outliers, whose number equals the number of clusters in the data.
 
-This folder. `model` has the product for any module, and Lanczos's method. `experiment` tests their accuracy
-and cost, compares the number of outliers with the number of clusters, and plots the spectrum of a digit
-classifier. `benchmark` times the product.
+This folder. `model` has the Hessian-vector product for any module, and Lanczos's method. `experiment` tests
+the accuracy and cost of both, compares the number of outliers with the number of clusters, and plots the
+spectrum of a digit classifier. `benchmark` times the product.
 """
 
 from readtrack.plugin import hookimpl

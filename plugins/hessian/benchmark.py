@@ -1,4 +1,4 @@
-"""Time of a Hessian-vector product, for a network with one hidden layer."""
+"""Times Hessian-vector products for a network with one hidden layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exercises: Hessian-vector products, the full matrix, Lanczos's method, and the spectral density."""
+"""Exercises: write Hessian-vector products, the full matrix, Lanczos's method, and the spectral density."""
 
 from collections.abc import Iterator
 
@@ -61,7 +61,7 @@ EXERCISES = (
     Exercise(
         name="product",
         of="model.hessian_product",
-        task="Pearlmutter's operator: a function that maps v to H v, without storing H.",
+        task="Write Pearlmutter's operator: return a function that maps v to H v, without storing H.",
         hints=(
             "H v is the derivative of the gradient along v.",
             "torch.func.grad(loss) is a function; torch.func.jvp differentiates it in a direction.",
@@ -74,7 +74,7 @@ EXERCISES = (
     Exercise(
         name="full Hessian",
         of="model.full_hessian",
-        task="The matrix from products with unit vectors, exactly symmetric.",
+        task="Compute the matrix from products with unit vectors, exactly symmetric.",
         hints=(
             (
                 "The rows of an identity matrix are the unit vectors; torch.func.vmap processes them all at "
@@ -89,7 +89,8 @@ EXERCISES = (
     Exercise(
         name="Lanczos",
         of="model.lanczos",
-        task="Ritz values of a symmetric matrix and their weights in the start vector, from products only.",
+        task="Compute a symmetric matrix's Ritz values and their weights in the start vector, from "
+        "products only.",
         hints=(
             (
                 "Each new vector is the product with the last one, orthogonalised against all before, and "
@@ -109,7 +110,8 @@ EXERCISES = (
     Exercise(
         name="density",
         of="model.density",
-        task="The spectral density, averaged over runs: a Gaussian at each Ritz value, scaled by its weight.",
+        task="Compute the spectral density, averaged over runs: a Gaussian at each Ritz value, scaled by "
+        "its weight.",
         hints=(
             "For all pairs of grid points and values compute exp(-((grid - value) / width)² / 2).",
             "Multiply by the weights, divide by width · √(2π), and average over the runs.",

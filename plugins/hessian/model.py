@@ -1,4 +1,4 @@
-"""Hessian-vector products for any loss, and Lanczos's method on top of them.
+"""Implements Hessian-vector products for any loss, and Lanczos's method on top of them.
 
 Dimensions: n (all weights as one vector), steps.
 """

@@ -1,5 +1,4 @@
-"""HiFi-GAN: a convolutional generator from spectrograms to waves, trained with discriminators of several
-periods.
+"""HiFi-GAN: generate waves from spectrograms, trained with discriminators of several periods.
 
 Kong, Kim and Bae 2020, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech
 Synthesis", arXiv 2010.05646.
@@ -15,8 +14,8 @@ of discriminator features.
 
 This folder. `model` has the generator's three versions and both kinds of discriminators with their losses.
 `experiment` measures how well each kind distinguishes speech from the same spectrogram with reconstructed
-phases; `training` trains a small generator against both kinds and compares it with Griffin-Lim; `weights`
-renames the released parameters; `benchmark` times the versions.
+phases. `training` trains a small generator against both kinds and compares it with Griffin-Lim. `weights`
+renames the released parameters. `benchmark` times the versions.
 
 Dimensions: batch, bands and frames of a spectrogram, samples of a wave.
 """

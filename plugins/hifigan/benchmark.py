@@ -1,4 +1,4 @@
-"""Time of a wave with and without folded weight norms, and with each of the paper's versions."""
+"""Times the generation of a wave with and without folded weight norms, and by each version."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ Weights = Mapping[str, Tensor]
 
 FASTER = Claim(
     name="the small version is faster",
-    sentence="On a CPU, V3 generates a second of speech in at most a fifth of the time that V1 needs.",
+    sentence="On a CPU, the generator V3 takes at most a fifth of V1's time per second of speech.",
     paper=Figure(
         "The small footprint version generates samples 13.4 times faster than real time on a CPU; V1's "
         "factor in table 1 is 1.43 (from memory), which makes V3 9.4 times as fast as V1.",
@@ -26,7 +26,8 @@ FASTER = Claim(
         read="abstract",
     ),
     rule=(Speedup("sound by a version", of="V3", over="V1", threshold=5.0, mode="until"),),
-    deviations="Random weights, a tenth of a second of sound at a time; another CPU than the paper's.",
+    deviations="The weights are random, and each call generates a tenth of a second of sound. The CPU is "
+    "not the paper's.",
     headline=True,
     history=(
         (

@@ -1,4 +1,4 @@
-"""Exercises: the residual block, the generator, a multi-period discriminator, and two losses."""
+"""Exercises: write the residual block, the generator, a multi-period discriminator, and two losses."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ EXERCISES = (
     Exercise(
         name="residual block",
         of="model.ResidualBlock.forward",
-        task="Section 2.2: dilated convolutions, each followed by a plain one if there is one, with "
+        task="Section 2.2: apply dilated convolutions, each followed by a plain one if there is one, with "
         "residuals.",
         hints=(
             "Apply a leaky ReLU with SLOPE before each convolution.",
@@ -45,7 +45,7 @@ EXERCISES = (
     Exercise(
         name="generator",
         of="model.Generator.forward",
-        task="From log-mel to a wave: upsampling, and the mean over the blocks of each stage.",
+        task="Generate a wave from log-mel: upsample, and take the mean over the blocks of each stage.",
         hints=(
             "Each stage has one block per kernel size; self.resblocks has the blocks of all stages in a row.",
             "All blocks of a stage get the upsampled input, and their outputs are averaged.",
@@ -66,14 +66,15 @@ EXERCISES = (
     Exercise(
         name="discriminator loss",
         of="model.discriminator_loss",
-        task="Equation 1, summed over all discriminators.",
+        task="Equation 1: sum the discriminator loss over all discriminators.",
         hints=("Real scores should be 1 and generated ones 0: add the mean squared errors.",),
         tries=of_judges,
     ),
     Exercise(
         name="feature matching",
         of="model.feature_loss",
-        task="Equation 4 with its weight of 2, over all discriminators and their layers.",
+        task="Equation 4: sum the feature distances over all discriminators and their layers, with a "
+        "weight of 2.",
         hints=(
             "Pair the discriminators of both lists, then the layers of each pair.",
             "Take the mean absolute difference of each layer, and twice the sum of all.",

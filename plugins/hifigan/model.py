@@ -1,4 +1,4 @@
-"""The generator, with transformers' weight names; multi-period and multi-scale discriminators; losses."""
+"""Implements the generator (with transformers' weight names), both kinds of discriminators, and losses."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Trains a small generator against both kinds of discriminators, and compares it with Griffin-Lim.
 
-The quick budget's few steps are only a start, and the sound is far worse than Griffin-Lim's: the paper trains
-for 2.5 million.
+After the quick budget's few steps the sound is far worse than Griffin-Lim's. The paper trains for 2.5 million
+steps.
 """
 
 from typing import NamedTuple

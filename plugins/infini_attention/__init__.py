@@ -1,9 +1,9 @@
-"""Infini-attention: attention within a segment, and a memory of constant size for earlier segments.
+"""Infini-attention: combine attention within a segment with a constant-size memory of earlier segments.
 
 Munkhdalai, Faruqui and Gopal 2024, "Leave No Context Behind: Efficient Infinite Context Transformers with
 Infini-attention", arXiv 2404.07143.
 
-The problem. Attention stores the keys and values of every token, so the cache grows with the text. A model
+The problem. Attention stores the keys and values of every token, so the KV cache grows with the text. A model
 that processes a text in segments forgets earlier segments.
 
 The idea. Each head sums the outer products of its keys, made positive, and values in one matrix, as in linear
@@ -11,10 +11,10 @@ attention. Queries of later segments read from this memory, and a gate per head 
 attention within the segment. The delta rule adds only the part of a value that the memory does not return
 yet.
 
-This folder. `model`: the attention, over all segments at once where prefix sums suffice, and segment by
-segment with a memory. `experiment` hides a value in a text and asks for it, at up to eight times the training
-length, against a cache of about equal size. `benchmark` times a text, and one token after texts of many
-lengths.
+This folder. `model` has the attention, over all segments at once where prefix sums suffice, and segment by
+segment with a memory. `experiment` tests the recall of a value hidden in a text of up to eight times the
+training length, against a KV cache of about equal size. `benchmark` times a text, and one token after texts
+of many lengths.
 
 A public attempt to reproduce the paper (Hugging Face, August 2024) found that retrieval degrades with each
 write to the memory.

@@ -1,4 +1,4 @@
-"""A text in segments, and one token after texts of many lengths."""
+"""Times attention over a text in segments, and for one token after texts of many lengths."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -33,7 +33,7 @@ def finished(weights: Weights, memory: Tensor, local: Tensor) -> Tensor:
 
 
 def segment_by_segment(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tensor:
-    """Section 2, segment by segment, with torch's fused attention."""
+    """Infini-attention (section 2) segment by segment, with torch's fused attention."""
     results, M, z = [], 0.0, 0.0
     for part in x.split(segment, 1):
         q, k, v = projected(weights, part, heads)
@@ -49,7 +49,8 @@ def segment_by_segment(weights: Weights, x: Tensor, *, heads: int, segment: int)
 
 
 def two_masks(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tensor:
-    """All pairs of tokens: torch's fused attention within segments, one kernel matrix across segments."""
+    """Attention over all pairs of tokens: torch's fused attention within segments, one kernel matrix across
+    them."""
     q, k, v = projected(weights, x, heads)
     place = torch.arange(x.shape[1], device=x.device)
     number = place // segment

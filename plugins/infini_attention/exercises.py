@@ -1,4 +1,4 @@
-"""Exercises: reading from the memory, writing to it, and the gate between memory and segment."""
+"""Exercises: read from the memory, write to it, and mix memory and segment by the gate."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,8 @@ EXERCISES = (
     Exercise(
         name="retrieve",
         of="model.retrieve",
-        task="Equation 3: the value that each query retrieves from the memory; zeros from an empty one.",
+        task="Equation 3: return the value that each query retrieves from the memory, or zeros from an "
+        "empty memory.",
         hints=(
             "Linear attention: a weighted sum of all values so far, divided by the sum of the weights.",
             "σ(q) times M gives the weighted sum of values, σ(q) times z the sum of the weights.",
@@ -67,7 +68,7 @@ EXERCISES = (
     Exercise(
         name="gate",
         of="model.InfiniAttention.mixed",
-        task="Equation 6: memory and segment, mixed by each head's gate; then the output layer.",
+        task="Equation 6: mix memory and segment by each head's gate, then apply the output layer.",
         hints=(
             "The segment's part is causal attention with q and k rotated to positions 0, 1, ...",
             "The memory is read with q before rotation. Positions are at least float32.",
@@ -78,7 +79,7 @@ EXERCISES = (
     Exercise(
         name="stream",
         of="model.InfiniAttention.stream",
-        task="One segment and the memory after it.",
+        task="Process one segment, and return the result and the memory after it.",
         hints=(
             "self.project gives queries, keys and values; self.mixed and update do the rest.",
             "Read the memory as it was before this segment, and write to it afterwards.",

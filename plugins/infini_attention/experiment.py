@@ -1,4 +1,4 @@
-"""Streaming against the closed formula, and recall of a value over the length of the text."""
+"""Compares streaming with the closed formula, and measures the recall of a value over the text's length."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,8 +37,8 @@ VALUES, CYCLE = 16, 12
 
 STREAM = Claim(
     name="streaming is one formula",
-    sentence="Segment by segment, the memory gives the same results as kernel attention over all earlier "
-    "segments.",
+    sentence="Processing a text segment by segment with the memory gives the same results as kernel "
+    "attention over all earlier segments.",
     paper=Figure("the memory is linear attention's", where="section 2.1", read="text"),
     rule=(Bound("largest change of a result by streaming", "<=", 1e-4),),
     kind="identity",
@@ -49,7 +49,7 @@ STREAM = Claim(
 COUNT = Claim(
     name="a gate, and a memory of d (d + 1) numbers, a head",
     sentence="Compared with ordinary attention, a head has one additional parameter, and a memory of d_key "
-    "times d_value and d_key numbers.",
+    "· d_value + d_key numbers.",
     paper=Figure("d_key · (d_value + 1) numbers for each head and layer; a scalar gate", where="table 1"),
     rule=(
         Bound("parameters more than multi-head attention, a head", "==", 1),
@@ -74,16 +74,16 @@ REACH = at_least(
     called="accuracy of the cache within its reach",
 )
 TASK = (
-    "One layer of hidden size 32 from random weights, segments of 16, one of 16 values in a cycle of 12 "
-    "tokens; 200 steps (budget quick) on 2 to 4 segments, where half of the values are within the cache's "
-    "reach; in the test all values are before it. The need for the gate and for the attention within a "
-    "segment is not tested. "
+    "The model has one layer of hidden size 32 and starts from random weights. Segments have 16 tokens, "
+    "and one of 16 values is hidden in a cycle of 12 tokens. Training takes 200 steps (budget quick) on "
+    "texts of 2 to 4 segments, in which half of the values are within the cache's reach. In the test all "
+    "values are before it. The need for the gate and for the attention within a segment is not tested. "
 )
 
 INSIDE = Claim(
     name="recall at the lengths of training",
-    sentence="On texts of four segments, a compressive memory recalls values more accurately than a KV "
-    "cache of the same size, which no longer holds them.",
+    sentence="On texts of four segments, a model with the compressive memory recalls values more "
+    "accurately than one with a KV cache of the same size, which no longer holds them.",
     paper=Figure(
         "passkeys at 32K tokens and more after 400 steps on 5K; 114 times less memory than the best baseline",
         where="tables 2 and 3",
@@ -100,19 +100,19 @@ INSIDE = Claim(
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The control cannot see the asked values, so the GRU is the harder comparison.",
+    deviations=TASK + "The control has no access to the asked values, so the GRU is the harder comparison.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds, without a near miss or a "
-            "rival, under the name 'finds what a cache of its size has lost'."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), without a near "
+            "miss or a rival. The claim's name was 'finds what a cache of its size has lost'."
         ),
     ),
 )
 
 BEYOND = Claim(
     name="recall at eight times the length of training",
-    sentence="Trained on texts of up to 4 segments, a compressive memory recalls the value in 90 % of texts "
-    "of 32 segments.",
+    sentence="After training on texts of up to 4 segments, a model with the compressive memory recalls the "
+    "value in 90 % of texts of 32 segments.",
     paper=Figure(
         "tuned on 5K tokens, at 1M: linear 96, 94 and 100 % (start, middle, end), with delta 100 %; "
         "untuned 8, 6 and 98 %",
@@ -126,13 +126,13 @@ BEYOND = Claim(
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The paper tunes a pre-trained model of 1B parameters.",
+    deviations=TASK + "The paper fine-tunes a pre-trained model of 1B parameters.",
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, with the same bound on the better of the linear memory "
-            "and the delta rule, without a near miss or a rival, under the name 'eight times the length of "
-            "training'."
+            "Until November 2026 the verdict was not reproduced, with the same bound on the better of the "
+            "linear memory and the delta rule, without a near miss or a rival. The claim's name was 'eight "
+            "times the length of training'."
         ),
     ),
 )
@@ -146,7 +146,8 @@ CONSTANT = Claim(
         Growth("one token", what="memory", axis="tokens before", threshold=0.2, mode="decode"),
     ),
     control="kernel attention over a cache of all tokens",
-    deviations="One layer with random weights: neither time nor memory depends on them.",
+    deviations="The model is one layer with random weights, because neither time nor memory depends on the "
+    "weights.",
 )
 
 

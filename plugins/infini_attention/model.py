@@ -1,4 +1,4 @@
-"""Section 2: attention within a segment, and a memory of all earlier segments."""
+"""Implements section 2: attention within a segment, and a memory of all earlier segments."""
 
 from typing import NamedTuple
 

@@ -1,18 +1,18 @@
-"""Instance normalisation: mean 0 and variance 1 over the positions of each channel of each image.
+"""Instance normalisation: normalise each channel of each image over its positions.
 
 Ulyanov, Vedaldi and Lempitsky 2016, "Instance Normalization: The Missing Ingredient for Fast Stylization",
 arXiv 1607.08022.
 
 The problem. The output of a stylisation network should not depend on the contrast of the content image,
-because the style determines the contrast. Batch normalisation mixes the contrasts of the batch, and applies
+because the style determines the contrast. Batch normalisation mixes the contrasts of the batch, and uses the
 training averages at inference, which do not fit an image of different contrast.
 
 The idea. Compute mean and variance over one channel of one image, in training and at inference. This removes
-the image's and its channels' contrast, and no other image has any influence.
+the contrast of the image and of its channels, and the result does not depend on other images.
 
-This folder. `model`: the equation as written, and as batch normalisation of one example. `stylisation`: a
-small generator and a perceptual loss with random filters. `experiment` trains the generator with either
-normalisation, on images of different contrasts.
+This folder. `model` implements the equation as written, and as batch normalisation of one example.
+`stylisation` has a small generator and a perceptual loss with random filters. `experiment` trains the
+generator with instance and with batch normalisation, on images of different contrasts.
 
 Dimensions: batch, features (channels), positions (height and width).
 """

@@ -1,4 +1,5 @@
-"""Instance normalisation: as written, torch's, and through batch normalisation's hand-written gradient."""
+"""Times instance normalisation line by line, torch's, and ours by batch normalisation's hand-written
+gradient."""
 
 from collections.abc import Iterator
 

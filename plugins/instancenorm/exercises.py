@@ -1,4 +1,4 @@
-"""Exercises: the formula, and the same as batch normalisation of one example."""
+"""Exercises: write instance normalisation as a formula, and as batch normalisation of one example."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,8 @@ EXERCISES = (
     Exercise(
         name="through batch norm",
         of="model.instance_norm",
-        task="The same with batch_norm, applied to one example that holds the channels of all images.",
+        task="Write the same function with batch_norm, applied to one example that holds the channels of "
+        "all images.",
         hints=(
             "Reshape (batch, features, ...) to (1, batch · features, ...).",
             "Repeat gain and bias for each image. batch_norm also returns mean and variance.",

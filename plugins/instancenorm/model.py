@@ -1,4 +1,4 @@
-"""The equation of section 2, and the layer.
+"""Implements the equation of section 2, and the layer.
 
 Dimensions: batch, features (channels), positions (height and width).
 """

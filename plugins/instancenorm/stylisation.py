@@ -1,4 +1,4 @@
-"""The paper's application: a network that redraws any image in a given style, in a single pass.
+"""Implements the paper's application: a network that redraws any image in a given style in one pass.
 
 The generator is trained on a perceptual loss of style (Gram matrices of a fixed network's features) and
 content (features of the content image). The fixed network has random filters, which suffice for textures

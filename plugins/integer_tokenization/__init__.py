@@ -1,4 +1,4 @@
-"""How GPT-2's vocabulary splits integers, and the consequences for a model that adds them.
+"""Integer tokenisation: how GPT-2's vocabulary splits integers, and how this affects a model that adds them.
 
 Millidge 2023, "Integer tokenization is insane", beren.io, 4 February 2023.
 
@@ -7,12 +7,12 @@ numbers (2019) became single tokens, and the others are split without a rule. Su
 any base, so no general algorithm can add them: a model must memorise the sum of every pair of tokens.
 
 The idea. Plot the first 10,000 integers as squares, yellow if the integer is one token. The post argues about
-the consequences for arithmetic; this folder tests them. Later models split numbers into digits, or into
-groups of three.
+the consequences for arithmetic, and this folder tests them. Later models split numbers into digits, or into
+groups of three digits.
 
-This folder. `cutting`: GPT-2's own merges if this machine has the file, otherwise byte-pair merges learned
-from the numbers of a text; a table of ids. `experiment` draws the post's picture, and trains the same model
-on sums in digits and in tokens. `benchmark` times the tokenisation.
+This folder. `cutting` has GPT-2's own merges if this machine has the file, otherwise byte-pair merges learned
+from the numbers of a text. It also has a table of ids. `experiment` draws the post's picture, and trains the
+same model on sums in digits and in tokens. `benchmark` times the tokenisation.
 """
 
 from collections.abc import Callable

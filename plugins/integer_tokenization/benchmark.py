@@ -1,4 +1,5 @@
-"""Integers to ids: by applying merges, with the `tokenizers` package, and from a table."""
+"""Times the conversion of integers to ids by applying merges, with the `tokenizers` package, and from a
+table."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -1,4 +1,4 @@
-"""How merges split integers: GPT-2's merges, or merges learned from the numbers of a text; a table of ids."""
+"""Splits integers by GPT-2's merges or by merges learned from a text's numbers, and builds a table of ids."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Exercises: merges learned from numbers, and the pieces of an integer."""
+"""Exercises: learn merges from numbers, and split an integer."""
 
 from collections.abc import Iterator
 

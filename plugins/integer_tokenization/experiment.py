@@ -1,4 +1,4 @@
-"""Which integers are one token, and whether models compute or memorise sums."""
+"""Counts the integers that are one token, and tests whether models compute or memorise sums."""
 
 from collections.abc import Callable
 from functools import partial
@@ -56,29 +56,29 @@ DECAY = Break(
 
 COMPUTES = Claim(
     name="unseen sums, digits against tokens",
-    sentence="After training until it knows the training sums, a model answers more unseen sums correctly if "
-    "numbers are written in digits than if merges have made each number a single token.",
+    sentence="After training until it knows the training sums, a model answers more unseen sums correctly "
+    "if numbers are written in digits than if each number is a single merged token.",
     paper=Figure(
         "argued in words: every sum of numbers that are tokens is a special case to be memorised; no figure",
         read="secondary",
     ),
     rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),
-    control="the same model on the merged tokens of the same numbers, with the same number of steps; each at "
-    "the best of the same learning rates",
+    control="the same model on the merged tokens of the same numbers, with the same number of steps, each "
+    "arm at its best learning rate from the same grid",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The post trains no model. We add two numbers from 10 to 59 and train on half of the pairs, "
-    "in both orders; an unseen sum was seen in neither order. The merges are learned from the numbers in "
-    "Python's source code, and make nearly each of these numbers a single token, as GPT-2's merges do. "
+    "in both orders. An unseen sum was seen in neither order. The merges are learned from the numbers in "
+    "Python's source code, and make almost every one of these numbers a single token, as GPT-2's merges do. "
     "Larger numbers, which GPT-2 splits into tokens of unequal length, are not tested.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, with the same bound after 180 steps, when the "
-            "control knew 27 % of its training sums, and the two orders of a sum counted as two sums. Now it "
-            "is trained for 1,200 steps and must know 90 % of them."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound) after 180 steps, "
+            "when the control knew 27 % of its training sums. The two orders of a sum counted as two sums. "
+            "Now the control is trained for 1,200 steps and must know 90 % of its training sums."
         ),
     ),
 )
@@ -180,7 +180,7 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     run.text(
         "how integers are cut",
         "\n".join([f"From {source}.", "", *lines]),
-        caption="Bars separate the tokens of an integer.",
+        caption="Integers and their tokens, which are separated by bars.",
     )
     values = {"first integer without a token": first, "the merges are GPT-2's": int(known)}
     run.claim(COUNT, values)

@@ -1,4 +1,4 @@
-"""Exercises: equations 3 and 4, and their gradient by hand."""
+"""Exercises: write equations 3 and 4, and their backward pass."""
 
 from collections.abc import Iterator
 

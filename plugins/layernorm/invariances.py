@@ -1,4 +1,4 @@
-"""Table 1, computed: changes of a layer's weights and inputs that leave its result unchanged.
+"""Computes table 1: the changes of a layer's weights and inputs that leave its result unchanged.
 
 Each normalisation is a row. The layer under test is a 1 × 1 convolution without a bias, followed by the
 normalisation. It acts on small images, so that normalisations over positions have rows too.

@@ -1,4 +1,4 @@
-"""Equations 3 and 4 as written, the same with a hand-written gradient, and the layer.
+"""Implements equations 3 and 4 as written and with a hand-written gradient, and the layer.
 
 Dimensions: batch (any leading axes), features (H in the paper).
 """

@@ -3,7 +3,8 @@
 Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization", doi
 10.1007/BF01589116.
 
-The problem. BFGS stores n² numbers. With a million weights, the inverse Hessian H does not fit in memory.
+The problem. BFGS stores an n × n matrix. With a million weights, this inverse Hessian H does not fit in
+memory.
 
 The idea. A step needs only the product of H with the gradient. It follows from the steps s and the gradient
 changes y that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn stored

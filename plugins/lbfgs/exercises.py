@@ -1,4 +1,4 @@
-"""Exercises: the product with the inverse Hessian, without forming the matrix."""
+"""Exercise: multiply by the inverse Hessian without forming the matrix."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The two-loop recursion, and the optimiser `LBFGS`.
+"""Implements the two-loop recursion, and the optimiser `LBFGS`.
 
 Dimensions: n (all weights as one vector), m (stored pairs).
 """

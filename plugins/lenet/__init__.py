@@ -1,4 +1,4 @@
-"""LeNet-5: small filters, shared by all positions, learn the features of an image.
+"""LeNet-5: learn an image's features by small filters that are shared by all positions.
 
 LeCun, Bottou, Bengio and Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
 doi 10.1109/5.726791.
@@ -7,11 +7,11 @@ The problem. Character recognisers had hand-designed features, and only the clas
 fully connected network on the pixels could learn both, but it has far too many weights, ignores which pixels
 are neighbours, and must learn every stroke separately at each position where it may appear.
 
-The idea. Each unit of a feature map sees a small window, and all units of a map share one filter: a feature
-that is worth detecting at one position is worth detecting at all, and a shifted image gives a shifted map.
-Between the convolutions, maps are sub-sampled to half their size, so that later layers know only roughly
-where a feature lies. The network read millions of cheques. Later convolutional networks use the same kinds of
-layers and train them end to end, too.
+The idea. Each unit of a feature map sees a small window, and all units of a map share one filter. A feature
+that is worth detecting at one position is worth detecting at all positions, and a shifted image gives a
+shifted map. Between the convolutions, maps are sub-sampled to half their size, so that later layers know only
+roughly where a feature lies. The network read millions of cheques. Later convolutional networks use the same
+kinds of layers and train them end to end, too.
 
 This folder. `model` has the squashing function, the sub-sampling, the incomplete connections of C3, the
 output layer and its loss as in the paper. `experiment` counts LeNet-5's weights. It compares a small LeNet

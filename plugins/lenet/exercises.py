@@ -1,4 +1,4 @@
-"""Exercises: partially connected maps, sub-sampling, distances to target images, and the loss."""
+"""Exercises: write partially connected maps, sub-sampling, distances to target images, and the loss."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.loss",
-        task="Equation 9: the discriminative loss, with its constant for the rubbish class.",
+        task="Equation 9: compute the discriminative loss, with its constant for the rubbish class.",
         hints=(
             "Add log(e^-j + Σ e^-penalty) over all classes to the penalty of the right class.",
             "The constant is one more entry of the logsumexp. Average over the batch.",

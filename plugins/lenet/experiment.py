@@ -50,18 +50,18 @@ SIZE = Claim(
 )
 
 DEVIATIONS = (
-    "8 × 8 digits are enlarged to 16 × 16 and put at a random position in a field of 20 × 20, at a new "
-    "position each time; the paper centres MNIST digits. The LeNet has smaller windows (5, 3, 3) and 60 "
-    "units in C5. It is trained on 1,079 digits for 600 steps on batches of 32, by Adam with a learning "
-    "rate that falls to 0, instead of stochastic diagonal Levenberg-Marquardt. The target images for F6 are "
-    "our own. The controls have the same F6, output layer and loss. With the full budget the network is "
-    "LeNet-5 itself, on fields of 32 × 32."
+    "8 × 8 digits are enlarged to 16 × 16 and put at a new random position in a field of 20 × 20 each "
+    "time. The paper centres MNIST digits. The LeNet has smaller windows (5, 3, 3) and 60 units in C5. It "
+    "is trained on 1,079 digits for 600 steps on batches of 32, by Adam with a learning rate that falls to "
+    "0, instead of stochastic diagonal Levenberg-Marquardt. The target images for F6 are our own. The "
+    "controls have the same F6, output layer and loss. With the full budget the network is LeNet-5 itself, "
+    "on fields of 32 × 32."
 )
 
 SHARING = Claim(
     name="accuracy at equal parameters",
-    sentence="With the same number of weights and of steps, a network with shared local weights classifies "
-    "digits at random positions more accurately than a fully connected network.",
+    sentence="With the same numbers of weights and of training steps, LeNet classifies digits at random "
+    "positions more accurately than a fully connected network.",
     paper=Figure(
         "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
     ),
@@ -76,16 +76,16 @@ SHARING = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced. The grid of learning rates ended at 0.005, where LeNet was "
-            "best, and no rival was tried."
+            "Until November 2026 the verdict was reproduced. The grid of learning rates ended at 0.005, "
+            "where LeNet was best, and no rival was tried."
         ),
     ),
 )
 
 FEWER = Claim(
     name="fewer parameters",
-    sentence="With less than half of the weights and the same number of steps, LeNet is at most 3 points "
-    "less accurate than a fully connected network.",
+    sentence="With less than half of the weights and the same number of training steps, LeNet is at most 3 "
+    "points less accurate than a fully connected network on digits at random positions.",
     paper=Figure(
         "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
     ),
@@ -99,7 +99,10 @@ FEWER = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     history=(
-        "Until November 2026: reproduced. The rule included the number of weights, and no rival was tried.",
+        (
+            "Until November 2026 the verdict was reproduced. The rule included the number of weights, and no "
+            "rival was tried."
+        ),
     ),
 )
 

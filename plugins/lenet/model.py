@@ -1,4 +1,4 @@
-"""LeNet-5, layer by layer, and the fully connected network that serves as its control."""
+"""Implements LeNet-5 layer by layer, and the fully connected network that serves as its control."""
 
 import torch
 import torch.nn.functional as F

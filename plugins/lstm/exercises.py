@@ -1,4 +1,4 @@
-"""Exercises: the equations, and a hand-written backward pass."""
+"""Exercises: write the equations, and a backward pass by hand."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,8 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="Apply the equations over a sequence. Return all states, and the last cell; gates: i, f, g, o.",
+        task="Apply the equations over a sequence. Return all states, and the last cell. The gates are i, "
+        "f, g, o.",
         hints=(
             "One sum gives all four gates: the input's product, the state's product and the bias. chunk it.",
             "i, f and o are sigmoids, g is a tanh. The new cell is f · c + i · g.",
@@ -33,7 +34,7 @@ EXERCISES = (
         name="backward",
         of="model.LongShortTermMemory.backward",
         task=(
-            "Return the gradients of x, h, c and the three weights; time is first. ctx.saved_tensors is "
+            "Return the gradients of x, h, c and the three weights. Time is first. ctx.saved_tensors is "
             "these six, the gates (i, f, g, o, after sigmoid or tanh), and the states and cells from step 0 "
             "on."
         ),

@@ -1,4 +1,4 @@
-"""The error in a cell, the gradient over lags, and the adding problem over fifty steps."""
+"""Measures the error in a cell and the gradient over lags, and trains on the adding problem."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,8 @@ from .model import LSTM, State, States, unroll_fast
 
 CAROUSEL = Claim(
     name="constant error carousel",
-    sentence="With the forget gate held at 1, the error of a cell flows back over a hundred steps unchanged.",
+    sentence="With the forget gate fixed at 1, the error in an LSTM cell flows back over a hundred steps "
+    "unchanged.",
     paper=Figure("The error flows back without ever being scaled.", where="sections 3.2 and 4", read="text"),
     rule=(Bound("largest deviation of the error from 1 after 100 steps", "==", 0.0),),
     kind="identity",
@@ -69,7 +70,7 @@ FLOW = Claim(
         "log10 of growth over 100 steps, rectified units that start at the identity",
     ),
     deviations="The networks are untrained, have 64 units in float64, and get Gaussian noise as input. The "
-    "layer's default forget bias is 1. We do not truncate the gradient; the paper truncates it where it "
+    "layer's default forget bias is 1. We do not truncate the gradient. The paper truncates it where it "
     "leaves a cell.",
     history=(
         (
@@ -94,8 +95,8 @@ IDENTITY = Break(
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="In 800 steps an LSTM learns the adding problem over fifty elements, on which a simple "
-    "recurrent network of tanh units stays at chance.",
+    sentence="In 800 training steps an LSTM solves the adding problem over fifty elements, while a tanh "
+    "RNN of the same hidden size stays at chance.",
     paper=Figure(
         "Minimal lags of 50 to 500: at most 3 of 2560 sequences wrong (error over 0.04).",
         where="section 5.4 and table 7",
@@ -105,9 +106,9 @@ LONG_LAGS = Claim(
         at_least("learned", "LSTM", 1.0, called="runs with an error under 0.01, LSTM"),
         at_least("error", "RNN", 0.14, toward=0.1, called="error at its best rate, RNN"),
     ),
-    control="a simple recurrent network with the same hidden size, sequences and steps, at its best of the "
-    "same learning rates. It must learn to add when both marks are in the last five of the fifty steps. "
-    "Always answering 1 gives an error of 0.167",
+    control="a simple recurrent network with the same hidden size, sequences and steps, at its best "
+    "learning rate from the same grid. It must learn to add when both marks are in the last five of the "
+    "fifty steps. Always answering 1 gives an error of 0.167",
     control_arm="RNN",
     control_reaches=(
         at_most(
@@ -125,8 +126,8 @@ LONG_LAGS = Claim(
     history=(
         (
             "Until November 2026 the learning rates began at 0.02, and the control had no requirement. The "
-            "grid now has lower rates, at which rectified linear units learn, and the simple network must "
-            "learn the task with both marks near the end. The rule has the same bounds."
+            "grid now has lower learning rates, at which rectified linear units learn, and the simple "
+            "network must learn the task with both marks near the end. The rule has the same bounds."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The layer: its equations, its hand-written backward pass, and the module."""
+"""Implements the LSTM's equations, their hand-written backward pass, and the module."""
 
 import torch
 import torch.nn.functional as F
