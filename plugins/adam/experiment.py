@@ -309,7 +309,7 @@ def compare(
 
 
 def leave_out_the_correction(run: Run, problem: Problem) -> None:
-    """Figure 4: train both arms at every learning rate, with a long memory."""
+    """Figure 4: train Adam with and without bias correction at every learning rate, with beta2 close to 1."""
 
     def arm(kind: type[Adam]) -> Arm[Make]:
         return Arm(partial(kind, betas=(0.9, 0.9999)))

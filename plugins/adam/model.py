@@ -24,7 +24,7 @@ class Adam(Optimizer):
     def update(
         w: Vector, g: Vector, m: Vector, v: Vector, *, t: int, lr: float, betas: Betas, eps: float
     ) -> None:
-        """Algorithm 1 in place; `t` counts from 1.
+        """Applies algorithm 1 in place. `t` counts from 1.
 
         m  running mean of the gradients
         v  running mean of their squares

@@ -136,7 +136,7 @@ GENERALISES = Claim(
     "setting from the same grid.",
     paper=Figure("15 % lower test error on CIFAR-10, relatively.", where="sections 1 and 4.4", read="text"),
     rule=(at_most("test error", "AdamW", 0.95, over="Adam with penalty", toward=1.0),),
-    control="Adam with a penalty at the best of the same 24 settings",
+    control="Adam with a penalty, at its best setting from the same grid of 24",
     control_arm="Adam with penalty",
     control_reaches=SEPARABLE.control_reaches,
     after_steps=300,
@@ -318,7 +318,7 @@ def search(run: Run) -> None:
 def attempt(
     at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
 ) -> tuple[float, tuple[float, Found]]:
-    """Returns the validation loss, and a tuple of it and (test loss, test error); means over the draws."""
+    """Returns the validation loss, and a tuple of it and (test loss, test error), as means over the draws."""
     world: World = at.world
     found = []
     for draw, problem in enumerate(world.problems):

@@ -5,12 +5,12 @@ Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convol
 The problem. Convolutional networks could read digits, but nobody had shown that they could classify
 photographs. Photographs need a large network, which takes weeks to train and overfits.
 
-The idea. Combine everything that makes a large network trainable: ReLU, which does not saturate; convolutions
-split into two columns on two GPUs, which exchange maps only in the third layer; response normalisation across
-neighbouring maps; overlapping pooling; shifted, mirrored and recoloured images; and dropout, which drops half
-of the hidden units at each step so that no unit can rely on another. AlexNet's top-5 error of 15.3 %, against
-26.2 % for the second-best entry, turned computer vision to deep learning. Response normalisation and the
-columns have disappeared since, and ReLU has stayed.
+The idea. AlexNet combines several techniques that make a large network trainable. Its ReLU units do not
+saturate. The convolutions are split into two columns on two GPUs, which exchange maps only in the third
+layer. Responses are normalised across neighbouring maps, and pooling windows overlap. Training images are
+shifted, mirrored and recoloured. Dropout drops half of the hidden units at each step so that no unit can rely
+on another. AlexNet's top-5 error of 15.3 %, against 26.2 % for the second-best entry, turned computer vision
+to deep learning. Response normalisation and the columns have disappeared since, and ReLU has stayed.
 
 This folder. `model` has the network of figure 2 with both columns, and a small network for images of
 16 × 16. `task` has these images and the training loop, which later papers use too. `experiment` tests how

@@ -84,7 +84,7 @@ NO_BOTTLENECK = Claim(
         at_least("accuracy at 12 words", "attention", 0.8),
         at_least("accuracy at 12 words", "attention", 0.2, minus="fixed vector", toward=0.0),
     ),
-    control="the same network and weights, restricted to the encoder's last state, each arm at the best of "
+    control="the same network and weights, restricted to the encoder's last state, each arm at its best of "
     "three learning rates",
     control_arm="fixed vector",
     control_reaches=(at_least("accuracy at 4 words", "fixed vector", 0.9),),

@@ -34,7 +34,7 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
 
 
 def digits(run: Run) -> data.Parts:
-    """Images (n, 1, 8, 8) and labels (n,) for training, validation and test; larger ones with `--data`."""
+    """Images (n, 1, 8, 8) and labels (n,) for training, validation and test. `--data` brings larger ones."""
     source = run.source(
         "images",
         at_most=run.pick(smoke=5_000, quick=5_000, full=None),
@@ -58,8 +58,8 @@ def attempt(
 ) -> tuple[float, Measures]:
     """Train the network that `make` returns for a first batch of noisy images (256, 1, 8, 8).
 
-    SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss, and the measures of
-    each test image.
+    Uses SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss, and the measures
+    of each test image.
     """
     run, (x, y) = at.run, at.world.train
     steps = at.length(steps)

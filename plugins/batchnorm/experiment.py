@@ -326,7 +326,7 @@ def steps_and_rates(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
 
 
 def steps_below(accuracy: Mapping[int, float]) -> float | AtLeast:
-    """Steps below 90 %, from accuracies at evenly spaced steps; a lower bound if the last is below."""
+    """Number of steps below 90 % accuracy, from evenly spaced steps. A lower bound if the last is below."""
     steps = min(accuracy) * (1.0 + sum(reached < GOAL for reached in accuracy.values()))
     return AtLeast(steps) if accuracy[max(accuracy)] < GOAL else steps
 
@@ -334,7 +334,8 @@ def steps_below(accuracy: Mapping[int, float]) -> float | AtLeast:
 def highest(ends: Mapping[float, float]) -> float | AtLeast:
     """The largest learning rate whose final loss is below half of uniform guessing's.
 
-    A lower bound if it is the largest that was tried, NaN if none works. `ends` maps learning rate to loss.
+    The value is a lower bound if it is the largest that was tried, and NaN if none works. `ends` maps
+    learning rate to loss.
     """
     rate = max((rate for rate, loss in ends.items() if loss < GUESSING / 2), default=math.nan)
     return AtLeast(rate) if rate == max(ends) else rate

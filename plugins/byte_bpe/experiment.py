@@ -57,7 +57,7 @@ OPEN = Claim(
         Bound("words lost, bytes and merges", "==", 0.0),
         Bound("words lost, all words of training", ">", 0.0),
     ),
-    control="a vocabulary of all words of the training text; one of the same size as ours is shown as well",
+    control="a vocabulary of all words of the training text (one of the same size as ours is shown as well)",
     headline=True,
     deviations="A word is lost if decoding does not return it. The text is held-out prose of the same "
     "manual, which always has a new word. The abstract also reports better translations (1.1 and 1.3 BLEU), "
@@ -218,7 +218,7 @@ def counted_once(at: Trial, merges: int) -> list[Pair]:
 
 
 def by_substrings(at: Trial, size: int) -> Learned:
-    """The most frequent substrings are the tokens; words are split from the left by longest match."""
+    """The most frequent substrings are the tokens, and words are split from the left by longest match."""
     counts: Counter[bytes] = Counter()
     for word, times in count_words(at.world.seen).items():
         for start in range(len(word)):

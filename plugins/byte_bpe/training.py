@@ -91,7 +91,7 @@ class Pairs:
 
 
 def train(text: str, merges: int) -> list[Pair]:
-    """The same merges as `train_slowly`'s: the most frequent pair; in a tie the one with the smallest ids.
+    """Returns the merges of `train_slowly`: the most frequent pair, in a tie the one with the smallest ids.
 
     Returns fewer than `merges` if no word has two symbols left. A merge only visits the words that contain
     its pair. Counts in the heap may be out of date, but never too small: a pair is pushed again when its

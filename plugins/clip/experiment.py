@@ -239,7 +239,7 @@ def ask(network: nn.Module, part: Captioned, pairs: list[int]) -> torch.Tensor:
 
 
 def arrival(curve: list[float]) -> float | None:
-    """Steps until the accuracy, averaged over three evaluations, is `GOAL`; interpolated linearly."""
+    """Steps until the accuracy, averaged over three evaluations, is `GOAL`, interpolated linearly."""
     means = [sum(curve[place - 1 : place + 2]) / 3 for place in range(1, len(curve) - 1)]
     for place, (before, after) in enumerate(itertools.pairwise([curve[0], *means])):
         if before < GOAL <= after:
@@ -292,7 +292,7 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     run.image(
         "similarities",
         matrix,
-        caption=f"Cosine similarities; white is 1. Scenes from top to bottom; texts: {texts}.",
+        caption=f"Cosine similarities. White is 1. Rows are scenes, and columns are the texts {texts}.",
     )
     # The option's text may be empty, or have capitals, commas and quotation marks.
     typed = [" ".join(task.words(text)) for text in run.option("text", PROMPT).split(";")]

@@ -194,7 +194,7 @@ def init_normal(weight: Tensor, std: float) -> None:
 
 def init_blocks(blocks: nn.ModuleList) -> None:
     """Initialise as the released code does for text, here for both towers. Layers that write to the residual
-    stream are scaled down by the root of their number; biases start at 0."""
+    stream are scaled down by the root of their number. Biases start at 0."""
     written = (2 * len(blocks)) ** -0.5
     for block in blocks:
         attention, (first, _, second) = block.attention, block.feed_forward

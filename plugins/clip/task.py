@@ -73,7 +73,7 @@ class Captioned(NamedTuple):
 
 
 def captioned(run: Run, part: scenes.Part, count: int) -> Captioned:
-    """The shared scenes' level `photo` at half its size, with the digits 0 to 6; each has one caption."""
+    """Scenes of the shared level `photo` at half its size, with the digits 0 to 6, each with one caption."""
     drawn = scenes.draw(
         count, run.data_seed(part), part, "photo", size=SIDE, digit=(7.0, 11.0), classes=CLASSES
     )

@@ -137,7 +137,7 @@ def train(
     steps: int,
     label: str = "",
 ) -> None:
-    """Train for `steps` steps; the learning rate rises for ten steps and then falls linearly to 0."""
+    """Train for `steps` steps. The learning rate rises for ten steps and then falls linearly to 0."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
     batches = run.generator("batches")
@@ -173,7 +173,7 @@ def judged(coco: Coco, found: list[Found]) -> list[Detected]:
 
 
 def twelve(images: list[Detected]) -> dict[str, float]:
-    """The numbers that COCO's evaluation prints, in its order; NaN if there is no object of a size."""
+    """The numbers that COCO's evaluation prints, in its order, with NaN if there is no object of a size."""
     sizes = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
     return {
         "AP": average_precision(images),
@@ -248,7 +248,7 @@ def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Dete
 
 
 def read_off(at: Trial, found: Sweep[Detector]) -> dict[str, float]:
-    """AP50 on each kind of images; also plots average precision over the overlap threshold."""
+    """AP50 on each kind of images. Also plots average precision over the overlap threshold."""
     values = {}
     for kind, coco in at.world.judge.items():
         images = judged(coco, detections(at.run, found.chosen, coco, SIDE, len(coco)))
@@ -286,7 +286,7 @@ def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) 
                 for image, one in zip(batch.images, row, strict=True)
             ]
     caption = (
-        "Three iconic pictures, then three scenes: the objects, and the detections of detectors trained on "
+        "Three iconic pictures, then three scenes: their objects, and the detections of detectors trained on "
         f"{' and on '.join(networks)} with a score of {CERTAIN:g} or more."
     )
     rows = ["truth", *(f"by {arm}" for arm in networks)] * len(judge)

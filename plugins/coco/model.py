@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 class Detector(nn.Module):
-    """Convolutions with batch normalisation and ReLU; two 1 × 1 convolutions predict classes and boxes.
+    """Convolutions with batch normalisation and ReLU, and two 1 × 1 convolutions for classes and boxes.
 
     widths   channels of each convolution; the first is 5 × 5, the others are 3 × 3
     halving  number of convolutions, from the first, with stride 2; a cell has a side of 2 ** halving

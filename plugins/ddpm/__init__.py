@@ -15,7 +15,8 @@ steps, and the experiment's perceptron. `unet` has the paper's U-Net, and `weigh
 parameters. `experiment` trains with the simple loss and with the bound, and compares the samples. The same
 network samples by algorithm 2 and by DDIM.
 
-Dimensions: batch, then channels, height and width of an image or its pixels in a row; t counts from 0.
+Dimensions: batch, then channels, height and width of an image or its pixels in a row. The step t counts from
+0.
 """
 
 from torch import nn

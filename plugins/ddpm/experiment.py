@@ -128,7 +128,7 @@ def experiment(run: Run) -> None:
 
 
 def chain(run: Run) -> Schedule:
-    """The paper's variances; in a smoke run fewer and larger ones, with the same total noise."""
+    """The paper's variances. A smoke run has fewer and larger ones, with the same total noise."""
     steps = run.pick(smoke=40, quick=1000, full=1000)
     return Schedule(linear_schedule(steps, 0.1 / steps, 20 / steps).beta.to(run.device))
 
@@ -229,7 +229,7 @@ def average(averaged: Perceptron, model: Perceptron, decay: float) -> None:
 
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
-    """The Fréchet distance of samples with all steps; also plots it for fewer steps."""
+    """The Fréchet distance of samples with all steps. Also plots it for fewer steps."""
     setting, (model, noisy) = at.world, found.chosen
     steps, distance = len(setting.schedule.beta), math.nan
     for every in JUMPS:

@@ -61,7 +61,8 @@ class Schedule:
         return (x - like(beta / (1 - kept).sqrt(), x) * noise) / like((1 - beta).sqrt(), x)
 
     def step(self, x: Data, t: Times, noise: Data, draw: Data, *, small: bool = False) -> Data:
-        """Algorithm 2: one step back, with variance beta_t or (`small`) the posterior's; no noise at t = 0.
+        """Algorithm 2: one step back, with variance beta_t or (`small`) the posterior's, and without noise at
+        t = 0.
 
         noise  predicted noise
         draw   standard normal noise

@@ -14,7 +14,7 @@ Embedding = Float[Tensor, "batch time"]
 
 
 class ResnetBlock(nn.Module):
-    """Two convolutions with a residual connection; the time embedding is added between them."""
+    """Two convolutions with a residual connection. The time embedding is added between them."""
 
     def __init__(self, inputs: int, outputs: int, time: int, dropout: float, groups: int) -> None:
         super().__init__()

@@ -140,7 +140,7 @@ def lesson(
 def views(
     extent: Float[Tensor, "count 2"], middle: Float[Tensor, "count 2"], angle: Float[Tensor, " count"]
 ) -> Float[Tensor, "count 24 24 2"]:
-    """Sampling grids of squares in an image with sides from -1 to 1; `extent` is half a side's length."""
+    """Sampling grids of squares in an image with sides from -1 to 1. `extent` is half a side's length."""
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack((cos, -sin, sin, cos), 1).view(-1, 2, 2)
     matrix = torch.cat((extent[..., None] * turn, middle[..., None]), 2)

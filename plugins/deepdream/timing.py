@@ -89,7 +89,7 @@ def reaches(
 
 
 def cost(height: int, width: int, itemsize: int) -> dict[str, Cost]:
-    """Each convolution once forward and once backward; elementwise operations are not counted."""
+    """FLOPs of each convolution once forward and once backward, without elementwise operations."""
     products = weights = 0
     for depth, layer in enumerate(skeleton().layers):
         products += 4 * layer.weight.numel() * (height >> depth) * (width >> depth)

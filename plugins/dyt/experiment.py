@@ -246,7 +246,7 @@ def unigram_loss(text: data.Parts, vocab: int) -> float:
 def highest(ends: Mapping[float, float], works: float) -> float | AtLeast:
     """The largest learning rate whose final loss is below `works`. `ends` maps learning rate to loss.
 
-    A lower bound if it is the largest that was tried, NaN if none works.
+    The value is a lower bound if it is the largest that was tried, and NaN if none works.
     """
     rate = max((rate for rate, loss in ends.items() if loss < works), default=math.nan)
     return AtLeast(rate) if rate == max(ends) else rate

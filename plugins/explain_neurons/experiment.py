@@ -177,7 +177,7 @@ class Network(NamedTuple):
 
 
 def paired(activations: Activations, simulated: Float[Tensor, "tokens neurons"]) -> Float[Tensor, " neurons"]:
-    """Pearson's correlation of each neuron with its own simulation; 0 if one of them is constant."""
+    """Pearson's correlation of each neuron with its own simulation, or 0 if one of them is constant."""
     return F.cosine_similarity(activations - activations.mean(0), simulated - simulated.mean(0), dim=0)
 
 

@@ -20,7 +20,7 @@ Predicates = Bool[Tensor, "tokens predicates"]
 def correlations(
     activations: Activations, predicates: Float[Tensor, "tokens predicates"]
 ) -> Float[Tensor, "neurons predicates"]:
-    """Pearson's correlation of every neuron with every predicate; 0 if one of them is constant."""
+    """Pearson's correlation of every neuron with every predicate, or 0 if one of them is constant."""
     single = torch.promote_types(activations.dtype, torch.float32)
     a, b = activations.to(single), predicates.to(single)
     a = a - a.mean(0)
@@ -69,7 +69,7 @@ def wording(asked: tuple[Question, ...]) -> str:
 
 
 def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Question, ...]]) -> Predicates:
-    """Each predicate at each character but a window's last; false if it looks beyond the window's start."""
+    """Each predicate at each character but a window's last, false if it looks beyond the window's start."""
     memory: dict[tuple[int, str], Tensor] = {}
 
     def holds(question: Question) -> Tensor:

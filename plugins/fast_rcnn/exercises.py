@@ -9,7 +9,7 @@ from readtrack.plugin import Draw, Exercise, Try
 
 
 def regions(draw: Draw, count: int) -> Tensor:
-    """Boxes in pixels of images of 12 × 16; some reach beyond the image."""
+    """Boxes in pixels of images of 12 × 16. Some reach beyond the image."""
     corner = draw.between(-2, 9, count, 2)
     return torch.cat((corner, corner + draw.between(1, 8, count, 2)), -1)
 

@@ -262,7 +262,7 @@ ONE_DETECTOR = "both arms use one trained detector, and average precision is not
 
 
 def read_recall(at: Trial, found: Sweep[Detection]) -> dict[str, Tensor]:
-    """Whether three regions cover each object by half; also plots recall over the number of regions."""
+    """Whether three regions cover each object by half. Also plots recall over the number of regions."""
     data = found.chosen
     for count in (1, 2, 3, 5, 10, 20):
         at.metric(OVER_REGIONS, covered(first(data, count)).mean().item(), step=count)

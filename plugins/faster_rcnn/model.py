@@ -101,7 +101,7 @@ def match(
 def sample(
     labels: Int64[Tensor, "images all"], count: int, generator: torch.Generator
 ) -> Int64[Tensor, "images all"]:
-    """Keep at most `count` labels per image, at most half of them positive; the others become -1."""
+    """Keep at most `count` labels per image, at most half of them positive. The others become -1."""
     chance = torch.rand(labels.shape, generator=generator).to(labels.device)
     kept = torch.full_like(labels, -1)
     for row, (label, order) in enumerate(zip(labels, chance, strict=True)):
@@ -123,7 +123,7 @@ def rpn_loss(
     """Equation 1: objectness, averaged over the sampled anchors, plus the box codes of positive anchors.
 
     The paper divides the second part by the number of cells and multiplies it by 10, so that both parts have
-    about the same weight; here both are divided by the number of sampled anchors.
+    about the same weight. Here both are divided by the number of sampled anchors.
     """
     known = matched.labels >= 0
     objects = matched.labels == 1

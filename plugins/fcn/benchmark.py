@@ -18,8 +18,7 @@ def inner(x: Tensor, factor: int) -> Tensor:
 
 
 def all_pairs(x: Tensor, *, factor: int) -> Tensor:
-    """A transposed convolution between all pairs of classes, as learned layers store it; most weights are
-    0."""
+    """A transposed convolution between all pairs of classes, as learned layers store it, mostly zeros."""
     weight = torch.zeros(x.shape[1], x.shape[1], 2 * factor, 2 * factor, dtype=x.dtype, device=x.device)
     weight.diagonal(dim1=0, dim2=1).copy_(bilinear(factor)[:, :, None])
     return inner(F.conv_transpose2d(x, weight, stride=factor, padding=factor // 2), factor)

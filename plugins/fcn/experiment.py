@@ -105,7 +105,7 @@ def count(run: Run) -> None:
 
 
 def train(at: Trial, network: nn.Module, rate: float, steps: int, label: str) -> None:
-    """Train with Adam; the learning rate rises for ten steps and then falls linearly to 0."""
+    """Train with Adam. The learning rate rises for ten steps and then falls linearly to 0."""
     known = at.world.train
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
@@ -210,7 +210,7 @@ def go_on(at: Trial, make: Callable[[], SmallFCN], rate: float, *, steps: int) -
 
 @torch.no_grad()
 def read_off(at: Trial, found: Sweep[SmallFCN]) -> dict[str, float]:
-    """Mean IU over all pixels; also plots it near edges, where a coarse network is least accurate."""
+    """Mean IU over all pixels. Also plots it near edges, where a coarse network is least accurate."""
     judge = at.world.judge
     named = torch.cat([found.chosen(x).argmax(1) for x in judge.x.split(250)])
     for pixels in (1, 2, 3, 5, 8):

@@ -18,7 +18,7 @@ HOLE, LAST = 3, 4  # letters in the hole, and at least after it in the next lang
 def texts_of(
     count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Texts, the start of each hole, and its language; the text after the hole is in the next one."""
+    """Texts, the start of each hole, and its language. The text after the hole is in the next language."""
     begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
     language = torch.randint(LANGUAGES, (count,), generator=generator)
     neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)

@@ -239,7 +239,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 
 
 def step_by_step(table: Table) -> dict[str, dict[str, float]]:
-    """The largest difference of the losses at one step; infinite if the numbers of steps differ."""
+    """The largest difference of the losses at one step, or infinity if the numbers of steps differ."""
     standard, tiled = (table.sweeps[arm].chosen.losses for arm in ("standard", "tiled"))
     if len(standard) != len(tiled):
         return {"": {"largest difference in loss": float("inf")}}
@@ -247,7 +247,7 @@ def step_by_step(table: Table) -> dict[str, dict[str, float]]:
 
 
 def measure_memory(run: Run, arm: str, attend: Attention) -> int:
-    """Plots peak bytes of a forward and backward pass of one head over the length; returns the last value."""
+    """Plots peak bytes of a forward and backward pass of one head over the length. Returns the last value."""
     lengths = run.pick(smoke=(128, 256), quick=(256, 512, 1024, 2048), full=(256, 512, 1024, 2048))
     peak = 0
     for index in run.steps(len(lengths), f"memory, {arm}"):

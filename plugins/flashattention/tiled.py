@@ -1,6 +1,6 @@
 """Implements the algorithm in PyTorch for any device, as written and in tiles that fit a cache.
 
-`online_attention` is the idea in ten lines; autograd stores every tile for its gradient. `tiled_attention`
+`online_attention` is the idea in ten lines. Autograd stores every tile for its gradient. `tiled_attention`
 has a gradient of its own. Its loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and 2): blocks
 of queries in the outer loop, blocks of keys in the inner loop. Several choices make it fast without a kernel.
 Each multiplication is batched over several heads. The scores stay in one buffer and are changed in place.
@@ -77,8 +77,8 @@ class Schedule:
             yield slice(start, min(start + self.key_block, end))
 
     def bias(self, rows: slice, columns: slice, like: Tensor) -> Float[Tensor, "queries keys"] | None:
-        """0 where a query sees a key, else -inf; None if every query sees every key. (Adding it takes a tenth
-        of the time of `masked_fill_`.)"""
+        """Mask with 0 where a query sees a key, else -inf, or None if every query sees every key. (Adding it
+        takes a tenth of the time of `masked_fill_`.)"""
         ahead = self.keys - self.queries
         hides_later = self.causal and columns.stop - 1 > rows.start + ahead
         hides_earlier = self.window is not None and columns.start <= rows.stop - 1 + ahead - self.window

@@ -3,7 +3,7 @@
 There are three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its
 algorithm 2 in two passes, one for dQ and one for dK and dV, so that no two blocks add to the same memory. Two
 of the five matrix multiplications are computed twice, and results are the same in every call. From Hopper on,
-tensor descriptors let the copy engine move the tiles; older GPUs use ordinary loads that are prefetched. Rows
+tensor descriptors let the copy engine move the tiles. Older GPUs use ordinary loads that are prefetched. Rows
 beyond a tensor's end read as zero and are not written.
 
 The kernels support float16 and bfloat16, accumulate in float32, and need a head size (DIM) of 64 or 128.

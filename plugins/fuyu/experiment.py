@@ -139,7 +139,7 @@ def count(run: Run) -> None:
 
 
 class Anywhere(Fuyu):
-    """The same number of newlines at random positions in each batch; the patches keep their order."""
+    """The same number of newlines at random positions in each batch. The patches keep their order."""
 
     def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
         seen = super().image_tokens(images)
@@ -175,7 +175,7 @@ def compare(run: Run) -> None:
     learnt: dict[str, Mapping[Size, float]] = {}
 
     def read(at: Trial, found: Sweep[Fuyu]) -> dict[str, Tensor | float]:
-        """Correct answers per image, and the accuracy lost at unseen sizes."""
+        """Correct answers per image, and the loss of accuracy at unseen sizes."""
         by_size = right(at.run, found.chosen, SIZES, "judge")
         learnt[at.name] = {size: one.mean().item() for size, one in by_size.items()}
         seen, alike, unseen = (
@@ -199,7 +199,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
-    """Train on batches of one random seen size each. Returns the validation accuracy at seen sizes."""
+    """Train on batches that each have one random seen size. Returns the validation accuracy at seen sizes."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
@@ -255,7 +255,7 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
         ] = 0
     caption = (
         f"Share of correct answers by an image's rows (2 to {MOST}, downwards) and columns (2 to {MOST}, to "
-        "the right); white is 100 %. Dots mark unseen sizes."
+        "the right). White is 100 %. Dots mark unseen sizes."
     )
     run.image("right by size", large, columns=list(learnt), caption=caption)
     header = ["rows", "columns", "unseen", *learnt]

@@ -240,13 +240,13 @@ def play_for_one_number(run: Run) -> None:
         "the game for one number",
         torch.stack(panels),
         columns=1,
-        caption=f"Black: the data's density; green: the samples'; blue: D. Steps 0, {steps // 15}, "
-        f"{steps // 3} and {steps} (as in figure 1).",
+        caption="Black is the data's density, green the samples' density, and blue D. Steps 0, "
+        f"{steps // 15}, {steps // 3} and {steps} (as in figure 1).",
     )
 
 
 def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float[Tensor, "3 rows columns"]:
-    """Draws three curves in [0, 1] over 160 points, two pixels each; values above 1 are cut off."""
+    """Draws three curves in [0, 1] over 160 points, two pixels each. Values above 1 are cut off."""
     picture = torch.ones(3, height, 2 * len(real))
     for curve, colour in ((real, (0.0, 0.0, 0.0)), (fake, (0.0, 0.6, 0.2)), (judged, (0.2, 0.3, 1.0))):
         rows = ((1 - curve.clamp(0, 1)) * (height - 2)).round().long().repeat_interleave(2)

@@ -385,7 +385,7 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
         "alignment",
         torch.cat(picture).repeat_interleave(4, 1),
         caption=f"The spectrogram of {said!r}, and below it the best path before steps "
-        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first on top; true ends are grey.",
+        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first on top. True ends are grey.",
     )
     generator, text = run.generator("sound"), judge.texts[0].to(run.device)
     sounds = {"the corpus": mel.T}

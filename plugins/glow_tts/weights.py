@@ -36,7 +36,7 @@ _LAST = {"gamma": "weight", "beta": "bias", "weight_v": "weight"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict for `GlowTTS`, from a `FlowGenerator`; weight normalisation is multiplied out.
+    """A state dict for `GlowTTS`, from a `FlowGenerator`. Weight normalisation is multiplied out.
 
     Standard deviations that are not learned (`mean_only`) are 1. Raises ValueError for other names, for
     example of multi-speaker models.

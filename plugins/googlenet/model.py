@@ -135,7 +135,7 @@ def loss(
 
 
 def init_weights(network: nn.Module) -> None:
-    """Weights with variance 2 / fan-in; the paper does not state its initialisation."""
+    """Initialises weights with variance 2 / fan-in. The paper does not state its initialisation."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

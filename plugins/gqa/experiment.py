@@ -369,7 +369,7 @@ def train(
 def windows_loss(
     run: Run, model: Characters, text: data.Parts, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " windows"]:
-    """Mean loss in nats per character of each window; the windows are the same for every arm."""
+    """Mean loss in nats per character of each window. The windows are the same for every arm."""
     count = run.pick(smoke=4, quick={"choose": 128, "judge": 512}[part], full=1024)
     draw = run.data(f"windows to {part}", part)
     windows = data.windows(getattr(text, part), TOKENS + 1, count, draw).to(run.device)

@@ -26,7 +26,7 @@ def through_the_network(network: PairNet, images: Tensor) -> Tensor:
 
 
 def closed_form(network: PairNet, images: Tensor) -> Tensor:
-    """The class activation map, without a backward pass; needs average pooling and a linear layer."""
+    """The class activation map, without a backward pass. Needs average pooling and a linear layer."""
     maps = network.features(images)
     heat = torch.einsum("nmrc,km->nkrc", maps, network.classifier.weight)
     return heat.relu() / maps[0, 0].numel()

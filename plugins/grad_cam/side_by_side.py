@@ -46,7 +46,7 @@ def pointing(map_: Map, asked: Known) -> Float[Tensor, " questions"]:
 
 
 def warm(map_: Tensor, images: Tensor) -> Tensor:
-    """Overlays maps on grey images; stronger values are redder."""
+    """Overlays maps on grey images. Stronger values are redder."""
     share = 0.7 * (map_ / map_.amax((1, 2), keepdim=True).clamp(min=1e-12))[:, None]
     grey = images.mean(1, keepdim=True) * 0.6
     colour = torch.cat((share, share * 0.4, torch.zeros_like(share)), 1)

@@ -91,7 +91,7 @@ RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 
 
 class NoUpdate(GRU):
-    """A GRU with z = 0; the reset gate remains."""
+    """A GRU with z = 0. The reset gate remains."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__(inputs, hidden)
@@ -102,7 +102,7 @@ class NoUpdate(GRU):
 
 
 class BlindUpdate(GRU):
-    """A GRU whose update gates are learned constants; the reset gate remains."""
+    """A GRU whose update gates are learned constants. The reset gate remains."""
 
     def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
         hidden = self.recurrent.in_features

@@ -154,6 +154,6 @@ class GRU(nn.Module):
         return states, states[:, -1]
 
     def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
-        """All states, and all update gates; a unit keeps its value if its gate is 1."""
+        """All states, and all update gates. A unit keeps its value if its gate is 1."""
         h = x.new_zeros(len(x), self.recurrent.in_features) if h is None else h
         return unroll_fast(x, h, self.input.weight, self.recurrent.weight, self.input.bias)

@@ -15,7 +15,7 @@ from .model import Product, hessian_product, lanczos, reverse_product
 
 
 def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """A network with 32 inputs and 10 classes; the length of w determines the hidden size."""
+    """A network with 32 inputs and 10 classes. The length of w determines the hidden size."""
     hidden = (len(w) - 10) // 43
     w1, b1, w2, b2 = w.split((32 * hidden, hidden, 10 * hidden, 10))
     h = torch.tanh(F.linear(x, w1.view(hidden, 32), b1))
@@ -27,7 +27,7 @@ def by_matrix(w: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def by_torch(w: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Reverse over reverse; H is symmetric."""
+    """The Hessian-vector product by reverse over reverse, since H is symmetric."""
     return torch.autograd.functional.vhp(lambda w: loss(w, x, y), w, v)[1]
 
 

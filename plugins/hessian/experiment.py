@@ -165,7 +165,7 @@ Data = tuple[Float[Tensor, "rows 2"], Float[Tensor, " rows"]]
 
 
 def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> Data:
-    """320 points around `count` centres on a circle of radius 2; labels alternate, and a tenth is flipped.
+    """320 points around `count` centres on a circle of radius 2. Labels alternate, and a tenth is flipped.
 
     parted  False spreads the points over the whole circle; each takes the label of the nearest centre
     """
@@ -185,7 +185,7 @@ def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
 
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's rank correlation, with mean ranks for ties; 0 if one side is constant."""
+    """Spearman's rank correlation, with mean ranks for ties, or 0 if one side is constant."""
 
     def ranks(values: list[float]) -> Tensor:
         v = torch.tensor(values, dtype=torch.float64)

@@ -54,7 +54,7 @@ def reverse_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Prod
 def module_loss(
     module: nn.Module, loss: Callable[[nn.Module], Tensor]
 ) -> tuple[Callable[[Weights], Tensor], dict[str, Tensor]]:
-    """A loss that calls `module`, as a function of its weights; and these weights.
+    """A loss that calls `module`, as a function of the module's weights, and these weights.
 
     loss  takes a callable that replaces the module, with the same arguments
     """

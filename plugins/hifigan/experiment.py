@@ -243,7 +243,7 @@ def learn(
 
 @torch.no_grad()
 def area(judges: nn.Module, given: Sounds) -> Float[Tensor, " n"]:
-    """For each segment of speech, the share of Griffin-Lim sounds that score lower; ties count half."""
+    """For each segment of speech, the share of Griffin-Lim sounds that score lower. Ties count half."""
     real, made = (torch.stack([score.mean(1) for score, _ in judges(waves)]).mean(0) for waves in given)
     above = (real[:, None] > made).double() + 0.5 * (real[:, None] == made)
     return above.mean(1)

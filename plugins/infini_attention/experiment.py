@@ -94,8 +94,8 @@ INSIDE = Claim(
         at_least("accuracy at four segments", "linear memory", 0.4, minus="a cache as large", toward=0.1),
     ),
     guards=(at_most("accuracy at four segments", "a cache as large", 0.3),),
-    control="a cache of keys and values of the last 8 tokens before the segment; each at the best of the "
-    "same learning rates",
+    control="a cache of keys and values of the last 8 tokens before the segment, each arm at its best "
+    "learning rate from the same grid",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
@@ -120,8 +120,8 @@ BEYOND = Claim(
         read="table",
     ),
     rule=(at_least("accuracy at 32 segments", "linear memory", 0.9, toward=0.3),),
-    control="a cache of keys and values of the last 8 tokens before the segment; each at the best of the "
-    "same learning rates",
+    control="a cache of keys and values of the last 8 tokens before the segment, each arm at its best "
+    "learning rate from the same grid",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),

@@ -26,7 +26,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Activations with a mean far from zero; the first image has little contrast."""
+        """Activations with a mean far from zero. The first image has little contrast."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[0] = x[0] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

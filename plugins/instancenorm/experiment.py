@@ -117,7 +117,7 @@ STYLISATION = Claim(
         "A significant qualitative improvement: images, no number", where="abstract", read="abstract"
     ),
     rule=(better(""),),
-    control="the same generator with batch normalisation, at the best of the same learning rates",
+    control="the same generator with batch normalisation, at its best learning rate from the same grid",
     control_arm="batch norm",
     control_reaches=(learned(""),),
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),
@@ -141,7 +141,7 @@ WITHOUT_CONTRAST = Claim(
         "The result should in general not depend on the content's contrast.", where="section 2", read="text"
     ),
     rule=(better(" without contrast"),),
-    control="the same generator with batch normalisation, at the best of the same learning rates",
+    control="the same generator with batch normalisation, at its best learning rate from the same grid",
     control_arm="batch norm",
     control_reaches=(learned(" without contrast"),),
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),
@@ -202,7 +202,7 @@ def check_invariances(run: Run) -> None:
 
 
 class Crops:
-    """Training, validation and test crops from three parts of a photograph of a temple; and a style image."""
+    """Training, validation and test crops from three parts of a photograph of a temple, and a style image."""
 
     def __init__(self, run: Run) -> None:
         temple, flower = data.photographs(128).to(run.device, run.dtype)
@@ -239,7 +239,7 @@ def compare(run: Run) -> None:
 
 
 def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
-    """Compare both arms on one loss; `suffix` is appended to the names of its curves."""
+    """Compare both arms on one loss. `suffix` is appended to the names of its curves."""
     with torch.no_grad():
         as_it_is = studio.loss(studio.judge, studio.judge).mean().item()
     table = run.compare(

@@ -30,7 +30,7 @@ def instance_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> 
 
 
 class InstanceNorm(nn.Module):
-    """`instance_norm` with a scale and a shift for each channel; the same in training and at inference.
+    """`instance_norm` with a scale and a shift for each channel, the same in training and at inference.
 
     Parameter names as in `nn.InstanceNorm2d(features, affine=True)`. Raises ValueError if a channel has a
     single position, because the result would be the shift alone.

@@ -95,7 +95,7 @@ Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Writing(NamedTuple):
-    """How an arm writes a number: its ids, from FIRST_TOKEN on; and the weight decay of the training."""
+    """How an arm writes a number (its ids, from FIRST_TOKEN on), and the weight decay of its training."""
 
     ids: Callable[[int], list[int]]
     decay: float = 0.01
@@ -170,7 +170,7 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     )
     yellow, blue = torch.tensor([0.98, 0.9, 0.2]), torch.tensor([0.2, 0.1, 0.4])
     picture = torch.where(alone.view(-1, 100, 1), yellow, blue).permute(2, 0, 1)
-    caption = f"Each row is a hundred integers, from 0 on; yellow integers are a single token. From {source}."
+    caption = f"Each row is a hundred integers, from 0 on. Yellow integers are a single token. From {source}."
     larger = picture.repeat_interleave(4, 1).repeat_interleave(4, 2)
     run.image("integers that are one token", larger, caption=caption)
     shown = [

@@ -30,7 +30,8 @@ def layer_norm(x: Vectors, weight: Features, bias: Features, *, eps: float = 1e-
 
 
 class _LayerNorm(torch.autograd.Function):
-    """Saves x and two numbers per vector for the gradient; autograd would save three tensors of x's size."""
+    """Saves x and two numbers per vector for the gradient, where autograd would save three tensors of x's
+    size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

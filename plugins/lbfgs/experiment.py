@@ -147,7 +147,7 @@ def descent(weights: Iterable[Any], **settings: Any) -> Conjugate:
 
 
 def conjugate_pairs(weights: Iterable[Any], *, pairs: int, **settings: Any) -> Conjugate:
-    """Conjugate gradients store no pairs; `pairs` is ignored."""
+    """Conjugate gradients store no pairs, so `pairs` is ignored."""
     return conjugate(weights, c2=0.4, **settings)
 
 
@@ -216,7 +216,7 @@ def problems(run: Run, n: int, generator: Any) -> Problems:
 def minimise(
     at: Trial, make: Make, _: None, *, pairs: tuple[int, ...] = (0,), most: int
 ) -> tuple[float, Walks]:
-    """Minimise every problem with each number of pairs; 0 means the arm's own number."""
+    """Minimise every problem with each number of pairs. 0 means the arm's own number."""
     cases = [(name, kept) for kept in pairs for name in at.world]
     found = {}
     for case in at.steps(len(cases), at.name, state=(found,)):
@@ -262,5 +262,8 @@ def beside_others(run: Run) -> None:
         rows.extend((problem.name, *row) for row in scipys(problem, most, ("L-BFGS-B", "CG")))
     columns = ("function", "method", "iterations", "evaluations", "loss", "arrived")
     run.table(
-        "beside others", columns, rows, caption="Iterations until the gradient is a millionth of the first."
+        "beside others",
+        columns,
+        rows,
+        caption="Iterations and evaluations until the gradient's norm is a millionth of the initial one.",
     )

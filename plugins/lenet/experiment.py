@@ -305,7 +305,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def right(
     model: nn.Module, x: Float[Tensor, "batch 1 side side"], y: Int[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """1 where the smallest penalty is that of the right class."""
+    """1 for each image whose right class has the smallest penalty, else 0."""
     return torch.cat(
         [(model(some).argmin(1) == of).float() for some, of in zip(x.split(2000), y.split(2000), strict=True)]
     )
