@@ -1,4 +1,4 @@
-"""Times one step, and training to a target loss."""
+"""Times one AdamW step, and training to a target loss."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ IDENTITY = Claim(
     rule=(Bound("SGD: largest difference of weights", "<=", 1e-12),),
     kind="identity",
     control="the same batches and the same coefficient, as a penalty in the loss",
-    deviations="100 steps of a perceptron on digits in float64.",
+    deviations="A perceptron is trained on digits for 100 steps in float64.",
 )
 
 NO_PENALTY = Claim(

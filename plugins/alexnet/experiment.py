@@ -119,7 +119,7 @@ RELU = Claim(
     "the same network with tanh.",
     paper=Figure("Six times faster, four layers on CIFAR-10", where="figure 1", read="text"),
     rule=(at_least("steps", "tanh", 2.0, over="ReLU", toward=1.0, called="steps to 25 %, tanh / ReLU"),),
-    control="the same network with tanh, at its fastest learning rate from the same grid; it must have "
+    control="the same network with tanh, at its fastest learning rate from the same grid. It must have "
     "started to learn (guessing has an error of 0.8)",
     control_arm="tanh",
     control_reaches=(at_most("lowest error", "tanh", 0.7, called="lowest training error, tanh"),),

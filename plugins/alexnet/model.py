@@ -1,4 +1,4 @@
-"""The network of figure 2: two columns of convolutions, response normalisation, overlapping pooling.
+"""Implements figure 2: two columns of convolutions, response normalisation, overlapping pooling.
 
 Dimensions: batch, maps (channels), rows, columns, side of a square image.
 """

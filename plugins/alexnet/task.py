@@ -1,4 +1,4 @@
-"""A small image classification task, five digits on photographs, and its training loop."""
+"""Provides a small image classification task (five digits on photographs) and its training loop."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

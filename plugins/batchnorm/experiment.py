@@ -132,7 +132,7 @@ IMAGES = Claim(
     breaks=(NO_VARIANCE, CONSTANT, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
     deviations="Seven convolutions are trained on noisy 8 × 8 digits for 100 steps with batches of 32. The "
-    "loss is on held-out digits, each arm at the best of four learning rates. The paper's network has "
+    "loss is on held-out digits, each arm at its best of four learning rates. The paper's network has "
     "inception modules and is trained on ImageNet.",
     history=(
         (

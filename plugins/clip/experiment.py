@@ -1,4 +1,4 @@
-"""Counts parameters, and the images that two ways to learn from captions need for zero-shot accuracy."""
+"""Counts parameters, and the images that contrastive learning and word prediction need."""
 
 import itertools
 from collections.abc import Callable
@@ -67,8 +67,8 @@ EFFICIENT = Claim(
         read="secondary",
     ),
     rule=(at_least(IMAGES, "words", 1.2, over="contrastive", toward=1.0),),
-    control="the same image tower, which predicts the bag of words with a softmax (this needed fewer images "
-    "than a sigmoid for each word), at the fastest of the same learning rates",
+    control="the same image tower, which predicts the bag of words with a softmax (this needed fewer "
+    "images than a sigmoid for each word), at its fastest learning rate from the same grid",
     control_arm="words",
     control_reaches=(at_least("zero-shot accuracy at its end", "words", 0.25),),
     breaks=(CONTESTS_OF_TWO, OTHERS_TEXTS, RARE_WORDS, UNTRAINED),

@@ -1,4 +1,4 @@
-"""A small detector that predicts a class or background, and a box, at each cell of a feature map.
+"""Implements a small detector that predicts a class (or background) and a box at each cell of the maps.
 
 The paper's detector has deformable parts on hand-made features. This one is of a later kind: one
 convolutional network without anchors and proposals, trained on all cells at once.

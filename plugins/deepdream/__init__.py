@@ -62,8 +62,8 @@ SEEN = "energy that the judges see, dream / start"
 
 AMPLIFIES = Claim(
     name="more of what it sees",
-    sentence="Following the gradient of a layer's squared activations at least doubles them, and noise of "
-    "the same norm does not.",
+    sentence="Gradient ascent on a layer's squared activations at least doubles them, and noise of the "
+    "same norm does not.",
     paper=Figure("A layer is asked for more of its own response. Pictures only, no number.", read="text"),
     kind="theorem",
     rule=(

@@ -94,9 +94,9 @@ RECALLS = Claim(
     history=(
         (
             "Until November 2026 proposals were suppressed at 0.7, 60 anchors were decoded and there were "
-            '150 steps. The verdict was "not reproduced": two of three regions were on one object. The '
-            "bound is unchanged. A claim on time was dropped, because suppression was a Python loop, and "
-            "grouping took milliseconds where selective search takes 1.5 seconds."
+            '150 steps. The verdict was "not reproduced", because two of three regions were on one object. '
+            "The bound is unchanged. A claim on time was dropped, because suppression was a Python loop, "
+            "and grouping took milliseconds where selective search takes 1.5 seconds."
         ),
     ),
 )

@@ -55,8 +55,8 @@ SKIPS = Claim(
         at_least("mean IU", "stride 1", 0.12, minus="stride 4", toward=0.03),
         at_least("mean IU", "stride 2", 0.06, minus="stride 4", toward=0.015),
     ),
-    control="the coarse network, trained for the same number of further steps, at the best learning rate of "
-    "the same grid",
+    control="the coarse network, trained for the same number of further steps, at its best learning rate "
+    "from the same grid",
     control_arm="stride 4",
     control_reaches=(at_least("mean IU", "stride 4", 0.6, over="stride 4, fitted to the truth"),),
     breaks=(NO_SKIPS, COARSE, PIXELS, LEARNT, UNTRAINED),

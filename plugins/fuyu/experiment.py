@@ -38,8 +38,8 @@ WIDTH_FIRST = Break(
 
 SIZE = Claim(
     name="the released size",
-    sentence="With its default sizes this model has the same number of parameters as the released one, "
-    "which are Persimmon's and one matrix for image patches.",
+    sentence="With its default sizes this model has as many parameters as the released one: Persimmon's "
+    "parameters, plus one matrix for image patches.",
     paper=Figure("9.41 billion parameters", where="the released files", read="secondary"),
     rule=(
         Bound("parameters", "==", 9_408_238_592),

@@ -49,7 +49,7 @@ BEST_PATH = Claim(
 
 INVERSE = Claim(
     name="the flow is exact",
-    sentence="The inverse undoes the flow, and the computed log-determinant is that of the Jacobian.",
+    sentence="The inverse restores the flow's input, and the computed log-determinant is the Jacobian's.",
     paper=Figure("The likelihood is exact, by the change of variables.", where="section 3.1", read="text"),
     kind="identity",
     rule=(

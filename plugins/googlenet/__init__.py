@@ -13,8 +13,8 @@ blocks make 22 layers. Global average pooling replaces the hidden layers, which 
 parameters, and two auxiliary heads send gradients into the middle of the network. It won ImageNet 2014. Later
 bottleneck blocks use the 1 × 1 reduction too.
 
-This folder. `model` has the block, the network of table 1 and its loss. `experiment` compares blocks with
-reductions with naive blocks of equal multiply-adds, and counts parameters.
+This folder. `model` has the block, the network of table 1 and its loss. `experiment` compares Inception
+blocks with naive blocks of equal multiply-adds, and counts parameters.
 """
 
 from torch import nn

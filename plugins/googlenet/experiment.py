@@ -1,4 +1,4 @@
-"""Checks the parameter counts, and compares blocks with reductions with naive ones of equal cost."""
+"""Checks the parameter counts, and compares Inception blocks with naive blocks of equal cost."""
 
 from functools import partial
 

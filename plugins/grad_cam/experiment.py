@@ -36,7 +36,7 @@ EQUALS_CAM = Claim(
 
 FOLLOWS = Claim(
     name="class-discriminative",
-    sentence="On scenes with two digits, the energy that a map has in the digits' two boxes lies more in "
+    sentence="On scenes with two digits, a larger share of a map's energy in the digits' boxes falls into "
     "the asked digit's box with Grad-CAM than with the pixels' gradient.",
     paper=Figure(
         "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "

@@ -55,7 +55,7 @@ STEPS = 80
 DEVIATIONS = (
     "Seven convolutions are trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only the "
     "statistics are over parts of the batch, as on several devices. The loss is on held-out digits, each "
-    "arm at the best of five learning rates. "
+    "arm at its best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(

@@ -1,4 +1,4 @@
-"""Times a layer over a sequence: step by step, with the input projection first, and with our backward."""
+"""Times a GRU layer step by step, with the input projection first, and with our own backward pass."""
 
 from collections.abc import Iterator
 from functools import partial

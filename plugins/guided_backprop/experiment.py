@@ -47,9 +47,8 @@ OUTSIDE = "strongest pixels outside the asked box"
 
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
-    sentence="Of its strongest 5 % of pixels, guided backpropagation has at most half as many outside the "
-    "asked digit's box as the gradient, as a deconvnet, and as guided backpropagation of an untrained "
-    "network.",
+    sentence="Guided backpropagation has at most half as many of its strongest 5 % of pixels outside the "
+    "asked digit's box as the gradient, a deconvnet, or guided backpropagation of an untrained network.",
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
         "deconvnet; compared by eye, no number.",

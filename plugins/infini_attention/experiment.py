@@ -48,8 +48,8 @@ STREAM = Claim(
 
 COUNT = Claim(
     name="a gate, and a memory of d (d + 1) numbers, a head",
-    sentence="Compared with ordinary attention, a head has one additional parameter, and a memory of d_key "
-    "· d_value + d_key numbers.",
+    sentence="Compared with multi-head attention, a head of infini-attention has one additional parameter, "
+    "and a memory of d_key · d_value + d_key numbers.",
     paper=Figure("d_key · (d_value + 1) numbers for each head and layer; a scalar gate", where="table 1"),
     rule=(
         Bound("parameters more than multi-head attention, a head", "==", 1),
@@ -77,7 +77,8 @@ TASK = (
     "The model has one layer of hidden size 32 and starts from random weights. Segments have 16 tokens, "
     "and one of 16 values is hidden in a cycle of 12 tokens. Training takes 200 steps (budget quick) on "
     "texts of 2 to 4 segments, in which half of the values are within the cache's reach. In the test all "
-    "values are before it. The need for the gate and for the attention within a segment is not tested. "
+    "values lie before the cache's reach. The need for the gate and for the attention within a segment is "
+    "not tested. "
 )
 
 INSIDE = Claim(
@@ -139,7 +140,8 @@ BEYOND = Claim(
 
 CONSTANT = Claim(
     name="constant however long the text",
-    sentence="The time per token and the memory do not grow with the length of the text before it.",
+    sentence="Infini-attention's time per token and memory do not grow with the length of the text before "
+    "the token.",
     paper=Figure("bounded memory", where="abstract", read="abstract"),
     rule=(
         Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),

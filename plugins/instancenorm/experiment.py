@@ -32,8 +32,9 @@ from .stylisation import Norm, PerceptualLoss, Pictures, generator, standardised
 
 INVARIANCE = Claim(
     name="each picture alone",
-    sentence="The layer's output is invariant to the scale of an image and of each of its channels, does not "
-    "depend on the other images of the batch, and is the same in training and at inference.",
+    sentence="Instance normalisation's output is invariant to the scale of an image and of each of its "
+    "channels. It does not depend on the other images of the batch, and is the same in training and at "
+    "inference.",
     paper=Figure("Instance-specific contrast is removed.", where="section 2", read="text"),
     rule=(
         Bound("instance norm: other examples", "==", 0.0),

@@ -109,7 +109,7 @@ SMALL_BATCHES = Claim(
         at_least("loss", "batch norm@4", 1.2, over="layer norm@4", toward=1.0),
         at_most("loss", "layer norm@4", 1.1, over="layer norm@32"),
     ),
-    control="batch normalisation, each arm and batch size at the best of five learning rates",
+    control="batch normalisation, each arm and batch size at its best of five learning rates",
     control_arm="batch norm",
     control_reaches=(at_most("loss", "batch norm@32", 0.3),),
     after_steps=STEPS_OF_4,
