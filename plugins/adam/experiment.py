@@ -140,7 +140,8 @@ FIRST_STEPS = Claim(
     sentence="With beta2 close to 1, Adam's first steps without bias correction are (1 − beta1) / √(1 − "
     "beta2) times as long as with it, and at the learning rate that is best with it the loss rises.",
     paper=Figure(
-        "Curves: without it, training is unstable for beta2 close to 1, above all in the first epochs.",
+        "Curves: without bias correction, training is unstable for beta2 close to 1, above all in the "
+        "first epochs.",
         where="section 6.4, figure 4",
         read="text",
     ),

@@ -104,7 +104,7 @@ SEPARABLE = Claim(
     sentence="After 300 steps, the best decoupled decay changes less over a decade of learning rates than "
     "the best L2 penalty of Adam.",
     paper=Figure(
-        "Heat maps: with a penalty, the learning rate and the penalty are coupled; AdamW largely decouples "
+        "Heat maps: with a penalty, the learning rate and the penalty are coupled. AdamW largely decouples "
         "the learning rate and the decay.",
         where="section 4.2, figure 2",
         read="text",

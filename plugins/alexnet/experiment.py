@@ -50,8 +50,9 @@ SIZES = Claim(
     sentence="From the second layer on, the layers have the paper's numbers of neurons. The first layer "
     "has 290,400.",
     paper=Figure(
-        "60 million parameters; 253,440, 186,624, 64,896, 64,896, 43,264, 4096, 4096 and 1000 neurons. The "
-        "first number does not fit whole maps: 55 × 55 × 96 is 290,400.",
+        "The network has 60 million parameters, and its layers have 253,440, 186,624, 64,896, 64,896, "
+        "43,264, 4096, 4096 and 1000 neurons. The first number does not fit whole maps: 55 × 55 × 96 is "
+        "290,400.",
         where="abstract and figure 2",
         read="text",
     ),
@@ -69,7 +70,7 @@ DROPOUT = Claim(
     sentence="With dropout of half of the hidden units, a network that fits its training set has a lower "
     "test error than without, each at its best learning rate.",
     paper=Figure(
-        "Dropout reduces overfitting in the fully connected layers and is very effective; without it the "
+        "Dropout reduces overfitting in the fully connected layers and is very effective. Without it the "
         "network overfits substantially.",
         where="abstract and section 4.2",
         read="text",
@@ -117,7 +118,9 @@ RELU = Claim(
     name="ReLU",
     sentence="A network with ReLU reaches an error of 25 % on its training set in at most half the steps of "
     "the same network with tanh.",
-    paper=Figure("Six times faster, four layers on CIFAR-10", where="figure 1", read="text"),
+    paper=Figure(
+        "A network of four layers trains six times faster on CIFAR-10", where="figure 1", read="text"
+    ),
     rule=(at_least("steps", "tanh", 2.0, over="ReLU", toward=1.0, called="steps to 25 %, tanh / ReLU"),),
     control="the same network with tanh, at its fastest learning rate from the same grid. It must have "
     "started to learn (guessing has an error of 0.8)",

@@ -29,7 +29,8 @@ SCALING = Claim(
     sentence="The dot product of random vectors has a variance equal to their dimension, which saturates "
     "the softmax. Divided by the root of the dimension, it does not saturate the softmax.",
     paper=Figure(
-        "variance d for components of variance 1, which pushes the softmax into regions of tiny gradients",
+        "For components of variance 1 the variance is d, which pushes the softmax into regions of tiny "
+        "gradients",
         where="section 3.2.1",
         read="text",
     ),
@@ -49,7 +50,9 @@ HEADS = Claim(
     name="heads are free",
     sentence="Multi-head attention, whose heads split the hidden size, has as many parameters and FLOPs as "
     "one head of the full size.",
-    paper=Figure("about the cost of one head with the full width", where="section 3.2.2", read="text"),
+    paper=Figure(
+        "The cost is about that of one head with the full hidden size", where="section 3.2.2", read="text"
+    ),
     rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
     kind="identity",
     control="one head, against 2, 4 and 8",
@@ -75,7 +78,7 @@ NO_BOTTLENECK = Claim(
     "of the words of 12-word sentences, and at least 20 points more than one that receives only the last "
     "state.",
     paper=Figure(
-        "BLEU 26.75 against 17.82 with a fixed vector, English to French; the gap opens with the length "
+        "BLEU is 26.75 against 17.82 with a fixed vector, English to French. The gap grows with the length "
         "(figure 2)",
         where="1409.0473, table 1",
         read="secondary",

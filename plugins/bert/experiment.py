@@ -31,7 +31,7 @@ SIZES = Claim(
     name="the paper's sizes",
     sentence="The paper's two configurations have the same numbers of parameters as the released encoders.",
     paper=Figure(
-        "110M and 340M; the released encoders hold 109,482,240 and 335,141,888",
+        "110M and 340M parameters. The released encoders have 109,482,240 and 335,141,888",
         where="section 3",
         read="text",
     ),
@@ -75,7 +75,8 @@ BOTH_SIDES = Claim(
     sentence="After 300 steps of pre-training and fine-tuning on the same labels, the bidirectional model "
     "predicts word meanings more accurately than the left-to-right model.",
     paper=Figure(
-        "without next sentences 87.9 on SQuAD; left to right 77.8; on MNLI 83.9 and 82.1",
+        "Without next-sentence prediction, BERT has 87.9 on SQuAD and 83.9 on MNLI. The left-to-right "
+        "model has 77.8 and 82.1",
         where="section 5.1, table 5",
         read="table",
     ),
@@ -97,7 +98,9 @@ RECURRENT = Claim(
     sentence="After 300 steps of pre-training, the bidirectional model is still more accurate than the "
     "left-to-right model when the latter gets a bidirectional LSTM on top for fine-tuning.",
     paper=Figure(
-        "with a BiLSTM on top 84.9 on SQuAD, against 87.9", where="section 5.1, table 5", read="table"
+        "The left-to-right model with a BiLSTM on top has 84.9 on SQuAD, against 87.9",
+        where="section 5.1, table 5",
+        read="table",
     ),
     rule=(at_least("accuracy", "both sides", 0.03, minus="left to right with BiLSTM", toward=0.0),),
     control_arm="left to right with BiLSTM",

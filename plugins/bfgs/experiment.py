@@ -64,7 +64,7 @@ LOOSE = Claim(
     sentence="With a loose line search, BFGS needs at most a third of the function evaluations of the "
     "update of Davidon, Fletcher and Powell (DFP).",
     paper=Figure(
-        "The line search is no longer needed; tests of a program gave encouraging results.",
+        "The line search is no longer needed, and tests of a program gave encouraging results.",
         where="Fletcher's abstract",
         read="abstract",
     ),

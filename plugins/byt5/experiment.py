@@ -33,7 +33,7 @@ from .model import END, FIRST_BYTE, VOCAB, ByT5, padded, to_ids
 SIZE = Claim(
     name="the released size",
     sentence="The small configuration has the same number of parameters as the released model.",
-    paper=Figure("300 million; the released configuration has 299,637,760", where="table 1"),
+    paper=Figure("300 million parameters. The released configuration has 299,637,760", where="table 1"),
     rule=(Bound("parameters", "==", 299_637_760),),
     kind="identity",
 )
@@ -55,7 +55,9 @@ ROBUST = Claim(
     sentence="Trained on clean texts, a byte-level model is at least 20 points more accurate on texts with "
     "dropped or repeated letters than a model with byte-pair tokens, and at most 3 points less on clean "
     "texts.",
-    paper=Figure("competitive with token models, and significantly more robust to noise", read="abstract"),
+    paper=Figure(
+        "ByT5 is competitive with token models, and significantly more robust to noise", read="abstract"
+    ),
     rule=(
         at_least("accuracy, drop 20 %", "bytes", 0.2, minus="tokens", toward=0.0),
         at_least("accuracy, repeat 20 %", "bytes", 0.2, minus="tokens", toward=0.0),

@@ -48,7 +48,7 @@ OPEN = Claim(
     sentence="Byte-level merges can encode words that do not occur in the training text, and a vocabulary "
     "of words cannot.",
     paper=Figure(
-        "1,079 unknown words in the test set with a vocabulary of words, 0 with byte-pair encoding",
+        "The test set has 1,079 unknown words with a vocabulary of words, and 0 with byte-pair encoding",
         where="table 1 of Sennrich and others",
         read="table",
     ),

@@ -8,10 +8,10 @@ respond to? An image that maximises a class score requires choosing a class, and
 regularised towards natural images.
 
 The idea. Start from a photograph, run it up to a layer, and follow the gradient of the squared norm of that
-layer's own activations. Whatever the layer responds to weakly becomes stronger. Three tricks make the result
-an image: steps whose size does not depend on the gradient's, a random shift before each step, and octaves,
-where the ascent starts on a small copy and only the added detail is carried over to the next size. Feature
-visualisation (Olah et al. 2017), which shows what single units respond to, developed from it.
+layer's own activations. This amplifies patterns to which the layer responds only weakly. Three tricks make
+the result an image: steps whose size does not depend on the gradient's, a random shift before each step, and
+octaves, where the ascent starts on a small copy and only the added detail is carried over to the next size.
+Feature visualisation (Olah et al. 2017), which shows what single units respond to, developed from it.
 
 This file has the experiment, which tests whether the layer's response grows, and whether the dream shows what
 the network was trained on. `ascent` has the dream, also guided by another image, with the notebook's settings
@@ -64,7 +64,10 @@ AMPLIFIES = Claim(
     name="more of what it sees",
     sentence="Gradient ascent on a layer's squared activations at least doubles them, and noise of the "
     "same norm does not.",
-    paper=Figure("A layer is asked for more of its own response. Pictures only, no number.", read="text"),
+    paper=Figure(
+        "The image is changed to increase a layer's own response. The blog has pictures only, no number.",
+        read="text",
+    ),
     kind="theorem",
     rule=(
         Bound("energy, end / start", ">=", 2.0),
@@ -95,7 +98,8 @@ LEARNED = Claim(
     "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
     "of a network trained on the other photograph.",
     paper=Figure(
-        "A network that was trained mostly on animals finds animals in shapes. Pictures only, no number.",
+        "A network that was trained mostly on animals finds animals in shapes. The blog has pictures only, "
+        "no number.",
         read="text",
     ),
     rule=(at_least(SEEN, "same subject", 1.15, over="other subject", toward=1.02),),

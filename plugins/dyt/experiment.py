@@ -81,7 +81,9 @@ AS_GOOD = Claim(
     sentence="After 100 steps, each at its best learning rate, a Transformer with dynamic tanh has at most "
     "1.02 times the loss of one with layer normalisation, and a lower loss than one with neither.",
     paper=Figure(
-        "Equal or better in nearly all of the tables", where="section 5, tables 1 to 6", read="table"
+        "Dynamic tanh is equal or better in nearly all of the tables",
+        where="section 5, tables 1 to 6",
+        read="table",
     ),
     rule=(
         at_most("loss", "dynamic tanh", 1.02, over="layer norm", toward=1.1),

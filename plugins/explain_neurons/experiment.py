@@ -67,7 +67,7 @@ SCORES = Claim(
     "neuron's explanation does, and scores higher than explanations found in the same way for the untrained "
     "network.",
     paper=Figure(
-        "Above 0.8 for over 1,000 of 307,200 neurons, most far below",
+        "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far below for most",
         where="OpenAI's announcement",
         read="secondary",
     ),

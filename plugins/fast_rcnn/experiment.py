@@ -53,7 +53,9 @@ SVD = Claim(
     sentence="VGG-16's layer fc6, approximated by its 1,024 largest singular values, has 29 % of the "
     "weights. With all singular values the approximation is exact.",
     paper=Figure(
-        "1024 singular values of 25088 × 4096; t (u + v) instead of u v", where="3.1, 4.4", read="text"
+        "With 1024 singular values of 25088 × 4096, there are t (u + v) weights instead of u v",
+        where="3.1, 4.4",
+        read="text",
     ),
     rule=(
         Bound("weights of fc6, percent", "==", 29),

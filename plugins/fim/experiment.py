@@ -32,7 +32,9 @@ STEPS = 150
 ORDER = Claim(
     name="nothing is lost by reordering",
     sentence="The reordering is invertible: each reordered text can be restored exactly.",
-    paper=Figure("a permutation of the text and three tokens", where="section 3", read="text"),
+    paper=Figure(
+        "The transformation permutes the text and adds three tokens", where="section 3", read="text"
+    ),
     rule=(Bound("texts that come back, share", "==", 1.0),),
     kind="identity",
 )
@@ -49,7 +51,7 @@ FILLS = Claim(
     sentence="After 150 steps a model trained on reordered texts fills more holes from the text after them "
     "than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
     paper=Figure(
-        "no harm to the left-to-right loss with up to 90 % of the texts reordered",
+        "With up to 90 % of the texts reordered, the left-to-right loss does not get worse",
         where="section 4.2, figure 4",
         read="text",
     ),

@@ -38,7 +38,7 @@ EXACT = Claim(
     name="exact",
     sentence="Tiled attention with the online softmax is exact: results and gradients equal those of "
     "standard attention up to rounding.",
-    paper=Figure("returns softmax(QKᵀ)V, with no approximation", where="theorem 1", read="text"),
+    paper=Figure("The algorithm returns softmax(QKᵀ)V without approximation", where="theorem 1", read="text"),
     rule=(
         Bound("float32 error", "<=", 1e-5),
         Bound("float64 error", "<=", 1e-12),
@@ -91,8 +91,8 @@ TRAINING = Claim(
     sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step as with "
     "standard attention, within 0.001. At 2,048 tokens tiled attention takes at most a fifth of the memory.",
     paper=Figure(
-        "perplexity 18.2 for GPT-2 small, as with Hugging Face's and Megatron-LM's attention; a tenth of the "
-        "memory at 2K tokens",
+        "GPT-2 small has a perplexity of 18.2, as with Hugging Face's and Megatron-LM's attention, with a "
+        "tenth of the memory at 2K tokens",
         where="table 2, and the authors' README",
         read="table",
     ),

@@ -70,7 +70,8 @@ SATURATES = Claim(
     "has samples with a smaller Fréchet distance to real digits than one that minimises log(1 - D(G(z))), "
     "and generates at least three more of the ten digits.",
     paper=Figure(
-        "Early in learning log(1 - D(G(z))) saturates; log D(G(z)) has much stronger gradients. No number.",
+        "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. No "
+        "number is given.",
         where="section 3",
         read="text",
     ),

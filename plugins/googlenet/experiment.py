@@ -62,8 +62,8 @@ REDUCTIONS = Claim(
     sentence="With equal multiply-adds, Inception blocks with 1 × 1 reductions before large filters have a "
     "lower test error than naive blocks.",
     paper=Figure(
-        "Improved utilisation of the computing resources: depth and width grow at a constant budget; no "
-        "number for a block without reductions.",
+        "Computing resources are used better: depth and width grow at a constant budget. No number is "
+        "given for a block without reductions.",
         where="abstract and section 4",
         read="abstract",
     ),

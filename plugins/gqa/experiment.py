@@ -39,7 +39,9 @@ EQUAL_HEADS = Claim(
     sentence="Converting a model by averaging the key-value heads of each group does not change its output "
     "if these heads are equal.",
     paper=Figure(
-        "The projections of a group's heads are averaged; no figure.", where="section 2.2", read="text"
+        "The projections of a group's heads are averaged. The paper has no figure.",
+        where="section 2.2",
+        read="text",
     ),
     rule=(Bound("change of the result by converting equal heads", "<=", 1e-5),),
     kind="identity",
@@ -52,7 +54,9 @@ CACHE = Claim(
     sentence="With one key-value head the KV cache is smaller than with all heads by a factor of the "
     "number of heads. With G groups it is G times as large as with one head. The parameters of keys and "
     "values shrink by the same factors.",
-    paper=Figure("a cache smaller by a factor of H; G-fold of one head's", where="section 2.2"),
+    paper=Figure(
+        "One head has a cache smaller by a factor of H. G groups have G times that cache", where="section 2.2"
+    ),
     rule=(
         Bound("bytes of the cache, all heads / one head", "==", HEADS),
         Bound("bytes of the cache, two groups / one head", "==", 2),
@@ -98,7 +102,7 @@ ORDER = Claim(
     sentence="After conversion to one key-value head and 30 further steps, 5 % of pre-training, averaged "
     "heads have the lowest loss, the first head has a higher loss, and a random head has the highest.",
     paper=Figure(
-        "the mean is better than the first head, and the first head better than random (T5-Large)",
+        "The mean is better than the first head, and the first head is better than random (T5-Large)",
         where="section 3.3, figure 4",
         read="text",
     ),

@@ -35,7 +35,10 @@ WINDOW = Claim(
     name="window over the text against its mean",
     sentence="After 120 steps, a network with a moving window over the text has a loss at least 0.9 nats "
     "per word lower than one that receives the mean of the letters.",
-    paper=Figure("Realistic cursive in many styles; no figure for the window", read="abstract"),
+    paper=Figure(
+        "The network writes realistic cursive in many styles. No figure is given for the window",
+        read="abstract",
+    ),
     rule=(at_least("nats a word", "mean of the letters", 0.9, minus="window", toward=0.0),),
     control="the same network, with the mean of the word's letters as input at every point",
     control_arm="mean of the letters",

@@ -25,7 +25,8 @@ SIZE = Claim(
     name="smaller",
     sentence="A GRU layer has three quarters of the parameters of an LSTM layer of the same hidden size.",
     paper=Figure(
-        "two gates, where the LSTM has a memory cell and four gating units; simpler to compute",
+        "The unit has two gates, where the LSTM has a memory cell and four gating units, and is simpler to "
+        "compute",
         where="section 2.3",
         read="text",
     ),

@@ -31,7 +31,7 @@ SIZES = Claim(
     name="sizes",
     sentence="All-CNN-C and ConvPool-CNN-C have the same number of parameters, 1.4 million.",
     paper=Figure(
-        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C; table 4 has 1.3 million for the "
+        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C. Table 4 has 1.3 million for the "
         "former",
         where="table 3",
         read="secondary",
@@ -51,7 +51,7 @@ SHARPER = Claim(
     "asked digit's box as the gradient, a deconvnet, or guided backpropagation of an untrained network.",
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
-        "deconvnet; compared by eye, no number.",
+        "deconvnet. They are compared by eye, and no number is given.",
         where="section 4.2, figures 3 to 5",
         read="secondary",
     ),

@@ -75,7 +75,9 @@ EXACT = Claim(
 CHEAP = Claim(
     name="a few gradients",
     sentence="A Hessian-vector product takes at most four times as many multiplications as a gradient.",
-    paper=Figure("About as much computation as a gradient.", where="abstract", read="abstract"),
+    paper=Figure(
+        "The product takes about as much computation as a gradient.", where="abstract", read="abstract"
+    ),
     kind="theorem",
     rule=(Bound("operations, product / gradient", "<=", 4.0, ratio=True),),
     control="one gradient",
@@ -88,7 +90,7 @@ OUTLIERS = Claim(
     sentence="After 500 steps, a network's Hessian has about as many large eigenvalues as the data have "
     "clusters, at both hidden sizes, and a linear model's Hessian does not.",
     paper=Figure(
-        "More parameters only scale the bulk; other data (more clusters) only move the outliers.",
+        "More parameters only scale the bulk. Other data (more clusters) only move the outliers.",
         where="abstract of Sagun and others",
         read="abstract",
     ),

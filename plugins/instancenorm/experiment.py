@@ -114,9 +114,7 @@ STYLISATION = Claim(
     name="stylisation",
     sentence="With the usual style and content loss, a stylisation network with instance normalisation "
     "reaches a lower loss than one with batch normalisation.",
-    paper=Figure(
-        "A significant qualitative improvement: images, no number", where="abstract", read="abstract"
-    ),
+    paper=Figure("The images improve significantly. No number is given", where="abstract", read="abstract"),
     rule=(better(""),),
     control="the same generator with batch normalisation, at its best learning rate from the same grid",
     control_arm="batch norm",

@@ -34,7 +34,8 @@ COUNT = Claim(
     name="all integers up to 520 are one token",
     sentence="In GPT-2's vocabulary every integer up to 520 is a single token, and 521 is not.",
     paper=Figure(
-        "every integer up until 521, and 916 of the first 10,000; 907 by our count", read="secondary"
+        "Every integer up until 521 is a token, and 916 of the first 10,000 are. By our count 907 are",
+        read="secondary",
     ),
     rule=(Bound("first integer without a token", "==", 521),),
     control="GPT-2's released merges, if this machine has them (`--set merges=PATH` names the file)",
@@ -59,7 +60,8 @@ COMPUTES = Claim(
     sentence="After training until it knows the training sums, a model answers more unseen sums correctly "
     "if numbers are written in digits than if each number is a single merged token.",
     paper=Figure(
-        "argued in words: every sum of numbers that are tokens is a special case to be memorised; no figure",
+        "The post argues in words that every sum of numbers that are tokens is a special case to be "
+        "memorised. It has no figure",
         read="secondary",
     ),
     rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),

@@ -63,7 +63,8 @@ SHARING = Claim(
     sentence="With the same numbers of weights and of training steps, LeNet classifies digits at random "
     "positions more accurately than a fully connected network.",
     paper=Figure(
-        "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
+        "LeNet-5 has 0.95 % errors on MNIST. A fully connected network with 300 hidden units has 4.7 %.",
+        read="secondary",
     ),
     rule=(at_least("accuracy", "LeNet", 0.05, minus="as many weights", toward=0.01),),
     control_arm="as many weights",
@@ -87,7 +88,8 @@ FEWER = Claim(
     sentence="With less than half of the weights and the same number of training steps, LeNet is at most 3 "
     "points less accurate than a fully connected network on digits at random positions.",
     paper=Figure(
-        "0.95 % errors on MNIST; fully connected, 4.7 % with one hidden layer of 300 units.", read="secondary"
+        "LeNet-5 has 0.95 % errors on MNIST. A fully connected network with 300 hidden units has 4.7 %.",
+        read="secondary",
     ),
     rule=(at_least("accuracy", "LeNet", -0.03, minus="larger"),),
     guards=(at_most("parameters", "LeNet", 0.5, over="larger"),),

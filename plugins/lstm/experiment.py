@@ -44,7 +44,7 @@ FLOW = Claim(
     "hundred steps, where that of a simple recurrent network vanishes. With the layer's default forget bias "
     "of 1 the gradient shrinks as well, to about a ten-millionth.",
     paper=Figure(
-        "Errors in a cell do not decay; those of other networks do.", where="section 3", read="text"
+        "Errors in a cell do not decay, and those of other networks do.", where="section 3", read="text"
     ),
     rule=(
         at_least(
