@@ -14,7 +14,7 @@ BETA = linear_schedule().beta  # not an input, because inputs are cast to the me
 
 
 def by_posterior(x: Tensor, noise: Tensor, draw: Tensor, t: Tensor) -> Tensor:
-    """The step computed from the predicted data (before equation 11), with all cumulative products
+    """The step computed from the predicted data (section 3.2, before equation 11), with all products
     recomputed."""
     schedule = Schedule(BETA.to(x.device))
     mean, _ = schedule.posterior(schedule.predict_x0(x, t, noise), x, t)

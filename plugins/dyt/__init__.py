@@ -6,9 +6,9 @@ The problem. Every Transformer has normalisation layers and is believed not to t
 each needs statistics over all features of a token. Which part of their effect is necessary?
 
 The idea. In a trained Transformer, layer normalisation scales each token linearly, by a smaller factor if its
-values are large. Over all tokens, its outputs lie on a tanh-like curve of its inputs. So replace it by γ
-tanh(α x) + β, with one learned slope α per layer. This bounds extreme values, leaves the rest nearly linear,
-and needs no statistics.
+values are large. Over all tokens, its outputs lie on a tanh-like curve of its inputs. So replace it by
+γ tanh(α x) + β, with one learned slope α per layer. This bounds extreme values, leaves the rest nearly
+linear, and needs no statistics.
 
 This folder. `model` implements algorithm 1 as written, and with a hand-written gradient. `experiment` trains
 a Transformer with layer normalisation, with dynamic tanh and with neither, over a range of learning rates,
