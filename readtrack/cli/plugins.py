@@ -37,7 +37,7 @@ app.add_typer(group, name="plugins")
 def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List plugins with origin, file and the plugins that they shadow, without importing any."""
+    """List plugins with their origin, their file and the plugins that they shadow."""
     from readtrack.plugins.find import find
 
     found = list(find(Home()).values())
