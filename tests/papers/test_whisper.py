@@ -342,7 +342,12 @@ def test_with_data_the_networks_hear_its_words(tones, run_experiment):
 def test_only_the_varied_transcripts_are_wrong(run_experiment, monkeypatch):
     wrong = []
     module = sys.modules["readtrack.papers.whisper.experiment"]
-    monkeypatch.setattr(module, "mishear", lambda *given: wrong.append(given) or mishear(*given))
+
+    def counted(*given, **named):
+        wrong.append(given)
+        return mishear(*given, **named)
+
+    monkeypatch.setattr(module, "mishear", counted)
     run_experiment(whisper)
     assert len(wrong) == 1
 
