@@ -91,7 +91,7 @@ WINDOW = Claim(
 DEFORMS = Claim(
     name="deformation",
     sentence="After 480 steps, U-Net segments new images with a higher IoU if the thirty images are "
-    "deformed anew at every step than if they are not deformed.",
+    "deformed differently at every step than if they are not deformed.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
     rule=(at_least("IoU", "U-Net", 0.02, minus="rigid", toward=0.005),),
     control="the same network on undeformed images, with its best learning rate of the same grid",
