@@ -47,7 +47,7 @@ WITH_SGD = Break(
 )
 
 IDENTITY = Claim(
-    name="penalty or decay",
+    name="L2 penalty and weight decay in SGD",
     sentence="With SGD, an L2 penalty and weight decay give the same weights.",
     paper=Figure("Proved.", where="proposition 1", read="text"),
     rule=(Bound("SGD: largest difference of weights", "<=", 1e-12),),
@@ -57,7 +57,7 @@ IDENTITY = Claim(
 )
 
 NO_PENALTY = Claim(
-    name="no penalty is the decay",
+    name="L2 penalties and weight decay in Adam",
     sentence="With Adam, no L2 penalty gives the same weights as weight decay.",
     paper=Figure(
         "Proved, for preconditioners that are not a multiple of the identity.",
@@ -71,7 +71,7 @@ NO_PENALTY = Claim(
 )
 
 EVENLY = Claim(
-    name="evenly",
+    name="decay by size of gradients",
     sentence="With an L2 penalty in Adam's gradient, weights with large gradients decay least. With "
     "decoupled decay, all weights decay at the same rate.",
     paper=Figure(

@@ -23,7 +23,7 @@ from ..weightnorm import WeightNorm
 from .model import DynamicTanh
 
 NO_STATISTICS = Claim(
-    name="no statistics",
+    name="independence of statistics",
     sentence="Dynamic tanh is elementwise. Its output depends on an example's own scale and not on other "
     "examples, and it is the same in training and evaluation.",
     paper=Figure("An element-wise operation in place of normalisation", where="abstract", read="abstract"),

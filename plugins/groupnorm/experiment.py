@@ -25,7 +25,7 @@ from ..layernorm.invariances import IN_USE, KEPT, changes, show
 from .model import Batch, GhostBatchNorm, GroupNorm
 
 ALONE = Claim(
-    name="each example alone",
+    name="independence of other examples",
     sentence="Group normalisation's output for an example does not depend on other examples, and training "
     "and evaluation are the same computation. The scale of a channel, which instance normalisation removes, "
     "is partly preserved.",

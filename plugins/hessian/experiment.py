@@ -56,7 +56,7 @@ COVARIANCE = Break(
 )
 
 EXACT = Claim(
-    name="exact",
+    name="exactness of products and eigenvalues",
     sentence="The Hessian-vector product equals the product with the full matrix, and Lanczos's method "
     "finds the matrix's largest eigenvalues.",
     paper=Figure(
@@ -73,7 +73,7 @@ EXACT = Claim(
 )
 
 CHEAP = Claim(
-    name="a few gradients",
+    name="cost of a Hessian-vector product",
     sentence="A Hessian-vector product takes at most four times as many multiplications as a gradient.",
     paper=Figure(
         "The product takes about as much computation as a gradient.", where="abstract", read="abstract"

@@ -39,7 +39,7 @@ from .recurrent import (
 )
 
 ALONE = Claim(
-    name="each example alone",
+    name="independence of other examples",
     sentence="Layer normalisation's output for an example does not depend on the other examples of its "
     "batch, and is the same in training and at inference.",
     paper=Figure("No new dependence between training cases", where="introduction", read="text"),
@@ -64,7 +64,7 @@ _INVARIANT = {
 }
 
 TABLE_1 = Claim(
-    name="table 1",
+    name="invariances",
     sentence="Layer normalisation is invariant to shifting all weights and to scaling one example, and "
     "batch normalisation is not. Batch normalisation is invariant to scaling one unit's weights, and layer "
     "normalisation is not.",

@@ -29,7 +29,7 @@ from ..rope.experiment import TOKENS, Make, Text, bigram_loss, turning
 from .model import Heads, QKNormAttention, normalised
 
 BOUNDED = Claim(
-    name="bounded scores",
+    name="bound on the scores",
     sentence="With cosine attention no score exceeds the learned scale, however long queries and keys "
     "grow, so the softmax does not saturate.",
     paper=Figure("Softmax is less prone to arbitrary saturation", where="abstract", read="abstract"),

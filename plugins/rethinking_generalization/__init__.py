@@ -50,7 +50,7 @@ from .benchmark import benchmark
 from .model import Memory, memorise
 
 THEOREM = Claim(
-    name="2n + d weights",
+    name="fit with 2n + d weights",
     sentence="A two-layer network with 2n + d weights fits any values on n examples.",
     paper=Figure("Theorem 1, with a proof", where="section 4", read="text"),
     rule=(
@@ -83,7 +83,7 @@ SETTING = (
 )
 
 MEMORISES = Claim(
-    name="memorises noise",
+    name="training accuracy on random data",
     sentence="The network that generalises on true labels also fits random labels, shuffled and random "
     "pixels and Gaussian noise, with the same settings and in a few times as many steps.",
     paper=Figure(
@@ -122,7 +122,7 @@ MEMORISES = Claim(
 )
 
 REGULARISED = Claim(
-    name="regularisers do not stop it",
+    name="training accuracy on random labels with regularisers",
     sentence="With weight decay and with dropout, the network still memorises most random labels.",
     paper=Figure(
         "Random labels: about 90 % on ImageNet with regularisers, 95.2 % without; with weight decay, "

@@ -26,7 +26,7 @@ from ..layernorm.recurrent import Bias, Centring, Setting, attempt, read_off, se
 from .model import RMSNorm
 
 INVARIANCE = Claim(
-    name="scaling yes, shift no",
+    name="invariances",
     sentence="The output of RMSNorm does not change if weights or examples are scaled, but it changes if "
     "weights are shifted. Layer normalisation is invariant to both.",
     paper=Figure(
@@ -97,7 +97,7 @@ QUALITY = Claim(
 )
 
 TIME = Claim(
-    name="sooner done",
+    name="time",
     sentence="RMSNorm takes less time than layer normalisation, alone and in a recurrent network.",
     paper=Figure("7 % to 64 % less running time, depending on the model", where="abstract", read="abstract"),
     rule=(

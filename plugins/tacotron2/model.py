@@ -133,7 +133,7 @@ class Prenet(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch bands"]) -> Float[Tensor, "*batch dim"]:
         for layer in self.layers:
-            x = F.dropout(layer(x).relu(), self.dropout, training=True)
+            x = F.dropout(layer(x).relu(), self.dropout, training=True)  # in evaluation, too: section 2.2
         return x
 
 

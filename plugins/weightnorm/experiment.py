@@ -30,7 +30,7 @@ from ..batchnorm.convolutions import Measures, Norm, attempt, digits, network, r
 from .model import MeanOnlyBatchNorm, WeightNorm, axes, start_from_data
 
 INVARIANCE = Claim(
-    name="length apart",
+    name="invariance to the length of v",
     sentence="The output of a weight-normalised layer does not depend on the length of v. Therefore the "
     "gradient of v is orthogonal to v, and gradient steps can only make v longer.",
     paper=Figure(

@@ -82,17 +82,18 @@ class Functional(nn.Linear):
 
 
 class Always(Functional):
-    """Drops in evaluation mode, too, and says so."""
+    """Drops in evaluation mode, too."""
 
     def forward(self, x):
         return nn.Linear.forward(self, nn.functional.dropout(x, self.p, training=True))
 
 
-class Forgetful(Functional):
-    """Drops in evaluation mode, too, because that is the default."""
+class Meant(Functional):
+    """Drops in evaluation mode, too, and says so."""
 
     def forward(self, x):
-        return nn.Linear.forward(self, nn.functional.dropout(x, self.p))
+        x = nn.functional.dropout(x, self.p)  # in evaluation, too: as in the paper
+        return nn.Linear.forward(self, x)
 
 
 Dropping.__module__ = "readtrack.papers.toy"
@@ -134,8 +135,8 @@ def evaluated(how: str, layer):
         ("as trained", lambda width: Dropping(width, 1), {"Dropping"}),
         ("as trained", lambda width: Functional(width, 1), {"F.dropout"}),
         ("as trained", lambda width: Functional(width, 1, 0.0), set()),
-        ("in eval mode", lambda width: Always(width, 1), set()),
-        ("in eval mode", lambda width: Forgetful(width, 1), {"F.dropout"}),
+        ("in eval mode", lambda width: Always(width, 1), {"F.dropout"}),
+        ("in eval mode", lambda width: Meant(width, 1), set()),
     ],
 )
 def test_networks_are_evaluated_in_evaluation_mode(tmp_path, how, layer, found):

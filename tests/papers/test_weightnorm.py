@@ -199,7 +199,7 @@ def test_the_mean_of_an_example_needs_no_batch():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(weightnorm)
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
-    assert verdicts["length apart"] == "held"
+    assert verdicts["invariance to the length of v"] == "held"
     assert record.curves["loss on images at rate 0.02"].keys() == (ARMS | YARDSTICKS).keys()
     loss = {arm: record.values["loss on images", arm] for arm in ARMS | YARDSTICKS}
     values = record.claims[2]["values"]
