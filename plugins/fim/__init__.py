@@ -10,12 +10,12 @@ to the end. Each part is preceded by a sentinel token that names it. The order i
 or suffix, prefix, middle (SPM). The model and its loss do not change, and left-to-right prediction does not
 get worse.
 
-This folder. `model` transforms a batch of texts by one sort. `texts` has synthetic texts with a hole that
-only the text after it determines. `experiment` trains with and without reordered texts. `benchmark` times the
-transformation.
+This folder. `model` transforms a batch of texts with a single sort. `texts` generates synthetic texts with a
+hole that can only be filled from the text after it. `experiment` trains with and without reordered texts.
+`benchmark` times the transformation.
 
-Dimensions: batch (texts), length (tokens of a text), longer (length + 4: three tokens that name the parts,
-and the end token).
+Dimensions: batch (texts), length (tokens of a text), longer (length + 4, for three sentinel tokens and the
+end token).
 """
 
 from collections.abc import Callable

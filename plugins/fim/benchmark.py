@@ -1,4 +1,4 @@
-"""Times the reordering of texts by one sort, by slices of tensors, and by Python lists."""
+"""Times the reordering of texts with one sort, with slices of tensors, and with Python lists."""
 
 from collections.abc import Iterator
 
@@ -47,8 +47,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             axes={"length": length},
             inputs=inputs,
             variants=(
-                Variant(name="list by list", role="naive", call=one_by_one),
-                Variant(name="slices joined", role="strong", call=by_slices),
+                Variant(name="Python lists", role="naive", call=one_by_one),
+                Variant(name="concatenated slices", role="strong", call=by_slices),
                 Variant(name="one sort", role="paper", call=fill_in_the_middle),
             ),
             cost={"forward": Cost(flops=0, bytes=8 * batch * (2 * length + NAMES + 2))},

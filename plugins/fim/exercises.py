@@ -25,12 +25,11 @@ EXERCISES = (
     Exercise(
         name="reorder",
         of="model.fill_in_the_middle",
-        task="Split each text at two places, move the middle to the end, and add the tokens that name the "
-        "parts.",
+        task="Split each text at two places, move the middle to the end, and add the sentinel tokens.",
         hints=(
             "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
             "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
-            "As one sort: append the four tokens, give each token the rank of its part, sort stably.",
+            "With one sort: append the four special tokens, rank each token by its part, sort stably.",
         ),
         tries=of_texts,
     ),
@@ -38,9 +37,7 @@ EXERCISES = (
         name="restore",
         of="model.restored",
         task="Restore the original text from either order.",
-        hints=(
-            "The prefix is between PRE and SUF. In SPM nothing is there, and the prefix precedes the middle.",
-        ),
+        hints=("In PSM the prefix is between PRE and SUF. In SPM it directly precedes the middle.",),
         tries=of_moved,
     ),
 )

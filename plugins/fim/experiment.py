@@ -30,43 +30,41 @@ from .texts import FIRST, HOLE, LENGTH, LETTERS, VOCAB, least_loss, spelled, tex
 STEPS = 150
 
 ORDER = Claim(
-    name="nothing is lost by reordering",
+    name="texts restored after reordering",
     sentence="The reordering is invertible: each reordered text can be restored exactly.",
     paper=Figure(
         "The transformation permutes the text and adds three tokens", where="section 3", read="text"
     ),
-    rule=(Bound("texts that come back, share", "==", 1.0),),
+    rule=(Bound("share of texts restored exactly", "==", 1.0),),
     kind="identity",
 )
 
-OTHERS = Break("another's suffix", "The suffix after the hole comes from another text.", "near miss")
+OTHERS = Break("suffix of another text", "The suffix after the hole comes from another text.", "near miss")
 UNNAMED = Break(
-    "suffix first, without names",
-    "Half of the texts start with their suffix, and no token marks where a part starts.",
+    "suffix first, without sentinel tokens",
+    "Half of the texts start with their suffix, and no sentinel token marks where a part starts.",
     "rival",
 )
 
 FILLS = Claim(
-    name="holes filled, and the left-to-right loss",
-    sentence="After 150 steps a model trained on reordered texts fills more holes from the text after them "
-    "than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
+    name="infilling and left-to-right loss with reordered texts",
+    sentence="After 150 steps, a model for which half of the training texts are reordered fills more holes "
+    "correctly than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
     paper=Figure(
         "With up to 90 % of the texts reordered, the left-to-right loss does not get worse",
         where="section 4.2, figure 4",
         read="text",
     ),
     rule=(
-        Bound("share of holes filled, beyond a plain model from the prefix", ">=", 0.25, direction=0.1),
-        Bound(
-            "share of holes filled, beyond a plain model given suffix and prefix", ">=", 0.08, direction=0.0
-        ),
+        Bound("infilling accuracy, gain over plain model given prefix", ">=", 0.25, direction=0.1),
+        Bound("infilling accuracy, gain over plain model given suffix and prefix", ">=", 0.08, direction=0.0),
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
-    guards=(Bound("share of holes filled, plain model from the prefix", "<=", 0.2),),
+    guards=(Bound("infilling accuracy, plain model given prefix", "<=", 0.2),),
     control="the same model without reordered texts, each arm at its best learning rate from the same "
     "grid, by its own validation loss",
     control_arm="none",
-    control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="the law of the texts"),),
+    control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="entropy of the texts"),),
     after_steps=STEPS,
     breaks=(OTHERS, UNNAMED, UNTRAINED),
     chosen_on=(0, 1),
@@ -78,10 +76,11 @@ FILLS = Claim(
         ),
     ),
     deviations="A text has 18 letters: neutral letters, a colon, three letters of one of 8 languages, then "
-    "letters of the next language. The three letters are the hole. The colon marks the hole's position, and "
-    "only the suffix determines its language. A text read from left to right never has its suffix before "
-    "the hole. With a PSM prompt, a hole counts as filled if all letters are of the right language. Half of "
-    "the texts are reordered, PSM and SPM equally often, and no higher share is tested.",
+    "letters of the next language. The three letters are the hole. The colon marks the hole's position, "
+    "and only the suffix determines its language. In left-to-right training the suffix never precedes the "
+    "hole. Infilling accuracy is the share of holes that greedy decoding after a PSM prompt fills with "
+    "letters of the right language only. Half of the training texts are reordered, PSM and SPM equally "
+    "often. No higher share is tested.",
 )
 
 
@@ -99,7 +98,9 @@ def bring_back(run: Run) -> None:
     cuts = torch.randint(12, (500, 2), generator=generator).sort(1).values
     spm = torch.rand(500, generator=generator) < 0.5
     pairs = zip(fill_in_the_middle(texts, cuts, spm), texts.tolist(), strict=True)
-    run.claim(ORDER, {"texts that come back, share": sum(restored(new) == old for new, old in pairs) / 500})
+    run.claim(
+        ORDER, {"share of texts restored exactly": sum(restored(new) == old for new, old in pairs) / 500}
+    )
 
 
 class Recipe(NamedTuple):
@@ -107,8 +108,8 @@ class Recipe(NamedTuple):
 
     share   share of texts that are reordered
     mixed   whether suffixes come from other texts
-    named   whether tokens name the parts; otherwise the suffix comes first, without tokens
-    prompt  the prompt for filling a hole
+    named   whether sentinel tokens precede the parts (if not, the suffix comes first, without sentinels)
+    prompt  the key in `PROMPTS` of the prompt for filling a hole
     """
 
     share: float
@@ -118,7 +119,7 @@ class Recipe(NamedTuple):
 
 
 def batch_of(count: int, recipe: Recipe, generator: torch.Generator) -> Int[Tensor, "count longer"]:
-    """Training texts, padded with PRE after the end token to the length of reordered ones."""
+    """Draws training texts. PRE pads original texts after the end token to the length of reordered ones."""
     texts, _, _ = texts_of(count, generator)
     cuts = torch.randint(LENGTH + 1, (count, 2), generator=generator).sort(1).values
     spm = torch.rand(count, generator=generator) < 0.5
@@ -137,7 +138,7 @@ def unnamed(texts: Int[Tensor, "count length"]) -> Int[Tensor, "count longer"]:
 
 
 def loss_of(network: GPT2, text: Int[Tensor, "batch longer"]) -> Tensor:
-    """Mean loss in nats over all tokens after the first, up to the end token, of all three parts."""
+    """Mean loss in nats over the tokens of all three parts, from the second token to the end token."""
     target = text[:, 1:]
     behind = ((text == EOT).cumsum(1) > 0)[:, :-1]
     logits = network(text[:, :-1])
@@ -157,26 +158,26 @@ def compare(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=(3e-3,), quick=(4e-3, 1e-2, 2.5e-2), full=(1.5e-3, 4e-3, 1e-2, 2.5e-2)),
         score="validation nats",
-        references={"the law of the texts": {"left-to-right loss": least_loss()}},
+        references={"entropy of the texts": {"left-to-right loss": least_loss()}},
         derive=relations,
         breaks={one.name: {"half reordered": Arm(recipe)} for one, recipe in replaced.items()},
     )
-    run.headline("left-to-right nats over steps")
+    run.headline("left-to-right loss over steps")
     metrics = (*PROMPTS, "left-to-right loss")
     rows = [(arm, *(round(float(table[arm, metric]), 4) for metric in metrics)) for arm in table.sweeps]
-    run.table("holes filled", ("trained with", *metrics), rows)
+    run.table("infilling accuracy by prompt", ("texts reordered in training", *metrics), rows)
     show(run, table.sweeps["half reordered"].chosen.network, table.sweeps["none"].chosen.network)
 
 
 def relations(table: Table) -> dict[str, dict[str, float]]:
     """The infilling metrics of the rule. Each arm has its own prompt."""
-    ours, plain = float(table["half reordered", "own way"]), "share of holes filled, beyond a plain model"
+    ours, plain = float(table["half reordered", "own prompt"]), "infilling accuracy, gain over plain model"
     alone, given = (float(table["none", way]) for way in ("prefix alone", "suffix, then prefix"))
     return {
         "": {
-            f"{plain} from the prefix": ours - alone,
+            f"{plain} given prefix": ours - alone,
             f"{plain} given suffix and prefix": ours - given,
-            "share of holes filled, plain model from the prefix": alone,
+            "infilling accuracy, plain model given prefix": alone,
         }
     }
 
@@ -201,7 +202,7 @@ def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
         schedule.step()
         if step % 30 == 0:
             nats = left_to_right(run, network, "texts on the way", "choose")
-            at.metric("left-to-right nats over steps", nats, step=step, arm=curve)
+            at.metric("left-to-right loss over steps", nats, step=step, arm=curve)
     run.phase("evaluate")
     count, draw = run.pick(smoke=16, quick=512, full=4096), run.data("held out", "choose")
     with torch.no_grad():
@@ -213,7 +214,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
     network, own = found.chosen
     filled = {way: fill(at.run, network, prompt)[0] for way, prompt in PROMPTS.items()}
     nats = left_to_right(at.run, network, "texts to judge by", "judge")
-    return {**filled, "own way": filled[own], "left-to-right loss": nats}
+    return {**filled, "own prompt": filled[own], "left-to-right loss": nats}
 
 
 @torch.no_grad()
@@ -235,7 +236,7 @@ PROMPTS: dict[str, Prompt] = {
 
 @torch.no_grad()
 def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]:
-    """Share of new texts whose hole is filled in the right language by greedy decoding, and some examples."""
+    """Share of new texts whose hole greedy decoding fills in the right language, and some examples."""
     run.phase("evaluate")
     texts, begins, language = texts_of(run.pick(smoke=32, quick=1000, full=3000), run.data("holes", "judge"))
     right, shown = 0, []
@@ -262,7 +263,7 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
         lines.append(f"{name}, given {way}")
         lines += [f"    {line}" for line in fill(run, network, PROMPTS[way])[1][:6]]
     run.text(
-        "holes",
+        "infilled texts",
         "\n".join(lines),
-        caption="Dots are neutral letters, other letters denote their language, and holes are in brackets.",
+        caption="Holes are in brackets. Dots are neutral letters, and other letters denote their language.",
     )

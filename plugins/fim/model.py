@@ -1,4 +1,4 @@
-"""Moves the middle of texts to their end, and back."""
+"""Moves the middle of each text to its end, and restores the original text."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -7,9 +7,9 @@ from torch import Tensor
 PRE, SUF, MID, EOT = range(4)  # tokens of texts start at 4
 NAMES = 4
 
-# Positions of prefix, middle, suffix and the four names: section 3's PSM, and appendix D's second variant of
-# SPM, where no token is between prefix and middle, so that a KV cache of the text before the hole stays
-# valid.
+# Positions of prefix, middle, suffix and the four special tokens: section 3's PSM, and appendix D's second
+# variant of SPM. There no token is between prefix and middle, so that a KV cache of the text before the hole
+# stays valid.
 PSM = (1, 5, 3, 0, 2, 4, 6)
 SPM = (4, 5, 2, 0, 1, 3, 6)
 
@@ -17,7 +17,7 @@ SPM = (4, 5, 2, 0, 1, 3, 6)
 def fill_in_the_middle(
     texts: Int[Tensor, "batch length"], cuts: Int[Tensor, "batch 2"], spm: Bool[Tensor, " batch"]
 ) -> Int[Tensor, "batch longer"]:
-    """The texts in the order of PSM, or of SPM where `spm` is True, and the end token.
+    """Reorders each text as PSM, or as SPM where `spm` is True, and appends the end token.
 
     cuts  start of the middle and start of the suffix, sorted, from 0 to length
     """
@@ -37,7 +37,7 @@ def restored(text: Int[Tensor, " longer"]) -> list[int]:
         suf, mid = tokens.index(SUF), tokens.index(MID)
         pre, end = tokens.index(PRE), tokens.index(EOT)
     except ValueError as error:
-        raise ValueError("a part of the text is not named") from error
+        raise ValueError("a part of the text has no sentinel token") from error
     if pre or not suf < mid < end == len(tokens) - 1:  # in SPM the prefix is right before the middle
-        raise ValueError("the parts of the text are not in a known order")
+        raise ValueError("the parts of the text are in neither PSM nor SPM order")
     return tokens[1:suf] + tokens[mid + 1 : end] + tokens[suf + 1 : mid]

@@ -1,4 +1,4 @@
-"""Generates texts with a hole that only the text after it determines."""
+"""Generates texts with a hole that can only be filled from the text after it."""
 
 import math
 
@@ -12,13 +12,13 @@ LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
 COLON = NAMES + NEUTRAL  # precedes the hole, so that its position is known
 FIRST = COLON + 1  # the first letter of the languages
 VOCAB = FIRST + LANGUAGES * LETTERS
-HOLE, LAST = 3, 4  # letters in the hole, and at least after it in the next language
+HOLE, LAST = 3, 4  # letters in the hole, and minimum number of letters after it
 
 
 def texts_of(
     count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Texts, the start of each hole, and its language. The text after the hole is in the next language."""
+    """Returns texts, the start of each hole, and its language. The next language follows the hole."""
     begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
     language = torch.randint(LANGUAGES, (count,), generator=generator)
     neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)
@@ -31,10 +31,10 @@ def texts_of(
 
 
 def least_loss() -> float:
-    """Entropy of the texts in nats per letter, without the first: the lowest possible loss.
+    """Entropy of the texts in nats per letter, without the first letter: a lower bound on the loss.
 
-    Each letter but the colon is drawn from 8 or from 4. The colon gives the start of the hole once, and the
-    letter after it the language. The language that follows is then known.
+    Each letter except the colon is drawn from 8 neutral letters or from a language's 4. The colon reveals
+    the start of the hole, and the letter after it the language, which determines the next language.
     """
     places = torch.arange(2, LENGTH - HOLE - LAST + 1).double()
     drawn = (places - 2) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)
@@ -42,6 +42,6 @@ def least_loss() -> float:
 
 
 def spelled(tokens: list[int]) -> str:
-    """Names as ?, neutral letters as dots, the colon as itself, a letter of language 3 as d."""
+    """Writes special tokens as ?, neutral letters as dots, the colon as :, and letters of language 3 as d."""
     signs = "?" * NAMES + "." * NEUTRAL + ":"
     return "".join(signs[t] if t < FIRST else "abcdefgh"[(t - FIRST) // LETTERS] for t in tokens)

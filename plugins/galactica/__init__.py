@@ -8,12 +8,12 @@ answers to problems that need more sequential steps than it has layers.
 
 The idea. Between <work> and </work> the model writes intermediate steps token by token and reads them again.
 They serve as an external memory for computations that do not fit into one forward pass (section 3.1.1).
-Numbers are split into digits, so that steps can be digits. The training text was curated and read for four
-epochs.
+Numbers are split into digits, so that steps can be digits. The training corpus was curated, and the models
+were trained on it for four epochs.
 
 This folder. `model` has GPT-2's decoder without biases, in the paper's five sizes. `weights` renames the
-released parameters. `experiment` trains models to add chains of digits: with an immediate answer, after the
-same number of empty tokens, and with written work. `benchmark` times the generation of the work.
+released parameters. `experiment` trains models to add chains of digits: with written work, with as many empty
+tokens instead, and with an immediate answer. `benchmark` times the generation of the work.
 
 Dimensions: batch, tokens, model (hidden size), heads, vocab.
 """
@@ -28,8 +28,8 @@ from .model import SIZES, Galactica
 from .weights import from_released
 
 NO_EXERCISES = (
-    "its model is GPT-2's decoder without biases, and its idea is in the training text. "
-    "`readtrack practice gpt2` has you write such a decoder."
+    "its model is GPT-2's decoder without biases, and its idea is in the training data. `readtrack practice "
+    "gpt2` has you write such a decoder."
 )
 
 

@@ -1,4 +1,4 @@
-"""Generation of the work: the question in one pass, then the work token by token."""
+"""Times the generation of the work: one forward pass for the question, then one per token of the work."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ def norm(weights: Weights, x: Tensor, name: str) -> Tensor:
 
 
 def read(weights: Weights, ids: Tensor, heads: int, cache: Cache | None = None) -> Tensor:
-    """Logits after the last of `ids`. Extends the cache, keys and values of each layer, if there is one."""
+    """Returns the logits after the last token. Appends each layer's keys and values to `cache`, if given."""
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     first = cache[0][0].shape[2] if cache else 0
     x = F.embedding(ids, weights["tokens.weight"]) + weights["positions.weight"][first : first + ids.shape[1]]
@@ -60,7 +60,7 @@ def with_cache(weights: Weights, question: Tensor, work: Tensor, *, heads: int) 
 
 
 def write(network: Galactica, question: Tensor, work: Tensor) -> Tensor:
-    """Logits along given work, because rounding could make variants generate different texts."""
+    """Logits along a given text of work, because rounding could make variants generate different texts."""
     cache = network.empty_cache(len(question), question.shape[1] + work.shape[1])
     logits = [network(question, cache)[:, -1]]
     logits += [network(token, cache)[:, -1] for token in work.split(1, 1)]
@@ -78,20 +78,22 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         pairs = tokens * (tokens + 1) // 2
         matrices = 12 * layers * model**2
         flops = 2 * (tokens * matrices + (work + 1) * vocab * model) + 4 * layers * pairs * model
-        # Every matrix is read once for the question, and once for each token of the work.
+        # Every matrix is read once for the question and once for each token of the work.
         moved = (work + 1) * (matrices + vocab * model) + 2 * layers * model * (pairs - question**2 // 2)
         yield Case.of_module(
             make,
-            name="work written",
-            axes={"tokens of work": work},
+            name="generation of the work",
+            axes={"work tokens": work},
             inputs=lambda g, work=work: (
                 torch.randint(vocab, (1, question), generator=g),
                 torch.randint(vocab, (1, work), generator=g),
             ),
             variants=(
-                Variant(name="reading all again", role="naive", call=partial(reading_all_again, heads=heads)),
-                Variant(name="torch SDPA and cache", role="strong", call=partial(with_cache, heads=heads)),
-                Variant.of_module(make, write, name="Galactica's cache", role="paper"),
+                Variant(name="no cache", role="naive", call=partial(reading_all_again, heads=heads)),
+                Variant(
+                    name="torch SDPA with KV cache", role="strong", call=partial(with_cache, heads=heads)
+                ),
+                Variant.of_module(make, write, name="Galactica with KV cache", role="paper"),
             ),
             cost={"forward": Cost(flops, moved * bench.dtype.itemsize)},
         )

@@ -15,10 +15,10 @@ SIZES = {  # table 5: hidden size, heads, layers
 
 
 class Galactica(GPT2):
-    """The defaults are the paper's smallest model; `SIZES` has the others.
+    """The defaults are the paper's smallest model. `SIZES` has all five sizes.
 
-    context  longest sequence
-    bias     whether matrices have biases, as in the released files of some sizes; the paper has none
+    context  maximum number of tokens
+    bias     whether linear layers have biases, as in the released files of some sizes (the paper has none)
     """
 
     def __init__(

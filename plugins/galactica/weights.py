@@ -1,4 +1,4 @@
-"""Renames released weights, which have the names of `transformers`' OPT."""
+"""Renames the released weights, which have the parameter names of `transformers`' OPT."""
 
 import re
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ LAYER = {
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `Galactica`, from the parameters of `OPTForCausalLM`.
 
-    Position i is in row i + 2 of the released embedding, so the first two rows are dropped. The three
-    matrices of queries, keys and values become one. The output matrix is tied to the embedding and left out.
+    Position i is in row i + 2 of the released embedding, so the first two rows are dropped. The query, key
+    and value projections become one matrix. The output matrix is tied to the embedding and left out.
     Raises ValueError for a name that OPT does not have.
     """
     ours: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""A fine-tuning step, compared with the same network written with torch's functions."""
+"""Times a fine-tuning step, against the same network written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +16,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """Attention head by head. 10^4 is subtracted from masked scores, as in the released code."""
+    """Attention in a loop over heads. 10^4 is subtracted from masked scores, as in the released code."""
     heads = []
     for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         scores = query @ key.mT / query.shape[-1] ** 0.5
@@ -29,7 +29,7 @@ def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Te
 def blocks(
     weights: Weights, x: Tensor, prefix: str, *, heads: int, attend: Attend, gelu: str, eps: float = 1e-5
 ) -> Tensor:
-    """All blocks with weights under `prefix`, with post-norm."""
+    """Applies all post-norm blocks whose weights are under `prefix`."""
 
     def linear(x: Tensor, name: str) -> Tensor:
         return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
@@ -85,7 +85,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
         yield Case.of_module(
             make,
-            name="tuning step",
+            name="fine-tuning step",
             axes={"tokens": tokens},
             inputs=lambda g, tokens=tokens: (
                 torch.randint(vocab, (batch, tokens), generator=g),

@@ -36,14 +36,15 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 4.1: attention, sum, normalisation; feed-forward layer, sum, normalisation.",
-        hints=("The norm comes after the sum, and dropout is applied to each sub-layer's output.",),
+        task="Section 4.1's post-norm block: attention, residual sum and layer normalisation, then the same "
+        "with the feed-forward layer.",
+        hints=("Normalise after the residual sum, and apply dropout to each sub-layer's output.",),
         tries=of_blocks,
     ),
     Exercise(
         name="frame",
         of="model.framed",
-        task="Section 3.3: the start token, the text and the extract token, for each text of a batch.",
+        task="Section 3.3: put the start token before each text of a batch, and the extract token after it.",
         hints=("Add a column on either side: torch.cat along dimension 1.",),
         tries=of_texts,
     ),
@@ -54,8 +55,8 @@ EXERCISES = (
         "the input.",
         hints=(
             (
-                "The label is predicted at the last token, and the next token at all others, with the "
-                "embedding as output matrix."
+                "The last token's hidden state predicts the label. All others predict the next token, with "
+                "the embedding as output matrix."
             ),
             "Position i predicts token i + 1: hidden[:, :-1] against ids[:, 1:].",
         ),

@@ -1,4 +1,4 @@
-"""The decoder, its initial weights, and the output layer of a task."""
+"""The Transformer decoder, its initialisation, and the output layer of a task."""
 
 from typing import Literal
 
@@ -14,10 +14,12 @@ VOCAB = 40_478  # 40,000 merges and 478 initial symbols
 
 
 class Block(nn.Module):
-    """Section 4.1: a post-norm Transformer layer; dropout, sum and normalisation follow each sub-layer.
+    """Section 4.1: a post-norm Transformer layer.
 
-    gelu     "tanh" is the approximation of the released code, "none" the exact function
-    dropout  on each sub-layer's output (section 4.1 also has it on the attention weights, which is left out)
+    Each sub-layer is followed by dropout, the residual sum and layer normalisation.
+
+    gelu     "tanh" for the approximation of the released code, "none" for the exact function
+    dropout  probability at each sub-layer's output (section 4.1's dropout of attention weights is left out)
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Equation 2. The defaults are the paper's. The output matrix is tied to the embedding.
 
-    context  longest sequence; each position has a learned embedding
+    context  maximum number of tokens, each position with a learned embedding
     std      standard deviation of the initial weights and embeddings; biases start at 0
     """
 
@@ -105,7 +107,7 @@ def init_weights(part: nn.Module, std: float) -> None:
 class Classifier(nn.Module):
     """Section 3.2: a linear layer on the last hidden state of the last token, the extract token.
 
-    gpt  its vocabulary includes the start and extract tokens, which do not occur in pre-training
+    gpt  a model whose vocabulary includes the start and extract tokens, which do not occur in pre-training
     """
 
     def __init__(self, gpt: GPT, classes: int, *, std: float = 0.02) -> None:
@@ -128,6 +130,6 @@ class Classifier(nn.Module):
 
 
 def framed(texts: Int[Tensor, "batch tokens"], start: int, extract: int) -> Int[Tensor, "batch framed"]:
-    """Section 3.3: the start token, the text, the extract token."""
+    """Section 3.3: puts the start token before each text, and the extract token after it."""
     ends = texts.new_tensor([[start, extract]]).expand(len(texts), 2)
     return torch.cat((ends[:, :1], texts, ends[:, 1:]), 1)

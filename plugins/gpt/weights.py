@@ -1,4 +1,4 @@
-"""Renames released weights: `openai-community/openai-gpt`, as `transformers` loads it."""
+"""Renames the released weights, `openai-community/openai-gpt`, from the names of `transformers`."""
 
 import re
 from collections.abc import Mapping
@@ -20,8 +20,9 @@ _LAYER = {
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `GPT`, from the parameters of `OpenAIGPTLMHeadModel` or of its base model.
 
-    Released matrices multiply from the right, so they are transposed, and one matrix holds queries, keys and
-    values. The output matrix is tied to the embedding and left out. Raises ValueError for a name that GPT
+    Released matrices multiply from the right, so they are transposed. One released matrix holds the
+    projections to queries, keys and values. The output matrix is tied to the embedding and left out. Raises
+    ValueError for a name that GPT
     does not have.
     """
     ours: dict[str, Tensor] = {}

@@ -109,7 +109,7 @@ def test_prompts_end_where_the_middle_begins():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", ["", "another's suffix", "suffix first, without names"])
+@pytest.mark.parametrize("broken", ["", "suffix of another text", "suffix first, without sentinel tokens"])
 def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     asked, batch_of = set(), its.batch_of
 
@@ -120,11 +120,17 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     monkeypatch.setattr(its, "batch_of", watched)
     record = run_experiment(fim, broken=broken)
     ours = {
-        "another's suffix": {its.Recipe(0.5, mixed=True), its.Recipe(0.5)},  # validation data are never mixed
-        "suffix first, without names": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
+        "suffix of another text": {
+            its.Recipe(0.5, mixed=True),
+            its.Recipe(0.5),
+        },  # validation data are never mixed
+        "suffix first, without sentinel tokens": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
     }
     assert asked == {its.Recipe(0.0)} | ours.get(broken, {its.Recipe(0.5)})
-    assert {artifact["name"] for artifact in record.artifacts} == {"holes", "holes filled"}
+    assert {artifact["name"] for artifact in record.artifacts} == {
+        "infilled texts",
+        "infilling accuracy by prompt",
+    }
 
 
 def test_without_names_a_text_is_only_rotated():

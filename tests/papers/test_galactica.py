@@ -152,8 +152,8 @@ WAYS = {
     ("broken", "ours"),
     [
         ("", WAYS["work"]),
-        ("steps at random", its.Way(its.at_random, written=True)),
-        ("a GRU at once", its.Way(its.as_nothing, written=False, make=its.Recurrent)),
+        ("random digits as work", its.Way(its.at_random, written=True)),
+        ("GRU with an immediate answer", its.Way(its.as_nothing, written=False, make=its.Recurrent)),
     ],
 )
 def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
@@ -180,15 +180,15 @@ def test_no_judged_chain_of_the_longest_is_trained_on():
 
 def test_the_experiment_shows_the_work(run_experiment):
     record = run_experiment(galactica)
-    assert [artifact["name"] for artifact in record.artifacts] == ["work written"]
+    assert [artifact["name"] for artifact in record.artifacts] == ["generated work"]
 
 
 def test_the_rates_and_the_controls_threshold():
     assert digest(its) == "9479918db659"
     assert (its.STEPS, its.RATES) == (288, (1e-3, 2e-3, 5e-3))
     reached = its.WORK.control_reaches[0]
-    assert (reached.metric, reached.threshold) == ("accuracy, two numbers, at once", 0.95)
+    assert (reached.metric, reached.threshold) == ("accuracy on two digits, at once", 0.95)
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(galactica)] == ["work written"]
+    assert [case.name for case in check_benchmark(galactica)] == ["generation of the work"]

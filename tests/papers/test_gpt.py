@@ -227,8 +227,8 @@ def test_the_rivals_vectors_tell_the_classes_apart(part_of_run):
     ("broken", "stage"),
     [
         ("", "pre_train"),
-        ("words in no order", "pre_train_on_mixed_words"),
-        ("no order within a text", "pre_train_on_mixed_texts"),
+        ("words shuffled across texts", "pre_train_on_mixed_words"),
+        ("words shuffled within each text", "pre_train_on_mixed_texts"),
         ("word vectors", "word_vectors"),
     ],
 )
@@ -288,14 +288,14 @@ def test_the_set_up_is_the_stated_one():
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(gpt)
-    assert record.headline_curve == "accuracy over labels a class"
+    assert record.headline_curve == "accuracy over labels per class"
     curves = record.curves[record.headline_curve]
     steps = {name: [step for step, _ in curve] for name, curve in curves.items()}
-    assert steps == {"pre-trained": [5], "from scratch": [5, 20, 100], "by heart": [5, 20, 100]}
+    assert steps == {"pre-trained": [5], "from scratch": [5, 20, 100], "memorised labels": [5, 20, 100]}
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(gpt, tolerance=1e-8)] == ["tuning step"]
+    assert [case.name for case in check_benchmark(gpt, tolerance=1e-8)] == ["fine-tuning step"]
 
 
 def test_the_stated_cost_matches_torchs_count():
