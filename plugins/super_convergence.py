@@ -56,7 +56,7 @@ from readtrack.plugin import (
 from .batchnorm import BatchNorm
 from .batchnorm.convolutions import Measures, digits, measures, network, noisy
 
-NO_FALL = Break("no fall", "The learning rate rises to its peak and stays there.", "near miss")
+NO_FALL = Break("no decay", "The learning rate rises to its peak and stays there.", "near miss")
 COSINE = Break("cosine", "The learning rate falls along a cosine, without a rise.", "rival")
 WARMED = Break(
     "warm-up and cosine",
@@ -65,14 +65,14 @@ WARMED = Break(
 )
 
 STEPS = 60
-SAME_LOSS = "steps of the usual schedule to the same loss, over its own"
+SAME_LOSS = "steps to the same loss, step schedule / own"
 DEVIATIONS = (
     "A deep convolutional network with batch normalisation is trained on 8 × 8 digits with noise, without "
     "weight decay, for 60 steps on batches of 32. Each arm uses the best of four learning rates. "
 )
 
 FASTER = Claim(
-    name="steps to the loss of one cycle, with the usual schedule",
+    name="steps to the same loss, step schedule against one cycle",
     sentence="The usual step schedule needs three times as many steps to reach the held-out loss that one "
     "cycle reaches after 60 steps.",
     paper=Figure(
@@ -100,7 +100,7 @@ FASTER = Claim(
 )
 
 CYCLE = Claim(
-    name="loss with one cycle and with a cosine",
+    name="loss with one cycle and with cosine decay",
     sentence="After 60 steps, one cycle has a lower held-out loss than a learning rate that falls along a "
     "cosine from the start.",
     paper=Figure("Large learning rates regularise and speed up training", where="abstract", read="abstract"),

@@ -25,7 +25,7 @@ from readtrack.plugin import (
 from .model import MultiHeadAttention, attention_weights
 
 SCALING = Claim(
-    name="scaling",
+    name="scaled against unscaled dot products",
     sentence="The dot product of random vectors has a variance equal to their dimension, which saturates "
     "the softmax. Divided by the root of the dimension, it does not saturate the softmax.",
     paper=Figure(
@@ -35,8 +35,8 @@ SCALING = Claim(
         read="text",
     ),
     rule=(
-        Bound("variance over width", ">=", 0.95),
-        Bound("variance over width", "<=", 1.05),
+        Bound("variance / dimension", ">=", 0.95),
+        Bound("variance / dimension", "<=", 1.05),
         Bound("largest weight, unscaled / scaled", ">=", 3.0),
         Bound("softmax gradient, unscaled / scaled", "<=", 0.5),
     ),
@@ -47,25 +47,25 @@ SCALING = Claim(
 )
 
 HEADS = Claim(
-    name="heads are free",
+    name="cost of heads at equal width",
     sentence="Multi-head attention, whose heads split the hidden size, has as many parameters and FLOPs as "
     "one head of the full size.",
     paper=Figure(
         "The cost is about that of one head with the full hidden size", where="section 3.2.2", read="text"
     ),
-    rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
+    rule=(Bound("different parameter counts", "==", 1), Bound("different FLOP counts", "==", 1)),
     kind="identity",
     control="one head, against 2, 4 and 8",
     deviations="Only matrix multiplications are counted. The number of softmaxes grows with the number of "
     "heads.",
 )
 
-EVEN = Break("even weights", "All encoder states have equal weight, whatever the query is.", "near miss")
+EVEN = Break("uniform weights", "All encoder states have equal weight, whatever the query is.", "near miss")
 SHUFFLED_VALUES = Break(
     "shuffled values", "The weights are applied to the values of other positions than those of their keys."
 )
 BY_POSITION = Break(
-    "weights by position",
+    "position-dependent weights",
     "The weight of each state is learned for each pair of positions, and does not depend on the words.",
     "rival",
 )
@@ -73,7 +73,7 @@ BY_POSITION = Break(
 STEPS = 500
 
 NO_BOTTLENECK = Claim(
-    name="accuracy at 12 words: attention and a fixed vector",
+    name="accuracy at 12 words, attention and fixed vector",
     sentence="After 500 steps a decoder that attends to every state of its encoder translates at least 80 % "
     "of the words of 12-word sentences, and at least 20 points more than one that receives only the last "
     "state.",
@@ -139,7 +139,7 @@ def measure_saturation(run: Run) -> None:
             gradient[arm] = (1 - weights.square().sum(-1)).mean().item()  # trace of the softmax's Jacobian
             run.metric("softmax gradient", gradient[arm], step=dim, arm=arm)
         if dim == 64:
-            values["variance over width"] = (q @ k.mT).var().item() / dim
+            values["variance / dimension"] = (q @ k.mT).var().item() / dim
             values["largest weight, unscaled / scaled"] = largest["unscaled"] / largest["scaled"]
             values["softmax gradient, unscaled / scaled"] = gradient["unscaled"] / gradient["scaled"]
     run.claim(SCALING, values)
@@ -156,7 +156,7 @@ def count_heads(run: Run) -> None:
             attention(x)
         parameters.add(sum(weight.numel() for weight in attention.parameters()))
         flops.add(counter.get_total_flops())
-    run.claim(HEADS, {"different parameter counts": len(parameters), "different flop counts": len(flops)})
+    run.claim(HEADS, {"different parameter counts": len(parameters), "different FLOP counts": len(flops)})
 
 
 class Translator(nn.Module):

@@ -39,7 +39,7 @@ SIZE = Claim(
 )
 
 CHAINED = Break(
-    "chained bytes",
+    "cumulative byte sums",
     "Each byte becomes the sum of itself and all bytes before it, so that an error changes every later id.",
     "near miss",
 )

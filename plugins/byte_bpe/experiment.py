@@ -30,21 +30,21 @@ from .training import Pair, Pairs, train
 from .words import ID, count_words, split
 
 LOSSLESS = Claim(
-    name="texts and bytes after encoding and decoding",
+    name="round trip of texts and bytes",
     sentence="Encoding and decoding returns any string and any bytes unchanged.",
     paper=Figure(
         "GPT-2 assigns a probability to any Unicode string. The paper has no figure.",
         where="section 2.2 of Radford and others",
         read="text",
     ),
-    rule=(Bound("texts that came back changed", "==", 0.0), Bound("ids without a token", "==", 0.0)),
+    rule=(Bound("texts changed by the round trip", "==", 0.0), Bound("ids without a token", "==", 0.0)),
     kind="identity",
     deviations="Held-out text, source code and random texts are encoded and decoded. Half of the random "
     "texts are code points of all planes, including unpaired surrogates, and half are random bytes.",
 )
 
 OPEN = Claim(
-    name="unknown words: merges of bytes and a vocabulary of words",
+    name="unknown words, byte-level BPE and word vocabulary",
     sentence="Byte-level merges can encode words that do not occur in the training text, and a vocabulary "
     "of words cannot.",
     paper=Figure(
@@ -54,8 +54,8 @@ OPEN = Claim(
     ),
     kind="theorem",
     rule=(
-        Bound("words lost, bytes and merges", "==", 0.0),
-        Bound("words lost, all words of training", ">", 0.0),
+        Bound("words lost, byte-level BPE", "==", 0.0),
+        Bound("words lost, all training words", ">", 0.0),
     ),
     control="a vocabulary of all words of the training text (one of the same size as ours is shown as well)",
     headline=True,
@@ -64,7 +64,7 @@ OPEN = Claim(
     "which are not tested here.",
 )
 
-SHUFFLED = Break("letters shuffled", "The merges are learned from the same letters in random order.")
+SHUFFLED = Break("shuffled letters", "The merges are learned from the same letters in random order.")
 ONCE = Break(
     "pairs counted once",
     "The most frequent pairs of bytes are not recounted after each merge: no token has more than two bytes.",
@@ -79,7 +79,7 @@ SUBSTRINGS = Break(
 MERGES, LONGEST = 300, 12
 
 SHORT = Claim(
-    name="bytes per token: most frequent pairs and random ones",
+    name="bytes per token, most frequent and random pairs",
     sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes per token, and at "
     "least 1.1 times as many as with merges of pairs drawn in proportion to their frequency.",
     paper=Figure(
@@ -271,14 +271,14 @@ def count_lost_words(run: Run, bpe: ByteBPE, world: World) -> None:
     frequent, words = Counter(split(world.seen)), split(world.held_out)
     few = {word for word, _ in frequent.most_common(len(bpe))}
     come_back: dict[str, Callable[[str], bool]] = {
-        "bytes and merges": lambda word: bpe.decode(bpe.encode(word)) == word,
-        "all words of training": frequent.__contains__,
+        "byte-level BPE": lambda word: bpe.decode(bpe.encode(word)) == word,
+        "all training words": frequent.__contains__,
         "as many words as tokens": few.__contains__,
     }
     lost = {name: 1 - sum(map(known, words)) / len(words) for name, known in come_back.items()}
     for name, share in lost.items():
         run.metric("words lost", share, arm=name)
-    known = ("bytes and merges", "all words of training")
+    known = ("byte-level BPE", "all training words")
     run.claim(OPEN, {f"words lost, {name}": lost[name] for name in known})
 
 
@@ -292,7 +292,7 @@ def try_round_trips(run: Run, bpe: ByteBPE, texts: list[str | bytes]) -> None:
         beyond += sum(not 0 <= i < len(bpe) for i in ids)
         changed += text != (bpe.decode(ids) if isinstance(text, str) else bpe.decode_bytes(ids))
     run.metric("texts sent there and back", len(texts))
-    run.claim(LOSSLESS, {"texts that came back changed": changed, "ids without a token": beyond})
+    run.claim(LOSSLESS, {"texts changed by the round trip": changed, "ids without a token": beyond})
 
 
 def show(run: Run, bpe: ByteBPE, prose: str, code: str) -> None:

@@ -38,19 +38,19 @@ from .model import (
 )
 
 STILL = Break(
-    "a discriminator that stands still",
+    "frozen discriminator",
     "The discriminator keeps its initial weights while the generator is trained.",
     "near miss",
 )
 BY_ADAM = Break(
-    "minimax by Adam",
+    "minimax loss with Adam",
     "Adam minimises the minimax loss. It divides by the size of the gradient, and so compensates for small "
     "gradients.",
     "rival",
 )
 
 OPTIMAL = Claim(
-    name="the best judge",
+    name="optimal discriminator",
     sentence="Against a fixed generator, the trained discriminator approaches p / (p + q), and the value "
     "of the game approaches 2 JSD(p, q) - log 4.",
     paper=Figure("Proposition 1 and theorem 1.", where="section 4.1", read="text"),
@@ -65,7 +65,7 @@ OPTIMAL = Claim(
 )
 
 SATURATES = Claim(
-    name="samples by either loss of the generator",
+    name="samples with the non-saturating and the minimax loss",
     sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
     "has samples with a smaller Fréchet distance to real digits than one that minimises log(1 - D(G(z))), "
     "and generates at least three more of the ten digits.",
@@ -77,7 +77,7 @@ SATURATES = Claim(
     ),
     rule=(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
-        at_least("digits drawn", "non-saturating", 3, minus="minimax", toward=0),
+        at_least("digits generated", "non-saturating", 3, minus="minimax", toward=0),
     ),
     control="the minimax loss with the same networks, batches and noise, each arm at its best learning "
     "rate from the same grid",
@@ -328,7 +328,7 @@ def judged(at: Trial, found: Sweep[Played]) -> dict[str, float]:
     samples = sample(at.run, found.chosen.game, at.run.data("samples", "judge"))
     numbers = {
         "Fréchet distance": at.world.distance(samples, at.world.judge),
-        "digits drawn": at.world.drawn(samples),
+        "digits generated": at.world.drawn(samples),
     }
     for name, number in numbers.items():
         at.metric(f"{name} on judge", number)
@@ -366,7 +366,7 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         rows.append((maker, round(away, 2), round(digits.drawn(samples), 1), round(nats, 1), width))
     run.table(
         "makers of digits",
-        ("maker", "Fréchet distance", "digits drawn", "Parzen windows (nats)", "their width"),
+        ("maker", "Fréchet distance", "digits generated", "Parzen windows (nats)", "their width"),
         rows,
         caption="On digits this small, a Gaussian with their mean and covariance has a smaller distance "
         "than either GAN, and Parzen windows rank it above every network as well.",

@@ -40,7 +40,9 @@ from .task import (
 )
 
 ONE_SCALE = Break("one scale", "The arm with three scales uses only the best of them.")
-MIDDLES = Break("middles of three scales", "Only the central window of each scale is used.", "near miss")
+MIDDLES = Break(
+    "central windows of three scales", "Only the central window of each scale is used.", "near miss"
+)
 FIVE_VIEWS = Break(
     "five views",
     "The windows are the central one and the four corners of each scale, like AlexNet's test views.",
@@ -50,7 +52,7 @@ FIVE_VIEWS = Break(
 ERROR = "localisation error"
 
 SIZES = Claim(
-    name="sizes",
+    name="parameter and view counts",
     sentence="The networks have as many parameters as the paper states, and an image of 281 × 317 pixels "
     "has 54 views.",
     paper=Figure(
@@ -67,19 +69,19 @@ SIZES = Claim(
 )
 
 EVERY_WINDOW = Claim(
-    name="every window",
+    name="one pass against separate windows",
     sentence="Applied to a large image, the network gives the same outputs as for each window alone.",
     paper=Figure(
         "The whole network is a sequence of convolutions; no number", where="section 3.5", read="text"
     ),
-    rule=(Bound("largest difference from each window by itself", "<=", 1e-9),),
+    rule=(Bound("largest difference from separate windows", "<=", 1e-9),),
     kind="identity",
     deviations="The network has no padding. The paper's networks pad three or four layers, so their "
     "outputs are equal only up to the effect of padding.",
 )
 
 SHARED = Claim(
-    name="shared work",
+    name="time of one pass against a batch of windows",
     sentence="The network processes all windows of an image faster in one pass over the image than as a "
     "batch of windows.",
     paper=Figure("Neighbouring windows share their computation; no number", where="section 3.5", read="text"),
@@ -184,7 +186,7 @@ def slide(run: Run) -> None:
         (whole.flatten(2)[0].T - own.flatten(1)).abs().max().item()
         for whole, own in zip(dense, alone, strict=True)
     ]
-    run.claim(EVERY_WINDOW, {"largest difference from each window by itself": max(differences)})
+    run.claim(EVERY_WINDOW, {"largest difference from separate windows": max(differences)})
 
 
 def every_window(image: Float[Tensor, "1 3 height width"], stride: int) -> Float[Tensor, "windows 3 24 24"]:

@@ -44,8 +44,8 @@ SIZE = Claim(
 HIGHEST = "highest learning rate that trains well"
 
 NO_NORM = Break("no norm", "Neither queries nor keys are normalised.")
-ONE_NORM = Break("queries alone", "Only the queries are normalised, not the keys.", "near miss")
-CLIPPED = Break("clipping", "There is no norm, and gradients are clipped to a norm of 1.", "rival")
+ONE_NORM = Break("norm on queries only", "Only the queries are normalised, not the keys.", "near miss")
+CLIPPED = Break("gradient clipping", "There is no norm, and gradients are clipped to a norm of 1.", "rival")
 
 STEPS = 90
 MODEL = (
@@ -54,7 +54,7 @@ MODEL = (
 )
 
 WIDER = Claim(
-    name="highest learning rate, with and without normalised queries and keys",
+    name="highest learning rate with and without query and key norm",
     sentence="After 90 steps, a model with normalised queries and keys trains well at learning rates twice "
     "as high as the same model without this norm.",
     paper=Figure("normalised for stability; the post shows no ablation", where="the post", read="secondary"),
@@ -80,7 +80,9 @@ WIDER = Claim(
 )
 
 LEAKY = Break(
-    "leaky", "Negative inputs keep a hundredth of their size, so no activation is zero.", "near miss"
+    "leaky squared ReLU",
+    "Negative inputs keep a hundredth of their size, so no activation is zero.",
+    "near miss",
 )
 PLAIN = Break("ReLU", "The ReLU is not squared.", "rival")
 POST = Figure(
@@ -88,7 +90,7 @@ POST = Figure(
 )
 
 SPARSE = Claim(
-    name="zeros gained by training, at the loss of GELU",
+    name="sparsity gained in training, and loss against GELU",
     sentence="After 90 steps with squared ReLU, the share of zero hidden activations is at least 5 points "
     "higher than in the untrained model, and the loss is at most 1 % higher than with GELU.",
     paper=POST,
@@ -114,7 +116,7 @@ SPARSE = Claim(
 )
 
 NINETY = Claim(
-    name="squared ReLU sparsity of at least 90 %",
+    name="squared ReLU sparsity",
     sentence="After 90 steps with squared ReLU, at least 90 % of the hidden activations are zero.",
     paper=POST,
     rule=(at_least("share of zeros", "squared ReLU", 0.9),),
@@ -135,7 +137,7 @@ NINETY = Claim(
 )
 
 SKIPPED = Claim(
-    name="time saved where 95 % of the numbers are zero",
+    name="sparse against dense product at 95 % zeros",
     sentence="For one token with 95 % zero hidden activations, a product that reads only the rows of "
     "nonzero activations is 1.5 times as fast as the matrix multiplication with all rows.",
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),

@@ -40,9 +40,9 @@ from .model import (
     reinforce,
 )
 
-NO_CREDIT = Break("credit shuffled", "Each episode is credited with the rewards of another one.")
+NO_CREDIT = Break("rewards of other episodes", "Each episode is credited with the rewards of another one.")
 ONE_STEP = Break(
-    "one step's reward", "Each action is credited only with the reward of its own step.", "near miss"
+    "immediate reward only", "Each action is credited only with the reward of its own step.", "near miss"
 )
 RANDOM_SEARCH = Break(
     "random search",
@@ -62,7 +62,7 @@ DISCOUNTED = Break(
 )
 
 UNBIASED = Claim(
-    name="unbiased with any baseline",
+    name="bias of the gradient estimate",
     sentence="The mean of the estimate equals the gradient of the expected reward, whatever the baseline.",
     paper=Figure(
         "A theorem, for any baseline that does not depend on the action.", where="theorem 1", read="text"
@@ -78,7 +78,7 @@ UNBIASED = Claim(
 )
 
 BALANCES = Claim(
-    name="balances a pole",
+    name="steps balanced with own and with other episodes' rewards",
     sentence="After 60 updates with the time that the pole stays up as the only reward, a network balances "
     "the pole longer than one that is credited with other episodes' rewards.",
     paper=Figure(
@@ -86,7 +86,7 @@ BALANCES = Claim(
         where="section 8.1",
         read="text",
     ),
-    rule=(at_least("steps up", "own rewards", 100.0, minus="another's rewards", toward=30.0),),
+    rule=(at_least("steps balanced", "own rewards", 100.0, minus="another's rewards", toward=30.0),),
     control="the same training, with the same learning rates, but each episode is credited with another "
     "one's rewards",
     control_arm="another's rewards",
@@ -107,7 +107,7 @@ BALANCES = Claim(
 )
 
 SOONER = Claim(
-    name="sooner with a baseline",
+    name="updates to balance with and without a baseline",
     sentence="With a baseline, a network balances the pole after fewer updates than without one.",
     paper=Figure(
         "The paper states without a figure that an adaptive baseline can greatly speed up convergence.",
@@ -117,7 +117,7 @@ SOONER = Claim(
     rule=(at_least("updates", "without baseline", 1.5, over="with baseline", toward=1.1),),
     control="no baseline, with each arm at its own best learning rate",
     control_arm="without baseline",
-    learned=(at_least("steps up", "without baseline", 150.0),),
+    learned=(at_least("steps balanced", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="The task is cart-pole, for at most 200 steps. The optimiser is Adam, which is not in the "
@@ -165,7 +165,7 @@ def compare_estimates(run: Run) -> None:
 class Played:
     """Result of a training run.
 
-    updates   per network, updates until the mean of five updates is 180 steps up; infinite if never reached
+    updates   per network, updates until the mean of five updates is 180 balanced steps, or infinity
     total     number of updates made
     policies  the trained networks
     """
@@ -191,7 +191,7 @@ def balance(run: Run) -> None:
         attempt=attempt,
         read=steps_up,
         grid=rates,
-        score="steps up while training",
+        score="steps balanced while training",
         keep="highest",
         breaks={
             NO_CREDIT.name: {"own rewards": arms["another's rewards"]},
@@ -209,7 +209,7 @@ def balance(run: Run) -> None:
         attempt=attempt,
         read=updates_and_steps_up,
         grid=rates,
-        score="steps up while training",
+        score="steps balanced while training",
         keep="highest",
         breaks={
             NO_BASELINE.name: {"with baseline": without},
@@ -236,7 +236,7 @@ def descend(
     credit: Credit = own,
     baseline: Callable[[Rewards], Rewards] = of_the_others,
 ) -> tuple[float, Played]:
-    """Train with the paper's update. The score is the mean number of steps up during training."""
+    """Train with the paper's update. The score is the mean number of balanced steps during training."""
     policies = Policies(NETWORKS).to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(policies.parameters(), lr=rate)
     generator, shuffling = at.generator("episodes"), at.generator("shuffling")
@@ -252,7 +252,7 @@ def descend(
         )
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
         curve.append(up.sum(0).mean(-1))
-        at.metric(f"steps up at rate {rate:g}", curve[-1].mean().item(), step=step)
+        at.metric(f"steps balanced at rate {rate:g}", curve[-1].mean().item(), step=step)
     at.run.phase("evaluate")
     if not curve:
         return 0.0, Played((math.inf,) * NETWORKS, total, policies)
@@ -262,7 +262,7 @@ def descend(
 
 
 def arrival(steps: list[float]) -> float:
-    """The first update at which the mean of the last five is at least 180 steps up, or infinity."""
+    """The first update at which the mean of the last five is at least 180 balanced steps, or infinity."""
     means = (sum(steps[max(i - 4, 0) : i + 1]) / min(i + 1, 5) for i in range(len(steps)))
     return next((i + 1.0 for i, mean in enumerate(means) if mean >= 180), math.inf)
 
@@ -298,8 +298,8 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
     count = at.run.pick(smoke=4, quick=100, full=400)
     up = episodes(found.chosen.policies, NETWORKS, count, LIMIT, at.run.data("new episodes", "judge"))[2]
     lasted = up.sum(0).flatten()
-    at.metric("steps up, new episodes", lasted.mean().item())
-    return {"steps up": lasted}
+    at.metric("steps balanced, new episodes", lasted.mean().item())
+    return {"steps balanced": lasted}
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
@@ -307,5 +307,5 @@ def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | A
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)
-    at.metric("updates until 180 steps up", mean)
+    at.metric("updates until 180 steps balanced", mean)
     return {"updates": updates, **steps_up(at, found)}

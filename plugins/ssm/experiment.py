@@ -38,7 +38,7 @@ from .model import (
 )
 
 VIEWS = Claim(
-    name="three views",
+    name="recurrence, convolution and differential equation",
     sentence="For either discretisation, the recurrence and the convolution compute the same function. If "
     "the input is constant between samples, the differential equation computes it, too.",
     paper=Figure("An identity.", where="2110.13985, section 3.1", read="secondary"),
@@ -54,14 +54,14 @@ VIEWS = Claim(
 )
 
 MEMORY = Claim(
-    name="memory",
+    name="reconstruction from the LegS state",
     sentence="The whole past can be reconstructed from the LegS state. More coefficients reduce the error, "
     "and it is nearly as low as that of a fit to all samples at once.",
     paper=Figure("By construction the coefficients are the best fit.", where="theorem 2", read="secondary"),
     rule=(
-        Bound("error with 16 / with 4", "<=", 0.9, direction=1.0, ratio=True),
-        Bound("error with 64 / with 16", "<=", 0.85, direction=1.0, ratio=True),
-        Bound("error with 64 / of the best fit", "<=", 1.2, direction=2.0, ratio=True),
+        Bound("error, 16 / 4 coefficients", "<=", 0.9, direction=1.0, ratio=True),
+        Bound("error, 64 / 16 coefficients", "<=", 0.85, direction=1.0, ratio=True),
+        Bound("error, 64 coefficients / best fit", "<=", 1.2, direction=2.0, ratio=True),
     ),
     kind="theorem",
     deviations="The signals are rows of two photographs, with 256 pixels each and their mean subtracted.",
@@ -78,11 +78,13 @@ CONSTANT = Break(
     "constant step", "The step does not shrink. It is always the step for the slow sequence.", "near miss"
 )
 UNCOUPLED = Break(
-    "no coupling", "Only the diagonal of the matrix is used, so the coefficients are independent.", "rival"
+    "diagonal LegS memory",
+    "Only the diagonal of the matrix is used, so the coefficients are independent.",
+    "rival",
 )
 
 TIMESCALE = Claim(
-    name="no time scale",
+    name="accuracy at a quarter of the speed, LegS and fixed step",
     sentence="After 300 steps of training, a classifier of the LegS state stays accurate if sequences are "
     "shown at a quarter of the training speed, but a classifier of a memory with a fixed step does not.",
     paper=Figure("25 to 40 points of accuracy above RNN and neural ODE baselines.", "abstract", "abstract"),
@@ -209,9 +211,9 @@ def recall_photographs(run: Run) -> None:
     run.metric("error of recall with 64", large)
     values = {
         "error with 4": small,
-        "error with 16 / with 4": middle / small,
-        "error with 64 / with 16": large / middle,
-        "error with 64 / of the best fit": large / best,
+        "error, 16 / 4 coefficients": middle / small,
+        "error, 64 / 16 coefficients": large / middle,
+        "error, 64 coefficients / best fit": large / best,
     }
     run.claim(MEMORY, values)
     temple = data.photographs(128)[0].mean(0).double()

@@ -13,10 +13,12 @@ from readtrack.plugin import UNTRAINED, Arm, Break, Claim, Figure, Run, Sweep, T
 from .model import StateSpace, hippo_legs
 
 OTHER_BASIS = Break(
-    "another basis", "The matrix has HiPPO's eigenvalues and random orthogonal eigenvectors.", "near miss"
+    "random eigenvectors",
+    "The matrix has HiPPO's eigenvalues and random orthogonal eigenvectors.",
+    "near miss",
 )
 DECAYS = Break(
-    "decays alone",
+    "diagonal matrix",
     "The matrix is diagonal, with HiPPO's eigenvalues, so each coefficient decays on its own.",
     "rival",
 )

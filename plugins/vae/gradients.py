@@ -12,22 +12,24 @@ from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial
 
 from .model import VAE, Draws, Images, gradient_draws
 
-BY_DENSITY = Break("by the density", "The score-function gradient replaces the one through the sample.")
+BY_DENSITY = Break(
+    "score-function gradient", "The score-function gradient replaces the one through the sample."
+)
 MEAN_ALONE = Break(
-    "the mean alone",
+    "only the mean reparameterised",
     "Only the gradient of the mean goes through the sample. The gradient of the variance is the "
     "score-function gradient with the baseline.",
     "near miss",
 )
 REGRESSED = Break(
-    "regressed on the score",
+    "score as control variate",
     "From each component of the score-function gradient, the multiple of the score that minimises its "
     "variance is subtracted.",
     "rival",
 )
 
 SAME_MEAN = Claim(
-    name="the same gradient on average",
+    name="expectation of the gradient",
     sentence="The gradient through the sample has the same expectation as the score-function gradient.",
     paper=Figure("Both estimate the same gradient.", where="sections 2.2 and 2.4", read="text"),
     kind="theorem",
@@ -47,12 +49,12 @@ NOISE = Claim(
         read="text",
     ),
     rule=(
-        at_most("variance", "through the sample", 0.01, over="by the density", toward=0.5),
-        at_most("variance", "through the sample", 0.2, over="by the density, mean off", toward=0.7),
+        at_most("variance", "reparameterised", 0.01, over="score function", toward=0.5),
+        at_most("variance", "reparameterised", 0.2, over="score function, baseline", toward=0.7),
     ),
     control="the score-function gradient, without a baseline and with the mean over the other samples as the "
     "baseline",
-    control_arm="by the density",
+    control_arm="score function",
     breaks=(BY_DENSITY, MEAN_ALONE, REGRESSED),
     chosen_on=(0, 1),
     deviations="The gradients are those of log p(x|z) with respect to the encoder's outputs, for 64 test "
@@ -121,16 +123,16 @@ def compare_gradients(run: Run, model: VAE, x: Images) -> None:
     run.compare(
         NOISE,
         arms={
-            "through the sample": Arm(through_the_sample),
-            "by the density": Arm(by_density),
-            "by the density, mean off": Arm(mean_off),
+            "reparameterised": Arm(through_the_sample),
+            "score function": Arm(by_density),
+            "score function, baseline": Arm(mean_off),
         },
         attempt=estimate,
         read=variance,
         breaks={
-            BY_DENSITY.name: {"through the sample": Arm(by_density)},
-            MEAN_ALONE.name: {"through the sample": Arm(mean_alone)},
-            REGRESSED.name: {"through the sample": Arm(regressed)},
+            BY_DENSITY.name: {"reparameterised": Arm(by_density)},
+            MEAN_ALONE.name: {"reparameterised": Arm(mean_alone)},
+            REGRESSED.name: {"reparameterised": Arm(regressed)},
         },
         null="items",
     )

@@ -33,25 +33,25 @@ from ..alexnet.task import (
 )
 from .model import TABLE_1, VGG, Stages, multiply_adds, seen, weights_of
 
-ONE_LAYER = Break("one layer", "The deep network has one 5 × 5 layer per stage, like its control.")
+ONE_LAYER = Break("one 5 × 5 layer", "The deep network has one 5 × 5 layer per stage, like its control.")
 LINEAR = Break(
     "no ReLU between",
     "There is no ReLU between the two 3 × 3 layers of a stage, so together they are linear.",
     "near miss",
 )
 WIDER = Break(
-    "wider 3 × 3",
+    "one wider 3 × 3 layer",
     "The network has one 3 × 3 layer per stage with twice the feature maps, at equal multiply-adds.",
     "rival",
 )
 WIDER_5 = Break(
-    "wider 5 × 5",
+    "one wider 5 × 5 layer",
     "The network has one 5 × 5 layer per stage with more feature maps, at equal multiply-adds.",
     "rival",
 )
 
 SIZES = Claim(
-    name="sizes",
+    name="parameter counts and receptive field",
     sentence="The parameter counts, rounded to millions, match the paper's table 2. A 7 × 7 layer has 81 % "
     "more weights than three 3 × 3 layers with the same receptive field.",
     paper=Figure(
@@ -61,9 +61,9 @@ SIZES = Claim(
         read="table",
     ),
     rule=(
-        Bound("columns of the table with other millions", "==", 0),
+        Bound("columns of table 2 with other parameter counts", "==", 0),
         Bound("weights, one 7 × 7 layer / three of 3 × 3, %", "==", 181),
-        Bound("side that three 3 × 3 layers see", "==", 7),
+        Bound("receptive field of three 3 × 3 layers", "==", 7),
     ),
     kind="identity",
 )
@@ -75,7 +75,7 @@ TRAINING = (
 )
 
 DEPTH = Claim(
-    name="depth",
+    name="two 3 × 3 layers per stage against one",
     sentence="A network with two 3 × 3 layers per stage has a lower test error than one with a single "
     "3 × 3 layer per stage, with everything else fixed.",
     paper=Figure(
@@ -106,7 +106,7 @@ DEPTH = Claim(
 )
 
 SMALL_FILTERS = Claim(
-    name="small filters",
+    name="two 3 × 3 layers per stage against one 5 × 5 layer",
     sentence="A network with two 3 × 3 layers per stage has a lower test error than a shallow network with "
     "one 5 × 5 layer per stage, which has the same receptive field.",
     paper=Figure(
@@ -189,11 +189,11 @@ def count(run: Run) -> None:
     columns = ["network", "layers", "parameters", "millions", "the paper's", "convolutions"]
     run.table("table 2", columns, rows)
     values = {
-        "columns of the table with other millions": sum(row[3] != row[4] for row in rows),
+        "columns of table 2 with other parameter counts": sum(row[3] != row[4] for row in rows),
         "weights, one 7 × 7 layer / three of 3 × 3, %": round(
             100 * weights_of((7,), 256) / weights_of((3, 3, 3), 256)
         ),
-        "side that three 3 × 3 layers see": seen((3, 3, 3)),
+        "receptive field of three 3 × 3 layers": seen((3, 3, 3)),
     }
     run.claim(SIZES, values)
 

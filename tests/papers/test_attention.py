@@ -427,7 +427,7 @@ def test_the_rivals_weights_go_by_position():
     assert torch.equal(rival.attention(-decoded, states), rival.attention(decoded, states))
 
 
-@pytest.mark.parametrize("broken", ["", "even weights", "shuffled values", "weights by position"])
+@pytest.mark.parametrize("broken", ["", "uniform weights", "shuffled values", "position-dependent weights"])
 def test_the_networks_that_learn_to_translate(part_of_run, monkeypatch, broken):
     made = {}
 

@@ -253,7 +253,7 @@ def test_texts_are_two_words_of_a_topic():
         assert set(text.split()) <= set(words[topic])
 
 
-READERS = {"": "bytes_reader", "chained bytes": "chained_reader", "BPE-dropout": "dropout_reader"}
+READERS = {"": "bytes_reader", "cumulative byte sums": "chained_reader", "BPE-dropout": "dropout_reader"}
 
 
 @pytest.mark.slow

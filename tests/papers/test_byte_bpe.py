@@ -229,7 +229,7 @@ def test_the_experiment_runs(run_experiment):
     ("broken", "ours"),
     [
         ("", "most_frequent"),
-        ("letters shuffled", "of_shuffled_letters"),
+        ("shuffled letters", "of_shuffled_letters"),
         ("pairs counted once", "counted_once"),
     ],
 )

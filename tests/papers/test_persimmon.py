@@ -145,9 +145,9 @@ ZEROS = {
     [
         ("", RATES | ZEROS),
         ("no norm", RATES | {"norm": RATES["no norm"]}),
-        ("queries alone", RATES | {"norm": (True, False, squared_relu, None)}),
-        ("clipping", RATES | {"norm": (False, False, squared_relu, 1.0)}),
-        ("leaky", ZEROS | {"squared ReLU": (True, True, its.leaky_squared, None)}),
+        ("norm on queries only", RATES | {"norm": (True, False, squared_relu, None)}),
+        ("gradient clipping", RATES | {"norm": (False, False, squared_relu, 1.0)}),
+        ("leaky squared ReLU", ZEROS | {"squared ReLU": (True, True, its.leaky_squared, None)}),
         ("ReLU", ZEROS | {"squared ReLU": (True, True, F.relu, None)}),
     ],
 )

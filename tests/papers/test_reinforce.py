@@ -176,7 +176,7 @@ def test_updates_are_a_geometric_mean_and_a_lower_limit_where_one_never_arrived(
     monkeypatch.setattr(its, "NETWORKS", 2)
     at = Trial(Workshop(part_of_run()), Work(arm="with baseline"), arm="with baseline")
     found = its.updates_and_steps_up(at, Sweep(its.Played(arrived, 60, model.Policies(2)), 0.1, {}))
-    assert found["steps up"].shape == (2 * 4,)
+    assert found["steps balanced"].shape == (2 * 4,)
     if isinstance(updates, AtLeast):
         assert isinstance(found["updates"], AtLeast)
         assert found["updates"].value == pytest.approx(updates.value)
@@ -187,7 +187,7 @@ def test_updates_are_a_geometric_mean_and_a_lower_limit_where_one_never_arrived(
 def test_the_experiment_runs(run_experiment):
     unreached = "updates, without baseline / with baseline"
     record = run_experiment(module, unreached=[unreached])
-    curves = record.curves["steps up at rate 0.03"]
+    curves = record.curves["steps balanced at rate 0.03"]
     assert curves.keys() == {"own rewards", "another's rewards", "with baseline", "without baseline"}
     # The same networks play the same first episodes.
     assert len({curve[0] for curve in curves.values()}) == 1

@@ -153,7 +153,7 @@ def test_a_translation_has_its_words_by_the_lexicon_and_pairs_in_the_right_order
         assert translated[:-1] == [int(word) for word in expected]
 
 
-ACCURACY = {"reversed": 0.9, "as it is": 0.5, "as it is, four words": 0.95}
+ACCURACY = {"reversed": 0.9, "not reversed": 0.5, "not reversed, four words": 0.95}
 
 
 def arms_of(run_experiment, monkeypatch, **options):
@@ -178,33 +178,33 @@ def arms_of(run_experiment, monkeypatch, **options):
 
 
 UPWARDS = list(range(EXPERIMENT.LENGTH))
-SHORT = {"as it is, four words": UPWARDS[: EXPERIMENT.SHORT]}
+SHORT = {"not reversed, four words": UPWARDS[: EXPERIMENT.SHORT]}
 
 
 def test_the_arms(run_experiment, monkeypatch):
     arms, biases, claims = arms_of(run_experiment, monkeypatch)
-    assert arms == {"reversed": UPWARDS[::-1], "as it is": UPWARDS} | SHORT
+    assert arms == {"reversed": UPWARDS[::-1], "not reversed": UPWARDS} | SHORT
     for pair in biases.values():
         assert pair == pytest.approx([1, 1], abs=0.1)
     assert claims[0]["values"]["accuracy gained by reversing"] == pytest.approx(0.4)
-    assert claims[0]["values"]["accuracy on short sentences, as it is"] == 0.95
+    assert claims[0]["values"]["accuracy on four-word sentences, not reversed"] == 0.95
 
 
 def test_a_null_run_reads_as_it_is_under_every_name(run_experiment, monkeypatch):
     monkeypatch.setitem(globals(), "ACCURACY", dict.fromkeys(ACCURACY, 0.9))
     arms, _, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert arms == {"reversed": UPWARDS, "as it is": UPWARDS} | SHORT
+    assert arms == {"reversed": UPWARDS, "not reversed": UPWARDS} | SHORT
 
 
 @pytest.mark.parametrize(
     ("broken", "read", "bias"),
-    [("another order", [*UPWARDS[::2], *UPWARDS[1::2]], 1), ("open forget gates", UPWARDS, 5)],
+    [("shuffled source", [*UPWARDS[::2], *UPWARDS[1::2]], 1), ("open forget gates", UPWARDS, 5)],
 )
 def test_breaks_replace_the_reversed_arm_alone(run_experiment, monkeypatch, broken, read, bias):
     arms, biases, _ = arms_of(run_experiment, monkeypatch, broken=broken)
-    assert arms == {"reversed": read, "as it is": UPWARDS} | SHORT
+    assert arms == {"reversed": read, "not reversed": UPWARDS} | SHORT
     assert biases["reversed"] == pytest.approx([bias, bias], abs=0.1)
-    assert biases["as it is"] == pytest.approx([1, 1], abs=0.1)
+    assert biases["not reversed"] == pytest.approx([1, 1], abs=0.1)
 
 
 def test_accuracy_counts_words_but_not_the_end(part_of_run):

@@ -292,7 +292,9 @@ def test_the_experiment_runs(run_experiment):
     assert curves.keys() == {"bound, rate 0.03", "wake-sleep, rate 0.03"}
     values = {event["claim"]["name"]: event["values"] for event in record.claims}
     ours, theirs = (curves[f"{arm}, rate 0.03"][-1][1] for arm in ("bound", "wake-sleep"))
-    assert values["bound against wake-sleep"]["bound, bound - wake-sleep"] == pytest.approx(ours - theirs)
+    assert values["lower bound against wake-sleep"]["bound, bound - wake-sleep"] == pytest.approx(
+        ours - theirs
+    )
     known = {arm: value for (name, arm), value in record.values.items() if name.startswith("log-likelihood")}
     found = values["likelihood against wake-sleep"]["log-likelihood, bound - wake-sleep"]
     assert found == pytest.approx(known["bound"] - known["wake-sleep"])

@@ -158,14 +158,14 @@ def test_the_arms_and_their_replacements(comparisons):
     ]
     assert shapes["one of 5 × 5"] == [(16, 3, 5, 5), (32, 16, 5, 5), (48, 32, 5, 5)]
     assert shapes["one of 3 × 3"] == [(16, 3, 3, 3), (32, 16, 3, 3), (48, 32, 3, 3)]
-    assert shapes["one layer"] == shapes["one of 5 × 5"]
+    assert shapes["one 5 × 5 layer"] == shapes["one of 5 × 5"]
     assert shapes["no ReLU between"] == shapes["two of 3 × 3"]
     relus = {
         name: sum(isinstance(m, nn.ReLU) for m in network.modules()) for name, network in networks.items()
     }
     assert relus == {**dict.fromkeys(networks, 3), "two of 3 × 3": 6}
     work = {name: multiply_adds(network) for name, network in networks.items()}
-    for rival in ("wider 3 × 3", "wider 5 × 5"):
+    for rival in ("one wider 3 × 3 layer", "one wider 5 × 5 layer"):
         assert 0.99 < work[rival] / work["two of 3 × 3"] < 1.02
 
 
@@ -196,13 +196,15 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(vgg)
     assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["sizes"]["verdict"] == "held"
+    assert claims["parameter counts and receptive field"]["verdict"] == "held"
     two, one, three = (
         record.values["error", f"{arm}"] for arm in ("two of 3 × 3", "one of 5 × 5", "one of 3 × 3")
     )
-    found = claims["small filters"]["values"]["error, two of 3 × 3 / one of 5 × 5"]
+    found = claims["two 3 × 3 layers per stage against one 5 × 5 layer"]["values"][
+        "error, two of 3 × 3 / one of 5 × 5"
+    ]
     assert found == pytest.approx(two / one, rel=1e-5)
-    found = claims["depth"]["values"]["error, two of 3 × 3 / one of 3 × 3"]
+    found = claims["two 3 × 3 layers per stage against one"]["values"]["error, two of 3 × 3 / one of 3 × 3"]
     assert found == pytest.approx(two / three, rel=1e-5)
 
 
