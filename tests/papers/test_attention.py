@@ -427,7 +427,15 @@ def test_the_rivals_weights_go_by_position():
     assert torch.equal(rival.attention(-decoded, states), rival.attention(decoded, states))
 
 
-@pytest.mark.parametrize("broken", ["", "uniform weights", "shuffled values", "position-dependent weights"])
+MAKERS = {
+    "": "",
+    "uniform weights": "with_even_weights",
+    "shuffled values": "with_shuffled_values",
+    "position-dependent weights": "with_weights_by_position",
+}
+
+
+@pytest.mark.parametrize("broken", MAKERS)
 def test_the_networks_that_learn_to_translate(part_of_run, monkeypatch, broken):
     made = {}
 
@@ -442,7 +450,7 @@ def test_the_networks_that_learn_to_translate(part_of_run, monkeypatch, broken):
     assert control.keywords == {"attend": False}
     assert control.args == (VOCAB, 48)
     if broken:
-        assert ours.__name__ == f"with_{broken.replace(' ', '_')}"
+        assert ours.__name__ == MAKERS[broken]
     else:
         assert (ours.func, ours.args, ours.keywords) == (Translator, (VOCAB, 48), {"attend": True})
 
