@@ -17,7 +17,7 @@ later language models use a larger vocabulary of the same kind.
 This folder. `training` has the paper's loop, which recounts all pairs before each merge, and a faster one
 with an index and a heap. `words` has GPT-2's order of bytes and its pattern. `encoding` has GPT-2's loop, and
 a faster one with a heap and a cache. `experiment` measures bytes per token over the number of merges, for the
-most frequent pairs, random pairs, pairs that are counted once, and the most frequent substrings. Nothing is
+most frequent pairs, random pairs, pairs that are counted once, and pruned substrings. Nothing is
 trained by gradient descent.
 
 A symbol is an id; `tokens[id]` are its bytes. The first 256 ids are the bytes in GPT-2's order.

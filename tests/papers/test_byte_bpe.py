@@ -9,7 +9,7 @@ import json
 import sys
 import unicodedata
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 from random import Random
 
 import pytest
@@ -212,7 +212,7 @@ def test_a_sample_that_stops_inside_a_character_can_be_read():
 
 
 def test_the_experiment_runs(run_experiment):
-    assert digest(toy) == "74d8cec32eb7"
+    assert digest(toy) == "3bfd438d4819"
     record = run_experiment(byte_bpe)
     curves = record.curves["bytes per token"]
     assert curves.keys() == {"most frequent pair", "random pair"}
@@ -255,10 +255,26 @@ def test_pairs_are_counted_before_any_is_merged(part_of_run):
     assert toy.counted_once(at, 2) == [(a, b), (space, a)]
 
 
-def test_the_rival_cuts_words_by_longest_match():
-    assert toy.longest_matches(b"abcd", {b"ab", b"abc", b"cd"}) == 2
-    assert toy.longest_matches(b"xabc", {b"bc"}) == 3
-    assert toy.longest_matches(b"", {b"ab"}) == 0
+def test_the_rival_splits_words_into_as_few_tokens_as_possible():
+    assert toy.fewest_tokens(b"abcd", {b"ab", b"abc", b"cd"}) == [b"ab", b"cd"]
+    assert toy.fewest_tokens(b"abcde", {b"abc", b"bcde"}) == [b"a", b"bcde"]  # not the longest match first
+    assert toy.fewest_tokens(b"", {b"ab"}) == []
+
+
+def test_the_rival_prunes_substrings_that_others_replace(part_of_run):
+    """With these words, pruning finds the best set of substrings."""
+    assert toy.tokens_saved(Counter({b"abab": 3}), {b"ab", b"aba", b"ba"}) == {b"ab": 6, b"aba": 0, b"ba": 0}
+    text = " ".join(["token"] * 9 + ["kent"] * 5 + ["toe"] * 4)
+    words = toy.count_words(text)
+    substrings = {word[i:j] for word in words for i in range(len(word)) for j in range(i + 2, len(word) + 1)}
+    at = Trial(Workshop(part_of_run(), world=toy.World(text, "")), Work(arm="ours"), arm="ours")
+    for size in (1, 2):
+        found = toy.by_substrings(at, size)
+        assert found.size == size
+        assert found.count(text, size) == min(
+            sum(len(toy.fewest_tokens(word, set(tokens))) * times for word, times in words.items())
+            for tokens in combinations(substrings, size)
+        )
 
 
 def test_the_control_draws_a_pair_as_often_as_it_occurs():
