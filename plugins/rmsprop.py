@@ -115,7 +115,7 @@ SCALES = Claim(
     deviations=TASK + "Batches have 64 images. The lecture does not mention AdaGrad.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). AdaGrad was shown "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). AdaGrad was shown '
             "for comparison, but was not a rival. The sentence did not give the number of steps."
         ),
     ),
@@ -152,7 +152,7 @@ MINI_BATCHES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), and there was no "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and there was no '
             "rival. The sentence did not give the number of steps."
         ),
     ),

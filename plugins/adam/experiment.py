@@ -129,7 +129,7 @@ SPARSE = Claim(
     "last 75 batches.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). AdaGrad and "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). AdaGrad and '
             "RMSProp were compared, but did not replace Adam in a break."
         ),
     ),
@@ -190,7 +190,7 @@ EQUALLY_TUNED = Claim(
     "uncorrected arm was also ahead under a cosine schedule.",
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bounds: uncorrected / "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bounds: uncorrected / '
             "corrected at least 1.2), and the claim had no near miss or rival."
         ),
     ),

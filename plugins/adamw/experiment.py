@@ -123,7 +123,7 @@ SEPARABLE = Claim(
     "nats). Expressed as torch's λ / lr, the best decay moves by one decade less.",
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). The best decay "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The best decay '
             "was the argmin over half decades, the learning rates covered 0.9 decades, and each seed had "
             "one draw."
         ),
@@ -146,7 +146,7 @@ GENERALISES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (same bound), with one draw of the digits "
+            'Until November 2026 the verdict was "inconclusive" (same bound), with one draw of the digits '
             "per seed and about 360 test digits."
         ),
     ),

@@ -101,7 +101,7 @@ NO_BOTTLENECK = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds. The rival, weights by "
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival, weights by '
             "position, is new, and the sentence states the number of steps. The hidden size is 48 instead "
             "of 64, which makes a run shorter."
         ),

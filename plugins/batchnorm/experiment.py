@@ -75,7 +75,7 @@ FEWER_STEPS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound). The normalised "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). The normalised '
             "start also passed the rule, but was only shown. It is a rival now. The set-up was chosen on "
             "seeds 0, 1 and 2."
         ),
@@ -105,7 +105,7 @@ HIGHER_RATES = Claim(
     "the loss of guessing. The grid's values are a factor of about 3 apart.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). Clipped gradients "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). Clipped gradients '
             "are new as a rival. A run in which a control works at the highest learning rate of the grid is "
             "not judged now. It counted as missed before. The set-up was chosen on seeds 0, 1 and 2."
         ),
@@ -136,7 +136,7 @@ IMAGES = Claim(
     "inception modules and is trained on ImageNet.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). Clipped gradients "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). Clipped gradients '
             "are new as a rival, and the sentence states the number of steps. The set-up was chosen on "
             "seeds 0, 1 and 2."
         ),

@@ -90,7 +90,9 @@ LOOSE = Claim(
     "Conjugate gradients in place of BFGS pass as well (6.8 and 6.1 on seeds 0 and 1, BFGS 7.2 and 6.1). A "
     "loose search slows down DFP, but not BFGS and conjugate gradients.",
     headline=True,
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
+    history=(
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+    ),
 )
 
 CLOSES = Claim(
@@ -117,7 +119,7 @@ CLOSES = Claim(
     no_rival="The claim is that two updates do not differ.",
     chosen_on=(0, 1),
     deviations=PROBLEMS + "The near-exact search has c2 = 0.01.",
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds).",),
+    history=('Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds).',),
 )
 
 

@@ -103,7 +103,7 @@ SHORT = Claim(
     "reference and measured on the other tenth. The paper has no merges of random pairs.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds. The random pairs now "
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The random pairs now '
             "have a random stream of their own. The near miss (pairs counted once) is new."
         ),
         (

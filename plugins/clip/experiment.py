@@ -81,7 +81,7 @@ EFFICIENT = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (same bound), with 700 test scenes, learning "
+            'Until November 2026 the verdict was "inconclusive" (same bound), with 700 test scenes, learning '
             "rates from 0.003 and an evaluation after every 20 steps."
         ),
     ),

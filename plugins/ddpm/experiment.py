@@ -63,7 +63,7 @@ SAMPLES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (8 of 10 seeds). It was from 300 samples of "
+            'Until November 2026 the verdict was "inconclusive" (8 of 10 seeds). It was from 300 samples of '
             "the last weights instead of averaged ones. The bound is unchanged."
         ),
     ),

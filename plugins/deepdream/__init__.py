@@ -113,7 +113,9 @@ LEARNED = Claim(
     "the geometric mean over two photographs of 120 rows and both subjects. The ascent takes 60 steps of "
     "the notebook's size, without shifts and octaves. The blog shows pictures only.",
     headline=True,
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
+    history=(
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+    ),
 )
 
 SUBJECTS = ("temple", "flower")

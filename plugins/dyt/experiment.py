@@ -69,7 +69,7 @@ STABLE = Claim(
     "factor of about 3 apart.",
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). Runs in which "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). Runs in which '
             "the control worked at the highest learning rate of the grid had no ratio and counted as "
             "missed. Now they are not judged. The set-up was chosen on seeds 0, 1 and 2."
         ),
@@ -104,7 +104,7 @@ AS_GOOD = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bounds). The condition "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bounds). The condition '
             "that layer normalisation must beat the model with neither is new. The set-up was chosen on "
             "seed 0."
         ),

@@ -86,7 +86,7 @@ SCORES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds), with the first bound alone. "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds), with the first bound alone. '
             "Neurons of an untrained network scored 0.42 and those of the trained one 0.49, so the second "
             "bound and the lookup table were added."
         ),
@@ -112,7 +112,9 @@ STRENGTH = Claim(
     breaks=(SHUFFLED, RANDOM, REGRESSION),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + " The explainer's capability is the number of predicates that it chooses from.",
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
+    history=(
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+    ),
 )
 
 

@@ -93,9 +93,9 @@ SHARED = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (same bounds), because R-CNN's best learning "
-            "rate was the lowest of three. Lower learning rates are tried now. The multiply-adds are "
-            "counted, not measured, so their bound is a guard."
+            'Until November 2026 the verdict was "inconclusive" (same bounds), because R-CNN\'s best '
+            "learning rate was the lowest of three. Lower learning rates are tried now. The multiply-adds "
+            "are counted, not measured, so their bound is a guard."
         ),
     ),
 )
@@ -114,7 +114,9 @@ THROUGH = Claim(
     breaks=(FROZEN, LAST_LEARNS, LONGER, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + LEARNING,
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), without a rival.",),
+    history=(
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+    ),
 )
 
 IMAGES, BATCH, FOREGROUND = 8, 128, 32  # per step: images, regions, and the objects among the regions

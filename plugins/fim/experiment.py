@@ -71,7 +71,7 @@ FILLS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (0 of 5 seeds, same bounds), without a "
+            'Until November 2026 the verdict was "inconclusive" (0 of 5 seeds, same bounds), without a '
             "rival. The sentence did not state the number of steps."
         ),
     ),

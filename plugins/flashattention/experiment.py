@@ -112,7 +112,7 @@ TRAINING = Claim(
     "longer. Here equal losses mean equal sums up to rounding.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds. The rival, which "
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival, which '
             "processes rows in chunks, is new. It saves the memory without tiles."
         ),
     ),

@@ -93,9 +93,9 @@ WORK = Claim(
     "can be repeated for several epochs, is not tested.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (7 of 10 seeds, same bounds), and 16 % of the "
-            "test chains occurred in training. Now no test chain does, and the sentence states the number "
-            "of steps."
+            'Until November 2026 the verdict was "inconclusive" (7 of 10 seeds, same bounds), and 16 % of '
+            "the test chains occurred in training. Now no test chain does, and the sentence states the "
+            "number of steps."
         ),
     ),
 )

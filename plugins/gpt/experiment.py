@@ -88,7 +88,7 @@ FEW_LABELS = Claim(
     "choose the learning rate and the step.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds, without the near miss "
+            'Until November 2026 the verdict was "reproduced", with the same bounds, without the near miss '
             "(words shuffled within each text) and the rival (word vectors). The network had two layers. "
             "One layer makes a run shorter."
         ),

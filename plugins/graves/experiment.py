@@ -58,7 +58,7 @@ WINDOW = Claim(
         (
             "Until November 2026 the deviations stated that the order of the letters is worth at most ln 6 "
             "= 1.8 nats per word. The difference was 8 to 13 nats, since the control does not use the "
-            "letters either, and the verdict was reproduced. The bound is unchanged."
+            'letters either, and the verdict was "reproduced". The bound is unchanged.'
         ),
     ),
 )

@@ -78,7 +78,7 @@ FEW_EXAMPLES = Claim(
     deviations=DEVIATIONS,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound: 1.15 times the loss "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound: 1.15 times the loss '
             "over 2). The sentence did not state the number of steps. After 300 steps the arms were level."
         ),
     ),
@@ -102,7 +102,7 @@ SMALL_BATCHES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). There were "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). There were '
             "eight channels per group, which makes two to eight groups, where the paper has 32."
         ),
     ),

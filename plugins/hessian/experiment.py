@@ -116,7 +116,7 @@ OUTLIERS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the clusters were at right angles, and the verdict was reproduced (5 of 5 "
+            'Until November 2026 the clusters were at right angles, and the verdict was "reproduced" (5 of 5 '
             "seeds). The covariance of the inputs, and a linear model before training, passed as well. With "
             "as many directions as clusters, every second-moment matrix has as many large eigenvalues."
         ),

@@ -105,7 +105,7 @@ INSIDE = Claim(
     deviations=TASK + "The control has no access to the asked values, so the GRU is the harder comparison.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), without a near "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a near '
             "miss or a rival. The claim's name was 'finds what a cache of its size has lost'."
         ),
     ),
@@ -132,7 +132,7 @@ BEYOND = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was not reproduced, with the same bound on the better of the "
+            'Until November 2026 the verdict was "not reproduced", with the same bound on the better of the '
             "linear memory and the delta rule, without a near miss or a rival. The claim's name was 'eight "
             "times the length of training'."
         ),

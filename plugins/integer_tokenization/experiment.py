@@ -78,7 +78,7 @@ COMPUTES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound) after 180 steps, "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound) after 180 steps, '
             "when the control knew 27 % of its training sums. The two orders of a sum counted as two sums. "
             "Now the control is trained for 1,200 steps and must know 90 % of its training sums."
         ),

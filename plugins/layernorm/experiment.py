@@ -121,7 +121,7 @@ SMALL_BATCHES = Claim(
     "cost of small batches.",
     history=(
         (
-            "Until November 2026 the verdict was weak (2 of 5 seeds, same bounds). No rival was tried, and "
+            'Until November 2026 the verdict was "weak" (2 of 5 seeds, same bounds). No rival was tried, and '
             "the sentence did not state that small batches have eight times the steps. The set-up was "
             "chosen on seeds 0, 1 and 2."
         ),
@@ -151,7 +151,7 @@ RECURRENT = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound). The orthogonal "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). The orthogonal '
             "start was reported, but was no rival. The set-up was chosen on seeds 0, 1 and 2."
         ),
     ),

@@ -87,7 +87,7 @@ SCALE = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the only control had no scale, and the verdict was reproduced (5 of 5 "
+            'Until November 2026 the only control had no scale, and the verdict was "reproduced" (5 of 5 '
             "seeds, 3.2 times the evaluations). The sentence claimed the result for any number of pairs."
         ),
     ),
@@ -118,7 +118,9 @@ KEEPS = Claim(
     "logistic regression on two classes of digits (pixels up to 16), in float64 with at most 1000 "
     "iterations. The paper compares numbers of pairs with each other, and L-BFGS with partitioned "
     "quasi-Newton methods.",
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), without a rival.",),
+    history=(
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a rival.',
+    ),
 )
 
 

@@ -77,7 +77,7 @@ SHARING = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced. The grid of learning rates ended at 0.005, "
+            'Until November 2026 the verdict was "reproduced". The grid of learning rates ended at 0.005, '
             "where LeNet was best, and no rival was tried."
         ),
     ),
@@ -102,8 +102,8 @@ FEWER = Claim(
     deviations=DEVIATIONS,
     history=(
         (
-            "Until November 2026 the verdict was reproduced. The rule included the number of weights, and no "
-            "rival was tried."
+            'Until November 2026 the verdict was "reproduced". The rule included the number of weights, and '
+            "no rival was tried."
         ),
     ),
 )

@@ -70,7 +70,7 @@ BETTER_FEATURES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (same bound, no rival), and each image was "
+            'Until November 2026 the verdict was "reproduced" (same bound, no rival), and each image was '
             "judged once. Each image is now judged with four samples of noise, because the standard error "
             "with one was 0.02."
         ),
@@ -100,7 +100,7 @@ SHARED = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "The ridge is chosen on sounds only. Image and sound share only the digit, so "
     "the sound is a noisy label of the image.",
-    history=("Until November 2026 the verdict was reproduced (same bounds, no rival).",),
+    history=('Until November 2026 the verdict was "reproduced" (same bounds, no rival).',),
 )
 
 SHUT = Claim(

@@ -55,9 +55,9 @@ DAMPED = Claim(
     "standard deviation of 0.1 to 3. A start converges if 30 steps reach a gradient norm of 1e-8.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured, with the verdict reproduced (5 of 5 "
-            "seeds). It quotes the theorem that damped steps converge on a strongly convex function, so it "
-            "is a theorem now."
+            'Until November 2026 this claim was counted as measured, and the verdict was "reproduced" '
+            "(5 of 5 seeds). It quotes the theorem that damped steps converge on a strongly convex function, "
+            "so it is a theorem now."
         ),
     ),
 )

@@ -89,7 +89,7 @@ PARALLEL = Claim(
     "are measured on a CPU, which a matrix multiplication of this size already keeps busy.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (6 of 10 seeds, same bounds). The two halves "
+            'Until November 2026 the verdict was "inconclusive" (6 of 10 seeds, same bounds). The two halves '
             "of the parallel blocks' last matrix were initialised by their joint fan-in, so attention's "
             "half was smaller than the control's by a factor of 1.9. Now each half is initialised by its "
             "own fan-in. The smaller number of sequential matrix multiplications holds by construction, so "
@@ -128,7 +128,7 @@ ONE_HEAD = Claim(
     "each token its own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
     history=(
         (
-            "Until November 2026 the verdict was weak, with the same bounds. The size of the KV cache "
+            'Until November 2026 the verdict was "weak", with the same bounds. The size of the KV cache '
             "follows from the number of heads, so it is a guard now. The near misses and the rival are new."
         ),
     ),

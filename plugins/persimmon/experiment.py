@@ -72,7 +72,7 @@ WIDER = Claim(
     "learning rate.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive, with the same bound. The highest learning "
+            'Until November 2026 the verdict was "inconclusive", with the same bound. The highest learning '
             "rate was a point of a grid with threefold steps. Training well meant a loss within 10 % of "
             "the arm's own lowest loss, which a model that does not train reaches at every learning rate."
         ),
@@ -109,7 +109,7 @@ SPARSE = Claim(
     history=(
         (
             "Until November 2026 the rule required that half of the activations are zero, and the verdict "
-            "was reproduced. An untrained model has 48 to 51 % zeros, so the bound is now on the increase "
+            'was "reproduced". An untrained model has 48 to 51 % zeros, so the bound is now on the increase '
             "by training."
         ),
     ),
@@ -129,7 +129,7 @@ NINETY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was weak, with 0 of 5 seeds. Any share above one half counted "
+            'Until November 2026 the verdict was "weak", with 0 of 5 seeds. Any share above one half counted '
             "as the paper's direction, but an untrained model already has half. Now a share below 90 % is "
             "a miss."
         ),
@@ -147,7 +147,7 @@ SKIPPED = Claim(
     "benchmark also uses shares of 60 %, as in these models, and 75 %. At both shares the matrix "
     "multiplication with all rows was faster when it was measured.",
     history=(
-        "Until November 2026 the sentence did not name the share of zeros. The verdict was reproduced.",
+        'Until November 2026 the sentence did not name the share of zeros. The verdict was "reproduced".',
     ),
 )
 

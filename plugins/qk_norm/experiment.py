@@ -87,7 +87,7 @@ QUALITY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (3 of 5 seeds, same bound), and there was no "
+            'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds, same bound), and there was no '
             "rival. The sentence was about translation, which is not done here."
         ),
     ),
@@ -112,9 +112,7 @@ HIGH_RATES = Claim(
     chosen_on=(0,),
     deviations=DEVIATIONS + "The paper does not discuss high learning rates. Later papers normalise "
     "queries and keys for them, with layer normalisation.",
-    history=(
-        "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound), and there was no rival.",
-    ),
+    history=('Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound, no rival).',),
 )
 
 

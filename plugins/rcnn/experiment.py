@@ -105,7 +105,7 @@ FINE_TUNED = Claim(
     breaks=(HIDDEN_STAYS, FROM_SCRATCH, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
-    history=("Until November 2026 the verdict was reproduced (5 of 5 seeds, same bound, no rival).",),
+    history=('Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound, no rival).',),
 )
 
 RATES = (0.004, 0.016, 0.064)

@@ -60,7 +60,7 @@ HASHED = Claim(
     "about language models and images of 64,000 tokens.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds. The share of the pairs "
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The share of the pairs '
             "that attention computes follows from rounds and chunks, so it is a guard now instead of a "
             "bound."
         ),
@@ -99,7 +99,9 @@ LONG = Claim(
     deviations="Attention has one head and two rounds of hashing, and reads 1,024 to 4,096 tokens. A "
     "single rotation gives all buckets, while the released code factorises it. Hashing takes L² · dim / "
     "width multiplications here, which is the smaller part of the time at these lengths.",
-    history=("Until November 2026 the control's time included making its mask. The verdict was reproduced.",),
+    history=(
+        'Until November 2026 the control\'s time included making its mask. The verdict was "reproduced".',
+    ),
 )
 
 TOKENS, WIDTH = 896, 16

@@ -1,4 +1,4 @@
-"""Exercises: the loss, the exact gradient, rewards to come, and a baseline."""
+"""Exercises: the loss, the exact gradient, rewards-to-go, and a baseline."""
 
 from collections.abc import Iterator
 

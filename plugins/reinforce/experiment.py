@@ -52,7 +52,7 @@ RANDOM_SEARCH = Break(
 NO_BASELINE = Break("no baseline", "The arm with a baseline has none.")
 ONE_BASELINE = Break(
     "one baseline for all steps",
-    "The baseline at each step is the total reward of the other episodes, not their reward to come.",
+    "The baseline at each step is the total reward of the other episodes, not their reward-to-go.",
     "near miss",
 )
 DISCOUNTED = Break(
@@ -95,8 +95,8 @@ BALANCES = Claim(
     chosen_on=(0, 1, 2),
     headline=True,
     deviations="The task is cart-pole, for at most 200 steps. Each seed trains five networks with Adam, "
-    "which is not in the paper. Both arms have a baseline, the mean reward to come of the other episodes "
-    "in the batch. Rewards to come replace the rewards of the whole episode (theorem 2).",
+    "which is not in the paper. Both arms have a baseline, the mean reward-to-go of the other episodes "
+    "in the batch. Rewards-to-go replace the rewards of the whole episode (theorem 2).",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9) with the '
@@ -121,7 +121,7 @@ SOONER = Claim(
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="The task is cart-pole, for at most 200 steps. The optimiser is Adam, which is not in the "
-    "paper. The baseline is the mean reward to come of the other episodes in the batch, which does not "
+    "paper. The baseline is the mean reward-to-go of the other episodes in the batch, which does not "
     "depend on the episode's own actions. The paper's baseline is an average over past updates. Rewards to "
     "come replace the rewards of the whole episode (theorem 2). The number of updates is the geometric "
     "mean over five networks.",

@@ -115,7 +115,7 @@ def one_step(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Discounted rewards to come, with a discount factor of 0.97."""
+    """Discounted rewards-to-go, with a discount factor of 0.97."""
     sums = [reward[-1]]
     for now in reward[:-1].flip(0):
         sums.append(now + 0.97 * sums[-1])
@@ -123,7 +123,7 @@ def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def of_the_others(to_come: Rewards) -> Rewards:
-    """The mean rewards to come of the other episodes. A finished episode counts as zero."""
+    """The mean rewards-to-go of the other episodes. A finished episode counts as zero."""
     return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
 
 

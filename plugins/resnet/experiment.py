@@ -88,7 +88,7 @@ DEPTH_COSTS = Claim(
     "training.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds) with the same bound, a loss 1.4 "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds) with the same bound, a loss 1.4 '
             "times as high with 34 layers. The sentence did not give the number of steps. After 600 steps "
             "the deeper network was ahead. Settings were chosen on seeds 0, 1 and 2."
         ),
@@ -118,7 +118,7 @@ DEPTH_GAINS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). The only break "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). The only break '
             "was the plain network, which is a control. Settings were chosen on seeds 0, 1 and 2."
         ),
     ),

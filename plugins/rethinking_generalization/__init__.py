@@ -146,7 +146,7 @@ REGULARISED = Claim(
     history=(
         (
             "Until November 2026 the learning rate was constant and was chosen for the network without "
-            "regularisers. The verdict was inconclusive (3 of 5 seeds). On the other two seeds, training "
+            'regularisers. The verdict was "inconclusive" (3 of 5 seeds). On the other two seeds, training '
             "on random labels did not converge at that learning rate."
         ),
         (

@@ -89,7 +89,7 @@ QUALITY = Claim(
     "removes by construction. From orthogonal initial weights, the network learns without normalisation.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). The orthogonal "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). The orthogonal '
             "start was only shown for comparison, and is a rival now. Settings were chosen on seeds 0, 1 "
             "and 2."
         ),

@@ -74,7 +74,7 @@ STRUCTURE = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (same bounds, no rival). The rival is now a "
+            'Until November 2026 the verdict was "reproduced" (same bounds, no rival). The rival is now a '
             "table over three letters."
         ),
     ),

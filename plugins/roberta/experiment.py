@@ -64,7 +64,7 @@ TOY = (
     "judges fine-tuned models on tasks. Here the loss on masked words is judged. The paper's other changes "
     "are left out: no next-sentence prediction, byte-pair tokens, and ten times the text. "
 )
-ONE_BEFORE = "Until November 2026 the verdict was reproduced, with the same bounds. "
+ONE_BEFORE = 'Until November 2026 the verdict was "reproduced", with the same bounds. '
 
 VARIED = Claim(
     name="fresh masks and one mask a text",

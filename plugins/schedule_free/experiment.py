@@ -88,7 +88,10 @@ WITH_SGD = Claim(
     chosen_on=(0, 1),
     deviations=TASK + "Weight decay is left out.",
     history=(
-        ("Until November 2026 each ratio had to be below 1. The verdict was weak (2 of 5 seeds, no rival)."),
+        (
+            "Until November 2026 each ratio had to be below 1, and there was no rival. The verdict was "
+            '"weak" (2 of 5 seeds).'
+        ),
     ),
 )
 
@@ -109,7 +112,7 @@ WITH_ADAMW = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 each ratio had to be below 1. The verdict was inconclusive, and there "
+            'Until November 2026 each ratio had to be below 1. The verdict was "inconclusive", and there '
             "was no rival."
         ),
     ),

@@ -104,7 +104,7 @@ TIMESCALE = Claim(
     "trains a gated network on pen trajectories.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (same bounds, no rival). The rival is now the "
+            'Until November 2026 the verdict was "reproduced" (same bounds, no rival). The rival is now the '
             "diagonal of the matrix, which has no time scale either."
         ),
     ),

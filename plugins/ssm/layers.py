@@ -47,7 +47,7 @@ MATRIX = Claim(
     history=(
         (
             "Until November 2026 there was one random matrix per seed, and a layer of 32 systems. The "
-            "verdict was inconclusive (8 of 10 seeds). The bounds are unchanged."
+            'verdict was "inconclusive" (8 of 10 seeds). The bounds are unchanged.'
         ),
     ),
 )

@@ -88,7 +88,7 @@ HELPS = Claim(
     deviations=MODEL + "The abstract is about many tasks in one format, and about scale.",
     history=(
         (
-            "Until November 2026 the verdict was weak (3 of 5 seeds, same bound). The rival, pre-training "
+            'Until November 2026 the verdict was "weak" (3 of 5 seeds, same bound). The rival, pre-training '
             "as a language model, is new."
         ),
     ),

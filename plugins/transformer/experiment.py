@@ -48,7 +48,7 @@ SIZE = Claim(
     control="three separate matrices",
     deviations="This is a count, equal for every seed. The vocabulary is 37,000 (section 5.1: 'about'), "
     "and the paper's counts are rounded to millions.",
-    history=("Until November 2026 this count was called measured, with the verdict reproduced.",),
+    history=('Until November 2026 this count was called measured, with the verdict "reproduced".',),
 )
 
 OFFSETS = Claim(

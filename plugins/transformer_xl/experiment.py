@@ -92,7 +92,7 @@ MEMORY = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced, by the same bounds. That the control is worse "
+            'Until November 2026 the verdict was "reproduced", by the same bounds. That the control is worse '
             "at the start of a segment was a bound, and is now a condition. The near misses and the rival "
             "are new."
         ),
@@ -146,7 +146,7 @@ FASTER = Claim(
     "not timed here.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, by the first bound alone. One pass over "
+            'Until November 2026 the verdict was "reproduced", by the first bound alone. One pass over '
             "context and segment is the natural alternative to a memory, so the rule now includes it."
         ),
     ),

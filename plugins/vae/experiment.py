@@ -93,9 +93,9 @@ LIKELIHOOD = Claim(
     history=(
         (
             "Until November 2026 the claim was that raising the bound raises the likelihood. The verdict "
-            "was reproduced (5 of 5 seeds), by the rank correlation of both during training (at least 0.8) "
-            "and by the second bound. Any two curves that rise during training are correlated, so figure "
-            "3's comparison replaced the correlation."
+            'was "reproduced" (5 of 5 seeds), judged by the rank correlation of both during training (at '
+            "least 0.8) and by the second bound. Any two curves that rise during training are correlated, so "
+            "figure 3's comparison replaced the correlation."
         ),
     ),
 )
@@ -123,7 +123,7 @@ BETTER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds, no rival). The "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds, no rival). The '
             "sentence did not give the number of steps."
         ),
     ),

@@ -62,7 +62,7 @@ NOISE = Claim(
     "names the variance as a reason and does not measure it.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds), with the same bounds (then "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds), with the same bounds (then '
             "ratios of at least 100 and 5). There was no near miss and no rival."
         ),
     ),

@@ -90,7 +90,7 @@ FASTER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was weak (3 of 5 seeds, same bounds, no rival). Settings were "
+            'Until November 2026 the verdict was "weak" (3 of 5 seeds, same bounds, no rival). Settings were '
             "chosen on seeds 0, 1 and 2."
         ),
     ),
@@ -118,7 +118,7 @@ MEAN_ONLY = Claim(
     + "The arms are compared by their gain over the plain network, not by their final error.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds). The only break "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). The only break '
             "was weight normalisation alone, which is the control. Settings were chosen on seeds 0, 1 and "
             "2."
         ),
