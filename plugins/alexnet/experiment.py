@@ -29,17 +29,17 @@ from .task import BRIGHTNESS, CLASSES, Parts, Pictures, error, fit, pictures, wr
 
 NO_DROPOUT = Break("no dropout", "No unit is dropped.")
 SAME_HALF = Break(
-    "the same half", "Each hidden layer drops the same half of its units at every step.", "near miss"
+    "fixed dropout mask", "Each hidden layer drops the same half of its units at every step.", "near miss"
 )
 WEIGHT_DECAY = Break(
     "weight decay", "No unit is dropped, and the weight decay is 0.01 instead of 0.0005.", "rival"
 )
 TANH = Break("tanh everywhere", "The network of the ReLU arm has tanh too.")
 SATURATES = Break(
-    "a rectifier that saturates", "ReLU is clipped at 1, so that a unit saturates on both sides.", "near miss"
+    "ReLU clipped at 1", "ReLU is clipped at 1, so that a unit saturates on both sides.", "near miss"
 )
 SCALED_TANH = Break(
-    "tanh, scaled",
+    "scaled tanh",
     "The activation is tanh, with pixels in [-0.3, 0.7] and weights of variance 2 / fan-in, so that the "
     "units start unsaturated.",
     "rival",
@@ -66,7 +66,7 @@ SIZES = Claim(
 )
 
 DROPOUT = Claim(
-    name="dropout",
+    name="test error with and without dropout",
     sentence="With dropout of half of the hidden units, a network that fits its training set has a lower "
     "test error than without, each at its best learning rate.",
     paper=Figure(
@@ -115,7 +115,7 @@ DROPOUT = Claim(
 )
 
 RELU = Claim(
-    name="ReLU",
+    name="steps to 25 % training error, tanh and ReLU",
     sentence="A network with ReLU reaches an error of 25 % on its training set in at most half the steps of "
     "the same network with tanh.",
     paper=Figure(

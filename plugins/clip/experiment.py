@@ -31,11 +31,11 @@ from .small import Contrastive, Learner, OthersTexts, Words
 from .task import Captioned
 
 CONTESTS_OF_TWO = Break(
-    "contests of two", "Each image is contrasted with one other text instead of 63.", "near miss"
+    "one negative per image", "Each image is contrasted with one other text instead of 63.", "near miss"
 )
-OTHERS_TEXTS = Break("others' texts", "Each image is paired with the text of its neighbour in the batch.")
+OTHERS_TEXTS = Break("mismatched texts", "Each image is paired with the text of its neighbour in the batch.")
 RARE_WORDS = Break(
-    "rare words count more",
+    "inverse-frequency word weights",
     "The network predicts words as the control does, each weighted by the inverse of its number of captions.",
     "rival",
 )

@@ -41,7 +41,7 @@ ONE_DIGIT = Break(
 STEPS = 200
 
 GENERALISES = Claim(
-    name="trained on scenes against iconic pictures",
+    name="transfer between scenes and iconic pictures",
     sentence="After 200 steps, a detector trained on scenes keeps a larger share of its average precision "
     "on iconic pictures than a detector trained on iconic pictures keeps on scenes, and scenes are harder.",
     paper=Figure(

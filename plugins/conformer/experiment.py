@@ -40,7 +40,7 @@ CONVOLUTION_ALONE = Break(
     "rival",
 )
 MEAN = Break(
-    "mean of all positions",
+    "mean over all positions",
     "In place of attention each position gets the mean of all positions' values.",
     "rival",
 )
@@ -55,7 +55,7 @@ DEVIATIONS = (
 ERRORS = "errors"
 
 CONVOLUTION = Claim(
-    name="convolution helps attention",
+    name="Conformer against attention alone",
     sentence="After 180 steps, blocks with convolution and attention make fewer errors than blocks with "
     "attention alone and the same number of parameters.",
     paper=Figure(
@@ -85,7 +85,7 @@ CONVOLUTION = Claim(
 )
 
 ATTENTION = Claim(
-    name="attention helps convolution",
+    name="Conformer against convolution alone",
     sentence="After 180 steps, blocks with convolution and attention make fewer errors than blocks with "
     "convolution alone and the same number of parameters.",
     paper=Figure(
@@ -109,7 +109,7 @@ ATTENTION = Claim(
 )
 
 PATHS = Claim(
-    name="a sum over paths",
+    name="CTC loss as a sum over paths",
     sentence="The CTC loss is minus the logarithm of the sum over all paths of a text, and prefix search "
     "finds that sum.",
     paper=Figure(

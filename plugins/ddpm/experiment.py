@@ -29,12 +29,12 @@ from readtrack.scores.digit_features import DigitFeatures, digit_features
 from .model import Perceptron, PerSample, Schedule, Times, linear_schedule
 
 NO_DRAWS = Break(
-    "steps without noise",
+    "sampling without noise",
     "Sampling steps take the mean only, and add no noise (algorithm 2).",
     "near miss",
 )
 BY_IMPORTANCE = Break(
-    "the bound by importance",
+    "bound with importance sampling",
     "The bound's weights stay, and steps are sampled in proportion to them, which makes the gradient less "
     "noisy (Nichol and Dhariwal 2021, section 3.3).",
     "rival",
@@ -70,7 +70,7 @@ SAMPLES = Claim(
 )
 
 AT_ONCE = Claim(
-    name="noise at once",
+    name="closed form of the forward process",
     sentence="Noise added step by step has the same distribution as noise added in one step.",
     paper=Figure("Equation 4.", where="section 2", read="text"),
     kind="identity",

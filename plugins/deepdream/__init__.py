@@ -58,10 +58,10 @@ def implementation() -> Callable[..., list[Tensor]]:
     return dream
 
 
-SEEN = "energy that the judges see, dream / start"
+SEEN = "energy by the judges, dream / start"
 
 AMPLIFIES = Claim(
-    name="more of what it sees",
+    name="layer response after gradient ascent",
     sentence="Gradient ascent on a layer's squared activations at least doubles them, and noise of the "
     "same norm does not.",
     paper=Figure(
@@ -71,7 +71,7 @@ AMPLIFIES = Claim(
     kind="theorem",
     rule=(
         Bound("energy, end / start", ">=", 2.0),
-        Bound("share of the steps that raise it", ">=", 0.95),
+        Bound("share of steps that raise the energy", ">=", 0.95),
         Bound("energy with noise of the same norm / start", "<=", 1.1),
     ),
     control="Gaussian noise with the norm of the dream's change, added to the photograph",
@@ -86,14 +86,14 @@ FIRST_LAYER = Break(
     "near miss",
 )
 BLENDED = Break(
-    "photographs blended",
+    "blended photographs",
     "No network dreams: the photograph that it was trained on is blended in, by the norm of the dream's "
     "change.",
     "rival",
 )
 
 LEARNED = Claim(
-    name="dreams of networks that know different subjects",
+    name="response to dreams of the same and of another subject",
     sentence="After 200 steps of training, a dream shows what its network was trained on: a second network "
     "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
     "of a network trained on the other photograph.",
@@ -263,7 +263,7 @@ def what_judges_see(at: Trial, found: Sweep[Dreamt]) -> dict[str, float]:
     for subject, judge in at.world.judges.items():
         ratio = seen(judge, found.chosen.images[subject]) / seen(judge, at.world.small)
         logs.append(ratio.log().mean().item())
-        at.metric(f"energy that the {subject}'s judge sees, dream / start", ratio.mean().item())
+        at.metric(f"energy by the judge of {subject}, dream / start", ratio.mean().item())
     return {SEEN: math.exp(sum(logs) / len(logs))}
 
 
@@ -283,7 +283,7 @@ def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
         AMPLIFIES,
         {
             "energy, end / start": curve[-1].min().item(),
-            "share of the steps that raise it": (levels[1:] > levels[:-1]).float().mean(0).min().item(),
+            "share of steps that raise the energy": (levels[1:] > levels[:-1]).float().mean(0).min().item(),
             "energy with noise of the same norm / start": noisy.max().item(),
         },
     )

@@ -30,7 +30,7 @@ from .model import (
 
 SHUFFLED = Break("shuffled activations", "Explanations are chosen on activations in a random order.")
 LATE = Break(
-    "one character late",
+    "activations shifted by one character",
     "Explanations are chosen on activations that are shifted by one character.",
     "near miss",
 )

@@ -13,7 +13,7 @@ from ..rcnn.model import RegionNet, warp
 from .model import FastRCNN, roi_pool
 
 FASTER = Claim(
-    name="time",
+    name="time per image, R-CNN and Fast R-CNN",
     sentence="With 100 regions per image, Fast R-CNN is at least three times as fast as R-CNN.",
     paper=Figure("47.0 s and 0.32 s per image, VGG16: 146 times", where="table 4", read="secondary"),
     rule=(Speedup("an image", over="strong", threshold=3.0, axes={"regions": 100}, mode="until"),),

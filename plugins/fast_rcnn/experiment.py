@@ -30,7 +30,7 @@ from ..rcnn.model import RegionNet
 from ..rcnn.task import CLASSES, REGIONS, Detection, Found, mean_ap, moved
 from .model import FastRCNN, detection_loss, truncated
 
-ONE_CELL = Break("one cell", "Each region is pooled into one cell.", "near miss")
+ONE_CELL = Break("one-cell RoI pooling", "Each region is pooled into one cell.", "near miss")
 HALF_THE_REGIONS = Break(
     "half of the regions",
     "R-CNN uses only the first ten of an image's twenty regions, which halves its work without sharing any.",
@@ -38,7 +38,7 @@ HALF_THE_REGIONS = Break(
 )
 FROZEN = Break("frozen", "The convolutional layers are frozen.")
 LAST_LEARNS = Break(
-    "only scores and boxes learn",
+    "only output layers trained",
     "The convolutions and the hidden layer behind the pooling are frozen.",
     "near miss",
 )
@@ -49,7 +49,7 @@ LONGER = Break(
 )
 
 SVD = Claim(
-    name="SVD",
+    name="truncated SVD of fc6",
     sentence="VGG-16's layer fc6, approximated by its 1,024 largest singular values, has 29 % of the "
     "weights. With all singular values the approximation is exact.",
     paper=Figure(
@@ -72,7 +72,7 @@ LEARNING = (
 )
 
 SHARED = Claim(
-    name="convolutions shared by regions",
+    name="mAP with shared convolutions",
     sentence="After 150 steps, Fast R-CNN, which pools regions from the whole image's maps, has an mAP at "
     "most 0.03 lower than R-CNN's, with at most half of the multiply-adds.",
     paper=Figure(
@@ -101,7 +101,7 @@ SHARED = Claim(
 )
 
 THROUGH = Claim(
-    name="training through the pooling",
+    name="mAP with and without training through RoI pooling",
     sentence="After 150 steps, a detector whose convolutions are trained through RoI pooling has a higher "
     "mAP than one with frozen convolutions.",
     paper=Figure("VGG16: mAP 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),

@@ -45,7 +45,7 @@ from ..rcnn.task import (
 from .model import RPN, FasterRCNN, Matched, match, rpn_loss, sample
 
 UNRANKED = Break(
-    "unranked",
+    "unranked proposals",
     "Three of the network's twenty best regions are taken at random, not the best three.",
     "near miss",
 )

@@ -28,10 +28,12 @@ from ..vit import patches
 from .model import Fuyu, layout
 
 ANYWHERE = Break(
-    "newlines anywhere", "The same number of newlines are at random positions among the patches.", "near miss"
+    "newlines at random positions",
+    "The same number of newlines are at random positions among the patches.",
+    "near miss",
 )
 WIDTH_FIRST = Break(
-    "width first",
+    "leading width token",
     "There are no newlines. A token before the first patch gives the number of columns.",
     "rival",
 )
@@ -43,17 +45,17 @@ SIZE = Claim(
     paper=Figure("9.41 billion parameters", where="the released files", read="secondary"),
     rule=(
         Bound("parameters", "==", 9_408_238_592),
-        Bound("parameters that are not the decoder's", "==", 11_063_296),
+        Bound("parameters outside the decoder", "==", 11_063_296),
     ),
     kind="identity",
 )
 
-UNSEEN_RIGHT, SEEN_RIGHT = "right at unseen sizes", "right at seen sizes"
-LOST = "lost from seen sizes of as many columns to unseen ones"
+UNSEEN_RIGHT, SEEN_RIGHT = "accuracy at unseen sizes", "accuracy at seen sizes"
+LOST = "accuracy lost from seen to unseen sizes, equal columns"
 STEPS = 400
 
 NEWLINES = Claim(
-    name="newlines",
+    name="newline tokens at unseen image sizes",
     sentence="After 400 steps, on image sizes not seen in training, a decoder with a newline token after "
     "each row of patches finds the column of a mark more often than one without newlines, and is at most 10 "
     "points less accurate than on sizes seen in training.",
@@ -135,7 +137,7 @@ def count(run: Run) -> None:
         for width, height in ((300, 300), (1280, 720), (1920, 1080))
     ]
     run.table("tokens of an image", ["pixels", "rows", "columns", "tokens"], rows)
-    run.claim(SIZE, {"parameters": size, "parameters that are not the decoder's": look})
+    run.claim(SIZE, {"parameters": size, "parameters outside the decoder": look})
 
 
 class Anywhere(Fuyu):
@@ -191,7 +193,7 @@ def compare(run: Run) -> None:
         attempt=train,
         read=read,
         grid=RATES,
-        score="right at sizes seen",
+        score="accuracy at seen sizes",
         keep="highest",
         breaks={name: {"newlines": arm} for name, arm in REPLACED.items()},
     )

@@ -36,14 +36,16 @@ from .model import TABLE_1, GoogLeNet, Inception, Plain, SmallNet, Widths, multi
 
 NAIVE = Break("no reductions", "The blocks with reductions are replaced by the naive ones.")
 FROZEN = Break(
-    "reductions that do not learn",
+    "frozen reductions",
     "The 1 × 1 layers before the large filters keep their random weights.",
     "near miss",
 )
-PLAIN = Break("plain layers", "Single 3 × 3 layers with the same multiply-adds replace the blocks.", "rival")
+PLAIN = Break(
+    "plain 3 × 3 layers", "Single 3 × 3 layers with the same multiply-adds replace the blocks.", "rival"
+)
 
 FEWER = Claim(
-    name="fewer parameters",
+    name="parameters of AlexNet and GoogLeNet",
     sentence="GoogLeNet without its auxiliary heads has 8.7 times fewer parameters than AlexNet. The paper "
     "says 12 times. Most of AlexNet's parameters are in its hidden layers.",
     paper=Figure("12 times fewer parameters than AlexNet", where="section 1", read="text"),
@@ -58,7 +60,7 @@ FEWER = Claim(
 )
 
 REDUCTIONS = Claim(
-    name="reductions",
+    name="1 × 1 reductions against naive blocks",
     sentence="With equal multiply-adds, Inception blocks with 1 × 1 reductions before large filters have a "
     "lower test error than naive blocks.",
     paper=Figure(

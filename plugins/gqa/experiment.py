@@ -35,7 +35,7 @@ GROUPS = 2
 ALL_GROUPS = (1, 2, 4, HEADS)
 
 EQUAL_HEADS = Claim(
-    name="nothing lost where heads are equal",
+    name="conversion of equal heads",
     sentence="Converting a model by averaging the key-value heads of each group does not change its output "
     "if these heads are equal.",
     paper=Figure(
@@ -43,14 +43,14 @@ EQUAL_HEADS = Claim(
         where="section 2.2",
         read="text",
     ),
-    rule=(Bound("change of the result by converting equal heads", "<=", 1e-5),),
+    rule=(Bound("output change after converting equal heads", "<=", 1e-5),),
     kind="identity",
     control="the same conversion with different heads",
-    control_reaches=(Bound("change of the result by converting other heads", ">=", 0.01),),
+    control_reaches=(Bound("output change after converting other heads", ">=", 0.01),),
 )
 
 CACHE = Claim(
-    name="the cache shrinks with the groups",
+    name="KV-cache size by number of groups",
     sentence="With one key-value head the KV cache is smaller than with all heads by a factor of the "
     "number of heads. With G groups it is G times as large as with one head. The parameters of keys and "
     "values shrink by the same factors.",
@@ -58,27 +58,27 @@ CACHE = Claim(
         "One head has a cache smaller by a factor of H. G groups have G times that cache", where="section 2.2"
     ),
     rule=(
-        Bound("bytes of the cache, all heads / one head", "==", HEADS),
-        Bound("bytes of the cache, two groups / one head", "==", 2),
-        Bound("parameters of keys and values, all heads / one head", "==", HEADS),
+        Bound("KV-cache bytes, all heads / one head", "==", HEADS),
+        Bound("KV-cache bytes, two groups / one head", "==", 2),
+        Bound("parameters of key and value projections, all heads / one head", "==", HEADS),
     ),
     kind="identity",
     control="equal numbers of query heads and key-value heads",
 )
 
 NO_CHECKPOINT = Break(
-    "no checkpoint", "The converted model has random weights, so that there is nothing to keep."
+    "random weights", "The converted model has random weights, so that there is nothing to keep."
 )
 KEYS_ALONE = Break(
-    "keys alone are averaged", "Keys are averaged, but the value head is the first one.", "near miss"
+    "only keys averaged", "Keys are averaged, but the value head is the first one.", "near miss"
 )
 BEST_HEAD = Break(
-    "the best head",
+    "best single head",
     "In each layer, the one head with the lowest loss on the validation text is kept.",
     "rival",
 )
 OTHER_GROUP = Break(
-    "the other group's head", "The queries of each group attend to the other group's head.", "near miss"
+    "heads of the other group", "The queries of each group attend to the other group's head.", "near miss"
 )
 TWICE_AS_LONG = Break(
     "one head, twice the steps", "One averaged head is trained for twice as many further steps.", "rival"
@@ -98,7 +98,7 @@ MODEL = (
 )
 
 ORDER = Claim(
-    name="averaging keeps most",
+    name="conversion by mean, first and random head",
     sentence="After conversion to one key-value head and 30 further steps, 5 % of pre-training, averaged "
     "heads have the lowest loss, the first head has a higher loss, and a random head has the highest.",
     paper=Figure(
@@ -121,10 +121,10 @@ ORDER = Claim(
     history=(HISTORY.format("inconclusive, 3 of 5 seeds"),),
 )
 
-LOST = "loss by two groups / loss by one head"
+LOST = "excess loss, two groups / one head"
 
 NEARLY = Claim(
-    name="nearly all of the quality, most of the speed",
+    name="loss and decoding time with two groups",
     sentence="30 steps after conversion, the loss of two groups exceeds that of all heads by less than "
     "half as much as the loss of one key-value head does. Attention with 32 heads in four groups decodes at "
     "least twice as fast as with all heads.",
@@ -178,7 +178,7 @@ def convert_equal_heads(run: Run) -> None:
         converted = convert(attention, GROUPS)
         with torch.no_grad():
             change = (converted(x, causal=True) - attention(x, causal=True)).abs().max().item()
-        changes[f"change of the result by converting {arm} heads"] = change
+        changes[f"output change after converting {arm} heads"] = change
     run.claim(EQUAL_HEADS, changes)
 
 
@@ -186,21 +186,21 @@ def count_cache(run: Run) -> None:
     """Count the cache's bytes per token and layer, and the parameters, by the number of groups."""
     x = torch.zeros(1, 1, 64, device=run.device, dtype=run.dtype)
     kept, weights = {}, {}
-    for count in ("bytes of the cache a token", "parameters of attention"):
+    for count in ("KV-cache bytes a token", "parameters of attention"):
         run.axes(count, x="groups")
     for groups in ALL_GROUPS:
         attention = GroupedQueryAttention(64, HEADS, groups).to(x)
         _, k, v = attention.project(x)
         kept[groups] = k.nbytes + v.nbytes
         weights[groups] = attention.key.weight.numel() + attention.value.weight.numel()
-        run.metric("bytes of the cache a token", kept[groups], step=groups)
+        run.metric("KV-cache bytes a token", kept[groups], step=groups)
         run.metric("parameters of attention", sum(w.numel() for w in attention.parameters()), step=groups)
     run.claim(
         CACHE,
         {
-            "bytes of the cache, all heads / one head": kept[HEADS] / kept[1],
-            "bytes of the cache, two groups / one head": kept[2] / kept[1],
-            "parameters of keys and values, all heads / one head": weights[HEADS] / weights[1],
+            "KV-cache bytes, all heads / one head": kept[HEADS] / kept[1],
+            "KV-cache bytes, two groups / one head": kept[2] / kept[1],
+            "parameters of key and value projections, all heads / one head": weights[HEADS] / weights[1],
         },
     )
 

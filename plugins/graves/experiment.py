@@ -25,14 +25,14 @@ from readtrack.plugin import (
 from .model import Points, State, Writer
 
 OTHER_WORD = Break(
-    "another word", "The window moves over the text of another word in the batch.", "near miss"
+    "text of another word", "The window moves over the text of another word in the batch.", "near miss"
 )
 STEADY = Break(
-    "a steady window", "The window moves at a constant pace, one letter in eleven points.", "rival"
+    "constant-speed window", "The window moves at a constant pace, one letter in eleven points.", "rival"
 )
 
 WINDOW = Claim(
-    name="window over the text against its mean",
+    name="moving window against mean of the letters",
     sentence="After 120 steps, a network with a moving window over the text has a loss at least 0.9 nats "
     "per word lower than one that receives the mean of the letters.",
     paper=Figure(

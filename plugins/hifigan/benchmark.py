@@ -17,7 +17,7 @@ TINY = Version(8, (4, 2), (8, 4), (3, 5), ((1, 3), (1, 3)))
 Weights = Mapping[str, Tensor]
 
 FASTER = Claim(
-    name="the small version is faster",
+    name="generation time of V1 and V3",
     sentence="On a CPU, the generator V3 takes at most a fifth of V1's time per second of speech.",
     paper=Figure(
         "The small footprint version generates samples 13.4 times faster than real time on a CPU. V1's "

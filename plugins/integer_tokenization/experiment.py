@@ -44,7 +44,7 @@ COUNT = Claim(
 )
 
 SCRAMBLED = Break(
-    "digits without meaning",
+    "permuted digits",
     "The digits of each number are those of another number, according to a fixed random permutation.",
     "near miss",
 )
@@ -56,7 +56,7 @@ DECAY = Break(
 )
 
 COMPUTES = Claim(
-    name="unseen sums, digits against tokens",
+    name="accuracy on unseen sums, digits and merged tokens",
     sentence="After training until it knows the training sums, a model answers more unseen sums correctly "
     "if numbers are written in digits than if each number is a single merged token.",
     paper=Figure(
@@ -64,7 +64,7 @@ COMPUTES = Claim(
         "memorised. It has no figure",
         read="secondary",
     ),
-    rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),
+    rule=(at_least("accuracy on unseen sums", "digits", 0.3, minus="merges", toward=0.0),),
     control="the same model on the merged tokens of the same numbers, with the same number of steps, each "
     "arm at its best learning rate from the same grid",
     control_arm="merges",

@@ -34,18 +34,18 @@ from .model import BYTES, Megabyte
 STEPS = 84
 
 NO_GLOBAL = Break(
-    "patches alone",
+    "no global model",
     "The local model predicts each patch without the output of the global model.",
     "near miss",
 )
 RECURRENT = Break(
-    "an LSTM",
+    "LSTM",
     "The model is a byte-level LSTM, which takes no more computation per byte than the plain decoder.",
     "rival",
 )
 
 CHEAPER = Claim(
-    name="bits a byte for equal work, MEGABYTE and a plain decoder",
+    name="bits per byte at equal compute, MEGABYTE and plain decoder",
     sentence="After 84 steps, MEGABYTE needs fewer bits per byte on held-out source code than a plain "
     "decoder that takes the same number of operations per byte.",
     paper=Figure(
@@ -79,7 +79,7 @@ CHEAPER = Claim(
 )
 
 FASTER = Claim(
-    name="time to write, MEGABYTE and a plain decoder",
+    name="generation time, MEGABYTE and plain decoder",
     sentence="MEGABYTE generates 64 bytes 1.4 times as fast as a plain decoder with the same computation "
     "per byte.",
     paper=Figure(

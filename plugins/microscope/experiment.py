@@ -16,21 +16,21 @@ from .units import CUTS, Images, Strongest, optimised, responses, strongest
 
 INITIAL = Break("initial weights", "The network that the images are optimised for is untrained.")
 INITIAL_SCORES = Break(
-    "initial scores",
+    "initial classifier weights",
     "The layers are trained, but the classifier on top of them has another network's initial weights.",
     "near miss",
 )
 SCENES = Break(
-    "strongest scenes",
+    "highest-scoring scenes",
     "The images are the scenes to which the same network gives its highest scores for each class.",
     "rival",
 )
 
-RIGHT, NAMED = "named rightly", "digits that the other network names"
+RIGHT, NAMED = "classified correctly", "digits that the other network recognises"
 ABOVE = "units whose picture excites them more than any image, trained"
 
 MEANS = Claim(
-    name="more than one network's quirk",
+    name="transfer of optimised images to another network",
     sentence="Another network, with a different initialisation, classifies more images correctly if they are "
     "optimised for the classes of a trained network than if they are optimised for an untrained network.",
     paper=Figure(
@@ -91,7 +91,7 @@ def experiment(run: Run) -> None:
     run.axes(GUESSES, x="guesses")
 
 
-GUESSES = "named rightly within so many guesses"
+GUESSES = "classified correctly within k guesses"
 
 
 def each_class(run: Run) -> Tensor:

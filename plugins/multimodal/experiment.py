@@ -33,7 +33,7 @@ from .task import FEATURES, Data, Pairs
 ANOTHER_SOUND = Break(
     "another digit's sound", "Each training image gets a random digit's sound.", "near miss"
 )
-NEVER_MISSING = Break("nothing missing", "The autoencoder always gets both modalities.", "near miss")
+NEVER_MISSING = Break("no missing modality", "The autoencoder always gets both modalities.", "near miss")
 TOWERS = Break(
     "contrastive encoders",
     "One encoder per modality is trained with CLIP's contrastive loss instead of an autoencoder.",
@@ -104,7 +104,7 @@ SHARED = Claim(
 )
 
 SHUT = Claim(
-    name="gates that begin shut",
+    name="output with closed gates",
     sentence="Flamingo's gated cross-attention leaves the output of a frozen language model unchanged at "
     "initialisation, and its gates have a gradient.",
     paper=Figure(

@@ -46,8 +46,8 @@ SIZE = Claim(
 
 NO_FEED_FORWARD = Break("no feed-forward", "The layer in parallel to attention adds nothing.")
 HALF = Break("half of the steps", "The parallel blocks are trained for half of the steps.", "near miss")
-BLIND_HEAD = Break("a head that does not look", "The one head gives each token its own value vector.")
-ONE_QUERY = Break("one head of queries", "There is only one query head, too.", "near miss")
+BLIND_HEAD = Break("no attention", "The one head gives each token its own value vector.")
+ONE_QUERY = Break("one query head", "There is only one query head, too.", "near miss")
 NARROW = Break(
     "narrow heads",
     "There are two query heads and two key-value heads of half the size, which need the same KV cache.",
@@ -62,7 +62,7 @@ MODEL = (
 )
 
 PARALLEL = Claim(
-    name="loss and time of parallel and of serial layers",
+    name="loss and training time, parallel and serial layers",
     sentence="After 150 steps, parallel blocks have at most 3 % more loss than serial blocks, and a "
     "training step takes less time.",
     paper=Figure(
@@ -98,10 +98,10 @@ PARALLEL = Claim(
     ),
 )
 
-LOST = "part of what not looking loses"
+LOST = "share of the loss increase without attention"
 
 ONE_HEAD = Claim(
-    name="loss and decoding time of one and of all key-value heads",
+    name="loss and decoding time, one and all key-value heads",
     sentence="After 150 steps, one key-value head for all queries raises the loss by less than half as "
     "much as heads that do not attend to other tokens, and decoding is 1.5 times as fast.",
     paper=Figure(
@@ -120,7 +120,7 @@ ONE_HEAD = Claim(
     guards=(at_most("numbers in the cache", "one head", 0.3, over="parallel"),),
     control="one key-value head per query head, also in parallel blocks",
     control_arm="parallel",
-    control_reaches=(at_least("nats a character", "does not look", 1.03, over="parallel"),),
+    control_reaches=(at_least("nats a character", "without attention", 1.03, over="parallel"),),
     after_steps=STEPS,
     breaks=(BLIND_HEAD, ONE_QUERY, NARROW, UNTRAINED),
     chosen_on=(0, 1, 2),
@@ -250,7 +250,7 @@ def compare(run: Run) -> None:
         },
         yardsticks={
             "no feed-forward": Arm(Recipe(WithoutFeedForward)),
-            "does not look": Arm(Recipe(WithoutLooking)),
+            "without attention": Arm(Recipe(WithoutLooking)),
         },
         attempt=train,
         read=judge,
@@ -266,10 +266,10 @@ def compare(run: Run) -> None:
 
 
 def part_lost(table: Table) -> dict[str, dict[str, float]]:
-    if not {"one head", "does not look"} <= table.rows.keys():  # a run of the other claim
+    if not {"one head", "without attention"} <= table.rows.keys():  # a run of the other claim
         return {}
     one, every, none = (
-        float(table[arm, "nats a character"]) for arm in ("one head", "parallel", "does not look")
+        float(table[arm, "nats a character"]) for arm in ("one head", "parallel", "without attention")
     )
     return {"one head": {LOST: (one - every) / (none - every) if none != every else math.nan}}
 

@@ -26,9 +26,11 @@ from readtrack.plugin import (
 
 from .model import DiagonalBiLSTM, PixelNetwork, ResidualBlock, RowLSTM, sample
 
-NO_STATE = Break("no state", "No state is passed from one row or diagonal to the next.", "near miss")
+NO_STATE = Break(
+    "no recurrent state", "No state is passed from one row or diagonal to the next.", "near miss"
+)
 SHALLOW = Break(
-    "a shallow PixelCNN",
+    "shallow PixelCNN",
     "Two wide residual blocks, with the same number of layers and weights as the LSTMs.",
     "rival",
 )
@@ -46,13 +48,13 @@ HISTORY = (
 )
 
 CAUSAL = Claim(
-    name="a likelihood",
+    name="autoregressive order and total probability",
     sentence="No pixel depends on itself or on later pixels. In colour, red does not depend on green, nor "
     "green on blue. The probabilities of all images sum to one.",
     paper=Figure("Equation 1.", where="section 2.1", read="secondary"),
     kind="identity",
     rule=(
-        Bound("largest slope of a pixel's odds by a pixel not before it", "==", 0.0),
+        Bound("largest gradient by a later or the same pixel", "==", 0.0),
         Bound("sum of all probabilities - 1", "<=", 1e-4),
     ),
     control="the Jacobians of all three networks, for grey and for coloured images; the sums run over all "
@@ -201,7 +203,7 @@ def look_ahead(run: Run) -> None:
     run.claim(
         CAUSAL,
         {
-            "largest slope of a pixel's odds by a pixel not before it": worst,
+            "largest gradient by a later or the same pixel": worst,
             "sum of all probabilities - 1": off,
         },
     )

@@ -50,7 +50,7 @@ COLOURED_HOG = Break(
     "HOG and colours", "Features are HOG and the region's colours in 4 × 4 cells, without a network.", "rival"
 )
 HIDDEN_STAYS = Break(
-    "hidden layer stays", "Only the convolutions are fine-tuned, not the hidden layer.", "near miss"
+    "hidden layer frozen", "Only the convolutions are fine-tuned, not the hidden layer.", "near miss"
 )
 FROM_SCRATCH = Break("from scratch", "The network is trained on regions only, for the same steps.", "rival")
 
@@ -94,7 +94,7 @@ FEATURES = Claim(
 )
 
 FINE_TUNED = Claim(
-    name="fine-tuning",
+    name="mAP with and without fine-tuning",
     sentence="Detection with a pretrained network's features has a higher mean average precision if the "
     "network is fine-tuned on warped regions.",
     paper=Figure("mAP 44.7 without, 54.2 with fine-tuning (fc7)", where="table 2", read="table"),

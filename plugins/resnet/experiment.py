@@ -31,7 +31,7 @@ from .pictures import classify
 SHORTCUT = Break("with shortcuts", "The plain network of 34 layers has shortcuts.", "near miss")
 HALVED = Break("halved shortcuts", "Shortcuts pass on half of x instead of x.", "near miss")
 IDENTITY = Break(
-    "start at the identity",
+    "identity initialisation",
     "The network has 34 plain layers, to whose initial filters the identity filter is added.",
     "rival",
 )
@@ -47,8 +47,8 @@ SIZES = Claim(
         read="table",
     ),
     rule=(
-        Bound("parameters of table 6 that print otherwise", "==", 0),
-        Bound("multiply-adds of table 1 that print otherwise, 50 layers apart", "==", 0),
+        Bound("parameter counts that differ from table 6", "==", 0),
+        Bound("multiply-adds that differ from table 1, without 50 layers", "==", 0),
     ),
     kind="identity",
     deviations="Shortcuts are A for 18 and 34 layers (table 2) and on CIFAR-10, and B for 50, 101 and 152 "
@@ -159,8 +159,8 @@ def sizes(run: Run) -> None:
     run.log(f"printed otherwise: {', '.join(f'{size} of {layers} layers' for size, layers in differ)}")
     work = [layers for size, layers in differ if size == "multiply-adds, billions" and layers != 50]
     values = {
-        "parameters of table 6 that print otherwise": sum(size.startswith("par") for size, _ in differ),
-        "multiply-adds of table 1 that print otherwise, 50 layers apart": len(work),
+        "parameter counts that differ from table 6": sum(size.startswith("par") for size, _ in differ),
+        "multiply-adds that differ from table 1, without 50 layers": len(work),
     }
     run.claim(SIZES, values)
 

@@ -32,20 +32,22 @@ from .tasks import Characters, Learned, Reader, error_at_adding, gradient_over_l
 
 VOWELS, CONSONANTS = "surprise at vowels", "surprise at consonants beyond ln 3"
 NO_MEMORY = Break("no memory", "The state is reset before every letter.")
-NO_WORDS = Break("no words", "The network with memory is trained on texts with shuffled letters.")
+NO_WORDS = Break(
+    "shuffled letters in training", "The network with memory is trained on texts with shuffled letters."
+)
 LENGTHS = Break(
     "words of random length",
     "The network with memory is trained on words with one to three copies of their vowel.",
     "near miss",
 )
 THREE_LETTERS = Break(
-    "three letters",
+    "table of three-letter contexts",
     "A table replaces the network. It has scores of the next letter for each sequence of three letters.",
     "rival",
 )
 
 STRUCTURE = Claim(
-    name="finding structure",
+    name="next-letter surprise with and without memory",
     sentence="After 250 steps of next-letter prediction, a recurrent network predicts each vowel from its "
     "consonant, and it predicts when a consonant comes next, but not which one. A network that sees one "
     "letter at a time cannot do so.",
@@ -95,7 +97,7 @@ VANISHING = Claim(
 )
 
 EXPLODING = Claim(
-    name="vanishing and exploding",
+    name="gradient with singular values above 1",
     sentence="If the largest singular value of the recurrent weights is above 1, the gradient can explode "
     "exponentially. It need not: for another such matrix it vanishes.",
     paper=Figure(
@@ -105,7 +107,7 @@ EXPLODING = Claim(
     ),
     rule=(
         Bound("log10 of growth over 100 steps, orthogonal, singular values 2", ">=", 3.0, direction=0.0),
-        Bound("straightness of that growth (R²)", ">=", 0.95),
+        Bound("linearity of that growth (R²)", ">=", 0.95),
         Bound(
             "log10 of growth over 100 steps, random, largest singular value 1.5", "<=", -3.0, direction=0.0
         ),
@@ -127,14 +129,14 @@ HALF = Break(
 )
 ANYWHERE = Break("marks anywhere", "The marks lie anywhere in both arms.")
 IDENTITY = Break(
-    "rectified units, identity start",
+    "ReLU with identity initialisation",
     "The arm with marks anywhere has ReLU units with recurrent weights initialised to the identity (Le et "
     "al. 2015), so that its gradient does not vanish at initialisation.",
     "near miss",
 )
 
 LONG_LAGS = Claim(
-    name="long lags",
+    name="adding problem with near and distant marks",
     sentence="After 600 steps, a recurrent network adds two marked numbers if both are among the last five "
     "of fifty elements, but its error is at chance level if they are anywhere in the sequence.",
     paper=Figure(
@@ -341,7 +343,7 @@ def compare_gradients(run: Run) -> None:
     if run.wants(EXPLODING):
         values = {
             "log10 of growth over 100 steps, orthogonal, singular values 2": exploding.growth,
-            "straightness of that growth (R²)": exploding.straightness,
+            "linearity of that growth (R²)": exploding.straightness,
             "log10 of growth over 100 steps, random, largest singular value 1.5": vanishing.growth,
             "straightness of the decay, random (R²)": vanishing.straightness,
         }

@@ -42,13 +42,13 @@ SIZE = Claim(
     kind="identity",
 )
 
-SAME_MASK = Break("the same mask each time", "The mask that should be fresh is drawn only once.")
-TWO_MASKS = Break("two masks", "Each text has two masks, which alternate.", "near miss")
+SAME_MASK = Break("one static mask", "The mask that should be fresh is drawn only once.")
+TWO_MASKS = Break("two static masks", "Each text has two masks, which alternate.", "near miss")
 DROPOUT = Break(
-    "the same mask with dropout", "Each text has one mask, and the network has a dropout of 0.1.", "rival"
+    "one static mask with dropout", "Each text has one mask, and the network has a dropout of 0.1.", "rival"
 )
 SAME_TEXTS = Break(
-    "the same texts again",
+    "repeated texts",
     "The longer training repeats the texts of the shorter one four times.",
     "near miss",
 )
@@ -67,7 +67,7 @@ TOY = (
 ONE_BEFORE = 'Until November 2026 the verdict was "reproduced", with the same bounds. '
 
 VARIED = Claim(
-    name="fresh masks and one mask a text",
+    name="dynamic masking against one static mask",
     sentence="After 40 passes over a corpus, a model with fresh masks has a lower loss on new texts than a "
     "model with a single mask for each text.",
     paper=Figure(
@@ -77,11 +77,11 @@ VARIED = Claim(
     ),
     rule=(
         at_most("nats", "fresh masks", -0.15, minus="one mask", toward=0.0),
-        at_most("nats", "fresh masks", -0.1, minus="word frequencies", toward=0.0),
+        at_most("nats", "fresh masks", -0.1, minus="unigram", toward=0.0),
     ),
     control="the same training with one mask per text, each arm at its best learning rate and step",
     control_arm="one mask",
-    control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
+    control_reaches=(at_most("nats", "ten masks", -0.05, minus="unigram"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=TOY + "There are 200 texts and 40 passes. The paper does not compare with a single mask.",
@@ -89,7 +89,7 @@ VARIED = Claim(
 )
 
 FRESH = Claim(
-    name="fresh masks and ten stored ones",
+    name="dynamic masking against ten static masks",
     sentence="After 40 passes over a corpus, a model with fresh masks has at most 0.05 nats more loss on "
     "new texts than a model with ten stored masks, and needs no stored copies of the texts.",
     paper=Figure(
@@ -102,7 +102,7 @@ FRESH = Claim(
     control="the same training with ten masks per text, each used four times, and each arm at its best "
     "learning rate and step",
     control_arm="ten masks",
-    control_reaches=(at_most("nats", "ten masks", -0.05, minus="word frequencies"),),
+    control_reaches=(at_most("nats", "ten masks", -0.05, minus="unigram"),),
     breaks=(SAME_MASK, TWO_MASKS, DROPOUT, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=TOY + "There are 200 texts and 40 passes.",
@@ -110,7 +110,7 @@ FRESH = Claim(
 )
 
 UNDERTRAINED = Claim(
-    name="60 and 240 steps",
+    name="loss after 60 and 240 steps",
     sentence="The same network has a lower loss on masked words after 240 steps on new texts than after 60.",
     paper=Figure(
         "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB",
@@ -275,7 +275,7 @@ def compare_masks(run: Run) -> None:
         read=judge,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="validation nats",
-        references={"word frequencies": {"nats": world.frequencies()}},
+        references={"unigram": {"nats": world.frequencies()}},
         breaks={one.name: {"fresh masks": Arm(recipe)} for one, recipe in changed.items()},
         world=world,
         unequal={"fresh masks": draws},

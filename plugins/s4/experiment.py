@@ -37,12 +37,12 @@ from .model import (
 )
 
 VIEWS = Claim(
-    name="one system, three views",
+    name="equivalence of DPLR form, kernel and recurrence",
     sentence="The diagonal plus low-rank form is equivalent to HiPPO's matrix. The kernel by Cauchy sums "
     "equals the kernel by powers, and the layer's recurrence gives the same outputs as its convolution.",
     paper=Figure("Theorems 1 to 3", where="sections 3.2 and 3.3", read="text"),
     rule=(
-        Bound("largest relative error of its answers", "<=", 1e-9),
+        Bound("largest relative error of the transfer function", "<=", 1e-9),
         Bound("largest error of the kernel", "<=", 1e-10),
         Bound("largest difference of recurrence and convolution", "<=", 1e-9),
     ),
@@ -51,16 +51,16 @@ VIEWS = Claim(
 )
 
 NO_FREQUENCIES = Break(
-    "no frequencies", "All eigenvalues are real: the states decay and do not oscillate.", "near miss"
+    "real eigenvalues", "All eigenvalues are real: the states decay and do not oscillate.", "near miss"
 )
 AS_FAST = Break(
-    "a random matrix as fast",
+    "random matrix with HiPPO's highest frequency",
     "The random matrix, with frequencies scaled such that the largest one equals HiPPO's.",
     "rival",
 )
 
 HIPPO = Claim(
-    name="HiPPO initialisation",
+    name="HiPPO against random initialisation",
     sentence="After 100 steps a layer initialised with HiPPO's matrix classifies pixel sequences more "
     "accurately than one initialised with a random matrix of the same form.",
     paper=Figure("60 % to 98 % on sequential MNIST (for the dense matrix)", where="section 2.2", read="text"),
@@ -85,7 +85,7 @@ HIPPO = Claim(
 )
 
 GENERATION = Claim(
-    name="fast generation",
+    name="time per generated sample",
     sentence="The recurrence computes a new sample many times faster than a convolution with the whole past.",
     paper=Figure("Generation 60 times faster than a Transformer's", where="abstract", read="abstract"),
     rule=(Speedup("one more sample", over="strong", threshold=2.0, axes={"samples": 4096}, mode="decode"),),
@@ -138,7 +138,7 @@ def compare_views(run: Run) -> None:
     run.claim(
         VIEWS,
         {
-            "largest relative error of its answers": max(answers),
+            "largest relative error of the transfer function": max(answers),
             "largest error of the kernel": (by_powers - by_cauchy).abs().max().item()
             / by_powers.abs().max().item(),
             "largest difference of recurrence and convolution": difference,

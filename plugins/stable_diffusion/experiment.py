@@ -24,7 +24,7 @@ from .toy import Judge, Pairs, Pictures, SmallAutoencoder
 from .unet import UNet
 
 UNTRAINED = Break("untrained autoencoder", "The autoencoder has its initial, random weights.")
-SHUFFLED = Break("captions shuffled", "In training, every picture has the caption of another picture.")
+SHUFFLED = Break("shuffled captions", "In training, every picture has the caption of another picture.")
 
 DEVIATIONS = (
     "Scenes of 8 × 8 pixels have one digit and captions of three words. The autoencoder has four "
@@ -34,7 +34,7 @@ DEVIATIONS = (
 )
 
 LATENTS = Claim(
-    name="latents for the same compute",
+    name="latents against pixels at equal compute",
     sentence="At equal compute, including the autoencoder's, pictures generated in latents are closer to "
     "real ones than pictures generated in pixels.",
     paper=Figure(
@@ -53,7 +53,7 @@ LATENTS = Claim(
 )
 
 GUIDANCE = Claim(
-    name="guidance for diversity",
+    name="caption match and diversity with guidance",
     sentence="With guidance, more pictures match the caption, and the pictures are less diverse.",
     paper=Figure(
         "Precision 0.71 without and 0.87 with guidance, recall 0.62 and 0.48 (LDM-4 on ImageNet).",
@@ -61,8 +61,8 @@ GUIDANCE = Claim(
         read="secondary",
     ),
     rule=(
-        Bound("asked colours, guided - unguided", ">=", 0.1, direction=0.0),
-        Bound("variance in a caption, guided / unguided", "<=", 0.9, direction=1.0, ratio=True),
+        Bound("share with the caption's colours, guided - unguided", ">=", 0.1, direction=0.0),
+        Bound("variance within a caption, guided / unguided", "<=", 0.9, direction=1.0, ratio=True),
     ),
     control="the same network's noise predicted with the text, whatever the scale; the same initial noise",
     breaks=(SHUFFLED,),
@@ -329,18 +329,24 @@ def guide(run: Run, setting: Setting, trained: Trained) -> None:
     if not (run.null or run.broken):
         for scale in SCALES:
             right, variance = fidelity_and_variance(scale, guided) if scale != SCALE else reached["guided"]
-            run.metric("asked colours over scale", right, step=scale)
-            run.metric("variance in a caption over scale", variance, step=scale)
-        run.axes("asked colours over scale", x="scale of guidance", y="share of pictures, by the judge")
+            run.metric("share with the caption's colours over scale", right, step=scale)
+            run.metric("variance within a caption over scale", variance, step=scale)
         run.axes(
-            "variance in a caption over scale", x="scale of guidance", y="variance of the judge's features"
+            "share with the caption's colours over scale",
+            x="scale of guidance",
+            y="share of pictures, by the judge",
         )
-        run.headline("asked colours over scale")
+        run.axes(
+            "variance within a caption over scale",
+            x="scale of guidance",
+            y="variance of the judge's features",
+        )
+        run.headline("share with the caption's colours over scale")
     (right, variance), (control, wide) = reached["guided"], reached["unguided"]
     values = {
-        "asked colours, guided - unguided": right - control,
-        "variance in a caption, guided / unguided": variance / wide,
-        "asked colours, unguided": control,
+        "share with the caption's colours, guided - unguided": right - control,
+        "variance within a caption, guided / unguided": variance / wide,
+        "share with the caption's colours, unguided": control,
     }
     run.claim(GUIDANCE, values)
 

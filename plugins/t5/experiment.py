@@ -49,12 +49,12 @@ SIZE = Claim(
     kind="identity",
 )
 
-MIXED = Break("words of any texts", "The pre-training texts mix the words of all texts.", "near miss")
+MIXED = Break("words mixed across texts", "The pre-training texts mix the words of all texts.", "near miss")
 HALF = Break(
     "half of the pre-training", "The arm with spans is pre-trained for half of the steps.", "near miss"
 )
 REST = Break(
-    "the rest of the text as target",
+    "second half as target",
     "The network is pre-trained as a language model, which predicts the second half of a text from the "
     "first.",
     "rival",
@@ -70,7 +70,7 @@ MODEL = (
 )
 
 HELPS = Claim(
-    name="few examples, after writing spans and from scratch",
+    name="accuracy on 24 examples, pre-trained and from scratch",
     sentence="After tuning on 24 examples, a network that was pre-trained to generate removed spans "
     "classifies the topic of a text more accurately than one trained from scratch.",
     paper=Figure(
@@ -95,7 +95,7 @@ HELPS = Claim(
 )
 
 CHEAPER = Claim(
-    name="spans and whole texts as targets",
+    name="accuracy with spans and whole texts as targets",
     sentence="A network pre-trained to generate only the spans is at most 5 points less accurate than one "
     "pre-trained to generate the whole text, and its targets have a third of the tokens.",
     paper=Figure(

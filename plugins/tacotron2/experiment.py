@@ -29,24 +29,25 @@ from readtrack.plugin import (
 from .model import LocationLayer, LocationSensitiveAttention, Sizes, Tacotron2
 
 NO_LOCATION = Break(
-    "no location", "The location features are zero, so attention does not know its previous position."
+    "no location features",
+    "The location features are zero, so attention does not know its previous position.",
 )
 PREVIOUS = Break(
-    "previous weights alone",
+    "previous weights only",
     "The location features see the weights of the last step, not their sum over all steps.",
     "near miss",
 )
 WINDOW = Break(
-    "window",
+    "attention window",
     "No location features: attention by content may stay or go on by one or two symbols.",
     "rival",
 )
-SLIPS = "slips a symbol"
-PLACES = "attended symbol off by"
+SLIPS = "slips per symbol"
+PLACES = "distance of the attended symbol"
 ERROR = "error told the true frames"
 
 EQUATION = Claim(
-    name="attention by content and place",
+    name="location-sensitive attention energies",
     sentence="The attention energies equal those of the equation, symbol by symbol.",
     paper=Figure(
         "The attention of Chorowski et al. 2015, over the sum of past weights.",
@@ -61,7 +62,7 @@ EQUATION = Claim(
 )
 
 FORWARD = Claim(
-    name="attention moves forward",
+    name="alignment errors, location features against content alone",
     sentence="After 400 steps, on texts longer than those of training, attention with location features "
     "skips fewer symbols and steps back less than attention by content alone.",
     paper=Figure(
@@ -99,7 +100,7 @@ FORWARD = Claim(
 
 RATES = (0.002, 0.004, 0.008)  # the quick budget uses the middle one
 GROUP = 5
-OFF = "attended symbol off by (symbols)"
+OFF = "distance of the attended symbol (symbols)"
 SIZES = Sizes(
     symbols=len(speech.PHONEMES),
     bands=speech.MELS,
@@ -311,7 +312,7 @@ def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
     off = off_by(run, model, judge)
     at.metric("error on judge, told the true frames", error)
-    at.metric("attended symbol off by on judge (symbols)", off.mean().item())
+    at.metric("distance of the attended symbol on judge (symbols)", off.mean().item())
     at.metric("texts that stopped by themselves", stopped)
     at.metric("skipped, of a symbol", skipped.mean().item())
     at.metric("steps back, of a symbol", back.mean().item())

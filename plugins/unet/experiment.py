@@ -26,17 +26,20 @@ from ..fcn.task import BRIGHTNESS, Labelled, labelled
 from .model import UNet, WindowNet, border_weights, deformed
 
 NO_JOINS = Break(
-    "no joins", "U-Net has no skip connections and gets the same number of channels from below instead."
+    "no skip connections",
+    "U-Net has no skip connections and gets the same number of channels from below instead.",
 )
 DEEPEST = Break(
-    "deepest join only", "U-Net has only the deepest skip connection, none at full resolution.", "near miss"
+    "deepest skip connection only",
+    "U-Net has only the deepest skip connection, none at full resolution.",
+    "near miss",
 )
 WIDE_WINDOW = Break(
-    "wide window", "A network of dilated convolutions, without pooling, labels each pixel.", "rival"
+    "dilated convolutions", "A network of dilated convolutions, without pooling, labels each pixel.", "rival"
 )
-RIGID = Break("rigid", "No image is deformed.")
-BENT_ONCE = Break("bent once", "Each image is deformed once, before training.", "near miss")
-SHIFTED = Break("shifted", "Each image is shifted by as many pixels as it would be bent.", "rival")
+RIGID = Break("no deformation", "No image is deformed.")
+BENT_ONCE = Break("deformed once", "Each image is deformed once, before training.", "near miss")
+SHIFTED = Break("shifted images", "Each image is shifted by as many pixels as it would be bent.", "rival")
 
 SIZES = Claim(
     name="sizes",
@@ -44,7 +47,7 @@ SIZES = Claim(
     paper=Figure(
         "572 × 572 to 388 × 388; 23 convolutional layers", where="figure 1, section 2", read="secondary"
     ),
-    rule=(Bound("side of the result", "==", 388), Bound("convolutions", "==", 23)),
+    rule=(Bound("output side", "==", 388), Bound("convolutions", "==", 23)),
     kind="identity",
 )
 
@@ -89,14 +92,14 @@ WINDOW = Claim(
 )
 
 DEFORMS = Claim(
-    name="deformation",
+    name="IoU with and without deformation",
     sentence="After 480 steps, U-Net segments new images with a higher IoU if the thirty images are "
     "deformed differently at every step than if they are not deformed.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
-    rule=(at_least("IoU", "U-Net", 0.02, minus="rigid", toward=0.005),),
+    rule=(at_least("IoU", "U-Net", 0.02, minus="no deformation", toward=0.005),),
     control="the same network on undeformed images, with its best learning rate of the same grid",
-    control_arm="rigid",
-    control_reaches=(at_least("IoU", "rigid", 0.3),),
+    control_arm="no deformation",
+    control_reaches=(at_least("IoU", "no deformation", 0.3),),
     breaks=(RIGID, BENT_ONCE, SHIFTED, UNTRAINED),
     chosen_on=(0, 1),
     after_steps=STEPS,
@@ -134,7 +137,7 @@ def unet(joins: int | None = None) -> UNet:
 ARMS = {
     "U-Net": Setting(unet, bent),
     "sliding window": Setting(WindowNet, bent),
-    "rigid": Setting(unet, None),
+    "no deformation": Setting(unet, None),
 }
 BREAKS = {
     NO_JOINS: Setting(partial(unet, 0), bent),
@@ -166,7 +169,7 @@ def count(run: Run) -> None:
         side = network(torch.empty(1, 1, 572, 572)).shape[-1]
     layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
     run.metric("parameters, millions", sum(w.numel() for w in network.parameters()) / 1e6)
-    run.claim(SIZES, {"side of the result": side, "convolutions": len(layers)})
+    run.claim(SIZES, {"output side": side, "convolutions": len(layers)})
 
 
 class Learnt(NamedTuple):

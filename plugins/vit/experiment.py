@@ -38,12 +38,12 @@ HYBRID = Break(
 NARROW = Break("narrow convolutions", "Convolutions with half of the feature maps replace the ViT.", "rival")
 NO_POSITIONS = Break("no positions", "The ViT has no position embeddings.", "near miss")
 PIXELS = Break(
-    "all pixels at once",
+    "fully connected network",
     "A network with one large hidden layer on all pixels, at equal cost, replaces the ViT.",
     "rival",
 )
 MISPLACED = Break(
-    "positions in any order",
+    "positions in random order",
     "The ViT has the same number of positions, but assigns them to the patches in a random order each time.",
     "near miss",
 )
@@ -80,7 +80,7 @@ EQUAL_COST = (
 )
 
 FEW = Claim(
-    name="few images",
+    name="ViT and convolutions on few images",
     sentence="After 350 steps on 300 images, a ViT has a higher error and overfits more than convolutions "
     "with equal multiply-adds.",
     paper=Figure(FIGURE_4, where="section 4.3 and figure 4", read="text"),
@@ -115,7 +115,7 @@ FEW = Claim(
 )
 
 MANY = Claim(
-    name="many images",
+    name="ViT and convolutions on many images",
     sentence="After 10,000 steps on 320,000 images, each seen once, a ViT's error on new images is no "
     "higher than that of convolutions with equal multiply-adds.",
     paper=FEW.paper,
@@ -148,7 +148,7 @@ MANY = Claim(
 )
 
 POSITIONS = Claim(
-    name="positions",
+    name="learned position embeddings against none",
     sentence="After 100 steps, a ViT with learned positions has a lower error than a ViT without positions.",
     paper=Figure(
         "ImageNet, linear classifier on five images per class: 61.4 % without positions, 64.2 % with",
@@ -176,8 +176,8 @@ POSITIONS = Claim(
 # One grid for both arms of a claim, because a ViT needs lower learning rates than convolutions, and a ViT
 # without position embeddings needs higher ones.
 RATES = {
-    "few images": (0.0015, 0.005, 0.015),
-    "many images": (0.0006, 0.0025, 0.01, 0.04),
+    "ViT and convolutions on few images": (0.0015, 0.005, 0.015),
+    "ViT and convolutions on many images": (0.0006, 0.0025, 0.01, 0.04),
     "positions": (0.0025, 0.005, 0.01, 0.02),
 }
 FEW_IMAGES = 300
@@ -362,7 +362,7 @@ def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
         attempt=partial(learn, f", {claim.name}", steps),
         read=judged,
         grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
-        score=f"error on choose with {claim.name}",
+        score=f"error on choose, {claim.name}",
         references={
             "": {"multiply-adds, ViT / convolutions": multiply_adds(SmallViT()) / multiply_adds(ConvNet())}
         },

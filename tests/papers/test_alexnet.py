@@ -187,7 +187,10 @@ def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
 @pytest.mark.slow
 def test_the_arms(comparisons):
     given = {one.claims[0].name: one for one in comparisons(alexnet)}
-    few, race = given["dropout"], given["ReLU"]
+    few, race = (
+        given["test error with and without dropout"],
+        given["steps to 25 % training error, tanh and ReLU"],
+    )
     made = {
         "with dropout": few.arms["with dropout"].make,
         **{name: change["with dropout"].make for name, change in few.breaks.items()},
@@ -196,7 +199,7 @@ def test_the_arms(comparisons):
     assert left_out == {
         "with dropout": {nn.Dropout},
         "no dropout": {nn.Identity},
-        "the same half": {experiment_module.SameHalf},
+        "fixed dropout mask": {experiment_module.SameHalf},
         "weight decay": {nn.Identity},
     }
     assert {name: arm.weight_decay for name, arm in made.items()} == {
@@ -210,10 +213,10 @@ def test_the_arms(comparisons):
         "ReLU": nn.ReLU,
         "tanh": nn.Tanh,
         "tanh everywhere": nn.Tanh,
-        "a rectifier that saturates": experiment_module.Saturating,
-        "tanh, scaled": nn.Tanh,
+        "ReLU clipped at 1": experiment_module.Saturating,
+        "scaled tanh": nn.Tanh,
     }
-    assert [name for name, arm in starts.items() if not arm.make.as_paper] == ["tanh, scaled"]
+    assert [name for name, arm in starts.items() if not arm.make.as_paper] == ["scaled tanh"]
     network = SmallNet(classes=5, activation=nn.Tanh)
     assert sum(isinstance(module, nn.Tanh) for module in network.modules()) == 3
     assert not any(isinstance(module, nn.ReLU) for module in network.modules())
@@ -277,7 +280,9 @@ def test_the_experiment_runs(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     with_it, without = (record.values["error on new pictures", f"{w} dropout"] for w in ("with", "without"))
-    found = claims["dropout"]["values"]["error on new pictures, with dropout / without"]
+    found = claims["test error with and without dropout"]["values"][
+        "error on new pictures, with dropout / without"
+    ]
     assert found == pytest.approx(with_it / without)
 
 

@@ -243,9 +243,9 @@ def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
     ours = recalls.arms["network"].make
     assert_close(ours.proposals, experiment_module.proposed(network, judge).proposals)
     breaks = {name: change["network"].make for name, change in recalls.breaks.items()}
-    assert set(breaks) == {"unranked", "initial weights", "grouping, ranked"}
-    assert not torch.equal(breaks["unranked"].proposals, ours.proposals)
-    assert_close(breaks["unranked"].proposals.sort(1).values, ours.proposals.sort(1).values)
+    assert set(breaks) == {"unranked proposals", "initial weights", "grouping, ranked"}
+    assert not torch.equal(breaks["unranked proposals"].proposals, ours.proposals)
+    assert_close(breaks["unranked proposals"].proposals.sort(1).values, ours.proposals.sort(1).values)
     detector = detects.read.args[0]
     assert detector.network is network.detector
     certain = detector.find(breaks["grouping, ranked"]).scores.amax(1)

@@ -192,8 +192,8 @@ def test_the_arms_differ_only_in_the_mark_of_a_row_end():
     assert {name: (type(one).__name__, one.newline) for name, one in made.items()} == {
         "newlines": ("Fuyu", 1),
         "none": ("Fuyu", None),
-        "newlines anywhere": ("Anywhere", 1),
-        "width first": ("WidthFirst", None),
+        "newlines at random positions": ("Anywhere", 1),
+        "leading width token": ("WidthFirst", None),
     }
     shapes = [{name: weight.shape for name, weight in one.state_dict().items()} for one in made.values()]
     assert all(one == shapes[0] for one in shapes)
@@ -205,7 +205,9 @@ def test_the_arms_differ_only_in_the_mark_of_a_row_end():
 
 def test_the_breaks_see_the_same_patches():
     x = torch.randn(2, 1, 6, 8)
-    anywhere, width = (its.REPLACED[name].make() for name in ("newlines anywhere", "width first"))
+    anywhere, width = (
+        its.REPLACED[name].make() for name in ("newlines at random positions", "leading width token")
+    )
     seen, newline = anywhere.look(patches(x, 2)).flatten(1, 2), anywhere.embed.weight[its.NEWLINE]
     found = anywhere.image_tokens(x)
     ends = (found == newline).all(2)[0]

@@ -143,8 +143,8 @@ def test_the_arms_and_the_rival_do_as_many_multiply_adds(comparisons):
         "with reductions": (Inception, reduced),
         "naive": (Inception, naive),
         "no reductions": (Inception, naive),
-        "reductions that do not learn": (experiment_module.FrozenReductions, reduced),
-        "plain layers": (Plain, {"outputs": 28}),
+        "frozen reductions": (experiment_module.FrozenReductions, reduced),
+        "plain 3 × 3 layers": (Plain, {"outputs": 28}),
     }
     work = []
     for block in blocks.values():
@@ -178,9 +178,9 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(googlenet)
     assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["fewer parameters"]["verdict"] == "held"
+    assert claims["parameters of AlexNet and GoogLeNet"]["verdict"] == "held"
     ours, theirs = (record.values["error", arm] for arm in ("with reductions", "naive"))
-    found = claims["reductions"]["values"]["error, with reductions / naive"]
+    found = claims["1 × 1 reductions against naive blocks"]["values"]["error, with reductions / naive"]
     assert found == pytest.approx(ours / theirs, rel=1e-5)
 
 

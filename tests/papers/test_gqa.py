@@ -170,7 +170,7 @@ def test_all_conversions_start_from_one_checkpoint(run_experiment, started):
 
 
 def test_without_a_checkpoint_no_network_was_trained(run_experiment, started):
-    run_experiment(gqa, broken="no checkpoint")
+    run_experiment(gqa, broken="random weights")
     assert torch.equal(started["mean"].embed.weight, started["pre-training"].embed.weight)
 
 
@@ -237,7 +237,7 @@ def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
     matrices.
     """
     curves = run_experiment(gqa).curves
-    kept, count = curves["bytes of the cache a token"][""], curves["parameters of attention"][""]
+    kept, count = curves["KV-cache bytes a token"][""], curves["parameters of attention"][""]
     assert kept == [(groups, 2 * 8 * 4 * groups) for groups in (1, 2, 4, 8)]
     assert count == [(groups, 2 * 64 * 64 + 2 * 64 * 8 * groups) for groups in (1, 2, 4, 8)]
     found = curves[its.OVER_GROUPS]

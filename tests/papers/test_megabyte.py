@@ -155,7 +155,7 @@ def test_unprintable_bytes_are_shown_as_dots():
 
 @pytest.mark.parametrize(
     ("broken", "ours"),
-    [("", Megabyte), ("patches alone", its.Unheard), ("an LSTM", its.RecurrentBytes)],
+    [("", Megabyte), ("no global model", its.Unheard), ("LSTM", its.RecurrentBytes)],
 )
 def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
     made = {}

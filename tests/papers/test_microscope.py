@@ -105,14 +105,14 @@ def test_the_experiment_runs(run_experiment):
         name for layer, n in units.items() for name in (layer, *(f"{layer}, unit {u}" for u in range(n)))
     ]
     assert names == [*pages, "classes, trained", "classes, untrained"]
-    share = [record.values["named rightly", arm] for arm in ("trained", "untrained")]
+    share = [record.values["classified correctly", arm] for arm in ("trained", "untrained")]
     (claim,) = record.claims
-    assert claim["values"]["named rightly, trained - untrained"] == pytest.approx(share[0] - share[1])
+    assert claim["values"]["classified correctly, trained - untrained"] == pytest.approx(share[0] - share[1])
 
 
 def test_without_training_the_arms_are_equal(run_experiment):
     (claim,) = run_experiment(microscope, broken="initial weights").claims
-    assert claim["values"]["named rightly, trained - untrained"] == 0.0
+    assert claim["values"]["classified correctly, trained - untrained"] == 0.0
 
 
 def test_the_near_miss_has_a_classifier_that_the_layers_have_not_learned_with(run_experiment, monkeypatch):
@@ -126,7 +126,7 @@ def test_the_near_miss_has_a_classifier_that_the_layers_have_not_learned_with(ru
         "optimised",
         lambda net, *given, **named: seen.append(net) or optimise(net, *given, **named),
     )
-    run_experiment(microscope, broken="initial scores")
+    run_experiment(microscope, broken="initial classifier weights")
     (looked_into, other), half = pairs, next(net for net in seen if isinstance(net, PairNet))
     assert torch.equal(half.layers[0].weight, looked_into.trained.layers[0].weight)
     assert torch.equal(half.classifier.weight, other.untrained.classifier.weight)

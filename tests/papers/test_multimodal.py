@@ -265,7 +265,7 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(multimodal)
     assert record.headline_curve == "accuracy over the sound's noise"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["gates that begin shut"]["verdict"] == "held"
+    assert claims["output with closed gates"]["verdict"] == "held"
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "image"]
 
 

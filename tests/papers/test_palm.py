@@ -159,7 +159,7 @@ PLAIN = {
     "serial": (its.SerialBlock, 4, 4, 12, 1.0),
     "one head": (ParallelBlock, 4, 1, 12, 1.0),
     "no feed-forward": (its.WithoutFeedForward, 4, 4, 12, 1.0),
-    "does not look": (its.WithoutLooking, 4, 4, 12, 1.0),
+    "without attention": (its.WithoutLooking, 4, 4, 12, 1.0),
 }
 
 
@@ -169,8 +169,8 @@ PLAIN = {
         ("", {}),
         ("no feed-forward", {"parallel": (its.WithoutFeedForward, 4, 4, 12, 1.0)}),
         ("half of the steps", {"parallel": (ParallelBlock, 4, 4, 12, 0.5)}),
-        ("a head that does not look", {"one head": (its.WithoutLooking, 4, 1, 12, 1.0)}),
-        ("one head of queries", {"one head": (ParallelBlock, 1, 1, 12, 1.0)}),
+        ("no attention", {"one head": (its.WithoutLooking, 4, 1, 12, 1.0)}),
+        ("one query head", {"one head": (ParallelBlock, 1, 1, 12, 1.0)}),
         ("narrow heads", {"one head": (ParallelBlock, 2, 2, 6, 1.0)}),
     ],
 )

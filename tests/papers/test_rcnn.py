@@ -303,7 +303,7 @@ def test_the_experiment_runs(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     ap = {arm: record.values["mAP", arm] for arm in ("R-CNN", "HOG", "pretrained")}
-    gap = claims["fine-tuning"]["values"]["mAP, R-CNN - pretrained"]
+    gap = claims["mAP with and without fine-tuning"]["values"]["mAP, R-CNN - pretrained"]
     assert gap == pytest.approx(ap["R-CNN"] - ap["pretrained"])
     assert record.headline_curve == experiment_module.PRECISION
     assert set(record.curves[experiment_module.PRECISION]) == {"R-CNN", "HOG", "pretrained"}

@@ -132,9 +132,9 @@ def test_masks_are_stored_or_fresh(copies):
     ("broken", "copies", "dropout"),
     [
         ("", 0, 0.0),
-        ("the same mask each time", 1, 0.0),
-        ("two masks", 2, 0.0),
-        ("the same mask with dropout", 1, 0.1),
+        ("one static mask", 1, 0.0),
+        ("two static masks", 2, 0.0),
+        ("one static mask with dropout", 1, 0.1),
     ],
 )
 def test_arms_differ_in_their_masks_alone(part_of_run, monkeypatch, broken, copies, dropout):
@@ -154,7 +154,7 @@ def test_arms_differ_in_their_masks_alone(part_of_run, monkeypatch, broken, copi
 
 @pytest.mark.parametrize(
     ("broken", "steps", "texts", "new"),
-    [("", 4, 50, 4), ("the same texts again", 4, 50, 1), ("larger batches", 1, 200, 1)],
+    [("", 4, 50, 4), ("repeated texts", 4, 50, 1), ("larger batches", 1, 200, 1)],
 )
 def test_arms_differ_in_steps_and_texts_alone(part_of_run, monkeypatch, broken, steps, texts, new):
     seen = {}
@@ -180,7 +180,7 @@ def test_the_best_step_is_kept_and_judged_on_other_texts(part_of_run, monkeypatc
         return torch.tensor([next(losses)] * 2)
 
     monkeypatch.setattr(toy, "nats_of", nats_of)
-    toy.train_longer(part_of_run(broken="the same texts again"))
+    toy.train_longer(part_of_run(broken="repeated texts"))
     judged = [len(masked.ids) for _, masked in asked]
     assert judged.count(1000) == 2
     assert set(judged) == {200, 1000}

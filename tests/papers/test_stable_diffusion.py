@@ -328,8 +328,8 @@ def test_the_experiment_runs(run_experiment):
 def test_a_null_run_compares_equals(run_experiment):
     latents, guidance = (claim["values"] for claim in run_experiment(stable_diffusion, null=True).claims)
     assert latents["Fréchet distance, pixels' / latents'"] == 1.0
-    assert guidance["asked colours, guided - unguided"] == 0.0
-    assert guidance["variance in a caption, guided / unguided"] == 1.0
+    assert guidance["share with the caption's colours, guided - unguided"] == 0.0
+    assert guidance["variance within a caption, guided / unguided"] == 1.0
 
 
 @pytest.mark.parametrize(

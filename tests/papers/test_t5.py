@@ -308,9 +308,9 @@ def test_every_token_has_a_unique_name():
     ("broken", "stage"),
     [
         ("", "pre-training, spans, 1"),
-        ("words of any texts", "pre-training, spans, mixed, 1"),
+        ("words mixed across texts", "pre-training, spans, mixed, 1"),
         ("half of the pre-training", "pre-training, spans, 0.5"),
-        ("the rest of the text as target", "pre-training, rest, 1"),
+        ("second half as target", "pre-training, rest, 1"),
     ],
 )
 def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):

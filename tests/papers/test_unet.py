@@ -172,27 +172,32 @@ def test_shifts_move_all_pixels_alike():
 
 def test_the_arms():
     arms, breaks = experiment_module.ARMS, experiment_module.BREAKS
-    assert list(arms) == ["U-Net", "sliding window", "rigid"]
+    assert list(arms) == ["U-Net", "sliding window", "no deformation"]
     assert experiment_module.RATES == (0.002, 0.009, 0.036)
     assert experiment_module.STEPS == 480
     networks = {name: arm.make() for name, arm in arms.items()}
     networks |= {one.name: setting.make() for one, setting in breaks.items()}
     joined = {name: network.joins for name, network in networks.items() if isinstance(network, UNet)}
-    full = ("U-Net", "rigid", "bent once", "shifted")
-    assert joined == dict.fromkeys(full, 2) | {"no joins": 0, "deepest join only": 1}
+    full = ("U-Net", "no deformation", "deformed once", "shifted images")
+    assert joined == dict.fromkeys(full, 2) | {"no skip connections": 0, "deepest skip connection only": 1}
     windows = [n for n in networks.values() if isinstance(n, WindowNet)]
     convolutions = [[m for m in n if isinstance(m, torch.nn.Conv2d)][:-1] for n in windows]
     assert [1 + 2 * sum(m.dilation[0] for m in own) for own in convolutions] == [15, 31]
     bends = {name: arm.bends for name, arm in arms.items()}
     bends |= {one.name: setting.bends for one, setting in breaks.items()}
-    assert [name for name, bend in bends.items() if bend is None] == ["rigid", "bent once"]
-    assert bends["shifted"].keywords == {"std": 1.0, "grid": 1}
-    assert [one.name for one, setting in breaks.items() if setting.first] == ["bent once"]
+    assert [name for name, bend in bends.items() if bend is None] == ["no deformation", "deformed once"]
+    assert bends["shifted images"].keywords == {"std": 1.0, "grid": 1}
+    assert [one.name for one, setting in breaks.items() if setting.first] == ["deformed once"]
 
 
 @pytest.mark.parametrize(
     ("name", "calls"),
-    [("U-Net", ["step"] * 2), ("rigid", []), ("bent once", ["all"]), ("shifted", ["step"] * 2)],
+    [
+        ("U-Net", ["step"] * 2),
+        ("no deformation", []),
+        ("deformed once", ["all"]),
+        ("shifted images", ["step"] * 2),
+    ],
 )
 def test_the_deformed_images(part_of_run, monkeypatch, name, calls):
     named = {one.name: setting for one, setting in experiment_module.BREAKS.items()}
@@ -230,7 +235,10 @@ def test_the_experiment_runs(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     iou = {arm: record.values["IoU", arm] for arm in experiment_module.ARMS}
-    for name, other in (("U-Net against a sliding window", "sliding window"), ("deformation", "rigid")):
+    for name, other in (
+        ("U-Net against a sliding window", "sliding window"),
+        ("IoU with and without deformation", "no deformation"),
+    ):
         assert claims[name]["values"][f"IoU, U-Net - {other}"] == iou["U-Net"] - iou[other]
 
 

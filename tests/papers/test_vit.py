@@ -216,8 +216,9 @@ def test_shuffled_pixels_are_the_same_pixels():
         assert torch.equal(moved.y, known.y)
 
 
-FEW_ARMS = {("few images", "ViT"): ("ViT", "Positions"), ("few images", "convolutions"): ("ConvNet", "")}
-MANY_ARMS = {("many images", arm): kind for (_, arm), kind in FEW_ARMS.items()}
+FEW, MANY = its.FEW.name, its.MANY.name
+FEW_ARMS = {(FEW, "ViT"): ("ViT", "Positions"), (FEW, "convolutions"): ("ConvNet", "")}
+MANY_ARMS = {(MANY, arm): kind for (_, arm), kind in FEW_ARMS.items()}
 PLACES = {
     ("positions", "1-D"): ("ViT", "Positions"),
     ("positions", "none"): ("ViT", ""),
@@ -226,13 +227,13 @@ PLACES = {
 ARMS = {
     "": FEW_ARMS | MANY_ARMS | PLACES,
     "shuffled pixels": FEW_ARMS,
-    "hybrid": FEW_ARMS | {("few images", "ViT"): ("Hybrid", "")},
-    "narrow convolutions": FEW_ARMS | {("few images", "ViT"): ("ConvNet", "")},
-    "no positions": MANY_ARMS | {("many images", "ViT"): ("ViT", "")},
-    "all pixels at once": MANY_ARMS
+    "hybrid": FEW_ARMS | {(FEW, "ViT"): ("Hybrid", "")},
+    "narrow convolutions": FEW_ARMS | {(FEW, "ViT"): ("ConvNet", "")},
+    "no positions": MANY_ARMS | {(MANY, "ViT"): ("ViT", "")},
+    "fully connected network": MANY_ARMS
     | PLACES
-    | {("many images", "ViT"): ("PixelNet", ""), ("positions", "1-D"): ("PixelNet", "")},
-    "positions in any order": PLACES | {("positions", "1-D"): ("ViT", "Misplaced")},
+    | {(MANY, "ViT"): ("PixelNet", ""), ("positions", "1-D"): ("PixelNet", "")},
+    "positions in random order": PLACES | {("positions", "1-D"): ("ViT", "Misplaced")},
 }
 
 
@@ -245,7 +246,7 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
         positions = getattr(network, "positions", None)
         made[what, at.name] = type(network).__name__, type(positions).__name__ if positions else ""
         seen[what] = at.world.known.x
-        assert len(at.world.known.x) == (300 if what == "few images" else 32 * steps)
+        assert len(at.world.known.x) == (300 if what == FEW else 32 * steps)
         assert rate == its.RATES[what][1]
         return learn(label, steps, at, make, rate)
 
@@ -254,11 +255,11 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     assert made == ARMS[broken]
     if not broken:  # moved digits are closer to the border
         near = {what: x.std(0).mean(0)[:2].mean().item() for what, x in seen.items()}
-        assert near["many images"] > 1.5 * near["positions"]
+        assert near[MANY] > 1.5 * near["positions"]
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "5af330b66041"
+    assert digest(its) == "f68b10a0cf94"
 
 
 def test_a_null_run_has_the_controls_networks(run_experiment, monkeypatch):
@@ -271,8 +272,8 @@ def test_a_null_run_has_the_controls_networks(run_experiment, monkeypatch):
     monkeypatch.setattr(its, "learn", watched)
     run_experiment(vit, null=True)
     assert made == {
-        ", few images": {("ConvNet", True)},
-        ", many images": {("ConvNet", True)},
+        f", {FEW}": {("ConvNet", True)},
+        f", {MANY}": {("ConvNet", True)},
         ", positions": {("ViT", False)},
     }
 
