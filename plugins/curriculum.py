@@ -6,14 +6,14 @@ Platanios et al. 2019, arXiv 1903.09848.
 The problem. Children learn from easy to hard, but a language model reads its training texts in random order.
 If a better order saved training steps, it would do so at no cost.
 
-The idea. Measure the difficulty of each piece of text, for example by the frequency of its letters or pairs
-of letters. Sample from the easiest part first, and let that part grow with the square root of the steps until
-it is the whole text. Compare with no order, and with a random order. The paper finds no compelling evidence
-for any of its measures of difficulty.
+The idea. Measure the difficulty of each piece of text, for example by the frequency of its letters or letter
+pairs. Sample from the easiest part first, and let that part grow with the square root of the steps until it
+is the whole text. Compare with uniform sampling, and with a curriculum in random order. The paper finds no
+compelling evidence for any of its measures of difficulty.
 
-This file. The pacing function, two measures of difficulty, and a small GPT-2. A null result means something
-only if a benefit would have been detected, so the same comparison must detect the benefit of a quarter more
-steps.
+This file implements the pacing function and two measures of difficulty, and trains a small GPT-2. A null
+result is informative only if a benefit would have been detected, so the same comparison must detect the
+benefit of a quarter more steps.
 
 Dimensions: windows (pieces of text), time, drawn.
 """
@@ -53,42 +53,45 @@ from readtrack.plugin import (
 from .gpt2 import GPT2
 
 PLANTED = Break(
-    "planted benefit", "The curricula train for a quarter more steps than the control.", "near miss"
+    "curricula with a quarter more steps",
+    "The curricula train for a quarter more steps than the control.",
+    "near miss",
 )
-TWICE = Break("twice the steps", "The curricula train for twice the steps of the control.")
+TWICE = Break("curricula with twice the steps", "The curricula train for twice the steps of the control.")
 
 STEPS = 200
-IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "letter frequencies"
+IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "unigram frequencies"
 
 NO_HELP = Claim(
-    name="held-out loss with a curriculum and without",
-    sentence="After 200 steps neither curriculum, by rarity of letters or of letter pairs, has a held-out "
-    "loss 0.03 nats per character below that of the same model on text in any order. A quarter more steps "
-    "lowers the loss by that much.",
+    name="held-out loss with and without a curriculum",
+    sentence="After 200 steps, neither a curriculum by rarity of letters nor one by rarity of letter pairs "
+    "lowers the held-out loss by 0.03 nats per character, compared with the same model and uniform "
+    "sampling. A quarter more steps lowers the loss by that much.",
     paper=Figure("No compelling evidence that curricula help", where="abstract", read="abstract"),
     rule=(
-        at_least("nats", "rare letters last", -0.03, minus=IN_ORDER),
-        at_least("nats", "rare pairs last", -0.03, minus=IN_ORDER),
-        at_most("nats", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
-        at_most("nats", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
+        at_least("nats per character", "rare letters last", -0.03, minus=IN_ORDER),
+        at_least("nats per character", "rare pairs last", -0.03, minus=IN_ORDER),
+        at_most("nats per character", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
+        at_most("nats per character", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
     ),
-    control="the same model, sampling from all of the text at every step; each at the best of three "
-    "learning rates",
+    control="the same model, which samples from all of the text at every step, each arm at its best of "
+    "three learning rates",
     control_arm=IN_ORDER,
-    control_reaches=(at_least("nats", IN_ORDER, 0.03, minus=LONGER),),
+    control_reaches=(at_least("nats per character", IN_ORDER, 0.03, minus=LONGER),),
     breaks=(PLANTED, TWICE, UNTRAINED),
-    no_rival="The claim is that nothing is gained. Any other order that gains nothing meets it as well.",
+    no_rival="The claim is a null result. Any other order without a benefit also passes.",
     after_steps=STEPS,
     chosen_on=(0, 1),
     headline=True,
-    deviations="A character model of two layers on windows of 48 characters. The paper trains ELMo on "
-    "Wikipedia, tries six measures of difficulty and is also evaluated on GLUE. Only a gain counts against "
-    "the claim: a curriculum may do harm.",
+    deviations="The model is a two-layer character model on windows of 48 characters. The paper trains ELMo "
+    "on Wikipedia, tries six measures of difficulty and also evaluates on GLUE. Only a benefit counts "
+    "against the claim. A curriculum may increase the loss.",
     history=(
         (
-            "Until November 2026: reproduced, with at most 0.03 nats saved, where twice the steps had to "
-            "save 0.05. An untrained model met that rule. Now the curricula must be 0.5 nats below the "
-            "unigram loss, and a quarter more steps must save at least 0.03 nats."
+            "Until November 2026 the verdict was reproduced. The curricula could save at most 0.03 nats, "
+            "and twice the steps had to save 0.05. An untrained model passed that rule. Now the curricula "
+            "must be 0.5 nats below the unigram loss, and a quarter more steps must save at least 0.03 "
+            "nats."
         ),
     ),
 )
@@ -99,9 +102,9 @@ Measure = Callable[[Windows, torch.Generator], Difficulty]
 
 
 def competence(step: int, total: int, *, first: float = 0.01) -> float:
-    """Share of the text to sample from at `step` (Platanios et al., equation 8).
+    """Fraction of the text to sample from at `step` (Platanios et al., equation 8).
 
-    first  the share at step 0
+    first  fraction at step 0
     """
     return min(1.0, math.sqrt(step / total * (1 - first**2) + first**2))
 
@@ -139,21 +142,29 @@ def implementation() -> Callable[..., Tensor]:
 
 
 class Plan(NamedTuple):
-    """measure: of difficulty, or None for text in any order; longer: factor on the number of steps"""
+    """How an arm samples its text.
+
+    measure  measure of difficulty, or None for uniform sampling
+    longer   factor on the number of steps
+    """
 
     measure: Measure | None
     longer: float = 1.0
 
 
 class Trained(NamedTuple):
-    """early: the validation loss after a third of the steps"""
+    """early  validation loss after a third of the steps"""
 
     model: GPT2
     early: float
 
 
 class World(NamedTuple):
-    """pool: windows to train on; chosen and judged: held-out windows"""
+    """Windows of the text.
+
+    pool            training windows
+    chosen, judged  validation and test windows
+    """
 
     vocab: int
     pool: Windows
@@ -198,7 +209,7 @@ def experiment(run: Run) -> None:
         read=judge,
         grid=run.pick(smoke=rates[1:2], quick=rates, full=rates),
         score="validation loss",
-        references={LETTERS: {"nats": world.letters()}},
+        references={LETTERS: {"nats per character": world.letters()}},
         breaks={
             one.name: {
                 "rare letters last": Arm(Plan(by_letters, longer)),
@@ -208,7 +219,7 @@ def experiment(run: Run) -> None:
         },
         world=world,
     )
-    run.headline("validation loss over the part of the training")
+    run.headline("validation loss over fraction of training")
 
 
 def train(at: Trial, plan: Plan, rate: float) -> tuple[float, Trained]:
@@ -244,15 +255,15 @@ def nats(model: GPT2, windows: Windows) -> Float[Tensor, " windows"]:
 
 def judge(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " windows"]]:
     model, early = found.chosen
-    loss, curve = nats(model, at.world.judged), "validation loss over the part of the training"
+    loss, curve = nats(model, at.world.judged), "validation loss over fraction of training"
     at.metric("held-out loss", loss.mean().item())
     if not math.isnan(early):
         at.metric(curve, early, step=1 / 3)
     at.metric(curve, nats(model, at.world.chosen).mean().item(), step=1)
-    return {"nats": loss}
+    return {"nats per character": loss}
 
 
-# Benchmark: a batch from the easiest part
+# Benchmark: sampling a batch from the easiest third
 
 
 def sorted_anew(difficulty: Tensor, uniform: Tensor, *, share: float) -> Tensor:
@@ -277,22 +288,22 @@ def kept_in_order(difficulty: Tensor, order: Tensor, uniform: Tensor, *, share: 
 def benchmark(bench: Bench) -> Iterator[Case]:
     for windows in bench.pick(smoke=(20,), quick=(1000, 20_000), full=(20_000, 1_000_000)):
         yield Case(
-            name="a batch of the easiest third",
+            name="batch from the easiest third",
             axes={"windows": windows},
             inputs=lambda generator, windows=windows: (
                 torch.randn(windows, generator=generator),
                 torch.rand(32, generator=generator),
             ),
             variants=(
-                Variant(name="sorted anew", role="naive", call=partial(sorted_anew, share=1 / 3)),
+                Variant(name="sorting for each batch", role="naive", call=partial(sorted_anew, share=1 / 3)),
                 Variant(
-                    name="windows in order",
+                    name="sorted windows",
                     role="strong",
                     call=partial(windows_in_order, share=1 / 3),
                     prepare=lambda difficulty, uniform: (difficulty.sort(stable=True).values, uniform),
                 ),
                 Variant(
-                    name="kept in order",
+                    name="stored order",
                     role="paper",
                     call=partial(kept_in_order, share=1 / 3),
                     prepare=lambda difficulty, uniform: (
@@ -306,7 +317,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
 
 
-# Exercises.
+# Exercises
 def of_steps(_: Draw) -> Iterator[Try]:
     for step in (0, 1, 5, 10, 12):
         yield Try(f"step {step} of 10", step, 10)
@@ -328,9 +339,9 @@ EXERCISES = (
     Exercise(
         name="competence",
         of="competence",
-        task="The share of the text to sample from: it grows with the square root of the steps.",
+        task="Return the fraction of the text to sample from, which grows with the square root of the steps.",
         hints=(
-            "The square of the share grows linearly, from first² at step 0 to 1 at `total`.",
+            "The square of the fraction grows linearly, from first² at step 0 to 1 at `total`.",
             "It never exceeds 1.",
         ),
         tries=of_steps,
@@ -348,15 +359,15 @@ EXERCISES = (
     Exercise(
         name="rare letters",
         of="by_letters",
-        task="The difficulty of each window: the mean surprisal of its letters, in nats.",
-        hints=("Count the letters of all windows; a letter's surprisal is minus the log of its frequency.",),
+        task="Return the difficulty of each window: the mean surprisal of its letters, in nats.",
+        hints=("Count the letters of all windows. A letter's surprisal is minus the log of its frequency.",),
         tries=of_windows,
         tolerance=1e-5,
     ),
     Exercise(
         name="rare pairs",
         of="by_pairs",
-        task="The same, with the surprisal of each letter given the letter before it.",
+        task="Return the mean surprisal of each letter given the letter before it, in nats.",
         hints=(
             "A pair is one number: the first letter times the size of the alphabet, plus the second.",
             "Normalise the counts over the pairs that begin with the same letter.",

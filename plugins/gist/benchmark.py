@@ -1,4 +1,4 @@
-"""A training step with the mask, and an answer after a prompt that is reprocessed, cached or compressed."""
+"""Times a training step with the mask, and answers after a reprocessed, cached or compressed prompt."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -19,7 +19,7 @@ def loss(network: GistGPT2, ids: Tensor) -> Tensor:
 
 
 def by_loops(network: GistGPT2, ids: Tensor) -> Tensor:
-    """Decides visibility pair by pair, and attends head by head."""
+    """Builds the mask in loops over pairs of tokens, and attends in a loop over heads."""
 
     def visible(ids: Tensor, gist: int) -> Tensor:
         mask = torch.zeros(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
@@ -61,7 +61,7 @@ def answer(network: GistGPT2, request: Tensor, count: int, kept: Cache) -> dict[
     newest = request
     for _ in range(count):
         newest = network(newest, mine)[:, -1:].argmax(-1)
-    return {"reached": True, "tokens": count, "cache bytes of the prompt": cached_bytes(kept)}
+    return {"reached": True, "tokens": count, "bytes of the prompt's cache": cached_bytes(kept)}
 
 
 def cached_bytes(kept: Cache) -> int:
@@ -109,7 +109,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 torch.cat((drawn(g, 2, p), torch.full((2, 1), vocab), drawn(g, 2, a)), 1),
             ),
             variants=(
-                Variant.of_module(make, by_loops, name="pair by pair, head by head", role="naive"),
+                Variant.of_module(make, by_loops, name="loops over pairs and heads", role="naive"),
                 Variant.of_module(make, fused, name="torch SDPA", role="strong"),
                 Variant.of_module(make, loss, name="GistGPT2", role="paper"),
             ),
@@ -139,13 +139,13 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
     for length in bench.pick(smoke=(9,), quick=(104, 832), full=(832,)):
         yield Case(
-            name="an answer",
+            name="answer generation",
             axes={"prompt": length},
             inputs=lambda g, length=length: (drawn(g, 1, request), length),
             variants=(
-                Variant(name="the prompt read anew", role="naive", call=anew),
-                Variant(name="the prompt's cache", role="strong", call=cached),
-                Variant(name="its gist", role="paper", call=compressed),
+                Variant(name="reprocessed prompt", role="naive", call=anew),
+                Variant(name="KV cache of the prompt", role="strong", call=cached),
+                Variant(name="KV cache of the gist", role="paper", call=compressed),
             ),
             cost={"until": None},
         )

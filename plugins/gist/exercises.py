@@ -30,9 +30,9 @@ EXERCISES = (
     Exercise(
         name="sides",
         of="model.sides",
-        task="Masks of the tokens before the first gist token, and of those after the last.",
+        task="Return masks of the tokens before the first gist token, and of those after the last.",
         hints=(
-            "A cumulative sum of the marks is 0 before the first; a reversed one is 0 after the last.",
+            "The cumulative sum of the marks is 0 before the first one, a reversed sum after the last.",
             "Both are all False in a text without a gist token.",
         ),
         tries=of_texts,
@@ -42,8 +42,8 @@ EXERCISES = (
         of="model.gist_mask",
         task="Figure 2's attention mask: True where a token may attend.",
         hints=(
-            "Take the causal mask, without the pairs of a query after the gist and a key before it.",
-            "Queries are the second to last dimension, keys the last; add a dimension for heads.",
+            "Start with the causal mask. Remove pairs of a query after the gist and a key before it.",
+            "Queries are in the second to last dimension, keys in the last. Add a dimension for heads.",
         ),
         tries=of_texts,
     ),
@@ -52,7 +52,7 @@ EXERCISES = (
         of="model.GistGPT2.compress",
         task="Run a prompt with its gist tokens, and keep only the gist tokens' cache entries.",
         hints=(
-            "empty_cache allocates the prompt's and gist tokens' entries; a call of the model fills them.",
+            "empty_cache allocates entries for the prompt and the gist tokens. A forward pass fills them.",
             "Cut off the prompt's keys and values, and pad with `room` entries for later tokens.",
             "The new cache's length is the number of gists, and its `before` the prompt's length.",
         ),

@@ -1,4 +1,4 @@
-"""An unseen prompt of 26 tokens as one gist token: accuracy, and the time saved."""
+"""Measures the accuracy with unseen prompts of 26 tokens as one gist token, and the time saved."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -30,7 +30,7 @@ from .benchmark import cached_bytes, read
 from .model import GistGPT2, Visible, causal_mask, gist_mask, promptless_mask
 
 PROMPT, GISTS, SETTINGS, VALUES, FILLING = 26, 1, 2, 10, 8
-ASKS = VALUES  # the first of the tokens that ask for a setting
+ASKS = VALUES  # first of the tokens that request a setting
 VOCAB = VALUES + SETTINGS + FILLING
 STEPS = 140  # of fine-tuning
 IGNORED = -100  # `ignore_index` of `cross_entropy`
@@ -38,41 +38,43 @@ IGNORED = -100  # `ignore_index` of `cross_entropy`
 ORDINALS = ("first", "second")
 
 UNTUNED = Break(
-    "the mask without tuning",
-    "The gist mask is applied to the model that was trained with the whole prompt visible, without tuning.",
+    "gist mask without fine-tuning",
+    "The gist mask is applied to the model that was trained with the whole prompt visible, without "
+    "fine-tuning.",
 )
 HALF = Break(
-    "a gist of half the prompt",
+    "gist of half the prompt",
     "The gist token sees only the second half of the prompt, which contains the second setting.",
     "near miss",
 )
 LAST = Break(
-    "the prompt's last token",
-    "There is no gist token. Later tokens see only the last token of the prompt, which has seen the others. "
-    "The model is tuned in the same way.",
+    "last prompt token instead of a gist",
+    "Later tokens attend to the last token of the prompt instead of the gist token. This token attends to "
+    "the whole prompt. The model is fine-tuned in the same way.",
     "rival",
 )
 
 TASK = (
     "A prompt has 2 settings of 10 values among 24 filler words, and requests ask for both in any order. A "
-    "tenth of all combinations of settings is held out for the test. A model of two layers and hidden size "
-    "48 is trained for 60 steps with the whole prompt visible, then tuned for 140. The paper tunes LLaMA-7B "
-    "and FLAN-T5-XXL on instructions, and evaluates with ROUGE-L, other models and people. "
+    "tenth of all combinations of settings is held out for the test. The model has two layers of hidden "
+    "size 48. It is trained for 60 steps with the whole prompt visible, then fine-tuned for 140. The paper "
+    "fine-tunes LLaMA-7B and FLAN-T5-XXL on instructions, and evaluates with ROUGE-L, other models and "
+    "people. "
 )
 
 COMPRESSES = Claim(
-    name="a gist against no prompt",
-    sentence="After 140 steps of tuning with the mask, the model answers correctly from one gist token, "
-    "where a model without a prompt has to guess. It does so for both settings, in unseen prompts of 26 "
-    "tokens.",
+    name="accuracy with a gist and without a prompt",
+    sentence="After 140 steps of fine-tuning with the mask, a model with one gist token is more accurate on "
+    "each of the two settings in unseen prompts of 26 tokens than a model without a prompt, which has to "
+    "guess.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=tuple(
         at_least(f"accuracy, {setting} setting", "gist", 0.3, minus="no prompt", toward=0.1)
         for setting in ORDINALS
     ),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model tuned in the same way without a prompt, where later tokens do not see the gist "
-    "token either; each at the best of the same learning rates",
+    control="the same model fine-tuned in the same way without a prompt (later tokens do not attend to the "
+    "gist token either), each arm at its best learning rate from the same grid",
     control_arm="no prompt",
     control_reaches=(at_least("accuracy", "whole prompt", 0.9),),
     after_steps=STEPS,
@@ -81,46 +83,49 @@ COMPRESSES = Claim(
     deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds, without a rival. The "
-            "whole-prompt arm was the model before tuning. The sentence did not state the number of steps."
+            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), without a rival. "
+            "The whole-prompt arm was the model before fine-tuning. The sentence did not state the number "
+            "of steps."
         ),
     ),
 )
 
 HARMLESS = Claim(
-    name="a gist against the whole prompt",
-    sentence="With one gist token the model answers nearly as accurately as with the whole prompt of 26 "
-    "tokens, tuned in the same way.",
+    name="accuracy with a gist and with the whole prompt",
+    sentence="With one gist token, the model is at most 10 points less accurate than the same model "
+    "fine-tuned in the same way with the whole prompt of 26 tokens.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=(at_least("accuracy", "gist", -0.1, minus="whole prompt", toward=-0.3),),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model tuned in the same way with the whole prompt visible, at the best of the same "
-    "learning rates",
+    control="the same model fine-tuned in the same way with the whole prompt visible, each arm at its best "
+    "learning rate from the same grid",
     control_arm="whole prompt",
-    learned=(at_least("accuracy", "whole prompt", 0.9, over="every answer"),),
+    learned=(at_least("accuracy", "whole prompt", 0.9, over="perfect accuracy"),),
     breaks=(HALF, LAST, UNTUNED, UNTRAINED),
     chosen_on=(0, 1),
     deviations=TASK + "Accuracy is the mean over both settings.",
     headline=True,
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound. The whole-prompt arm "
-            "was the model before tuning."
+            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). The "
+            "whole-prompt arm was the model before fine-tuning."
         ),
     ),
 )
 
 FASTER = Claim(
-    name="answers come sooner",
-    sentence="With the gist in the cache, an answer takes less time than with the prompt processed again.",
+    name="time per answer with a gist",
+    sentence="Generating an answer takes less time with the gist in the KV cache than with the prompt "
+    "processed again.",
     paper=Figure("up to 40 % fewer operations and 4.2 % less time", read="abstract"),
     rule=(
-        Speedup("an answer", over="the prompt read anew", threshold=1.07, axes={"prompt": 832}, mode="until"),
+        Speedup(
+            "answer generation", over="reprocessed prompt", threshold=1.07, axes={"prompt": 832}, mode="until"
+        ),
     ),
-    control="the model that processes the prompt each time; a cache of the whole prompt is timed for "
-    "comparison",
-    deviations="A small model, one request, and a prompt of 832 tokens that is processed again. The cache "
-    "of the whole prompt is timed but not judged. The paper times LLaMA-7B and FLAN-T5-XXL on shorter "
+    control="the same model, which processes the whole prompt for each answer",
+    deviations="A small model answers one request after a prompt of 832 tokens. A KV cache of the whole "
+    "prompt is timed for comparison but not judged. The paper times LLaMA-7B and FLAN-T5-XXL on shorter "
     "prompts.",
 )
 
@@ -128,7 +133,11 @@ Texts = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Way(NamedTuple):
-    """visible: the mask to fine-tune with; tuned: whether to fine-tune at all"""
+    """How an arm is fine-tuned.
+
+    visible  mask for fine-tuning
+    tuned    whether to fine-tune at all
+    """
 
     visible: Visible
     tuned: bool = True
@@ -141,7 +150,7 @@ def half_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batc
 
 
 def last_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """Tokens after the gist see the last token of the prompt instead of the gist."""
+    """Tokens after the gist attend to the last token of the prompt instead of the gist."""
     place = torch.arange(ids.shape[1], device=ids.device)
     behind = place >= PROMPT + GISTS
     hidden = behind[:, None] & ~behind & (place != PROMPT - 1)
@@ -164,12 +173,12 @@ def experiment(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=(5e-3,), quick=(2e-3, 6e-3, 1.8e-2), full=(7e-4, 2e-3, 6e-3, 1.8e-2)),
         score="validation nats",
-        references={"every answer": {"accuracy": 1.0}},
+        references={"perfect accuracy": {"accuracy": 1.0}},
         derive=saved,
         breaks={one.name: {"gist": Arm(way, before=full_model)} for one, way in replaced.items()},
     )
     if run.wants(COMPRESSES, HARMLESS):
-        run.headline("accuracy over steps of tuning")
+        run.headline("accuracy over fine-tuning steps")
         ids, target = texts(2, True, run.data("texts to judge by", "judge"))
         show_saved(run, table.sweeps["gist"].chosen, ids[:1, :PROMPT].to(run.device))
         show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, (ids, target))
@@ -228,7 +237,7 @@ def judged(at: Trial, found: Sweep[GistGPT2]) -> dict[str, Float[Tensor, " _"]]:
 
 @torch.no_grad()
 def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> None:
-    """Save a table of the cache's size for a prompt, and the FLOPs of the first answer.
+    """Saves a table of the KV-cache size for a prompt, and of the FLOPs of the first answer.
 
     The benchmark measures times.
     """
@@ -236,9 +245,9 @@ def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> 
     gist = network.compress(prompt, gists=GISTS, room=1)
     kept_bytes = cached_bytes(whole), cached_bytes(gist)  # measured before the answers extend the caches
     ways: dict[str, tuple[int, int, Callable[[], Tensor]]] = {
-        "the prompt read anew": (0, 0, lambda: network(torch.cat((prompt, ask), 1))),
-        "the prompt's cache": (whole.length, kept_bytes[0], lambda: network(ask, whole)),
-        "its gist": (gist.length, kept_bytes[1], lambda: network(ask, gist)),
+        "reprocessed prompt": (0, 0, lambda: network(torch.cat((prompt, ask), 1))),
+        "KV cache of the prompt": (whole.length, kept_bytes[0], lambda: network(ask, whole)),
+        "KV cache of the gist": (gist.length, kept_bytes[1], lambda: network(ask, gist)),
     }
     rows = []
     for way, (tokens, kept, call) in ways.items():
@@ -246,15 +255,15 @@ def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> 
             call()
         rows.append((way, tokens, kept, counter.get_total_flops()))
     run.table(
-        "what a prompt costs",
-        ("way", "tokens in the cache", "bytes in the cache", "operations of an answer"),
+        "KV-cache size and FLOPs per prompt",
+        ("variant", "cached tokens", "cached bytes", "FLOPs of an answer"),
         rows,
-        caption="For this small model and one request of one token. Times are in the benchmark.",
+        caption="Measured with this small model on one request of one token. The benchmark measures times.",
     )
 
 
 def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -> None:
-    """Train on fresh texts; every text contains the gist token."""
+    """Trains on newly drawn texts. Every text contains the gist token."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     drawn = at.generator("texts to train on")
@@ -266,7 +275,7 @@ def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -
         schedule.step()
         if step % 25 == 24 or step == steps - 1:
             now = accuracies(network, on_the_way).mean().item()
-            at.metric("accuracy over steps of tuning", now, step=step + 1, arm=curve)
+            at.metric("accuracy over fine-tuning steps", now, step=step + 1, arm=curve)
 
 
 def full_model(at: Trial) -> GistGPT2:
@@ -279,7 +288,7 @@ def full_model(at: Trial) -> GistGPT2:
 
 
 def tune(at: Trial, way: Way, rate: float) -> tuple[float, GistGPT2]:
-    """Fine-tune the full model with a mask. Returns the loss on unseen validation prompts, and the model."""
+    """Fine-tunes the full model with a mask. Returns the loss on unseen validation prompts, and the model."""
     network = deepcopy(at.before)
     network.visible = way.visible
     if way.tuned:
@@ -294,7 +303,7 @@ def tune(at: Trial, way: Way, rate: float) -> tuple[float, GistGPT2]:
 
 @torch.no_grad()
 def show(run: Run, networks: dict[str, GistGPT2], part: Texts) -> None:
-    """Save two unseen prompts with their requests and each model's answers."""
+    """Saves two unseen prompts with their requests and each model's answers."""
     lines = []
     for ids, target in zip(part[0][:2], part[1][:2], strict=True):
         places = (target != IGNORED).nonzero()[:, 0]
@@ -305,7 +314,7 @@ def show(run: Run, networks: dict[str, GistGPT2], part: Texts) -> None:
             found = network(ids[None].to(run.device))[0].argmax(-1).cpu()[places]
             lines.append(f"{arm:13}" + " ".join(spelled(token) for token in found.tolist()))
         lines.append("")
-    caption = "Settings are digits, A and B ask for the first and the second one, and dots are filler words."
+    caption = "Digits are settings, A and B request the first and second setting, and dots are filler words."
     run.text("answers to unseen prompts", "\n".join(lines), caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""GPT-2 with a gist token: attention masks, and a cache that keeps the gist of a prompt only.
+"""GPT-2 with a gist token: attention masks, and a KV cache that keeps only the gist of a prompt.
 
 Dimensions: batch, tokens, prompt, gists (number of gist tokens after the prompt), heads, dim, room (free
 entries of a cache), vocab (including the gist token, which is the last).
@@ -61,9 +61,9 @@ class GistCache(Cache):
 
 
 class GistGPT2(GPT2):
-    """GPT-2 with a gist token as an additional token.
+    """GPT-2 with an additional gist token.
 
-    visible  makes an attention mask from the ids and the gist token's id
+    visible  returns an attention mask, given the ids and the gist token's id
     """
 
     mask: Bool[Tensor, "batch 1 tokens tokens"] | None = None  # for the current text
@@ -91,7 +91,7 @@ class GistGPT2(GPT2):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], cache: Cache | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`: a prompt, its gist tokens, and the rest.
+        """Logits of the next token after each of `ids`, which are a prompt, its gist tokens, and the rest.
 
         cache  of a prompt's gist and later tokens, which `ids` continue
         """

@@ -1,19 +1,20 @@
-"""Longformer: attention within a window, with a few tokens that attend to everything.
+"""Longformer: attention within a sliding window, with a few global tokens that attend to all tokens.
 
 Beltagy, Peters and Cohan 2020, "Longformer: The Long-Document Transformer", arXiv 2004.05150.
 
-The problem. Full attention compares every pair of tokens, so that a text of twice the length takes four times
-the computation. BERT's 512 tokens are about a page, and longer documents had to be truncated.
+The problem. Full attention compares every pair of tokens, so twice the length takes four times the
+computation. BERT's 512 tokens are about a page, and longer documents had to be truncated.
 
 The idea. Each token attends to a window of neighbours. The receptive field grows with each layer, as with
-convolutions. A few tokens, chosen for the task (those of the question, the one to classify from), attend to
-all tokens and all tokens attend to them, through projections of their own. Time and memory grow linearly with
-the length. The released model starts from RoBERTa's weights, with its 512 positions copied eight times.
+convolutions. A few global tokens, chosen for the task (such as the question's tokens or the classification
+token), attend to all tokens through separate projections, and all tokens attend to them. Time and memory grow
+linearly with the length. The released model starts from RoBERTa's weights, with its 512 position embeddings
+copied eight times.
 
-This folder. `model`: attention in a band, as products of small blocks, with global tokens, and the encoder;
-`weights` renames the released parameters. `experiment` asks for one of several facts anywhere in a text.
-The dilated windows of the paper's character models, and their windows that grow with the layer, are not
-implemented.
+This folder. `model` has banded attention with global tokens, as matrix multiplications of small blocks, and
+the encoder. `weights` renames the released parameters. `experiment` asks for one of several facts anywhere in
+a text. The dilated windows of the paper's character models, and their window sizes that grow with the layer,
+are not implemented.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (number of global tokens).
 """

@@ -1,4 +1,4 @@
-"""Banded attention with global tokens, against full attention with a mask."""
+"""Times banded attention with global tokens, against full attention with a mask."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -20,12 +20,12 @@ def visible_pairs(tokens: int, everywhere: Tensor, window: int) -> Tensor:
 
 
 def with_mask(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> tuple[Tensor, ...]:
-    """Replaces the global tokens by the mask, outside the timed call, because no mask depends on the text."""
+    """Replaces the global tokens by the mask, outside the timed call: masks do not depend on the text."""
     return q, k, v, visible_pairs(q.shape[2], everywhere, window)
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
-    """All scores, with the hidden pairs masked."""
+    """Attention that computes all scores and masks hidden pairs."""
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     return scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ v
 
@@ -38,7 +38,7 @@ Numbers = tuple[tuple[int, ...], ...]
 
 
 def in_numbers(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor) -> tuple[Tensor, Tensor, Tensor, Numbers]:
-    """Converts the global tokens to tuples, by which masks can be cached."""
+    """Converts the global tokens to tuples, which can be the keys of a cache of masks."""
     return q, k, v, tuple(tuple(of_text) for of_text in everywhere.tolist())
 
 
@@ -99,7 +99,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             inputs=inputs,
             variants=(
                 Variant(
-                    name="all scores, masked",
+                    name="full attention, masked",
                     role="naive",
                     call=formula,
                     prepare=partial(with_mask, window=window),
@@ -110,7 +110,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=fused,
                     prepare=partial(with_mask, window=window),
                 ),
-                # On a CPU it takes longer to compile than to measure, and has no backward pass.
+                # On a CPU, compiling takes longer than measuring, and there is no backward pass.
                 Variant(
                     name="FlexAttention",
                     role="compiled",
@@ -118,7 +118,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     needs=bench.needs("cuda"),
                     prepare=in_numbers,
                 ),
-                Variant(name="the band alone", role="paper", call=partial(banded, window=window)),
+                Variant(name="banded attention", role="paper", call=partial(banded, window=window)),
             ),
             cost=Cost.attention(
                 batch,

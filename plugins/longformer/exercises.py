@@ -53,8 +53,8 @@ EXERCISES = (
         "tokens, computed with the global projections.",
         hints=(
             (
-                "gather the global tokens of x; apply query_global, key_global and value_global; split into "
-                "heads."
+                "Gather the global tokens of x, apply query_global, key_global and value_global, and split "
+                "into heads."
             ),
             "visible masks keys. It needs dimensions for heads and queries.",
             "The positions have the shape of the outputs: expand everywhere.",

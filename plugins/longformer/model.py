@@ -1,4 +1,4 @@
-"""Attention within a band and with a few global tokens, and the encoder that uses it.
+"""Banded attention with a few global tokens, and the encoder that uses it.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (tokens that attend to all and
 to which all attend).
@@ -30,7 +30,8 @@ def banded_attention(
     """Section 3.1: each token attends to itself, `window` tokens on either side and the tokens `everywhere`.
 
     Queries are split into pieces of `window` tokens, and each piece is multiplied by the keys of three
-    pieces. Time and memory grow with tokens · window. A global token counts only once, even if it lies in the
+    pieces. Time and memory are proportional to tokens · window. A global token counts only once, even if it
+    lies in the
     window. A query without a visible key gets zeros.
 
     visible  False for padding
@@ -64,7 +65,7 @@ def banded_attention(
 
 
 class LongformerAttention(nn.Module):
-    """Section 3.1: global tokens attend to all tokens through projections of their own."""
+    """Section 3.1: global tokens attend to all tokens through separate projections."""
 
     def __init__(self, model: int, heads: int, window: int) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class LongformerBlock(Block):
 
 
 class Longformer(RoBERTa):
-    """Section 5. The defaults are the base model.
+    """Section 5. The defaults are those of the base model.
 
     window  tokens on either side: 256, half of the paper's window size
     """

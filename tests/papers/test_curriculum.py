@@ -80,7 +80,8 @@ def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("broken", "longer"), [("", 1.0), ("planted benefit", 1.25), ("twice the steps", 2.0)]
+    ("broken", "longer"),
+    [("", 1.0), ("curricula with a quarter more steps", 1.25), ("curricula with twice the steps", 2.0)],
 )
 def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, longer):
     made = {}
@@ -115,9 +116,9 @@ def test_nats_are_of_each_window():
 
 
 def test_the_experiment_runs(run_experiment):
-    assert digest(module) == "2de26e19262d"
+    assert digest(module) == "a0f84758c408"
     record = run_experiment(module)
-    assert record.headline_curve == "validation loss over the part of the training"
+    assert record.headline_curve == "validation loss over fraction of training"
     assert record.curves[record.headline_curve].keys() == {
         "rare letters last",
         "rare pairs last",
@@ -128,7 +129,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(module)] == ["a batch of the easiest third"]
+    assert [case.name for case in check_benchmark(module)] == ["batch from the easiest third"]
 
 
 def test_the_drawing_order_is_the_sort_order():

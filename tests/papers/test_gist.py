@@ -170,7 +170,9 @@ def test_texts_ask_for_settings_of_their_prompt(unseen):
     assert (its.PROMPT, its.GISTS) == (26, 1)
 
 
-@pytest.mark.parametrize("broken", ["", "the mask without tuning", "the prompt's last token"])
+@pytest.mark.parametrize(
+    "broken", ["", "gist mask without fine-tuning", "last prompt token instead of a gist"]
+)
 def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     made, tune = {}, its.tune
 
@@ -185,7 +187,10 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
 
     monkeypatch.setattr(its, "tune", watched)
     record = run_experiment(gist, broken=broken)
-    ours = {"the mask without tuning": (gist_mask, False), "the prompt's last token": (its.last_mask, True)}
+    ours = {
+        "gist mask without fine-tuning": (gist_mask, False),
+        "last prompt token instead of a gist": (its.last_mask, True),
+    }
     assert made == {
         "gist": ours.get(broken, (gist_mask, True)),
         "no prompt": (promptless_mask, True),
@@ -243,7 +248,7 @@ def test_gpt2_has_one_token_more():
 
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(gist, tolerance=1e-8)
-    assert [case.name for case in cases] == ["training step", "an answer"]
+    assert [case.name for case in cases] == ["training step", "answer generation"]
 
 
 def test_the_stated_cost_matches_torchs_count():

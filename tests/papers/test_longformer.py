@@ -231,7 +231,7 @@ def test_the_experiment_runs(run_experiment):
         ("", (2, 0, False, False)),
         ("no global token", (2, None, False, False)),
         ("another global token", (2, 1, False, False)),
-        ("the question added to every token", (2, None, True, True)),
+        ("question embedding added to every token", (2, None, True, True)),
     ],
 )
 def test_the_window_of_each_arm(part_of_run, monkeypatch, broken, ours):
