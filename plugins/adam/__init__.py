@@ -3,13 +3,13 @@
 Kingma and Ba 2014, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
 
 The problem. Momentum averages out the gradient's noise, and RMSProp adapts the step to each coordinate's
-scale. Both were used together. But a running mean of squared gradients with a long memory starts at zero. It
-is too small in the first steps, which makes these steps far too large.
+scale. The two were already used together. But a running mean of squared gradients with a long memory starts
+at zero, so it is too small in the first steps and makes these steps far too large.
 
 The idea. Keep running means of the gradient and of its square, and divide each by 1 − βᵗ, the sum of the
-weights that it has given to the gradients so far. Both are then unbiased from the first step on. A step is at
-most about `lr` in each coordinate, whatever the gradient's scale, so one setting fits many problems:
-the paper's defaults were used throughout the field for years.
+weights that the mean gives to the gradients so far. Both means are then unbiased from the first step on. A
+step is at most about `lr` in each coordinate, whatever the gradient's scale, so one setting fits many
+problems: the paper's defaults were used throughout the field for years.
 
 The result. On a network with dropout, Adam reaches a lower training loss than SGD, the heavy ball and
 Nesterov momentum, and about the same as RMSProp. Bias correction does not help when Adam with and without it

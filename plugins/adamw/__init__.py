@@ -8,11 +8,11 @@ equivalent up to a factor lr. Adam divides the penalty's gradient, like every gr
 square, so that weights with large gradients decay least.
 
 The idea. Leave the penalty out of the loss and shrink the weights in a separate term of the update. All
-weights then decay at one rate, and the best decay depends less on the learning rate. Most Transformers are
-trained with AdamW.
+weights then decay at the same rate, and the best decay depends less on the learning rate. Most Transformers
+are trained with AdamW.
 
-The result. Both identities hold, and Adam decays unevenly. On the small network here the best decay depends
-on the learning rate as much as the best penalty does, and AdamW is not clearly better.
+The result. Both identities hold, and Adam with a penalty decays weights unevenly. On the small network here,
+the best decay depends on the learning rate as much as the best penalty does, and AdamW is not clearly better.
 
 This folder. `model` implements algorithms 1 and 2 line by line, on one vector of all weights. `experiment`
 tests both identities, measures how unevenly Adam decays, and searches the grid of learning rates and decays

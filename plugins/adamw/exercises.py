@@ -38,7 +38,7 @@ EXERCISES = (
         task="Write algorithm 2 in place. The decay is not part of the gradient, so that no moment "
         "contains it.",
         hints=(
-            "Both moments and their correction are Adam's, from g alone.",
+            "Compute both moments and their correction from g alone, as in Adam.",
             "w ← w - lr · (m̂ / (√v̂ + eps) + weight_decay · w).",
         ),
         tries=of_steps,

@@ -8,16 +8,17 @@ units get stuck, so training needs a careful initialisation and small learning r
 
 The idea. Make the normalisation a part of the network: subtract the mean of the mini-batch, divide by its
 standard deviation, and let the network scale and shift the result. The gradient flows through the mean and
-the standard deviation too. If both were constants, the normalisation would undo weight updates, and the
-weights would grow without bound (section 2). At inference, running averages replace the batch statistics. Why
-the method helps is disputed: Santurkar et al. 2018 (arXiv 1805.11604) found little relation to shifting
-distributions, and a smoother loss instead.
+the standard deviation too. If both were treated as constants, the normalisation would undo weight updates,
+and the weights would grow without bound (section 2). At inference, running averages replace the batch
+statistics. Why the method helps is disputed: Santurkar et al. 2018 (arXiv 1805.11604) found little relation
+to shifting distributions, but found that the loss becomes smoother.
 
-This folder. `model` implements algorithm 1 as written and with section 3's gradient, and `BatchNorm` with
-algorithm 2's running averages, for vectors and images (section 3.2). `convolutions` has a deep network on
-noisy digits with an exchangeable normalisation, in which later normalisation papers are compared too.
-`experiment` trains this network and figure 1's: with batch normalisation, without, and with the statistics of
-the first batch. The last is a control that starts like a normalised network but is not normalised afterwards.
+This folder. `model` implements algorithm 1 as written and with section 3's gradient. Its layer `BatchNorm`
+keeps algorithm 2's running averages, for vectors and images (section 3.2). `convolutions` trains a deep
+network with any normalisation on noisy digits, and the plugins of later normalisation papers use it too.
+`experiment` trains this network and the network of figure 1 with batch normalisation, without it, and with
+the statistics of the first batch. This last control starts like a normalised network but is not normalised
+afterwards.
 
 Dimensions: batch, features (channels of an image), positions (none, or height and width).
 """

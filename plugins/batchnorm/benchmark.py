@@ -12,7 +12,7 @@ from .model import batch_norm, line_by_line
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """FLOPs and bytes for x of `shape`. The vectors with one value per feature are neglected."""
+    """FLOPs and bytes for x of `shape`. Vectors with one value per feature are not counted."""
     values = math.prod(shape)
     # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2; read x, write
     # y. Backward: bias 1, weight 2, through scale 1, two means 3, sum 4; reads and writes a gradient as well.
@@ -35,7 +35,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Features far from zero, the first with a small variance relative to its mean."""
+        """Features far from zero. The first has a small variance relative to its mean."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[:, 0] = x[:, 0] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

@@ -1,8 +1,9 @@
-"""Trains a deep convolutional network without shortcuts on noisy digits, to compare normalisations.
+"""Trains a deep convolutional network without shortcut connections on noisy digits, to compare
+normalisations.
 
 The network has seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then average pooling
-and one linear layer. The weights start with He's variance (2015), so that a network without normalisation has
-no disadvantage at its start. Every batch has fresh noise on its pixels.
+and one linear layer. The weights have He initialisation (2015), so that a network without normalisation has
+no disadvantage at the start. Fresh noise is added to the pixels of every batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
 
 
 def digits(run: Run) -> data.Parts:
-    """Images (n, 1, 8, 8) and labels (n,) for training, validation and test. `--data` brings larger ones."""
+    """Images (n, 1, 8, 8), larger with `--data`, and labels (n,) for training, validation and test."""
     source = run.source(
         "images",
         at_most=run.pick(smoke=5_000, quick=5_000, full=None),
@@ -56,7 +57,7 @@ def attempt(
     steps: int,
     clip: float | None = None,
 ) -> tuple[float, Measures]:
-    """Train the network that `make` returns for a first batch of noisy images (256, 1, 8, 8).
+    """Train a network. `make` builds it from a first batch of noisy images (256, 1, 8, 8).
 
     Uses SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss, and the measures
     of each test image.
@@ -83,7 +84,7 @@ def attempt(
 
 
 def measures(model: nn.Module, images: Tensor, labels: Tensor, noise: torch.Generator) -> Measures:
-    """Loss and error of each image, as means over `DRAWS` noisy copies."""
+    """Loss and error of each image, averaged over `DRAWS` noisy copies."""
     y = labels.repeat(DRAWS)
     scores = model(noisy(images.repeat(DRAWS, 1, 1, 1), noise))
     found = {"loss": F.cross_entropy(scores, y, reduction="none"), "error": (scores.argmax(1) != y).float()}

@@ -35,10 +35,10 @@ EXERCISES = (
         "beta.",
         hints=(
             (
-                "The statistics run over dimension 0 and all dimensions from 2 on; per_feature makes vectors "
-                "broadcast."
+                "Compute the statistics over dimension 0 and all dimensions from 2 on. per_feature makes "
+                "vectors broadcast."
             ),
-            "The variance divides by the count, not by count - 1; eps is inside the root.",
+            "For the variance, divide by the count, not by count - 1. Add eps inside the root.",
         ),
         tries=of_batches,
     ),
@@ -51,10 +51,10 @@ EXERCISES = (
         ),
         hints=(
             (
-                "Sums run over the batch and the positions. The bias gets the sum of the gradient, and the "
-                "weight gets the sum of the gradient times n, the normalised x."
+                "Sum over the batch and the positions. The bias's gradient is the sum of the gradient, and "
+                "the weight's is the sum of the gradient times n, the normalised x."
             ),
-            "x gets weight · rstd · (gradient - mean(gradient) - n · mean(gradient · n)).",
+            "The gradient of x is weight · rstd · (gradient - mean(gradient) - n · mean(gradient · n)).",
         ),
         tries=of_batches,
         through="model.batch_norm",
@@ -65,8 +65,8 @@ EXERCISES = (
         task="In training, normalise the batch and update the averages. In evaluation, use the averages.",
         hints=(
             "batch_norm gives the result, the mean and the biased variance of the batch.",
-            "The averages move by momentum: average ← (1 - momentum) · average + momentum · newest.",
-            "The average is of the unbiased variance: times count / (count - 1).",
+            "Update each average as average ← (1 - momentum) · average + momentum · newest.",
+            "Average the unbiased variance, which is the biased one times count / (count - 1).",
         ),
         tries=of_layers,
     ),

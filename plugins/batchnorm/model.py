@@ -29,10 +29,10 @@ def per_feature(vector: Features, x: Batch) -> Float[Tensor, " features *ones"]:
 
 
 def batch_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> tuple[Batch, Features, Features]:
-    """A faster algorithm 1. Returns the result, and mean and (biased) variance of each feature in this batch.
+    """A faster algorithm 1. Returns the result, and each feature's mean and (biased) variance in this batch.
 
-    Half precisions are computed in float32. Mean and variance are float32 then, and carry no gradient. The
-    result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
+    Computes half precision in float32. Mean and variance are then float32 and carry no gradient. Supports
+    double backward. Use `line_by_line` for transforms of `torch.func`.
     """
     return _BatchNorm.apply(x, weight, bias, eps)
 
@@ -58,7 +58,7 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
-        """Section 3's equations for variance, mean and x, combined. Subtracts from the gradient its mean over
+        """Combines section 3's equations for variance, mean and x. Subtracts from the gradient its mean over
         the batch and its projection onto the normalised values, and divides by the standard deviation."""
         x, weight, bias, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is differentiated
@@ -77,7 +77,7 @@ class _BatchNorm(torch.autograd.Function):
 
 
 class BatchNorm(nn.Module):
-    """`nn.BatchNorm1d` and `nn.BatchNorm2d` in one, with their names for parameters and averages.
+    """`nn.BatchNorm1d` and `nn.BatchNorm2d` in one class, with the same names for parameters and averages.
 
     momentum  weight of the newest batch in the averages
 
@@ -102,7 +102,8 @@ class BatchNorm(nn.Module):
         if count == 1:
             raise ValueError(f"a single value has no variance: input of shape {tuple(x.shape)}")
         y, mean, variance = batch_norm(x, self.weight, self.bias, eps=self.eps)
-        # Algorithm 2, line 10: the averages take the unbiased variance, the batch the biased one.
+        # Algorithm 2, line 10: the averages use the unbiased variance, and the batch is normalised with the
+        # biased one.
         for average, newest in (
             (self.running_mean, mean),
             (self.running_var, variance * count / (count - 1)),

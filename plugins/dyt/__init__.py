@@ -11,8 +11,8 @@ values are large. Over all tokens, its outputs lie on a tanh-like curve of its i
 linear, and needs no statistics.
 
 This folder. `model` implements algorithm 1 as written, and with a hand-written gradient. `experiment` trains
-a Transformer with layer normalisation, with dynamic tanh and with neither, over a range of learning rates,
-and plots the input-output curves of layer normalisation. `story` compares the normalisation layers in the
+a Transformer with layer normalisation, with dynamic tanh, and without either, over a range of learning rates.
+It also plots layer normalisation's outputs over its inputs. `story` compares the normalisation layers in the
 order of their papers.
 
 Dimensions: batch (any leading axes), features.

@@ -15,8 +15,8 @@ EXERCISES = (
     Exercise(
         name="dynamic tanh",
         of="model.line_by_line",
-        task="Algorithm 1: apply a tanh with a learned slope, then gain and bias.",
-        hints=("The slope multiplies x inside of the tanh, the weight multiplies its result.",),
+        task="Write algorithm 1: apply a tanh with a learned slope, then gain and bias.",
+        hints=("The slope multiplies x inside the tanh. The weight multiplies the tanh's result.",),
         tries=of_vectors,
     ),
     Exercise(
@@ -27,14 +27,14 @@ EXERCISES = (
             "squashed, the tanh of alpha · x."
         ),
         hints=(
-            "The derivative of tanh is 1 - tanh²; squashed is the tanh.",
+            "The derivative of tanh is 1 - tanh², and squashed is the tanh.",
             (
-                "Let inner = (1 - squashed²) · gradient · weight: x gets inner · alpha, alpha the sum "
-                "of inner · x."
+                "Let inner = (1 - squashed²) · gradient · weight. The gradient of x is inner · alpha, and "
+                "that of alpha is the sum of inner · x."
             ),
             (
-                "weight gets gradient · squashed and bias the gradient, summed over all vectors. alpha "
-                "has shape (1,)."
+                "The gradient of weight is gradient · squashed, and that of bias is gradient, each summed "
+                "over all vectors. alpha has shape (1,)."
             ),
         ),
         tries=of_vectors,

@@ -20,9 +20,9 @@ def line_by_line(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> 
 
 
 def dynamic_tanh(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> Vectors:
-    """Algorithm 1 with a hand-written gradient. Half precisions are computed in float32.
+    """Algorithm 1 with a hand-written gradient. Computes half precision in float32.
 
-    The result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
+    Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """
     return _DynamicTanh.apply(x, alpha, weight, bias)
 
@@ -58,7 +58,7 @@ class _DynamicTanh(torch.autograd.Function):
 
 
 class DynamicTanh(nn.Module):
-    """`dynamic_tanh` with one slope for all features. Parameter names are those of the authors' code.
+    """`dynamic_tanh` with one slope for all features. Parameters are named as in the authors' code.
 
     alpha  initial slope; the default is the paper's
     """

@@ -1,6 +1,7 @@
-"""Lists the normalisation layers in the order of their papers, with what each improves and its invariances.
+"""Lists the normalisation layers in the order of their papers, with the problem each solves and its
+invariances.
 
-The columns are those of layer normalisation's table 1, computed the same way for all layers.
+The columns are those of table 1 in the layer normalisation paper, computed in the same way for all layers.
 """
 
 from collections.abc import Callable
@@ -24,9 +25,13 @@ from .model import DynamicTanh
 
 NO_STATISTICS = Claim(
     name="independence of statistics",
-    sentence="Dynamic tanh is elementwise. Its output depends on an example's own scale and not on other "
-    "examples, and it is the same in training and evaluation.",
-    paper=Figure("An element-wise operation in place of normalisation", where="abstract", read="abstract"),
+    sentence="Dynamic tanh is elementwise. An example's output depends on the example's scale but not on "
+    "other examples, and is the same in training and evaluation.",
+    paper=Figure(
+        "Dynamic tanh is an element-wise operation in place of normalisation",
+        where="abstract",
+        read="abstract",
+    ),
     rule=(
         Bound("dynamic tanh: other examples", "==", 0.0),
         Bound(f"dynamic tanh: {IN_USE}", "==", 0.0),
@@ -37,7 +42,7 @@ NO_STATISTICS = Claim(
         Bound("batch norm: other examples", ">", 0.1),
     ),
     kind="identity",
-    control="the normalisations before it",
+    control="earlier normalisation methods",
 )
 
 # Year, the axes of the statistics, and the problem of earlier layers that the layer addresses.
@@ -50,22 +55,25 @@ STORY = {
     "weight norm": (
         2016,
         "none: a unit's weights are split into length and direction",
-        "with batch norm every example depends on the others of its batch",
+        "with batch norm, every example depends on the other examples in the batch",
     ),
     "layer norm": (
         2016,
         "all features of one example",
-        "batch norm needs large batches, and statistics of its own at each step of a recurrent network",
+        "batch norm needs large batches, and separate statistics for each step of a recurrent network",
     ),
     "instance norm": (
         2016,
         "one channel of one image",
-        "batch norm mixes the contrasts of the batch's images, and evaluation uses running averages",
+        "batch norm mixes the contrasts of the images in a batch, and uses running averages in evaluation",
     ),
     "group norm": (
         2018,
         "a group of channels of one image",
-        "layer norm treats all channels alike, instance norm each alone, batch norm fails with small batches",
+        (
+            "layer norm treats all channels alike, instance norm treats none alike, batch norm fails with "
+            "small batches"
+        ),
     ),
     "RMSNorm": (
         2019,
@@ -125,7 +133,7 @@ def tell(run: Run) -> None:
 
 
 def changes_of_weight_norm(run: Run) -> dict[str, float]:
-    """`changes` for weight normalisation, which normalises a layer's weights: v is changed, g stays."""
+    """`changes` for weight normalisation, which normalises weights. Changes apply to v, and g stays."""
     generator = run.generator("weights and maps")
 
     def draw(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Times the losses of both players with the gradients of all weights, and the generation of images."""
+"""Times the losses of both players with the gradients of all weights, and times the generation of images."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ def discriminate(w: Weights, x: Tensor) -> Tensor:
 
 
 def as_written(w: Weights, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 with logarithms of probabilities, generating the samples once for each player."""
+    """Algorithm 1 with logarithms of probabilities. Generates the samples once for each player."""
     real, rejected = discriminate(w, x).sigmoid(), 1 - discriminate(w, generate(w, z).detach()).sigmoid()
     wants = -(real.log().mean() + rejected.log().mean())
     return wants, -discriminate(w, generate(w, z)).sigmoid().log().mean()
@@ -61,7 +61,7 @@ def inputs(generator: torch.Generator, batch: int, pixels: int, latent: int) -> 
 
 @functools.cache
 def made(latent: int, hidden: int, pixels: int) -> Generator:
-    """Cached, with random weights, so that only the generation of images is timed."""
+    """A generator with random weights, cached so that only the generation of images is timed."""
     return Generator(latent, hidden, pixels)
 
 

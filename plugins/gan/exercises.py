@@ -56,8 +56,8 @@ EXERCISES = (
         of="model.discriminator_loss",
         task="Compute algorithm 1's discriminator loss, from the logits of real and generated samples.",
         hints=(
-            "It is minus the mean of log D(x) + log(1 - D(G(z))), with D the sigmoid of a logit.",
-            "-log σ(a) is softplus(-a), and -log(1 - σ(a)) is softplus(a): neither overflows.",
+            "The loss is minus the mean of log D(x) + log(1 - D(G(z))), where D is the sigmoid of a logit.",
+            "-log σ(a) is softplus(-a), and -log(1 - σ(a)) is softplus(a). The softplus does not overflow.",
         ),
         tries=of_logits,
     ),
@@ -68,7 +68,7 @@ EXERCISES = (
         "confident.",
         hints=(
             "The generator maximises log D(G(z)) instead of minimising log(1 - D(G(z))).",
-            "In terms of logits it is a softplus, as in the discriminator's loss.",
+            "In terms of logits the loss is a softplus, as in the discriminator's loss.",
         ),
         tries=of_fakes,
     ),
@@ -78,7 +78,7 @@ EXERCISES = (
         task="Compute the value of the game against the optimal discriminator, for two densities on a grid.",
         hints=(
             "Integrate p log(p / m) and q log(q / m) with m = (p + q) / 2, then subtract log 4.",
-            "A density of 0 contributes 0: use torch.special.xlogy.",
+            "A density of 0 contributes 0, so use torch.special.xlogy.",
         ),
         tries=of_densities,
         gradients=False,
@@ -89,7 +89,7 @@ EXERCISES = (
         task="Compute the log-density at each x of the mean of Gaussians around the samples.",
         hints=(
             "Use logsumexp over the samples, minus the log of their number, for the log of the mean.",
-            "The exponent is -|x - sample|² / (2 width²); the constant is pixels / 2 · log(2π width²).",
+            "The exponent is -|x - sample|² / (2 width²), and the constant is pixels / 2 · log(2π width²).",
         ),
         tries=of_samples,
         half=False,

@@ -1,4 +1,4 @@
-"""Trains a discriminator to optimality, and GANs on one-dimensional data and digits with both losses."""
+"""Trains a discriminator to optimality, and trains GANs on one-dimensional data and on digits."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ STILL = Break(
 )
 BY_ADAM = Break(
     "minimax loss with Adam",
-    "Adam minimises the minimax loss. It divides by the size of the gradient, and so compensates for small "
+    "Adam minimises the minimax loss. Adam divides by the size of the gradient, which compensates for small "
     "gradients.",
     "rival",
 )
@@ -60,18 +60,18 @@ OPTIMAL = Claim(
         Bound("distance of the value from 2 JSD - log 4 (nats)", "<=", 0.05),
     ),
     control="the closed form, on a grid",
-    deviations="The data are one-dimensional, from two Gaussians, and the samples are from a third. The "
-    "discriminator is a perceptron of 64 units.",
+    deviations="The data are one-dimensional and come from a mixture of two Gaussians. The samples come from "
+    "a third Gaussian. The discriminator is a perceptron of 64 units.",
 )
 
 SATURATES = Claim(
     name="samples with the non-saturating and the minimax loss",
     sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
-    "has samples with a smaller Fréchet distance to real digits than one that minimises log(1 - D(G(z))), "
-    "and generates at least three more of the ten digits.",
+    "generates samples with a smaller Fréchet distance to real digits than one that minimises log(1 - "
+    "D(G(z))), and at least three more of the ten digits.",
     paper=Figure(
-        "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. No "
-        "number is given.",
+        "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. The "
+        "paper gives no number.",
         where="section 3",
         read="text",
     ),
@@ -79,25 +79,25 @@ SATURATES = Claim(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
         at_least("digits generated", "non-saturating", 3, minus="minimax", toward=0),
     ),
-    control="the minimax loss with the same networks, batches and noise, each arm at its best learning "
-    "rate from the same grid",
+    control="training with the minimax loss and the same networks, batches and noise, each arm at its best "
+    "learning rate from the same grid",
     control_arm="minimax",
     after_steps=700,
     breaks=(STILL, BY_ADAM, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 8 × 8 digits. The generator has 128 hidden units, and the discriminator has "
-    "maxout with 64 units. Both are trained by gradient descent with momentum 0.5 and dropout in the "
-    "discriminator, as in the paper, with one step of the discriminator for each of the generator. The "
-    "Fréchet distance between features of a small classifier takes the place of table 1's Parzen windows, "
-    "which are only shown. The number of generated digits is the exponential of the entropy of the class "
-    "frequencies, by the same classifier.",
+    deviations="The data are 8 × 8 digits. The generator has 128 hidden units, and the discriminator has 64 "
+    "maxout units. As in the paper, the two networks are trained by gradient descent with momentum 0.5, and "
+    "the discriminator has dropout. The discriminator takes one step for each step of the generator. We "
+    "judge the Fréchet distance between features of a small classifier. Table 1's Parzen windows are only "
+    "shown. The number of generated digits is the exponential of the entropy of the class frequencies, "
+    "according to the same classifier.",
     headline=True,
     history=(
         (
-            "Until November 2026 the claim compared the gradients of both losses for the same networks, "
-            "and was reproduced. For one sample their ratio is (1 - D) / D for every generator, so it is "
-            "shown and not judged. Both GANs were trained with Adam, with which the samples are equally "
-            "good. The paper uses momentum."
+            "Until November 2026 the claim compared the gradients of the two losses for the same networks, "
+            'and the verdict was "reproduced". For a single sample, the ratio of these gradients is (1 - D) '
+            "/ D for every generator, so the ratio is now shown but not judged. Both GANs were trained with "
+            "Adam, and their samples were equally good. The paper uses momentum."
         ),
     ),
 )
@@ -131,7 +131,7 @@ class Played(NamedTuple):
 
 
 class Digits(NamedTuple):
-    """Digits as rows, and the features for their Fréchet distance."""
+    """Digits as rows, and the features for the Fréchet distance."""
 
     train: Float[Tensor, "train pixels"]
     choose: Float[Tensor, "choose pixels"]
@@ -145,7 +145,7 @@ class Digits(NamedTuple):
 
     @torch.no_grad()
     def drawn(self, made: Float[Tensor, "n pixels"]) -> float:
-        """Effective number of digits: exp of the entropy of the classes' shares among samples, 1 to 10."""
+        """Effective number of digits, from 1 to 10: the exponential of the classes' entropy."""
         shares = self.eye(made.nan_to_num()).softmax(1).mean(0)
         return torch.special.entr(shares).sum().exp().item()
 
@@ -241,13 +241,13 @@ def play_for_one_number(run: Run) -> None:
         "the game for one number",
         torch.stack(panels),
         columns=1,
-        caption="Black is the data's density, green the samples' density, and blue D. Steps 0, "
-        f"{steps // 15}, {steps // 3} and {steps} (as in figure 1).",
+        caption="Black is the density of the data, green is the density of the samples, and blue is D. "
+        f"Steps 0, {steps // 15}, {steps // 3} and {steps} (as in figure 1).",
     )
 
 
 def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float[Tensor, "3 rows columns"]:
-    """Draws three curves in [0, 1] over 160 points, two pixels each. Values above 1 are cut off."""
+    """Draws three curves over 160 points, each two pixels wide. Values above 1 are cut off."""
     picture = torch.ones(3, height, 2 * len(real))
     for curve, colour in ((real, (0.0, 0.0, 0.0)), (fake, (0.0, 0.6, 0.2)), (judged, (0.2, 0.3, 1.0))):
         rows = ((1 - curve.clamp(0, 1)) * (height - 2)).round().long().repeat_interleave(2)
@@ -259,7 +259,7 @@ def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float
 
 
 def play_for_digits(run: Run) -> None:
-    """Train a GAN on digits with either loss, each at its best learning rate."""
+    """Train a GAN on digits with each loss, at the best learning rate for that loss."""
     at_most = run.pick(smoke=5_000, quick=5_000, full=None)
     source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
@@ -292,7 +292,7 @@ def sample(run: Run, game: Game, generator: torch.Generator) -> Float[Tensor, "n
 
 
 def play(at: Trial, way: Way, rate: float) -> tuple[float, Played]:
-    """Algorithm 1 with one discriminator step per generator step. Returns the distance as score."""
+    """Algorithm 1 with one discriminator step per generator step. The score is the Fréchet distance."""
     run, digits = at.run, at.world
     game = Game(digits.train.shape[1], HIDDEN, LATENT).to(run.device, run.dtype)
     judge, maker = (way.optimizer(player, rate) for player in (game.discriminator, game.generator))
@@ -336,7 +336,7 @@ def judged(at: Trial, found: Sweep[Played]) -> dict[str, float]:
 
 
 def gradient_norm(loss: Loss, player: nn.Module) -> float:
-    """Norm of the gradient over all weights of the player. Keeps the graph."""
+    """Norm of the gradient with respect to all weights of a player. Keeps the graph."""
     slopes = torch.autograd.grad(loss, list(player.parameters()), retain_graph=True)
     return torch.stack([slope.norm() for slope in slopes]).norm().clamp(min=1e-30).item()
 
@@ -349,7 +349,7 @@ def fitted_gaussian(x: Float[Tensor, "train pixels"], count: int, generator: tor
 
 
 def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
-    """Save samples with their nearest training digits, and all generators' distances and estimates."""
+    """Save samples with their nearest training digits, and the distances and estimates of all generators."""
     made = {arm: sample(run, one.game, run.generator("shown")) for arm, one in played.items()}
     ours = made["non-saturating"]
     made["a Gaussian"] = fitted_gaussian(digits.train, len(ours), run.generator("gaussian"))
@@ -368,8 +368,8 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         "makers of digits",
         ("maker", "Fréchet distance", "digits generated", "Parzen windows (nats)", "their width"),
         rows,
-        caption="On digits this small, a Gaussian with their mean and covariance has a smaller distance "
-        "than either GAN, and Parzen windows rank it above every network as well.",
+        caption="On digits this small, a Gaussian with the digits' mean and covariance has a smaller "
+        "distance than both GANs. Parzen windows also rank the Gaussian above every network.",
     )
     nearest = digits.train[torch.cdist(ours[:8], digits.train).argmin(1)]
     run.image(
@@ -377,7 +377,7 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         data.tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
         columns=8,
         rows=["sample", "nearest", "minimax"],
-        caption="Samples, the nearest training digit below each (as in figure 2), and samples after "
+        caption="Samples, the nearest training digit below each sample (as in figure 2), and samples after "
         "training with the minimax loss.",
     )
     run.image(

@@ -66,13 +66,13 @@ def minimax_loss(fake: Logits) -> Loss:
 
 
 def non_saturating_loss(fake: Logits) -> Loss:
-    """Section 3's generator loss. It has the same equilibrium, and a gradient where D is confident."""
+    """Section 3's generator loss, with the same equilibrium. Its gradient is large where D is confident."""
     # Minus the mean of log D(G(z)).
     return F.softplus(-fake).mean()
 
 
 class Game(nn.Module):
-    """Both players. Returns their losses on the same noise."""
+    """Generator and discriminator. Returns the losses of both on the same noise."""
 
     def __init__(self, pixels: int, hidden: int, latent: int, pieces: int = 3, dropout: float = 0.3) -> None:
         super().__init__()

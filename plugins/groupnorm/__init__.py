@@ -2,18 +2,19 @@
 
 Wu and He 2018, "Group Normalization", arXiv 1803.08494.
 
-The problem. Batch normalisation needs a batch. With large images, a device's memory holds one or two, and
-statistics of two examples are noisy. Layer and instance normalisation need no batch, but are less accurate in
-convolutional networks for recognition. Layer normalisation treats all channels as similar, and instance
-normalisation treats none as similar.
+The problem. Batch normalisation needs a batch. With large images, a device's memory holds only one or two
+examples, and statistics over two examples are noisy. Layer and instance normalisation need no batch, but are
+less accurate in convolutional networks for recognition. Layer normalisation treats all channels as similar,
+and instance normalisation treats none as similar.
 
 The idea. Divide the channels into groups, and compute the statistics over one group and all positions of one
 example. With one group the result is layer normalisation (over channels and positions). With one channel per
 group it is instance normalisation. Neither training nor inference depends on the batch.
 
-This folder. `model` implements equation 7 as written and with layer normalisation's hand-written gradient,
-and a batch normalisation over parts of the batch, as on several devices. `experiment` extends layer
-normalisation's table of invariances, and trains batch normalisation's deep convolutional network.
+This folder. `model` implements equation 7 as written and with layer normalisation's hand-written gradient. It
+also has batch normalisation over parts of the batch, as on several devices. `experiment` extends layer
+normalisation's table of invariances, and trains the deep convolutional network of batch normalisation's
+plugin.
 
 Dimensions: batch, features (channels), positions (none, or height and width).
 """

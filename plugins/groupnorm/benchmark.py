@@ -26,7 +26,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], groups: int, itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Maps far from zero. One group of the first example has a small variance relative to its mean."""
+        """Feature maps far from zero. One group of the first example has a small variance."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[0, : shape[1] // groups] = x[0, : shape[1] // groups] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

@@ -1,4 +1,4 @@
-"""Exercises: write group normalisation as a formula and by layer normalisation, and ghost batches."""
+"""Exercises: write group normalisation as a formula and with layer normalisation, and write ghost batches."""
 
 from collections.abc import Iterator
 
@@ -24,13 +24,13 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Equations 1, 2 and 7: normalise each group of channels over all positions of one example.",
+        task="Apply equations 1, 2 and 7: normalise each group of channels over the positions of an example.",
         hints=(
             (
                 "Unflatten the channels into (groups, channels per group), and flatten the dimensions of "
                 "each group's statistics."
             ),
-            "Gain and bias are per channel, after the shape of x is restored.",
+            "Restore the shape of x, then apply gain and bias to each channel.",
         ),
         tries=of_images,
     ),
@@ -40,8 +40,8 @@ EXERCISES = (
         task="Write the same function with layer_norm, where each group of an example is one vector.",
         hints=(
             (
-                "Reshape to (batch, groups, -1), with ones as gain and zeros as bias; then use per_feature "
-                "for the channels."
+                "Reshape to (batch, groups, -1), with ones as gain and zeros as bias. Then use per_feature "
+                "for the channels' gain and bias."
             ),
         ),
         tries=of_images,
@@ -52,8 +52,8 @@ EXERCISES = (
         task="Write batch normalisation with statistics over a few successive examples each.",
         hints=(
             "Turn ghosts into channels: (ghosts, examples, ...) → (examples, ghosts · features, ...).",
-            "batch_norm normalises each ghost's channels separately; repeat weight and bias.",
-            "The averages get the means over ghosts of their means and of their unbiased variances.",
+            "batch_norm then normalises each ghost's channels separately. Repeat weight and bias.",
+            "Update the averages with the mean over ghosts of their means and of their unbiased variances.",
         ),
         tries=of_ghosts,
     ),

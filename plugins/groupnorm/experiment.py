@@ -1,4 +1,4 @@
-"""Computes a table of invariances, and compares group and batch normalisation with small batch statistics."""
+"""Computes a table of invariances, and compares group and batch normalisation on small batches."""
 
 from functools import partial
 
@@ -26,9 +26,9 @@ from .model import Batch, GhostBatchNorm, GroupNorm
 
 ALONE = Claim(
     name="independence of other examples",
-    sentence="Group normalisation's output for an example does not depend on other examples, and training "
-    "and evaluation are the same computation. The scale of a channel, which instance normalisation removes, "
-    "is partly preserved.",
+    sentence="Group normalisation's output for an example does not depend on other examples, and it is "
+    "computed in the same way in training and evaluation. Group normalisation partly preserves the scale of "
+    "a channel, which instance normalisation removes.",
     paper=Figure("The computation is independent of batch sizes.", where="abstract", read="abstract"),
     rule=(
         Bound("group norm: other examples", "==", 0.0),
@@ -43,19 +43,19 @@ ALONE = Claim(
     control="batch and instance normalisation",
 )
 
-OVER_4 = Break("statistics of 4", "Statistics are over 4 examples instead of 32.", "near miss")
+OVER_4 = Break("statistics of 4", "Statistics are computed over 4 examples instead of 32.", "near miss")
 NO_DIVISION = Break(
     "no division",
-    "Group normalisation subtracts the mean, without dividing by the standard deviation.",
+    "Group normalisation only subtracts the mean. It does not divide by the standard deviation.",
     "near miss",
 )
 ONE_GROUP = Break("one group", "All channels form one group, as in layer normalisation.", "rival")
 
 STEPS = 80
 DEVIATIONS = (
-    "Seven convolutions are trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only the "
-    "statistics are over parts of the batch, as on several devices. The loss is on held-out digits, each "
-    "arm at its best of five learning rates. "
+    "A network of seven convolutions is trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only "
+    "the statistics are computed over parts of the batch, as on several devices. The loss is measured on "
+    "held-out digits, with each arm at the best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
@@ -63,12 +63,12 @@ FEW_EXAMPLES = Claim(
     sentence="After 80 steps, a network with batch normalisation over 32 examples has a held-out loss at "
     "least 13 % lower than one with batch normalisation over 2 examples.",
     paper=Figure(
-        "ResNet-50's error on ImageNet: 23.6 % with 32 images per device, 34.7 % with 2",
+        "ResNet-50's error on ImageNet is 23.6 % with 32 images per device and 34.7 % with 2",
         where="table 2 and figure 1",
         read="table",
     ),
     rule=(at_most("loss", "over 32", 0.87, over="over 2", toward=1.0),),
-    control="batch normalisation over pairs of examples: the same batches, steps and learning rates",
+    control="batch normalisation over pairs of examples, with the same batches, steps and learning rates",
     control_arm="over 2",
     control_reaches=(at_most("error", "over 32", 0.2),),
     after_steps=STEPS,
@@ -78,32 +78,35 @@ FEW_EXAMPLES = Claim(
     deviations=DEVIATIONS,
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound: 1.15 times the loss '
-            "over 2). The sentence did not state the number of steps. After 300 steps the arms were level."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same: the '
+            "loss over 2 examples had to be 1.15 times as high. The sentence did not state the number of "
+            "steps. After 300 steps the two losses were equal."
         ),
     ),
 )
 
 SMALL_BATCHES = Claim(
     name="loss of group normalisation against batch normalisation with statistics of 2",
-    sentence="After 80 steps a network with group normalisation has a held-out loss at least 10 % lower "
+    sentence="After 80 steps, a network with group normalisation has a held-out loss at least 10 % lower "
     "than one with batch normalisation over two examples.",
-    paper=Figure("10.6 points lower error for ResNet-50 on ImageNet", where="abstract", read="abstract"),
+    paper=Figure(
+        "The error of ResNet-50 on ImageNet is 10.6 points lower", where="abstract", read="abstract"
+    ),
     rule=(at_most("loss", "groups", 0.9, over="over 2", toward=1.0),),
-    control="batch normalisation over pairs of examples: the same batches, steps and learning rates",
+    control="batch normalisation over pairs of examples, with the same batches, steps and learning rates",
     control_arm="over 2",
     control_reaches=(at_most("error", "over 2", 0.3),),
     after_steps=STEPS,
     breaks=(NO_DIVISION, ONE_GROUP, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + "There are two channels per group, so that the widest layers, of 64 channels, have the paper's "
-    "32 groups.",
+    + "There are two channels per group, so that the widest layers, which have 64 channels, have 32 groups "
+    "as in the paper.",
     headline=True,
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). There were '
-            "eight channels per group, which makes two to eight groups, where the paper has 32."
+            "eight channels per group and thus two to eight groups. The paper has 32 groups."
         ),
     ),
 )
@@ -177,7 +180,7 @@ def compare(run: Run) -> None:
         },
         world=digits(run),
     )
-    # Figure 1: the loss over the number of examples per statistic.
+    # Figure 1 plots the loss over the number of examples per statistic.
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     for examples in (2, 8, 32):
         for arm, row in (("batch norm", f"over {examples}"), ("group norm", "groups")):

@@ -15,7 +15,7 @@ Features = Float[Tensor, " features"]
 
 
 def line_by_line(x: Batch, groups: int, weight: Features, bias: Features, *, eps: float = 1e-5) -> Batch:
-    """Equations 1, 2 and 7: mean and variance of a group of channels, over all positions of one example."""
+    """Equations 1, 2 and 7: normalise each group of channels over all positions of one example."""
     grouped = x.unflatten(1, (groups, -1)).flatten(2)
     mean = grouped.mean(2, keepdim=True)
     std = torch.sqrt(((grouped - mean) ** 2).mean(2, keepdim=True) + eps)
@@ -23,9 +23,9 @@ def line_by_line(x: Batch, groups: int, weight: Features, bias: Features, *, eps
 
 
 def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: float) -> Batch:
-    """A faster group normalisation, with each group as a vector for layer normalisation.
+    """A faster group normalisation that passes each group as a vector to layer normalisation.
 
-    Half precisions are computed in float32. Raises ValueError if `groups` does not divide the features.
+    Computes half precision in float32. Raises ValueError if `groups` does not divide the features.
     """
     if x.shape[1] % groups:
         raise ValueError(f"{x.shape[1]} features cannot be split over {groups} groups")
@@ -36,7 +36,7 @@ def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: 
 
 
 class GroupNorm(nn.Module):
-    """`group_norm` with a scale and a shift for each channel; parameter names as in `nn.GroupNorm`.
+    """`group_norm` with a scale and a shift for each channel. Parameters are named as in `nn.GroupNorm`.
 
     One group is layer normalisation over channels and positions. One channel per group is instance
     normalisation.
@@ -57,7 +57,7 @@ class GroupNorm(nn.Module):
 class GhostBatchNorm(BatchNorm):
     """Batch normalisation over `examples` successive examples, as on several devices.
 
-    In training the batch size is a multiple of `examples`. The running averages include all these statistics.
+    In training, the batch size must be a multiple of `examples`. The running averages include all statistics.
     """
 
     def __init__(self, features: int, *, examples: int) -> None:

@@ -7,11 +7,11 @@ arXiv 1706.04454.
 The problem. A network of n weights has n² second derivatives, too many to store, let alone to invert or
 decompose.
 
-The idea. Most methods only multiply the Hessian with vectors. H v is the derivative of the gradient along v,
-so it suffices to differentiate the program that computes the gradient in the direction v. The product is
-exact, needs no matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the
-ends of the spectrum and its approximate density. Trained networks have a bulk of eigenvalues at zero, and a
-few large outliers, whose number equals the number of clusters in the data.
+The idea. Most methods only multiply the Hessian by vectors. H v is the derivative of the gradient along v, so
+it suffices to differentiate the program that computes the gradient in the direction v. The product is exact,
+needs no matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the ends of
+the spectrum and its approximate density. The spectrum of a trained network has a bulk at zero and a few large
+outliers, one for each cluster in the data.
 
 This folder. `model` has the Hessian-vector product for any module, and Lanczos's method. `experiment` tests
 the accuracy and cost of both, compares the number of outliers with the number of clusters, and plots the

@@ -15,7 +15,7 @@ from .model import Product, hessian_product, lanczos, reverse_product
 
 
 def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """A network with 32 inputs and 10 classes. The length of w determines the hidden size."""
+    """The loss of a network with 32 inputs and 10 classes. The length of w determines the hidden size."""
     hidden = (len(w) - 10) // 43
     w1, b1, w2, b2 = w.split((32 * hidden, hidden, 10 * hidden, 10))
     h = torch.tanh(F.linear(x, w1.view(hidden, 32), b1))
@@ -50,7 +50,7 @@ def lanczos_by_torch(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: in
 
 
 def lanczos_on_graph(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: int) -> Tensor:
-    """The gradient's graph is built once per call."""
+    """Builds the gradient's graph once per call."""
     with torch.enable_grad():
         product = reverse_product(lambda weights: loss(weights["w"], x, y), {"w": w})
         return largest(product, v, products=products).detach()

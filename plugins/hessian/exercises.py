@@ -74,13 +74,13 @@ EXERCISES = (
     Exercise(
         name="full Hessian",
         of="model.full_hessian",
-        task="Compute the matrix from products with unit vectors, exactly symmetric.",
+        task="Compute the matrix from products with unit vectors. It must be exactly symmetric.",
         hints=(
             (
                 "The rows of an identity matrix are the unit vectors; torch.func.vmap processes them all at "
                 "once."
             ),
-            "Rounding makes the two halves unequal: average the matrix with its transpose.",
+            "Rounding makes the two triangles unequal. Average the matrix with its transpose.",
         ),
         tries=of_matrices,
         gradients=False,
@@ -98,8 +98,8 @@ EXERCISES = (
             ),
             "T has v · (H v) on its diagonal, and the norms before normalising next to it.",
             (
-                "From eigh(T) take the values, and the vectors' first components squared. Stop at a norm of "
-                "about 0."
+                "From eigh(T), take the eigenvalues, and square the first components of the eigenvectors. "
+                "Stop at a norm of about 0."
             ),
         ),
         tries=of_starts,

@@ -1,4 +1,5 @@
-"""Checks Hessian-vector products and Lanczos's method, and compares the numbers of outliers and clusters.
+"""Checks Hessian-vector products and Lanczos's method, and compares the number of outliers with that of
+clusters.
 
 Dimensions: rows (of the data), n (weights).
 """
@@ -46,12 +47,12 @@ from .model import (
 
 ONE_RING = Break(
     "no clusters",
-    "The points are spread evenly over the circle, with the clusters' labels.",
+    "The points are spread evenly over the circle, but keep the clusters' labels.",
     "near miss",
 )
 COVARIANCE = Break(
     "covariance of the inputs",
-    "The eigenvalues of the inputs' covariance are used, without a network.",
+    "There is no network. The eigenvalues are those of the inputs' covariance.",
     "rival",
 )
 
@@ -60,28 +61,28 @@ EXACT = Claim(
     sentence="The Hessian-vector product equals the product with the full matrix, and Lanczos's method "
     "finds the matrix's largest eigenvalues.",
     paper=Figure(
-        "The product is exact, without differences of gradients.", where="abstract", read="abstract"
+        "The product is exact and uses no finite differences of gradients.", where="abstract", read="abstract"
     ),
     kind="identity",
     rule=(
         Bound("error of the product", "<=", 1e-10),
         Bound("error of the five largest eigenvalues", "<=", 1e-6),
     ),
-    control="the full matrix by reverse mode twice, and its decomposition",
-    deviations="The network has one hidden tanh layer and runs on 300 digits in float64. Lanczos's method "
-    "takes 80 products.",
+    control="the full matrix, computed by applying reverse mode twice, and its eigendecomposition",
+    deviations="The network has one hidden tanh layer. The loss is that of 300 digits, in float64. Lanczos's "
+    "method uses 80 products.",
 )
 
 CHEAP = Claim(
     name="cost of a Hessian-vector product",
-    sentence="A Hessian-vector product takes at most four times as many multiplications as a gradient.",
+    sentence="A Hessian-vector product needs at most four times as many multiplications as a gradient.",
     paper=Figure(
         "The product takes about as much computation as a gradient.", where="abstract", read="abstract"
     ),
     kind="theorem",
     rule=(Bound("operations, product / gradient", "<=", 4.0, ratio=True),),
     control="one gradient",
-    deviations="The operations of matrix multiplications are counted, for the network with one hidden tanh "
+    deviations="We count the operations in matrix multiplications, for the network with one hidden tanh "
     "layer.",
 )
 
@@ -90,7 +91,7 @@ OUTLIERS = Claim(
     sentence="After 500 steps, a network's Hessian has about as many large eigenvalues as the data have "
     "clusters, at both hidden sizes, and a linear model's Hessian does not.",
     paper=Figure(
-        "More parameters only scale the bulk. Other data (more clusters) only move the outliers.",
+        "More parameters only scale the bulk. Other data, such as more clusters, only change the outliers.",
         where="abstract of Sagun and others",
         read="abstract",
     ),
@@ -100,25 +101,27 @@ OUTLIERS = Claim(
         at_most("outliers, mean distance from clusters", "network", -1.0, minus="linear model", toward=0.0),
         at_most("outliers, 32 wide - 8 wide, size of the mean", "network", 1.0),
     ),
-    control="a linear model with the same training",
+    control="a linear model that is trained in the same way",
     control_arm="linear model",
     after_steps=500,
     breaks=(ONE_RING, COVARIANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane, where the paper has MNIST "
-    "and two Gaussians. The labels alternate, and a tenth of them is flipped, so that the loss does not "
-    "vanish. The network has one hidden layer of 8 or 32 tanh units and is trained by Adam at a learning "
-    "rate of 0.01 on the full batch. The result is the median of three draws. Outliers are the eigenvalues "
-    "above the largest ratio of successive ones (among those above 0.3 % of the largest, at most 12). On "
-    "digits, the numbers of outliers and classes need not agree, as the plotted spectrum shows. On seeds 0 "
-    "and 1 networks of 8 units have 5 outliers for 8 clusters, and networks of 32 units have 8. The mean "
-    "difference between the hidden sizes is then equal to the bound of 1, and rounding decides.",
+    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane. The paper uses MNIST and two "
+    "Gaussians. The labels alternate, and a tenth of them are flipped so that the loss does not vanish. The "
+    "network has one hidden layer of 8 or 32 tanh units. Adam trains it on the full batch at a learning "
+    "rate of 0.01. The result is the median of three draws. To count outliers, we sort the eigenvalues, "
+    "keep those above 0.3 % of the largest (at most 12), find the largest ratio of neighbours, and count "
+    "the eigenvalues above it. On digits, the numbers of outliers and classes need not agree, as the "
+    "plotted spectrum shows. On seeds 0 and 1, networks with 8 units have 5 outliers for 8 clusters, and "
+    "networks with 32 units have 8. The mean difference between the hidden sizes then equals the bound of "
+    "1, and rounding decides the verdict.",
     headline=True,
     history=(
         (
             'Until November 2026 the clusters were at right angles, and the verdict was "reproduced" (5 of 5 '
-            "seeds). The covariance of the inputs, and a linear model before training, passed as well. With "
-            "as many directions as clusters, every second-moment matrix has as many large eigenvalues."
+            "seeds). The covariance of the inputs and an untrained linear model passed the rule as well. If "
+            "every cluster has its own direction, every second-moment matrix has one large eigenvalue per "
+            "cluster."
         ),
     ),
 )
@@ -167,9 +170,9 @@ Data = tuple[Float[Tensor, "rows 2"], Float[Tensor, " rows"]]
 
 
 def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> Data:
-    """320 points around `count` centres on a circle of radius 2. Labels alternate, and a tenth is flipped.
+    """320 points around `count` centres on a circle of radius 2. Labels alternate, and a tenth are flipped.
 
-    parted  False spreads the points over the whole circle; each takes the label of the nearest centre
+    parted  False spreads the points over the whole circle; each has the label of the nearest centre
     """
     turns = count * torch.rand(320, generator=generator)
     which = turns.floor()
@@ -180,7 +183,7 @@ def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> 
 
 
 def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
-    """Number of eigenvalues above the largest ratio of successive ones."""
+    """Number of eigenvalues above the largest ratio of neighbours."""
     top = eigenvalues.flip(0)
     top = top[top > 3e-3 * top[0]][:13]
     return (top[:-1] / top[1:]).argmax().item() + 1.0 if len(top) > 1 else 1.0
@@ -202,7 +205,7 @@ World = dict[int, list[Data]]  # maps number of clusters to draws
 Eigenvalues = dict[
     tuple[int, int], list[Float[Tensor, " n"]]
 ]  # maps hidden size and number of clusters to each draw's
-# Maps a width to a network, or to None for the covariance of the inputs in place of a Hessian.
+# Maps a hidden size to a network, or to None to use the inputs' covariance instead of a Hessian.
 Make = Callable[[int], nn.Module | None]
 
 
@@ -269,7 +272,7 @@ def spectrum(
         at.descend(loss(model), optimizer, step=step, metric="")
 
     def measured(call: Callable[..., Tensor]) -> Tensor:
-        """The same loss written out, because the break "shuffled targets" changes torch's loss functions."""
+        """torch's loss, written out because the break "shuffled targets" changes torch's loss functions."""
         logits = call(x)[:, 0]
         return (F.softplus(logits) - y * logits).mean()
 
@@ -321,7 +324,7 @@ def exact_spectrum(network: nn.Module, loss: Callable[..., Tensor]) -> Float[Ten
 
 
 def draw_digits(run: Run) -> None:
-    """Plot the spectrum of a digit classifier: exact as bars, Lanczos's density as a line."""
+    """Plot a digit classifier's spectrum: exact eigenvalues as bars, Lanczos's density as a line."""
     images, labels = data.digits()
     rows = torch.randperm(len(images), generator=run.generator("digits"))[:300]
     x, y = images[rows].flatten(1).double(), labels[rows]
@@ -342,8 +345,8 @@ def draw_digits(run: Run) -> None:
     run.image(
         "spectrum of a network that reads digits",
         picture(eigenvalues, outline),
-        caption="Eigenvalues from left to right, and their number (log scale) upwards. Grey bars are exact, "
-        f"the red line is Lanczos's estimate from {8 * steps} products. The green line is zero.",
+        caption="Eigenvalues are on the x axis and their number is on the y axis (log scale). Grey bars are "
+        f"exact, the red line is Lanczos's estimate from {8 * steps} products. The green line is zero.",
     )
 
 
@@ -363,7 +366,7 @@ def picture(eigenvalues: Float[Tensor, " n"], outline: list[Lanczos]) -> Float[T
     pixels = torch.ones(3, 200, 400)
     pixels[:, up <= exact] = 0.7
     pixels[:, :, (grid.abs()).argmin()] = torch.tensor([0.2, 0.7, 0.2])[:, None]
-    # A line that joins neighbours, however steep.
+    # Join neighbouring points, however steep the line is.
     before = torch.cat([found[:1], found[:-1]])
     line = (up <= torch.maximum(found, before) + 2) & (up >= torch.minimum(found, before))
     pixels[:, line] = torch.tensor([0.8, 0.1, 0.1])[:, None]

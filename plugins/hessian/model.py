@@ -35,9 +35,9 @@ def hessian_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Prod
 
 
 def reverse_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Product:
-    """`hessian_product` by reverse over reverse: the gradient of gᵀv. For operations without forward
-    derivatives (a fused attention, an autograd function without a forward rule). Keeps the gradient's graph,
-    so the weights must not change between calls."""
+    """`hessian_product` by reverse over reverse: the gradient of gᵀv. Use it for operations without forward
+    derivatives (fused attention, an autograd function without a forward rule). Keeps the gradient's graph, so
+    the weights must not change between calls."""
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
     slope = torch.autograd.grad(
         loss(leaves), list(leaves.values()), create_graph=True, materialize_grads=True
@@ -79,7 +79,7 @@ def unflatten(v: Vector, like: Weights) -> dict[str, Tensor]:
 
 
 def full_hessian(product: Product, like: Vector) -> Float[Tensor, "n n"]:
-    """All columns at once. Exactly symmetric."""
+    """Computes all columns at once. The result is exactly symmetric."""
     H = torch.func.vmap(product)(torch.eye(len(like)).to(like))
     return (H + H.mT) / 2
 
@@ -95,8 +95,8 @@ class Lanczos(NamedTuple):
 
 def lanczos(product: Product, start: Vector, steps: int) -> Lanczos:
     """Lanczos's method, which finds the ends of the spectrum first. Orthogonalises each vector twice against
-    all earlier ones, because rounding would otherwise create copies of eigenvalues. Stops early if nothing is
-    left."""
+    all earlier vectors, because rounding would otherwise create copies of eigenvalues. Stops early when no
+    new direction is left."""
     basis = [start / start.norm()]
     diagonal, beside = [], []
     for _ in range(steps):
@@ -112,7 +112,7 @@ def lanczos(product: Product, start: Vector, steps: int) -> Lanczos:
     T = torch.diag(torch.stack(diagonal))
     off = torch.stack(beside)[: len(diagonal) - 1]
     T = T + torch.diag(off, 1) + torch.diag(off, -1)
-    # torch has no decomposition in half precision.
+    # torch has no eigendecomposition in half precision.
     values, vectors = torch.linalg.eigh(T.to(torch.promote_types(T.dtype, torch.float32)))
     return Lanczos(values.to(T.dtype), vectors[0].square().to(T.dtype))
 

@@ -2,18 +2,19 @@
 
 Ba, Kiros and Hinton 2016, "Layer Normalization", arXiv 1607.06450.
 
-The problem. Batch normalisation takes its statistics from the mini-batch. So the output for an example
-depends on the other examples, small batches have noisy statistics, and training and inference differ. A
-recurrent network would need statistics for every time step.
+The problem. Batch normalisation takes its statistics from the mini-batch. So an example's output depends on
+the other examples, small batches have noisy statistics, and training and inference differ. A recurrent
+network would need statistics for every time step.
 
-The idea. Take mean and variance over the features of a layer instead, for each example separately. No
+The idea. Compute mean and variance over the features of a layer instead, for each example separately. No
 statistic depends on the batch, training and inference are the same computation, and a recurrent network
 normalises at every step, which keeps the norm of its state from growing or shrinking.
 
 This folder. `model` implements equations 3 and 4 as written, and with a hand-written gradient. `invariances`
-computes table 1 for any normalisation, and later papers add their rows. `recurrent` has section 3.1's network
-with an exchangeable normalisation. `experiment` trains figure 6's network with batches of 32 and of 4, where
-the paper has 128 and 4, and the recurrent network from orthogonal and from four times larger weights.
+computes table 1 for any normalisation, and the plugins of later papers add their rows. `recurrent` has
+section 3.1's network with any normalisation. `experiment` trains figure 6's network with batches of 32 and of
+4 (the paper uses 128 and 4). It also trains the recurrent network from orthogonal weights and from weights
+four times as large.
 
 Dimensions: batch (any leading axes), features (H in the paper).
 """

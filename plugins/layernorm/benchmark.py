@@ -20,7 +20,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(tokens: int, features: int, itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Vectors with a mean far from zero. The first one has little variance."""
+        """Vectors with a mean far from zero. The first vector has a small variance."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] = x[0] * 0.01 + 5
         return x, torch.rand(features, generator=generator) + 0.5, torch.randn(features, generator=generator)

@@ -19,7 +19,7 @@ EXERCISES = (
         of="model.line_by_line",
         task="Apply equation 3 over the last dimension, then gain and bias.",
         hints=(
-            "Compute mean and variance over the features of each vector; keepdim=True lets them broadcast.",
+            "Compute mean and variance over the features of each vector. With keepdim=True they broadcast.",
             "Divide the variance by n, not n - 1, and add eps to it under the root.",
         ),
         tries=of_vectors,
@@ -34,8 +34,8 @@ EXERCISES = (
         hints=(
             "For bias, sum the gradient over all vectors. For weight, first multiply it by the normalised x.",
             (
-                "Let g = gradient · weight and n the normalised x. The gradient of x is "
-                "rstd · (g - mean(g) - n · mean(g · n))."
+                "Let g be gradient · weight and n the normalised x. The gradient of x is rstd · (g - mean(g) "
+                "- n · mean(g · n))."
             ),
         ),
         tries=of_vectors,

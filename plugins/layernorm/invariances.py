@@ -1,7 +1,7 @@
-"""Computes table 1: the changes of a layer's weights and inputs that leave its result unchanged.
+"""Computes table 1: which changes to a layer's weights and inputs leave its output unchanged.
 
 Each normalisation is a row. The layer under test is a 1 × 1 convolution without a bias, followed by the
-normalisation. It acts on small images, so that normalisations over positions have rows too.
+normalisation. The inputs are small images, so that normalisations over positions have rows too.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,8 +50,9 @@ IN_USE = "in use, not training"
 
 
 def changes(run: Run, norm: Callable[[int], nn.Module]) -> dict[str, float]:
-    """Largest relative difference in the first example's result after each change, and between training and
-    inference. `norm` maps a number of features to a normalisation of maps with `eps` 0."""
+    """Largest relative change of the first example's result, for each change of the layer and between
+    training and inference. `norm` maps a number of features to a normalisation of feature maps with `eps`
+    0."""
     batch, inputs, features, side = 8, 12, 16, 3
     layer_norm = norm(features).to(run.device, run.dtype)
     generator = run.generator("invariances")
@@ -72,7 +73,7 @@ def changes(run: Run, norm: Callable[[int], nn.Module]) -> dict[str, float]:
 
 
 def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Save the table, with a tick where the output is unchanged."""
+    """Save the table. A tick marks an unchanged output."""
     columns = [*CHANGES, IN_USE]
     ticks = [
         [name, *("✓" if row[column] <= KEPT else "✗" for column in columns)] for name, row in rows.items()
@@ -81,12 +82,12 @@ def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
         "what changes nothing",
         ["normalisation", *columns],
         ticks,
-        caption="Table 1, computed: a tick where the output is unchanged.",
+        caption="Table 1, computed here. A tick means that the output is unchanged.",
     )
 
 
 class OverFeatures(nn.Module):
-    """Applies a normalisation of vectors to maps: each position is a vector of features."""
+    """Applies a normalisation of vectors to feature maps, where each position is a vector of features."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()

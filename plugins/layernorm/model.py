@@ -22,9 +22,9 @@ def line_by_line(x: Vectors, weight: Features, bias: Features, *, eps: float = 1
 
 
 def layer_norm(x: Vectors, weight: Features, bias: Features, *, eps: float = 1e-5) -> Vectors:
-    """A faster layer normalisation. Half precisions are computed in float32.
+    """A faster layer normalisation. Computes half precision in float32.
 
-    The result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
+    Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """
     return _LayerNorm.apply(x, weight, bias, eps)
 
@@ -45,8 +45,8 @@ class _LayerNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Subtracts from each normalised vector's gradient its mean and its projection onto the vector, and
-        divides by the standard deviation."""
+        """For each normalised vector, subtracts from the gradient its mean and its projection onto the
+        vector, and divides by the standard deviation."""
         x, weight, bias, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps), x, weight, bias)
@@ -62,7 +62,7 @@ class _LayerNorm(torch.autograd.Function):
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with gain and bias, named as in `nn.LayerNorm`. The same in training and at inference."""
+    """`layer_norm` with gain and bias, named as in `nn.LayerNorm`. Training and inference are the same."""
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
 
 
 class Bias(nn.Module):
-    """Adds only a bias, which layer normalisation has too."""
+    """Adds only a bias, as layer normalisation does too."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Bias(nn.Module):
 
 
 class Centring(Bias):
-    """Half of layer normalisation: subtracts the mean, without dividing by the standard deviation."""
+    """Half of layer normalisation: subtracts the mean, but does not divide by the standard deviation."""
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         return super().forward(x - x.mean(-1, keepdim=True))
@@ -80,7 +80,7 @@ Scores = dict[str, float]  # "loss" and "error"
 
 
 def attempt(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Scores]:
-    """Train with Adam and gradients clipped to norm 1. Returns the validation loss, and the test scores."""
+    """Train with Adam and gradients clipped to norm 1. Returns the validation loss and the test scores."""
     run, (x, y) = at.run, at.world.train
     model = Recurrent(setting.norm, scale=setting.scale).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

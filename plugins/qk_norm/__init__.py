@@ -7,14 +7,14 @@ the other keys get no gradient. Dividing by √dim is right only at the start of
 before the block does not bound the queries and keys, because they are projections of its output.
 
 The idea. Normalise each query and each key to length 1 in each head. The scores are then cosines. Their range
-is too small for the softmax, so a learned number g scales them up. It is initialised from the sequence length
-L to log2(L² - L). Later large models use layer or RMS normalisation of queries and keys instead of unit
-length, so that training does not diverge at high learning rates.
+is too small for the softmax, so a learned number g scales them up. For sequence length L, g is initialised to
+log2(L² - L). Later large models use layer or RMS normalisation of queries and keys instead of unit length, so
+that training does not diverge at high learning rates.
 
-This folder. `model` has the equations as written, the same computation through one kernel, and an attention
-layer that normalises rotary queries and keys (a rotation preserves lengths, so the order does not matter).
-`experiment` trains the character model of `rope` with dot products and with cosines, over a grid from small
-learning rates to one that is far too large. `benchmark` times attention with cosines.
+This folder. `model` has the equations as written, a version that uses one kernel, and an attention layer that
+normalises rotary queries and keys (a rotation preserves lengths, so the order does not matter). `experiment`
+trains the character model of `rope` with dot products and with cosines, over a grid of learning rates from
+small to far too large. `benchmark` times cosine attention.
 
 Dimensions: batch and heads (any leading axes), queries, keys, dim (of a head).
 """

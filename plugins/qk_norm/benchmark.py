@@ -1,4 +1,4 @@
-"""Times cosine attention as written, composed of PyTorch functions, and with the scale folded in."""
+"""Times cosine attention as written, with PyTorch functions, and with the scale folded into the queries."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: unit vectors, cosine attention, and the initial scale."""
+"""Exercises: write unit vectors, cosine attention, and the initial scale."""
 
 from collections.abc import Iterator
 
@@ -28,13 +28,13 @@ EXERCISES = (
         name="normalise",
         of="model.normalised",
         task="Rescale vectors to length `scale`. Zeros stay zeros, and the dtype stays the same.",
-        hints=("Divide by the norm over the last dimension, but by at least 1e-12.",),
+        hints=("Divide by the norm over the last dimension, or by 1e-12 if the norm is smaller.",),
         tries=of_vectors,
     ),
     Exercise(
         name="attention",
         of="model.qk_norm_attention",
-        task="Equations 5 to 7: attention with cosines times g as scores.",
+        task="Write equations 5 to 7: attention whose scores are cosines times g.",
         hints=(
             "Normalise queries and keys to length 1, and multiply the scores by g.",
             "Do not divide by the root of the head size: pass scale=1.",
@@ -44,7 +44,7 @@ EXERCISES = (
     Exercise(
         name="first scale",
         of="model.first_scale",
-        task="The initial value of g: log2(L² - L).",
+        task="Compute the initial value of g: log2(L² - L).",
         hints=("L² - L is the number of pairs of two different tokens.",),
         tries=of_scales,
     ),

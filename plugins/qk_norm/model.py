@@ -1,4 +1,4 @@
-"""Section 3: cosine attention with a learned scale, and multi-head attention that uses it.
+"""Implements section 3: cosine attention with a learned scale, and a multi-head attention layer that uses it.
 
 Dimensions: batch and heads (any leading axes), queries, keys, dim (of a head).
 """
@@ -32,14 +32,14 @@ def normalised(x: Heads, scale: Tensor | float = 1.0) -> Heads:
 
 
 def qk_norm_attention(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False) -> Heads:
-    """Equations 5 to 7 through one kernel: g scales the queries, and the kernel does not divide by √dim."""
+    """Equations 5 to 7 in one attention kernel, where g scales the queries and replaces 1 / √dim."""
     return F.scaled_dot_product_attention(normalised(q, g), normalised(k), v, is_causal=causal, scale=1.0)
 
 
 def first_scale(tokens: int) -> float:
     """The initial g: log2(L² - L) for sequences of L tokens (in the paper, the 97.5th percentile of lengths).
 
-    A single token attends only to itself at any scale, so it gets the scale of two tokens.
+    A single token attends only to itself at any scale, so L = 1 gets the scale of L = 2.
     """
     longer = max(tokens, 2)
     return math.log2(longer**2 - longer)

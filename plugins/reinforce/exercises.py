@@ -22,26 +22,31 @@ EXERCISES = (
         task="Write a loss whose gradient is minus the paper's update.",
         hints=(
             "Take the log-softmax of the sampled action.",
-            "Multiply it by minus the difference of reward and baseline.",
+            "Multiply it by the baseline minus the reward.",
         ),
         tries=of_actions,
     ),
     Exercise(
         name="exact gradient",
         of="model.exact_gradient",
-        task="The gradient of a bandit's expected reward with respect to its logits.",
-        hints=("With p the softmax of the logits, the gradient of p · r is p times (r minus its mean).",),
+        task="Compute the gradient of a bandit's expected reward with respect to the logits.",
+        hints=(
+            (
+                "Let p be the softmax of the logits. The gradient of p · r is p times (r minus the mean of r "
+                "under p)."
+            ),
+        ),
     ),
     Exercise(
         name="rewards to come",
         of="model.rewards_to_come",
-        task="The return from each step on, without a discount.",
+        task="Compute the return from each step on, without a discount.",
         hints=("Take a cumulative sum from the end: flip the time axis before and after.",),
     ),
     Exercise(
         name="baseline",
         of="model.of_the_others",
-        task="A baseline for each episode that does not depend on its own actions.",
+        task="Compute a baseline for each episode that does not depend on this episode's actions.",
         hints=(
             "Subtract the episode's own rewards from the sum, and divide by the number of other episodes.",
         ),

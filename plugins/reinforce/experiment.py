@@ -1,4 +1,4 @@
-"""Compares the estimate with a bandit's exact gradient, and balances a pole with and without a baseline."""
+"""Compares the estimate with a bandit's exact gradient, and trains policies with and without a baseline."""
 
 import math
 from collections.abc import Callable
@@ -40,19 +40,22 @@ from .model import (
     reinforce,
 )
 
-NO_CREDIT = Break("rewards of other episodes", "Each episode is credited with the rewards of another one.")
+NO_CREDIT = Break(
+    "rewards of other episodes", "Each episode is credited with the rewards of another episode."
+)
 ONE_STEP = Break(
-    "immediate reward only", "Each action is credited only with the reward of its own step.", "near miss"
+    "immediate reward only", "Each action is credited only with the reward of the same step.", "near miss"
 )
 RANDOM_SEARCH = Break(
     "random search",
-    "The policy is the best of random linear policies, one per update, each tried on one batch of episodes.",
+    "The policy is the best of several random linear policies. One policy is drawn per update and tried on "
+    "one batch of episodes.",
     "rival",
 )
-NO_BASELINE = Break("no baseline", "The arm with a baseline has none.")
+NO_BASELINE = Break("no baseline", "The baseline is removed from the arm that has one.")
 ONE_BASELINE = Break(
     "one baseline for all steps",
-    "The baseline at each step is the total reward of the other episodes, not their reward-to-go.",
+    "The baseline at every step is the other episodes' mean total reward, not their mean reward-to-go.",
     "near miss",
 )
 DISCOUNTED = Break(
@@ -65,7 +68,9 @@ UNBIASED = Claim(
     name="bias of the gradient estimate",
     sentence="The mean of the estimate equals the gradient of the expected reward, whatever the baseline.",
     paper=Figure(
-        "A theorem, for any baseline that does not depend on the action.", where="theorem 1", read="text"
+        "The paper proves this for any baseline that does not depend on the action.",
+        where="theorem 1",
+        read="text",
     ),
     kind="theorem",
     rule=(
@@ -73,63 +78,66 @@ UNBIASED = Claim(
         Bound("error with baseline (standard errors)", "<=", 3.0),
     ),
     control="the exact gradient",
-    deviations="The problem is a bandit with five actions and rewards around 10. The baseline is the "
-    "expected reward.",
+    deviations="The problem is a bandit with five actions and rewards around 10. We use the expected reward "
+    "as the baseline.",
 )
 
 BALANCES = Claim(
     name="steps balanced with own and with other episodes' rewards",
-    sentence="After 60 updates with the time that the pole stays up as the only reward, a network balances "
-    "the pole longer than one that is credited with other episodes' rewards.",
+    sentence="After 60 updates, a network whose only reward is the time that the pole stays up balances the "
+    "pole longer than a network that is credited with other episodes' rewards.",
     paper=Figure(
-        "The paper has no pole. It reports simulations of other tasks without figures; learning was slow.",
+        "The paper does not test pole balancing. It reports simulations of other tasks without figures, and "
+        "says that learning was slow.",
         where="section 8.1",
         read="text",
     ),
     rule=(at_least("steps balanced", "own rewards", 100.0, minus="another's rewards", toward=30.0),),
-    control="the same training, with the same learning rates, but each episode is credited with another "
-    "one's rewards",
+    control="the same training with the same learning rates, but each episode is credited with another "
+    "episode's rewards",
     control_arm="another's rewards",
     after_steps=60,
     breaks=(NO_CREDIT, ONE_STEP, RANDOM_SEARCH, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
     deviations="The task is cart-pole, for at most 200 steps. Each seed trains five networks with Adam, "
-    "which is not in the paper. Both arms have a baseline, the mean reward-to-go of the other episodes "
-    "in the batch. Rewards-to-go replace the rewards of the whole episode (theorem 2).",
+    "which is not in the paper. In both arms, the baseline is the mean reward-to-go of the other episodes "
+    "in the batch. Theorem 2 credits each action with the rewards of the whole episode. Here each action is "
+    "credited with the reward-to-go.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9) with the '
-            "same bound on one network per seed, with a loss divided by the number of steps played. The "
-            "rival, random search, and the near miss are new."
+            'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9), with the '
+            "same bound. Each seed trained one network, and the loss was divided by the number of steps "
+            "played. The rival (random search) and the near miss are new."
         ),
     ),
 )
 
 SOONER = Claim(
     name="updates to balance with and without a baseline",
-    sentence="With a baseline, a network balances the pole after fewer updates than without one.",
+    sentence="A network needs fewer updates to balance the pole with a baseline than without one.",
     paper=Figure(
-        "The paper states without a figure that an adaptive baseline can greatly speed up convergence.",
+        "The paper states, without giving a figure, that an adaptive baseline can greatly speed up "
+        "convergence.",
         where="section 8.3",
         read="text",
     ),
     rule=(at_least("updates", "without baseline", 1.5, over="with baseline", toward=1.1),),
-    control="no baseline, with each arm at its own best learning rate",
+    control="the same training without a baseline, each arm at its best learning rate",
     control_arm="without baseline",
     learned=(at_least("steps balanced", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="The task is cart-pole, for at most 200 steps. The optimiser is Adam, which is not in the "
-    "paper. The baseline is the mean reward-to-go of the other episodes in the batch, which does not "
-    "depend on the episode's own actions. The paper's baseline is an average over past updates. Rewards to "
-    "come replace the rewards of the whole episode (theorem 2). The number of updates is the geometric "
-    "mean over five networks.",
+    "paper. The baseline is the mean reward-to-go of the other episodes in the batch, which does not depend "
+    "on the episode's own actions. The paper's baseline is an average over past updates. Theorem 2 credits "
+    "each action with the rewards of the whole episode. Here each action is credited with the reward-to-go. "
+    "The number of updates is the geometric mean over five networks.",
     history=(
         (
-            "Until November 2026 the same bound was judged on one network per seed, which varied by more "
-            "than the effect. The loss was divided by the number of steps played, which depends on the "
-            "rewards. The rival and the near misses are new."
+            "Until November 2026 the same bound was judged on one network per seed, and single networks "
+            "varied by more than the effect. The loss was divided by the number of steps played, which "
+            "depends on the rewards. The rival and the near misses are new."
         ),
     ),
 )
@@ -143,7 +151,7 @@ def experiment(run: Run) -> None:
 
 
 def compare_estimates(run: Run) -> None:
-    """Compare many estimates at one point of a bandit, with and without baseline, with the exact gradient."""
+    """Compare the mean of many estimates, with and without a baseline, with a bandit's exact gradient."""
     draws = run.pick(smoke=1000, quick=100_000, full=1_000_000)
     generator = run.generator("bandit")
     logits, reward = torch.randn(2, 5, generator=generator).to(run.device, run.dtype)
@@ -165,7 +173,8 @@ def compare_estimates(run: Run) -> None:
 class Played:
     """Result of a training run.
 
-    updates   per network, updates until the mean of five updates is 180 balanced steps, or infinity
+    updates   for each network, the updates until the mean over five updates reaches 180 balanced steps, or
+              infinity
     total     number of updates made
     policies  the trained networks
     """
@@ -246,7 +255,7 @@ def descend(
     for step in at.steps(total, f"balancing, {at.name}, rate {rate:g}", state=(policies, optimizer, curve)):
         states, actions, up = episodes(policies, NETWORKS, EPISODES, LIMIT, generator)
         earned = credit(up, shuffling)
-        # Divide by constants only, because the number of steps played depends on the actions.
+        # Divide only by constants, because the number of steps played depends on the actions.
         loss = (reinforce(policies(states), actions, earned, baseline(earned)) * up).sum() / (
             EPISODES * LIMIT
         )
@@ -262,7 +271,7 @@ def descend(
 
 
 def arrival(steps: list[float]) -> float:
-    """The first update at which the mean of the last five is at least 180 balanced steps, or infinity."""
+    """The first update at which the mean over the last five is at least 180 balanced steps, or infinity."""
     means = (sum(steps[max(i - 4, 0) : i + 1]) / min(i + 1, 5) for i in range(len(steps)))
     return next((i + 1.0 for i, mean in enumerate(means) if mean >= 180), math.inf)
 
@@ -294,7 +303,7 @@ def search(at: Trial, rate: float) -> tuple[float, Played]:
 
 
 def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
-    """Steps up in each new episode, with the same initial states for all arms."""
+    """Steps balanced in each new episode, from the same initial states for all arms."""
     count = at.run.pick(smoke=4, quick=100, full=400)
     up = episodes(found.chosen.policies, NETWORKS, count, LIMIT, at.run.data("new episodes", "judge"))[2]
     lasted = up.sum(0).flatten()
@@ -303,7 +312,7 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
-    """Steps up, and the networks' geometric mean of updates, a lower bound if a network never got there."""
+    """Steps balanced, and the geometric mean of the updates (a lower bound if a network never balanced)."""
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)

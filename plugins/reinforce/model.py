@@ -1,4 +1,4 @@
-"""The estimate as a loss, cart-pole, policies for it, and credit assignment."""
+"""Implements the gradient estimate as a loss, the cart-pole environment, policies, and credit assignment."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def reinforce(
     reward: Float[Tensor, "*batch"],
     baseline: Float[Tensor, "*#batch"] | float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """The update as a loss. Its gradient is -(r - b) times the eligibility, the gradient of ln Pr(action)."""
+    """The paper's update as a loss. The gradient is -(r - b) times that of ln Pr(action), the eligibility."""
     chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
     return -(reward - baseline) * chosen
 
@@ -36,9 +36,10 @@ FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0
 
 
 def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
-    """One step of 1/50 s: a force of 10 N to either side acts on the cart (1 kg) with its pole (0.1 kg, 1 m).
+    """One step of 1/50 s. A force of 10 N to the left or right acts on a cart (1 kg) with a pole (0.1 kg, 1
+    m).
 
-    Barto, Sutton and Anderson 1983, appendix, without friction, integrated by Euler's method.
+    Implements the appendix of Barto, Sutton and Anderson 1983, without friction, with Euler's method.
     """
     _, speed, angle, turning = state.unbind(-1)
     force = (action * 2 - 1) * FORCE
@@ -106,7 +107,7 @@ def own(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def another(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Credit each episode with the rewards of a random other episode, so that there is nothing to learn."""
+    """Credit each episode with the rewards of another random episode, so that there is nothing to learn."""
     return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
 
 

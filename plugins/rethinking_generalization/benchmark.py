@@ -1,4 +1,4 @@
-"""Times memorising n labels with a dense solver, a triangular solver, and differences of slopes."""
+"""Times three ways to memorise n labels: a dense solver, a triangular solver, and differences of slopes."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from .model import Points, memorise
 
 
 def system(z: Points, y: Points) -> tuple[Float[Tensor, "count count"], Points]:
-    """The triangular matrix max(z_i - b_j, 0), sorted by z, and y in the same order."""
+    """The triangular matrix max(z_i - b_j, 0) with z sorted, and y in the same order."""
     single = torch.promote_types(z.dtype, torch.float32)
     z, order = z.to(single).sort()
     b = torch.cat((z[:1] - 1, z[:-1]))

@@ -1,4 +1,4 @@
-"""Exercises: theorem 1's weights, and lemma 1's network."""
+"""Exercises: compute theorem 1's weights, and write lemma 1's network."""
 
 from collections.abc import Iterator
 
@@ -25,8 +25,8 @@ EXERCISES = (
         task="Compute the thresholds and weights with which the network outputs every example's label.",
         hints=(
             "Sort the examples. Then unit j is 0 for all examples before j, and the system is triangular.",
-            "Between two examples the network is linear. Its slope is the sum of the weights so far.",
-            "The slopes are differences of y divided by z - b; the weights are differences of slopes.",
+            "Between two examples the network is linear. The slope there is the sum of the weights so far.",
+            "The slopes are differences of y divided by z - b. The weights are differences of slopes.",
         ),
         tries=of_points,
     ),

@@ -12,10 +12,10 @@ def memorise(z: Points, y: Points) -> tuple[Points, Points]:
     """Theorem 1: b and w, sorted by z, such that Σ_j w_j max(z_i - b_j, 0) = y_i for every i.
 
     z   projections of the examples, all different
-    b   each is the next smaller z; the first is 1 below the smallest z
+    b   thresholds. Each is the next smaller z, and the first is 1 below the smallest z
     """
-    # The system is triangular, and the slope between two z is the sum of all w up to there. So each w is a
-    # difference of slopes.
+    # The system is triangular, and the slope between two neighbouring z is the sum of all w so far. So each w
+    # is a difference of slopes.
     single = torch.promote_types(z.dtype, torch.float32)
     z, order = z.to(single).sort()
     y = y.to(single)[order]

@@ -8,10 +8,10 @@ or recurrent network, this overhead cancels the time saved by fewer training ste
 The idea. Layer normalisation centres and scales its input, but only scaling matters. RMSNorm divides by the
 root mean square and keeps the mean. It needs a single statistic and no bias.
 
-This folder. `model` has equation 4 as written, and with one fused gradient. A `share` below 1 gives the
-paper's pRMSNorm. `experiment` reproduces a row of table 1, and trains a recurrent network with RMSNorm, layer
-normalisation, centring alone, and no normalisation. `benchmark` replaces layer normalisation with RMSNorm,
-alone and in that network.
+This folder. `model` implements equation 4 as written, and with one fused gradient. A `share` below 1 gives
+the paper's pRMSNorm. `experiment` reproduces a row of table 1, and trains a recurrent network with RMSNorm,
+layer normalisation, centring alone, and no normalisation. `benchmark` compares the speed of RMSNorm and layer
+normalisation, alone and in this network.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """

@@ -18,11 +18,11 @@ EPS = 1e-6
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """The cost for x of `shape`. Vectors of features are small in comparison."""
+    """The cost for x of `shape`. Gain and bias are small in comparison and are not counted."""
     values = math.prod(shape)
-    # Forward, operations per value: square and add 2, scale 1, gain 1. Read x, write y.
-    # Backward: gradient of the gain 3, through the gain 1, along x 2, scale 1, subtract 2.
-    # Also reads and writes a gradient.
+    # Forward, operations per value: square and add 2, scale 1, gain 1. Read x, write y. Backward: gradient of
+    # the gain 3, through the gain 1, along x 2, scale 1, subtract 2. The backward pass also reads and writes
+    # a gradient.
     return {
         "forward": Cost(flops=4 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=13 * values, bytes=4 * values * itemsize),
@@ -42,7 +42,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def alone(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Vectors far from zero, except the first one."""
+        """Vectors far from zero. Only the first is near zero."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] *= 0.01
         return x, torch.rand(features, generator=generator) + 0.5

@@ -1,4 +1,4 @@
-"""Exercises: the norm, and its gradient by hand."""
+"""Exercises: write RMSNorm, and its backward pass by hand."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,10 @@ EXERCISES = (
                 "The gradient of x is gradient · weight · scale, minus a part through the scale for the "
                 "features in the mean square."
             ),
-            "That part is x · scale³ · sum(gradient · weight · x) / n, with n the number of these features.",
+            (
+                "That part is x · scale³ · sum(gradient · weight · x) / n, where n is the number of these "
+                "features."
+            ),
         ),
         tries=of_vectors,
         through="model.rms_norm",

@@ -10,11 +10,12 @@ The idea. Pass on the *expected* hidden units of the previous frame, a determini
 instead of a sample. Given the past, each frame is then an ordinary RBM and inference is exact. The gradient
 flows back through the hidden units over time, as in a recurrent network.
 
-This folder. `model` has the energies, contrastive divergence for all frames at once (their biases are known
-beforehand), and its gradient, which includes backpropagation through time. It also has the exact likelihood
-of small frames, by enumeration. `experiment` has pictures of eight bits that reappear after a blank frame, so
-that only a model with memory can predict them. It also continues films of a bouncing ball, whose motion is
-visible only from two frames. `benchmark` times mean-field updates of all frames of a film.
+This folder. `model` implements the energies and contrastive divergence for all frames at once, because their
+biases are known beforehand. The gradient of contrastive divergence includes backpropagation through time. For
+small frames, `model` computes the exact likelihood by enumeration. `experiment` trains on frames of eight
+bits that reappear after a blank frame, so that only a model with memory can predict them. It also continues
+films of a bouncing ball, whose motion is visible only from two frames. `benchmark` times mean-field updates
+of all frames of a film.
 
 Dimensions: batch, time (frames), visible, hidden.
 """

@@ -1,4 +1,4 @@
-"""Exercises: biases over time, the free energy, Gibbs sampling, the loss, and the likelihood."""
+"""Exercises: write biases over time, the free energy, Gibbs sampling, the loss, and the likelihood."""
 
 from collections.abc import Iterator
 
@@ -65,10 +65,14 @@ EXERCISES = (
     Exercise(
         name="free energy",
         of="model.RTRBM.free_energy",
-        task="The free energy of frames given their hidden biases, which sums over the hidden units.",
+        task="Compute the free energy of frames given their hidden biases, summed over the hidden units' "
+        "states.",
         hints=(
             "The visible units contribute minus frames · visible_bias.",
-            "A hidden unit with input a sums to 1 + e^a, so each contributes minus a softplus.",
+            (
+                "The states of a hidden unit with input a sum to 1 + e^a, so each unit contributes minus a "
+                "softplus."
+            ),
         ),
         tries=of_energies,
     ),
@@ -85,7 +89,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.RTRBM.loss",
-        task="Contrastive divergence as the difference of two free energies.",
+        task="Write contrastive divergence as the difference of two free energies.",
         hints=(
             "Subtract the free energy of the Gibbs samples from that of the frames, with the same biases.",
             "No gradient goes through the sampling. Sum over the frames, and average over the batch.",
@@ -95,7 +99,7 @@ EXERCISES = (
     Exercise(
         name="likelihood",
         of="model.RTRBM.log_likelihood",
-        task="Equation 5, with each frame's normaliser computed by enumeration of its states.",
+        task="Compute equation 5, with each frame's normaliser computed by enumerating its states.",
         hints=(
             "The log-probability of a frame is minus its free energy minus the log of its normaliser.",
             (

@@ -1,4 +1,4 @@
-"""The RTRBM: energies, contrastive divergence, and the exact likelihood of small frames.
+"""Implements the RTRBM: energies, contrastive divergence, and the exact likelihood of small frames.
 
 Dimensions: batch, time (frames), visible, hidden.
 """
@@ -15,10 +15,10 @@ HiddenStates = Float[Tensor, "batch time hidden"]
 class RTRBM(nn.Module):
     """A sequence of RBMs. Frame t has the hidden biases b_h + U h'_{t-1}.
 
-    h' are the expected hidden units given all frames so far. The first frame has its own biases. Symbols are
-    the paper's: W connects visible and hidden units, and U (W' in the paper) connects hidden units over time.
+    h' are the expected hidden units given all frames so far. The first frame has its own biases. W connects
+    visible and hidden units, as in the paper. U (W' in the paper) connects hidden units over time.
 
-    std        of the initial weights between visible and hidden units
+    std        standard deviation of the initial weights between visible and hidden units
     recurrent  the recurrent weights are initialised to this multiple of the identity
     temporal   True for a temporal RBM, which passes on samples without a gradient
     """

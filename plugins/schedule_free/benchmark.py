@@ -1,4 +1,4 @@
-"""Times one step, and training until a given loss."""
+"""Times one step, and training to a target loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..sgd import SGD
 from ..sgd.benchmark import step_cases, until_case
 from .model import ScheduleFreeAdamW
 
-LR, BETA, C, T = 1e-3, 0.9, 0.1, 10  # settings of the benchmark, the tenth step at a constant learning rate
+LR, BETA, C, T = 1e-3, 0.9, 0.1, 10  # settings of the benchmark: the tenth step at a constant learning rate
 
 
 def three_sequences(
@@ -33,7 +33,7 @@ def three_sequences(
 def on_torch_fused(
     ys: list[Tensor], gradients: list[Tensor], zs: list[Tensor], squares: list[Tensor], steps: list[Tensor]
 ) -> None:
-    """torch's fused AdamW without momentum moves z, and y follows from the difference."""
+    """Updates z with torch's fused AdamW without momentum, and computes y from the change of z."""
     share = 1 - BETA * (1 - C)
     torch._foreach_lerp_(ys, zs, C)
     torch._foreach_add_(ys, zs, alpha=-share)

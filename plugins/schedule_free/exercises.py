@@ -1,4 +1,4 @@
-"""Exercises: three sequences in two tensors, and the step of AdamW without momentum."""
+"""Exercises: store three sequences in two tensors, and write AdamW's step without momentum."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,8 @@ EXERCISES = (
     Exercise(
         name="AdamW step",
         of="model.ScheduleFreeAdamW.update",
-        task="Update the mean square, then y and z by a direction with weight decay at y, in place.",
+        task="In place, update the mean square, then move y and z along a direction that includes weight "
+        "decay at y.",
         hints=(
             "v ← beta2 · v + (1 - beta2) · g², and v̂ = v / (1 - beta2ᵗ).",
             "The direction is g / (√v̂ + eps) + weight_decay · y. There is no first moment.",

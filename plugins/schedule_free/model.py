@@ -29,7 +29,8 @@ class ScheduleFreeSGD(Optimizer):
     """Between steps the weights hold y. `eval()` replaces them with the mean x, `train()` restores y.
 
     beta    weight of the mean in y, above 0
-    warmup  steps in which the learning rate rises to `lr`; these count less in the mean (cₜ ∝ lrₜ²)
+    warmup  number of steps over which the learning rate rises to `lr`; these steps count less in the mean (cₜ
+            ∝ lrₜ²)
     """
 
     memories: ClassVar[tuple[str, ...]] = ("z",)
@@ -51,7 +52,7 @@ class ScheduleFreeSGD(Optimizer):
         super().__init__(weights, lr=lr, beta=beta, warmup=warmup, weight_decay=weight_decay, **more)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Raises RuntimeError between `eval()` and `train()`, where gradients would be taken at x."""
+        """Raises RuntimeError between `eval()` and `train()`, when gradients would be computed at x."""
         if any(group.get("averaged") for group in self.param_groups):
             raise RuntimeError("the weights are the mean: call train() before the next step")
         return super().step(closure)
@@ -102,7 +103,7 @@ class ScheduleFreeSGD(Optimizer):
 
 
 class ScheduleFreeAdamW(ScheduleFreeSGD):
-    """Algorithm 1: z takes Adam's steps without momentum, which the averaging replaces."""
+    """Algorithm 1: z takes Adam's steps without momentum, because averaging replaces momentum."""
 
     memories = ("z", "v")
 
@@ -138,9 +139,9 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
     ) -> None:
         """The direction is g / (√v̂ + eps), with v̂ = v / (1 − beta2ᵗ) after the update of v with g.
 
-        This is the paper's version (arXiv v4), and that of the authors' package since November 2024. Earlier,
-        the package multiplied the learning rate by √(1 − beta2ᵗ), which also gave early z less weight in the
-        mean.
+        This is the version in the paper (arXiv v4) and in the authors' package since November 2024. Earlier
+        versions of the package multiplied the learning rate by √(1 − beta2ᵗ), which also gave early z less
+        weight in the mean.
         """
         accumulate(v, g, decay=beta2)
         v_hat = v / (1 - beta2**t)

@@ -13,9 +13,10 @@ through any other layer. One objective trains encoder and decoder together. Its 
 form.
 
 This folder. `model` has the reparameterised sample, the KL divergence of appendix B, equation 10, and the
-networks of appendix C with a Bernoulli decoder. It also has wake-sleep, the predecessor, and both gradients.
-`experiment` compares training with the bound and with wake-sleep, by the bound and by the likelihood. A
-mixture of Bernoullis is a rival. `gradients` compares the variance of both gradients.
+networks of appendix C with a Bernoulli decoder. It also implements wake-sleep, the earlier method, and two
+gradient estimators. `experiment` trains with the bound and with wake-sleep, and compares the bound and the
+likelihood on held-out digits. A mixture of Bernoullis is a rival. `gradients` compares the variances of the
+two gradient estimators.
 
 Dimensions: batch, pixels (of a flattened image), hidden, latent, draws (samples for each image).
 """

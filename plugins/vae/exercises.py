@@ -1,4 +1,4 @@
-"""Exercises: the reparameterised sample, the KL divergence, both densities, and the bound."""
+"""Exercises: write the reparameterised sample, the KL divergence, two densities, and the bound."""
 
 from collections.abc import Iterator
 
@@ -53,7 +53,7 @@ EXERCISES = (
         of="model.divergence",
         task="Compute the KL divergence of the posterior from the prior, in nats, without sampling.",
         hints=(
-            "The components are independent: add up their contributions.",
+            "The components are independent, so add up their contributions.",
             "Each component contributes -(1 + log σ² - μ² - σ²) / 2.",
         ),
         tries=of_guesses,
@@ -63,8 +63,8 @@ EXERCISES = (
         of="model.log_bernoulli",
         task="Compute the log-probability of independent Bernoulli pixels from their logits.",
         hints=(
-            "x log p + (1 - x) log(1 - p) with p the sigmoid of the logit overflows: simplify it first.",
-            "It equals x · logit - log(1 + e^logit); F.softplus is the second term.",
+            "With p as the logit's sigmoid, x log p + (1 - x) log(1 - p) overflows, so simplify it first.",
+            "The result is x · logit - log(1 + e^logit). F.softplus computes the second term.",
         ),
         tries=of_pixels,
     ),
@@ -83,7 +83,7 @@ EXERCISES = (
         of="model.VAE.forward",
         task="Compute the lower bound of log p(x) for each image, with one sample of the latent.",
         hints=(
-            "Encode, sample, decode; there is a function for each.",
+            "Encode, sample and decode. There is a function for each.",
             "The bound is the log-probability of the pixels minus the KL divergence.",
         ),
         tries=of_bounds,

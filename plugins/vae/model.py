@@ -1,4 +1,4 @@
-"""The bound with its reparameterised sample, and the estimators that it is compared with."""
+"""Implements the bound with a reparameterised sample, and the estimators that it is compared with."""
 
 import math
 
@@ -13,7 +13,7 @@ Latents = Float[Tensor, "*draws batch latent"]
 
 
 def sample(mean: Posterior, log_variance: Posterior, noise: Latents) -> Latents:
-    """Section 2.4: a reparameterised sample, through which gradients reach the mean and the variance.
+    """Section 2.4: a reparameterised sample, which passes gradients on to the mean and the variance.
 
     noise  standard normal
     """
@@ -84,11 +84,11 @@ def log_likelihood(
 def wake_sleep(
     model: VAE, x: Images, noise: Posterior, dream: Posterior, uniform: Images
 ) -> Float[Tensor, " batch"]:
-    """The wake-sleep objective (Hinton et al. 1995): in the wake phase the decoder learns to invert the
-    encoder, in the sleep phase the encoder learns to invert the decoder.
+    """The wake-sleep objective (Hinton et al. 1995). In the wake phase the decoder learns to invert the
+    encoder. In the sleep phase the encoder learns to invert the decoder.
 
     dream    standard normal: the latents of the dreamt images
-    uniform  in [0, 1): samples the pixels of the dreamt images
+    uniform  in [0, 1), to sample the pixels of the dreamt images
     """
     with torch.no_grad():
         causes = sample(*model.encode(x), noise)
@@ -114,7 +114,7 @@ def by_density(model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
     """A break: section 2.2's score-function gradient instead of the gradient through the sample. With several
     draws, the mean of log p(x|z) over the other draws is subtracted.
 
-    The expected gradients are equation 10's; the value is not.
+    The expected gradients are those of equation 10, but the value is different.
     """
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise).detach()
@@ -131,7 +131,7 @@ Draws = Float[Tensor, "draws batch _"]
 def gradient_draws(
     model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
 ) -> tuple[Draws, Draws, Float[Tensor, "draws batch 1"]]:
-    """Per draw, estimates of the gradient of E[log p(x|z)] with respect to mean and log-variance.
+    """Estimates, for each draw, of the gradient of E[log p(x|z)] with respect to mean and log-variance.
 
     Returns the estimate through the sample; the score-function estimate, log p(x|z) times the gradient of
     log q(z|x); and log p(x|z).

@@ -10,13 +10,14 @@ single batch to normalise over.
 The idea. Write each unit's weight vector as w = g v / ‖v‖. The set of functions stays the same, but gradient
 descent changes. The gradient of v is orthogonal to v and scaled by 1 / ‖v‖, so v grows until the steps have a
 suitable size. Statistics are computed only once: before training, lengths and biases are initialised from one
-batch so that every unit has mean 0 and variance 1. Mean-only batch normalisation can be added. It subtracts
-the batch mean, and g controls the variance.
+batch so that every unit has mean 0 and variance 1. Optionally, mean-only batch normalisation also subtracts
+the batch mean, while g controls the variance.
 
-This folder. `model` has equation 2 as written and with one scale per unit, the layer, the initialisation, and
-mean-only batch normalisation. `experiment` trains batch normalisation's deep convolutional network, and
-separates the effect of the initialisation from that of the parameterisation. `benchmark` times a convolution.
-The tables of `dyt` compare weight normalisation with earlier and later normalisations.
+This folder. `model` implements equation 2 as written and in a faster form that computes one scale per unit.
+It also contains the layer, its initialisation and mean-only batch normalisation. `experiment` trains the deep
+convolutional network of batch normalisation's plugin, and separates the effect of the initialisation from
+that of the parameterisation. `benchmark` times a convolution. The tables in `dyt` compare weight
+normalisation with earlier and later normalisation methods.
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """

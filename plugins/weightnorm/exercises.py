@@ -1,4 +1,4 @@
-"""Exercises: equation 2, data-dependent initialisation, and mean-only batch normalisation."""
+"""Exercises: write equation 2, the data-dependent initialisation, and mean-only batch normalisation."""
 
 from collections.abc import Iterator
 
@@ -31,17 +31,20 @@ EXERCISES = (
     Exercise(
         name="weights",
         of="model.line_by_line",
-        task="Equation 2: w = g v / ‖v‖, for each unit separately.",
+        task="Compute equation 2, w = g v / ‖v‖, for each unit separately.",
         hints=("Take the norm over all dimensions except the first, with keepdim=True.",),
         tries=of_weights,
     ),
     Exercise(
         name="start",
         of="model.WeightNorm.start",
-        task="Equations 5 and 6: set lengths and biases so that each unit has mean 0 and variance 1.",
+        task="Apply equations 5 and 6: set lengths and biases so that each unit has mean 0 and variance 1.",
         hints=(
             "Call the layer, and compute each unit's mean and standard deviation over all other dimensions.",
-            "Divide weight_g by the deviation. Subtract the mean from the bias, then divide it, too.",
+            (
+                "Divide weight_g by the standard deviation. Subtract the mean from the bias, then divide the "
+                "bias, too."
+            ),
             "Return the new output of the layer.",
         ),
         tries=of_starts,
@@ -49,7 +52,7 @@ EXERCISES = (
     Exercise(
         name="mean only",
         of="model.MeanOnlyBatchNorm.forward",
-        task="Section 4: subtract each feature's batch mean and add the bias; update the average in "
+        task="Apply section 4: subtract each feature's batch mean and add the bias. Update the average in "
         "training.",
         hints=(
             "The mean is over dimension 0 and all dimensions from 2 on. In evaluation, use running_mean.",

@@ -1,4 +1,5 @@
-"""Equation 2, the layer, its initialisation (section 3), and mean-only batch normalisation (section 4).
+"""Implements equation 2, the layer, its initialisation (section 3), and mean-only batch normalisation
+(section 4).
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """
@@ -40,9 +41,9 @@ class WeightNorm(nn.Module):
     normalise: Callable[[Weight, Lengths], Weight] = staticmethod(weight_norm)
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        """Takes over the weight and bias of `layer`, which must have a bias.
+        """Reuses the weight and bias of `layer`, which must have a bias.
 
-        Raises ValueError for a convolution whose padding is not zeros.
+        Raises ValueError for a convolution that pads with anything but zeros.
         """
         super().__init__()
         if getattr(layer, "padding_mode", "zeros") != "zeros":
