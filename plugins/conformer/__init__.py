@@ -10,8 +10,8 @@ scaled by one half. Attention uses relative positions (as in Transformer-XL). Th
 depthwise, and is followed by batch normalisation.
 
 This folder. `model` has the block, with the parameter names of its released weights, the encoder, and
-variants without convolution or without attention; `decoding` has greedy decoding and prefix search for CTC.
-`experiment` compares the three networks on spoken digits in noise.
+variants without convolution or without attention. `decoding` has greedy decoding and prefix search for CTC.
+`experiment` compares the block with attention alone and with convolution alone on spoken digits in noise.
 
 Dimensions: batch, frames and mels of a spectrogram; time (every fourth frame), width (hidden size), heads.
 """

@@ -1,4 +1,4 @@
-"""Relative attention: a vector for each pair, or one multiplication for all distances and a shift."""
+"""Times attention with relative positions, scored pair by pair or by one multiplication for all distances."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def far_of(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def pair_by_pair(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """Gathers the vector of the distance for every pair of query and key."""
+    """Gather the position vector of each pair of query and key."""
     q, k, v = heads_of(w, x, heads)
     time = torch.arange(x.shape[1], device=x.device)
     index = time[None] - time[:, None] + x.shape[1] - 1
@@ -40,7 +40,7 @@ def pair_by_pair(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def gathered(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """One matrix multiplication for all distances, from which each pair gathers its score."""
+    """Score all distances by one matrix multiplication, and gather the score of each pair."""
     q, k, v = heads_of(w, x, heads)
     time = torch.arange(x.shape[1], device=x.device)
     index = (time[None] - time[:, None] + x.shape[1] - 1).expand(*q.shape[:2], -1, -1)
@@ -51,7 +51,7 @@ def gathered(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def shifted(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """The same, with the shift in place of the gather."""
+    """Like `gathered`, with a shift instead of the gather."""
     q, k, v = heads_of(w, x, heads)
     places = shift((q + w["pos_bias_v"][:, None]) @ far_of(w, x, heads).mT)
     contents = (q + w["pos_bias_u"][:, None]) @ k.mT
@@ -80,7 +80,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 torch.randn(batch, time, width, generator=g),
             ),
             variants=(
-                Variant(name="a vector a pair", role="naive", call=partial(pair_by_pair, heads=heads)),
+                Variant(name="one vector per pair", role="naive", call=partial(pair_by_pair, heads=heads)),
                 Variant(name="one product, gathered", role="strong", call=partial(gathered, heads=heads)),
                 Variant(name="one product, shifted", role="strong", call=partial(shifted, heads=heads)),
                 Variant.of_module(make, name="shifted, fused attention", role="paper"),

@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def greedy(logs: Float[Tensor, "time labels"]) -> list[int]:
-    """The most probable path: repeats merged, blanks (0) removed."""
+    """The labels of the most probable path, with repeats merged and blanks (0) removed."""
     return [label for label in logs.argmax(-1).unique_consecutive().tolist() if label]
 
 
 def prefix_search(logs: Float[Tensor, "time labels"], beams: int = 8) -> tuple[list[int], float]:
-    """The most probable text, a sum over its paths, and its log-probability (Graves et al. 2006, 2012).
+    """The most probable text, summed over its paths, and its log-probability (Graves et al. 2006, 2012).
 
-    Two sums are kept for each prefix: over the paths that end in a blank, and over those that end in its last
-    label. Exact if there are at least as many beams as prefixes.
+    Each prefix has two sums, one over the paths that end in a blank and one over the paths that end in its
+    last label. The search is exact if there are at least as many beams as prefixes.
     """
     never = -math.inf
     kept = {(): (0.0, never)}
@@ -45,5 +45,5 @@ def added(a: float, b: float) -> float:
 
 
 def decode(logs: Float[Tensor, "batch time labels"], rows: list[int]) -> list[list[int]]:
-    """Greedy decoding of each utterance. `rows` has the number of valid time steps of each."""
+    """Greedy decoding of each utterance. `rows` gives their numbers of valid time steps."""
     return [greedy(one[:length]) for one, length in zip(torch.unbind(logs), rows, strict=True)]

@@ -50,7 +50,7 @@ EXERCISES = (
         of="model.RelativeAttention.forward",
         task="Section 2.1: scores by content and by distance, each with its own bias.",
         hints=(
-            "`distances` gives embeddings from far left to far right; linear_pos projects them.",
+            "`distances` gives embeddings from far left to far right, and linear_pos projects them.",
             "Scores by distance are (q + v) · position, shifted so that column j belongs to key j.",
             "Scale them, set padded keys to -inf, and pass them as attn_mask to the attention with q + u.",
         ),
@@ -63,7 +63,7 @@ EXERCISES = (
         hints=(
             "Apply the layer norm over channels first. Convolutions need channels before frames.",
             "pointwise_conv1 doubles the channels, and a GLU halves them again.",
-            "Set padded frames to 0 after the GLU; batch norm and swish follow the depthwise convolution.",
+            "Set padded frames to 0 after the GLU. Batch norm and swish follow the depthwise convolution.",
         ),
         tries=of_modules,
     ),
@@ -90,10 +90,10 @@ EXERCISES = (
         task="The most probable text of CTC, summed over its paths, by a beam search over prefixes.",
         hints=(
             (
-                "Keep two log-probabilities for each prefix: of paths that end in a blank, and in its last "
-                "label."
+                "Keep two log-probabilities for each prefix: one for paths that end in a blank, and one for "
+                "paths that end in its last label."
             ),
-            "A blank, or the last label again, keeps the prefix; the latter adds to the label's sum only.",
+            "A blank or a repeated last label keeps the prefix. A repeat adds only to the label's sum.",
             "A label equal to the last one extends the prefix only after a blank.",
         ),
         tries=of_texts,

@@ -1,4 +1,4 @@
-"""The Conformer's block, with the parameter names of `transformers`, and the encoder with a CTC head."""
+"""The Conformer block, with the parameter names of `transformers`, and the encoder with a CTC head."""
 
 import math
 
@@ -12,7 +12,7 @@ Inside = Bool[Tensor, "batch time"]
 
 
 class FeedForward(nn.Module):
-    """Section 2.3: expand (to four times the width in the paper), swish, dropout, project back. No norm."""
+    """Section 2.3: expansion (fourfold in the paper), swish, dropout and projection. There is no norm."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class FeedForward(nn.Module):
 
 
 def distances(time: int, width: int) -> Float[Tensor, "distances width"]:
-    """Sines and cosines, alternating, of the distances from time - 1 (a key far to the left) to 1 - time."""
+    """Interleaved sines and cosines of the distances from time - 1 (key far to the left) to 1 - time."""
     distance = torch.arange(time - 1, -time, -1.0)[:, None]
     angles = distance * torch.exp(-math.log(10_000) / width * torch.arange(0, width, 2.0))
     return torch.stack((angles.sin(), angles.cos()), 2).flatten(1)
 
 
 def shift(x: Float[Tensor, "*heads time distances"]) -> Float[Tensor, "*heads time time"]:
-    """From scores by distance to scores by key: distance i - j in row i goes to column j (Dai 2019)."""
+    """Turn scores by distance into scores by key: in row i, distance i - j moves to column j (Dai 2019)."""
     time, count = x.shape[-2:]
     rows = F.pad(x, (1, 0)).flatten(-2).unflatten(-1, (count + 1, time))[..., 1:, :]
     return rows.flatten(-2).unflatten(-1, (time, count))[..., :time]
@@ -128,11 +128,12 @@ class Block(nn.Module):
 
 
 class Conformer(nn.Module):
-    """Maps log-mel spectrograms to label log-probabilities, one row per four frames; label 0 is blank.
+    """Maps log-mel spectrograms to label log-probabilities, one row per four frames. Label 0 is the blank.
 
-    Table 1: small has 16 blocks of 144 with 4 heads, medium 16 of 256, large 17 of 512 with 8. Kernels are 32
-    there and odd here. `channels` is the size of the two convolutions that halve the frame rate (the width in
-    the paper).
+    Table 1: the small model has 16 blocks of width 144 with 4 heads, the medium one 16 blocks of width 256,
+    and the large one 17 blocks of width 512 with 8 heads. The paper's kernel size is 32. Here it must be odd.
+    `channels` is the number of channels of the two convolutions that halve the frame rate (the width in the
+    paper).
     """
 
     def __init__(

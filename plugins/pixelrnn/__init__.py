@@ -8,14 +8,14 @@ bound on the likelihood, and models with independent pixels generate only noise.
 
 The idea. Order the pixels row by row, from the top left. The likelihood factorises into one conditional
 distribution per pixel, a softmax over its values. Masked convolutions hide the pixels that are not yet
-generated. The PixelCNN consists of masked convolutions only. The row LSTM is a recurrence over rows; its
-receptive field is a triangle above the pixel. The diagonal BiLSTM is a recurrence over diagonals, from the
-left and from the right, and its receptive field covers all previous pixels. Within a pixel, red is generated
-first; green is conditioned on red, and blue on both.
+generated. The PixelCNN consists of masked convolutions only. The row LSTM is a recurrence over rows, with a
+triangular receptive field above the pixel. The diagonal BiLSTM is a recurrence over diagonals, from the left
+and from the right, and its receptive field covers all previous pixels. Within a pixel, red is generated
+first, then green conditioned on red, and blue conditioned on both.
 
 This folder. `model` has the masked convolution, the two recurrent layers, and the network, whose input and
-output layers are the same for all three. `experiment` compares the exact likelihoods of digits and completes
-halves of digits.
+output layers are the same for all three. `experiment` compares the exact likelihoods of digits, and completes
+the lower halves of digits.
 
 Dimensions: batch, channels (of a feature map), height, width; h is the state size, and maps have 2 h
 channels.

@@ -1,4 +1,4 @@
-"""The skewed diagonal BiLSTM against pixel-by-pixel loops and against one direction after the other."""
+"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and in both at once."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ Weights = Mapping[str, Tensor]
 
 
 def place_by_place(w: Weights, x: Tensor) -> Tensor:
-    """Equation 3 in two loops, for the left direction and, on the mirrored map, for the right."""
+    """Equation 3 in two loops, from the left and, on the mirrored map, from the right."""
     height, width = x.shape[2:]
     maps = []
     for side, image in enumerate((x, x.flip(3))):
@@ -74,9 +74,9 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 torch.randn(batch, channels, side, side, generator=g),
             ),
             variants=(
-                Variant(name="place by place", role="naive", call=place_by_place),
-                Variant(name="one side after the other", role="strong", call=side_after_side),
-                Variant.of_module(make, name="skewed, both sides at once", role="paper"),
+                Variant(name="pixel by pixel", role="naive", call=place_by_place),
+                Variant(name="one direction after the other", role="strong", call=side_after_side),
+                Variant.of_module(make, name="skewed, both directions at once", role="paper"),
             ),
             cost=Cost.products(
                 2 * places * weights, (weights + 2 * places * channels) * bench.dtype.itemsize

@@ -47,7 +47,7 @@ EXERCISES = (
                 "middle."
             ),
             (
-                "In the middle itself, compare the colours of input and output; channel c has colour c % "
+                "In the middle itself, compare the colours of input and output. Channel c has colour c % "
                 "colours."
             ),
             "An output sees inputs of smaller colours, and with mask B also inputs of its own colour.",
@@ -80,7 +80,7 @@ EXERCISES = (
         task="Section 3.1: one LSTM step per row, and the residual connection.",
         hints=(
             "Apply input_to_state to the whole map first, then loop over its rows.",
-            "A row's gates are its input part plus state_to_state(h); lstm_cell expects them last.",
+            "A row's gates are its input part plus state_to_state(h). lstm_cell expects them last.",
             "Stack the states as rows, move the channels to the second dimension, and add up(...) to x.",
         ),
         tries=of_rows,

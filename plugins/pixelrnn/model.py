@@ -17,8 +17,8 @@ Kind = Literal["A", "B"]
 def mask(
     kind: Kind, outputs: int, inputs: int, height: int, width: int, colours: int = 1
 ) -> Bool[Tensor, "o i h w"]:
-    """Section 3.4: the weights of a kernel that are kept: rows above and pixels to the left; at the pixel
-    itself the previous colours, and with mask B also the output's own colour.
+    """Section 3.4: the weights of a kernel that are kept: the rows above, the pixels to the left and, at the
+    pixel itself, the previous colours. Mask B also keeps the output's own colour.
 
     The colours take turns among the channels: channel c belongs to colour c % colours.
     """
@@ -31,7 +31,7 @@ def mask(
 
 
 class MaskedConv2d(nn.Conv2d):
-    """A convolution that sees only pixels and colours that are already generated."""
+    """A convolution that sees only pixels and colours that have already been generated."""
 
     def __init__(
         self, kind: Kind, inputs: int, outputs: int, size: tuple[int, int], colours: int = 1
@@ -147,7 +147,7 @@ class PixelNetwork(nn.Module):
 
     layer    makes a layer: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
     h        a multiple of `colours`; the channels of every feature map are divided among the colours
-    colours  of a pixel, generated in turn; 3 are red, green given red, and blue given both (section 3.4)
+    colours  colours per pixel, generated in turn (3: red, green given red, blue given both; section 3.4)
     levels   number of values of a colour, from 0 to 1 in equal steps (section 2.3: 256)
     """
 

@@ -9,13 +9,14 @@ diagonalising it is numerically unstable.
 The idea. HiPPO's matrix is a normal matrix, which is stable to diagonalise, minus a rank-one term. Instead of
 the kernel, S4 evaluates the kernel's generating function at the roots of unity. There the powers sum up to
 one inverse. Woodbury's identity separates the rank-one term, and sums of 1 / (g - λ) over the eigenvalues λ
-remain. An inverse FFT gives the kernel. The recurrence has the same structure, so that one more sample costs
+remain. An inverse FFT gives the kernel. The recurrence has the same structure, so each new sample costs
 O(order).
 
 This folder. `model` has HiPPO's matrix in this form, its kernel by powers and by Cauchy sums, the recurrence,
 and the layer. The layer learns c̃ = c (1 - ā^L) instead of c, as the paper's code does. `experiment` compares
-recurrence, convolution and kernel in float64, and classifies digits pixel by pixel, initialised with HiPPO's
-matrix or with random ones. `benchmark` times the kernel, and the generation of one more sample.
+recurrence, convolution and kernel in float64, and trains layers initialised with HiPPO's matrix or with
+random ones to classify digits pixel by pixel. `benchmark` times the kernel, and the generation of a new
+sample.
 
 Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients
 come in conjugate pairs, and one of each pair is stored).

@@ -1,4 +1,4 @@
-"""The kernel by powers, by doubling and by Cauchy sums; one more sample by convolution and by recurrence."""
+"""Times the kernel by powers, doubling and Cauchy sums, and a new sample by convolution and recurrence."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -64,7 +64,7 @@ def kernels(time: int, channels: int, order: int, itemsize: int) -> Case:
         axes={"samples": time, "channels": channels, "order": order},
         inputs=partial(system, channels=channels, order=order),
         variants=(
-            Variant(name="power after power", role="naive", call=partial(powers, time=time)),
+            Variant(name="by powers", role="naive", call=partial(powers, time=time)),
             Variant(name="doubling", role="strong", call=partial(doubling, time=time)),
             Variant(name="Cauchy sums", role="paper", call=partial(cauchy, time=time)),
         ),

@@ -74,11 +74,11 @@ EXERCISES = (
         task="Compute one sample of the recurrence, without a matrix.",
         hints=(
             (
-                "First multiply the state by r + Λ - P P*; P* times the state is `paired`, a sum over "
+                "First multiply the state by r + Λ - P P*. `paired` computes P* times the state, a sum over "
                 "conjugates."
             ),
             "Then multiply by the inverse, D - q P* D, and add b̄ u.",
-            "c is doubled already: the output is the real part of Σ c · state, plus the skip connection.",
+            "c is already doubled. The output is the real part of Σ c · state, plus the skip connection.",
         ),
         tries=of_recurrences,
     ),

@@ -15,7 +15,7 @@ from ..ssm import convolve, hippo_legs
 
 
 class DPLR(NamedTuple):
-    """x' = (Λ - P P*) x + B u in a basis where Λ is diagonal; one coefficient of each conjugate pair."""
+    """x' = (Λ - P P*) x + B u with a diagonal Λ. One coefficient of each conjugate pair is stored."""
 
     lamb: Complex[Tensor, " half"]
     p: Complex[Tensor, " half"]

@@ -9,14 +9,14 @@ because each of a thousand steps computes every pixel. Training such a network t
 The idea. There are two stages. An autoencoder, trained once, removes the detail. Its latents have a sixteenth
 or a sixty-fourth of the positions and still have the structure of an image, so the same kind of U-Net can
 denoise them. Cross-attention in every block of the U-Net attends to the words of a text. In training, the
-text is sometimes left out. Then the difference between the noise predicted with and without text can be
-amplified (guidance).
+text is sometimes left out. Guidance then amplifies the difference between the noise predicted with and
+without text.
 
 This folder. `blocks` has residual blocks, cross-attention and the stages made of them. `unet` and
 `autoencoder` have the networks under the names of the released weights, with a KL penalty or a codebook.
 `model` combines CLIP's text tower and the U-Net, with guidance and the denoising loop. `toy` has the scenes
-and the judge of `experiment`, which compares latents with pixels at equal compute, and guidance with none.
-`weights` renames released weights. `benchmark` times guided predictions.
+and the judge of `experiment`, which compares latents with pixels at equal compute, and samples with and
+without guidance. `weights` renames released weights. `benchmark` times guided predictions.
 
     readtrack run stable_diffusion --set prompt="a blue four"
 

@@ -1,4 +1,4 @@
-"""The first stage: images to a small grid of vectors and back, under the names of the released weights."""
+"""The first stage: autoencoders with a small grid of latents, under the names of the released weights."""
 
 from collections.abc import Sequence
 
@@ -115,7 +115,7 @@ def drawn(mean: Latents, log_variance: Latents, noise: Latents) -> Latents:
 
 
 class Codebook(nn.Module):
-    """The other penalty of section 3.1: a latent is replaced with the nearest of `codes` vectors.
+    """The other regularisation of section 3.1: a latent is replaced with the nearest of `codes` vectors.
 
     From van den Oord et al. 2017, arXiv 1711.00937.
     """

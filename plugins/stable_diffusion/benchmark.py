@@ -1,4 +1,4 @@
-"""Guided noise prediction, as in every denoising step: with the text and without text."""
+"""Times guided noise prediction (with the text and without it, as in every denoising step)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -27,7 +27,7 @@ def together(network: Diffusion, z: Tensor, t: Tensor, ids: Tensor, empty: Tenso
 
 
 def channels_last(weights: dict[str, Tensor], z: Tensor, *others: Tensor) -> tuple[object, ...]:
-    """The same data in the memory format channels-last, which convolutions prefer."""
+    """The same data in channels-last memory format, which suits convolutions."""
     last = torch.channels_last
     filters = {n: w.contiguous(memory_format=last) if w.dim() == 4 else w for n, w in weights.items()}
     return filters, z.contiguous(memory_format=last), *others

@@ -1,4 +1,4 @@
-"""Diffusion in latents and in pixels at equal compute, and the effects of guidance."""
+"""Compares diffusion in latents and in pixels at equal compute, and sampling with and without guidance."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -27,24 +27,24 @@ UNTRAINED = Break("untrained autoencoder", "The autoencoder has its initial, ran
 SHUFFLED = Break("shuffled captions", "In training, every picture has the caption of another picture.")
 
 DEVIATIONS = (
-    "Scenes of 8 × 8 pixels have one digit and captions of three words. The autoencoder has four "
-    "convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. It is "
-    "trained by Adam together with a text tower of one layer. There are 10 steps of DDIM (50 in a full "
-    "run), in which the predicted data are clamped. No network is trained to convergence."
+    "The pictures are scenes of 8 × 8 pixels with one digit, and captions have three words. The autoencoder "
+    "has four convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. "
+    "It is trained by Adam together with a text tower of one layer. Sampling takes 10 DDIM steps (50 in a "
+    "full run), in which the predicted data are clamped. No network is trained to convergence."
 )
 
 LATENTS = Claim(
     name="latents against pixels at equal compute",
-    sentence="At equal compute, including the autoencoder's, pictures generated in latents are closer to "
-    "real ones than pictures generated in pixels.",
+    sentence="At equal compute, including the autoencoder's, pictures generated in latents have a smaller "
+    "Fréchet distance to real ones than pictures generated in pixels.",
     paper=Figure(
         "On ImageNet, LDM-8 has a FID 38 points lower than LDM-1, which uses pixels, after 2M steps.",
         where="section 4.1",
         read="text",
     ),
     rule=(Bound("Fréchet distance, pixels' / latents'", ">=", 1.2, direction=1.0, ratio=True),),
-    control="the same U-Net on pixels, with at least the same number of updates, each on as many pictures "
-    "as the compute allows; the same learning rates, each arm at its best",
+    control="the same U-Net on pixels, with at least as many updates, each on as many pictures as the "
+    "compute allows. Each arm uses its best learning rate from the same grid",
     control_reaches=(Bound("Fréchet distance, independent pixels' / pixels'", ">=", 1.05),),
     breaks=(UNTRAINED,),
     chosen_on=(0, 1),
@@ -64,17 +64,18 @@ GUIDANCE = Claim(
         Bound("share with the caption's colours, guided - unguided", ">=", 0.1, direction=0.0),
         Bound("variance within a caption, guided / unguided", "<=", 0.9, direction=1.0, ratio=True),
     ),
-    control="the same network's noise predicted with the text, whatever the scale; the same initial noise",
+    control="the same network without guidance (the noise predicted with the text), from the same initial "
+    "noise",
     breaks=(SHUFFLED,),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " A judge trained on real scenes classifies the colours. The variance is that "
-    "of its features.",
+    deviations=DEVIATIONS + " A judge trained on real scenes classifies the colours, and the variance is "
+    "that of its features.",
 )
 
-STEPS = 10  # of DDIM
+STEPS = 10  # DDIM steps
 RATES = (0.0015, 0.003, 0.006, 0.012)
 SCALES = (1.0, 2.0, 4.0)
-SCALE = 4.0  # of the claim
+SCALE = 4.0  # guidance scale of the claim
 BATCH = 32  # latents in an update
 FIRST_STEPS, FIRST_BATCH = {"smoke": 3, "quick": 500, "full": 2000}, 32  # of the autoencoder
 
@@ -103,7 +104,7 @@ class Setting(NamedTuple):
 
     @torch.no_grad()
     def distance(self, x: Pictures) -> float:
-        """The Fréchet distance of the judge's features to the same number of test pictures."""
+        """The Fréchet distance to as many test pictures, in the judge's features."""
         return frechet_distance(self.eye.features(x), self.eye.features(self.judge.x[: len(x)]))
 
 
@@ -154,7 +155,7 @@ def latents(run: Run, setting: Setting) -> Space:
     mean, std = z.mean((0, 2, 3), keepdim=True), z.std((0, 2, 3), keepdim=True)
     choose = (network.encode(setting.choose.x)[0] - mean) / std
     again = network.decode(network.encode(setting.judge.x)[0])
-    run.metric("Fréchet distance on judge", setting.distance(again), arm="decoded again")
+    run.metric("Fréchet distance on judge", setting.distance(again), arm="reconstructions")
     spent = FIRST_STEPS[run.budget] * first_flops()
     return Space((z - mean) / std, choose, lambda z: network.decode(z * std + mean), 3.0, BATCH, spent)
 
@@ -215,7 +216,7 @@ def tuned(run: Run, arm: str, setting: Setting, space: Space) -> tuple[Best[floa
 
 
 def train(run: Run, arm: str, setting: Setting, space: Space, rate: float, steps: int) -> Diffusion:
-    """Equation 3. A tenth of the captions is empty, to train the prediction without text."""
+    """Train by equation 3. A tenth of the captions are empty, to train the prediction without text."""
     torch.manual_seed(run.seed)
     network = make_network(space.train.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
@@ -302,8 +303,8 @@ def tell(run: Run, spaces: dict[str, Space], distance: dict[str, float]) -> None
             )
         )
     run.table(
-        "the same compute, in numbers",
-        ("noise in", "numbers", "autoencoder (GFLOPs)", "updates", "in all (GFLOPs)", "Fréchet distance"),
+        "compute of both arms",
+        ("arm", "shape of the data", "autoencoder (GFLOPs)", "updates", "total (GFLOPs)", "Fréchet distance"),
         rows,
         caption="The Fréchet distance compares a judge's features of generated and of held-out pictures. "
         f"The same number of training pictures has {distance['training pictures']:.2f}.",
@@ -333,12 +334,12 @@ def guide(run: Run, setting: Setting, trained: Trained) -> None:
             run.metric("variance within a caption over scale", variance, step=scale)
         run.axes(
             "share with the caption's colours over scale",
-            x="scale of guidance",
+            x="guidance scale",
             y="share of pictures, by the judge",
         )
         run.axes(
             "variance within a caption over scale",
-            x="scale of guidance",
+            x="guidance scale",
             y="variance of the judge's features",
         )
         run.headline("share with the caption's colours over scale")
@@ -357,10 +358,10 @@ def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Ten
     ids = setting.judge.ids[:count]
     rows = [setting.judge.x[:count], *(pictures(run, one, ids) for one in found.values())]
     run.image(
-        "the same compute",
+        "samples at equal compute",
         large(torch.cat(rows)),
         columns=count,
-        rows=["real", *(f"noise in {arm}" for arm in found)],
+        rows=["real", *(f"diffusion in {arm}" for arm in found)],
         caption="Real pictures, and pictures generated without guidance for the same captions, at equal "
         "compute including the autoencoder's.",
     )
@@ -372,8 +373,8 @@ def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Ten
         large(torch.cat(scales)),
         columns=count,
         rows=[f"guidance {scale:g}" for scale in SCALES],
-        caption=f'"{prompt}" from the same {count} noises. With more guidance, more pictures match the '
-        "prompt, and they are less diverse (see the curves over its scale).",
+        caption=f'"{prompt}" from the same {count} noise samples. With more guidance, more pictures match '
+        "the prompt, and they are less diverse (see the curves over its scale).",
     )
 
 

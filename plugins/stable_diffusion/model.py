@@ -1,4 +1,4 @@
-"""Noise prediction from a time and a text, guidance, and the denoising loop."""
+"""Noise prediction given a time and a text, guidance, and the denoising loop."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -68,7 +68,7 @@ def scaled_linear_schedule(steps: int = 1000, first: float = 0.00085, last: floa
 
 @torch.no_grad()
 def denoise(schedule: Schedule, predict: Predict, z: Latents, steps: int, limit: float) -> Latents:
-    """Denoise latents in equal steps of DDIM, the last of which ends at the data.
+    """Denoise latents in equal DDIM steps, the last of which ends at the data.
 
     limit  the data that each step predicts are clamped to [-limit, limit]
     """

@@ -58,7 +58,7 @@ def pairs(run: Run, count: int, part: scenes.Part) -> Pairs:
 
 
 class Judge(nn.Module):
-    """Classifies the digit and the colour of a picture. Pictures are compared by its last hidden layer."""
+    """Classifies the digit and the colour of a picture. Its last hidden layer gives the features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,8 +97,8 @@ def judge(run: Run, train: Pairs) -> Judge:
 class SmallAutoencoder(nn.Module):
     """Four convolutions with the interface of `Autoencoder`: a latent of size 4 per 2 × 2 pixels (f = 2).
 
-    It has no normalisation. It is trained after a hundred updates, in which residual blocks have hardly
-    improved.
+    It has no normalisation. A hundred updates are enough to train it, while residual blocks hardly improve in
+    so few.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The U-Net that predicts the noise in latents from a time and from words."""
+"""The U-Net that predicts the noise in latents, given the time and the words."""
 
 import math
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ on from its last position. A post-net refines the whole spectrogram, and a logit
 paper's WaveNet turns the frames into sound; here the Griffin-Lim algorithm does.
 
 This folder. `model` has encoder, decoder and post-net. `experiment` counts skipped symbols and steps back on
-long texts, with and without location features. `benchmark` times the steps of attention.
+long texts, with and without location features. `benchmark` times the attention of several decoder steps.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, steps of the decoder.
 """

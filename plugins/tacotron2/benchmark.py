@@ -1,4 +1,4 @@
-"""Attention over a text, step by step: keys in each step or once, and location features by convolution."""
+"""Times the attention of decoder steps: keys in each step or once, and merged or separate filters."""
 
 from collections.abc import Iterator, Mapping
 
@@ -57,7 +57,7 @@ def keys_each_step(w: Weights, queries: Queries, memory: Memory) -> Contexts:
 
 
 def one_convolution(w: Weights, queries: Queries, memory: Memory) -> Contexts:
-    """Keys and queries of all steps at once, with filters and their projection merged into one kernel."""
+    """Project all keys and queries at once, and merge the filters and their projection into one kernel."""
     kernel = w["attention.location_layer.location_conv.weight"]
     dense = w["attention.location_layer.location_dense.weight"]
     folded, half = torch.einsum("df,fct->dct", dense, kernel), kernel.shape[2] // 2
@@ -90,7 +90,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     moved = weights + batch * symbols * memory + steps * batch * (query + memory)
     yield Case.of_module(
         make,
-        name="attention's steps",
+        name="attention steps",
         axes={"symbols": symbols, "steps": steps, "batch": batch},
         inputs=lambda g: (
             torch.randn(steps, batch, query, generator=g),

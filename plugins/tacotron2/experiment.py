@@ -1,4 +1,4 @@
-"""Strings of digits, longer than in training: does attention move through them symbol by symbol?"""
+"""Counts the alignment errors of attention on strings of digits that are longer than in training."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -39,16 +39,16 @@ PREVIOUS = Break(
 )
 WINDOW = Break(
     "attention window",
-    "No location features: attention by content may stay or go on by one or two symbols.",
+    "There are no location features. Content-based attention may stay or move on by one or two symbols.",
     "rival",
 )
 SLIPS = "slips per symbol"
 PLACES = "distance of the attended symbol"
-ERROR = "error told the true frames"
+ERROR = "teacher-forced error"
 
 EQUATION = Claim(
-    name="location-sensitive attention energies",
-    sentence="The attention energies equal those of the equation, symbol by symbol.",
+    name="location-sensitive attention weights",
+    sentence="The attention weights equal those of the equation, computed symbol by symbol.",
     paper=Figure(
         "The attention of Chorowski et al. 2015, over the sum of past weights.",
         where="section 2.2",
@@ -63,8 +63,8 @@ EQUATION = Claim(
 
 FORWARD = Claim(
     name="alignment errors, location features against content alone",
-    sentence="After 400 steps, on texts longer than those of training, attention with location features "
-    "skips fewer symbols and steps back less than attention by content alone.",
+    sentence="After 400 steps, on texts longer than in training, attention with location features skips "
+    "fewer symbols and steps back less often than attention by content alone.",
     paper=Figure(
         "Cumulative weights encourage moving forward and mitigate repeated or ignored subsequences.",
         where="section 2.2",
@@ -80,20 +80,21 @@ FORWARD = Claim(
     after_steps=400,
     breaks=(NO_LOCATION, PREVIOUS, WINDOW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A synthetic voice at 8 kHz speaks phonemes instead of letters. The decoder has five frames "
-    "per step and layers of size 32 to 64. Training takes 400 steps of 12 utterances, short ones first, "
-    "with no dropout except in the pre-net. Location features see the previous weights and their sum. The "
-    "last step counts five times in the stop loss. Training texts have one or two digits, and test texts "
-    "have four. The quick budget has one learning rate for both arms. The paper has no such comparison, and "
-    "its headline, naturalness beside recordings, needs listeners.",
+    deviations="A synthetic voice at 8 kHz speaks phonemes instead of letters. The decoder generates five "
+    "frames per step, and its layers have sizes from 32 to 64. Training takes 400 steps with batches of 12 "
+    "utterances, short ones first, without dropout except in the pre-net. Location features see the "
+    "previous weights and their sum. The last step counts five times in the stop loss. Training texts have "
+    "one or two digits, and test texts have four. In the quick budget, both arms have the same learning "
+    "rate. The paper has no such comparison. Its headline result, naturalness compared with recordings, "
+    "needs listeners.",
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, 3 of 5 seeds, with the same bounds and 8 filters of 15 taps. "
-            "The paper's 32 filters of 31 taps are used now. On some seeds attention did not learn to align. "
-            "The control's error had to be within 1.6 times the other arm's, which fails the control where "
-            "location features help most (1.74 on seed 0). Now the control must explain half of the frames' "
-            "variance, which is about 1."
+            "Until November 2026 the verdict was inconclusive (3 of 5 seeds), with the same bounds and 8 "
+            "filters of 15 taps. Now there are 32 filters of 31 taps, as in the paper. On some seeds "
+            "attention did not learn to align. The control's error had to be within 1.6 times that of the "
+            "other arm, so the control failed where location features help most (1.74 on seed 0). Now the "
+            "control must explain half of the frames' variance, which is about 1."
         ),
     ),
 )
@@ -140,7 +141,7 @@ class LastStep(LocationLayer):
 
 
 class Window(LocationSensitiveAttention):
-    """Attention by content from the symbol that the last step looked at most to the second after it."""
+    """Attention by content to the symbol most attended in the last step and the two symbols after it."""
 
     def forward(
         self,
@@ -155,7 +156,7 @@ class Window(LocationSensitiveAttention):
 
 
 def told(layer: type[LocationLayer]) -> Tacotron2:
-    """Location features by another layer."""
+    """A network whose location features come from `layer`."""
     model = network(True)
     model.decoder.attention_layer.location_layer = layer(SIZES.filters, SIZES.taps, SIZES.attention)
     return model
@@ -278,7 +279,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float, Tacotron2]:
-    """The error of frames on texts to choose by, under teacher forcing, and the network."""
+    """The teacher-forced error on validation texts, and the network."""
     run, train, choose = at.run, at.world.train, at.world.choose
     model = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, eps=1e-6)
@@ -306,16 +307,16 @@ def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float,
 
 @torch.no_grad()
 def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
-    """Slips in texts longer than those of training; errors of frames and positions under teacher forcing."""
+    """Slips in texts longer than in training, and teacher-forced errors of frames and attended symbols."""
     run, model, judge = at.run, found.chosen, at.world.judge
     skipped, back, stopped = stumble(run, model, at.world.longer)
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
     off = off_by(run, model, judge)
-    at.metric("error on judge, told the true frames", error)
+    at.metric("teacher-forced error on judge", error)
     at.metric("distance of the attended symbol on judge (symbols)", off.mean().item())
     at.metric("texts that stopped by themselves", stopped)
-    at.metric("skipped, of a symbol", skipped.mean().item())
-    at.metric("steps back, of a symbol", back.mean().item())
+    at.metric("skips per symbol", skipped.mean().item())
+    at.metric("steps back per symbol", back.mean().item())
     return {SLIPS: skipped + back, PLACES: off, ERROR: error}
 
 
@@ -350,7 +351,7 @@ def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[
 
 @torch.no_grad()
 def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[Tensor, Tensor, float]:
-    """Skipped symbols and steps back of each text in generated speech; the share of texts that stopped."""
+    """Skips and steps back of each text in generated speech, and the share of texts that stopped."""
     text, symbols, _, _ = batch(run, given, list(range(len(given.texts))))
     most = 6 * text.shape[1]
     spoken, lengths = model.speak(text, symbols, most)

@@ -1,4 +1,4 @@
-"""Text to mel spectrograms, frame by frame. Weights have torchaudio's names."""
+"""The network that maps text to mel spectrograms. Its parameters have torchaudio's names."""
 
 import itertools
 from dataclasses import dataclass
@@ -87,7 +87,9 @@ class LocationSensitiveAttention(nn.Module):
         past: Float[Tensor, "batch 2 symbols"],
         mask: Bool[Tensor, "batch symbols"],
     ) -> Weights:
-        """keys  `memory_layer` of the memory, the same at every step
+        """The attention weights of the symbols.
+
+        keys  `memory_layer` of the memory, the same at every step
         past  the previous weights, and the sum of all weights so far
         mask  False for padding
         """
@@ -124,7 +126,7 @@ class Encoder(nn.Module):
 
 
 class Prenet(nn.Module):
-    """A bottleneck whose dropout is active at inference, too, which makes the speech vary (section 2.2)."""
+    """A bottleneck with dropout that stays active at inference, so that the speech varies (section 2.2)."""
 
     def __init__(self, bands: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class State(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """One step: pre-net, LSTM, attention, LSTM, then a group of frames and the stop logit."""
+    """A decoder step: pre-net, LSTM, attention, LSTM, then a group of frames and the stop logit."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -173,7 +175,7 @@ class Decoder(nn.Module):
         )
 
     def zone(self, new: Tensor, old: Tensor) -> Tensor:
-        """Zoneout (Krueger et al. 2017): units keep their old value at random, or in expectation."""
+        """Zoneout (Krueger et al. 2017): units keep their old value at random, or by expectation."""
         if not self.zoneout:
             return new
         if self.training:
@@ -227,7 +229,7 @@ class Spoken(NamedTuple):
 
 
 class Tacotron2(nn.Module):
-    """`forward` uses the true previous frames (teacher forcing), `speak` its own."""
+    """Text to spectrograms. `forward` gets the true previous frames (teacher forcing), `speak` its own."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -241,7 +243,7 @@ class Tacotron2(nn.Module):
         return self.encoder(self.embedding(text), symbols, mask), mask
 
     def forward(self, text: Text, symbols: Lengths, mel: Mel) -> Spoken:
-        """Raises ValueError if the number of frames is not a multiple of the group."""
+        """Raises ValueError if the number of frames is not a multiple of the group size."""
         group = self.decoder.group
         if mel.shape[-1] % group:
             raise ValueError(f"{mel.shape[-1]} frames are not groups of {group}")
@@ -265,7 +267,7 @@ class Tacotron2(nn.Module):
 
     @torch.no_grad()
     def speak(self, text: Text, symbols: Lengths, most: int) -> tuple[Spoken, Lengths]:
-        """Generate until every row stops (probability 1/2), for at most `most` steps.
+        """Generate until every row has a stop probability above 1/2, for at most `most` steps.
 
         The second result is the number of steps of each row, including the one that stopped.
         """

@@ -3,16 +3,17 @@
 Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv 2212.04356.
 
 The problem. Speech recognisers trained on clean corpora transcribe these corpora as well as people do, but
-fail on other recordings. They have to be fine-tuned for each use, and then they only fit another corpus.
+fail on other recordings. They must be fine-tuned for each domain, and fine-tuning only fits them to one more
+corpus.
 
 The idea. Train an unmodified Transformer on audio with transcripts from everywhere, even if the transcripts
 are imperfect. The encoder reads log-mel frames, and the decoder writes text. The first tokens of the text
 give the language and the task, transcription or translation, so that one network does every task.
 
 This folder. `model` has the network, under the parameter names of the released weights, and its KV cache.
-`decoding` decodes greedily, with timestamps, with beam search, and at rising temperatures if the text looks
-wrong. `weights` loads released weights. `experiment` compares training on studio sound with training on
-varied sound with wrong transcripts, in recording conditions that are new to both.
+`decoding` decodes greedily, with timestamps, by beam search, and at rising temperatures if the text is
+unlikely or repetitive. `weights` loads released weights. `experiment` compares training on studio sound with
+training on varied sound with wrong transcripts, in recording conditions that are new to both.
 
 Dimensions: batch, frames and mels of a spectrogram; positions (two frames), tokens, width, heads.
 """

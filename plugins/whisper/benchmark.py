@@ -1,4 +1,4 @@
-"""Logits token by token, with and without a KV cache."""
+"""Times decoding token by token, with and without a KV cache."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +13,7 @@ from .model import SIZES, Size, Whisper
 
 
 def whole_text(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
-    """Recompute each token's logits from the whole text before it; the audio is encoded once."""
+    """Recompute each token's logits from the whole text before it. The audio is encoded once."""
     sound = model.encoder(mel)
     return torch.cat(
         [model.decoder(tokens[:, : count + 1], sound)[0][:, -1:] for count in range(tokens.shape[1])], 1
@@ -21,7 +21,7 @@ def whole_text(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
 
 
 def kept(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
-    """Cache keys and values of text and audio, as the paper's decoder does in use."""
+    """Cache keys and values of text and audio, as the paper's decoder does at inference."""
     logits, seen = model.decoder(tokens[:, :1], model.encoder(mel))
     every = [logits]
     for token in tokens[:, 1:].split(1, 1):
@@ -85,8 +85,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             inputs=partial(inputs, size=size, tokens=tokens),
             variants=(
                 Variant.of_module(make, whole_text, name="whole text at each step", role="naive"),
-                Variant.of_module(make, in_place, name="tables of the final length", role="strong"),
-                Variant.of_module(make, kept, name="keys and values kept", role="paper"),
+                Variant.of_module(make, in_place, name="buffers of the final length", role="strong"),
+                Variant.of_module(make, kept, name="KV cache", role="paper"),
             ),
             cost=cost(size, tokens, bench.dtype.itemsize),
         )

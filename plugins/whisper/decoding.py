@@ -1,4 +1,4 @@
-"""Decoding: greedy or at a temperature, with timestamps, in beams, and again if the text looks wrong.
+"""Decoding: greedy, sampled at a temperature, with timestamps, by beam search, and with fallbacks.
 
 Token ids are in Whisper's order: text, the end, tokens of the prompt, "no times", then the timestamps.
 """
@@ -33,8 +33,8 @@ def in_time(
     said   tokens after the prompt
     first  the id of time 0; later times follow, and the token before it is "no times"
 
-    If all timestamps together are more likely than any other token, a timestamp comes next (the released
-    code).
+    If all timestamps together are more likely than any other token, a timestamp comes next, as in the
+    released code.
     """
     never, times = -torch.inf, [token for token in said if token >= first]
     logits = logits.clone()
@@ -69,7 +69,7 @@ def greedy(
 ) -> list[Text]:
     """Decode greedily, or sample at a temperature, at most `most` tokens.
 
-    times  the id of time 0, if the text is to have timestamps
+    times  the id of time 0, if the text should have timestamps
     """
     tokens = torch.tensor([list(prompt)] * len(mel), device=mel.device)
     logits, seen = model.decoder(tokens, model.encoder(mel))
@@ -110,7 +110,7 @@ def beam_search(
     most: int,
     beams: int = 5,
 ) -> Text:
-    """Section 4.5: the text with the largest sum of log-probabilities of a beam search."""
+    """Section 4.5: the text with the largest log-probability that a beam search finds."""
     tokens = torch.tensor([list(prompt)], device=mel.device)
     logits, seen = model.decoder(tokens, model.encoder(mel))
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
@@ -139,7 +139,7 @@ def beam_search(
 
 
 def repeats(tokens: Sequence[int]) -> float:
-    """The compression ratio of zlib, which is large for repetitive text."""
+    """The zlib compression ratio, which is large for repetitive text."""
     raw = b" ".join(str(token).encode() for token in tokens)
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0
 

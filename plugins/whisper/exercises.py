@@ -72,7 +72,7 @@ EXERCISES = (
         of="model.DecoderLayer.forward",
         task="Apply attention to the text, attention to the audio and the MLP, and return the new cache.",
         hints=(
-            "Without `seen`, project the audio to keys and values; otherwise take them from `seen`.",
+            "Without `seen`, project the audio to keys and values. Otherwise take them from `seen`.",
             "Append the text's new keys and values to those in `seen`.",
             "There are three sublayers, each with a pre-norm and a residual. The audio is not normalised.",
         ),

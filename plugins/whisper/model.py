@@ -16,7 +16,7 @@ Keys = Float[Tensor, "batch heads _ head"]
 
 @dataclass(frozen=True)
 class Size:
-    """Table 1, and the sizes of the input and the text. `frames` is the padded length (30 s)."""
+    """The sizes of table 1, the input and the text. `frames` is the padded length (30 s)."""
 
     layers: int
     width: int
@@ -142,7 +142,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Learned positions; the output layer is tied to the token embeddings."""
+    """A decoder with learned positions, whose output layer is tied to the token embeddings."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()

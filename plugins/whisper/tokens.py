@@ -67,7 +67,7 @@ class Tokens:
         return torch.stack((torch.full_like(word, self.start), task, first, word, last, end), 1)
 
     def read(self, tokens: Sequence[int]) -> str:
-        """The words of tokens; words of the second language are in parentheses."""
+        """The words of the tokens. Words of the second language are in parentheses."""
         count = len(self.words)
         return " ".join(
             self.words[token]

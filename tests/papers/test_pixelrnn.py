@@ -239,7 +239,7 @@ def test_the_set_up_is_the_stated_one():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(pixelrnn)
     assert {artifact["name"] for artifact in record.artifacts} == {"completions", "samples"}
-    assert record.values["pixels in view of the last of 64", "diagonal"] == 63
+    assert record.values["receptive field of the last of 64 pixels", "diagonal"] == 63
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -321,7 +321,7 @@ def was(name: str) -> str:
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(stable_diffusion, prompt="a blue four")
     pictures = {artifact["name"]: artifact for artifact in record.artifacts}
-    assert pictures.keys() == {"the same compute", "the same compute, in numbers", "prompt"}
+    assert pictures.keys() == {"samples at equal compute", "compute of both arms", "prompt"}
     assert '"a blue four"' in pictures["prompt"]["caption"]
 
 

@@ -255,4 +255,4 @@ def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(tacotron2)] == ["attention's steps"]
+    assert [case.name for case in check_benchmark(tacotron2)] == ["attention steps"]
