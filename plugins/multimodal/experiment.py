@@ -88,13 +88,13 @@ SHARED = Claim(
         read="abstract",
     ),
     rule=(
-        at_least(CROSSED, "both from either", 0.2, minus="each from itself", toward=0.0),
-        at_least(CROSSED, "both from either", 0.05, minus="CCA", toward=0.0),
+        at_least(CROSSED, "both modalities", 0.2, minus="own modality", toward=0.0),
+        at_least(CROSSED, "both modalities", 0.05, minus="CCA", toward=0.0),
     ),
     control="the same autoencoder, with inputs missing equally often and at its best learning rate from "
     "the same grid, but it reconstructs only the modalities that are present",
-    control_arm="each from itself",
-    control_reaches=(at_least(IMAGES, "each from itself", 0.4),),
+    control_arm="own modality",
+    control_reaches=(at_least(IMAGES, "own modality", 0.4),),
     after_steps=500,
     breaks=(ANOTHER_SOUND, NEVER_MISSING, TOWERS, UNTRAINED),
     chosen_on=(0, 1),
@@ -308,8 +308,8 @@ def learn_shared(run: Run, data: Data) -> None:
     table = run.compare(
         SHARED,
         arms={
-            "both from either": Arm(Learner(make, both_from_either)),
-            "each from itself": Arm(Learner(make, each_from_itself)),
+            "both modalities": Arm(Learner(make, both_from_either)),
+            "own modality": Arm(Learner(make, each_from_itself)),
         },
         attempt=partial(attempt, of="sound"),
         read=read,
@@ -319,8 +319,8 @@ def learn_shared(run: Run, data: Data) -> None:
         references={"CCA": {CROSSED: of_images(judged(projected, data, data.judge, of="sound", on="image"))}},
         breaks={
             ANOTHER_SOUND.name: partial(with_other_sounds, run),
-            NEVER_MISSING.name: {"both from either": Arm(Learner(make, whole))},
-            TOWERS.name: {"both from either": Arm(Learner(Towers, contest))},
+            NEVER_MISSING.name: {"both modalities": Arm(Learner(make, whole))},
+            TOWERS.name: {"both modalities": Arm(Learner(Towers, contest))},
         },
         world=data,
     )
@@ -328,10 +328,10 @@ def learn_shared(run: Run, data: Data) -> None:
         torch.manual_seed(run.seed)
         steps = run.pick(smoke=3, quick=300, full=4000)
         contrasted = train(run, data, Learner(Towers, contest), 0.003, steps, "contrastive")
-        both, own = (table.sweeps[arm].chosen for arm in ("both from either", "each from itself"))
+        both, own = (table.sweeps[arm].chosen for arm in ("both modalities", "own modality"))
         codes = {
-            "both from either": both.code,
-            "each from itself": own.code,
+            "both modalities": both.code,
+            "own modality": own.code,
             "CCA": projected,
             "contrastive (CLIP)": contrasted.code,
         }

@@ -117,9 +117,9 @@ UNDERTRAINED = Claim(
         where="section 5, table 4",
         read="table",
     ),
-    rule=(at_most("nats", "four times the steps", -0.2, minus="a quarter of the steps", toward=0.0),),
+    rule=(at_most("nats", "longer training", -0.2, minus="shorter training", toward=0.0),),
     control="a quarter of the steps, each arm at its best learning rate and step",
-    control_arm="a quarter of the steps",
+    control_arm="shorter training",
     breaks=(SAME_TEXTS, LARGER, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
@@ -291,17 +291,17 @@ def train_longer(run: Run) -> None:
     what = "the length of their loops, the steps that they take, their updates, their learning rates"
     table = run.compare(
         UNDERTRAINED,
-        arms={"four times the steps": Arm(longer), "a quarter of the steps": Arm(on_new_texts(1))},
+        arms={"longer training": Arm(longer), "shorter training": Arm(on_new_texts(1))},
         attempt=train,
         read=judge,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="validation nats",
-        breaks={one.name: {"four times the steps": Arm(recipe)} for one, recipe in changed.items()},
+        breaks={one.name: {"longer training": Arm(recipe)} for one, recipe in changed.items()},
         world=World.of(run),
-        unequal={"four times the steps": f"{what}, how much they draw: {more}"},
+        unequal={"longer training": f"{what}, how much they draw: {more}"},
     )
     if run.wants(SIZE):  # only shown, not judged
-        model = table.sweeps["four times the steps"].chosen.model
+        model = table.sweeps["longer training"].chosen.model
         filled_in(run, model, table.world.language, LENGTH)
 
 
