@@ -1,8 +1,9 @@
 """Run by `test_flashattention_triton` in a separate process, because Triton decides on import whether to use
 its interpreter. Prints one JSON document.
 
-errors   results and gradients of each case compared with equation 1 in float64. With TRITON_INTERPRET=1 on
+shapes   results and gradients of each shape compared with equation 1 in float64. With TRITON_INTERPRET=1 on
          the CPU, else on the GPU, in the precision that follows ("float16", "bfloat16")
+configs  the same for one shape in the kernels' other configurations, and for second derivatives
 compile  statistics of the kernels compiled for Ampere and Hopper, without a GPU
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from readtrack.papers.flashattention import largest_errors, results, standard_at
 from readtrack.papers.flashattention import triton_kernel as kernels  # noqa: E402
 
 KERNELS = (kernels.forward_kernel, kernels.dq_kernel, kernels.dkdv_kernel)
+SQUARE = {"queries": 140, "keys": 140, "heads": 1, "kv_heads": 1, "dim": 64}
 
 
 def with_errors(case: dict, dtype: torch.dtype, device: str) -> dict:
@@ -90,16 +93,19 @@ def second_derivatives(case: dict, device: str) -> dict:
     }
 
 
-def errors(precision: str = "") -> list[dict]:
-    interpreted = triton.knobs.runtime.interpret
-    device, engine = "cpu" if interpreted else "cuda", True
-    if interpreted:  # its bfloat16 products are wrong; float32 is used only here, and shows the arithmetic
-        kinds = ((torch.float32, True), (torch.float16, False))
-    else:
-        engine = torch.cuda.get_device_capability()[0] >= 9
-        kinds = tuple((getattr(torch, precision), e) for e in {False, engine})
-    square = {"queries": 140, "keys": 140, "heads": 2, "kv_heads": 2, "dim": 64}
-    shapes = [
+def kinds(precision: str) -> tuple[str, tuple[tuple[torch.dtype, bool], ...]]:
+    """The device, and the precisions with and without tensor descriptors."""
+    if triton.knobs.runtime.interpret:
+        # Its bfloat16 products are wrong. float32 is used only here, and shows the arithmetic.
+        return "cpu", ((torch.float32, True), (torch.float16, False))
+    engine = torch.cuda.get_device_capability()[0] >= 9
+    return "cuda", tuple((getattr(torch, precision), e) for e in {False, engine})
+
+
+def shapes(precision: str = "") -> list[dict]:
+    device, pairs = kinds(precision)
+    square = SQUARE | {"heads": 2, "kv_heads": 2}
+    found = [
         square,
         square | {"causal": True},
         square | {"causal": True, "dim": 128, "queries": 130, "keys": 130},
@@ -113,20 +119,28 @@ def errors(precision: str = "") -> list[dict]:
         square | {"queries": 260, "keys": 260, "causal": True, "window": 100},
         square | {"steep": 6},  # logits in the hundreds, so maxima increase by large amounts
     ]
-    configs = {kernel: kernel.configs for kernel in KERNELS}
     for kernel in KERNELS:  # the other configurations would only cost compilation time
-        kernel.configs = configs[kernel][:1]
-    found = [
-        with_errors(shape | {"engine": engine}, dtype, device) for shape in shapes for dtype, engine in kinds
+        kernel.configs = kernel.configs[:1]
+    return [
+        with_errors(shape | {"engine": engine}, dtype, device) for shape in found for dtype, engine in pairs
     ]
-    for kernel in KERNELS:
-        for config in configs[kernel][1:]:
+
+
+def configs(precision: str = "") -> list[dict]:
+    """Each case takes the next configuration of every kernel, or the first of one that has no more."""
+    device, pairs = kinds(precision)
+    dtype, engine = pairs[0]
+    declared = [kernel.configs for kernel in KERNELS]
+    found = []
+    for others in zip_longest(*(each[1:] for each in declared)):
+        chosen = [config or first for config, (first, *_) in zip(others, declared, strict=True)]
+        for kernel, config in zip(KERNELS, chosen, strict=True):
             kernel.configs = [config]
-            shape = square | {"causal": True, "engine": engine, "config": f"{config}"}
-            found.append(with_errors(shape, kinds[0][0], device))
-        kernel.configs = configs[kernel][:1]
-    found.append(second_derivatives(square | {"causal": True, "window": 40}, device))
-    return found
+        case = SQUARE | {"causal": True, "engine": engine, "config": [str(config) for config in chosen]}
+        found.append(with_errors(case, dtype, device))
+    for kernel, (first, *_) in zip(KERNELS, declared, strict=True):
+        kernel.configs = [first]
+    return [*found, second_derivatives(SQUARE | {"causal": True, "window": 40}, device)]
 
 
 class Absent:
@@ -197,4 +211,4 @@ def stack_bytes(cubin: bytes) -> int:
     return int(re.search(r"STACK:(\d+)", usage)[1])
 
 
-print(json.dumps({"errors": errors, "compile": compile_all}[sys.argv[1]](*sys.argv[2:])))
+print(json.dumps({"shapes": shapes, "configs": configs, "compile": compile_all}[sys.argv[1]](*sys.argv[2:])))
