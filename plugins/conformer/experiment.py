@@ -77,7 +77,7 @@ CONVOLUTION = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bound, after 300 steps with "
+            'Until November 2026 the verdict was "reproduced", with the same bound, after 300 steps with '
             "batches of 16 and without a rival. There were 300 test digits at 0 dB, of which 1 to 13 % were "
             "wrong, too few for a ratio of errors. Now there are 180 steps with batches of 12, and 1,000 "
             "test digits at -5 dB. Every arm makes more errors at -5 dB, so the ratios are closer to 1. The "
@@ -105,7 +105,7 @@ ATTENTION = Claim(
     "fail here.",
     history=(
         (
-            "Until November 2026 the verdict was inconclusive, with the same bound, after 300 steps with "
+            'Until November 2026 the verdict was "inconclusive", with the same bound, after 300 steps with '
             "batches of 16, on 300 test digits at 0 dB."
         ),
     ),

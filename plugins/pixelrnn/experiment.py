@@ -76,7 +76,7 @@ DIAGONAL = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     headline=True,
-    history=(HISTORY + "reproduced (5 of 5 seeds).",),
+    history=(HISTORY + '"reproduced" (5 of 5 seeds).',),
 )
 
 ROW = Claim(
@@ -92,7 +92,7 @@ ROW = Claim(
     breaks=(NO_STATE, SHALLOW, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
-    history=(HISTORY + "inconclusive (4 of 10 seeds).",),
+    history=(HISTORY + '"inconclusive" (4 of 10 seeds).',),
 )
 
 RATES = (0.01, 0.02, 0.04)

@@ -78,8 +78,9 @@ HIPPO = Claim(
     history=(
         (
             "Until November 2026 each arm had its best frequency scale, and there was one random matrix per "
-            "seed. The verdict was inconclusive (2 of 10 seeds). The paper's statement is about matrices "
-            "without rescaling. The rival is now a random matrix with HiPPO's largest frequency."
+            'seed. The verdict was "inconclusive" (2 of 10 seeds). '
+            "The paper's statement is about matrices without rescaling. The rival is now a random matrix "
+            "with HiPPO's largest frequency."
         ),
     ),
 )

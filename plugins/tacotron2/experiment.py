@@ -90,7 +90,7 @@ FORWARD = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was inconclusive (3 of 5 seeds), with the same bounds and 8 "
+            'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds), with the same bounds and 8 '
             "filters of 15 taps. Now there are 32 filters of 31 taps, as in the paper. On some seeds "
             "attention did not learn to align. The control's error had to be within 1.6 times that of the "
             "other arm, so the control failed where location features help most (1.74 on seed 0). Now the "
