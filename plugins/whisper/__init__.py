@@ -12,8 +12,9 @@ give the language and the task, transcription or translation, so that one networ
 
 This folder. `model` has the network, under the parameter names of the released weights, and its KV cache.
 `decoding` decodes greedily, with timestamps, by beam search, and at rising temperatures if the text is
-unlikely or repetitive. `weights` loads released weights. `experiment` compares training on studio sound with
-training on varied sound with wrong transcripts, in recording conditions that are new to both.
+unlikely or repetitive. `weights` loads released weights. `sounds` makes the recordings. `experiment` compares
+training on studio sound with training on varied sound with wrong transcripts, in recording conditions that
+are new to both.
 
 Dimensions: batch, frames and mels of a spectrogram; positions (two frames), tokens, width, heads.
 """

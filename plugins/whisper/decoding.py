@@ -44,13 +44,9 @@ def in_time(
     elif said[-1] >= first:
         # After an end time comes the next begin time, or the end of the text; after a begin time comes text.
         began = len(said) < 2 or said[-2] >= first
-        if began:
-            logits[first:] = never
-        else:
-            logits[:end] = never
-            logits[first : times[-1]] = never
-    elif times:
-        logits[first : times[-1] + 1] = never
+        logits[slice(first, None) if began else slice(end)] = never
+    if times:
+        logits[first : times[-1] + (said[-1] < first)] = never
     if logits[first:].logsumexp(0) > logits[:first].max():
         logits[:first] = never
     return logits

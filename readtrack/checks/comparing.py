@@ -33,7 +33,7 @@ from readtrack.checks.experiment import Compared, Short, Watched, run_experiment
 from readtrack.claims import FALL, UNTRAINED, Claim
 from readtrack.procedure import MORE
 from readtrack.runs.run import Part, Run
-from readtrack.runs.table import Table, plain
+from readtrack.runs.table import Table, number, plain
 from readtrack.runs.trial import Work
 
 
@@ -232,7 +232,7 @@ def check_no_leak(runs: ShortRuns) -> None:
 def check_judge_heard(runs: ShortRuns) -> None:
     """Fail if a bound of a measured rule is computed from numbers that ignore the test data.
 
-    A number that is 0 or 1 in both runs may be at its limit, and is ignored.
+    A number that is 0 or 1 in both runs, for every judged item, may be at its limit, and is ignored.
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
@@ -240,9 +240,10 @@ def check_judge_heard(runs: ShortRuns) -> None:
     for (comparison, table), other in judged:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():
-                was, now = ([plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other))
-                limits = all(value in (0.0, 1.0) for value in (*was, *now))
-                assert was != now or limits, f"{claim.name}: {name!r} ignores the test data"
+                was, now = ([one.rows[row][metric] for row, metric in cells] for one in (table, other))
+                limits = all(number(value) in (0.0, 1.0) for value in (*was, *now))
+                same = list(map(plain, was)) == list(map(plain, now))
+                assert not same or limits, f"{claim.name}: {name!r} ignores the test data"
 
 
 def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:

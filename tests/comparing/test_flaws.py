@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from readtrack.checks import comparing as checks
 
@@ -54,3 +55,18 @@ def test_parts_that_share_a_stream_are_found(tmp_path):
 def test_a_flaw_is_found_by_its_check(shape, flaw, tmp_path):
     runs = checks.ShortRuns.of(plugin(SHAPES[shape], flaw), tmp_path)
     assert (flaw in found(runs)) == ((flaw, shape) not in MISSED)
+
+
+@pytest.mark.parametrize(("items", "passes"), [([1.0, 1.0], True), ([0.0, 0.0], True), ([0.0, 1.0], False)])
+def test_only_items_at_their_limit_may_ignore_the_test_data(items, passes):
+    claim = SimpleNamespace(
+        name="toy", kind="measured", bounds=[SimpleNamespace(metric="error rate", of=None)]
+    )
+    table = SimpleNamespace(rows={"": {"error rate": torch.tensor(items)}})
+    compared = SimpleNamespace(claims=[claim], judged_on="judge"), table
+    runs = SimpleNamespace(pairs=[(compared, table)], other=SimpleNamespace(redrawn=True))
+    if passes:
+        checks.check_judge_heard(runs)
+    else:
+        with pytest.raises(AssertionError, match="ignores the test data"):
+            checks.check_judge_heard(runs)
