@@ -1,4 +1,4 @@
-"""Times a pre-training step, ours and with torch's fused attention, and generation in bytes and in tokens."""
+"""Times a pre-training step, with our attention and torch's, and generation in bytes and in tokens."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -33,12 +33,12 @@ def other_attention(
 
 
 def answer(network: ByT5, source: Tensor, count: int) -> dict[str, Any]:
-    """Read `source` and generate `count` bytes or tokens with a KV cache; their values do not matter."""
+    """Read `source` and generate `count` bytes or tokens, whose values do not matter, with a KV cache."""
     return {"reached": True, "ids": network.generate(source, count).shape[1]}
 
 
 def cost(batch: int, source: int, target: int, sizes: dict[str, Any], vocab: int) -> tuple[int, int]:
-    """FLOPs of the forward pass's matrix multiplications (allowed pairs only), and the number of weights."""
+    """FLOPs of the forward pass's matrix multiplications (unmasked pairs only), and the weight count."""
     model, hidden, inner = sizes["model"], sizes["hidden"], sizes["heads"] * sizes["dim"]
     deep, shallow = sizes["layers"]
     layer = 4 * model * inner + 3 * model * hidden

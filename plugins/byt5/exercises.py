@@ -45,7 +45,7 @@ EXERCISES = (
         task="Convert ids back to bytes.",
         hints=(
             "Stop at the first END, if there is one.",
-            "Only the 256 ids from FIRST_BYTE on are bytes; skip all others.",
+            "Only the 256 ids from FIRST_BYTE on are bytes. Skip all other ids.",
         ),
         tries=of_ids,
     ),
@@ -61,7 +61,7 @@ EXERCISES = (
         of="model.GatedGELU.forward",
         task="Write the gated feed-forward layer that mT5 uses in place of T5's.",
         hints=(
-            "Multiply two projections elementwise; one of them goes through GELU in its tanh form.",
+            "Multiply two projections elementwise. One of them first goes through the tanh form of GELU.",
             "The gate goes through GELU. Dropout is applied before `down`.",
         ),
         tries=of_layers,

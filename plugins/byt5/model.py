@@ -1,5 +1,4 @@
-"""Implements ByT5: bytes as ids, and T5 with gated feed-forward layers, an output matrix that is not tied to
-the embedding, and an encoder deeper than the decoder.
+"""Implements ByT5: T5 on bytes, with gated feed-forward layers, an untied readout, and a deeper encoder.
 
 Dimensions as in `t5.model`: batch, source and target (bytes read and written), vocab, model.
 """
@@ -14,9 +13,9 @@ from ..t5.model import hidden as hides
 
 PAD, END, UNKNOWN = range(3)
 FIRST_BYTE = 3
-VOCAB = 384  # 256 bytes, three special ids, and 125 unused ones for a round number
+VOCAB = 384  # 256 bytes, three special ids, and 125 unused ids, for a round number
 FIRST_SENTINEL = FIRST_BYTE + 255  # section 3.1: the last byte ids serve as sentinels, in descending order
-MEAN_SPAN = 20.0  # bytes; T5's 3 tokens would be part of a word
+MEAN_SPAN = 20.0  # bytes; T5's mean of 3 would be only part of a word
 
 
 def to_ids(text: str | bytes) -> list[int]:
@@ -86,7 +85,7 @@ class ByT5(T5):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """T5's method, with logits from `readout`."""
+        """`T5.go_on`, with logits from `readout`."""
         first, length = caches[0].length, written.shape[1]
         bias = self.decoder_bias(length, first + length)
         later = torch.ones_like(bias[0, 0], dtype=torch.bool).triu(first + 1)

@@ -13,12 +13,12 @@ from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
-    """Crops the border, where interpolation repeats the last value but a transposed convolution adds 0."""
+    """Crops the border, where interpolation repeats values and a transposed convolution adds zeros."""
     return x[:, :, factor:-factor, factor:-factor]
 
 
 def all_pairs(x: Tensor, *, factor: int) -> Tensor:
-    """A transposed convolution between all pairs of classes, as learned layers store it, mostly zeros."""
+    """A transposed convolution between all pairs of classes, as in learned layers. Most weights are zero."""
     weight = torch.zeros(x.shape[1], x.shape[1], 2 * factor, 2 * factor, dtype=x.dtype, device=x.device)
     weight.diagonal(dim1=0, dim2=1).copy_(bilinear(factor)[:, :, None])
     return inner(F.conv_transpose2d(x, weight, stride=factor, padding=factor // 2), factor)
@@ -41,7 +41,7 @@ def image_by_image(network: SmallFCN, images: Tensor) -> Tensor:
 
 
 def pooled_first(network: SmallFCN, images: Tensor) -> Tensor:
-    """Pools before the ReLU, which commutes with pooling and then has a quarter of the positions."""
+    """Pools before the ReLU, which then has a quarter of the positions. ReLU and pooling commute."""
     x = network.pool(network.stage1[0](images)).relu()
     x = network.pool(network.stage2[0](x)).relu()
     return upsample(network.score3(network.stage3(x)), 4)

@@ -18,7 +18,7 @@ Scores = Float[Tensor, "batch classes height width"]
 
 
 def bilinear(factor: int) -> Float[Tensor, "size size"]:
-    """The filter with which a transposed convolution of stride `factor` interpolates bilinearly."""
+    """The filter that makes a transposed convolution of stride `factor` interpolate bilinearly."""
     size = 2 * factor - factor % 2
     middle = factor - 1 if factor % 2 else factor - 0.5
     line = 1 - (torch.arange(size) - middle).abs() / factor
@@ -26,7 +26,7 @@ def bilinear(factor: int) -> Float[Tensor, "size size"]:
 
 
 def upsample(x: Float[Tensor, "batch classes rows columns"], factor: int) -> Scores:
-    """`factor` times as many rows and columns, by bilinear interpolation with zeros beyond the border."""
+    """Bilinear interpolation to `factor` times as many rows and columns, with zeros outside the border."""
     if factor == 1:
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # some processors accumulate in half precision
@@ -38,10 +38,10 @@ def upsample(x: Float[Tensor, "batch classes rows columns"], factor: int) -> Sco
 class FCN(nn.Module):
     """FCN-32s, FCN-16s or FCN-8s: VGG-16 as a fully convolutional network, with upsampled logits.
 
-    stride  stride of the finest logits: 32 (no skip), 16 (skip from pool4) or 8 (from pool3 as well)
+    stride  stride of the finest logits: 32 (no skip), 16 (skip from pool4) or 8 (skips from pool4 and pool3)
 
-    The first convolution pads by 100 pixels so that small images keep some positions; the output is cropped.
-    The skips' logits start at zero, so that a network starts where the coarser one ended.
+    The first convolution pads by 100 pixels so that small images keep some positions, and the output is
+    cropped. The skips' logits start at zero, so that a network starts where the coarser network ended.
     """
 
     def __init__(self, stride: Literal[32, 16, 8] = 8, *, classes: int = 21) -> None:
@@ -67,7 +67,7 @@ class FCN(nn.Module):
             self.init_weights()
 
     def init_weights(self) -> None:
-        """Sections 4.2 and 4.3: logits start at zero, learned upsampling starts as bilinear interpolation."""
+        """Sections 4.2 and 4.3: logits start at zero, and learned upsampling starts as bilinear."""
         for layer in (self.score, *self.skips.values()):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -107,7 +107,7 @@ class SmallFCN(nn.Module):
 
     source  input of the finer logits: the layers of that stride or, for comparison, the coarsest maps or the
             pixels, resized to that stride
-    learnt  whether the last upsampling is learned; only without finer logits
+    learnt  whether the last upsampling is learned, which needs a network without finer logits
     """
 
     def __init__(

@@ -20,7 +20,7 @@ class Labelled(NamedTuple):
 
 
 def labelled(run: Run, part: scenes.Part, count: int, *, fragments: int = 0) -> Labelled:
-    """The shared scenes' level `photo` at 16 × 16, with the digits 0 to 4, and their masks.
+    """Scenes of level `photo` at 16 × 16 with the digits 0 to 4, and the digits' masks.
 
     fragments  number of half digits in each scene, which belong to the background
     """

@@ -4,7 +4,7 @@ Sermanet, Eigen, Zhang, Mathieu, Fergus and LeCun 2013, "OverFeat: Integrated Re
 Detection using Convolutional Networks", arXiv 1312.6229.
 
 The problem. An image classifier sees one window of one size. The object may be elsewhere or have another
-size, and the class does not tell where the object is. Classifying every window of every size takes thousands
+size, and the class does not say where the object is. Classifying every window of every size takes thousands
 of passes.
 
 The idea. Convolutions work on images of any size. On a larger image, the same network gives a map of class
@@ -14,9 +14,9 @@ same features. Boxes of many windows and scales are merged instead of suppressed
 localisation task of the ImageNet challenge of 2013.
 
 This folder. `model` has both of the paper's networks, a small network, and the merging of boxes. `task` has
-pictures, windows and localisation. `experiment` compares localisation from one view, from all windows of one
-scale, and from all windows of three scales. `benchmark` times all windows in one pass against windows one by
-one.
+the pictures, the windows and localisation. `experiment` compares localisation from one view, from all windows
+of one scale, and from all windows of three scales. `benchmark` compares the time of one pass over the image
+with that of separate windows.
 """
 
 from torch import nn

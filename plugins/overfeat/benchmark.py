@@ -39,7 +39,7 @@ def in_one_batch(network: OverFeat, images: Tensor) -> Views:
 
 
 def work(network: OverFeat, batch: int, side: int) -> float:
-    """Operations of the convolutions, each computed once. A multiply-add counts as two."""
+    """Operations of the convolutions, if each is computed once. A multiply-add counts as two operations."""
     total, flops = side, 0.0
     heads = (network.classifier, network.regressor)
     for layer in network.features:

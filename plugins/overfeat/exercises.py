@@ -1,4 +1,4 @@
-"""Exercises: boxes in pixels, their overlap, and their accumulation."""
+"""Exercises: convert boxes to pixels, compute their overlap, and accumulate them."""
 
 from collections.abc import Iterator
 
@@ -34,14 +34,14 @@ EXERCISES = (
     Exercise(
         name="overlap",
         of="model.iou_of_pairs",
-        task="Intersection over union of each box of a with the box of b at the same index.",
+        task="Compute the intersection over union of each box of a with the box of b at the same index.",
         hints=(
             (
                 "The intersection's corners are the maximum of the low corners and the minimum of the high "
                 "corners."
             ),
             (
-                "If a side is negative, the boxes do not meet. The union is the sum of both areas minus "
+                "If a side is negative, the boxes do not overlap. The union is the sum of both areas minus "
                 "the intersection."
             ),
         ),
@@ -58,10 +58,11 @@ EXERCISES = (
     Exercise(
         name="accumulation",
         of="model.accumulate",
-        task="Merge the two boxes that match best into their mean and add their scores, until none match.",
+        task="Replace the two boxes that match best by their mean and add their scores, until no two boxes "
+        "match.",
         hints=(
             "Match all pairs by intersection over union, and take the best one of each image.",
-            "The first of the pair keeps the mean and the sum. The other's scores become 0.",
+            ("The first box becomes the mean and gets the summed scores. The second box's scores become 0."),
         ),
         tries=of_many,
         gradients=False,

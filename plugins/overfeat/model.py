@@ -1,4 +1,4 @@
-"""OverFeat's networks, which slide over images of any size, and the accumulation of boxes.
+"""Implements OverFeat's networks, which slide over images of any size, and the accumulation of boxes.
 
 Dimensions: batch, classes, maps, rows, columns (of views), height, width, n (boxes of an image).
 """
@@ -39,7 +39,8 @@ ACCURATE = (
     Layer(1024, 3, padding=1),
     Layer(1024, 3, padding=1, pool=3),
 )
-# For windows of 24 × 24, without padding, so that a window gives the same result alone and within an image.
+# For windows of 24 × 24. There is no padding, so that a window gives the same result alone and within an
+# image.
 SMALL = (Layer(16, 5, pool=2), Layer(32, 3), Layer(48, 3, pool=2))
 
 
@@ -53,12 +54,14 @@ class Views(NamedTuple):
 class OverFeat(nn.Module):
     """Class scores and a box for every window of an image of any size.
 
-    side        of the feature maps that the classifier sees after the last pooling: 6 (fast), 5 (accurate)
-    hidden      sizes of the classifier's two hidden layers; `regress` are the sizes for the regressor
-    normalised  batch normalisation after each convolution; it is newer than the paper and shortens training
+    side        side of the feature maps after the last pooling, which the classifier reads: 6 (fast), 5
+                (accurate)
+    hidden      sizes of the classifier's two hidden layers; `regress` has the sizes for the regressor
+    normalised  whether batch normalisation follows each convolution; it is newer than the paper and shortens
+                training
 
-    Windows are `stride` pixels apart. The last pooling is applied at each of its offsets (section 3.3): it
-    has stride 1, and the layers after it are dilated by its size.
+    Windows are `stride` pixels apart. The last pooling is applied at each of its offsets (section 3.3). To do
+    this, the pooling has stride 1, and the layers after it are dilated by the pooling size.
     """
 
     def __init__(
@@ -86,7 +89,8 @@ class OverFeat(nn.Module):
         self.classifier = head(maps, (*hidden, classes), side, layers[-1].pool, dropout)
         self.regressor = head(maps, (*regress, 4), side, layers[-1].pool, 0.0)
         for layer in self.modules():
-            # With the paper's 0.01, a network of this size makes no progress within a thousand steps.
+            # With the paper's standard deviation of 0.01, a network of this size makes no progress within a
+            # thousand steps.
             if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
@@ -116,7 +120,7 @@ def head(maps: int, units: Sequence[int], side: int, apart: int, dropout: float)
 
 
 def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height width"]) -> Views:
-    """The same network computed as in figure 3: pool each offset separately, then interleave the results."""
+    """The same network, computed as in figure 3: pool each offset separately, then interleave the results."""
     maps, pool = network.features(images), network.offsets.kernel_size
     rows, columns = (length - pool + 1 for length in maps.shape[2:])
     found = []

@@ -1,4 +1,4 @@
-"""Pictures with one object of any size, windows of them, and the localisation of the object."""
+"""Generates pictures with one object of any size, cuts windows out of them, and localises the object."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -43,7 +43,7 @@ def resized(x: Images, side: int) -> Float[Tensor, "batch 3 {side} {side}"]:
 
 
 def readable(known: Pictures, side: int) -> Pictures:
-    """Rescale, and keep pictures with a large enough object that lies wholly in a window, near its centre."""
+    """Rescale, and keep pictures whose object is large enough and fits into a window near its centre."""
     boxes = known.boxes * side / SIDE
     size = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -53,9 +53,9 @@ def readable(known: Pictures, side: int) -> Pictures:
 
 
 def windows(scaled: Pictures, rows: Int64[Tensor, " batch"], generator: torch.Generator) -> Pictures:
-    """Cut one window from each picture, whose centre is within `AWAY` of the object's centre.
+    """Cut one window from each picture. The window's centre is within `AWAY` of the object's centre.
 
-    Boxes are relative to the window's corner, in units of its side.
+    Boxes are relative to the window's corner, in units of the window's side.
     """
     side, boxes = scaled.x.shape[-1], scaled.boxes[rows]
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -77,7 +77,7 @@ class Located(NamedTuple):
 def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views, kept: int) -> Located:
     """The class and box accumulated from the most certain windows (section 4.3).
 
-    views  all windows of each scale, the central one, or the central one and the four corners
+    views  all windows of each scale, the central window, or the central window and the four corner windows
     kept   number of windows whose boxes are accumulated; 1 returns the most certain box unchanged
     """
     certain, boxes = [], []

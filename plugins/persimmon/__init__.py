@@ -5,7 +5,7 @@ with the released model.
 
 The problem. Attention scores are dot products of queries and keys, whose length is unbounded. In training,
 they can grow until the softmax attends to a single token. A feed-forward layer computes with all of its
-hidden activations, whether they contribute to the output or not.
+hidden activations, even those that do not contribute to the output.
 
 The idea. A layer normalisation of each head's queries and keys, before they are rotated, bounds the scores. A
 squared ReLU sets many hidden activations to exactly zero, so the matching rows of the second matrix need not
@@ -16,8 +16,8 @@ normalisation. `weights` renames released weights. `experiment` trains with and 
 grid of learning rates, and counts zero activations. `benchmark` times the second matrix multiplication of a
 feed-forward layer with and without its zeros.
 
-The post has no ablation of the norm. The norm itself comes from "Query-Key Normalization for Transformers",
-arXiv 2010.04245.
+The post has no ablation of the norm, which comes from "Query-Key Normalization for Transformers", arXiv
+2010.04245.
 
 Dimensions: batch, tokens, model (hidden size), heads, dim (model / heads), hidden (of a feed-forward layer),
 vocab.

@@ -1,4 +1,4 @@
-"""Times a feed-forward layer's second matrix multiplication at several shares of zeros, and attention."""
+"""Times attention, and a feed-forward layer's second matrix multiplication at several shares of zeros."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -34,7 +34,7 @@ def with_zeros(generator: torch.Generator, count: int, zeros: float) -> Tensor:
 
 
 def normalised(weights: Weights, x: Tensor, heads: int, *, fused: bool) -> Tensor:
-    """Normalised attention by the formula, or with torch's fused functions.
+    """Normalised attention, computed from the formula or with torch's fused functions.
 
     The first half of each head is rotated by multiplications with cosines and sines.
     """

@@ -1,4 +1,4 @@
-"""Exercises: squared ReLU, rotary positions on half of a head, normalised projections, and skipped rows."""
+"""Exercises: write squared ReLU, half-rotary positions, normalised projections, and skipped rows."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ EXERCISES = (
     Exercise(
         name="squared ReLU",
         of="model.squared_relu",
-        task="The square of a ReLU.",
+        task="Compute the square of a ReLU.",
         hints=("Set negative numbers to 0, then square.",),
         tries=of_numbers,
     ),
@@ -56,11 +56,12 @@ EXERCISES = (
     Exercise(
         name="projections",
         of="model.NormalisedAttention.project",
-        task="Queries and keys, normalised and then rotated, and unchanged values, from one projection.",
+        task="Compute queries and keys, normalised and then rotated, and unchanged values from one "
+        "projection.",
         hints=(
             "Each head has its query, key and value together, so unflatten to (heads, 3, dim) in this order.",
             "One permute gives three tensors of shape (batch, heads, tokens, dim).",
-            "Apply query_norm and turn to queries, key_norm and turn to keys, and neither to values.",
+            "Apply query_norm and turn to queries, and key_norm and turn to keys. Leave values unchanged.",
         ),
         tries=of_projections,
     ),

@@ -1,4 +1,4 @@
-"""The released decoder: normalised queries and keys, rotary positions on half of each head, squared ReLU."""
+"""Implements the released decoder: normalised queries and keys, half-rotary positions, squared ReLU."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def squared_relu(x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-    """So and others 2021, arXiv 2109.08668."""
+    """The square of a ReLU (So and others 2021, arXiv 2109.08668)."""
     return F.relu(x).square()  # max(x, 0)²
 
 
@@ -32,7 +32,9 @@ class NormalisedAttention(nn.Module):
             raise ValueError(f"a model of size {model} cannot have {heads} heads of even half size")
         self.heads = heads
         self.base = base
-        self.qkv = nn.Linear(model, 3 * model)  # rows by head: its queries, keys and values
+        self.qkv = nn.Linear(
+            model, 3 * model
+        )  # rows are grouped by head: queries, keys and values of one head
         self.output = nn.Linear(model, model)
         dim = model // heads
         make = LayerNorm if normalised else lambda _: nn.Identity()
@@ -78,11 +80,12 @@ class Block(nn.Module):
 
 
 class Persimmon(nn.Module):
-    """The defaults are those of the released configuration. The readout is separate from the embedding.
+    """The decoder, with the sizes of the released configuration by default. Readout and embedding are
+    separate.
 
     activation  of the feed-forward layers
     normalised  see `NormalisedAttention`
-    std         of the initial weights, from the released configuration
+    std         standard deviation of the initial weights, from the released configuration
     """
 
     def __init__(
@@ -122,7 +125,7 @@ class Persimmon(nn.Module):
         return self.readout(self.norm(x))
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats per token, without the first one."""
+        """Mean loss in nats per token, over all tokens but the first."""
         return F.cross_entropy(self(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
 
 

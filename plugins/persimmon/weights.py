@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' Persimmon under our parameter names."""
+"""Renames the released weights of Persimmon, as `transformers` has them."""
 
 import re
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 64) -> dict[str, 
 
     dim  size of a head
 
-    Their model rotates coordinate j of a head's first half with coordinate j + dim / 4, ours rotates
-    neighbours. So the coordinates of queries, keys and their norms are permuted. Raises ValueError for an
-    unknown name.
+    The model in `transformers` rotates coordinate j of a head's first half with coordinate j + dim / 4, but
+    ours rotates neighbouring coordinates. So the coordinates of queries, keys and their norms are permuted.
+    Raises ValueError for an unknown name.
     """
     pairs = torch.cat((halves_to_pairs(dim // 2), torch.arange(dim // 2, dim)))
     ours = {}

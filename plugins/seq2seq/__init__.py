@@ -12,8 +12,8 @@ between corresponding words stays the same, but the first words are now close to
 optimisation easier.
 
 This folder. `model` has both stacks, the likelihood of a translation, greedy search and beam search.
-`experiment` translates artificial sentences, read forwards and backwards. `benchmark` times word-by-word
-generation with a carried state, and with everything recomputed.
+`experiment` translates artificial sentences whose words the encoder reads forwards or backwards. `benchmark`
+times word-by-word generation with a carried state, and without one.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

@@ -1,4 +1,4 @@
-"""Exercises: the stack of layers, teacher forcing, and beam search."""
+"""Exercises: write the stack of layers, teacher forcing, and beam search."""
 
 from collections.abc import Iterator
 
@@ -32,13 +32,14 @@ EXERCISES = (
         name="stack",
         of="model.Stack.forward",
         task="Embed the words, run the layers, and return the top states and each layer's last state.",
-        hints=("Each layer returns its states and its last state. Pass the first to the next layer.",),
+        hints=("Each layer returns its states and its last state. Pass the states to the next layer.",),
         tries=of_stacks,
     ),
     Exercise(
         name="teacher forcing",
         of="model.Seq2Seq.forward",
-        task="Logits of each target word, given the previous words. The decoder's first input is END.",
+        task="Compute the logits of each target word, given the previous words. The decoder's first input is "
+        "END.",
         hints=(
             "Shift the target by one: put END first, and drop the last word.",
             "The decoder starts from the states that read(source) returns.",
@@ -48,7 +49,8 @@ EXERCISES = (
     Exercise(
         name="beam search",
         of="model.beam_search",
-        task="Section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the beam.",
+        task="Write section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the "
+        "beam.",
         hints=(
             "Scores are sums of log-probabilities. Flatten the matrix of prefixes by words, and take topk.",
             "An index in the flat matrix is row · vocab + word. Reorder the states by the rows.",

@@ -1,4 +1,4 @@
-"""Encoder and decoder stacks of LSTMs, greedy search, and beam search.
+"""Implements encoder and decoder stacks of LSTMs, greedy search, and beam search.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """
@@ -40,8 +40,8 @@ class Seq2Seq(nn.Module):
 
     The defaults are the paper's, whose vocabularies have 160,000 and 80,000 words.
 
-    reverse  read the source backwards (section 3.3). Sentences of one batch must have the same length;
-             otherwise reverse before padding
+    reverse  read the source backwards (section 3.3). Sentences in a batch must have the same length. If they
+             do not, reverse them before padding
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Seq2Seq(nn.Module):
     def forward(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of each word of `target` (which ends with END), given the previous ones: equation 1."""
+        """Equation 1: logits of each word of `target` (which ends with END), given the previous words."""
         before = torch.cat((torch.full_like(target[:, :1], END), target[:, :-1]), 1)
         states, _ = self.writer(before, self.read(source))
         return self.readout(states)

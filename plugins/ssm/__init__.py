@@ -2,10 +2,10 @@
 
 Gu, Dao, Ermon, Rudra and Ré 2020, "HiPPO: Recurrent Memory with Optimal Polynomial Projections", arXiv
 2008.07669. The three views of one system come from Gu et al. 2021, arXiv 2110.13985. S4 and Mamba build on
-both.
+both papers.
 
-The problem. A state of fixed size must represent a growing past. In recurrent networks, training decides how.
-Training hardly finds solutions that reach far back, and it fixes a time scale.
+The problem. A state of fixed size must represent a growing past. In recurrent networks, training decides what
+the state stores. Training rarely finds solutions that reach far back, and it fixes a time scale.
 
 The idea. Define the state as the coefficients of the polynomial that best fits the whole past. These
 coefficients follow a linear differential equation over time, whose matrix is known in closed form (HiPPO). If
@@ -14,10 +14,10 @@ system, once discretised, is a recurrence for inference step by step, and a conv
 steps at once.
 
 This folder. `model` has the HiPPO matrix and its memory of the whole past, discretisation, recurrence, kernel
-and convolution, and a layer with one such system per channel. `experiment` compares the views with each
-other, shows how well the memory recalls a photograph, and classifies digits shown pixel by pixel at a speed
-that did not occur in training. `layers` trains the layer with HiPPO's matrix and with random ones.
-`benchmark` times the views.
+and convolution, and a layer with one such system per channel. `experiment` compares the three views, shows
+how well the memory recalls a photograph, and classifies digits shown pixel by pixel at a speed that did not
+occur in training. `layers` trains the layer with HiPPO's matrix and with random matrices. `benchmark` times
+the views.
 
 Dimensions: batch, time, channels, order (coefficients in a state, the papers' N).
 """

@@ -1,4 +1,4 @@
-"""Times a system over a whole sequence as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
+"""Times a system over a sequence as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from .model import bilinear, convolve, hippo_legs, kernel, recurrence
 
 
 def by_kernel(a: Tensor, b: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """The paper's way of training: the kernel by doubling, and the convolution by Fourier transform."""
+    """The paper's method for training: the kernel by doubling, and the convolution by Fourier transform."""
     return convolve(u, kernel(a, b, c, u.shape[-1]))
 
 
 def by_product(a: Tensor, b: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """The convolution as multiplication by the kernel's Toeplitz matrix: O(time²), but fast while small."""
+    """The convolution as multiplication by the kernel's Toeplitz matrix: O(time²), but fast if short."""
     time = u.shape[-1]
     response = F.pad(kernel(a, b, c, time), (time - 1, 0))
     return u.flip(-1) @ response.unfold(0, time, 1).mT
@@ -29,7 +29,7 @@ def cost(batch: int, time: int, order: int, *, itemsize: int) -> dict[str, Cost]
     """The cost of the kernel's matrix-vector products and of real Fourier transforms of 2 · time samples.
 
     This implementation computes several vectors at once by squaring the matrix, which is not counted. With
-    order 64, the squarings are two thirds of its operations for 256 samples, and a third for 1,024.
+    order 64, the squarings take two thirds of the operations for 256 samples, and a third for 1,024.
     """
     transform = 2.5 * 2 * time * math.log2(2 * time)
     flops = 2 * time * order**2 + (2 * batch + 1) * transform + 6 * batch * time
@@ -37,7 +37,7 @@ def cost(batch: int, time: int, order: int, *, itemsize: int) -> dict[str, Cost]
 
 
 def system_inputs(generator: torch.Generator, batch: int, time: int, order: int) -> tuple[Tensor, ...]:
-    """The HiPPO matrix with a step that spans all samples, a readout, and signals."""
+    """The HiPPO matrix with a step size that spans all samples, a readout, and signals."""
     a, b = hippo_legs(order)
     a, b = bilinear(-a, b, torch.tensor(1 / time, dtype=torch.float64))
     c, u = torch.randn(order, generator=generator), torch.randn(batch, time, generator=generator)

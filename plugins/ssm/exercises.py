@@ -1,4 +1,4 @@
-"""Exercises: the HiPPO matrix, two discretisations, the kernel, and both views of the system."""
+"""Exercises: write the HiPPO matrix, two discretisations, the kernel, and two views of the system."""
 
 from collections.abc import Iterator
 
@@ -52,8 +52,8 @@ EXERCISES = (
         task="Discretise by the trapezoid rule.",
         hints=(
             (
-                "x_k - x_{k-1} is step times the mean derivative of both ends, with the input u constant "
-                "in between."
+                "x_k - x_{k-1} is step times the mean of the derivatives at both ends, with the input u "
+                "constant in between."
             ),
             "ā = (1 - step/2 · a)⁻¹ (1 + step/2 · a), and b̄ = (1 - step/2 · a)⁻¹ step · b.",
         ),
@@ -66,7 +66,7 @@ EXERCISES = (
         hints=(
             "If a is invertible, the results are e^{step a} and a⁻¹ (e^{step a} - 1) b.",
             "Otherwise make the input a component of the state with derivative 0.",
-            "The first rows of matrix_exp of step · [[a, b], [0, 0]] have both results.",
+            "The first rows of matrix_exp of step · [[a, b], [0, 0]] contain both results.",
         ),
         tries=of_systems,
     ),
@@ -86,7 +86,10 @@ EXERCISES = (
         task="Compute the impulse response of the system, with few matrix multiplications.",
         hints=(
             "Its k-th sample is c · ā^k b̄. A simple solution is a loop that multiplies a vector by ā.",
-            "Faster: double the number of vectors with one multiplication, and square the power of ā.",
+            (
+                "It is faster to double the number of vectors with one multiplication, and square the power "
+                "of ā."
+            ),
         ),
         tries=of_kernels,
     ),

@@ -1,4 +1,4 @@
-"""Compares the views of one system, recalls a photograph, and classifies digits at another speed."""
+"""Compares the views of one system, recalls a photograph, and classifies digits at a new speed."""
 
 import math
 from collections.abc import Callable
@@ -39,8 +39,8 @@ from .model import (
 
 VIEWS = Claim(
     name="recurrence, convolution and differential equation",
-    sentence="For either discretisation, the recurrence and the convolution compute the same function. If "
-    "the input is constant between samples, the differential equation computes it, too.",
+    sentence="For both discretisations, the recurrence and the convolution compute the same function. If the "
+    "input is constant between samples, the differential equation computes this function, too.",
     paper=Figure("An identity.", where="2110.13985, section 3.1", read="secondary"),
     rule=(
         Bound("recurrence to convolution, bilinear", "<=", 1e-10),
@@ -48,7 +48,7 @@ VIEWS = Claim(
         Bound("recurrence to differential equation, zero-order hold", "<=", 1e-8),
     ),
     kind="identity",
-    deviations="Differences are the largest ones, relative to the largest output, at order 64 over 500 "
+    deviations="We measure the largest difference relative to the largest output, at order 64 over 500 "
     "samples in float64. The differential equation is solved to a relative tolerance of 1e-11, at order 8 "
     "over 50 samples.",
 )
@@ -56,26 +56,29 @@ VIEWS = Claim(
 MEMORY = Claim(
     name="reconstruction from the LegS state",
     sentence="The whole past can be reconstructed from the LegS state. More coefficients reduce the error, "
-    "and it is nearly as low as that of a fit to all samples at once.",
-    paper=Figure("By construction the coefficients are the best fit.", where="theorem 2", read="secondary"),
+    "which is nearly as low as that of a fit to all samples at once.",
+    paper=Figure("By construction, the coefficients are the best fit.", where="theorem 2", read="secondary"),
     rule=(
         Bound("error, 16 / 4 coefficients", "<=", 0.9, direction=1.0, ratio=True),
         Bound("error, 64 / 16 coefficients", "<=", 0.85, direction=1.0, ratio=True),
         Bound("error, 64 coefficients / best fit", "<=", 1.2, direction=2.0, ratio=True),
     ),
     kind="theorem",
-    deviations="The signals are rows of two photographs, with 256 pixels each and their mean subtracted.",
+    deviations="The signals are rows of two photographs. Each has 256 pixels, from which the mean is "
+    "subtracted.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. Nothing is trained, and more "
-            "coefficients of an orthogonal basis cannot recall less. The bounds are unchanged."
+            "Until November 2026 this claim was counted as measured. But nothing is trained, and adding "
+            "coefficients of an orthogonal basis can only improve recall. The bounds are unchanged."
         ),
     ),
 )
 
 ACCURACY, LOST = "accuracy", "accuracy lost at a quarter of the speed"
 CONSTANT = Break(
-    "constant step", "The step does not shrink. It is always the step for the slow sequence.", "near miss"
+    "constant step",
+    "The step size does not shrink. It is always the step size for the slow sequence.",
+    "near miss",
 )
 UNCOUPLED = Break(
     "diagonal LegS memory",
@@ -85,27 +88,30 @@ UNCOUPLED = Break(
 
 TIMESCALE = Claim(
     name="accuracy at a quarter of the speed, LegS and fixed step",
-    sentence="After 300 steps of training, a classifier of the LegS state stays accurate if sequences are "
-    "shown at a quarter of the training speed, but a classifier of a memory with a fixed step does not.",
-    paper=Figure("25 to 40 points of accuracy above RNN and neural ODE baselines.", "abstract", "abstract"),
+    sentence="After 300 steps of training, a classifier that reads the LegS state stays accurate if "
+    "sequences are shown at a quarter of the training speed. A classifier that reads a memory with a fixed "
+    "step size does not.",
+    paper=Figure(
+        "The accuracy is 25 to 40 points above RNN and neural ODE baselines.", "abstract", "abstract"
+    ),
     rule=(
         at_most(LOST, "LegS", 0.1, toward=0.2),
         at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
-    control="the same matrix with a fixed step, which spans the training sequence, with the same readout "
-    "and training. At the slow speed, it has forgotten all but the last quarter of the sequence",
+    control="the same matrix, readout and training, but with a fixed step size that spans the training "
+    "sequence; at the slow speed, this memory has forgotten all but the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,
     breaks=(CONSTANT, UNCOUPLED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Digits are shown pixel by pixel to an untrained memory with a linear readout. The paper "
-    "trains a gated network on pen trajectories.",
+    deviations="We show digits pixel by pixel to an untrained memory with a linear readout. The paper trains "
+    "a gated network on pen trajectories.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (same bounds, no rival). The rival is now the '
-            "diagonal of the matrix, which has no time scale either."
+            'Until November 2026 the verdict was "reproduced" (same bounds), and there was no rival. The '
+            "rival is now the diagonal of the matrix, which has no time scale either."
         ),
     ),
 )
@@ -159,7 +165,7 @@ def solve(
     u: Float[Tensor, " time"],
     step: float,
 ) -> Float[Tensor, " time"]:
-    """Solve dx/dt = a x + b u, y = c·x, from x = 0, with SciPy, for y at the end of each sample."""
+    """Solve dx/dt = a x + b u from x = 0 with SciPy, and return y = c·x at the end of each sample."""
     from scipy.integrate import solve_ivp
 
     matrix, vector = a.numpy(), b.numpy()
@@ -178,7 +184,7 @@ def solve(
 
 
 def uncoupled_memory(order: int, time: int) -> Float[Tensor, "order time"]:
-    """`legs_memory` of the diagonal alone: in closed form, coefficient n weights the past by x^n."""
+    """`legs_memory` with only the diagonal, in closed form: coefficient n weights the past by x^n."""
     _, b = hippo_legs(order)
     ends = torch.arange(time + 1, dtype=torch.float64) / time
     powers = ends ** torch.arange(1, order + 1, dtype=torch.float64)[:, None]
@@ -218,7 +224,7 @@ def recall_photographs(run: Run) -> None:
     run.claim(MEMORY, values)
     temple = data.photographs(128)[0].mean(0).double()
     caption = (
-        f"A temple, and on the right each row of {temple.shape[1]} pixels, recalled from 64 coefficients."
+        f"A temple. On the right, each row of {temple.shape[1]} pixels is recalled from 64 coefficients."
     )
     run.image("memory", torch.cat((temple, recall(temple, 64, memory)), 1), caption=caption)
 
@@ -227,7 +233,7 @@ def recall_photographs(run: Run) -> None:
 
 
 def fixed_step_memory(order: int, time: int, reach: int) -> Float[Tensor, "order time"]:
-    """Like `legs_memory`, but with a fixed step of 1 / reach, which weights the past exponentially."""
+    """Like `legs_memory`, but with a fixed step size of 1 / reach, which weights the past exponentially."""
     a, b = hippo_legs(order)
     a, b = bilinear(-a, b, torch.tensor(1 / reach, dtype=torch.float64))
     columns = [b]

@@ -1,4 +1,4 @@
-"""Trains one layer with HiPPO's matrix and with random ones."""
+"""Trains one layer with HiPPO's matrix and with random matrices."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,20 +27,22 @@ MATRIX = Claim(
     name="HiPPO matrix against random matrices",
     sentence="After 200 steps, a layer with the HiPPO matrix classifies digits from its last state more "
     "accurately than layers with random matrices.",
-    paper=Figure("98.3 % on permuted MNIST, above all other recurrent networks.", "abstract", "abstract"),
+    paper=Figure(
+        "Accuracy on permuted MNIST is 98.3 %, above all other recurrent networks.", "abstract", "abstract"
+    ),
     rule=(
         at_least("accuracy", "HiPPO", 0.08, minus="random", toward=0.0),
         at_least("accuracy", "HiPPO", 0.75, toward=0.5),
     ),
-    control="random Gaussian matrices, shifted to be stable, with the same steps, learning rates and "
-    "training",
+    control="random Gaussian matrices, shifted to be stable, with the same number of steps, learning rates "
+    "and training",
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.35),),
     after_steps=200,
     breaks=(OTHER_BASIS, DECAYS, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="The network is one layer of 16 systems of order 16, with a readout of its last step. Its "
-    "input is a digit of 64 pixels in their usual order. In the paper, the memory is part of a gated "
+    deviations="The network is one layer of 16 systems of order 16, and only its last step is read out. The "
+    "input is a digit whose 64 pixels are in the usual order. In the paper, the memory is part of a gated "
     "network, and the pixels of MNIST are permuted. Each accuracy is the mean of three networks. The "
     "control's three networks have different matrices.",
     headline=True,
@@ -82,7 +84,7 @@ def decays(generator: torch.Generator) -> Float[Tensor, "order order"]:
 
 
 class PixelReader(nn.Module):
-    """One state space layer in a residual branch. Only the last step is read out."""
+    """A network with one state space layer in a residual branch. Only the last step is read out."""
 
     def __init__(self, channels: int, matrix: Float[Tensor, "order order"]) -> None:
         super().__init__()
@@ -156,6 +158,6 @@ def judged(at: Trial, found: Sweep[list[PixelReader]]) -> dict[str, Tensor]:
 
 
 def correct(run: Run, networks: Sequence[nn.Module], part: Labelled) -> Float[Tensor, " count"]:
-    """For each digit, the share of the networks that classify it correctly."""
+    """For each digit, the share of networks that classify it correctly."""
     with run.evaluating(*networks):
         return torch.stack([network(part[0]).argmax(1) == part[1] for network in networks]).double().mean(0)

@@ -1,4 +1,4 @@
-"""The HiPPO matrix and its memory, discretisation, the views of a linear system, and the layer."""
+"""Implements the HiPPO matrix and memory, discretisation, the views of a linear system, and the layer."""
 
 import math
 
@@ -23,7 +23,7 @@ def hippo_legs(order: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, 
 
 
 def legs_memory(order: int, time: int) -> Float[Tensor, "order time"]:
-    """The matrix that maps `time` samples, over any span, to the state after the last of them.
+    """The matrix that maps `time` samples, over any span, to the state after the last sample.
 
     Solves the equation of Theorem 2, whose step 1/k shrinks as the past grows, by the bilinear method, one of
     the methods in the paper.
@@ -40,7 +40,8 @@ def legs_memory(order: int, time: int) -> Float[Tensor, "order time"]:
 
 
 def legendre(order: int, time: int) -> Float[Tensor, "time order"]:
-    """The matrix that reconstructs `time` samples from a state: Legendre polynomials at their midpoints.
+    """The matrix that reconstructs `time` samples from a state: Legendre polynomials at the samples'
+    midpoints.
 
     The polynomials are √(2n+1) P_n on [0, 1], by Bonnet's recurrence.
     """
@@ -86,7 +87,7 @@ def recurrence(a: Matrix, b: Vector, c: Vector, u: Signal) -> Signal:
 
 def kernel(a: Matrix, b: Vector, c: Vector, time: int) -> Float[Tensor, "*systems {time}"]:
     """c·ā^k b̄ for k = 0 .. time - 1: the impulse response of the system."""
-    # From the first m of the vectors ā^k b̄ and the matrix ā^m, one multiplication gives the next m vectors.
+    # Multiplying the first m vectors ā^k b̄ by the matrix ā^m gives the next m vectors.
     vectors, power = b[..., None], a
     while vectors.shape[-1] < time:
         if vectors.shape[-1] > 1:

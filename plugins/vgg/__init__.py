@@ -4,7 +4,7 @@ Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale I
 arXiv 1409.1556.
 
 The problem. Networks after AlexNet differed in everything at once: large filters with strides, numbers of
-feature maps, and depth. So the effect of depth alone was unknown.
+feature maps, and depth. So it was unknown how depth alone affects accuracy.
 
 The idea. Keep everything else fixed. Use the smallest filter that distinguishes left from right and up from
 down, 3 × 3 with stride 1, and stack such layers. Two layers have a receptive field of 5 × 5, and three of 7 ×
@@ -12,10 +12,10 @@ down, 3 × 3 with stride 1, and stack such layers. Two layers have a receptive f
 maps doubles after each pooling by two. From 11 to 19 layers errors fell. The simple design became the most
 popular backbone of detection, segmentation and style transfer.
 
-This folder. `model` has the columns of table 1 under torchvision's names, so that its released weights load
-directly, and dense evaluation, which treats the hidden layers as convolutions. `experiment` compares stages
-of two 3 × 3 layers with stages of a single 3 × 3 or 5 × 5 layer. `benchmark` times a stage, and the head at
-every position.
+This folder. `model` has the networks of table 1, with torchvision's parameter names, so that torchvision's
+released weights load directly. It also has dense evaluation, which treats the hidden layers as convolutions.
+`experiment` compares stages of two 3 × 3 layers with stages of a single 3 × 3 or 5 × 5 layer. `benchmark`
+times a stage, and the classifier head at every position.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Times a stage of two convolutions, and the head at every position of larger feature maps."""
+"""Times a stage of two convolutions, and the classifier head at every position of larger feature maps."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +32,7 @@ def torchs(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
 
 
 def pooled_first(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """Pool before the ReLU, which then has a quarter of the work. The order does not change the result."""
+    """Pool before the ReLU, which then has a quarter of the inputs. The result is the same."""
     x = F.conv2d(x.contiguous(memory_format=torch.channels_last), w1, b1, padding=1).relu_()
     return F.max_pool2d(F.conv2d(x, w2, b2, padding=1), 2).relu_()
 
@@ -45,7 +45,7 @@ def stage_case(batch: int, inputs: int, maps: int, side: int, itemsize: int) -> 
         return (
             torch.randn(batch, inputs, side, side, generator=g),
             torch.randn(maps, inputs, 3, 3, generator=g) / (9 * inputs) ** 0.5,
-            # Far from 0 on either side, because close to 0 rounding decides on the gradient of a ReLU.
+            # All values are far from 0, because close to 0 rounding decides the gradient of a ReLU.
             torch.randn(maps, generator=g).sign() * 10,
             torch.randn(maps, maps, 3, 3, generator=g) / (9 * maps) ** 0.5,
             torch.randn(maps, generator=g).sign() * 100,

@@ -1,4 +1,4 @@
-"""Exercises: the head as convolutions, and the advantage of stacked small filters."""
+"""Exercises: write the head as convolutions, and compute the advantages of stacked small filters."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ EXERCISES = (
     Exercise(
         name="dense head",
         of="model.dense_head",
-        task="Section 3.2: apply the fully connected layers to every window of the feature maps.",
+        task="Apply the fully connected layers to every window of the feature maps, as in section 3.2.",
         hints=(
             "The first layer's weight, with inputs viewed as (maps, side, side), is a convolution filter.",
             "The other two layers are 1 × 1 convolutions. A ReLU follows all layers except the last.",
@@ -35,14 +35,14 @@ EXERCISES = (
     Exercise(
         name="receptive field",
         of="model.seen",
-        task="Section 2.3: the side of the receptive field of a stack of convolutions.",
+        task="Compute the side of the receptive field of a stack of convolutions (section 2.3).",
         hints=("Each filter adds its size minus one.",),
         tries=of_stacks,
     ),
     Exercise(
         name="weights",
         of="model.weights_of",
-        task="Section 2.3: the number of weights in the stack.",
+        task="Compute the number of weights in the stack (section 2.3).",
         hints=("A filter of size k has k² weights for each pair of an input and an output map.",),
         tries=of_widths,
     ),

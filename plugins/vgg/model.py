@@ -1,4 +1,4 @@
-"""The networks of table 1, and the small networks of the experiment.
+"""Implements the networks of table 1, and the small networks of the experiment.
 
 Dimensions: batch, maps (channels), rows, columns, classes.
 """
@@ -14,8 +14,8 @@ from ..alexnet import ResponseNorm
 Images = Float[Tensor, "batch 3 height width"]
 Maps = Float[Tensor, "batch maps rows columns"]
 
-# Table 1. A number is a 3 × 3 convolution with that many feature maps, a number with a dash a 1 × 1
-# convolution, L response normalisation, and M max-pooling by two.
+# Table 1. A number is a 3 × 3 convolution with that number of feature maps. With a dash, it is a 1 × 1
+# convolution. L is response normalisation, and M is max-pooling by two.
 TABLE_1 = {
     "A": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "A-LRN": "64 L M 128 M 256 256 M 512 512 M 512 512 M",
@@ -66,9 +66,10 @@ class VGG(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
     def dense(self, images: Images) -> Float[Tensor, "batch classes rows columns"]:
-        """Section 3.2: scores at every position of an image of any size, with the head as convolutions.
+        """Section 3.2: scores at every position of an image of any size, with the head applied as
+        convolutions.
 
-        Their mean over positions is the paper's score of the image.
+        The mean score over positions is the paper's score of the image.
         """
         first, second, last = (layer for layer in self.classifier if isinstance(layer, nn.Linear))
         weights = (first.weight, first.bias, second.weight, second.bias, last.weight, last.bias)
@@ -86,8 +87,8 @@ def dense_head(maps: Maps, *layers: Tensor, side: int) -> Float[Tensor, "batch c
 def init_weights(network: nn.Module) -> None:
     """Initialise weights with variance 2 / fan-in (He et al. 2015), and biases with 0.
 
-    The paper's standard deviation of 0.01 is for shallow networks. Deep ones took their first layers from a
-    trained shallow network. A note in the paper says that Glorot's initialisation avoids this.
+    The paper initialises shallow networks with a standard deviation of 0.01. Deep networks take their first
+    layers from a trained shallow network. A note in the paper says that Glorot's initialisation avoids this.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
@@ -99,7 +100,7 @@ class Stages(nn.Module):
     """A small network: stages of convolutions of sizes `filters`, each pooled by two, and a classifier.
 
     widths   feature maps of each stage
-    between  layer after each convolution of a stage except the last, which ReLU follows
+    between  layer after each convolution of a stage; after the last convolution it is always a ReLU
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
 
-The problem. AlexNet worked, but the reason was unknown, and improving it took trial and error.
+The problem. AlexNet worked, but nobody knew why, and improving it took trial and error.
 
 The idea. A deconvnet projects one activation back to the pixels. It sets all other activations to zero, goes
 backwards through the transposed filters, puts each value where max-pooling found its maximum, and keeps
@@ -13,8 +13,8 @@ a grey square over the image and plot the probability of the class.
 This folder. `projection` has the deconvnet's backward pass, and `occlusion` covers parts of an image with a
 grey square. The network comes from the plugin `saliency`. `experiment` covers a digit or its surroundings,
 and measures the location of projections. `benchmark` times occlusion maps and the backward pass. The claim
-that diagnosis finds better architectures is not tested. It is about ImageNet, and a run here is too short to
-train networks with AlexNet's first layer and with the improved one to convergence.
+that diagnosis finds better architectures is not tested, because it is about ImageNet. A run here is too short
+to train networks with AlexNet's first layer and with the improved first layer to convergence.
 """
 
 from collections.abc import Callable

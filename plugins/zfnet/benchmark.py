@@ -36,7 +36,7 @@ def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def of_images(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """Process all squares on one image in one batch, which fits in the cache."""
+    """Process all squares on one image in one batch, so that a batch fits into the cache."""
     return occluded(network, images, classes, side=SQUARE)
 
 
@@ -57,7 +57,7 @@ def by_pull_back(network: PairNet, images: Tensor) -> Tensor:
 
 
 def scattered(network: PairNet, images: Tensor) -> Tensor:
-    """The backward pass with switches as masks: the gradient goes to the position of the window's maximum."""
+    """The backward pass with switches as masks, which send the gradient to each window's maximum."""
     x, inputs = images, []
     for layer in network.layers:
         inputs.append(x)

@@ -1,4 +1,4 @@
-"""Exercises: the rule for a ReLU, the backward pass, and the occluded images."""
+"""Exercises: write the rule for a ReLU, the backward pass, and the occluded images."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ EXERCISES = (
         name="covered images",
         of="occlusion.covered",
         task="Make a copy of the image for each place, with a grey square there.",
-        hints=("A place is the top and left of its square.", "Set all three colours to GREY."),
+        hints=("A place is the top and left of the square.", "Set all three colours to GREY."),
         tries=of_places,
     ),
     Exercise(

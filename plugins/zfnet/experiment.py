@@ -1,4 +1,4 @@
-"""Measures the decrease of a score when a digit is covered, and the location of a score's projections."""
+"""Measures how much a score falls when a digit is covered, and where projections of a score lie."""
 
 import math
 from collections.abc import Callable
@@ -19,16 +19,18 @@ from .projection import Maps, Rule, deconvnet, gradient, pull_back
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
 HALF = Break("upper half covered", "Only the upper half of the asked digit is covered.", "near miss")
 BRIGHTEST = Break(
-    "brightest box covered", "The brightest box of the digit's size is covered, without a network.", "rival"
+    "brightest box covered",
+    "The box to cover is the brightest one of the digit's size, found without a network.",
+    "rival",
 )
-NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over its window.", "near miss")
+NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over the pooling window.", "near miss")
 GRADIENT = Break("gradient", "The gradient of the same score replaces the projection.", "rival")
 
 DEVIATIONS = (
-    "Scenes of 20 × 20 pixels replace ImageNet. Each has two of five digits and half of a third one on a "
-    "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
-    "normalisation, which is folded into its convolutions. Of 800 held-out scenes, those whose two digits "
-    "the network recognises are judged. "
+    "We use scenes of 20 × 20 pixels instead of ImageNet. Each scene contains two digits from five classes, "
+    "and half of a third digit, on a photograph. The network has four convolutions. It is trained for 1,000 "
+    "steps of 32 images with batch normalisation, which is later folded into the convolutions. Of 800 "
+    "held-out scenes, we judge those whose two digits the network recognises. "
 )
 LOST = "probability lost"
 OVER = "asked box over other"
@@ -38,7 +40,8 @@ OCCLUSION = Claim(
     sentence="A trained network's probability of a digit falls when that digit is covered, and does not "
     "fall when everything except the digit is covered.",
     paper=Figure(
-        "The probability drops significantly when the object is covered. Pictures only, no number.",
+        "The probability drops significantly when the object is covered. The paper shows pictures and gives "
+        "no number.",
         where="section 4.2 and figure 7",
         read="text",
     ),
@@ -47,44 +50,46 @@ OCCLUSION = Claim(
         at_least(LOST, "asked digit", 0.5, minus="asked digit, untrained", toward=0.1),
     ),
     control_arm="all but the asked digit",
-    control="an image in which everything except the digit's box is covered, and the network with its "
-    "initial weights",
+    control="an image in which everything except the digit's box is covered, and the network with initial "
+    "weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, HALF, BRIGHTEST),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The cover is a grey box of the digit's size. The paper slides a square.",
+    deviations=DEVIATIONS + "We cover the digit with a grey box of the same size. The paper slides a grey "
+    "square over the image.",
     history=(
         (
-            "Until November 2026 the control covered the other digit, a test that any classifier passes, "
-            'and the bounds were 0.35. The verdict was "reproduced" (0.77). Now the surroundings are '
-            "covered, which tests the paper's question: the object or its surroundings."
+            "Until November 2026 the control covered the other digit, which is a test that any classifier "
+            'passes. The bounds were 0.35. The verdict was "reproduced" (0.77). Now the control covers the '
+            "surroundings, because the paper asks whether the score depends on the object or on its "
+            "surroundings."
         ),
     ),
 )
 
 PROJECTS = Claim(
     name="deconvnet projection of a score",
-    sentence="A deconvnet's projection of a digit's score lies in that digit's box rather than in the "
-    "other digit's box more often than a projection through an untrained network.",
+    sentence="A deconvnet's projection of a digit's score lies in this digit's box, and not in the other "
+    "digit's, more often for a trained network than for an untrained one.",
     paper=Figure(
-        "Projections show the parts of the image that excite a feature map. Pictures only.",
+        "Projections show the parts of the image that excite a feature map. The paper shows only pictures.",
         where="section 4 and figure 2",
         read="text",
     ),
     rule=(at_least(OVER, "deconvnet", 0.08, minus="deconvnet, untrained", toward=0.0),),
     control_arm="deconvnet, untrained",
-    control="the same network with its initial weights (chance is one half)",
+    control="the same network with initial weights (chance is one half)",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, NO_SWITCHES, GRADIENT),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + "The score of a digit is projected, not a single activation of a feature map, and no person judges "
-    "the pictures.",
+    + "We project the score of a digit, not a single activation of a feature map, and no person judges the "
+    "pictures.",
     headline=True,
     history=(
         (
             'Until November 2026 the rule was the same, and the verdict was "reproduced" (0.13). The '
-            "gradient, which scores 0.91, was only shown. It is a rival now."
+            "gradient, which scores 0.91, was only shown. Now it is a rival."
         ),
     ),
 )
@@ -104,7 +109,7 @@ def experiment(run: Run) -> None:
 
 
 def cover(run: Run, pair: Pair, asked: Known) -> None:
-    """Compare the probability of the asked digit before and after covering a part of the picture."""
+    """Compare the probability of the asked digit before and after part of the picture is covered."""
     untrained = Arm(partial(lost, pair.untrained, asked_digit))
     run.compare(
         OCCLUSION,
@@ -256,7 +261,7 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
 
 
 def show_units(run: Run, network: PairNet, asked: Known) -> None:
-    """Show the four strongest scenes of twelve feature maps of the last layer, and their projections."""
+    """Show the four scenes that excite each of twelve last-layer feature maps most, and their projections."""
     images = asked.images[::2]
     maps = network.features(images)
     units = maps.amax((0, 2, 3)).topk(12).indices.tolist()

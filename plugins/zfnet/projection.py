@@ -1,4 +1,4 @@
-"""The backward pass through a plain network: deconvnet, and the gradient for comparison.
+"""Implements the backward pass through a plain network: the deconvnet, and the gradient for comparison.
 
 A deconvnet (section 2.1) goes back through the transposed filters, puts values at the positions that
 max-pooling chose, and applies a ReLU to them. It depends on the weights and the switches, but not on which
@@ -20,12 +20,12 @@ Rule = Callable[
 
 
 def gradient(signal: Tensor, x: Tensor) -> Tensor:
-    """Pass the signal where the forward input was positive."""
+    """The gradient's rule: pass the signal where the forward input was positive."""
     return signal * (x > 0)
 
 
 def deconvnet(signal: Tensor, x: Tensor) -> Tensor:
-    """Pass positive signals."""
+    """The deconvnet's rule: pass positive signals."""
     return signal.relu()
 
 
@@ -40,8 +40,9 @@ def pull_back(
     """Project an activation of the last feature maps to the pixels.
 
     layers    convolutions with stride 1, ReLUs and max-poolings
-    signal    maps the last feature maps to the start of the backward pass: zeros except at the activation
-    switches  False: unpooling spreads a value evenly over its window
+    signal    maps the last feature maps to the start of the backward pass, which is zero except at the
+              activation
+    switches  False spreads a value evenly over the pooling window
 
     Raises TypeError for any other layer.
     """
