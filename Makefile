@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
+# The tests start hundreds of processes. Without kept bytecode each would compile readtrack anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test papers others thorough timing again bench docs lint style types imports clean
 
 QUICK := -m "not slow and not timing"
