@@ -24,6 +24,7 @@ from readtrack.plugin import (
     hookimpl,
 )
 
+from .centroids import Centroids, co_occurrences
 from .model import T5
 from .spans import corrupt, draw_spans
 from .tasks import (
@@ -59,6 +60,12 @@ REST = Break(
     "first.",
     "rival",
 )
+COUNTED = Break(
+    "nearest centroid",
+    "Words are represented by counts of the words beside them in the pre-training texts, and a text gets the "
+    "topic whose examples have the nearest mean.",
+    "rival",
+)
 
 STEPS, TUNING = 350, 75
 MODEL = (
@@ -72,7 +79,8 @@ MODEL = (
 HELPS = Claim(
     name="accuracy on 24 examples, pre-trained and from scratch",
     sentence="After tuning on 24 examples, a network that was pre-trained to generate removed spans "
-    "classifies the topic of a text more accurately than one trained from scratch.",
+    "classifies the topic of a text more accurately than one trained from scratch. Nearest "
+    "centroids of counted words, a rival, reach the bound too.",
     paper=Figure(
         "GLUE 83.28 pre-trained, 66.22 without; SQuAD 80.88 and 50.31",
         where="section 3.1.5, table 1",
@@ -82,7 +90,7 @@ HELPS = Claim(
     control="the same network trained from scratch, at the best of the same learning rates and steps",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch, many examples", 0.8),),
-    breaks=(MIXED, REST, UNTRAINED),
+    breaks=(MIXED, REST, COUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
     deviations=MODEL + "The abstract is about many tasks in one format, and about scale.",
@@ -90,6 +98,10 @@ HELPS = Claim(
         (
             'Until November 2026 the verdict was "weak" (3 of 5 seeds, same bound). The rival, pre-training '
             "as a language model, is new."
+        ),
+        (
+            "Nearest centroids of counted words joined the rivals. They need no network, and are 0.20 and "
+            "0.11 more accurate than the control on seeds 0 and 1."
         ),
     ),
 )
@@ -177,6 +189,15 @@ class Tuned(NamedTuple):
     target: int = 0
 
 
+def counted(at: Trial) -> Float[Tensor, "vocab vocab"]:
+    """Count words that occur together, in the texts that the network is pre-trained on."""
+    draw, counts = at.generator("texts"), torch.zeros(VOCAB, VOCAB)
+    steps = at.run.pick(smoke=2, quick=STEPS, full=3000)
+    for _ in at.steps(steps, "counting words"):
+        counts += co_occurrences(at.world.language.draw(BATCH, LENGTH, draw)[0] + FIRST_WORD)
+    return counts.to(at.run.device)
+
+
 def after(objective: Objective, *, mixed: bool = False, share: float = 1.0) -> Arm[Tuned]:
     """An arm that is tuned after pre-training.
 
@@ -219,6 +240,7 @@ def compare_objectives(run: Run) -> None:
     )
     by_spans = after(spans)
     changed = {MIXED: after(spans, mixed=True), HALF: after(spans, share=0.5), REST: after(rest)}
+    changed[COUNTED] = Arm(Tuned(), before=counted)
     table = run.compare(
         HELPS,
         CHEAPER,
@@ -240,9 +262,12 @@ def compare_objectives(run: Run) -> None:
         show_tasks(run, pre_trained, language)
 
 
-def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5, int]]:
+def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5 | Centroids, int]]:
     """Tune on labelled pairs with the same loss, and keep the step with the best validation accuracy."""
     run, world = at.run, at.world
+    if isinstance(at.before, Tensor):
+        nearest = Centroids(at.before, world.few)
+        return right(nearest, world.chosen).mean().item(), (nearest, arm.target)
     net = deepcopy(at.before) if at.before else network(run)
     examples = world.many if arm.many else world.few
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.0)
@@ -266,7 +291,7 @@ def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5, int]]:
     return score, (kept, arm.target)
 
 
-def judge(at: Trial, found: Sweep[tuple[T5, int]]) -> dict[str, int | Float[Tensor, " texts"]]:
+def judge(at: Trial, found: Sweep[tuple[T5 | Centroids, int]]) -> dict[str, int | Float[Tensor, " texts"]]:
     net, target = found.chosen
     correct = right(net, at.world.judged)
     at.metric("accuracy", correct.mean().item())
@@ -274,7 +299,7 @@ def judge(at: Trial, found: Sweep[tuple[T5, int]]) -> dict[str, int | Float[Tens
 
 
 @torch.no_grad()
-def right(net: T5, part: Pairs) -> Float[Tensor, " texts"]:
+def right(net: T5 | Centroids, part: Pairs) -> Float[Tensor, " texts"]:
     """1.0 for each text whose generated answer is correct, else 0."""
     source, target = (tensor.to(net.embedding.weight.device) for tensor in part)
     return (net.generate(source, target.shape[1]) == target).all(1).double().cpu()

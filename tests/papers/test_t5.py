@@ -22,6 +22,7 @@ from readtrack.data.senses import Senses
 from readtrack.papers import t5
 from readtrack.papers.t5 import T5, buckets, corrupt, draw_spans, from_released, restore
 from readtrack.papers.t5.benchmark import cost
+from readtrack.papers.t5.centroids import Centroids, co_occurrences
 from readtrack.plugin import Trial
 from readtrack.runs.trial import Work, Workshop
 
@@ -320,7 +321,8 @@ def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
     def watched(at, arm, rate):
         made[at.name] = at.work.before.stage if at.work.before else "", arm.many
         assert not torch.equal(at.world.chosen[0], at.world.judged[0])
-        return 0.5, (at.before or toy.network(at.run), arm.target)
+        net = at.before if isinstance(at.before, T5) else toy.network(at.run)
+        return 0.5, (net, arm.target)
 
     monkeypatch.setattr(toy, "tune", watched)
     monkeypatch.setattr(toy, "show_tasks", lambda *_: None)
@@ -334,6 +336,42 @@ def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
     }
     assert made == {arm: expected[arm] for arm in made}
     assert "spans" in made
+
+
+def test_the_rival_finds_the_nearest_centroid():
+    """Words 1 and 2 occur together, and so do 3 and 4. An example of word 1 is enough to classify word 2."""
+    together = co_occurrences(torch.tensor([[1, 2, 1, 2], [3, 4, 4, 3], [2, 1, 2, 1]]))
+    assert together[1:5, 1:5].tolist() == [[4, 8, 0, 0], [8, 4, 0, 0], [0, 0, 2, 4], [0, 0, 4, 2]]
+    examples = torch.tensor([[0, 1], [0, 3], [0, 1]]), torch.tensor([[8], [7], [8]])
+    nearest = Centroids(together, examples)
+    assert nearest.generate(torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]]), 1).tolist() == [
+        [8],
+        [7],
+        [7],
+        [8],
+    ]
+
+
+def test_the_rival_counts_the_texts_of_pre_training(part_of_run, language, monkeypatch):
+    read = []
+
+    def watched(ids):
+        read.append(ids)
+        return co_occurrences(ids)
+
+    monkeypatch.setattr(toy, "co_occurrences", watched)
+    world = toy.World(language, *[()] * 4)
+
+    def spans(ids, generator):
+        read.append(ids)
+        return toy.spans(ids, generator)
+
+    stages = toy.counted, toy.after(spans).before
+    del read[:]  # `after` asks for the target's length
+    for index, stage in enumerate(stages):
+        stage(Trial(Workshop(part_of_run(broken=str(index)), world), Work(arm="any"), arm="any"))
+    counted, pre_trained = read[:2], read[2:]
+    assert torch.equal(torch.cat(counted), torch.cat(pre_trained))
 
 
 def test_without_order_texts_mix_their_words(part_of_run):
@@ -355,7 +393,7 @@ def test_without_order_texts_mix_their_words(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "79862e00129c"
+    assert digest(toy) == "899a6768daa5"
     assert (toy.STEPS, toy.TUNING, toy.RATES) == (350, 75, (3e-4, 1e-3, 3e-3))
 
 
