@@ -88,10 +88,10 @@ NO_HELP = Claim(
     "against the claim. A curriculum may increase the loss.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced. The curricula could save at most 0.03 nats, "
-            "and twice the steps had to save 0.05. An untrained model passed that rule. Now the curricula "
-            "must be 0.5 nats below the unigram loss, and a quarter more steps must save at least 0.03 "
-            "nats."
+            'Until November 2026 the verdict was "reproduced". The curricula could save at most 0.03 '
+            "nats, and twice the steps had to save 0.05. An untrained model passed that rule. Now the "
+            "curricula must be 0.5 nats below the unigram loss, and a quarter more steps must save at "
+            "least 0.03 nats."
         ),
     ),
 )

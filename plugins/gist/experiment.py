@@ -83,9 +83,9 @@ COMPRESSES = Claim(
     deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced (5 of 5 seeds, same bounds), without a rival. "
-            "The whole-prompt arm was the model before fine-tuning. The sentence did not state the number "
-            "of steps."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a '
+            "rival. The whole-prompt arm was the model before fine-tuning. The sentence did not state the "
+            "number of steps."
         ),
     ),
 )
@@ -107,7 +107,7 @@ HARMLESS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the verdict was not reproduced (0 of 5 seeds, same bound). The "
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The '
             "whole-prompt arm was the model before fine-tuning."
         ),
     ),

@@ -1,4 +1,4 @@
-"""GPT-2: one large decoder, trained only to predict the next token.
+"""GPT-2: a large decoder, trained only to predict the next token, performs tasks without fine-tuning.
 
 Radford, Wu, Child, Luan, Amodei and Sutskever 2019, "Language Models are Unsupervised Multitask Learners"
 (OpenAI).
@@ -7,16 +7,17 @@ The problem. Each task had its own data set and training, and each system was go
 (2018) pre-trained a language model first, but still fine-tuned it for each task.
 
 The idea. Text contains demonstrations of tasks, so a model that predicts text well enough can perform tasks
-that are phrased as text, without training for them. This needs size and varied text: 1.5 billion parameters,
-and web pages that people had linked to. For such a deep stack the block changed. Normalisation moved to the
-input of each sub-layer, with one more at the end, so that the residual path is a plain sum. Layers that write
-to the residual path start with weights divided by the root of their number. Most later language models have
-this block.
+that are phrased as text, without training for them. This needs a large model and varied text: 1.5 billion
+parameters, and web pages that people had linked to. For such a deep stack the block was changed. Layer
+normalisation moved to the input of each sub-layer, with one more after the last block, so that the residual
+path is a plain sum. The initial weights of layers that write to the residual path are divided by the square
+root of the number of these layers. Most later language models use this block.
 
 This folder. `model` has the decoder with a KV cache for generation, and sampling with a temperature and from
-the top k tokens; attention, normalisation and the vocabulary come from their own folders. `weights` loads the
-released parameters. `experiment` counts the paper's parameters, measures the effect of the division on the
-residual path, and trains three sizes; `ngrams` has the n-gram rival.
+the top k tokens. It imports attention, layer normalisation and the vocabulary from the plugins of their
+papers. `weights` loads the released parameters. `experiment` counts the paper's parameters, measures the
+effect of the scaled initial weights on the residual path, and trains three sizes. `ngrams` has the n-gram
+rival.
 
 Dimensions: batch, tokens, vocab (size of the vocabulary), model (hidden size), heads, dim (model / heads),
 room (entries of a cache).

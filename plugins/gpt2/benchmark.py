@@ -1,4 +1,4 @@
-"""A training step and the next token, compared with the same model written with torch's functions."""
+"""Times a training step and the next token, against the same model written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -19,7 +19,7 @@ KINDS = ("weight", "bias")
 
 
 def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    """Attention head by head, masked as in the released code: 10^10 is subtracted from masked scores."""
+    """Attention in a loop over heads. 10^10 is subtracted from masked scores, as in the released code."""
     heads = []
     for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         scores = query @ key.mT / query.shape[-1] ** 0.5
@@ -103,7 +103,7 @@ def write_into_cache(weights: Weights, state: State, newest: Tensor, *, heads: i
 
 
 def go_on(network: GPT2, state: State, newest: Tensor) -> tuple[Tensor, State]:
-    """The next token with this folder's model and cache."""
+    """Logits after the newest token, from this folder's model and cache."""
     cache = Cache(state["kv"], state["length"])
     found = network(newest, cache)
     return found[:, -1], {"kv": cache.kv, "length": cache.length}
@@ -120,7 +120,7 @@ def training_cost(
 
 
 def decoding_cost(before: int, model: int, layers: int, vocab: int, itemsize: int) -> Cost:
-    """One token: FLOPs with each weight, and bytes of the weights and of the keys and values before it."""
+    """FLOPs of one token, and bytes of the weights and of the keys and values before it."""
     weights = layers * (12 * model**2 + 13 * model) + (vocab + 2) * model
     flops = 2 * (12 * layers * model**2 + vocab * model + 2 * layers * (before + 1) * model)
     return Cost(flops=flops, bytes=(weights + 2 * layers * (before + 1) * model) * itemsize)
@@ -170,14 +170,14 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 drawn(generator, 1, 1),
             ),
             variants=(
-                Variant(name="reading all anew", role="naive", call=partial(read_all_anew, heads=heads)),
+                Variant(name="no cache", role="naive", call=partial(read_all_anew, heads=heads)),
                 Variant(
-                    name="torch SDPA and cache",
+                    name="torch SDPA with KV cache",
                     role="strong",
                     call=partial(write_into_cache, heads=heads),
                     prepare=prepare,
                 ),
-                Variant.of_module(make, go_on, name="GPT2 with its cache", role="paper", prepare=prepare),
+                Variant.of_module(make, go_on, name="GPT2 with KV cache", role="paper", prepare=prepare),
             ),
             cost={"decode": decoding_cost(tokens, model, layers, vocab, bench.dtype.itemsize)},
         )

@@ -32,10 +32,11 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.CausalAttention.forward",
-        task="Queries, keys and values from one projection; with a cache, the keys of earlier tokens too.",
+        task="Compute queries, keys and values with one projection. With a cache, attend to the cached "
+        "tokens, too.",
         hints=(
             "Unflatten the projection into (3, heads, dim), and move 3 and the heads to the front.",
-            "Write keys and values into the cache at first, first + 1, ...; then read all up to there.",
+            "Write keys and values into the cache at first, first + 1, ... and read all entries up to there.",
             "A single new token sees all others, so use the causal mask only for several tokens.",
         ),
         tries=of_attention,
@@ -43,15 +44,16 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 2.3: normalisation, attention, sum; normalisation, feed-forward layer, sum.",
+        task="Section 2.3's pre-norm block: normalisation, attention and residual sum, then the same with "
+        "the feed-forward layer.",
         hints=("The norm precedes each sub-layer, and the residual path is not normalised.",),
         tries=of_blocks,
     ),
     Exercise(
         name="sampling",
         of="model.sampling_probabilities",
-        task="softmax(logits / temperature) over the top_k tokens; at temperature 0 only the most probable "
-        "one.",
+        task="Return softmax(logits / temperature) over the top_k tokens. At temperature 0 only the most "
+        "probable token remains.",
         hints=(
             "Set all but the top_k logits to -inf before the softmax.",
             "For a temperature of 0 return a one-hot vector at the largest logit, in the logits' dtype.",

@@ -18,10 +18,10 @@ Attention = Callable[..., Float[Tensor, "batch heads tokens dim"]]  # takes q, k
 
 @dataclass
 class Cache:
-    """The keys and values of all tokens read so far, with entries for more.
+    """A KV cache: keys and values of all tokens so far, and free entries.
 
-    kv      keys and values of each layer; entries beyond `length` are not used
-    length  number of tokens read
+    kv      keys and values of each layer (entries beyond `length` are free)
+    length  number of tokens so far
     """
 
     kv: Float[Tensor, "layers 2 batch heads room dim"]
@@ -29,7 +29,7 @@ class Cache:
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention. One projection gives queries, keys and values.
+    """Causal multi-head self-attention. One projection computes queries, keys and values.
 
     attend  computes softmax(q kᵀ / √dim) v
     """
@@ -82,11 +82,11 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """The defaults are table 2's smallest model; `XL` has the settings of the largest, which is called GPT-2.
+    """The defaults are table 2's smallest model. `XL` has the settings of the largest, which is called GPT-2.
 
-    vocab    size of the vocabulary; the output matrix is tied to the embedding
-    context  longest sequence; each position has a learned embedding
-    std      standard deviation of the initial weights, 0.02 in the released code; positions have half of it
+    vocab    size of the vocabulary (the output matrix is tied to the embedding)
+    context  maximum number of tokens, each position with a learned embedding
+    std      standard deviation of the initial weights, 0.02 in the released code (half of it for positions)
     scaled   whether the layers that write to the residual path start with smaller weights
     attend   see `CausalAttention`
     """
@@ -111,7 +111,7 @@ class GPT2(nn.Module):
         self.init_weights(std, scaled=scaled)
 
     def init_weights(self, std: float, *, scaled: bool) -> None:
-        """Normal weights, and biases of zero.
+        """Draws weights from a normal distribution, and sets biases to 0.
 
         Section 2.3: the weights of layers that write to the residual path are divided by √N, where N is the
         number of these layers, two in each block.
@@ -135,7 +135,7 @@ class GPT2(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  keys and values of the tokens before `ids`; `ids` are added to it
+        cache  keys and values of the tokens before `ids`, to which those of `ids` are added
 
         Raises ValueError if the sequence, including the cache, is longer than the model's positions or the
         cache.
@@ -173,7 +173,7 @@ class GPT2(nn.Module):
         temperature: float = 1.0,
         top_k: int | None = None,
     ) -> Int[Tensor, "batch longer"]:
-        """`ids` and `count` sampled tokens. A KV cache avoids recomputing earlier tokens."""
+        """Returns `ids` and `count` sampled tokens. A KV cache avoids recomputing earlier tokens."""
         cache = self.empty_cache(len(ids), ids.shape[1] + count)
         logits = self(ids, cache)
         drawn = []

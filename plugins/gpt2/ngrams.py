@@ -1,4 +1,4 @@
-"""An n-gram model."""
+"""An n-gram language model."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class NGrams:
-    """Interpolated absolute discounting (Ney, Essen and Kneser 1994).
+    """An n-gram model with interpolated absolute discounting (Ney, Essen and Kneser 1994).
 
     pieces    text to count in, each piece a sequence of tokens
     vocab     number of tokens
@@ -27,14 +27,14 @@ class NGrams:
         self.contexts = [Table(table.keys // vocab, table.counts) for table in self.tables]
 
     def keys(self, ids: Int[Tensor, "*batch tokens"], n: int) -> Int[Tensor, "*batch grams"]:
-        """An integer for each n-gram; its remainder modulo `vocab` is the last token."""
+        """Maps each n-gram to an integer whose remainder modulo `vocab` is the last token."""
         grams, key = ids.unfold(-1, n, 1), 0
         for token in grams.unbind(-1):
             key = key * self.vocab + token
         return key
 
     def probabilities(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
-        """Probability of each token given the tokens before it, of which the first tokens have fewer."""
+        """Probability of each token given the previous tokens. The first tokens have shorter contexts."""
         found = torch.full(ids.shape, 1 / self.vocab, dtype=torch.float64)
         for n, (table, context) in enumerate(zip(self.tables, self.contexts, strict=True), start=1):
             keys = self.keys(ids, n)

@@ -1,6 +1,6 @@
 """Loads the released weights into this folder's model, and the released vocabulary.
 
-They are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` (Hugging Face's file
+The weights are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` (Hugging Face's file
 names), for gpt2, gpt2-medium, gpt2-large and gpt2-xl. Nothing is downloaded here.
 
     readtrack weights get gpt2
@@ -102,7 +102,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_merges(path: Path) -> ByteBPE:
     """GPT-2's vocabulary from `merges.txt` (or `vocab.bpe`), with one merge per line after a version line.
 
-    The end-of-text token comes last; no text is encoded to it. Raises NotAvailableError for other files.
+    The end-of-text token comes last. No text is encoded to it. Raises NotAvailableError for other files.
     """
     if not path.is_file():
         raise NotAvailableError(f"There is no file {path}: name GPT-2's merges with --set merges=FILE.")

@@ -104,12 +104,12 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     options = {"heads": heads, "segment": segment}
     for tokens in bench.pick(smoke=(11,), quick=(512, 2048), full=(8192, 32_768)):
         pairs = sum(place % segment + 1 for place in range(tokens))
-        # Two multiplications per pair within segments; each token writes to M and reads from it once.
+        # Two multiplications per pair within segments. Each token writes to M and reads from it once.
         flops = 2 * batch * (4 * tokens * model**2 + 2 * pairs * model + 2 * tokens * model * dim)
         moved = 4 * model**2 + heads + 2 * batch * tokens * model
         yield Case.of_module(
             make,
-            name="a text",
+            name="attention over a text",
             axes={"tokens": tokens},
             inputs=lambda g, tokens=tokens: (torch.randn(batch, tokens, model, generator=g),),
             variants=(
@@ -124,7 +124,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     for before in bench.pick(smoke=(7,), quick=(1024, 4096, 16_384), full=(16_384, 262_144)):
         shape = batch, heads, before, dim
         yield Case(
-            name="one token",
+            name="decoding one token",
             axes={"tokens before": before},
             inputs=lambda g, shape=shape: (
                 torch.randn(*shape[:2], 1, shape[3], generator=g),
@@ -132,8 +132,13 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 *torch.randn(2, *shape[:2], 1, shape[3], generator=g),
             ),
             variants=(
-                Variant(name="every token kept", role="naive", call=token_by_token),
-                Variant(name="kernel over a cache", role="strong", call=kernel_over_cache, prepare=with_room),
+                Variant(name="all tokens stored", role="naive", call=token_by_token),
+                Variant(
+                    name="kernel attention over KV cache",
+                    role="strong",
+                    call=kernel_over_cache,
+                    prepare=with_room,
+                ),
                 Variant(name="compressive memory", role="paper", call=from_memory, prepare=compressed),
             ),
             cost={

@@ -81,7 +81,7 @@ EXERCISES = (
         of="model.InfiniAttention.stream",
         task="Process one segment, and return the result and the memory after it.",
         hints=(
-            "self.project gives queries, keys and values; self.mixed and update do the rest.",
+            "self.project gives queries, keys and values. self.mixed and update do the rest.",
             "Read the memory as it was before this segment, and write to it afterwards.",
         ),
         tries=of_segments,

@@ -1,4 +1,4 @@
-"""Compares streaming with the closed formula, and measures the recall of a value over the text's length."""
+"""Compares streaming with one-shot attention, and measures the recall of a value over text length."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,30 +36,30 @@ CACHED = 8  # tokens whose keys and values are about as large as M and z, for he
 VALUES, CYCLE = 16, 12
 
 STREAM = Claim(
-    name="streaming is one formula",
+    name="streaming and one-shot attention",
     sentence="Processing a text segment by segment with the memory gives the same results as kernel "
     "attention over all earlier segments.",
     paper=Figure("The memory is that of linear attention", where="section 2.1", read="text"),
-    rule=(Bound("largest change of a result by streaming", "<=", 1e-4),),
+    rule=(Bound("largest difference between streaming and one-shot", "<=", 1e-4),),
     kind="identity",
     control="the same attention with a memory that is written before it is read",
-    control_reaches=(Bound("largest change if written first", ">=", 1e-3),),
+    control_reaches=(Bound("largest difference if memory is written first", ">=", 1e-3),),
 )
 
 COUNT = Claim(
-    name="a gate, and a memory of d (d + 1) numbers, a head",
+    name="parameters and memory size per head",
     sentence="Compared with multi-head attention, a head of infini-attention has one additional parameter, "
     "and a memory of d_key · d_value + d_key numbers.",
     paper=Figure("Each head and layer has d_key · (d_value + 1) numbers and a scalar gate", where="table 1"),
     rule=(
-        Bound("parameters more than multi-head attention, a head", "==", 1),
-        Bound("numbers in the memory of a head 64 wide", "==", 64 * 65),
+        Bound("parameters per head beyond multi-head attention", "==", 1),
+        Bound("numbers in the memory per head of size 64", "==", 64 * 65),
     ),
     kind="identity",
     control="multi-head attention of the same hidden size",
 )
 
-WIPED = Break("wiped", "The memory is empty at the start of each segment.")
+WIPED = Break("empty memory", "The memory is empty at the start of each segment.")
 NEWEST = Break(
     "memory of one segment",
     "Each segment overwrites the memory, so that it has only the previous segment.",
@@ -82,7 +82,7 @@ TASK = (
 )
 
 INSIDE = Claim(
-    name="recall at the lengths of training",
+    name="recall at the training length",
     sentence="On texts of four segments, a model with the compressive memory recalls values more "
     "accurately than one with a KV cache of the same size, which no longer holds them.",
     paper=Figure(
@@ -112,7 +112,7 @@ INSIDE = Claim(
 )
 
 BEYOND = Claim(
-    name="recall at eight times the length of training",
+    name="recall at eight times the training length",
     sentence="After training on texts of up to 4 segments, a model with the compressive memory recalls the "
     "value in 90 % of texts of 32 segments.",
     paper=Figure(
@@ -140,13 +140,13 @@ BEYOND = Claim(
 )
 
 CONSTANT = Claim(
-    name="constant however long the text",
+    name="decoding time and memory with text length",
     sentence="Infini-attention's time per token and memory do not grow with the length of the text before "
     "the token.",
     paper=Figure("The memory is bounded", where="abstract", read="abstract"),
     rule=(
-        Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
-        Growth("one token", what="memory", axis="tokens before", threshold=0.2, mode="decode"),
+        Growth("decoding one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
+        Growth("decoding one token", what="memory", axis="tokens before", threshold=0.2, mode="decode"),
     ),
     control="kernel attention over a cache of all tokens",
     deviations="The model is one layer with random weights, because neither time nor memory depends on the "
@@ -170,15 +170,15 @@ def count(run: Run) -> None:
         memory = ours.empty(1)
     more = sum(w.numel() for w in ours.parameters()) - sum(w.numel() for w in plain.parameters())
     values = {
-        "parameters more than multi-head attention, a head": more / heads,
-        "numbers in the memory of a head 64 wide": sum(each.numel() for each in memory) / heads,
+        "parameters per head beyond multi-head attention": more / heads,
+        "numbers in the memory per head of size 64": sum(each.numel() for each in memory) / heads,
     }
     run.claim(COUNT, values)
 
 
 @torch.no_grad()
 def compare_formulas(run: Run) -> None:
-    """Compare streaming with the formula, for a random attention and five and a half segments."""
+    """Compares streaming with one-shot attention, for random weights and five and a half segments."""
     torch.manual_seed(run.seed)
     attention = InfiniAttention(32, 2, SEGMENT).to(run.device, run.dtype)
     x = torch.randn(2, 5 * SEGMENT + 8, 32, generator=run.generator("text")).to(run.device, run.dtype)
@@ -193,8 +193,11 @@ def compare_formulas(run: Run) -> None:
     run.claim(
         STREAM,
         {
-            "largest change of a result by streaming": (torch.cat(streamed, 1) - whole).abs().max().item(),
-            "largest change if written first": (torch.cat(late, 1) - whole).abs().max().item(),
+            "largest difference between streaming and one-shot": (torch.cat(streamed, 1) - whole)
+            .abs()
+            .max()
+            .item(),
+            "largest difference if memory is written first": (torch.cat(late, 1) - whole).abs().max().item(),
         },
     )
 
@@ -218,7 +221,7 @@ def one_shot(
 
 
 class CachedTokens(nn.Module):
-    """Attention within the segment and to the `CACHED` tokens before it, which take the same memory."""
+    """Attention within the segment and to a KV cache of `CACHED` tokens before it, as large as M and z."""
 
     def __init__(self, model: int, heads: int, segment: int) -> None:
         super().__init__()
@@ -248,7 +251,7 @@ class CachedTokens(nn.Module):
 
 
 class Wiped(InfiniAttention):
-    """An attention whose memory always reads as empty."""
+    """Infini-attention whose memory is always empty."""
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor, memory: Memory) -> Tensor:
         return super().mixed(q, k, v, Memory(*(torch.zeros_like(each) for each in memory)))
@@ -275,7 +278,7 @@ class Recurrent(nn.Module):
 
 
 class Finder(nn.Module):
-    """One block of attention and feed-forward layer, each with a norm before it."""
+    """One pre-norm block of attention and a feed-forward layer, and a readout of the last token."""
 
     def __init__(self, attention: nn.Module, model: int = 32) -> None:
         super().__init__()
@@ -314,7 +317,7 @@ Make = Callable[[], nn.Module]
 
 
 def find_values(run: Run) -> None:
-    """Train each arm on short texts, then test it on longer ones."""
+    """Trains each arm on short texts, then tests it on longer ones."""
     infini = partial(InfiniAttention, 32, 2, SEGMENT)
     run.headline("accuracy over segments")
     run.compare(

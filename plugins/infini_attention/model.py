@@ -21,7 +21,7 @@ class Memory(NamedTuple):
 
 
 def sigma(x: Heads) -> Heads:
-    """Equation 3's nonlinearity ELU + 1, which makes attention weights positive; in float32 or wider."""
+    """Equation 3's nonlinearity ELU + 1, which makes attention weights positive, in float32 or wider."""
     return F.elu(x.to(torch.promote_types(x.dtype, torch.float32))) + 1
 
 
@@ -63,7 +63,7 @@ class InfiniAttention(nn.Module):
         self.delta = delta
         self.qkv = nn.Linear(model, 3 * model, bias=False)
         self.output = nn.Linear(model, model, bias=False)
-        self.gate = nn.Parameter(torch.zeros(heads))  # β; 0 weights memory and segment equally
+        self.gate = nn.Parameter(torch.zeros(heads))  # β, where 0 weights memory and segment equally
 
     def forward(self, x: Float[Tensor, "batch tokens model"]) -> Float[Tensor, "batch tokens model"]:
         """Attention over a whole text. All segments are computed at once, except with the delta rule, where
@@ -93,7 +93,7 @@ class InfiniAttention(nn.Module):
     def mixed(self, q: Heads, k: Heads, v: Heads, memory: Memory) -> Float[Tensor, "*batch tokens model"]:
         """Equation 6: memory and local attention, mixed by each head's gate.
 
-        Positions count within the segment; the memory has no positions (section 4.1).
+        Positions are counted within the segment. The memory has no positions (section 4.1).
         """
         single = torch.promote_types(q.dtype, torch.float32)
         freqs_cis = phases(torch.arange(q.shape[-2], device=q.device, dtype=single), q.shape[-1])

@@ -88,9 +88,9 @@ QUESTIONS = Claim(
     "together. Our projections are separate, too.",
     history=(
         (
-            "Until November 2026 the verdict was reproduced, with the same bounds. The number of attention "
-            "scores follows from the window, so it is now a guard. The control must now be better than "
-            "chance."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The number of '
+            "attention scores follows from the window, so it is now a guard. The control must now be "
+            "better than chance."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The Transformer: an encoder and a decoder made of attention and small feed-forward networks only.
+"""The Transformer: an encoder and a decoder built from attention and feed-forward networks only.
 
 Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser and Polosukhin 2017, "Attention Is All You Need",
 arXiv 1706.03762.
@@ -10,11 +10,11 @@ The idea. Every position attends to all positions at once. Attention passes info
 positions in a single step, and a feed-forward network processes each position separately. Because neither
 depends on the order, sinusoidal position encodings are added to the input.
 
-This folder. `model` has the layers of section 3.1 (attention and layer normalisation come from the folders of
-their papers), the sinusoids of 3.5, the learning rate of 5.3 and the loss of 5.4. `experiment` counts table
-3's parameters, checks that sinusoids at a fixed offset are linear functions of each other, and compares the
-Transformer with a recurrent encoder-decoder on reversing sequences, where the first written word was read
-last. `benchmark` times an encoder layer.
+This folder. `model` has the layers of section 3.1, the sinusoids of 3.5, the learning rate of 5.3 and the
+loss of 5.4. It imports attention and layer normalisation from the plugins of their papers. `experiment`
+counts table 3's parameters, checks that sinusoids at a fixed offset are linear functions of each other, and
+compares the Transformer with a recurrent encoder-decoder on reversing sequences, where each target symbol
+depends on a source symbol at a different distance. `benchmark` times an encoder layer.
 
 Dimensions: batch, source and target (tokens of either), model (d_model), hidden (d_ff).
 """

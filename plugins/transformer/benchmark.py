@@ -1,4 +1,4 @@
-"""An encoder layer against one head at a time and torch's own functions."""
+"""Times an encoder layer, against a loop over heads and torch's own functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head_by_head(w: Weights, x: Tokens, *, heads: int) -> Tokens:
 
 
 def packed(w: Weights, x: Tokens) -> tuple[Weights, Tokens]:
-    """The three projections as one matrix."""
+    """Concatenates the three projections into one matrix."""
     parts = [w[f"attention.{name}.weight"] for name in ("query", "key", "value")]
     return {**w, "packed": torch.cat(parts)}, x
 
@@ -40,7 +40,7 @@ def torchs_layer(w: Weights, x: Tokens, *, heads: int) -> Tokens:
 
 
 def after_attention(w: Weights, x: Tokens, found: Tokens) -> Tokens:
-    """Projection, feed-forward network, sums and normalisations with torch's functions."""
+    """Output projection, feed-forward network, residual sums and normalisations, with torch's functions."""
     shape = x.shape[-1:]
     norms = [(w[f"norms.{i}.weight"], w[f"norms.{i}.bias"]) for i in (0, 1)]
     x = F.layer_norm(x + F.linear(found, w["attention.output.weight"]), shape, *norms[0])
@@ -50,7 +50,7 @@ def after_attention(w: Weights, x: Tokens, found: Tokens) -> Tokens:
 
 
 def cost(batch: int, tokens: int, model: int, hidden: int, itemsize: int) -> dict[str, Cost]:
-    """Operations of matrix multiplications, and bytes of the input, the result and the weights."""
+    """FLOPs of matrix multiplications, and bytes of the input, the result and the weights."""
     weights = 4 * model**2 + 2 * model * hidden
     flops = 2 * batch * tokens * (weights + 2 * tokens * model)
     return Cost.products(flops, (2 * batch * tokens * model + weights) * itemsize)
@@ -80,7 +80,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     call=partial(torchs_layer, heads=heads),
                     prepare=packed,
                 ),
-                Variant.of_module(make, name="this file's layer", role="paper"),
+                Variant.of_module(make, name="EncoderLayer", role="paper"),
             ),
             cost=cost(batch, tokens, model, hidden, bench.dtype.itemsize),
             gradients=(0, 1),

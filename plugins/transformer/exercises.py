@@ -53,12 +53,12 @@ EXERCISES = (
     Exercise(
         name="label smoothing",
         of="model.smoothed_cross_entropy",
-        task="Section 5.4: cross entropy with 1 - epsilon on the right word, the rest shared by all words.",
+        task="Section 5.4: cross entropy with 1 - epsilon on the correct word, the rest shared by all words.",
         hints=(
             "The loss is minus the log-probabilities weighted by the targets, averaged over the words.",
             (
-                "The right word has the target 1 - epsilon + epsilon / vocab, and every other word epsilon "
-                "/ vocab."
+                "The correct word has the target 1 - epsilon + epsilon / vocab, and every other word "
+                "epsilon / vocab."
             ),
         ),
         tries=of_targets,

@@ -1,4 +1,4 @@
-"""Figure 1, with the sinusoids, the learning rate and the loss of its training."""
+"""The Transformer of figure 1, with its sinusoids, learning-rate schedule and loss."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from ..layernorm import LayerNorm
 
 
 def sines(tokens: int, model: int, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "tokens model"]:
-    """Section 3.5: column 2i is sin(position / 10000^(2i / model)), and column 2i + 1 is the same cosine.
+    """Section 3.5: column 2i is sin(position / 10000^(2i / model)), column 2i + 1 the cosine of this angle.
 
     Raises ValueError if `model` is odd.
     """
@@ -31,7 +31,7 @@ def smoothed_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Section 5.4: mean cross entropy with label smoothing.
 
-    The right word has the target 1 - epsilon, and all words share the rest.
+    The correct word has the target 1 - epsilon, and all words share the rest.
     """
     log_probabilities = logits.log_softmax(-1)
     right = log_probabilities.gather(-1, target[..., None]).mean()
@@ -88,11 +88,11 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Figure 1. The defaults are the paper's base model; table 3's big one is in `BIG`.
+    """Figure 1. The defaults are the paper's base model. `BIG` has the settings of table 3's big model.
 
-    One matrix is the source embedding, the target embedding and the readout (section 3.4).
+    One matrix serves as source embedding, target embedding and readout (section 3.4).
 
-    context  longest sequence of source or target, which is the length of the table of sinusoids
+    context  maximum number of source or target tokens: the length of the table of sinusoids
     """
 
     def __init__(

@@ -8,9 +8,9 @@ so the first words of each segment have no context. To give each word a full con
 one word at a time, and the whole window must be recomputed each time.
 
 The idea. Cache the inputs of each layer for the last segment, and let the next segment attend to them. With
-every layer, the context reaches one memory further back. Absolute positions do not work with such a memory,
-because the same position in two segments has the same encoding. So a score depends on the content of the key
-and on its distance.
+every layer, the context reaches one memory length further back. Absolute positions do not work with such a
+memory, because the same position in two segments has the same encoding. So an attention score depends on the
+content of the key and on its distance from the query.
 
 This folder. `model` has the attention, with the shift that computes all distances in one matrix
 multiplication, and the language model. `weights` renames released weights. `experiment` reads a text whose

@@ -1,4 +1,4 @@
-"""Evaluation of the next segment: one pass per token, one pass over context and segment, or with memory."""
+"""Times evaluation of a segment: one pass per token, one pass over context and segment, and with memory."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ State = dict[str, Any]  # "before": (batch, context), or "memory": inputs of eac
 def logits(weights: Weights, ids: Tensor, *, heads: int) -> Tensor:
     """A pass over `ids` without memory, made of torch's functions.
 
-    The scores by distance are the mask of fused attention.
+    The scores by distance are passed as the mask of fused attention.
     """
     x = F.embedding(ids, weights["embedding.weight"])
     tokens, model = x.shape[1:]
@@ -67,7 +67,7 @@ def read_once(weights: Weights, before: Tensor, ids: Tensor, *, heads: int) -> T
 
 
 def remember(make: Any, weights: Weights, before: Tensor, ids: Tensor) -> tuple[Any, ...]:
-    """The memory of the tokens before."""
+    """Computes the memory of the context, outside the timed call."""
     with torch.no_grad():
         _, memory = torch.func.functional_call(make(), dict(weights), (before,), {"keep": before.shape[1]})
     return weights, memory, ids
@@ -106,7 +106,11 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             variants=(
                 Variant(name="sliding window", role="naive", call=partial(slide, heads=heads)),
-                Variant(name="context read once more", role="strong", call=partial(read_once, heads=heads)),
+                Variant(
+                    name="one pass over context and segment",
+                    role="strong",
+                    call=partial(read_once, heads=heads),
+                ),
                 Variant.of_module(
                     make, from_memory, name="memory", role="paper", prepare=partial(remember, make)
                 ),

@@ -56,7 +56,7 @@ class RelativeAttention(nn.Module):
         u: Float[Tensor, "heads dim"],
         v: Float[Tensor, "heads dim"],
     ) -> Float[Tensor, "batch tokens model"]:
-        """`context` is the memory followed by `x`; `distances` are the sinusoids of keys - 1 down to 0."""
+        """`context` is the memory followed by `x`, `distances` are the sinusoids of keys - 1 down to 0."""
         projected = self.query(x), self.key(context), self.value(context)
         q, k, values = (split_heads(vectors, self.heads) for vectors in projected)
         r = split_heads(self.position(distances), self.heads)
@@ -70,7 +70,7 @@ class RelativeAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """The Transformer's layer: each sub-layer is followed by dropout, sum and normalisation."""
+    """The Transformer's layer: each sub-layer is followed by dropout, residual sum and normalisation."""
 
     def __init__(self, model: int, heads: int, hidden: int, *, dropout: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class TransformerXL(nn.Module):
 
     u and v are shared by all layers. The adaptive softmax, for vocabularies of words, is left out.
 
-    scale  factor of the input embedding; √model in the released models, which the paper does not mention
+    scale  factor of the input embedding (√model in the released models, which the paper does not mention)
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class TransformerXL(nn.Module):
     ) -> tuple[Float[Tensor, "batch tokens vocab"], Memory]:
         """Logits of the next token after each of `ids`, and the memory for the next segment.
 
-        memory  of the tokens before `ids`, as returned by an earlier call
-        keep    largest number of tokens in the new memory; no gradient flows into it
+        memory  memory of the tokens before `ids`, as returned by an earlier call
+        keep    maximum number of tokens in the new memory, into which no gradient flows
         """
         x = self.dropout(self.embedding(ids) * self.scale)
         before = memory[0].shape[1] if memory else 0
@@ -150,6 +150,6 @@ class TransformerXL(nn.Module):
     def loss(
         self, ids: Int[Tensor, "batch one_more"], memory: Sequence[Tensor] = (), *, keep: int = 0
     ) -> tuple[Float[Tensor, "batch tokens"], Memory]:
-        """Nats of each token except the first, and the memory of all tokens except the last."""
+        """Loss in nats of each token except the first, and the memory of all tokens except the last."""
         logits, kept = self(ids[:, :-1], memory, keep=keep)
         return F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none"), kept

@@ -1,4 +1,4 @@
-"""Released weights of the authors' PyTorch character model under our parameter names.
+"""Renames the released weights of the authors' PyTorch character model.
 
 `transformers` had this model as TransfoXL until it was removed. Names may begin with its `transformer.`
 """
@@ -26,7 +26,7 @@ ELSEWHERE = {"crit.out_layers.0.weight", "pos_emb.inv_freq"}  # a copy of the em
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Map released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
+    """Maps released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
 
     Raises ValueError for an unknown name. Models of words have several embeddings, or u and v in each layer.
     """
@@ -48,5 +48,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def interleaved(tensor: Tensor) -> Tensor:
-    """Interleave sines and cosines. The released table of distances has all sines first, then all cosines."""
+    """Interleaves sines and cosines. The released table of distances has all sines before all cosines."""
     return tensor.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)

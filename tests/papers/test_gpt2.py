@@ -386,7 +386,7 @@ def test_the_experiment_draws_text_from_released_weights(run_experiment, tmp_pat
     windows = torch.tensor(tokens[: len(tokens) // 64 * 64]).view(-1, 64)
     with torch.no_grad():
         perplexity = theirs.eval()(windows, labels=windows).loss.exp().item()
-    found = record.values["perplexity of a token", "model.safetensors"]
+    found = record.values["perplexity per token", "model.safetensors"]
     assert found == pytest.approx(perplexity, rel=1e-4)
 
 
@@ -395,12 +395,12 @@ def test_the_experiment_draws_text_from_released_weights(run_experiment, tmp_pat
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(gpt2)
-    assert record.headline_curve == "bits a byte over parameters"
-    bits = {arm: value for (name, arm), value in record.values.items() if name == "held-out bits a byte"}
+    assert record.headline_curve == "bits per byte over parameters"
+    bits = {arm: value for (name, arm), value in record.values.items() if name == "held-out bits per byte"}
     assert bits.keys() == gpt2.SIZES.keys()
     claim = next(c for c in record.claims if c["claim"]["name"] == gpt2.LARGER.name)
-    assert claim["values"]["bits a byte, small - medium"] == pytest.approx(bits["small"] - bits["medium"])
-    assert claim["values"]["bits a byte, medium - large"] == pytest.approx(bits["medium"] - bits["large"])
+    assert claim["values"]["bits per byte, small - medium"] == pytest.approx(bits["small"] - bits["medium"])
+    assert claim["values"]["bits per byte, medium - large"] == pytest.approx(bits["medium"] - bits["large"])
     assert [artifact["kind"] for artifact in record.artifacts] == ["text"]
 
 
@@ -435,7 +435,7 @@ def test_the_break_puts_the_same_tokens_into_no_order(run):
             assert (piece != other).double().mean() > 0.5
 
 
-@pytest.mark.parametrize("broken", ["", "frozen blocks", "counted n-grams"])
+@pytest.mark.parametrize("broken", ["", "frozen blocks", "n-gram models"])
 def test_models_and_the_sizes_that_they_represent(part_of_run, monkeypatch, broken):
     made = {}
 
@@ -449,7 +449,7 @@ def test_models_and_the_sizes_that_they_represent(part_of_run, monkeypatch, brok
     small = made.pop("small")
     assert (small.tokens.embedding_dim, len(small.blocks)) == (16, 1)
     assert all(weight.requires_grad for weight in small.parameters())
-    if broken == "counted n-grams":
+    if broken == "n-gram models":
         assert {name: len(model.tables) for name, model in made.items()} == {"medium": 3, "large": 4}
         return
     sizes = {name: (model.tokens.embedding_dim, len(model.blocks)) for name, model in made.items()}

@@ -230,4 +230,4 @@ def test_texts_to_judge_by_are_not_those_to_choose_by(part_of_run, monkeypatch):
 
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(infini_attention)
-    assert [case.name for case in cases] == ["a text", "one token"]
+    assert [case.name for case in cases] == ["attention over a text", "decoding one token"]

@@ -297,7 +297,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["accuracy over distance"].keys() == {"Transformer", "LSTM"}
     assert [steps for steps, _ in record.curves["accuracy over distance"]["LSTM"]] == [1, 3, 5, 7, 9, 11]
     size, offsets, far = record.claims
-    assert size["values"]["parameters over the paper's, base"] == pytest.approx(63_045_632 / 65e6)
+    assert size["values"]["parameters / the paper's, base"] == pytest.approx(63_045_632 / 65e6)
     assert offsets["verdict"] == "held"
     lost = {}
     for arm, curve in record.curves["accuracy over distance"].items():
@@ -313,7 +313,7 @@ def test_the_experiment_runs(run_experiment):
     [
         ("", "small_transformer"),
         ("no positions", "without_positions"),
-        ("short sight", "ShortSighted"),
+        ("only the last third of the source", "ShortSighted"),
         ("LSTMs with attention", "Attentive"),
     ],
 )
@@ -341,7 +341,7 @@ def test_the_rival_looks_at_every_state():
 def test_three_matrices_are_not_the_papers_sizes(run_experiment):
     base = run_experiment(transformer, length="6").curves["parameters over layers"]["three matrices"]
     assert base[2] == (6, 100_933_632)
-    values = {f"parameters over the paper's, {size}": 100_933_632 / 65e6 for size in ("base", "big")}
+    values = {f"parameters / the paper's, {size}": 100_933_632 / 65e6 for size in ("base", "big")}
     assert SIZE.judge(values)[0] == "missed"
 
 

@@ -315,16 +315,16 @@ def test_the_set_up_is_the_stated_one():
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(transformer_xl)
-    curves = record.curves["nats over position in the segment"]
+    curves = record.curves["loss over position in the segment"]
     assert {arm: len(curve) for arm, curve in curves.items()} == {
         "with memory": 8,
         "without memory": 8,
         "absolute positions": 8,
         "longer segments": 24,
-        "the law, all before": 2,
+        "ideal predictor": 2,
     }
-    assert record.headline_curve == "nats over position in the segment"
-    lengths = [keep for keep, _ in record.curves["nats a word over tokens of memory"]["with memory"]]
+    assert record.headline_curve == "loss over position in the segment"
+    lengths = [keep for keep, _ in record.curves["nats per word over memory length"]["with memory"]]
     assert lengths == [16, 64]
 
 
@@ -341,10 +341,10 @@ USUAL = {
     [
         ("", USUAL["with memory"], RelativeAttention),
         ("memory of another text", (8, 16, 16, True, False), RelativeAttention),
-        ("memory in evaluation alone", (8, 0, 16, False, False), RelativeAttention),
-        ("counted words", (8, 0, 0, False, True), RelativeAttention),
+        ("memory in evaluation only", (8, 0, 16, False, False), RelativeAttention),
+        ("unigram cache", (8, 0, 0, False, True), RelativeAttention),
         ("no distances", USUAL["with memory"], toy.Biased),
-        ("a bias for each distance", USUAL["with memory"], toy.Biased),
+        ("learned bias per distance", USUAL["with memory"], toy.Biased),
     ],
 )
 def test_segments_memories_and_attention_of_the_arms(part_of_run, monkeypatch, broken, ours, attention):
