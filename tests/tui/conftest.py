@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -128,8 +129,10 @@ def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def plugins(library: Library) -> dict[str, PluginRef]:
         return {name: ref for name, ref in find(library.home).items() if ref.origin != "shipped"}
 
+    kept = cached_property(plugins)  # as in the app, where a reload forgets them
+    kept.__set_name__(Library, "_plugins")
     monkeypatch.setattr("readtrack.plugins.find._entry_points", list)  # those are sought in all distributions
-    monkeypatch.setattr(Library, "_plugins", property(plugins))
+    monkeypatch.setattr(Library, "_plugins", kept)
 
 
 @pytest.fixture(autouse=True)
