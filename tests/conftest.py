@@ -28,14 +28,15 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OF_PAPER = re.compile(r"tests/papers/test_(?:every_(?:plugin|exercise)\.py::.*\[(\w+)\]|(\w+)\.py)")
-_IN_BROWSER = "tests/report/test_browser.py"
+# The shipped report, a browser, a wheel and an environment without torch are made once in a process.
+_TOGETHER = re.compile(r"tests/(?:report/test_(?:browser|site)|test_packaging|cli/test_without_torch)\b")
 _numbers = count()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run all tests of a paper in one process, where they share its runs, and all browser tests in one;
-    other tests run in any process.
+    """Run all tests of a paper in one process, where they share its runs, and those that share something
+    else in one as well. Other tests run in any process.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -44,7 +45,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             found = _OF_PAPER.match(nodeid)
             if found:
                 return found[1] or found[2]
-            return _IN_BROWSER if nodeid.startswith(_IN_BROWSER) else nodeid
+            together = _TOGETHER.match(nodeid)
+            return together[0] if together else nodeid
 
     return ByPaper(config, log)
 

@@ -18,7 +18,6 @@ SHIPPED = sorted(name for name, plugin in find(Home()).items() if plugin.origin 
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_all_checks_hold(
     name: str, tmp_path: Path, remembered: Callable[..., Any], shapes_unchecked: Callable[[], Any]
