@@ -308,8 +308,8 @@ def test_log_mel_matches_transformers_numpy_code() -> None:
 
 
 def test_log_mel_has_gradients_and_takes_batches() -> None:
-    waves = torch.randn(2, 3, 240, generator=seeded(), dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(speech.log_mel, (waves,))
+    waves = torch.randn(2, 3, 240, generator=seeded(), dtype=torch.float64)
+    assert torch.autograd.gradcheck(speech.log_mel, (waves[1, 2].clone().requires_grad_(),))
     assert_close(speech.log_mel(waves)[1, 2], speech.log_mel(waves[1, 2]))
 
 
