@@ -16,6 +16,8 @@ from readtrack.papers import roberta
 from readtrack.papers.bert import MaskedModel
 from readtrack.papers.roberta import PADDING, RoBERTa, from_released
 from readtrack.papers.roberta.model import LARGE
+from readtrack.papers.roberta.topics import Topics
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.roberta.experiment")  # the hook has the same name
 
@@ -169,6 +171,40 @@ def test_arms_differ_in_steps_and_texts_alone(part_of_run, monkeypatch, broken, 
     monkeypatch.setattr(toy, "train", watched)
     toy.train_longer(part_of_run(broken=broken))
     assert seen == {"longer training": (steps, texts, new), "shorter training": (1, 50, 1)}
+
+
+def test_topics_are_found_without_masks():
+    """Two topics with disjoint words. One visible word gives the topic, and a mask none of its own."""
+    corpus = torch.tensor([[0, 1, 2, 0], [1, 2, 0, 1], [3, 4, 5, 4], [5, 3, 4, 3]] * 5)
+    topics = Topics(corpus, 6, 2, torch.Generator().manual_seed(1))
+    assert_close(topics.words.sum(1), torch.ones(2))
+    masked = topics(torch.tensor([[6, 0, 0, 1]])).softmax(-1)[0, 0]
+    assert_close(masked, topics.words[topics.words[:, 0].argmax()], atol=1e-3, rtol=0)
+
+
+def test_a_visible_word_stays_or_was_replaced():
+    """Of the chosen words that are visible, half stay and half are random, as BERT's masks are drawn."""
+    topics = Topics(torch.tensor([[0, 1, 2, 3]] * 9), 4, 1, torch.Generator())
+    uniform = torch.full((4,), 0.25)
+    assert_close(topics(torch.tensor([[4, 2]])).softmax(-1)[0, 0], uniform)
+    assert_close(topics(torch.tensor([[4, 2]])).softmax(-1)[0, 1], torch.tensor([1.0, 1.0, 5.0, 1.0]) / 8)
+
+
+def test_the_rival_takes_the_place_of_fresh_masks(part_of_run, monkeypatch):
+    read = []
+
+    def watched(corpus, *rest):
+        read.append(corpus)
+        return Topics(corpus, *rest)
+
+    monkeypatch.setattr(toy, "Topics", watched)
+    run = part_of_run(broken="topics without a network")
+    world = toy.World.of(run)
+    score, fitted = toy.fit_topics(Trial(Workshop(run, world), Work(arm="fresh masks"), arm="fresh masks"))
+    assert isinstance(fitted.model, Topics)
+    assert score == toy.nats_of(run, fitted.model, world.chosen).mean().item()
+    assert all(torch.equal(corpus, world.corpus) for corpus in read)
+    assert len(read) == 15
 
 
 def test_the_best_step_is_kept_and_judged_on_other_texts(part_of_run, monkeypatch):
