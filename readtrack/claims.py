@@ -180,7 +180,7 @@ class Break:
     name        the argument of `readtrack run PAPER --break` ("no residual")
     takes_away  one sentence: what is left out, done wrongly or put in the paper's place
     role        coarse: removes the whole idea. near miss: removes only what the paper calls essential. rival:
-                replaces the paper's method by the strongest cheap method that sees the same information; if
+                replaces the paper's method with the strongest cheap method that sees the same information; if
                 it passes the rule too, the claim is true here but not because of the idea
     """
 
@@ -228,7 +228,7 @@ class Claim:
                      control_reaches
     after_steps      N, if the control has not learned its task and the sentence says "after N steps": the
                      sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)
-    breaks           changes with which the claim must fail; a measured claim names at least one
+    breaks           changes that must make the claim fail; a measured claim names at least one
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
     shortcuts        metrics of methods that win without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen

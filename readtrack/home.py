@@ -64,7 +64,7 @@ class Home:
         from filelock import FileLock
 
         self.ensure(self.locks)
-        # Polls so frequently that none of many writers starves.
+        # Polls often enough that no writer starves, even when there are many.
         return FileLock(self.locks / f"{name}.lock", timeout=timeout, poll_interval=0.005)
 
     @contextmanager
@@ -75,7 +75,7 @@ class Home:
             try:
                 stack.enter_context(lock)
             except TimeoutError as error:
-                text = f"Another program has locked {lock.lock_file} for too long. Try again."
+                text = f"Another program has held the lock on {lock.lock_file} for too long. Try again."
                 raise ReadtrackError(text) from error
             except OSError as error:
                 raise ReadtrackError(f"Could not lock {lock.lock_file}: {error.strerror}.") from error
@@ -120,7 +120,7 @@ def _mode(path: Path) -> int | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomically replace `path` by `text` (UTF-8). For a link, its target is replaced."""
+    """Atomically replace `path` with `text` (UTF-8). If `path` is a link, replace its target."""
     with replacing(path.resolve() if path.is_symlink() else path) as part:
         part.write_text(text, encoding="utf-8")
 

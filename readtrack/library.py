@@ -395,7 +395,7 @@ class Library:
             self._write_note(subject, text)
 
     def change_note(self, subject: str, change: Callable[[str], str]) -> None:
-        """Atomically replace the note by `change(note)`. Raises as `save_note`."""
+        """Atomically replace the note with `change(note)`. Raises as `save_note`."""
         with self.home.holding("notes"):
             before = self.note(subject)
             after = change(before)

@@ -24,7 +24,7 @@ Summary = Literal["reproduced", "weak", "inconclusive", "not reproduced"]
 # Rows of a table with another number come from another procedure. Procedure 1 examined 5 seeds, and if one
 # of them dissented 10 seeds, of which nine had to agree.
 PROCEDURE = 2
-STEADY = 0.75  # minimum share of seeds that hold by themselves; below it `reproduced` is unsteady
+STEADY = 0.75  # minimum share of seeds that hold individually; below it `reproduced` is unsteady
 
 
 class Look(NamedTuple):

@@ -39,10 +39,11 @@ class PublishedVerdict:
 
     ours         mean, 95 % interval and threshold of each number in the rule; means and ranges if judged by
                  an earlier procedure
-    held, seeds  number of seeds that held by themselves, and number of seeds
+    held, seeds  number of seeds that held individually, and number of seeds
     null         the verdict of the null run, or ""
     breaks       (name, verdict with it)
     takes_away   (name, what it leaves out) of each break that the claim names
+    deviations   how the claim's set-up differs from the paper's
     made         machine and date, and whether by an earlier procedure
     """
 
@@ -57,6 +58,7 @@ class PublishedVerdict:
     null: str
     breaks: tuple[tuple[str, str], ...]
     takes_away: tuple[tuple[str, str], ...]
+    deviations: str
     made: str
 
     @property
@@ -104,6 +106,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 takes_away=tuple(
                     (one_line(one["name"]), one_line(one["takes_away"])) for one in row["claim"]["breaks"]
                 ),
+                deviations=one_line(row["claim"].get("deviations") or ""),
                 made=one_line(made[row["paper"]] + (", judged by the earlier procedure" if earlier else "")),
             )
             found.setdefault(verdict.paper, []).append(verdict)

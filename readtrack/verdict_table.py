@@ -278,15 +278,15 @@ def _rates(rows: Sequence[VerdictRow], what: str, *roles: Role) -> list[tuple[st
             f"{what} caught, of the claims that are reproduced",
             _rate(broken, lambda verdict: verdict not in ("reproduced", "weak")),
         ),
-        *([("breaks that are their control in every number, so not counted", str(alike))] if alike else []),
+        *([("breaks equal to their control in every number (not counted)", str(alike))] if alike else []),
     ]
 
 
 _NULLS: dict[NullKind | Literal[""], str] = {
     "": "null runs reproduced",
-    "items": "null runs that toss a coin for each item reproduced",
-    "as good as": 'null runs of claims of "as good as" reproduced',
-    "times": "null runs of times reproduced",
+    "items": "null runs reproduced, coin toss per item",
+    "as good as": 'null runs reproduced, "as good as" claims',
+    "times": "null runs reproduced, timing claims",
 }
 
 
@@ -301,11 +301,11 @@ def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
 
 
 def forecast(rows: Sequence[VerdictRow]) -> list[str]:
-    """The number of verdicts that another verification should change (see `--audit`), as a line, if known."""
+    """The expected number of verdicts that another verification changes (see `--audit`), if known."""
     chances = [row.otherwise for row in _by_procedure(rows)[0] if row.otherwise is not None]
     if not chances:
         return []
-    return [f"another verification should change {sum(chances):.1f} of {len(chances)} verdicts"]
+    return [f"another verification is expected to change {sum(chances):.1f} of {len(chances)} verdicts"]
 
 
 def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str:

@@ -104,7 +104,7 @@ class Spread(NamedTuple):
 class Judged:
     """A claim and its outcome over the seeds.
 
-    seeds      the seeds that decided; `held` of them held by themselves
+    seeds      the seeds that decided; `held` of them held individually
     numbers    every metric of the runs for the claim
     values     each metric's values by seed
     columns    the values of each bound of the rule by seed

@@ -112,7 +112,7 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
 def test_the_forecast_sums_this_procedures_values():
     one = replace(rows()[0], otherwise=0.25)
     found = [one, replace(one, otherwise=0.4), replace(one, otherwise=None)]
-    assert forecast(found) == ["another verification should change 0.7 of 2 verdicts"]
+    assert forecast(found) == ["another verification is expected to change 0.7 of 2 verdicts"]
     assert forecast([*found, replace(one, otherwise=0.9, procedure=1)]) == forecast(found)
     assert forecast([replace(one, otherwise=None)]) == []
     assert forecast(found)[0] in overview(VerdictTable(found, FACTS))

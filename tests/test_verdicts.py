@@ -184,7 +184,7 @@ def test_a_break_that_equals_the_control_is_not_a_catch():
     caught = "near misses caught, of the claims that are reproduced"
     assert counted[0][caught].startswith("1 of 1")
     assert counted[1][caught] == "not run"
-    assert counted[1]["breaks that are their control in every number, so not counted"] == "1"
+    assert counted[1]["breaks equal to their control in every number (not counted)"] == "1"
     said = page(VerdictTable([alike], {"paper": {}}), "paper")
     assert "fails the rule: a null run, since ours and theirs are equal in every number" in said
 

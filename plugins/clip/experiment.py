@@ -150,7 +150,7 @@ def compare(run: Run) -> None:
         },
         world=data,
         unequal={
-            "contrastive": "the steps that they take, updates, learning rates, how much they draw: an arm "
+            "contrastive": "step counts, updates, learning rates, how much they draw: an arm "
             "stops when it has reached the goal, because the claim counts images until then"
         },
         judged_on="training",

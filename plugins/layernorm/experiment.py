@@ -188,7 +188,7 @@ def table_1(run: Run) -> None:
 
 SIZES = (32, 4)
 UNEQUAL = (
-    "the length of their loops, the steps that they take, updates, learning rates, how much they draw: batch "
+    "loop lengths, step counts, updates, learning rates, how much they draw: batch "
     "sizes are compared after the same number of epochs, which favours small batches"
 )
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)

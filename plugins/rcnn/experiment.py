@@ -345,8 +345,8 @@ def compare(run: Run) -> None:
             "SVMs is unique"
         ),
         unequal={
-            "R-CNN": "the length of their loops of their stages, the steps that they take of their stages, "
-            "updates of their stages: R-CNN is fine-tuned, the controls are not"
+            "R-CNN": "their stages' loop lengths, their stages' step counts, their stages' updates: "
+            "R-CNN is fine-tuned, the controls are not"
         },
     )
     run.axes(PRECISION, x="recall", y="precision, mean of the classes")

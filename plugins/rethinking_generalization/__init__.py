@@ -284,7 +284,7 @@ def compare(run: Run) -> None:
         world=images_of(run),
         unequal={
             "weight decay": "optimisers: the claim is about weight decay",
-            "network": "the steps that they take, updates: training stops when every image is right",
+            "network": "step counts, updates: training stops when every image is right",
         },
         judged_on="training",
     )

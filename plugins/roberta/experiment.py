@@ -316,7 +316,7 @@ def train_longer(run: Run) -> None:
     longer = on_new_texts(4)
     changed = {SAME_TEXTS: on_new_texts(4, new=4), LARGER: on_new_texts(1, size=4 * BATCH)}
     more = "this is the compared difference, and it favours the longer training"
-    what = "the length of their loops, the steps that they take, their updates, their learning rates"
+    what = "their loop lengths, their step counts, their updates, their learning rates"
     table = run.compare(
         UNDERTRAINED,
         arms={"longer training": Arm(longer), "shorter training": Arm(on_new_texts(1))},

@@ -250,9 +250,9 @@ def compare(
         breaks={broken: {"schedule-free": Arm(build)} for broken, build in breaks.items()},
         judged_on="training",
         unequal={
-            "schedule-free": "one run for all three stopping times, while cosines have a run for each: the "
-            "length of their loops, the steps that they take, updates, how much they draw. The comparison "
-            "is between their learning rates and optimisers"
+            "schedule-free": "loop lengths, step counts, updates, how much they draw: one run serves all "
+            "three stopping times, while cosines need one for each. The claim compares learning rates and "
+            "optimisers"
         },
     )
 

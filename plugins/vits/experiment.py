@@ -217,7 +217,7 @@ def compare(run: Run, parts: Parts) -> None:
         },
         world=parts,
         unequal={
-            "one": "the length of their loops, the steps that they take, their updates, their learning rates "
+            "one": "loop lengths, step counts, their updates, their learning rates "
             "at the last step, how much they draw: "
             "twice the steps, each a tenth of the cost, in its favour"
         },

@@ -116,10 +116,7 @@ def experiment(run: Run) -> None:
 
 
 # Differences between the arms in the wording of the check, and whom they favour.
-FEATURES = (
-    "the length of their loops of their stages, the steps that they take of their stages, "
-    "their updates of their stages"
-)
+FEATURES = "their stages' loop lengths, their stages' step counts, their stages' updates"
 UNEQUAL = {
     "teacher's kind": f"{FEATURES}: it has no features, which is the tested difference",
     "untrained features": f"{FEATURES}: its features are not trained, which is the tested difference",

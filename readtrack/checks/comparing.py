@@ -287,7 +287,7 @@ def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str,
         if mine.before and other.before:
             for (what, a), (_, b) in zip(_facts(mine.before)[:3], _facts(other.before)[:3], strict=True):
                 if a != b:
-                    yield f"{what} of their stages", a, b
+                    yield what.replace("their", "their stages'"), a, b
         for stream in mine.drawn.keys() & other.drawn.keys():
             if not torch.equal(mine.drawn[stream].get_state(), other.drawn[stream].get_state()):
                 yield "how much they draw", stream, stream
@@ -301,8 +301,8 @@ def _ratios(ours: Sequence[Work], theirs: Sequence[Work]) -> list[float]:
 
 def _facts(work: Work) -> list[tuple[str, object]]:
     return [
-        ("the length of their loops", work.loops),
-        ("the steps that they take", work.taken),
+        ("their loop lengths", work.loops),
+        ("their step counts", work.taken),
         ("their updates", work.updates),
         ("their optimisers", work.how),
         ("their learning rates", work.rates),

@@ -27,6 +27,9 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def show(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also print how each claim's set-up differs from the paper's.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a paper's details: facts, state, lineage, note and runs.
@@ -41,7 +44,7 @@ def show(
     if as_json:
         terminal.print_json(_facts(library, found))
     else:
-        _print(library, found)
+        _print(library, found, verbose=verbose)
 
 
 def _facts(library: Library, paper: Paper) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
     }
 
 
-def _print(library: Library, paper: Paper) -> None:
+def _print(library: Library, paper: Paper, *, verbose: bool) -> None:
     facts = _facts(library, paper)
     print_out(paint(one_line(paper.title), "bold"))
     print_out()
@@ -118,6 +121,9 @@ def _print(library: Library, paper: Paper) -> None:
         for index, one in enumerate(shipped):
             verdict = shown_verdict(one.verdict, one.kind)
             _field("shipped" if index == 0 else "", f"{verdict}: {one.claim}, {one.counted}")
+            _field("", one.sentence, indent=2)
+            if verbose and one.deviations:
+                _field("", f"Differs from the paper: {one.deviations}", indent=2)
         _field("", f"measured on {shipped[0].made}")
     if facts["runs"]:
         print_out()
@@ -139,11 +145,11 @@ def _how_to_fill_in(library: Library, paper: Paper) -> str:
     return f"add them in {library.catalog.path.name}:{paper.line}"
 
 
-def _field(label: str, text: str) -> None:
-    """Print a labelled paragraph, or nothing if the text is empty."""
+def _field(label: str, text: str, *, indent: int = 0) -> None:
+    """Print a labelled paragraph, indented by some columns, or nothing if the text is empty."""
     if not plain(text).strip():
         return
     total = terminal.width()
-    room = None if total is None else total - _LABEL
+    room = None if total is None else total - _LABEL - indent
     for index, piece in enumerate(terminal.wrap(one_line(text), room)):
-        print_out(f"{paint(terminal.pad(label if index == 0 else '', _LABEL), 'dim')}{piece}")
+        print_out(f"{paint(terminal.pad(label if index == 0 else '', _LABEL), 'dim')}{' ' * indent}{piece}")

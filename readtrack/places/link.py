@@ -52,7 +52,7 @@ def connect(place: Place) -> Link:
 
 
 def command(place: Place) -> list[str]:
-    """The command that starts an agent at the place, without its mark."""
+    """The command that starts an agent at the place. `StreamLink` adds the mark to it."""
     # -P: do not import from the folder that the agent starts in.
     far = [place.python, "-u", "-P", "-m", "readtrack.places.agent", place.home]
     if not place.host:
@@ -91,7 +91,7 @@ class StreamLink:
         self._buffer = b""
         self._said: deque[bytes] = deque(maxlen=20)  # on stderr
         assert self._child.stdin is not None
-        os.set_blocking(self._child.stdin.fileno(), False)  # the other side may not read
+        os.set_blocking(self._child.stdin.fileno(), False)  # the other side might not be reading
         try:
             self._greet(f"\n{mark}\n".encode())
             self.hello, _ = self.call({"do": "hello"})
@@ -178,8 +178,8 @@ class StreamLink:
             return Refused("the Python there is older than 3.11. Set python: in places.yaml.")
         if "No module named" in last:
             return Refused(
-                f"readtrack is not installed there ({last}). There, in a clone of readtrack {__version__}: "
-                f"python -m pip install '.[run]'"
+                f"readtrack is not installed there ({last}). Run this there, in a clone of readtrack "
+                f"{__version__}: python -m pip install '.[run]'"
             )
         if code == 1 and "Error" in last:
             return Refused(last)

@@ -56,7 +56,7 @@ class Draw:
         return torch.randint(limit, shape, generator=self.generator)
 
     def mask(self, *shape: int, share: float = 0.6) -> Tensor:
-        """Booleans, of which about `share` are True."""
+        """Booleans; a fraction of about `share` is True."""
         import torch
 
         return torch.rand(shape, generator=self.generator) < share
@@ -68,13 +68,13 @@ class Exercise:
 
     name       a word or two
     of         the function in the plugin: "model.attention_weights", "model.MultiHeadAttention.forward"; in a
-               plugin of one file only its name
+               single-file plugin, just its name
     task       one line: what to write
     hints      up to three, each more specific than the one before
     tries      the arguments to compare on, smallest first (default: generated from the signature's shapes).
                Modules among them get random weights
-    through    another function of the plugin that uses this one, to be called if it cannot be called directly
-               (the backward pass of an autograd function)
+    through    another function that uses this one, to call instead when the exercise's function cannot be
+               called directly (the backward pass of an autograd function)
     tolerance  the largest relative error in float64
     half       whether bfloat16 and float32 are compared as well
     gradients  whether gradients are compared

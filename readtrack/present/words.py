@@ -11,7 +11,7 @@ WORDS: dict[str, str] = {
     "held, missed": "The verdict of one run with one seed.",
     "reproduced": "The means over 5, 10 or 20 seeds clear all bounds with 95 % one-sided confidence. "
     "docs/method.md in the repository explains how, and states the error rates.",
-    "unsteady": "Reproduced, but fewer than three in four seeds satisfy the rule by themselves.",
+    "unsteady": "Reproduced, but fewer than three in four seeds satisfy the rule individually.",
     "not specific": "Reproduced, but a rival in the place of the paper's arm passes the same rule: true "
     "here, but not because of the idea.",
     "weak": "The effect has the right sign but does not reach the threshold.",

@@ -87,7 +87,7 @@ class Found:
 
     @property
     def mean(self) -> str:
-        return f"{'≥ ' if self.at_least else ''}{number(self.effect.mean)}{self.unit}"
+        return f"{'≥ ' if self.at_least else ''}{number(self.effect.mean, self.unit)}"
 
     @property
     def between(self) -> str:

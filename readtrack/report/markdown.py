@@ -19,7 +19,7 @@ def html(text: str, *, heading: int = 1, target: Target = outside, pictures: boo
     """`text` as HTML.
 
     heading   the level of its first headings
-    target    maps a link's address to the address to write; None replaces the link by its text
+    target    maps a link's address to the address to write; None replaces the link with its text
     pictures  whether to keep pictures; a picture in a note would cause a request to another server
     """
     from markdown_it import MarkdownIt

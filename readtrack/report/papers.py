@@ -298,7 +298,7 @@ def _short(row: VerdictRow) -> str:
     elif len(row.seeds) == 1:
         told = f"one run, seed {row.seeds[0]}"
     else:
-        told = f"{row.held} of {counted(len(row.seeds), 'seed')} hold by themselves"
+        told = f"{row.held} of {counted(len(row.seeds), 'seed')} hold individually"
     parts = [MEANING[known(row.verdict)], told]
     if row.why and row.verdict != "not specific":
         parts[0] = row.why
@@ -324,7 +324,7 @@ def _facts(row: VerdictRow) -> list[tuple[str, str]]:
     claim = row.claim
     edges = f"{'; '.join(row.edges)}. A better setting may lie outside." if row.edges else ""
     luck = "" if row.otherwise is None else f"{100 * row.otherwise:.0f} %"
-    procedure = f"number {row.procedure}; today’s is {PROCEDURE}" if row.earlier else ""
+    procedure = f"procedure {row.procedure} (the current one is {PROCEDURE})" if row.earlier else ""
     return [
         ("Rule", rules(claim)),
         ("No rival", claim.no_rival),

@@ -57,7 +57,7 @@ def strip(one: Found, *, with_breaks: bool) -> Strip | None:
         marks = estimate(scale, _LANE / 2, (said.mean, said.low, said.high), dot="mean", r=4)
         role = {"coarse": "break"}.get(other.role, other.role)
         what = f"{role}: {other.name}" if role else other.name
-        value = f"{'≥ ' if said.at_least else ''}{number(said.mean)}{one.unit}"
+        value = f"{'≥ ' if said.at_least else ''}{number(said.mean, one.unit)}"
         between = "" if said.low == said.high else f"{number(said.low)} to {number(said.high)}"
         lanes.append(
             Lane(
@@ -129,7 +129,7 @@ def _head(one: Found, scale: Scale) -> Drawn:
     even, asked = scale(one.effect.even or 0.0), scale(one.effect.asked)
     parts: list[str] = []
     for x, words, y, kind, left in (
-        (even, f"{one.even} {number(one.effect.even)}{one.unit}", 12, "even", even <= asked),
+        (even, f"{one.even} {number(one.effect.even, one.unit)}", 12, "even", even <= asked),
         (asked, f"asked {one.asked}", 27, "asked", asked < even),
     ):
         before = x > (30 if left else 80)

@@ -49,12 +49,12 @@ def css_class(verdict: str) -> str:
     return known(verdict).replace(" ", "-")
 
 
-def number(value: float | None) -> str:
-    """Three digits: `0.159`, `2,048`, `92.3M`, `5.7 × 10⁻⁷`, with a real minus."""
+def number(value: float | None, unit: str = "") -> str:
+    """Three digits and the unit: `0.159`, `2,048`, `92.3M`, `5.7 × 10⁻⁷`, `1.5×`, with a real minus."""
     if value is None or math.isnan(value):
         return "no number"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return f"∞{unit}" if value > 0 else f"−∞{unit}"
     size = abs(value)
     if size == 0:
         text = "0"
@@ -69,7 +69,7 @@ def number(value: float | None) -> str:
         unit = min(len(_UNITS) - 1, int(math.log10(size * 1.0005) // 3))
         short = value / 1000**unit
         text = f"{short:.3g}{_UNITS[unit]}" if abs(short) < 1000 else f"{value:.2e}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") + unit
 
 
 def sentence(text: str) -> str:

@@ -31,7 +31,7 @@ _ESCAPES = {
     "^": r"\textasciicircum{}",
     **{sign: f"\\{sign}" for sign in "&%$#_"},
 }
-# Characters with a LaTeX command. Imports replace each by a character that is not used otherwise.
+# Characters with a LaTeX command. Imports replace each with a character that is not used otherwise.
 _COMMANDS = {"braceleft": "{", "braceright": "}", "asciicircum": "^", "asciitilde": "~", "backslash": "\\"}
 _SECTION = re.compile(r" \((?:section|chapter|appendix) [^()]*\)$")  # names a part of the work
 _IN_JOURNAL = re.compile(r"arxiv:\s*([^\s\[\]{},;]+)", re.IGNORECASE)

@@ -566,7 +566,7 @@ def _said(library: Library, made: ImportPlan) -> list[tuple[str, dict[str, Any]]
 
 
 def _save_abstracts(library: Library, made: ImportPlan) -> None:
-    """Save abstracts as metadata with their origin. A sync replaces them by arXiv's own."""
+    """Save abstracts as metadata with their origin. A sync replaces them with arXiv's own."""
     folder = library.home.metadata
     if made.abstracts:
         library.home.ensure(folder)

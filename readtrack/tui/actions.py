@@ -20,7 +20,7 @@ def bindings(place: Where) -> list[BindingType]:
 
 
 def bound(action_id: str, call: str, *, priority: bool = False) -> Binding:
-    """Bind an action's keys to a method. The app's keymap can replace the keys by the binding's id."""
+    """Bind an action's keys to a method. The app's keymap can override the keys by the binding's id."""
     return Binding(",".join(BY_ID[action_id].default_keys), call, id=action_id, show=False, priority=priority)
 
 

@@ -18,7 +18,13 @@ def test_show_prints_shipped_measurements_before_the_first_run(
 ) -> None:
     row = {
         "paper": "toy_adam",
-        "claim": {"name": "bowl", "kind": "measured", "breaks": []},
+        "claim": {
+            "name": "bowl",
+            "sentence": "Adam finds the bowl's floor in fewer steps than SGD.",
+            "kind": "measured",
+            "breaks": [],
+            "deviations": "One bowl.",
+        },
         "verdict": "weak",
         "held": 3,
         "seeds": [1, 2, 3, 4, 5],
@@ -37,8 +43,13 @@ def test_show_prints_shipped_measurements_before_the_first_run(
         return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
 
     lines = shown("toy_adam")
-    assert "shipped     weak: bowl, 3 of 5 seeds\n            exact: same, 3 of 5 seeds\n" in lines
+    assert (
+        "shipped     weak: bowl, 3 of 5 seeds\n"
+        "              Adam finds the bowl's floor in fewer steps than SGD.\n"
+        "            exact: same, 3 of 5 seeds\n"
+    ) in lines
+    assert "than SGD.\n              Differs from the paper: One bowl.\n" in shown("toy_adam", "--verbose")
     assert "            measured on two cores, 2026-01-01" in lines
     (found, _) = json.loads(shown("toy_adam", "--json"))["shipped_verdicts"]
-    assert (found["claim"], found["verdict"]) == ("bowl", "weak")
+    assert (found["claim"], found["verdict"], found["deviations"]) == ("bowl", "weak", "One bowl.")
     assert "shipped" not in shown("toy_newton")

@@ -195,7 +195,7 @@ def test_an_undecided_claim_takes_twenty_seeds_and_a_decided_one_only_its_five(
     assert (sure["verdict"], len(sure["seeds"]), len(sure["values"]["loss"])) == ("reproduced", 5, 5)
     assert (open_["verdict"], len(open_["seeds"])) == ("inconclusive", 20)
     assert open_["why"].startswith("gain 0.4")
-    assert "another verification should change 0." in done.stdout
+    assert "another verification is expected to change 0." in done.stdout
     again = cli("verify", "toy_sgd", "--output", "out")
     assert (again.stdout, again.stderr.count("taken from"), len(runs(home))) == (done.stdout, 20, 20)
 

@@ -288,7 +288,7 @@ def test_everything_is_there_without_javascript(browser: Browser, site: Path) ->
 def test_the_keyboard_reaches_the_content_first(tab: Tab, site: Path) -> None:
     tab.goto((site / ADAM).as_uri())
     tab.keyboard.press("Tab")
-    assert tab.evaluate("document.activeElement.textContent") == "To the content"
+    assert tab.evaluate("document.activeElement.textContent") == "Skip to content"
     tab.keyboard.press("Enter")
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.querySelector('main').contains(document.activeElement)")

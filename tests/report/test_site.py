@@ -526,6 +526,7 @@ def test_a_report_that_was_stopped_midway_is_written_again(home: Home, tmp_path:
 )
 def test_numbers_have_three_digits(value: float | None, words: str) -> None:
     assert number(value) == words
+    assert number(value, "×") == (words if words == "no number" else f"{words}×")
 
 
 def test_a_word_of_a_record_is_not_a_class() -> None:

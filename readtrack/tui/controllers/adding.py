@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from readtrack.tui.widgets.outline import Entry
 
 _KEPT = "your list is set aside; b brings it back"
-_OFFERED = 9  # most lists to bring back, one for each digit key
+_OFFERED = 9  # maximum number of lists to offer, one for each digit key
 _EMPTY = 'title: "My papers"\nchecklist: []\npapers: {}\n'
 
 
@@ -49,7 +49,7 @@ class ListController:
         self._shell.ask(InputDialog("Add a paper to your list", hint, take, suggestions=suggestions))
 
     def put_on_list(self, entry: Entry | None) -> None:
-        """Put a shipped paper on the list. The cursor stays, so that the next paper is near."""
+        """Put a shipped paper on the list. The cursor stays on the row, next to further papers to add."""
         if entry is None or entry.paper is None:
             self._shell.say("Choose a paper to put on your list.")
         elif not entry.off_list:
@@ -112,7 +112,7 @@ class ListController:
             more = f"; the previous PDF is {before.name}" if before is not None else ""
             self._shell.say("The PDF of ", (paper, "bold"), f" is {kept_as.name} now{more}.")
 
-        hint = "The path of a PDF: it is copied. enter attaches it, esc goes back."
+        hint = "Enter the path to a PDF. It will be copied. enter attaches it, esc goes back."
         self._shell.ask(InputDialog(f"Attach a PDF to {paper}", hint, take))
 
     # The list
@@ -124,7 +124,7 @@ class ListController:
             self.ask_for_list()
 
     def ask_for_list(self) -> None:
-        """Ask which list the reader wants. If another list replaces theirs, theirs is kept in set-aside."""
+        """Ask which list the reader wants. If their list is replaced, it is kept in set-aside."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
         home, path = self._shell.library.home, self._shell.library.list_path
@@ -140,7 +140,7 @@ class ListController:
             Choice("k", "keep my list", "nothing changes")
             if mine
             else Choice("k", "keep this list", f"{whose}; its ticks are ignored"),
-            Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
+            Choice("i", "import mine", "a BibTeX, Zotero or Markdown file"),
             Choice(
                 "e",
                 "start empty",
@@ -202,8 +202,8 @@ class ListController:
         self._shell.ask(ChoiceDialog("Which list do you want back?", answers), chosen)
 
     def _change_list(self, new: str | Path | None) -> None:
-        """Make a text or a file the reader's list; None returns to the shipped list. The old list is set
-        aside.
+        """Replace the reader's list with a text or a file, or with the shipped list if None. The old list is
+        set aside.
         """
         home = self._shell.library.home
         try:
@@ -233,7 +233,7 @@ def _is_shipped(path: Path) -> bool:
 
 
 def _set_aside(home: Home) -> list[Path]:
-    """The replaced lists, newest first, by the change time of the file (the time when it was moved)."""
+    """The replaced lists, the most recently moved first (by the files' change times)."""
     found = (home.root / "set-aside").glob(f"{home.papers_yaml.stem}*{home.papers_yaml.suffix}")
     return sorted(found, key=lambda path: path.stat().st_ctime_ns, reverse=True)
 
