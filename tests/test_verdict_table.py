@@ -105,7 +105,7 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
     }
     told = page(both, "paper")
     assert told.count("**verdict**: reproduced: earlier; 5 of 5 seeds held") == 2
-    assert "nine of ten must agree" in overview(both)
+    assert "nine of ten had to agree" in overview(both)
     assert "*earlier*" not in overview(VerdictTable(rows(), FACTS))
 
 

@@ -189,6 +189,12 @@ def test_a_break_that_equals_the_control_is_not_a_catch():
     assert "fails the rule: a null run, since ours and theirs are equal in every number" in said
 
 
+def test_a_page_does_not_name_the_mode_of_a_benchmark_that_stops_at_a_goal():
+    claim = replace(GAIN, rule=(Speedup("answer", over="naive", threshold=3.0, mode="until"),))
+    said = page(VerdictTable([VerdictRow.of(over(FAR, claim))], {"paper": {}}), "paper")
+    assert "speed of paper over naive, answer: ≥ 3" in said
+
+
 def test_arms_are_alike_only_with_every_seed():
     pairs = [["a and b", "a and c"], ["a and b"]]
     stated = {seed: [event(GAIN, {"gain": 0.0}, alike=found)] for seed, found in enumerate(pairs)}
