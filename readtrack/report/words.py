@@ -66,9 +66,9 @@ def number(value: float | None, unit: str = "") -> str:
     elif size < 9999.5:
         text = f"{value:,.0f}"
     else:
-        unit = min(len(_UNITS) - 1, int(math.log10(size * 1.0005) // 3))
-        short = value / 1000**unit
-        text = f"{short:.3g}{_UNITS[unit]}" if abs(short) < 1000 else f"{value:.2e}"
+        step = min(len(_UNITS) - 1, int(math.log10(size * 1.0005) // 3))
+        short = value / 1000**step
+        text = f"{short:.3g}{_UNITS[step]}" if abs(short) < 1000 else f"{value:.2e}"
     return text.replace("-", "−") + unit
 
 
