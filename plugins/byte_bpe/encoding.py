@@ -14,8 +14,8 @@ GPT2_TOKENS = 256 + 50_000 + 1  # bytes, merges, and the end of a document
 class ByteBPE:
     """Encodes text as ids and decodes ids, with merges from `train`.
 
-    merges  pairs of ids, in the order in which they were found: the k-th makes a new id, unless a token with
-            its bytes exists
+    merges  pairs of ids, in the order in which they were found. Each pair makes a new id, unless a token with
+            the same bytes exists
     """
 
     def __init__(self, merges: Sequence[Pair]) -> None:
@@ -67,7 +67,7 @@ class ByteBPE:
             rank, i = heappop(heap)
             j = after[i]
             if j == end or ranks.get((ids[i], ids[j])) != rank:
-                continue  # one of the two has been merged since
+                continue  # one of the two symbols has been merged since
             ids[i], ids[j] = self.merged[rank], -1
             after[i] = after[j]
             if after[i] < end:
@@ -78,7 +78,7 @@ class ByteBPE:
         return tuple(i for i in ids if i >= 0)
 
     def merge_slowly(self, word: bytes) -> tuple[int, ...]:
-        """GPT-2's loop: apply the earliest merge that is possible in the word, until none is."""
+        """GPT-2's loop: apply the earliest possible merge in the word until no merge is possible."""
         ids = [ID[byte] for byte in word]
         while possible := self.ranks.keys() & set(pairwise(ids)):
             best = min(possible, key=self.ranks.__getitem__)

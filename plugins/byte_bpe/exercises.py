@@ -45,8 +45,8 @@ EXERCISES = (
         of="training.replace",
         task="Replace each occurrence of the pair in a word by one new symbol.",
         hints=(
-            "Go from left to right: a symbol that has been merged belongs to no further pair.",
-            "Advance by two symbols after a match and by one otherwise; do not forget the last symbol.",
+            "Go from left to right. A symbol that has been merged belongs to no further pair.",
+            "Advance by two symbols after a match and by one otherwise. Do not forget the last symbol.",
         ),
         tries=of_words,
         gradients=False,
@@ -55,10 +55,10 @@ EXERCISES = (
     Exercise(
         name="training",
         of="training.train_slowly",
-        task="Algorithm 1: count all pairs, merge the most frequent one, repeat. In a tie take the "
-        "smallest ids.",
+        task="Write algorithm 1: count all pairs, merge the most frequent one, and repeat. In a tie, take "
+        "the smallest ids.",
         hints=(
-            "count_words gives each word once with its count; each pair in the word counts that many times.",
+            "count_words gives each word once, with its count. Each pair in the word counts that many times.",
             (
                 "ID maps a byte to its id, Vocabulary.add a pair to its new id; replace merges the pair in a "
                 "word."

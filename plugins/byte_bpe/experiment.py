@@ -1,4 +1,4 @@
-"""Measures bytes per token for different choices of pairs, out-of-vocabulary words, and round trips."""
+"""Measures bytes per token for different choices of pairs, and tests unknown words and round trips."""
 
 import sys
 from collections import Counter
@@ -45,10 +45,10 @@ LOSSLESS = Claim(
 
 OPEN = Claim(
     name="unknown words, byte-level BPE and word vocabulary",
-    sentence="Byte-level merges can encode words that do not occur in the training text, and a vocabulary "
-    "of words cannot.",
+    sentence="Byte-level merges can encode words that do not occur in the training text, but a vocabulary of "
+    "words cannot.",
     paper=Figure(
-        "The test set has 1,079 unknown words with a vocabulary of words, and 0 with byte-pair encoding",
+        "The test set has 1,079 unknown words with a vocabulary of words, and none with byte-pair encoding",
         where="table 1 of Sennrich and others",
         read="table",
     ),
@@ -57,22 +57,23 @@ OPEN = Claim(
         Bound("words lost, byte-level BPE", "==", 0.0),
         Bound("words lost, all training words", ">", 0.0),
     ),
-    control="a vocabulary of all words of the training text (one of the same size as ours is shown as well)",
+    control="a vocabulary of all words in the training text (a word vocabulary of the same size as ours is "
+    "also shown)",
     headline=True,
-    deviations="A word is lost if decoding does not return it. The text is held-out prose of the same "
-    "manual, which always has a new word. The abstract also reports better translations (1.1 and 1.3 BLEU), "
-    "which are not tested here.",
+    deviations="A word counts as lost if decoding does not return it. The text is held-out prose from the "
+    "same manual, which always contains a new word. The abstract also reports better translations (1.1 and "
+    "1.3 BLEU), which we do not test.",
 )
 
-SHUFFLED = Break("shuffled letters", "The merges are learned from the same letters in random order.")
+SHUFFLED = Break("shuffled letters", "The merges are learned from the same letters, shuffled.")
 ONCE = Break(
     "pairs counted once",
-    "The most frequent pairs of bytes are not recounted after each merge: no token has more than two bytes.",
+    "The pairs of bytes are counted only once, not after each merge, so no token has more than two bytes.",
     "near miss",
 )
 SUBSTRINGS = Break(
     "pruned substrings",
-    "6,000 frequent substrings of 2 to 12 bytes are pruned to 300 by the tokens that each saves, and a word "
+    "6,000 frequent substrings of 2 to 12 bytes are pruned to the 300 that save the most tokens, and a word "
     "is split into as few tokens as possible.",
     "rival",
 )
@@ -81,11 +82,12 @@ MERGES, LONGEST, POOL = 300, 12, 20
 
 SHORT = Claim(
     name="bytes per token, most frequent and random pairs",
-    sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes per token, and at "
-    "least 1.1 times as many as with merges of pairs drawn in proportion to their frequency. Pruned "
-    "substrings, the rival, reach both bounds, with more bytes per token than the merges.",
+    sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes per token. This is "
+    "at least 1.1 times as many as with merges of pairs that are drawn in proportion to their frequency. "
+    "The rival (pruned substrings) reaches both bounds, with more bytes per token than the merges.",
     paper=Figure(
-        "4.9 characters per token with 59,500 merges, computed from the token counts in millions.",
+        "There are 4.9 characters per token with 59,500 merges, computed from the paper's token counts in "
+        "millions.",
         where="table 1 of Sennrich and others",
         read="table",
     ),
@@ -99,16 +101,16 @@ SHORT = Claim(
     control_reaches=(at_least("bytes per token", "random pair", 1.2, over="bytes"),),
     breaks=(SHUFFLED, ONCE, SUBSTRINGS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="There are 300 merges, not 59,500. They are learned from nine tenths of Python's language "
-    "reference and measured on the other tenth. The paper has no merges of random pairs.",
+    deviations="There are 300 merges, not 59,500. The merges are learned from nine tenths of Python's "
+    "language reference, and we measure on the other tenth. The paper does not test merges of random pairs.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the same bounds. The random pairs now '
-            "have a random stream of their own. The near miss (pairs counted once) is new."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. Random pairs are now '
+            "drawn from a separate random stream. The near miss (pairs counted once) is new."
         ),
         (
-            "The first rival was the 300 most frequent substrings with longest match, which missed the "
-            "second bound (1.06 on seeds 0 and 1). Pruned substrings replace it because they are stronger."
+            "The first rival was the 300 most frequent substrings with longest match, which missed the bound "
+            "of 1.1 (1.06 on seeds 0 and 1). Pruned substrings replace this rival because they are stronger."
         ),
     ),
 )
@@ -120,7 +122,7 @@ class World(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """count: number of tokens of a text, with a given number of the `size` merges"""
+    """count: number of tokens in a text when only some of the `size` merges are used"""
 
     count: Callable[[str, int], int]
     size: int
@@ -162,7 +164,7 @@ def experiment(run: Run) -> None:
 
 
 def parted(run: Run) -> World:
-    """Splits the text: nine tenths to learn merges from, and a stretch in between to judge by."""
+    """Splits the text into nine tenths for learning merges and a stretch in between for testing."""
     text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
     length = len(text) // 10
     start = int(torch.randint(len(text) - length, (), generator=run.data("held-out text", "world")))
@@ -214,7 +216,7 @@ def of_shuffled_letters(at: Trial, merges: int) -> list[Pair]:
 
 
 def counted_once(at: Trial, merges: int) -> list[Pair]:
-    """The most frequent pairs of bytes, counted before the first merge."""
+    """Merges the pairs of bytes that are most frequent before the first merge."""
     counts: Counter[Pair] = Counter()
     for word, times in count_words(at.world.seen).items():
         for left, right in pairwise(word):
@@ -223,8 +225,9 @@ def counted_once(at: Trial, merges: int) -> list[Pair]:
 
 
 def by_substrings(at: Trial, size: int) -> Learned:
-    """Starts from `POOL` · `size` frequent substrings, and removes a quarter at a time: those whose removal
-    would add the fewest tokens to the text. Unigram language models (Kudo 2018) are pruned in this way.
+    """Starts from `POOL` · `size` frequent substrings, and removes a quarter at a time, choosing those whose
+    removal would add the fewest tokens to the text. Unigram language models (Kudo 2018) are pruned in this
+    way.
     """
     words, counts = count_words(at.world.seen), Counter[bytes]()
     for word, times in words.items():
@@ -245,7 +248,7 @@ def by_substrings(at: Trial, size: int) -> Learned:
 
 
 def tokens_saved(words: Counter[bytes], tokens: set[bytes]) -> dict[bytes, int]:
-    """For each token: the number of its uses times the number of tokens that would replace it, minus 1."""
+    """For each token, the number of uses times (the number of tokens that would replace it minus 1)."""
     used: Counter[bytes] = Counter()
     for word, times in words.items():
         for token in fewest_tokens(word, tokens):
@@ -275,7 +278,7 @@ def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
 
 
 def look_at(run: Run, world: World) -> None:
-    """Tests a larger vocabulary: bytes per token, lost words, round trips, and example tokens."""
+    """Tests a larger vocabulary, by bytes per token, lost words, round trips and example tokens."""
     bpe = ByteBPE(train(world.seen, run.option("merges", run.pick(smoke=50, quick=1000, full=10_000))))
     run.metric("tokens", len(bpe))
     code = data.code()[: run.pick(smoke=2000, quick=50_000, full=None)]

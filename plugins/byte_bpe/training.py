@@ -1,6 +1,6 @@
-"""Learns merges by the paper's loop, and the same merges faster with an index and a heap.
+"""Learns merges with the paper's loop, and the same merges faster with an index and a heap.
 
-A symbol is an id, a merge is a pair of ids.
+A symbol is an id, and a merge is a pair of ids.
 """
 
 from collections import Counter, defaultdict
@@ -40,7 +40,7 @@ class Vocabulary:
 
 
 def train_slowly(text: str, merges: int) -> list[Pair]:
-    """Algorithm 1: count all pairs, merge the most frequent one, repeat."""
+    """Algorithm 1: count all pairs, merge the most frequent pair, and repeat."""
     vocabulary, found = Vocabulary(), []
     words = [([ID[byte] for byte in word], times) for word, times in count_words(text).items()]
     for _ in range(merges):
@@ -91,11 +91,11 @@ class Pairs:
 
 
 def train(text: str, merges: int) -> list[Pair]:
-    """Returns the merges of `train_slowly`: the most frequent pair, in a tie the one with the smallest ids.
+    """Returns the same merges as `train_slowly`: the most frequent pair and, in a tie, the smallest ids.
 
-    Returns fewer than `merges` if no word has two symbols left. A merge only visits the words that contain
-    its pair. Counts in the heap may be out of date, but never too small: a pair is pushed again when its
-    count rises, and with its current count when it is popped with an outdated one.
+    Returns fewer than `merges` if no word has two symbols left. A merge visits only the words that contain
+    its pair. Counts in the heap may be out of date, but are never too small. A pair is pushed again when its
+    count rises, and when it is popped with an outdated count.
     """
     pairs, found = Pairs(text), []
     heap = [(-count, pair) for pair, count in pairs.counts.items()]

@@ -1,4 +1,4 @@
-"""Implements GPT-2's order and printable form of bytes, and its split of a text into words."""
+"""Implements GPT-2's order and printable form of bytes, and its pattern that splits a text into words."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 
-# GPT-2 prints a byte as a character: the byte's own if it is printable, else one from 256 upwards.
+# GPT-2 prints a byte as a character: the byte's own character if it is printable, or one from 256 upwards.
 SEEN = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 BYTES = bytes([*SEEN, *(byte for byte in range(256) if byte not in SEEN)])  # by id
 CHARACTERS = "".join(map(chr, SEEN)) + "".join(map(chr, range(256, 512 - len(SEEN))))
@@ -52,7 +52,7 @@ def word_pattern() -> re.Pattern[str]:
 
 
 def split(text: str) -> list[str]:
-    """Splits a text into words. Joined they give the text again, and no token spans two words."""
+    """Splits a text into words. Joining the words gives the text again, and no token spans two words."""
     return word_pattern().findall(text)
 
 

@@ -7,14 +7,14 @@ The problem. Many models followed BERT. Each of them combined a new idea with mo
 which of the two had helped.
 
 The idea. Keep BERT's architecture and train it well: for more steps, in larger batches, on more and longer
-texts, without next-sentence prediction. The mask is drawn again each time that a text is read, while BERT
-stored ten masks of each text. This alone matched the models that followed BERT.
+texts, without next-sentence prediction. A new mask is drawn each time a text is read. BERT stored ten masks
+for each text. This alone matched the models that followed BERT.
 
 This folder. `model` is BERT with one segment type and with positions that start after the padding position.
 `weights` renames released weights. `experiment` compares one mask per text, ten masks, and fresh masks for
-the same number of passes over a small corpus, and trains the same network for four times the steps.
-`benchmark` times the masking of a batch. Larger batches (the paper's table 3) and the byte-level vocabulary,
-which is GPT-2's, are left out.
+the same number of passes over a small corpus. It also trains the same network for four times as many steps.
+`benchmark` times the masking of a batch. We leave out larger batches (the paper's table 3) and the byte-level
+vocabulary, which is GPT-2's.
 
 Dimensions: batch, tokens, vocab, model (hidden size).
 """

@@ -1,4 +1,4 @@
-"""Times dynamic masking: choosing and replacing a batch's tokens, from given random numbers."""
+"""Times dynamic masking, which chooses and replaces a batch's tokens according to given random numbers."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +29,7 @@ def token_by_token(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tu
 
 
 def filled_in(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill whole tensors by conditions, as data collators do."""
+    """Fill whole tensors where conditions hold, as data collators do."""
     chosen = dice < RATE
     read = ids.masked_fill(chosen & (fate < 0.8), MASK)
     other = chosen & (fate >= 0.9)

@@ -1,4 +1,4 @@
-"""Exercises: positions that skip padding."""
+"""Exercise: compute positions that skip padding."""
 
 from collections.abc import Iterator
 
@@ -20,9 +20,9 @@ EXERCISES = (
     Exercise(
         name="positions",
         of="model.RoBERTa.position_ids",
-        task="Padding (id 1) has position 1. All other tokens are numbered from 2 on.",
+        task="Compute positions. Padding (id 1) has position 1, and all other tokens are numbered from 2 on.",
         hints=(
-            "The cumsum over tokens that are not padding counts them.",
+            "The cumsum of the mask that is True for tokens other than padding counts these tokens.",
             "Set the count of padding to 0 by multiplying with the same mask, before adding 1.",
         ),
         tries=of_texts,

@@ -1,4 +1,4 @@
-"""BERT with the positions and the sizes of the released RoBERTa."""
+"""Implements BERT with the positions and the sizes of the released RoBERTa."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -9,9 +9,10 @@ PADDING = 1  # id of the padding token
 
 
 class RoBERTa(BERT):
-    """The defaults are the base model. Masking and readout are BERT's, in `MaskedModel`.
+    """The defaults are the base model. Masking and readout are in BERT's `MaskedModel`.
 
-    context  longest sequence; positions start at `PADDING` + 1, so there are two more position vectors
+    context  length of the longest sequence; positions start at `PADDING` + 1, so there are two more position
+             vectors
     """
 
     def __init__(
@@ -56,7 +57,7 @@ def fresh_mask(
     mask: int,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Section 4.1: mask a batch when it is read. Returns the model's input, and which tokens it must predict.
+    """Section 4.1: mask a batch when it is read. Returns the model's input, and the tokens to predict.
 
     dice, fate  uniform draws in [0, 1) that decide which tokens are chosen, and how each is replaced
     drawn       random tokens

@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' RoBERTa (`FacebookAI/roberta-base`) under our parameter names."""
+"""Renames released weights of RoBERTa (`FacebookAI/roberta-base`), as `transformers` has them."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ _HEAD = {"dense": "head.dense", "layer_norm": "head.norm"}
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map the parameters of `RobertaForMaskedLM` to those of BERT's `MaskedModel` with a `RoBERTa`.
 
-    The file has no pooler, so ours keeps its initial weights (load with `strict=False`). The readout is tied
-    to the embedding and left out. Raises ValueError for an unknown name.
+    The file has no pooler, so our pooler keeps its initial weights (load with `strict=False`). The readout is
+    tied to the embedding and left out. Raises ValueError for an unknown name.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

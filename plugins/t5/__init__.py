@@ -8,15 +8,15 @@ impossible to tell what helped: the objective, the architecture, the data or the
 
 The idea. Write every task as text, with a prefix that names the task and with an answer that is also text.
 One network, one loss and one decoding procedure serve all tasks. Within this framework the paper compares
-design choices one by one. The final model is an encoder-decoder, pre-trained by removing spans from a text
-and generating only the spans. Positions are a bias on the attention scores that depends on the distance. It
-has pre-norm and no biases.
+design choices one by one. The final model is an encoder-decoder, which is pre-trained by removing spans from
+a text and generating only the spans. Positions are a bias on the attention scores that depends on the
+distance. Layers use pre-norm and have no bias vectors.
 
 This folder. `model` has both stacks, relative positions, and a KV cache for generation. `spans` removes spans
 and makes the targets. `tasks` has three tasks on an artificial language, distinguished by a prefix. `weights`
-renames released weights. `experiment` pre-trains on that language with spans and with whole texts as targets,
-and tunes the network on few examples of one task, and on all three tasks at once. `benchmark` times a step of
-pre-training and the next token.
+renames released weights. `experiment` pre-trains on that language with spans and with whole texts as targets.
+It then tunes the network on few examples of one task, and on all three tasks at once. `benchmark` times a
+pre-training step and the decoding of one token.
 
 Dimensions: batch, source and target (tokens), vocab, model (hidden size), heads, dim.
 """

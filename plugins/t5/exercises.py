@@ -1,4 +1,4 @@
-"""Exercises: buckets of distances, the bias made of them, and spans removed and put back."""
+"""Exercises: write distance buckets and the bias that uses them, remove spans, and put spans back."""
 
 from collections.abc import Iterator
 
@@ -40,11 +40,17 @@ EXERCISES = (
     Exercise(
         name="buckets",
         of="model.buckets",
-        task="Section 2.1: a bucket for each distance, exact for small ones and logarithmic for larger ones.",
+        task="Compute a bucket for each distance, exact for small distances and logarithmic for larger ones.",
         hints=(
             "With both_sides, half of the buckets are for keys after the query, and count is halved.",
-            "Half of the rest are exact. Beyond them, compute log(distance / exact) / log(furthest / exact).",
-            "Multiply this by the other half, and round down. The last bucket has all larger distances.",
+            (
+                "Half of the remaining buckets are exact. Beyond, compute log(distance / exact) / "
+                "log(furthest / exact)."
+            ),
+            (
+                "Multiply this by the number of other buckets and round down. The last bucket has all larger "
+                "distances."
+            ),
         ),
         tries=of_distances,
     ),
@@ -68,7 +74,7 @@ EXERCISES = (
         "target.",
         hints=(
             "A removed token starts a span if the token before it is kept.",
-            "Sentinels count down from the first one in each text. The target ends with one more sentinel.",
+            "In each text, sentinels count down from the first. The target ends with one more sentinel.",
         ),
         tries=of_spans,
     ),
@@ -76,7 +82,12 @@ EXERCISES = (
         name="restore",
         of="spans.restore",
         task="Put each span of the target in place of its sentinel in the source.",
-        hints=("Read the target once. A sentinel that is one less than the last one starts a new span.",),
+        hints=(
+            (
+                "Read the target once. A sentinel that is one less than the previous sentinel starts a new "
+                "span."
+            ),
+        ),
         tries=of_pieces,
     ),
 )

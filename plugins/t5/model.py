@@ -1,4 +1,4 @@
-"""The encoder and the decoder, their relative positions, and a KV cache for generation.
+"""Implements the encoder and the decoder, relative positions, and a KV cache for generation.
 
 Dimensions: batch, source and target (tokens), queries, keys, heads, dim (of a head), model (hidden size),
 vocab, room (capacity of a cache in tokens).
@@ -21,9 +21,9 @@ def buckets(
 ) -> Int[Tensor, "*any"]:
     """Section 2.1: the bucket of a key that is `distance` tokens after its query.
 
-    Half of the buckets have one distance each. The others grow logarithmically up to `furthest`, and all
-    larger distances share the last bucket. With `both_sides`, half of all buckets are for keys after the
-    query. Without it, such keys count as distance 0.
+    Half of the buckets have one distance each. The other buckets grow logarithmically up to `furthest`, and
+    all larger distances share the last bucket. With `both_sides`, half of all buckets are for keys after the
+    query. Without `both_sides`, such keys count as distance 0.
     """
     first = torch.zeros_like(distance)
     if both_sides:
@@ -40,7 +40,7 @@ def buckets(
 
 
 class RelativeBias(nn.Module):
-    """A bias for each head and bucket, added to the scores, from one table for all layers of a stack."""
+    """A bias on the scores for each head and bucket. All layers of a stack share one table."""
 
     def __init__(self, heads: int, *, both_sides: bool, count: int = 32, furthest: int = 128) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention without biases, and without division by √dim, which the initial weights contain."""
+    """Attention without bias vectors. The initial weights contain the division by √dim."""
 
     def __init__(self, model: int, heads: int, dim: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Section 2.1: pre-norm with RMSNorm, and no biases."""
+    """Section 2.1: a layer with pre-norm, RMSNorm and no bias vectors."""
 
     def __init__(self, model: int, heads: int, dim: int, hidden: int, *, dropout: float, eps: float) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class EncoderLayer(nn.Module):
 
 @dataclass
 class Cache:
-    """A decoder layer's cache: keys and values of the source, and of the target so far.
+    """A decoder layer's cache: keys and values of the source and of the target so far.
 
     written  keys and values with room for more, unused beyond `length`; None to keep nothing
     """
@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
         bias: Float[Tensor, "1 heads target keys"],
         visible: Float[Tensor, "batch 1 1 source"] | None,
     ) -> Float[Tensor, "batch target model"]:
-        """`bias` has positions and the causal mask. `visible` masks padding of the source."""
+        """`bias` contains positions and the causal mask. `visible` masks padding in the source."""
         normed = self.norms[0](x)
         k, v = self.attention.keys_values(normed)
         if cache.written is not None:
@@ -158,7 +158,7 @@ def feed_forward(model: int, hidden: int, dropout: float) -> nn.Sequential:
 class T5(nn.Module):
     """Sections 2.1 and 3.1.1. The defaults are the base model.
 
-    One matrix is the embedding and, after a division by √model, the readout.
+    One matrix is both the embedding and, divided by √model, the readout.
 
     dim      size of a head
     buckets  number of buckets for relative positions, up to `furthest` tokens away
@@ -193,7 +193,7 @@ class T5(nn.Module):
     def init_weights(self) -> None:
         """Initialise as in the released code.
 
-        The variance is 1 / inputs, for queries 1 / (inputs · dim), and for the embedding 1.
+        The variance is 1 / inputs, but 1 / (inputs · dim) for queries and 1 for the embedding.
         """
         for part in self.modules():
             if isinstance(part, nn.Linear):
@@ -244,7 +244,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits after each of `written`, which follows the tokens in the caches and is added to them."""
+        """Logits after each of `written`, which continues the tokens in the caches. Updates the caches."""
         x = self.dropout(self.embedding(written))
         queries, keys = written.shape[1], caches[0].length + written.shape[1]
         bias = self.decoder_bias(queries, keys)

@@ -1,4 +1,4 @@
-"""Three tasks on an artificial language, each written as text, in which the first token names the task.
+"""Makes three tasks on an artificial language. Each is written as text whose first token names the task.
 
 All three tasks use the same texts, so only the prefix distinguishes them.
 """
@@ -60,7 +60,7 @@ def mixture(language: Senses, count: int, generator: torch.Generator) -> Pairs:
 
 
 def spelled(tokens: list[int]) -> str:
-    """Print words as numbers, sentinels as letters, topics and prefixes by name, numbers in brackets."""
+    """Show words as numbers, sentinels as letters, topics and prefixes by name, and numbers in brackets."""
     return " ".join(_name(token) for token in tokens)
 
 

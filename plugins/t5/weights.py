@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' T5 1.0 (such as `google-t5/t5-base`) under our parameter names."""
+"""Renames released weights of T5 1.0 (such as `google-t5/t5-base`), as `transformers` has them."""
 
 import re
 from collections.abc import Mapping
