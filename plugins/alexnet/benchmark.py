@@ -12,7 +12,7 @@ from .model import response_norm
 
 
 def map_by_map(a: Tensor) -> Tensor:
-    """Section 3.3 as written, one map after the other."""
+    """Computes section 3.3 as written, one map after another."""
     maps = []
     for i in range(a.shape[1]):
         near = a[:, max(0, i - 2) : i + 3]
@@ -21,7 +21,7 @@ def map_by_map(a: Tensor) -> Tensor:
 
 
 def torchs(a: Tensor) -> Tensor:
-    wide = a.float() if a.dtype.itemsize < 4 else a  # torch has no half precision for it on a CPU
+    wide = a.float() if a.dtype.itemsize < 4 else a  # on a CPU, torch does not support half precision here
     return F.local_response_norm(wide, 5, alpha=5e-4, beta=0.75, k=2.0).to(a.dtype)  # torch divides α by n
 
 
@@ -30,7 +30,8 @@ def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
     return Case(
         name="response normalisation",
         axes={"maps": shape[1], "shape": " × ".join(map(str, shape))},
-        # Inputs as large as activations of raw pixels. Otherwise k dominates the sum of squares.
+        # The inputs are as large as activations of raw pixels, because for smaller inputs k dominates the sum
+        # of squares.
         inputs=lambda g: (torch.randn(shape, generator=g) * 30,),
         variants=(
             Variant(name="map by map", role="naive", call=map_by_map),
@@ -42,7 +43,7 @@ def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
 
 
 def columns_apart(x: Tensor, weight: Tensor) -> Tensor:
-    """Two convolutions, one for each half of the channels."""
+    """Computes two convolutions, one for each half of the channels."""
     halves = zip(x.chunk(2, 1), weight.chunk(2), strict=True)
     return torch.cat([F.conv2d(half, part, padding=2) for half, part in halves], 1)
 
@@ -52,7 +53,7 @@ def one_convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def with_zeros(x: Tensor, weight: Tensor) -> Tensor:
-    """One dense convolution with zero weights between the columns: twice the work."""
+    """Computes one dense convolution with zero weights between the columns, which takes twice the work."""
     upper, lower = weight.chunk(2)
     full = torch.cat(
         (F.pad(upper, (0, 0, 0, 0, 0, upper.shape[1])), F.pad(lower, (0, 0, 0, 0, lower.shape[1], 0)))

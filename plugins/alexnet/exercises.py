@@ -30,19 +30,19 @@ EXERCISES = (
     Exercise(
         name="response normalisation",
         of="model.response_norm",
-        task="Section 3.3: normalise each activation by its neighbouring maps.",
+        task="Apply section 3.3: normalise each activation by the neighbouring maps.",
         hints=(
             "Divide each activation by (k + alpha · sum of squares)^beta.",
-            "The sum runs over the map itself and n // 2 maps on each side; there are fewer at the ends.",
+            "Sum over the map itself and n // 2 maps on each side. There are fewer maps at the ends.",
         ),
         tries=of_maps,
     ),
     Exercise(
         name="features",
         of="model.AlexNet.features",
-        task="Figure 2: apply the five convolutions, each with its activation, normalisation and pooling.",
+        task="Apply the five convolutions of figure 2, each with activation, normalisation and pooling.",
         hints=(
-            "A ReLU follows each convolution; the first two are normalised and then pooled.",
+            "A ReLU follows each convolution. The first two are normalised and then pooled.",
             "The fifth is pooled as well.",
         ),
         tries=of_images,
@@ -57,7 +57,10 @@ EXERCISES = (
                 "A window of w with a stride of s fits (side - w) // s + 1 times; padded convolutions keep "
                 "the side."
             ),
-            "There is one convolution of 11 with stride 4, and three poolings of 3 with stride 2.",
+            (
+                "There are one convolution of size 11 with stride 4 and three poolings of size 3 with stride "
+                "2."
+            ),
         ),
         tries=of_sides,
     ),

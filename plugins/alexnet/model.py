@@ -1,4 +1,4 @@
-"""Implements figure 2: two columns of convolutions, response normalisation, overlapping pooling.
+"""Implements figure 2: two columns of convolutions, response normalisation, and overlapping pooling.
 
 Dimensions: batch, maps (channels), rows, columns, side of a square image.
 """
@@ -14,7 +14,7 @@ Maps = Float[Tensor, "batch maps rows columns"]
 def response_norm(a: Maps, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Maps:
     """Section 3.3: divides each activation by a function of the n neighbouring maps at its position.
 
-    `alpha` is the paper's α; torch's LocalResponseNorm divides its own by n. Computes in float32 or wider,
+    `alpha` is the paper's α. torch's LocalResponseNorm divides its alpha by n. Computes in float32 or wider,
     because squares overflow in half precision.
     """
     # a / (k + α × the sum of the squares)^β
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
 
     widths   maps of the five convolutions, both columns together
     hidden   units of each of the two hidden layers
-    side     image side; 227 gives the paper's layer sizes, the 224 of its text does not
+    side     image side; 227 gives the paper's layer sizes, but 224, which the paper's text states, does not
     dropout  share of each hidden layer's outputs that are dropped in training (section 4.2)
     """
 
@@ -59,7 +59,7 @@ class AlexNet(nn.Module):
         super().__init__()
         first, second, third, fourth, fifth = widths
         self.conv1 = nn.Conv2d(3, first, 11, stride=4)
-        # Only the third convolution sees the maps of both columns (both GPUs).
+        # Only the third convolution reads the maps of both columns (both GPUs).
         self.conv2 = nn.Conv2d(first, second, 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(second, third, 3, padding=1)
         self.conv4 = nn.Conv2d(third, fourth, 3, padding=1, groups=2)
@@ -74,7 +74,7 @@ class AlexNet(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Section 5: weights with a standard deviation of 0.01, and biases of 1 in half of the layers."""
+        """Section 5: weights have a standard deviation of 0.01, and biases are 1 in half of the layers."""
         for name, layer in self.named_children():
             if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
                 nn.init.normal_(layer.weight, std=0.01)
@@ -144,7 +144,8 @@ class SmallNet(nn.Module):
             inputs = units
         self.scores = nn.Linear(inputs, classes)
         for layer in self.modules():
-            # With the paper's 0.01 and pixels in [0, 1], the loss stays on its plateau for 1,000 steps.
+            # With the paper's standard deviation of 0.01 and pixels in [0, 1], the loss stays on a plateau
+            # for 1,000 steps.
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)

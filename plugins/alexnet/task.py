@@ -26,7 +26,7 @@ HEIGHTS = (7.0, 11.0)
 
 
 def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS) -> Pictures:
-    """The shared scenes' level `photo` at 16 × 16, with the digits 0 to 4 and heights in the given range."""
+    """Scenes of level `photo` at 16 × 16 pixels, with the digits 0 to 4 and heights in the given range."""
     return measured(run, part, count, heights)[0]
 
 
@@ -77,7 +77,7 @@ def fit(
 def fit_by_adam(
     at: Trial, make: Callable[[], nn.Module], rate: float, *, steps: int
 ) -> tuple[float, nn.Module]:
-    """An attempt for `run.compare` with a world of `Parts`. Returns the validation error and the network."""
+    """An `attempt` for `run.compare` on `Parts`. Returns the validation error and the network."""
     parts: Parts = at.world
     adam = partial(torch.optim.Adam, lr=rate)
     label = f" at rate {rate:g}"
@@ -98,7 +98,7 @@ def error(network: nn.Module, held_out: Pictures) -> float:
 
 
 def read_error(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """A comparison's `read`: the test error of each image."""
+    """A `read` for `run.compare`: the test error of each image."""
     mistakes = wrong(found.chosen, at.world.judge)
     at.metric("error", mistakes.mean().item())
     return {"error": mistakes}
@@ -118,7 +118,7 @@ def train(
 ) -> nn.Module:
     """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0.
 
-    `make` runs under the run's seed, so that arms of one shape start from the same weights.
+    `make` runs under the run's seed, so that arms with the same architecture start from the same weights.
     """
     torch.manual_seed(run.seed)
     network = make().to(run.device, run.dtype).train()
@@ -138,7 +138,7 @@ def train(
 def error_by_height(
     run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
 ) -> None:
-    """Plot each arm's error over fifths of the digits by height, as the curve that the app shows first."""
+    """Plot each arm's error over the digit's height, in five groups. The app shows this curve first."""
     curve = "error over the digit's height"
     for arm, network in networks.items():
         for rows in heights.argsort().chunk(5):

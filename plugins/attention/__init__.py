@@ -4,7 +4,7 @@ Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.2.
 its encoder came first: Bahdanau, Cho and Bengio 2014, arXiv 1409.0473.
 
 The problem. A recurrent encoder compresses a sentence into one vector of fixed size, and its decoder
-generates the translation from that vector. The longer the sentence, the more information is lost.
+generates the translation from that vector. Longer sentences lose more information.
 
 The idea. Keep the encoder's state at every position. Each position of the decoder computes a *query*,
 compares it with the *key* of each position of the encoder, and averages the *values*, weighted by a softmax
@@ -14,8 +14,8 @@ the root of the keys' dimension, because the softmax saturates otherwise. The hi
 
 This folder. `model` has equation 1 as a function, and section 3.2.2 as a module for self-attention (queries,
 keys and values come from one sequence) and cross-attention (keys and values come from another sequence than
-the queries). `experiment` measures the saturation, counts the parameters and FLOPs of heads, and compares
-attention with the fixed vector on a toy translation task with short and long sentences.
+the queries). `experiment` measures the softmax's saturation, counts the parameters and FLOPs of heads, and
+compares attention with a fixed vector on a toy translation task with short and long sentences.
 
 Dimensions: batch, heads, queries (positions that attend), keys (positions attended to), tokens (either), dim
 (size of a query or key), model (hidden size, heads × dim).

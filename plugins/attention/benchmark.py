@@ -16,7 +16,7 @@ Vectors = Float[Tensor, "*batch tokens dim"]
 
 
 def one_query_at_a_time(q: Vectors, k: Vectors, v: Vectors, *, causal: bool) -> Vectors:
-    """Attention for one query after the other without batching, as in a recurrent decoder."""
+    """Attention for one query after another, without batching, as in a recurrent decoder."""
     results = []
     for newest, query in enumerate(q.unbind(-2)):
         seen = newest + 1 if causal else k.shape[-2]

@@ -61,12 +61,12 @@ EXERCISES = (
         of="model.attention_weights",
         task="Compute the softmax of equation 1, with the scale and both masks.",
         hints=(
-            "Scores are q @ k.mT, divided by the root of the last dimension of q.",
+            "The scores are q @ k.mT, divided by the root of q's last dimension.",
             (
                 "Add -inf to the scores of masked keys before the softmax. The last query is aligned with "
                 "the last key."
             ),
-            "A row in which all scores are -inf becomes NaN: find such rows, and replace them by zeros.",
+            "A row whose scores are all -inf becomes NaN. Find such rows, and replace them with zeros.",
         ),
         tries=of_weights,
     ),
@@ -80,17 +80,17 @@ EXERCISES = (
     Exercise(
         name="merge heads",
         of="model.merge_heads",
-        task="Invert split_heads: concatenate the vectors of all heads.",
+        task="Invert split_heads by concatenating the vectors of all heads.",
         hints=("Swap heads and tokens first, then flatten the last two dimensions.",),
         tries=of_merging,
     ),
     Exercise(
         name="multi-head",
         of="model.MultiHeadAttention.forward",
-        task="Section 3.2.2: project, split into heads, attend, merge, project.",
+        task="Write section 3.2.2: project, split into heads, attend, merge, and project.",
         hints=(
-            "Queries come from x, keys and values from context, or from x if context is None.",
-            "A mask has no dimension for heads: add one with unsqueeze(-3).",
+            "Queries come from x. Keys and values come from context, or from x if context is None.",
+            "The mask has no dimension for heads, so add one with unsqueeze(-3).",
         ),
         tries=of_module,
     ),

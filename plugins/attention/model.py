@@ -28,7 +28,7 @@ def attention_weights(
 ) -> Float[Tensor, "*batch queries keys"]:
     """Attention weights: the softmax of equation 1, over the keys for each query.
 
-    mask    True where a query may attend to a key; a query whose keys are all masked gets zeros
+    mask    True where a query may attend to a key; the result for a query without any visible key is zero
     causal  no query sees a later position. The last query is aligned with the last key (lower right), as in
             decoding with a cache, where the queries are the newest positions
     scale   factor on the scores, by default 1 / √dim
@@ -45,7 +45,7 @@ def attention_weights(
         return scores.softmax(-1)
     if mask is None and queries <= keys:
         return scores.add_(bias).softmax(-1)  # every query sees a key
-    # A row in which all scores are -inf would be NaN, and so would its gradient.
+    # A row whose scores are all -inf would be NaN, and so would the gradient.
     blind = bias.amax(-1, keepdim=True) == -torch.inf
     return (scores + bias.masked_fill(blind, 0)).softmax(-1).masked_fill(blind, 0)
 
@@ -53,11 +53,11 @@ def attention_weights(
 class MultiHeadAttention(nn.Module):
     """Section 3.2.2: head_i = attention(x W_iQ, c W_iK, c W_iV), result = concat(head_1, ..., head_h) W_O.
 
-    One projection holds the matrices of all heads, so that all heads are one batched matrix multiplication.
+    One projection holds the matrices of all heads, so that one matrix multiplication serves all heads.
 
     model    size of `x` and of the result, a multiple of `heads` (else ValueError)
     context  size of the other sequence's vectors, for cross-attention
-    bias     whether projections have a bias; the paper's have none, those of later models often do
+    bias     whether projections have a bias; they have none in the paper, but often do in later models
     """
 
     def __init__(self, model: int, heads: int, *, context: int | None = None, bias: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Counts theorem 2's memory accesses: elements moved between slow memory (HBM) and fast memory (SRAM).
 
-The counts are for the forward pass of one head. The tiled count follows the schedule that the code runs.
+The counts are for the forward pass of one head. The tiled count follows the code's own schedule of tiles.
 """
 
 import math
@@ -18,7 +18,7 @@ def blocks_for(sram: int, dim: int) -> tuple[int, int]:
 
 
 def tiled_accesses(schedule: Schedule, dim: int) -> int:
-    """Each block of queries, its result and its log-sum once, and the keys and values that it sees."""
+    """Counts each block of queries, its result and log-sum, and the keys and values that it sees."""
     accesses = 0
     for rows in schedule.rows():
         accesses += (rows.stop - rows.start) * (2 * dim + 1)
@@ -27,5 +27,5 @@ def tiled_accesses(schedule: Schedule, dim: int) -> int:
 
 
 def standard_accesses(tokens: int, dim: int) -> int:
-    """Algorithm 0: read Q and K, write S; read S, write P; read P and V, write O."""
+    """Counts algorithm 0: read Q and K, write S, read S, write P, read P and V, write O."""
     return 4 * tokens * dim + 4 * tokens**2

@@ -1,4 +1,4 @@
-"""Implements baselines of the tiled kernels: attention with the whole score matrix, and torch's fused one."""
+"""Implements baselines for tiled attention: standard attention, and torch's fused attention."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -20,7 +20,7 @@ def standard_attention(
     causal: bool = False,
     window: int | None = None,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Algorithm 0, the baseline of the paper: the whole score matrix, in three steps."""
+    """Algorithm 0, the paper's baseline: attention with the whole score matrix, in three steps."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     mask = None if window is None else in_window(q.shape[-2], k.shape[-2], window, q.device)
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask)
@@ -34,7 +34,7 @@ def chunked_attention(
     rows: int,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """`rows` queries at a time, whose scores are recomputed in the backward pass (Rabe and Staats 2021)."""
+    """Attention for `rows` queries at a time, recomputed in the backward pass (Rabe and Staats 2021)."""
     found, keys = [], k.shape[-2]
     for start in range(0, q.shape[-2], rows):
         some = q[..., start : start + rows, :]
@@ -54,7 +54,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -
 
 
 def sdpa_with(backend: str, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: None) -> Tensor:
-    """One of torch's GPU backends ("cuDNN", "flash"). They raise RuntimeError for unsupported inputs."""
+    """One of torch's GPU backends ("cuDNN", "flash"). Raises RuntimeError for unsupported inputs."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     backends = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}

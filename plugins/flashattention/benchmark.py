@@ -1,4 +1,4 @@
-"""Times tiled attention in PyTorch and in Triton against the whole matrix and torch's fused attention."""
+"""Times tiled attention in PyTorch and in Triton against standard attention and torch's fused attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,8 +15,8 @@ from .tiled import tiled_attention
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    # As in the papers, batches of all lengths have the same number of tokens; on a GPU 16,384, hidden size
-    # 2,048.
+    # As in the papers, batches of all lengths have the same number of tokens. On a GPU there are 16,384
+    # tokens, with hidden size 2,048.
     on_cpu = bench.device.type == "cpu"
     whole = (512, 1024, 2048, 4096) if on_cpu else (512, 2048, 4096, 8192, 16_384)
     lengths = bench.pick(smoke=(48,), quick=(512, 2048), full=whole)
@@ -86,7 +86,7 @@ def case(
             Variant(name="tiled (PyTorch)", role="paper", call=partial(tiled_attention, **how)),
             Variant(name="tiled (Triton)", role="paper", call=partial(fused, **how), needs=in_triton),
         ),
-        # For longer sequences, the float64 matrix takes tens of gigabytes.
+        # For longer sequences, a float64 matrix takes tens of gigabytes.
         oracle=partial(chunked_attention, rows=512, causal=causal) if tokens > 4096 and not window else None,
         cost=Cost.attention(
             *shape, kv_heads=kv_heads, causal=causal, window=window, itemsize=bench.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Exercises: write the online softmax, a tile's mask, and the passes of tiled attention."""
+"""Exercises: write the online softmax, a tile's mask, and tiled attention's forward and backward pass."""
 
 from collections.abc import Iterator
 
@@ -81,18 +81,18 @@ EXERCISES = (
         task="Return a mask with 0 where a query of the tile sees a key, else -inf. Return None if nothing "
         "is masked.",
         hints=(
-            "The first query's own position is column rows.start + ahead - columns.start of the tile.",
-            "Put -inf above that diagonal: triu_ of a matrix of -inf. For a window use tril_ as well.",
+            "The first query's own position is the tile's column rows.start + ahead - columns.start.",
+            "Put -inf above that diagonal, with triu_ of a matrix of -inf. For a window, use tril_ as well.",
         ),
         tries=of_bias,
     ),
     Exercise(
         name="online softmax",
         of="tiled.online_attention",
-        task="Section 3.1: process keys in blocks, without ever storing a whole row of scores.",
+        task="Write section 3.1: process keys in blocks, without ever storing a whole row of scores.",
         hints=(
-            "For each row keep a running maximum, the sum of exponentials and the weighted values.",
-            "When the maximum rises from m to m', multiply sum and weighted values by exp(m - m').",
+            "For each row, keep a running maximum, the sum of exponentials and the weighted values.",
+            "When the maximum rises from m to m', multiply the sum and the weighted values by exp(m - m').",
             "Divide once, at the end. A row without visible keys has a sum of 0.",
         ),
         tries=of_attention,
@@ -103,11 +103,11 @@ EXERCISES = (
         task="Algorithm 1 of FlashAttention-2: compute the output, and the log2 of each row's sum of "
         "2^logit.",
         hints=(
-            "Loop over schedule.rows(), and inside over schedule.columns(rows); schedule.bias has the mask.",
-            "A logit in base 2 is score · scale · LOG2_E; then 2^logit is e^(score · scale).",
+            "Loop over schedule.rows(), and inside over schedule.columns(rows). schedule.bias is the mask.",
+            "A logit in base 2 is score · scale · LOG2_E, so that 2^logit is e^(score · scale).",
             (
-                "lse is the row's maximum plus log2 of the sum relative to it; -inf for a row without "
-                "visible keys."
+                "lse is the row's maximum plus log2 of the sum relative to this maximum, and -inf for a row "
+                "without visible keys."
             ),
         ),
         tries=of_forward,
@@ -118,8 +118,8 @@ EXERCISES = (
         of="tiled.backward",
         task="Algorithm 2: compute the gradients of q, k and v, with recomputed tiles of weights.",
         hints=(
-            "The weights of a tile are 2^(logit - lse); maximum and sum are not needed again.",
-            "dv += weightsᵀ dout; dscores = weights · (dout vᵀ - D), with D = rowsum(dout · out).",
+            "The weights of a tile are 2^(logit - lse). Maximum and sum are not needed again.",
+            "dv += weightsᵀ dout, and dscores = weights · (dout vᵀ - D), with D = rowsum(dout · out).",
             "dq += dscores k · scale and dk += dscoresᵀ q · scale.",
         ),
         tries=of_backward,

@@ -1,4 +1,4 @@
-"""Measures exactness, memory and memory accesses of tiled attention, and trains a GPT-2 with it."""
+"""Measures tiled attention's exactness, memory and memory accesses, and trains a GPT-2 with it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +36,7 @@ Attention = Callable[..., Tensor]
 
 EXACT = Claim(
     name="exact",
-    sentence="Tiled attention with the online softmax is exact: results and gradients equal those of "
+    sentence="Tiled attention with the online softmax is exact. Results and gradients equal those of "
     "standard attention up to rounding.",
     paper=Figure("The algorithm returns softmax(QKᵀ)V without approximation", where="theorem 1", read="text"),
     rule=(
@@ -48,10 +48,10 @@ EXACT = Claim(
         Bound("bfloat16 gradient error / standard's", "<=", 3.0),
     ),
     kind="identity",
-    control="equation 1 with the whole matrix in the same precision (float32 for bfloat16)",
-    deviations="The error is the largest absolute error on normal random vectors, also of odd lengths, "
-    "causal and not. In PyTorch the tiles of half-precision inputs are float32. The Triton kernels round "
-    "the weights, as the paper does.",
+    control="equation 1 with the whole score matrix in the same precision (float32 for bfloat16)",
+    deviations="We measure the largest absolute error on normal random vectors, with and without a causal "
+    "mask, and for odd lengths, too. In PyTorch, the tiles of half-precision inputs are float32. The Triton "
+    "kernels round the weights, as the paper does.",
 )
 
 ACCESSES = Claim(
@@ -59,7 +59,7 @@ ACCESSES = Claim(
     sentence="Tiled attention makes N²d²/M accesses to slow memory, inversely proportional to the fast "
     "memory's size M. Standard attention makes Nd + N², which is far more.",
     paper=Figure(
-        "40.3 against 4.4 GB for GPT-2 medium's shapes on an A100",
+        "For GPT-2 medium's shapes on an A100, standard attention moves 40.3 GB and tiled attention 4.4 GB",
         where="theorem 2 and figure 2",
         read="table",
     ),
@@ -72,27 +72,28 @@ ACCESSES = Claim(
     ),
     kind="theorem",
     control="algorithm 0, counted in the same way",
-    deviations="The accesses of the forward pass are counted from the schedule of tiles that the code "
-    "runs. For the ratio, M is an A100's 192 KB in float16.",
+    deviations="We count the accesses of the forward pass from the schedule of tiles that the code runs. For "
+    "the ratio, M is the 192 KB of an A100, in float16.",
 )
 
 STEPS = 100
-APPROXIMATE = Break("an approximation", "Each query attends to the last 32 positions only.", "near miss")
+APPROXIMATE = Break("an approximation", "Each query attends only to the last 32 positions.", "near miss")
 ONE_TILE = Break("one tile", "One tile covers the whole score matrix.", "near miss")
 CHUNKED = Break(
     "rows in chunks",
-    "Equation 1 is computed for 64 queries at a time, and recomputed in the backward pass (Rabe and Staats "
+    "Equation 1 is computed for 64 queries at a time and recomputed in the backward pass (Rabe and Staats "
     "2021).",
     "rival",
 )
 
 TRAINING = Claim(
     name="losses and memory, tiled and standard",
-    sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step as with "
-    "standard attention, within 0.001. At 2,048 tokens tiled attention takes at most a fifth of the memory.",
+    sentence="In 100 training steps, a GPT-2 with tiled attention has the same loss at every step as one "
+    "with standard attention, to within 0.001. At 2,048 tokens, tiled attention takes at most a fifth of "
+    "the memory.",
     paper=Figure(
-        "GPT-2 small has a perplexity of 18.2, as with Hugging Face's and Megatron-LM's attention, with a "
-        "tenth of the memory at 2K tokens",
+        "GPT-2 small has a perplexity of 18.2, the same as with Hugging Face's and Megatron-LM's attention. "
+        "At 2K tokens, tiled attention needs a tenth of the memory",
         where="table 2, and the authors' README",
         read="table",
     ),
@@ -100,29 +101,29 @@ TRAINING = Claim(
         Bound("largest difference in loss", "<=", 1e-3),
         at_least("peak bytes", "standard", 5.0, over="tiled", toward=1.0),
     ),
-    control="the same model, initial weights and data with equation 1",
+    control="the same model with equation 1, from the same initial weights and on the same data",
     control_arm="standard",
     control_reaches=(at_most("held-out nats", "standard", 2.9),),
     after_steps=STEPS,
     breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="The GPT-2 has two layers of hidden size 64 and is trained on 127 characters, at one "
-    "learning rate. Blocks have 32 tokens, so that there are several tiles. Memory is measured for a "
-    "forward and backward pass of one head, in blocks of 64 by 128. The paper's models are trained for "
-    "longer. Here equal losses mean equal sums up to rounding.",
+    deviations="The GPT-2 has two layers of hidden size 64 and is trained on windows of 127 characters, at "
+    "one learning rate. Blocks have 32 tokens, so that there are several tiles. Memory is measured for a "
+    "forward and backward pass of one head, in blocks of 64 by 128. The paper trains its models for longer. "
+    "Here, equal losses mean that the computation is the same up to rounding.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival, which '
-            "processes rows in chunks, is new. It saves the memory without tiles."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival is new. It '
+            "saves memory without tiles, by processing rows in chunks."
         ),
     ),
 )
 
 LINEAR = Claim(
     name="linear memory",
-    sentence="Beyond its inputs, the memory of tiled attention grows at most linearly with the length, and "
-    "that of standard attention quadratically.",
-    paper=Figure("O(N) memory beyond inputs and output", where="theorem 1", read="text"),
+    sentence="Not counting inputs, the memory of tiled attention grows at most linearly with length, and the "
+    "memory of standard attention grows quadratically.",
+    paper=Figure("The algorithm needs O(N) memory beyond inputs and output", where="theorem 1", read="text"),
     rule=(
         Growth(
             "attention",
@@ -143,16 +144,17 @@ LINEAR = Claim(
             mode="forward+backward",
         ),
     ),
-    control="equation 1 with the whole matrix",
-    deviations="Memory is measured in the benchmark, from 512 tokens on, and includes the constant size of "
-    "a tile.",
+    control="equation 1 with the whole score matrix",
+    deviations="The benchmark measures memory from 512 tokens on, and includes the constant size of a tile.",
 )
 
 FASTER = Claim(
     name="faster",
     sentence="Tiled attention is at least 1.5 times as fast as standard attention, forward and backward, "
     "although it computes the scores twice.",
-    paper=Figure("up to 3 times as fast for lengths up to 2K", where="section 4", read="text"),
+    paper=Figure(
+        "Tiled attention is up to 3 times as fast for lengths up to 2K", where="section 4", read="text"
+    ),
     rule=(
         Speedup(
             "attention",
@@ -162,9 +164,9 @@ FASTER = Claim(
             mode="forward+backward",
         ),
     ),
-    control="equation 1 with the whole matrix",
-    deviations="The speed is measured in PyTorch on a CPU, where the cache is the fast memory. Attention "
-    "is causal, so a part of the gain comes from skipping tiles above the diagonal.",
+    control="equation 1 with the whole score matrix",
+    deviations="We measure the speed in PyTorch on a CPU, where the cache is the fast memory. Attention is "
+    "causal, so part of the gain comes from skipping tiles above the diagonal.",
     headline=True,
 )
 
@@ -180,7 +182,7 @@ def experiment(run: Run) -> None:
 
 
 class Pair(NamedTuple):
-    """One attention with two block sizes: small ones for training, and larger ones for measuring."""
+    """An attention function with small blocks for training and larger blocks for measuring memory."""
 
     trained: Attention
     measured: Attention
@@ -193,7 +195,7 @@ class Trained(NamedTuple):
 
 
 def compare_training(run: Run) -> None:
-    """Train the same model with both attentions, and measure their memory over the length."""
+    """Train one model with tiled and with standard attention, and measure memory over the length."""
     small = partial(tiled_attention, query_block=32, key_block=32)
     large = partial(tiled_attention, query_block=64, key_block=128)
     whole = partial(tiled_attention, query_block=2**20, key_block=2**20)
@@ -247,7 +249,7 @@ def step_by_step(table: Table) -> dict[str, dict[str, float]]:
 
 
 def measure_memory(run: Run, arm: str, attend: Attention) -> int:
-    """Plots peak bytes of a forward and backward pass of one head over the length. Returns the last value."""
+    """Plots one head's peak bytes (forward and backward) over the length. Returns the last value."""
     lengths = run.pick(smoke=(128, 256), quick=(256, 512, 1024, 2048), full=(256, 512, 1024, 2048))
     peak = 0
     for index in run.steps(len(lengths), f"memory, {arm}"):
@@ -263,7 +265,7 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
 
 
 def measure_error(run: Run) -> None:
-    """Largest absolute errors of results and of gradients of q, k and v, over lengths, causal and not."""
+    """Largest absolute errors of results and gradients over lengths, with and without a causal mask."""
     worst: dict[str, float] = {}
     for kind in ("error", "gradient error"):
         run.axes(kind, x="tokens")
@@ -309,7 +311,7 @@ def largest_errors(ours: list[Tensor], reference: list[Tensor]) -> tuple[float, 
 
 
 def count_accesses(run: Run) -> None:
-    """Theorem 2 by counting: over the length at an A100's M, and over M at one length."""
+    """Checks theorem 2 by counting accesses, over the length at an A100's M, and over M at one length."""
     dim, a100, longest = 64, 192 * 1024 // 2, 16384
 
     def accesses(tokens: int, sram: int) -> int:
@@ -333,7 +335,7 @@ def count_accesses(run: Run) -> None:
 
 
 def slope(x: list[int] | tuple[int, ...], y: list[int]) -> float:
-    """The exponent of y as a power of x, by least squares on logarithms."""
+    """The exponent of y as a power of x, fitted by least squares on logarithms."""
     x_log, y_log = torch.tensor(x).double().log(), torch.tensor(y).double().log()
     x_log, y_log = x_log - x_log.mean(), y_log - y_log.mean()
     return (x_log @ y_log / (x_log @ x_log)).item()

@@ -1,4 +1,4 @@
-"""Runs attention in Triton kernels if they support the inputs, else in tiles in PyTorch."""
+"""Runs attention in Triton kernels if they support the inputs, and in PyTorch tiles if not."""
 
 import importlib.util
 
@@ -22,15 +22,15 @@ def flash_attention(
 ) -> Float[Tensor, "batch heads queries values"]:
     """softmax(q kᵀ · scale) v without storing the score matrix.
 
-    kv_heads divides heads: each head of keys and values serves heads / kv_heads query heads (GQA).
+    kv_heads must divide heads. Each head of keys and values serves heads / kv_heads query heads (GQA).
 
     causal  no query sees a later position; the last query is aligned with the last key (lower right)
     window  a query sees itself and the `window - 1` positions before it (needs `causal`)
     scale   factor on the scores, by default 1 / √dim
 
-    A query without visible keys gets zeros. Half precisions on a GPU run in the Triton kernels if Triton is
-    installed; everything else runs in tiles in PyTorch. The gradient can be differentiated again; transforms
-    of `torch.func` need `online_attention`. Raises ValueError for an invalid window.
+    The result for a query without visible keys is zero. Half precision on a GPU runs in the Triton kernels if
+    Triton is installed. Everything else runs in PyTorch tiles. Supports double backward. Use
+    `online_attention` for transforms of `torch.func`. Raises ValueError for an invalid window.
     """
     check_window(window, causal=causal)
     attend = fused if in_kernels(q, k, v, scale) else tiled_attention

@@ -1,10 +1,11 @@
 """Implements the algorithm in PyTorch for any device, as written and in tiles that fit a cache.
 
-`online_attention` is the idea in ten lines. Autograd stores every tile for its gradient. `tiled_attention`
-has a gradient of its own. Its loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and 2): blocks
-of queries in the outer loop, blocks of keys in the inner loop. Several choices make it fast without a kernel.
-Each multiplication is batched over several heads. The scores stay in one buffer and are changed in place.
-Logits are in base 2 (2^x takes half the time of e^x). Partial sums are rescaled only when necessary.
+`online_attention` is the idea in ten lines, but autograd stores every tile for the gradient.
+`tiled_attention` has a hand-written gradient. Its loop order is FlashAttention-2's (arXiv 2307.08691,
+algorithms 1 and 2): blocks of queries in the outer loop, blocks of keys in the inner loop. Several choices
+make it fast without a kernel. Each multiplication is batched over several heads. The scores stay in one
+buffer and are changed in place. Logits are in base 2 (2^x takes half the time of e^x). Partial sums are
+rescaled only when necessary.
 
 Dimensions: batch, heads, queries, keys, dim (size of a query or a key), values (size of a value). Inside,
 batch and heads are one axis, and the `group` query heads that share a head of keys are stacked as rows.
@@ -26,7 +27,7 @@ LOG2_E = math.log2(math.e)
 # the overhead of calls exceeds the computation.
 QUERY_BLOCK, KEY_BLOCK, HEADS_PER_THREAD = 256, 512, 4
 
-# Rise of a row's maximum, in powers of 2, up to which its sums are not rescaled.
+# If a row's maximum rises by less than this (in powers of 2), the row's sums are not rescaled.
 SLACK = 16
 
 # The maximum of an empty row of logits. It is finite because -inf - -inf is NaN.
@@ -41,13 +42,13 @@ def check_window(window: int | None, *, causal: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Which tiles of the score matrix are computed, and how they are masked.
+    """Determines which tiles of the score matrix are computed, and how they are masked.
 
     causal  no query sees a later position; the last query is aligned with the last key (lower right)
     window  a query sees itself and the `window - 1` positions before it (needs `causal`)
 
-    Raises ValueError for an invalid window, and for block sizes with which the first tile of some query would
-    have no visible key, because the first tile sets each row's maximum.
+    Raises ValueError for an invalid window. Also raises ValueError for block sizes that would leave some
+    query without a visible key in its first tile, because the first tile sets each row's maximum.
     """
 
     queries: int
@@ -68,7 +69,7 @@ class Schedule:
             yield slice(start, min(start + self.query_block, self.queries))
 
     def columns(self, rows: slice) -> Iterator[slice]:
-        """The blocks of keys that some query in `rows` sees. The others are skipped (section 3.1 of the
+        """The blocks of keys that some query in `rows` sees. Other blocks are skipped (section 3.1 of the
         second paper), and the last block ends at the last visible key."""
         ahead = self.keys - self.queries
         first = max(0, rows.start + ahead - self.window + 1) if self.window else 0
@@ -102,7 +103,7 @@ def online_attention(
     scale: float | None = None,
     key_block: int = KEY_BLOCK,
 ) -> Float[Tensor, "*batch heads queries values"]:
-    """Section 3.1 as written: keys are processed in blocks, and no whole row of scores is stored."""
+    """Section 3.1 as written: processes keys in blocks, and never stores a whole row of scores."""
     schedule = Schedule(q.shape[-2], k.shape[-2], causal, window, 1, key_block)
     k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3) for x in (k, v))
     q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -130,7 +131,7 @@ def forward(
 ) -> tuple[Float[Tensor, "heads group queries values"], Float[Tensor, "heads group queries 1"]]:
     """Algorithm 1 of the second paper: the output, and the log2 of each row's sum of 2^logit.
 
-    A query without visible keys gets zeros, and -inf.
+    For a query without visible keys, the output is zero and the log2 is -inf.
     """
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     lse = torch.empty_like(q[..., :1], dtype=working_dtype(q))
@@ -138,7 +139,8 @@ def forward(
         keys, values = (x[heads].to(buffer.dtype) for x in (k, v))
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
-            # For each row: minus the maximum subtracted from its logits, and the sum of 2^logit.
+            # For each row: the negative of the maximum that is subtracted from the logits, and the sum of
+            # 2^logit.
             offset, total = query.new_zeros(2, *query.shape[:-1], 1)
             weighted = query.new_zeros(*query.shape[:-1], v.shape[-1])
             new = torch.empty_like(total)
@@ -152,8 +154,8 @@ def forward(
                     scores.sub_(new.clamp_(min=LOWEST))
                     offset.sub_(new)
                 elif new.amax() > SLACK:
-                    # The online softmax: rescale the sums from the old maximum to the new one. Any number
-                    # near the maximum works, so most tiles skip this (as in FlashAttention-4).
+                    # The online softmax rescales the sums from the old maximum to the new one. Any number
+                    # near the maximum works, so most tiles skip this step (as in FlashAttention-4).
                     scores.sub_(new.clamp_(min=0))
                     offset.sub_(new)
                     correction = new.neg_().exp2_()
@@ -191,9 +193,10 @@ def backward(
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
             dout = gather(grad[heads, :, rows])
-            # Minus D = rowsum(dO ∘ O), the softmax's part of the gradient (first paper, equation 4).
+            # The negative of D = rowsum(dO ∘ O), the softmax's part of the gradient (first paper, equation
+            # 4).
             delta = (dout * gather(out[heads, :, rows])).sum(-1, keepdim=True).neg_().mT
-            # A query without visible keys has -inf, and 2^(-inf + inf) would be NaN.
+            # For a query without visible keys, lse is -inf, and 2^(-inf + inf) would be NaN.
             offset = gather(lse[heads, :, rows]).neg_()
             offset = offset.masked_fill_(offset == torch.inf, 0).mT
             dquery = torch.zeros_like(query)
@@ -232,7 +235,7 @@ def view(buffer: Tensor, *shape: int) -> Tensor:
 
 
 def gather(block: Float[Tensor, "heads group queries dim"], factor: float = 1.0) -> Tensor:
-    """A block's rows, with the group's heads stacked, times `factor`, in the working precision."""
+    """A block's rows times `factor`, with the group's heads stacked, in the working precision."""
     return (block.to(working_dtype(block)) * factor).flatten(1, 2)
 
 
@@ -241,8 +244,8 @@ def scatter(rows: Float[Tensor, "heads rows dim"], block: Tensor) -> Tensor:
 
 
 def exp2_(scores: Tensor) -> Tensor:
-    """2^scores, in place. Values below the smallest normal number become 0, because processors are many times
-    slower with subnormal numbers, here and in later multiplications."""
+    """Computes 2^scores in place. Values below the smallest normal number become 0, because processors are
+    many times slower with subnormal numbers, here and in later multiplications."""
     return F.threshold_(scores, math.log2(torch.finfo(scores.dtype).tiny), -torch.inf).exp2_()
 
 
@@ -283,7 +286,7 @@ class TiledAttention(torch.autograd.Function):
 def online_gradients(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, schedule: Schedule, scale: float
 ) -> tuple[Tensor, ...]:
-    """The gradients of q, k and v through `online_attention`, which can be differentiated again."""
+    """The gradients of q, k and v through `online_attention`, which supports double backward."""
     attend = partial(
         online_attention,
         causal=schedule.causal,

@@ -1,10 +1,11 @@
 """Implements the algorithm as GPU kernels in Triton, with tiles in registers and shared memory.
 
-There are three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its
-algorithm 2 in two passes, one for dQ and one for dK and dV, so that no two blocks add to the same memory. Two
-of the five matrix multiplications are computed twice, and results are the same in every call. From Hopper on,
-tensor descriptors let the copy engine move the tiles. Older GPUs use ordinary loads that are prefetched. Rows
-beyond a tensor's end read as zero and are not written.
+There are three kernels. The forward kernel is algorithm 1 of the second paper (arXiv 2307.08691). The two
+backward kernels are algorithm 2 of that paper, split into a pass for dQ and a pass for dK and dV, so that no
+two blocks add to the same memory. Two of the five matrix multiplications are therefore computed twice, but
+the results are the same in every call. From Hopper on, tensor descriptors let the copy engine move the tiles.
+Older GPUs use ordinary loads that are prefetched. Rows beyond a tensor's end are read as zero and are not
+written.
 
 The kernels support float16 and bfloat16, accumulate in float32, and need a head size (DIM) of 64 or 128.
 Tensors are folded to (heads, tokens, dim) with batch and heads as one axis, so that a query head's key head
@@ -27,8 +28,8 @@ LOWEST = tl.constexpr(-1e30)  # the maximum of an empty row; finite, because -in
 
 
 def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
-    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages); the first fits every GPU's registers. `tiles` maps
-    each tensor to the block size of its tiles."""
+    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages). The first choice fits every GPU's registers. `tiles`
+    maps each tensor to the block size of its tiles."""
 
     def set_blocks(arguments: dict) -> None:
         if arguments["ENGINE"]:
@@ -36,7 +37,7 @@ def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
                 arguments[name].block_shape = [1, arguments[block], arguments["DIM"]]
 
     def prune(configs: list, *_: object, **__: object) -> list:
-        # The interpreter cannot be timed.
+        # There is no point in timing Triton's interpreter.
         return configs[:1] if triton.knobs.runtime.interpret else configs
 
     return triton.autotune(
@@ -94,7 +95,7 @@ def columns_seen(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Three ranges of keys for the queries from `start`: [a, b) and [c, d) need a mask, [b, c) does not."""
+    """Three ranges of keys for the queries from `start`. Only [a, b) and [c, d) need a mask, not [b, c)."""
     a = 0
     b = 0
     c = keys // BLOCK_K * BLOCK_K
@@ -121,7 +122,7 @@ def rows_seeing(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Three ranges of queries for the keys from `start`: [a, b) and [c, d) need a mask, [b, c) does not."""
+    """Three ranges of queries for the keys from `start`. Only [a, b) and [c, d) need a mask, not [b, c)."""
     a = 0
     b = 0
     c = tl.cdiv(queries, BLOCK_Q) * BLOCK_Q
@@ -158,7 +159,7 @@ def forward_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One block of queries of one head. `scale` includes log2(e); `lse` gets log2 of the sum of 2^logit."""
+    """One head's block of queries. `scale` includes log2(e), and `lse` gets log2 of the sum of 2^logit."""
     start = (
         tl.num_programs(0) - 1 - tl.program_id(0)
     ) * BLOCK_Q  # with a causal mask, the longest rows first
@@ -188,7 +189,7 @@ def forward_kernel(
             maximum = new
     result = weighted / tl.where(total == 0, 1, total)[:, None]
     store(out, head, start, queries, result.to(query.dtype), BLOCK_Q, DIM, ENGINE)
-    # A query without visible keys gets -inf.
+    # For a query without visible keys, lse is -inf.
     tl.store(lse + head * queries + row, maximum + tl.log2(total), mask=row < queries)
 
 
@@ -217,7 +218,7 @@ def dq_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """dQ of one block of queries of one head; also D = rowsum(dO * O), for the other pass."""
+    """Computes dQ for one block of queries of one head, and D = rowsum(dO * O) for the other pass."""
     start = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_Q
     head = tl.program_id(1)
     row = start + tl.arange(0, BLOCK_Q)
@@ -271,8 +272,9 @@ def dkdv_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """dK and dV of one block of keys of one key head, summed over the query heads that share it. Tiles are
-    transposed: keys by queries. Keys beyond the end need no mask, because their gradients are not written."""
+    """Computes dK and dV for one block of keys of one key head, summed over the query heads that share the
+    key head. Tiles are transposed, keys by queries. Keys beyond the end need no mask, because their gradients
+    are not written."""
     start = tl.program_id(0) * BLOCK_K
     kv_head = tl.program_id(1)
     column = start + tl.arange(0, BLOCK_K)
@@ -309,7 +311,7 @@ class FusedAttention(torch.autograd.Function):
     def forward(
         ctx, q: Tensor, k: Tensor, v: Tensor, causal: bool, window: int, scale: float, engine: bool
     ) -> Tensor:
-        """On folded, contiguous tensors."""
+        """Attention on folded, contiguous tensors."""
         (heads, queries, dim), keys = q.shape, k.shape[1]
         out, lse = torch.empty_like(q), torch.empty_like(q[..., 0], dtype=torch.float32)
         ctx.scale = scale
@@ -353,7 +355,7 @@ def fused_attention(
     scale: float | None = None,
     engine: bool | None = None,
 ) -> Tensor:
-    """`flash_attention` in these kernels. engine: use the copy engine (default: if there is one)."""
+    """`flash_attention` in these kernels. `engine` turns on the copy engine (default: if there is one)."""
     if engine is None:
         engine = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] >= 9
     scale = q.shape[-1] ** -0.5 if scale is None else scale

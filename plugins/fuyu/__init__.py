@@ -4,8 +4,7 @@ Bavishi, Elsen, Hawthorne, Nye, Odena, Somani and Taşırlar 2023, "Fuyu-8B: A M
 Agents", Adept's post with the released model.
 
 The problem. Multimodal language models use a separately pre-trained image encoder with adapter layers. The
-encoder accepts one image size, to which images are resized, cropped or padded, and training needs several
-stages.
+encoder accepts only one image size, so images are resized, cropped or padded. Training needs several stages.
 
 The idea. Cut the image into patches and project each linearly into the decoder, in place of a token
 embedding. A newline token ends each row of patches, so that a one-dimensional sequence of positions
@@ -13,7 +12,8 @@ represents images of any height and width.
 
 This folder. `model` has Persimmon's decoder with patches and newlines. `weights` renames the released
 parameters. `experiment` trains decoders with and without newlines to find the column of a mark, and tests
-them on image sizes seen and not seen in training. `benchmark` times answers about images of several sizes.
+them on image sizes that were seen in training and on unseen sizes. `benchmark` times answers to questions
+about images of several sizes.
 """
 
 from torch import nn

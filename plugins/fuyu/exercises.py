@@ -35,8 +35,8 @@ EXERCISES = (
         of="model.Fuyu.image_tokens",
         task="Convert an image to vectors for the decoder, with a newline after each row.",
         hints=(
-            "`patches` gives a grid; self.look turns each patch into a vector.",
-            "If there is a newline id, its embedding is one more column. Then flatten.",
+            "`patches` gives a grid. self.look turns each patch into a vector.",
+            "If there is a newline id, append its embedding as one more column. Then flatten.",
         ),
         tries=of_images,
     ),
@@ -45,8 +45,8 @@ EXERCISES = (
         of="model.Fuyu.sequences",
         task="Join each image and its text, and return the positions at which the texts start.",
         hints=(
-            "Images of one size form one batch. Without images the texts start at 0.",
-            "Images of several sizes: join each with its text, and pad at the end (pad_sequence).",
+            "Images of one size form one batch. Without images, the texts start at 0.",
+            "If images have several sizes, join each with its text, and pad at the end (pad_sequence).",
         ),
         tries=of_sequences,
     ),

@@ -1,4 +1,4 @@
-"""Trains decoders with and without newlines to find a mark's column, also on image sizes not seen before."""
+"""Trains decoders with and without newlines to find a mark's column, and tests them on unseen image sizes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,7 +29,7 @@ from .model import Fuyu, layout
 
 ANYWHERE = Break(
     "newlines at random positions",
-    "The same number of newlines are at random positions among the patches.",
+    "The same number of newlines stands at random positions among the patches.",
     "near miss",
 )
 WIDTH_FIRST = Break(
@@ -40,9 +40,11 @@ WIDTH_FIRST = Break(
 
 SIZE = Claim(
     name="the released size",
-    sentence="With its default sizes this model has as many parameters as the released one: Persimmon's "
-    "parameters, plus one matrix for image patches.",
-    paper=Figure("9.41 billion parameters", where="the released files", read="secondary"),
+    sentence="With default sizes, this model has the same number of parameters as the released model: "
+    "Persimmon's parameters, plus one matrix for image patches.",
+    paper=Figure(
+        "The released files have 9.41 billion parameters", where="the released files", read="secondary"
+    ),
     rule=(
         Bound("parameters", "==", 9_408_238_592),
         Bound("parameters outside the decoder", "==", 11_063_296),
@@ -56,12 +58,12 @@ STEPS = 400
 
 NEWLINES = Claim(
     name="newline tokens at unseen image sizes",
-    sentence="After 400 steps, on image sizes not seen in training, a decoder with a newline token after "
-    "each row of patches finds the column of a mark more often than one without newlines, and is at most 10 "
-    "points less accurate than on sizes seen in training.",
+    sentence="After 400 steps, a decoder with a newline token after each row of patches finds the column of "
+    "a mark more often than one without newlines on image sizes not seen in training. Its accuracy there is "
+    "at most 10 points lower than on sizes seen in training.",
     paper=Figure(
-        "A newline token tells the model where a row ends, so that the existing position embeddings work "
-        "for different image sizes. No number is given.",
+        "A newline token tells the model where a row ends, so that the existing position embeddings work for "
+        "different image sizes. The post gives no number.",
         where="the post, model architecture",
         read="text",
     ),
@@ -75,16 +77,16 @@ NEWLINES = Claim(
     after_steps=STEPS,
     breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide, a "
+    deviations="The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A "
     "patch is 2 × 2 pixels of noise, and one patch is marked. The only question is the column of the mark. "
-    "Three sizes are kept out of training: 3 × 5, 5 × 3 and 4 × 4. The loss covers the answer only. On "
+    "Three sizes, 3 × 5, 5 × 3 and 4 × 4, do not occur in training. The loss covers only the answer. On "
     "training sizes, random guessing is right for 34 % of images. The control sees only the length of the "
-    "sequence and the position of the mark, which allow 73 %.",
+    "sequence and the position of the mark, which suffice for 73 %.",
     headline=True,
     history=(
         (
-            "Until November 2026 there were 180 steps at four learning rates, too few for some seeds of the "
-            'paper\'s arm. The verdict was "weak". The bounds are unchanged.'
+            "Until November 2026 there were 180 steps at four learning rates, which were too few steps for "
+            'the paper\'s arm on some seeds. The verdict was "weak". The bounds are unchanged.'
         ),
     ),
 )
@@ -95,7 +97,9 @@ VOCAB = FIRST + MOST
 UNSEEN = ((3, 5), (5, 3), (4, 4))
 SIZES = tuple((rows, columns) for rows in range(2, MOST + 1) for columns in range(2, MOST + 1))
 SEEN = tuple(size for size in SIZES if size not in UNSEEN)
-ALIKE = tuple(size for size in SEEN if size[1] > 2)  # sizes as hard to guess as the unseen ones
+ALIKE = tuple(
+    size for size in SEEN if size[1] > 2
+)  # seen sizes that are as hard to guess as the unseen sizes
 RATES = (0.004, 0.008, 0.016)
 OVER_STEPS = "right over steps at unseen sizes"
 
@@ -141,7 +145,7 @@ def count(run: Run) -> None:
 
 
 class Anywhere(Fuyu):
-    """The same number of newlines at random positions in each batch. The patches keep their order."""
+    """Puts the same number of newlines at random positions in each batch. The patches keep their order."""
 
     def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
         seen = super().image_tokens(images)
@@ -154,7 +158,7 @@ class Anywhere(Fuyu):
 
 
 class WidthFirst(Fuyu):
-    """A token with the number of columns before the patches, and no newlines."""
+    """Puts a token with the number of columns before the patches, and no newlines."""
 
     def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
         seen = self.look(patches(images, self.patch)).flatten(1, 2)
@@ -177,7 +181,7 @@ def compare(run: Run) -> None:
     learnt: dict[str, Mapping[Size, float]] = {}
 
     def read(at: Trial, found: Sweep[Fuyu]) -> dict[str, Tensor | float]:
-        """Correct answers per image, and the loss of accuracy at unseen sizes."""
+        """Whether each image's answer is correct, and the accuracy lost at unseen sizes."""
         by_size = right(at.run, found.chosen, SIZES, "judge")
         learnt[at.name] = {size: one.mean().item() for size, one in by_size.items()}
         seen, alike, unseen = (
@@ -201,7 +205,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
-    """Train on batches that each have one random seen size. Returns the validation accuracy at seen sizes."""
+    """Train on batches of one random seen size each. Returns the validation accuracy at seen sizes."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
@@ -243,7 +247,7 @@ def right(
 
 
 def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
-    """Save the accuracy by rows (down) and columns (across), and example images."""
+    """Save example images, and the accuracy by rows (down) and columns (across)."""
     maps = [
         torch.tensor(
             [[found[rows, columns] for columns in range(2, MOST + 1)] for rows in range(2, MOST + 1)]

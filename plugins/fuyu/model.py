@@ -1,4 +1,4 @@
-"""Implements Persimmon's decoder with image patches among its tokens.
+"""Implements Persimmon's decoder with image patches among the tokens.
 
 Dimensions: batch, channels, height, width (pixels), rows, columns (of patches), tokens, model, vocab.
 """
@@ -18,7 +18,7 @@ Images = Float[Tensor, "batch channels height width"]
 
 
 class Fuyu(Persimmon):
-    """A decoder without an image encoder: one matrix projects each patch to the size of an embedding.
+    """A decoder without an image encoder. One matrix projects each patch to the size of an embedding.
 
     The defaults are the released configuration's.
 
@@ -59,8 +59,8 @@ class Fuyu(Persimmon):
     ) -> Float[Tensor, "batch text vocab"]:
         """Logits of the next token after each of `ids`, which follow the image.
 
-        images  one image per text, as a batch of one size or a sequence of different sizes; or none. Shorter
-                sequences are padded at the end, which earlier tokens do not attend to.
+        images  one image per text, as a batch of one size or as a sequence of different sizes, or None.
+                Shorter sequences are padded at the end. Earlier tokens do not attend to the padding
         """
         x, starts = self.sequences(self.embed(ids), images)
         for block in self.blocks:
@@ -91,6 +91,6 @@ class Fuyu(Persimmon):
 
 
 def layout(height: int, width: int, *, patch: int = 30) -> tuple[int, int, int]:
-    """Rows, columns, and tokens including newlines, of an image padded to whole patches; sizes in pixels."""
+    """Rows, columns and tokens (with newlines) of an image of this size, padded to whole patches."""
     rows, columns = -(-height // patch), -(-width // patch)
     return rows, columns, rows * (columns + 1)

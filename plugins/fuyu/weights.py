@@ -13,8 +13,8 @@ _DECODER = "model.language_model."
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 64, channels: int = 3) -> dict[str, Tensor]:
     """A state dict for `Fuyu`, from `FuyuForCausalLM` with heads of size `dim`.
 
-    The released patches are flattened with the channel last, ours with the channel first. Raises ValueError
-    for a name that Fuyu does not have.
+    The released model flattens patches with the channel last, and ours with the channel first. Raises
+    ValueError for a name that Fuyu does not have.
     """
     ours, decoder = {}, {}
     for name, tensor in weights.items():

@@ -8,12 +8,12 @@ consecutive layers takes four times the work. Objects come in all sizes, but the
 one size.
 
 The idea. A block runs filters of 1 × 1, 3 × 3 and 5 × 5 and pooling in parallel, and concatenates their maps.
-As large filters are expensive, 1 × 1 convolutions first reduce the number of their input channels. Nine
-blocks make 22 layers. Global average pooling replaces the hidden layers, which hold most of AlexNet's
-parameters, and two auxiliary heads send gradients into the middle of the network. It won ImageNet 2014. Later
-bottleneck blocks use the 1 × 1 reduction too.
+Because large filters are expensive, 1 × 1 convolutions first reduce the number of input channels. Nine blocks
+make 22 layers. Global average pooling replaces the hidden layers, which hold most of AlexNet's parameters,
+and two auxiliary heads send gradients into the middle of the network. It won ImageNet 2014. Later bottleneck
+blocks also use the 1 × 1 reduction.
 
-This folder. `model` has the block, the network of table 1 and its loss. `experiment` compares Inception
+This folder. `model` has the block, the network of table 1 and the loss. `experiment` compares Inception
 blocks with naive blocks of equal multiply-adds, and counts parameters.
 """
 

@@ -23,9 +23,9 @@ EXERCISES = (
     Exercise(
         name="Inception",
         of="model.Inception.forward",
-        task="Figure 2: run four branches in parallel, with or without reductions.",
+        task="Run the four branches of figure 2 in parallel, with or without reductions.",
         hints=(
-            "self.entry computes the 1 × 1 branch and both reductions at once: apply a ReLU, then split.",
+            "self.entry computes the 1 × 1 branch and both reductions at once. Apply a ReLU, then split.",
             "Without a reduction, a branch reads the input itself.",
             "A ReLU follows every convolution. The order is one, three, five, pooled.",
         ),
@@ -34,8 +34,8 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.loss",
-        task="Section 5: add the network's cross-entropy and those of its auxiliary heads.",
-        hints=("The first scores are the network's; the losses of the others are weighted by `weight`.",),
+        task="Add the cross-entropies of the network and of its auxiliary heads, as in section 5.",
+        hints=("The first scores are the network's. Multiply the losses of the other scores by `weight`.",),
         tries=of_scores,
     ),
 )

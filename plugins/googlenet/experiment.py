@@ -34,38 +34,40 @@ from ..alexnet.task import (
 )
 from .model import TABLE_1, GoogLeNet, Inception, Plain, SmallNet, Widths, multiply_adds
 
-NAIVE = Break("no reductions", "The blocks with reductions are replaced by the naive ones.")
+NAIVE = Break("no reductions", "Naive blocks replace the blocks with reductions.")
 FROZEN = Break(
     "frozen reductions",
-    "The 1 × 1 layers before the large filters keep their random weights.",
+    "The 1 × 1 layers before the large filters keep their random initial weights.",
     "near miss",
 )
 PLAIN = Break(
-    "plain 3 × 3 layers", "Single 3 × 3 layers with the same multiply-adds replace the blocks.", "rival"
+    "plain 3 × 3 layers",
+    "Single 3 × 3 layers with the same number of multiply-adds replace the blocks.",
+    "rival",
 )
 
 FEWER = Claim(
     name="parameters of AlexNet and GoogLeNet",
     sentence="GoogLeNet without its auxiliary heads has 8.7 times fewer parameters than AlexNet. The paper "
-    "says 12 times. Most of AlexNet's parameters are in its hidden layers.",
-    paper=Figure("12 times fewer parameters than AlexNet", where="section 1", read="text"),
+    "says 12 times fewer. Most of AlexNet's parameters are in its hidden layers.",
+    paper=Figure("GoogLeNet has 12 times fewer parameters than AlexNet", where="section 1", read="text"),
     rule=(
         Bound("parameters, AlexNet / GoogLeNet", ">=", 8.7),
         Bound("parameters, AlexNet / GoogLeNet", "<=", 8.8),
     ),
     kind="identity",
-    deviations="Both networks are those of their papers' tables, with 5 × 5 filters where torchvision has "
-    "3 × 3. That GoogLeNet is more accurate than AlexNet is a result on ImageNet. It is not tested, because "
-    "the full-size networks do not fit small images.",
+    deviations="Both networks follow their papers' tables, with 5 × 5 filters where torchvision has 3 × 3. "
+    "On ImageNet, GoogLeNet is more accurate than AlexNet. We do not test this, because the full-size "
+    "networks do not fit small images.",
 )
 
 REDUCTIONS = Claim(
     name="1 × 1 reductions against naive blocks",
-    sentence="With equal multiply-adds, Inception blocks with 1 × 1 reductions before large filters have a "
-    "lower test error than naive blocks.",
+    sentence="At an equal number of multiply-adds, Inception blocks with 1 × 1 reductions before large "
+    "filters have a lower test error than naive blocks.",
     paper=Figure(
-        "Computing resources are used better: depth and width grow at a constant budget. No number is "
-        "given for a block without reductions.",
+        "Computing resources are used better, because depth and width grow at a constant budget. The paper "
+        "gives no number for a block without reductions.",
         where="abstract and section 4",
         read="abstract",
     ),
@@ -79,7 +81,7 @@ REDUCTIONS = Claim(
             called="error, with reductions / naive",
         ),
     ),
-    control="the naive block (figure 2a) with fewer maps and equal multiply-adds, tuned on the same "
+    control="the naive block (figure 2a) with fewer maps and equal multiply-adds, tuned on the same grid of "
     "learning rates",
     control_arm="naive",
     control_reaches=(at_most("error", "naive", 0.25, called="error, naive"),),
@@ -102,16 +104,16 @@ REDUCTIONS = Claim(
     breaks=(NAIVE, FROZEN, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The network has two blocks of 64 maps, not nine blocks of up to 1,024. It is trained on "
-    "2,000 images of 16 × 16 with five digits of 6 to 14 pixels, not on ImageNet. Training takes 600 Adam "
-    "steps with batches of 32, where the paper uses SGD. There are no auxiliary heads, dropout, response "
-    "normalisation or crops. Reductions save less if a block reads few maps (32 and 64 here, 192 to 832 in "
-    "the paper).",
+    "2,000 images of 16 × 16 pixels with five digits that are 6 to 14 pixels high, not on ImageNet. "
+    "Training takes 600 Adam steps with batches of 32. The paper uses SGD. We leave out auxiliary heads, "
+    "dropout, response normalisation and crops. Reductions save less if a block reads few maps (32 and 64 "
+    "here, 192 to 832 in the paper).",
     headline=True,
     history=(
         (
             'Until November 2026 there were 250 steps and learning rates up to 0.027. The verdict was "not '
-            'reproduced" (1.11 times the error), with both arms at the last learning rate. The bound is '
-            "unchanged. The limit for weak evidence was 0.97 and is now 1."
+            'reproduced" (1.11 times the error), and both arms were at the last learning rate of the grid. '
+            "The bound is unchanged. The limit for weak evidence was 0.97 and is now 1."
         ),
     ),
 )
@@ -165,7 +167,7 @@ def first_rows(count: int, gradient: Tensor) -> Tensor:
 
 
 def compare(run: Run) -> None:
-    """Train both networks at each learning rate, and test the best on separate images."""
+    """Train both networks at each learning rate, and test the best of each on separate images."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
     judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)
@@ -204,7 +206,7 @@ def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 @torch.no_grad()
 def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
-    """Save images of the task, and each branch's strongest map of the first block for six images."""
+    """Save images of the task, and for six images the strongest map of each branch of the first block."""
     run.image(
         "pictures",
         (known.x[:40] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3),

@@ -21,11 +21,11 @@ class Widths(NamedTuple):
     """Output channels of a block's layers: the columns of table 1."""
 
     one: int  # of the 1 × 1 branch
-    reduce3: int  # of the 1 × 1 layer before the 3 × 3 one; 0 in the naive block, which lacks it
+    reduce3: int  # of the 1 × 1 layer before the 3 × 3 layer; 0 in the naive block, which has none
     three: int
     reduce5: int
     five: int
-    pool: int  # of the 1 × 1 layer after pooling; 0 in the naive block, which lacks it
+    pool: int  # of the 1 × 1 layer after pooling; 0 in the naive block, which has none
 
     def outputs(self, inputs: int) -> int:
         return self.one + self.three + self.five + (self.pool or inputs)
@@ -90,7 +90,7 @@ class Auxiliary(nn.Module):
 class GoogLeNet(nn.Module):
     """Table 1: from images of 224 × 224 to logits.
 
-    In training it also returns the logits of the two auxiliary heads, after the network's.
+    In training, the network also returns the logits of the two auxiliary heads, after its own logits.
     """
 
     def __init__(self, *, classes: int = 1000) -> None:
@@ -155,9 +155,10 @@ class Plain(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """For images of 16 × 16: a convolution, a block on 8 × 8, one on 4 × 4, global average pooling.
+    """A network for images of 16 × 16: a convolution, blocks on 8 × 8 and on 4 × 4, global average pooling.
 
-    block  makes a block from its number of input channels; `outputs` is its number of output channels
+    block  makes a block from the number of input channels; the block's `outputs` is the number of output
+           channels
     """
 
     def __init__(self, block: Callable[[int], "Inception | Plain"], *, classes: int, stem: int = 32) -> None:

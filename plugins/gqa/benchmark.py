@@ -1,4 +1,4 @@
-"""Times one new token that attends to a long KV cache, which is limited by memory bandwidth."""
+"""Times attention of one new token to a long KV cache, which is limited by memory bandwidth."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def repeating(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def all_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Multi-head attention, with a cache that holds every head."""
+    """Multi-head attention with a cache that holds every head."""
     return F.scaled_dot_product_attention(q, k, v)
 
 

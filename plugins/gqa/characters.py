@@ -43,5 +43,5 @@ class Characters(nn.Module):
         return self.readout(self.norm(x))
 
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean loss in nats per character, over all but the first."""
+        """Mean loss in nats per character, over all characters but the first."""
         return F.cross_entropy(self(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())

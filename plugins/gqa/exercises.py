@@ -30,14 +30,14 @@ EXERCISES = (
     Exercise(
         name="grouped attention",
         of="model.grouped_attention",
-        task="Section 2.2: write attention in which several query heads share one head of keys and values.",
+        task="Write section 2.2's attention, in which several query heads share one head of keys and values.",
         hints=(
             (
                 "The first heads / groups query heads belong to the first group. Repeating the keys works, "
                 "but is not necessary."
             ),
-            "Scores are divided by the root of dim; a bias is added to them before masks and softmax.",
-            "Causal: the last query sees the last key, so the diagonal is shifted by keys - queries.",
+            "Divide the scores by the root of dim, and add a bias before masks and softmax.",
+            "With `causal`, the last query sees the last key, so the diagonal is shifted by keys - queries.",
         ),
         tries=of_attention,
     ),
@@ -45,7 +45,7 @@ EXERCISES = (
         name="projections",
         of="model.GroupedQueryAttention.project",
         task="Project queries for all heads, and keys and values for one head per group.",
-        hints=("split_heads(x, count) splits vectors into heads; keys and values have another count.",),
+        hints=("split_heads(x, count) splits vectors into heads. Keys and values have another count.",),
         tries=of_projections,
     ),
 )

@@ -1,4 +1,4 @@
-"""Checks conversion with equal heads and the KV-cache size, and compares conversions and groups of heads."""
+"""Checks conversion with equal heads and the KV-cache size, and compares conversion methods and groups."""
 
 import math
 from collections.abc import Callable
@@ -45,17 +45,19 @@ EQUAL_HEADS = Claim(
     ),
     rule=(Bound("output change after converting equal heads", "<=", 1e-5),),
     kind="identity",
-    control="the same conversion with different heads",
+    control="the same conversion for heads that differ",
     control_reaches=(Bound("output change after converting other heads", ">=", 0.01),),
 )
 
 CACHE = Claim(
     name="KV-cache size by number of groups",
-    sentence="With one key-value head the KV cache is smaller than with all heads by a factor of the "
-    "number of heads. With G groups it is G times as large as with one head. The parameters of keys and "
-    "values shrink by the same factors.",
+    sentence="With one key-value head, the KV cache is smaller than with all heads by a factor equal to the "
+    "number of heads. With G groups, the cache is G times as large as with one head. The parameters of keys "
+    "and values shrink by the same factors.",
     paper=Figure(
-        "One head has a cache smaller by a factor of H. G groups have G times that cache", where="section 2.2"
+        "The cache for one head is smaller by a factor of H. The cache for G groups is G times the cache for "
+        "one head",
+        where="section 2.2",
     ),
     rule=(
         Bound("KV-cache bytes, all heads / one head", "==", HEADS),
@@ -63,22 +65,22 @@ CACHE = Claim(
         Bound("parameters of key and value projections, all heads / one head", "==", HEADS),
     ),
     kind="identity",
-    control="equal numbers of query heads and key-value heads",
+    control="multi-head attention, with equal numbers of query heads and key-value heads",
 )
 
 NO_CHECKPOINT = Break(
-    "random weights", "The converted model has random weights, so that there is nothing to keep."
+    "random weights", "The converted model has random weights, so that nothing is kept from pre-training."
 )
 KEYS_ALONE = Break(
-    "only keys averaged", "Keys are averaged, but the value head is the first one.", "near miss"
+    "only keys averaged", "Key heads are averaged, but the value head is the group's first head.", "near miss"
 )
 BEST_HEAD = Break(
     "best single head",
-    "In each layer, the one head with the lowest loss on the validation text is kept.",
+    "Each layer keeps the one head with which the validation loss is lowest.",
     "rival",
 )
 OTHER_GROUP = Break(
-    "heads of the other group", "The queries of each group attend to the other group's head.", "near miss"
+    "heads of the other group", "Each group's queries attend to the other group's head.", "near miss"
 )
 TWICE_AS_LONG = Break(
     "one head, twice the steps", "One averaged head is trained for twice as many further steps.", "rival"
@@ -87,22 +89,23 @@ TWICE_AS_LONG = Break(
 STEPS, FURTHER = 600, 30  # steps of pre-training, and the 5 % of section 3.1
 HISTORY = (
     "Until November 2026 the verdict was {}, with the same bounds, on other windows. Near misses and rivals "
-    "are new, and there are more test windows, so that a model's standard error is known."
+    "are new. There are now enough test windows to estimate a model's standard error."
 )
 MODEL = (
-    "The model is a two-layer causal character model with 8 heads of size 8 and a learned distance bias, "
-    "not T5-Large or XXL. We report loss in nats per character, not scores on summarisation, translation "
+    "We train a causal character model with two layers, 8 heads of size 8 and a learned distance bias, not "
+    "T5-Large or T5-XXL. We report the loss in nats per character, not scores on summarisation, translation "
     "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at learning rate "
-    "0.004. After conversion each arm uses its best of four learning rates. The paper continues the "
+    "0.004. After conversion, each arm uses the best of four learning rates. The paper continues the "
     "pre-training schedule. "
 )
 
 ORDER = Claim(
     name="conversion by mean, first and random head",
-    sentence="After conversion to one key-value head and 30 further steps, 5 % of pre-training, averaged "
-    "heads have the lowest loss, the first head has a higher loss, and a random head has the highest.",
+    sentence="After conversion to one key-value head and 30 further steps (5 % of pre-training), the loss is "
+    "lowest with averaged heads, higher with the first head, and highest with a random head.",
     paper=Figure(
-        "The mean is better than the first head, and the first head is better than random (T5-Large)",
+        "With T5-Large, the mean is better than the first head, and the first head is better than a random "
+        "one",
         where="section 3.3, figure 4",
         read="text",
     ),
@@ -125,11 +128,12 @@ LOST = "excess loss, two groups / one head"
 
 NEARLY = Claim(
     name="loss and decoding time with two groups",
-    sentence="30 steps after conversion, the loss of two groups exceeds that of all heads by less than "
-    "half as much as the loss of one key-value head does. Attention with 32 heads in four groups decodes at "
-    "least twice as fast as with all heads.",
+    sentence="30 steps after conversion, the excess loss over all heads is less than half as large with two "
+    "groups as with one key-value head. Attention with 32 heads in four groups decodes at least twice as "
+    "fast as with all heads.",
     paper=Figure(
-        "T5-XXL: all heads 47.2 in 1.51 s, one head 46.6 in 0.24 s, eight groups of 64 heads 47.1 in 0.28 s",
+        "T5-XXL scores 47.2 in 1.51 s with all heads, 46.6 in 0.24 s with one head, and 47.1 in 0.28 s with "
+        "eight groups of 64 heads",
         where="table 1",
         read="table",
     ),
@@ -139,7 +143,7 @@ NEARLY = Claim(
             "one token", over="all heads", threshold=2.0, axes={"tokens": 4096, "groups": 4}, mode="forward"
         ),
     ),
-    control="one averaged head, and all heads, both after the same number of further steps",
+    control="one averaged head, and all heads, each after the same number of further steps",
     control_arm="mean",
     control_reaches=(at_least("nats a character", "mean", 0.05, minus="all heads"),),
     after_steps=FURTHER,
@@ -147,7 +151,7 @@ NEARLY = Claim(
     chosen_on=(0, 1),
     deviations=MODEL
     + "The model has 8 heads in 2 groups. T5-XXL has 64 heads in 8 groups. The time is measured for "
-    "attention alone, with 32 heads of size 64 in 4 groups, for one token after 4,096 others.",
+    "attention alone, for one token after 4,096 tokens. This attention has 32 heads of size 64 in 4 groups.",
     headline=True,
     history=(HISTORY.format("weak"),),
 )
@@ -164,7 +168,7 @@ def experiment(run: Run) -> None:
 
 
 def convert_equal_heads(run: Run) -> None:
-    """Compare one attention's output before and after conversion, with equal and with different heads."""
+    """Compare an attention layer's output before and after conversion, for equal and for different heads."""
     torch.manual_seed(run.seed)
     x = torch.randn(2, 16, 64, generator=run.generator("tokens")).to(run.device, run.dtype)
     changes = {}
@@ -206,7 +210,7 @@ def count_cache(run: Run) -> None:
 
 
 class Way(NamedTuple):
-    """How a trained model is converted, and a factor on its further training steps."""
+    """How a trained model is converted, and a factor on the number of further training steps."""
 
     convert: Callable[[Characters, Trial], Characters]
     longer: int = 1
@@ -234,7 +238,7 @@ def keep(model: Characters, at: Trial) -> Characters:
 
 
 def keys_alone(model: Characters, at: Trial) -> Characters:
-    """A near miss: averaged keys, but the first head's values."""
+    """A near miss: averages the keys, but takes the first head's values."""
     for block in model.blocks:
         first = convert(block.attention, 1, "first")
         block.attention = convert(block.attention, 1)
@@ -243,7 +247,7 @@ def keys_alone(model: Characters, at: Trial) -> Characters:
 
 
 def other_group(model: Characters, at: Trial) -> Characters:
-    """A near miss: two averaged heads, swapped."""
+    """A near miss: swaps two averaged heads."""
     for block in model.blocks:
         block.attention = convert(block.attention, 2)
         for layer in (block.attention.key, block.attention.value):
@@ -253,7 +257,7 @@ def other_group(model: Characters, at: Trial) -> Characters:
 
 
 def best_head(model: Characters, at: Trial) -> Characters:
-    """A rival: in each layer, the single head with the lowest loss before further training."""
+    """A rival: takes the single head of each layer that has the lowest loss before further training."""
     for block in model.blocks:
         every, losses = [], []
         for head in range(HEADS):
@@ -359,7 +363,7 @@ def train(
     rate: float,
     label: str,
 ) -> None:
-    """Train with AdamW, with a fresh state and learning rate warm-up over the first tenth of the steps."""
+    """Train with AdamW from a fresh state. The learning rate warms up over the first tenth of the steps."""
     device = model.bias.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / max(steps // 10, 1), 1.0))

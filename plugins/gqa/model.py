@@ -22,8 +22,8 @@ def grouped_attention(
 ) -> Float[Tensor, "batch heads queries values"]:
     """Section 2.2: attention in which each group of heads / groups query heads shares one key-value head.
 
-    A group's query heads are treated as more queries of one head, so that keys and values are read as they
-    are. Repeating them for every head would forfeit the gain of sharing.
+    A group's query heads are treated as more queries of one head, so that keys and values need not be copied.
+    Repeating keys and values for every head would forfeit the gain of sharing.
 
     mask    True where a query may attend; each query needs at least one key
     bias    added to the scores (T5's relative positions)
@@ -50,10 +50,10 @@ def grouped_attention(
 
 
 class GroupedQueryAttention(nn.Module):
-    """Self-attention with `groups` heads of keys and values: multi-head attention if `groups` equals `heads`,
-    multi-query attention if it is 1.
+    """Self-attention with `groups` heads of keys and values. This is multi-head attention if `groups` equals
+    `heads`, and multi-query attention if `groups` is 1.
 
-    model  hidden size, a multiple of `heads`, which is a multiple of `groups` (else ValueError)
+    model  hidden size; must be a multiple of `heads`, and `heads` a multiple of `groups` (else ValueError)
     dim    size of a head (default: model / heads)
     """
 
@@ -103,13 +103,13 @@ def convert(
     *,
     generator: torch.Generator | None = None,
 ) -> GroupedQueryAttention:
-    """Section 2.1: an attention with fewer heads of keys and values, from one with more.
+    """Section 2.1: convert an attention to fewer heads of keys and values.
 
     mean    averages the projections of each group's heads
     first   takes the first head of each group
     random  initialises like `nn.Linear`, with `generator`
 
-    Queries and output stay as they are. Raises ValueError if the old number of heads is not a multiple of
+    Queries and output are unchanged. Raises ValueError if the old number of heads is not a multiple of
     `groups`.
     """
     old = attention.groups

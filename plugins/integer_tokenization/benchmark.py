@@ -1,5 +1,4 @@
-"""Times the conversion of integers to ids by applying merges, with the `tokenizers` package, and from a
-table."""
+"""Times the conversion of integers to ids with merges, with the `tokenizers` package, and with a table."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -1,4 +1,4 @@
-"""Splits integers by GPT-2's merges or by merges learned from a text's numbers, and builds a table of ids."""
+"""Splits integers with GPT-2's merges or with merges learned from a text, and builds a table of ids."""
 
 import os
 import re
@@ -15,7 +15,7 @@ NOTHING = -1  # pads the rows of the table
 
 
 def merges_of_numbers(text: str, count: int) -> list[Pair]:
-    """Byte-pair merges learned from the numbers of a text, counted as often as they occur."""
+    """Byte-pair merges learned from the numbers in a text. Every occurrence of a number counts."""
     return train("\n".join(re.findall("[0-9]+", text)), count)
 
 
@@ -36,7 +36,7 @@ def cut(bpe: ByteBPE, integer: int) -> tuple[str, ...]:
 
 
 class NumberTable:
-    """The ids of all integers below `count`, looked up instead of merged. `NOTHING` pads the rows."""
+    """A table of the ids of all integers below `count`, to avoid merging. `NOTHING` pads the rows."""
 
     def __init__(self, bpe: ByteBPE, count: int) -> None:
         rows = [bpe.encode(str(integer)) for integer in range(count)]

@@ -1,4 +1,4 @@
-"""Exercises: learn merges from numbers, and split an integer."""
+"""Exercises: learn merges from numbers, and split an integer into tokens."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ EXERCISES = (
         hints=(
             "Find the runs of the digits 0 to 9, and train on them alone.",
             (
-                "Put each number on a line of its own, so that no merge spans two numbers or begins with a "
+                "Put each number on a separate line, so that no merge spans two numbers or begins with a "
                 "space."
             ),
         ),
@@ -47,7 +47,7 @@ EXERCISES = (
         task="Return the tokens of an integer at the beginning of a text, as strings.",
         hints=(
             "Encode its decimal digits, without a leading space.",
-            "bpe.tokens maps an id to its bytes; decode them.",
+            "bpe.tokens maps an id to bytes. Decode these bytes.",
         ),
         tries=of_integers,
         gradients=False,

@@ -1,4 +1,4 @@
-"""Counts the integers that are one token, and tests whether models compute or memorise sums."""
+"""Counts the integers that are one token, and tests whether models compute sums or memorise them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,9 +32,10 @@ from .cutting import cut, merges_of_numbers, released_file
 
 COUNT = Claim(
     name="all integers up to 520 are one token",
-    sentence="In GPT-2's vocabulary every integer up to 520 is a single token, and 521 is not.",
+    sentence="In GPT-2's vocabulary, every integer up to 520 is a single token, and 521 is not.",
     paper=Figure(
-        "Every integer up until 521 is a token, and 916 of the first 10,000 are. By our count 907 are",
+        "Every integer up until 521 is a token, and 916 of the first 10,000 integers are. By our count 907 "
+        "are",
         read="secondary",
     ),
     rule=(Bound("first integer without a token", "==", 521),),
@@ -45,42 +46,42 @@ COUNT = Claim(
 
 SCRAMBLED = Break(
     "permuted digits",
-    "The digits of each number are those of another number, according to a fixed random permutation.",
+    "Each number is written with the digits of another number, according to a fixed random permutation.",
     "near miss",
 )
 DECAY = Break(
     "tokens, strong weight decay",
-    "Numbers are merged tokens instead of digits, and the weight decay is 1 instead of 0.01. Strong weight "
-    "decay is known to make models generalise after they have memorised.",
+    "Numbers are written as merged tokens instead of digits, and the weight decay is 1 instead of 0.01. "
+    "Strong weight decay is known to make models generalise after they have memorised the training data.",
     "rival",
 )
 
 COMPUTES = Claim(
     name="accuracy on unseen sums, digits and merged tokens",
-    sentence="After training until it knows the training sums, a model answers more unseen sums correctly "
-    "if numbers are written in digits than if each number is a single merged token.",
+    sentence="A model that has been trained until it knows the training sums answers more unseen sums "
+    "correctly if numbers are written as digits than if each number is a single merged token.",
     paper=Figure(
-        "The post argues in words that every sum of numbers that are tokens is a special case to be "
-        "memorised. It has no figure",
+        "The post argues that if numbers are tokens, every sum is a special case to be memorised. The post "
+        "gives no figure",
         read="secondary",
     ),
     rule=(at_least("accuracy on unseen sums", "digits", 0.3, minus="merges", toward=0.0),),
-    control="the same model on the merged tokens of the same numbers, with the same number of steps, each "
+    control="the same model on merged tokens of the same numbers, trained for the same number of steps, each "
     "arm at its best learning rate from the same grid",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The post trains no model. We add two numbers from 10 to 59 and train on half of the pairs, "
-    "in both orders. An unseen sum was seen in neither order. The merges are learned from the numbers in "
-    "Python's source code, and make almost every one of these numbers a single token, as GPT-2's merges do. "
-    "Larger numbers, which GPT-2 splits into tokens of unequal length, are not tested.",
+    "in both orders. An unseen sum does not occur in training in either order. The merges are learned from "
+    "the numbers in Python's source code. Like GPT-2's merges, they make almost all of these numbers a "
+    "single token. We do not test larger numbers, which GPT-2 splits into tokens of unequal length.",
     headline=True,
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound) after 180 steps, '
-            "when the control knew 27 % of its training sums. The two orders of a sum counted as two sums. "
-            "Now the control is trained for 1,200 steps and must know 90 % of its training sums."
+            "when the control knew 27 % of the training sums. The two orders of a sum counted as two sums. "
+            "Now the control is trained for 1,200 steps and must know 90 % of the training sums."
         ),
     ),
 )
@@ -97,7 +98,7 @@ Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Writing(NamedTuple):
-    """How an arm writes a number (its ids, from FIRST_TOKEN on), and the weight decay of its training."""
+    """How an arm writes a number (as ids, from FIRST_TOKEN on), and the arm's weight decay."""
 
     ids: Callable[[int], list[int]]
     decay: float = 0.01
@@ -133,7 +134,7 @@ def scrambled(world: World) -> Writing:
 
 
 def merged(world: World) -> Writing:
-    """The merged tokens, renumbered to those that occur in the numbers below 2 · HIGH."""
+    """The merged tokens that occur in the numbers below 2 · HIGH, renumbered."""
     tokens = {number: world.bpe.encode(str(number)) for number in range(2 * HIGH)}
     used = sorted({i for some in tokens.values() for i in some})
     place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}
@@ -158,7 +159,7 @@ def experiment(run: Run) -> None:
 
 
 def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
-    """Plot which integers are one token, as in the post. `known`: whether the merges are GPT-2's."""
+    """Plot which integers are one token, as in the post. `known` is whether the merges are GPT-2's."""
     count = run.pick(smoke=1000, quick=10_000, full=10_000)
     pieces = [cut(bpe, integer) for integer in range(count)]
     alone = torch.tensor([len(some) == 1 for some in pieces])
@@ -172,7 +173,10 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     )
     yellow, blue = torch.tensor([0.98, 0.9, 0.2]), torch.tensor([0.2, 0.1, 0.4])
     picture = torch.where(alone.view(-1, 100, 1), yellow, blue).permute(2, 0, 1)
-    caption = f"Each row is a hundred integers, from 0 on. Yellow integers are a single token. From {source}."
+    caption = (
+        "Each row is a hundred integers, from 0 on. Yellow integers are a single token. The tokens "
+        f"come from {source}."
+    )
     larger = picture.repeat_interleave(4, 1).repeat_interleave(4, 2)
     run.image("integers that are one token", larger, caption=caption)
     shown = [
@@ -182,7 +186,7 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     run.text(
         "how integers are cut",
         "\n".join([f"From {source}.", "", *lines]),
-        caption="Integers and their tokens, which are separated by bars.",
+        caption="Integers and their tokens, separated by bars.",
     )
     values = {"first integer without a token": first, "the merges are GPT-2's": int(known)}
     run.claim(COUNT, values)
@@ -219,7 +223,7 @@ def world_of(run: Run, bpe: ByteBPE) -> World:
 
 
 def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> Sums:
-    """The ids of "a + b = c", and the targets: the answer and its end."""
+    """The ids of "a + b = c", and the targets: the answer and the end token."""
     rows = [([*write(a), PLUS, *write(b), EQUALS], [*write(a + b), END]) for a, b in pairs.tolist()]
     length = max(len(question) + len(answer) for question, answer in rows)
     ids = torch.full((len(rows), length), END)
@@ -270,7 +274,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]
 
 @torch.no_grad()
 def right(network: GPT2, sums: Sums) -> Float[Tensor, " sums"]:
-    """1 if each token of the answer is the most likely after the true prefix, as in greedy decoding."""
+    """1 if every token of the answer is the most likely one after the true prefix, as in greedy decoding."""
     ids, target = (part.to(network.tokens.weight.device) for part in sums)
     return ((network(ids).argmax(-1) == target) | (target == IGNORED)).all(1).double()
 

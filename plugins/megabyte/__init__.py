@@ -7,14 +7,14 @@ The problem. Without a tokenizer, a text is several times as long, and each byte
 a subword, however easy it is to predict.
 
 The idea. Bytes are grouped into patches of P bytes. A global model attends over patches. It runs once per
-patch, and its input is the concatenation of the P byte embeddings. A small local model then predicts the
-bytes of a patch one after another, conditioned on the output of the global model. Attention spans T / P
-patches or P bytes, never T bytes at once. The feed-forward layers of the global model, which take most of the
-computation, run once per patch.
+patch, and its input is the concatenation of P byte embeddings. A small local model then predicts the bytes of
+a patch one after another, conditioned on the output of the global model. Attention spans T / P patches or P
+bytes, never T bytes at once. The feed-forward layers of the global model take most of the computation, and
+run once per patch.
 
-This folder. `model` has both models, and generation with a KV cache for each. `experiment` trains MEGABYTE on
-source code and compares it with a plain byte-level decoder that takes the same computation per byte.
-`benchmark` times a training step and generation.
+This folder. `model` has the global and the local model, and generation with a KV cache for each. `experiment`
+trains MEGABYTE on source code, and compares it with a plain byte-level decoder that needs the same
+computation per byte. `benchmark` times a training step and generation.
 
 Dimensions: batch, bytes (T), patches (K), patch (P), D_G and D_L (hidden sizes of global and local model).
 """

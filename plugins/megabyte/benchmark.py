@@ -1,4 +1,4 @@
-"""Times a training step, and generation against a plain decoder with the same computation per byte."""
+"""Times a training step, and compares generation with a plain decoder of equal computation per byte."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -39,7 +39,7 @@ def write_anew(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
 
 
 def by_loops(network: Megabyte, ids: Tensor) -> Tensor:
-    """The loss patch by patch. The global model reads all previous patches again for each patch."""
+    """The loss, patch by patch. For each patch, the global model reads all previous patches again."""
     total = []
     patched = ids.unflatten(1, (-1, network.patch))
     for number in range(patched.shape[1]):

@@ -1,4 +1,4 @@
-"""Exercises: the patch embedder, the forward pass, and generation with two KV caches."""
+"""Exercises: write the patch embedder, the forward pass, and generation with two KV caches."""
 
 from collections.abc import Iterator
 
@@ -37,21 +37,21 @@ EXERCISES = (
     Exercise(
         name="patch embedder",
         of="model.Megabyte.embed_patches",
-        task="The input of the global model: for each patch, the byte embeddings of the previous patch.",
+        task="Compute the global model's input: for each patch, the byte embeddings of the previous patch.",
         hints=(
             "Add a byte's embedding and its position. Concatenate the vectors of a patch.",
             "If `first` is 0, drop the last patch and put the learned vector first.",
-            "Otherwise `patched` are the previous patches, so their positions start one patch earlier.",
+            "Otherwise `patched` holds the previous patches, so positions start one patch earlier.",
         ),
         tries=of_patches,
     ),
     Exercise(
         name="logits",
         of="model.Megabyte.forward",
-        task="Section 2: the patches, the global model, and the local model within each patch.",
+        task="Write section 2: the patches, the global model, and the local model within each patch.",
         hints=(
             "across_patches returns a vector for each byte. Add the local embeddings and positions to it.",
-            "The local model sees the bytes of its patch shifted by one: first_byte, then all but the last.",
+            ("The local model sees a patch's bytes shifted by one: first_byte, then all bytes but the last."),
             "The local model treats each patch as a separate text, so fold the patches into the batch.",
         ),
         tries=of_texts,
@@ -59,7 +59,8 @@ EXERCISES = (
     Exercise(
         name="generation",
         of="model.Megabyte.generate",
-        task="Generate byte after byte. The global model runs once per patch, the local model once per byte.",
+        task="Generate byte after byte. The global model runs once per patch, and the local model runs once "
+        "per byte.",
         hints=(
             (
                 "Make two caches of shape (layers, 2, batch, heads, room, dim): for patches and for bytes "

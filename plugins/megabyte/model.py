@@ -1,4 +1,4 @@
-"""MEGABYTE (section 2): the patch embedder, the global model and the local model."""
+"""Implements section 2: the patch embedder, the global model and the local model."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ class Megabyte(nn.Module):
 
     patch          P, the number of bytes per patch
     patches        K, the largest number of patches of a text
-    D_G, D_L       hidden sizes; D_G is a multiple of P (else ValueError), the size of P byte embeddings
+    D_G, D_L       hidden sizes; D_G, the size of P byte embeddings, must be a multiple of P (else ValueError)
     layers, heads  of the global and of the local model
     std            standard deviation of the initial embeddings, position embeddings and start vectors
     """
@@ -66,8 +66,8 @@ class Megabyte(nn.Module):
     ) -> Float[Tensor, "batch patches D_G"]:
         """Inputs of the global model: for each patch, the concatenated byte embeddings of the previous patch.
 
-        The input of patch k has none of its own bytes. If `first` is 0, the first patch gets a learned
-        vector; otherwise `patched` are the predecessors of the patches from number `first` on.
+        The input of patch k contains no bytes of patch k. If `first` is 0, the first patch gets a learned
+        vector. Otherwise `patched` contains the predecessors of the patches from number `first` on.
         """
         size, count = self.patch, patched.shape[1]
         before = patched if first else patched[:, :-1]

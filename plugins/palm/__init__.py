@@ -5,15 +5,15 @@ Chowdhery, Narang, Devlin and others 2022, "PaLM: Scaling Language Modeling with
 The problem. In a decoder block, the feed-forward layer waits for the output of attention. In generation, the
 model reads the keys and values of every head for every token.
 
-The idea. Section 2 of the paper lists the design choices. Attention and the feed-forward layer of a block
-read the same normalised input and their outputs are added (parallel layers), so their matrices can be fused
-into one matrix multiplication. All query heads share one key-value head. The feed-forward layer is a SwiGLU.
-Positions are rotary. There are no biases, and the input embedding is also the readout matrix.
+The idea. The design choices are listed in section 2 of the paper. Attention and the feed-forward layer of a
+block read the same normalised input, and their outputs are added (parallel layers), so their matrices can be
+fused into one matrix multiplication. All query heads share one key-value head. The feed-forward layer is a
+SwiGLU. Positions are rotary. There are no biases, and the input embedding is also the readout matrix.
 
-This folder. `model` has the decoder, with two matrix multiplications by weights per block, and its KV cache.
-`experiment` counts the parameters of the paper's three sizes. It trains parallel and serial blocks, and
-blocks with one key-value head and with one per query head. `benchmark` times a block's training step in both
-orders, and one token after a long text.
+This folder. `model` has the decoder, which needs only two matrix multiplications by weights per block, and
+its KV cache. `experiment` counts the parameters of the paper's three sizes. It trains parallel and serial
+blocks, and blocks with one key-value head and with one per query head. `benchmark` times the training step of
+a parallel and a serial block, and the decoding of one token after a long text.
 
 Dimensions: batch, tokens, model (hidden size), heads (query heads), groups (key-value heads; the paper has
 one), dim (of a head), hidden (of the feed-forward layer), vocab.

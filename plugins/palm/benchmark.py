@@ -35,7 +35,7 @@ def turned(x: Tensor, dim: int, first: int) -> Tensor:
 
 
 def one_by_one(weights: Weights, x: Tensor, *, widths: tuple[int, ...], dim: int) -> Tensor:
-    """Section 2's equation with one multiplication per matrix, and attention by the formula."""
+    """Section 2's equation with one multiplication per matrix, and attention computed from the formula."""
     normed = F.layer_norm(x, x.shape[-1:], weights["norm.weight"])
     q, k, v, gate, up = (normed @ matrix.T for matrix in parts_of(weights, widths))
     q, k, v = turned(q, dim, 0), turned(k, dim, 0), heads_of(v, dim)
@@ -147,7 +147,7 @@ def one_token(
     room = before + 4
 
     def torchs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Treat the query heads as several queries of the single head."""
+        """Treat the query heads as several queries of the single key-value head."""
         return F.scaled_dot_product_attention(q.flatten(1, 2)[:, None], k, v).transpose(1, 2)
 
     return Case.of_module(

@@ -1,4 +1,4 @@
-"""Exercises: multi-query attention with a KV cache, the parallel block, and the loss."""
+"""Exercises: write multi-query attention with a KV cache, the parallel block, and the loss."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ EXERCISES = (
     Exercise(
         name="multi-query attention",
         of="model.attend",
-        task="Attention with fewer key-value heads than query heads, rotary positions and a KV cache.",
+        task="Write attention with fewer key-value heads than query heads, rotary positions and a KV cache.",
         hints=(
             (
                 "Apply split_heads to each: q has more heads of size dim than k and v. grouped_attention "
@@ -43,7 +43,7 @@ EXERCISES = (
     Exercise(
         name="parallel block",
         of="model.ParallelBlock.forward",
-        task="Attention and SwiGLU in parallel, with one norm, one input matrix and one output matrix.",
+        task="Write attention and SwiGLU in parallel, with one norm, one input matrix and one output matrix.",
         hints=(
             "Split the output of self.read into q, k, v, gate and up by self.widths.",
             "SwiGLU is silu(gate) · up.",
@@ -54,7 +54,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.PaLM.loss",
-        task="Mean nats per token, plus section 5's auxiliary loss that keeps log Z near 0.",
+        task="Compute the mean nats per token, plus section 5's auxiliary loss that keeps log Z near 0.",
         hints=(
             "The logits after token i predict token i + 1.",
             "log Z is the logsumexp of a token's logits.",

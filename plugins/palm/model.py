@@ -1,4 +1,4 @@
-"""The decoder of section 2: parallel layers, one key-value head, rotary positions, SwiGLU, and no biases."""
+"""Implements section 2's decoder: parallel layers, one key-value head, rotary positions, SwiGLU."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ..rope import phases, rotate
 
 @dataclass
 class Cache:
-    """The rotated keys and the values of all tokens read so far, with room for more.
+    """The rotated keys and the values of all tokens read so far, with room for more tokens.
 
     kv      keys and values of each layer; entries beyond `length` are unused
     length  number of tokens read so far
@@ -36,7 +36,7 @@ def attend(
 ) -> Float[Tensor, "batch tokens queries"]:
     """Causal attention with rotary positions. Heads are concatenated along the last axis.
 
-    kv  keys and values of the `first` previous tokens; those of the new tokens are written into it
+    kv  keys and values of the `first` previous tokens; the new tokens' keys and values are written into it
     """
     heads, groups, tokens = q.shape[-1] // dim, k.shape[-1] // dim, q.shape[1]
     single = torch.promote_types(q.dtype, torch.float32)
@@ -53,7 +53,7 @@ class ParallelBlock(nn.Module):
     """Attention and a SwiGLU layer in parallel, with one norm for both (section 2).
 
     `read` computes q, k, v, gate and up in one matrix multiplication. `write` projects both outputs in
-    another one.
+    another.
     """
 
     def __init__(self, model: int, heads: int, dim: int, groups: int, hidden: int) -> None:
@@ -65,7 +65,7 @@ class ParallelBlock(nn.Module):
         self.write = nn.Linear(heads * dim + hidden, model, bias=False)
 
     def start_halves(self) -> None:
-        """Initialise the two halves of `write` as two matrices, each by its own fan-in (section 5)."""
+        """Initialise the two halves of `write` as separate matrices, each with its own fan-in (section 5)."""
         for half in self.write.weight.split((self.widths[0], self.widths[-1]), 1):
             nn.init.normal_(half, std=half.shape[1] ** -0.5)
 
@@ -124,7 +124,7 @@ class PaLM(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], cache: Cache | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`. They continue the tokens of `cache`, if given.
+        """Logits of the next token after each of `ids`. The ids continue the tokens in `cache`, if given.
 
         Logits are scaled by 1/√model, because the embedding has unit variance, which is too large for a
         readout.
@@ -138,7 +138,7 @@ class PaLM(nn.Module):
         return F.linear(self.norm(x), self.embed.weight) / math.sqrt(x.shape[-1])
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats per token, without the first one, plus section 5's loss that keeps log Z near 0."""
+        """Mean nats per token (except the first), plus section 5's loss that keeps log Z near 0."""
         logits = self(ids[:, :-1])
         nats = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         # 10⁻⁴ log² Z

@@ -1,4 +1,4 @@
-"""Times hashed attention against a mask of the same pairs, and training of stacks of several depths."""
+"""Times hashed attention against a mask of the same pairs, and measures training at several depths."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -68,7 +68,7 @@ def _layer(
 
 
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Random weights that preserve the scale, but smaller ones for projections into scores and ReLUs.
+    """Random weights that preserve the scale, but are smaller for projections into scores and ReLUs.
 
     With small scores, rounding moves little attention weight from one key to another.
     """
@@ -136,7 +136,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant.of_module(make, Reformer.loss, name="reversible", role="paper"),
             ),
             cost=Cost.products(2 * products, weights * itemsize),
-            # A ReLU whose input is rounded to the other side of zero changes a gradient by one token's part.
-            # The tolerance of half precision is larger than that anyway.
+            # If rounding moves a ReLU's input across zero, a gradient changes by one token's contribution.
+            # The tolerance for half precision is larger than that anyway.
             tolerance=0.02 if itemsize >= 4 else None,
         )

@@ -1,4 +1,4 @@
-"""Exercises: the hash, attention in sorted chunks, pairs that meet twice, and the inverse of a layer."""
+"""Exercises: write the hash, attention in sorted chunks, the count of meetings, and a layer's inverse."""
 
 from collections.abc import Iterator
 
@@ -52,7 +52,7 @@ EXERCISES = (
         of="model.hashed",
         task="Compute the bucket of each vector in each round of hashing.",
         hints=(
-            "Multiply x by each round's rotation. A bucket is a direction, or its opposite.",
+            "Multiply x by each round's rotation. A bucket is a direction or the opposite of a direction.",
             "Concatenate the projections and their negatives. The index of the largest is the bucket.",
         ),
         tries=of_vectors,
@@ -84,7 +84,10 @@ EXERCISES = (
                 "for the previous one."
             ),
             "Mask later keys, set a token's score with itself to ITSELF, subtract the log of the meetings.",
-            "Sort softmax @ values and logsumexp back. A softmax of the logsumexp weights the rounds.",
+            (
+                "Undo the sorting of softmax @ values and logsumexp. A softmax of the logsumexps weights the "
+                "rounds."
+            ),
         ),
         tries=of_chunks,
     ),
@@ -94,7 +97,7 @@ EXERCISES = (
         task="Recompute the inputs of reversible layers from their outputs, by solving equation 9.",
         hints=(
             "Start from the last layer. y2 = x2 + feed-forward(y1), and y1 is known.",
-            "With x2 known, y1 = x1 + attention(x2). layer(x, r) is attention, layer(x) feed-forward.",
+            "With x2 known, y1 = x1 + attention(x2). layer(x, r) is attention, and layer(x) is feed-forward.",
         ),
         tries=of_layers,
     ),

@@ -28,18 +28,19 @@ from .model import Reformer, hashed, lsh_attention
 OTHERS = Break("buckets of other tokens", "Each token is put into the bucket of another token.", "near miss")
 NEAREST = Break(
     "buckets by the nearest token",
-    "Random tokens represent the buckets. Each token goes into the bucket of the most similar one.",
+    "Random tokens represent the buckets. Each token goes into the bucket whose representative is most "
+    "similar.",
     "rival",
 )
 
 HASHED = Claim(
     name="nearest digits found by hashed and by full attention",
     sentence="Without training, attention within hashed buckets classifies digits more accurately than "
-    "attention within random buckets of the same size, and with 4 rounds it is within 3 points of full "
-    "attention.",
+    "attention within random buckets of the same size. With 4 rounds, the accuracy of hashed buckets is "
+    "within 3 points of full attention.",
     paper=Figure(
-        "a trained Transformer on a copying task: 91.9 % with 1 round, 99.9 with 4, 100 with full "
-        "attention; there is no figure for the search alone",
+        "On a copying task, a trained Transformer reaches 91.9 % with 1 round, 99.9 % with 4 rounds and 100 "
+        "% with full attention. There is no figure for the search alone",
         where="table 2",
         read="table",
     ),
@@ -48,21 +49,21 @@ HASHED = Claim(
         at_least("accuracy", "hashed@4", -0.03, minus="full attention"),
     ),
     guards=(at_most("part of the pairs seen", "hashed@4", 0.15),),
-    control="the same code with random buckets, each arm at its best sharpness",
+    control="the same code with random buckets, each arm with the best sharpness of the softmax",
     control_arm="random buckets",
     control_reaches=(at_least("accuracy", "full attention", 0.9),),
     breaks=(OTHERS, NEAREST),
     chosen_on=(0, 1),
     headline=True,
-    deviations="No Transformer is trained, so that training does not affect the success of the search. "
-    "Instead, attention classifies a handwritten digit: it weights the labels of the other 895 digits by "
-    "similarity. Chunks have 16 tokens, and there are 112 buckets, from one rotation. The abstract is "
-    "about language models and images of 64,000 tokens.",
+    deviations="We train no Transformer, so that training does not affect the success of the search. "
+    "Instead, attention classifies a handwritten digit by weighting the labels of the other 895 digits by "
+    "similarity. Chunks have 16 tokens, and one rotation gives 112 buckets. The abstract is about language "
+    "models and images of 64,000 tokens.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the same bounds. The share of the pairs '
-            "that attention computes follows from rounds and chunks, so it is a guard now instead of a "
-            "bound."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The numbers of rounds '
+            "and chunks determine the share of pairs that attention computes, so this bound is now a guard "
+            "instead of a bound."
         ),
     ),
 )
@@ -71,7 +72,9 @@ REVERSIBLE = Claim(
     name="memory that does not grow with depth",
     sentence="The training memory of reversible layers hardly grows with depth, while that of ordinary "
     "layers grows.",
-    paper=Figure("activations stored once instead of once for each layer", where="abstract", read="abstract"),
+    paper=Figure(
+        "Activations are stored once instead of once for each layer", where="abstract", read="abstract"
+    ),
     rule=(
         Growth("depth", what="memory", axis="layers", threshold=0.3, mode="forward+backward"),
         Growth(
@@ -80,27 +83,27 @@ REVERSIBLE = Claim(
     ),
     control="the same network with stored activations",
     deviations="Networks have 2 to 8 layers of hidden size 64 and read 512 tokens. The paper also computes "
-    "its feed-forward layers in chunks, which is left out. For comparison, the benchmark trains the same "
-    "layers with torch's checkpointing. Checkpointing stores each layer's input, so memory also grows with "
-    "depth, but less than if all activations are stored.",
+    "feed-forward layers in chunks, which we leave out. For comparison, the benchmark trains the same "
+    "layers with torch's checkpointing. Checkpointing stores each layer's input, so memory grows with "
+    "depth, but less than when all activations are stored.",
 )
 
 LONG = Claim(
     name="nearly linear in length",
-    sentence="The time of hashed attention grows far more slowly with length than the time of full "
+    sentence="With length, the time of hashed attention grows far more slowly than the time of full "
     "attention.",
-    paper=Figure("O(L log L) instead of O(L²)", where="abstract", read="abstract"),
+    paper=Figure("The complexity is O(L log L) instead of O(L²)", where="abstract", read="abstract"),
     rule=(
         Growth("hashed attention", what="time", axis="tokens", threshold=1.4),
         Growth("hashed attention", what="time", axis="tokens", threshold=1.6, of="strong", op=">="),
     ),
     control="torch's fused attention over the same pairs, with a mask that is computed before the timing "
     "starts",
-    deviations="Attention has one head and two rounds of hashing, and reads 1,024 to 4,096 tokens. A "
-    "single rotation gives all buckets, while the released code factorises it. Hashing takes L² · dim / "
-    "width multiplications here, which is the smaller part of the time at these lengths.",
+    deviations="Attention has one head and two rounds of hashing, and reads 1,024 to 4,096 tokens. A single "
+    "rotation gives all buckets. The released code factorises the rotation. Here hashing takes L² · dim / "
+    "width multiplications, which is the smaller part of the time at these lengths.",
     history=(
-        'Until November 2026 the control\'s time included making its mask. The verdict was "reproduced".',
+        'Until November 2026 the control\'s time included making the mask. The verdict was "reproduced".',
     ),
 )
 
@@ -151,12 +154,12 @@ def at_random(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.
 
 
 def all_in_one(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """Full attention: one bucket, and a chunk of all tokens."""
+    """Full attention, as one bucket and one chunk with all tokens."""
     return torch.zeros(1, 1, rounds, x.shape[2], dtype=torch.long, device=x.device)
 
 
 def of_others(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """Buckets of the same sizes, but of other tokens."""
+    """Buckets of the same sizes, but computed from other tokens."""
     found = by_hash(x, rounds, generator)
     return found[..., torch.randperm(x.shape[2], generator=generator).to(x.device)]
 
@@ -169,7 +172,7 @@ def nearest(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Ge
 
 
 def vote(run: Run) -> None:
-    """Classify each digit by the labels of the digits that it attends to, without itself."""
+    """Classify each digit by the labels of the other digits that it attends to."""
     run.phase("setup")
     images, labels = data.digits()
     x = images.flatten(1) - images.flatten(1).mean(0)

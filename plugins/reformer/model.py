@@ -1,4 +1,4 @@
-"""Attention within buckets of similar vectors, reversible layers, and a language model of both.
+"""Implements attention within buckets of similar vectors, reversible layers, and a language model.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), rounds (of hashing), chunks (of the
 sorted tokens), width (tokens of a chunk), vocab.
@@ -18,7 +18,9 @@ from ..layernorm import LayerNorm
 
 Vectors = Float[Tensor, "batch heads tokens dim"]
 Buckets = Int[Tensor, "batch heads rounds tokens"]
-ITSELF = -1e5  # score of a token with itself, so that it attends to itself only if it sees no other token
+ITSELF = (
+    -1e5
+)  # score of a token with itself, so low that a token attends to itself only if it sees no other token
 
 
 def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buckets:
@@ -28,7 +30,7 @@ def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buc
 
 
 def unit_length(x: Vectors) -> Vectors:
-    """The keys: the queries, scaled to length 1."""
+    """The keys, which are the queries scaled to length 1."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6 * x.shape[-1])
 
 
@@ -40,14 +42,15 @@ def lsh_attention(
     width: int,
     causal: bool = True,
 ) -> Float[Tensor, "batch heads tokens values"]:
-    """Section 2: tokens, sorted by bucket and position, attend to their own chunk and the previous chunk.
+    """Section 2: tokens are sorted by bucket and position, and attend to their own chunk and the previous
+    one.
 
     A pair that meets in several rounds counts once, so the result is attention over all pairs that meet in
-    any round. Scores are dot products of queries and keys of length 1, without 1 / √dim. The keys of the
-    released code are longer by √dim, which cancels this factor.
+    any round. Scores are dot products of queries and keys of length 1, without 1 / √dim. In the released
+    code, keys are longer by √dim, which cancels this factor.
 
-    width  tokens per chunk; the first chunk also sees the last one. Raises ValueError if the number of tokens
-           is not a multiple of it
+    width  tokens per chunk; the first chunk also sees the last chunk. Raises ValueError if the number of
+           tokens is not a multiple of `width`
     """
     tokens, rounds = qk.shape[2], buckets.shape[2]
     if tokens % width:
@@ -78,7 +81,7 @@ def lsh_attention(
         twice = torch.arange(2 * width, device=qk.device) < width
         scores = scores.masked_fill(twice, -torch.inf)
     scores = scores - meetings(chunk, here, there, tokens // width).to(scores.dtype).log()
-    # The result of each round, and its weight, the sum of its exponentials.
+    # The result of each round, and the round's weight, which is the sum of its exponentials.
     found = scores.softmax(-1) @ values
     weight = scores.logsumexp(-1)
     back = order.argsort(-1)
@@ -88,7 +91,7 @@ def lsh_attention(
 
 
 def meetings(chunk: Buckets, here: Tensor, there: Tensor, chunks: int) -> Int[Tensor, "..."]:
-    """For each pair, the number of rounds in which the key is in the query's chunk or the previous one."""
+    """For each pair, the number of rounds in which the key is in the query's chunk or the previous chunk."""
     total = torch.zeros((), dtype=torch.long, device=chunk.device)
     for of_round in chunk.unbind(2):
         expanded = of_round[:, :, None].expand(-1, -1, chunk.shape[2], -1)
@@ -132,7 +135,7 @@ class LSHAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Section 3: both functions of a reversible layer, each with normalisation of its input."""
+    """Section 3: the two functions of a reversible layer, each of which normalises its input."""
 
     def __init__(self, model: int, heads: int, hidden: int, **hashing: int) -> None:
         super().__init__()
@@ -141,7 +144,7 @@ class Layer(nn.Module):
         self.norms = nn.ModuleList(LayerNorm(model, eps=1e-12) for _ in range(2))
 
     def forward(self, x: Tensor, rotations: Tensor | None = None) -> Tensor:
-        """The residual for one half of the stream: attention if `rotations` is given, else feed-forward.
+        """The residual for one half of the stream: attention if `rotations` is given, feed-forward if not.
 
         The stream is in float32 or better. In lower precision, the inputs cannot be recomputed from the
         outputs.
@@ -204,7 +207,7 @@ def _split(weights: Sequence[Tensor], counts: Sequence[int]) -> list[Sequence[Te
 def _derived(
     ctx: Any, half: Half, own: Sequence[Tensor], x: Tensor, d: Tensor
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """Recompute a half's residual, with the gradients of `x` and of the weights."""
+    """Recompute the residual of one half, with the gradients of `x` and of the weights."""
     device, dtype, enabled = ctx.autocast
     with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
         leaves = [x.detach().requires_grad_(), *(weight.detach().requires_grad_() for weight in own)]
@@ -220,10 +223,10 @@ class Reformer(nn.Module):
     """Sections 2 and 3: a decoder of reversible layers with hashed attention.
 
     The defaults are those of the paper's enwik8 model: 3 layers of hidden size 1,024 and 64K tokens.
-    Positions are learned vectors. The paper's axial positions and chunked feed-forward layers are left out.
+    Positions are learned vectors. We leave out the paper's axial positions and chunked feed-forward layers.
 
-    stored  False: only the activations of one layer are stored at a time. True: all activations are stored,
-            so that second derivatives exist
+    stored  False stores only the activations of one layer at a time. True stores all activations, so that
+            second derivatives exist
     """
 
     def __init__(
@@ -266,7 +269,7 @@ class Reformer(nn.Module):
     def loss(
         self, ids: Int[Tensor, "batch one_more"], rotations: Sequence[Tensor] | None = None
     ) -> Float[Tensor, ""]:
-        """Mean nats per token, without the first one."""
+        """Mean loss in nats per token, over all tokens but the first."""
         return F.cross_entropy(self(ids[:, :-1], rotations).flatten(0, 1), ids[:, 1:].flatten())
 
 

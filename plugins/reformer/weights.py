@@ -1,4 +1,4 @@
-"""Weights of `transformers`' Reformer under our parameter names."""
+"""Renames released weights of Reformer, as `transformers` has them."""
 
 import re
 from collections.abc import Mapping

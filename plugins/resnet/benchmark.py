@@ -1,4 +1,4 @@
-"""Times ResNet-20 in training, blocks in training and inference, and learning the strips."""
+"""Times ResNet-20 in training, blocks in training and inference, and training on strips to a target loss."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -27,9 +27,9 @@ def layer_by_layer(weights: Weights, x: Images, *, layer: Layer, training: bool)
 
 
 def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
-    """A layer as a matrix multiplication of patches, followed by batch normalisation by the formula.
+    """A layer as a matrix multiplication of patches, followed by batch normalisation from the formula.
 
-    In inference the running averages are those of a new block, 0 and 1.
+    In inference, the running averages are those of a new block, 0 and 1.
     """
     columns = F.unfold(x, weight.shape[-1], padding=weight.shape[-1] // 2)
     maps = (weight.flatten(1) @ columns).unflatten(-1, x.shape[2:])
@@ -53,7 +53,7 @@ def block_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Te
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
     if name.endswith("bias"):
-        # Far from 0 on either side, because close to 0 rounding decides on the gradient of a ReLU.
+        # All values are far from 0, because close to 0 rounding decides the gradient of a ReLU.
         return torch.randn(shape, generator=generator).sign() * 10
     return torch.rand(shape, generator=generator) + 0.5
 
@@ -163,7 +163,7 @@ def learn(
     normalization: Literal["batchnorm's", "torch's"] = "batchnorm's",
     limit: int = 300,
 ) -> dict[str, int | bool]:
-    """Train until the mean loss of ten steps is `target` nats per cell, for at most `limit` steps."""
+    """Train until ten steps have a mean loss of `target` nats per cell, but at most `limit` steps."""
     losses: list[float] = []
     network = Marker(layers, shortcut)
     if normalization == "torch's":
@@ -184,14 +184,14 @@ def learn(
 
 
 def new_weights(layers: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Initial weights as in the experiment, equal for plain and residual networks."""
+    """The experiment's initial weights, which are equal for plain and residual networks."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return {name: weight.detach() for name, weight in Marker(layers, "A").named_parameters()}
 
 
 def learning_case(layers: int, target: float) -> Case:
-    """Every variant trains at the learning rate 0.1, the middle one of the experiment's grid."""
+    """Every variant trains at learning rate 0.1, the middle value of the experiment's grid."""
     call = partial(learn, layers=layers, target=target)
     return Case(
         name="strips marked",

@@ -1,4 +1,4 @@
-"""Exercises: the residual, both shortcuts, their sum, and the network."""
+"""Exercises: write the residual, the shortcuts, their sum, and the network."""
 
 from collections.abc import Iterator
 
@@ -37,18 +37,18 @@ EXERCISES = (
     Exercise(
         name="residual",
         of="model.Block.residual",
-        task="F(x): the block's layers one after another, two in a basic block or three in a bottleneck.",
+        task="Compute F(x) by applying the block's layers, two in a basic block or three in a bottleneck.",
         hints=(
             "self.layers are convolutions with batch normalisation. You have to add the ReLUs.",
-            "There is a ReLU after each layer except the last. The block's final ReLU comes after the sum.",
+            "Apply a ReLU after each layer except the last. The block's final ReLU comes after the sum.",
         ),
         tries=of_blocks,
     ),
     Exercise(
         name="shortcut",
         of="model.Block.carried",
-        task="The output of the shortcut: x itself, its projection, or a subsampled x with zeros as new "
-        "features.",
+        task="Compute the output of the shortcut: x itself, its projection, or a subsampled x with zeros as "
+        "new features.",
         hints=(
             "self.projection is None unless the shortcut is a 1 × 1 convolution, which has its own stride.",
             "Without a projection, take every self.stride-th row and column of x.",
@@ -59,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Equations 1 and 2: the block's output, or the plain network's for shortcut “none”.",
+        task="Compute the block's output (equations 1 and 2), or the plain network's for shortcut “none”.",
         hints=(
             "Add F(x) and the output of the shortcut. There is a method for each.",
             "The ReLU comes after the sum.",
@@ -69,7 +69,7 @@ EXERCISES = (
     Exercise(
         name="features",
         of="model.ResNet.features",
-        task="The feature maps of the last stage: stem, ReLU, pooling, then the stages.",
+        task="Compute the feature maps of the last stage: stem, ReLU, pooling, then the stages.",
         hints=(
             "self.stem ends in batch normalisation, without a ReLU.",
             "self.pool exists for every stem. It is the identity if there is no pooling.",

@@ -1,4 +1,4 @@
-"""The networks of section 3: blocks with shortcuts, for ImageNet and for CIFAR-10.
+"""Implements section 3: blocks with shortcuts, and the networks for ImageNet and CIFAR-10.
 
 Dimensions: batch, inputs and outputs (features of an image), height, width.
 """
@@ -37,7 +37,8 @@ class Block(nn.Module):
     """Equations 1 and 2: a shortcut, and F with two 3 × 3 convolutions or a bottleneck (figure 5).
 
     shortcut  "A" takes every `stride`-th position and fills new features with zeros, "B" projects with a
-              1 × 1 convolution. If F keeps the shape, both are the identity. "none" is the plain network
+              1 × 1 convolution. If F keeps the shape, A and B are both the identity. "none" gives the plain
+              network
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class ResNet(nn.Module):
 
     widths   features of each stage (four times as many after a bottleneck); all but the first halve the image
     blocks   number of blocks in each stage
-    stem     size of the first convolution: 7 halves the image and pools it to a quarter (table 1), 3 keeps
-             its size (section 4.2)
+    stem     size of the first convolution: 7 halves the image, which is then pooled to a quarter (table 1); 3
+             keeps the image's size (section 4.2)
     """
 
     def __init__(
@@ -180,5 +181,5 @@ def multiply_adds(network: ResNet, height: int, width: int) -> int:
 
 
 def filters(block: Block) -> int:
-    """Number of weights of a block's convolutions. It equals the multiply-adds at each output position."""
+    """Number of weights in a block's convolutions, which equals the multiply-adds at each output position."""
     return sum(weight.numel() for weight in block.parameters() if weight.ndim == 4)

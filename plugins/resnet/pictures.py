@@ -1,6 +1,6 @@
-"""Section 4.2: a residual and a plain network of equal depth on labelled images (`--data NAME`).
+"""Trains section 4.2's networks, residual and plain, on labelled images (`--data NAME`).
 
-The full budget uses the paper's schedule: 64,000 steps of SGD, with the learning rate divided by 10 after a
+The full budget uses the paper's schedule: 64,000 steps of SGD, with the learning rate divided by 10 after
 half and after three quarters of the steps. On CUDA, training is in mixed precision, with convolutions in
 bfloat16, and weights, normalisation and loss in float32.
 """
@@ -106,7 +106,7 @@ def augmented(images: Images, draws: torch.Generator) -> Images:
 
 
 def error(run: Run, network: nn.Module, part: Labelled, precision: torch.autocast) -> float:
-    """The share of wrong labels in %."""
+    """The share of wrong predictions in %."""
     with run.evaluating(network), precision:
         wrong = [network(x).argmax(1) != y for x, y in zip(*(each.split(1000) for each in part), strict=True)]
     return 100 * torch.cat(wrong).float().mean().item()

@@ -5,18 +5,18 @@ and Houlsby 2020, "An Image is Worth 16x16 Words: Transformers for Image Recogni
 2010.11929.
 
 The problem. Convolutional networks have the right inductive biases for images, locality and translation
-equivariance. Transformers, which had become dominant for language, have neither, and attention between all
-pixels is too expensive.
+equivariance. Transformers, which had become dominant for language, lack these biases, and attention between
+all pixels is too expensive.
 
 The idea. Cut the image into patches of 16 × 16 pixels, project each patch linearly to a vector, and add a
 learned position embedding. A Transformer encoder processes these vectors and an additional class token, from
 which the class is predicted. No other part of the model is two-dimensional. With enough images the model
 learns this structure and outperforms convolutional networks.
 
-This folder. `model` has the classifier, three kinds of positions, and attention maps. `weights` loads
-released weights. `experiment` trains ViT and convolutions of equal cost on few and on many images, and
-removes the position embeddings. `looking` visualises attention. `benchmark` times the patch embedding and an
-encoder block.
+This folder. `model` has the classifier, three kinds of position embeddings, and attention maps. `weights`
+loads released weights. `experiment` trains ViT and a convolutional network of equal cost on few and on many
+images, and removes the position embeddings. `looking` visualises attention. `benchmark` times the patch
+embedding and an encoder block.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Times patches and their embedding, and one encoder block."""
+"""Times the cutting and embedding of patches, and one encoder block."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -34,7 +34,7 @@ def flattened(images: Tensor, weight: Tensor, bias: Tensor, size: int) -> Tensor
 
 
 def encoded(weights: Weights, x: Tensor, heads: int, *, fused: bool) -> Tensor:
-    """The encoder block, by the formula or from fused PyTorch functions."""
+    """The encoder block, computed from the formula or with fused PyTorch functions."""
 
     def norm(x: Tensor, which: int) -> Tensor:
         gain, bias = weights[f"norms.{which}.weight"], weights[f"norms.{which}.bias"]

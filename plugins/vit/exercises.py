@@ -1,4 +1,4 @@
-"""Exercises: patches, positions on another grid, the tokens, the block, and attention rollout."""
+"""Exercises: write patches, positions on another grid, the tokens, the block, and attention rollout."""
 
 from collections.abc import Iterator
 
@@ -57,10 +57,10 @@ EXERCISES = (
     Exercise(
         name="positions",
         of="model.Positions.forward",
-        task="Section 3.2: interpolate the positions for a grid of another size.",
+        task="Interpolate the positions for a grid of another size, as in section 3.2.",
         hints=(
             "For the original grid, return the weight.",
-            "Keep the class token's vector. The others form an image with `model` channels.",
+            "Keep the class token's vector. The other vectors form an image with `model` channels.",
             "Use F.interpolate, bicubic, with align_corners=False, then flatten the grid again.",
         ),
         tries=of_grids,
@@ -68,7 +68,7 @@ EXERCISES = (
     Exercise(
         name="tokens",
         of="model.ViT.tokens",
-        task="Equation 1: the input of the first block.",
+        task="Compute equation 1, the input of the first block.",
         hints=(
             "Embed the patches, flatten their grid, and put the class token first.",
             "Add the positions of this grid, if there are any. Dropout comes last.",
@@ -78,9 +78,9 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Equations 2 and 3: attention and MLP on normalised inputs, with residual connections.",
+        task="Write equations 2 and 3: attention and MLP on normalised inputs, with residual connections.",
         hints=(
-            "Compute x + dropout(attention(norm(x))), then the same with the MLP.",
+            "Compute x + dropout(attention(norm(x))), then do the same with the MLP.",
             "The MLP is up, activation, dropout, down. norms[1] belongs to it.",
         ),
         tries=of_blocks,
@@ -88,10 +88,10 @@ EXERCISES = (
     Exercise(
         name="rollout",
         of="model.rollout",
-        task="Appendix D.8: the contribution of each patch to the class token.",
+        task="Compute the contribution of each patch to the class token (appendix D.8).",
         hints=(
-            "In each block take the mean of the heads, then the mean with the identity.",
-            "Multiply the blocks, later ones from the left. Read the row of the class token.",
+            "In each block, take the mean over the heads, then the mean of this and the identity.",
+            "Multiply the blocks' matrices, later blocks from the left. Take the row of the class token.",
             "Leave out the class token's own column, and divide by the sum.",
         ),
         tries=of_attentions,

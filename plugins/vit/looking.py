@@ -1,4 +1,4 @@
-"""Shows a trained ViT's attention and positions, in pictures and a table."""
+"""Shows a trained ViT's attention and position embeddings in pictures and a table."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from .model import ViT, attention_distance, rollout
 def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> None:
     """Attention from the class token (figure 6), similarity of positions, and attention distance (figure 7).
 
-    x  pictures minus `mean`, of which the first twenty are shown
+    x  pictures minus `mean`; the first twenty are shown
     """
     x = x[:20]
     side = x.shape[-1]
@@ -25,13 +25,15 @@ def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> No
     maps = maps / maps.amax((2, 3), keepdim=True)
     seen = (x + mean).clamp(0, 1)
     rows = [part for ten in (0, 10) for part in (seen[ten : ten + 10], (seen * maps)[ten : ten + 10])]
-    caption = "Pictures, and below each its pixels weighted by the attention of the class token (rollout)."
+    caption = (
+        "Pictures. Below each, the same pixels are weighted by the attention of the class token (rollout)."
+    )
     run.image("attention", enlarged(torch.cat(rows), 4), columns=min(10, len(x)), caption=caption)
     vectors = F.normalize(network.positions(grid, grid)[1:], dim=1)
     likeness = (vectors @ vectors.T).unflatten(1, (1, grid, grid))
     caption = (
-        "Cosine similarity of position embeddings. The map in row i and column j compares the patch at "
-        "that position with all others. Black is -1, white is 1."
+        "Cosine similarity of position embeddings. The map in row i and column j compares the patch at this "
+        "position with all patches. Black is -1, white is 1."
     )
     run.image("positions", enlarged((likeness + 1) / 2, 12), columns=grid, caption=caption)
     rows = [

@@ -1,4 +1,4 @@
-"""Patches, positions, the encoder's blocks, the classifier, and attention maps.
+"""Implements patches, positions, the encoder's blocks, the classifier, and attention maps.
 
 Dimensions: batch, channels, height, width (pixels), rows, columns (of patches), patches (rows · columns),
 tokens (the class token and the patches), model (D), hidden (MLP size).
@@ -41,7 +41,7 @@ class Positions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """Section 3.2: for another grid, the patch embeddings are interpolated in two dimensions."""
+        """Section 3.2: for another grid, interpolates the patches' position embeddings in two dimensions."""
         if (rows, columns) == (self.rows, self.columns):
             return self.weight
         grid = self.weight[1:].T.unflatten(1, (self.rows, self.columns))[None]
@@ -50,7 +50,7 @@ class Positions(nn.Module):
 
 
 class Positions2D(nn.Module):
-    """Appendix D.4: half of the embedding encodes the patch's row, the other half its column."""
+    """Appendix D.4: half of the embedding encodes the patch's row, and the other half the column."""
 
     def __init__(self, rows: int, columns: int, model: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Positions2D(nn.Module):
             nn.init.normal_(weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """The embeddings of a grid, which is the upper left corner of the grid that they were made for."""
+        """The embeddings of a grid that fits into the upper left corner of the original grid."""
         down = self.down[:rows, None].expand(-1, columns, -1)
         across = self.across[None, :columns].expand(rows, -1, -1)
         return torch.cat((self.first, torch.cat((down, across), 2).flatten(0, 1)))
@@ -103,7 +103,7 @@ class Block(nn.Module):
         mask: Bool[Tensor, "#batch #tokens tokens"] | None = None,
         causal: bool = False,
     ) -> Tokens:
-        """`mask` is False for tokens that must not be attended to. `mask` and `causal` are for texts."""
+        """`mask` is False for tokens that get no attention. `mask` and `causal` are for texts."""
         x = x + self.dropout(self.attention(self.norms[0](x), mask=mask, causal=causal))
         hidden = self.dropout(self.activation(self.up(self.norms[1](x))))
         return x + self.dropout(self.down(hidden))
@@ -118,9 +118,9 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Equations 1 to 4 with a linear head (as in fine-tuning). The defaults are ViT-B/16.
 
-    side       image side in pixels, for which the positions are made
+    side       image side in pixels, which determines the grid of positions
     patch      patch side in pixels
-    positions  makes the position embedding from rows, columns and model; None for no positions
+    positions  makes the position embedding from rows, columns and model; None for no position embedding
     dropout    also applied to the sum of patches and positions
     """
 
@@ -156,7 +156,7 @@ class ViT(nn.Module):
                 nn.init.zeros_(weight)  # the head: section 3.2
 
     def tokens(self, images: Images) -> Tokens:
-        """Equation 1: the class token, then the patches row by row, with their positions."""
+        """Equation 1: the class token and then the patches, row by row, with position embeddings."""
         cut = patches(images, self.patch)
         rows, columns = cut.shape[1:3]
         first = self.token.expand(len(images), 1, -1)
@@ -191,8 +191,8 @@ HUGE = {"model": 1280, "heads": 16, "layers": 32, "hidden": 5120, "patch": 14}
 
 def rollout(attentions: list[Float[Tensor, "batch heads tokens tokens"]]) -> Float[Tensor, "batch patches"]:
     """Appendix D.8: attention rollout from the class token to the patches. The shares sum to 1."""
-    # Average a block's heads, average this with the identity for the residual connection, and multiply over
-    # all blocks.
+    # Average a block's heads, average the result with the identity for the residual connection, and multiply
+    # over all blocks.
     flow = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for weights in attentions:
         flow = (weights.mean(1) @ flow + flow) / 2

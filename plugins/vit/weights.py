@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' `ViTForImageClassification` under our parameter names."""
+"""Renames released weights of `ViTForImageClassification`, as `transformers` has them."""
 
 import re
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ _LAYER = {
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map the parameters of `ViTForImageClassification` to those of `ViT.load_state_dict`.
 
-    Their model embeds patches with a convolution, whose filters are the rows of our matrix. Raises ValueError
-    for an unknown name.
+    The model in `transformers` embeds patches with a convolution, whose filters are the rows of our matrix.
+    Raises ValueError for an unknown name.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
