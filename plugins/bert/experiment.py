@@ -82,8 +82,8 @@ BOTH_SIDES = Claim(
     ),
     rule=(at_least("accuracy", "both sides", 0.08, minus="left to right", toward=0.0),),
     control_arm="left to right",
-    control="a language model of the same size and steps that keeps its causal mask during fine-tuning, "
-    "each arm at its best learning rate",
+    control="a language model of the same size, trained for the same number of steps, that keeps its "
+    "causal mask during fine-tuning, each arm at its best learning rate",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, UNMASKED, UNTRAINED),
@@ -104,7 +104,7 @@ RECURRENT = Claim(
     ),
     rule=(at_least("accuracy", "both sides", 0.03, minus="left to right with BiLSTM", toward=0.0),),
     control_arm="left to right with BiLSTM",
-    control="the left-to-right model with a bidirectional LSTM on top, tuned on the same learning rates",
+    control="the left-to-right model with a bidirectional LSTM on top, tuned over the same learning rates",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, SHUFFLED, UNMASKED, UNTRAINED),

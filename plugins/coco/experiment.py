@@ -64,19 +64,20 @@ GENERALISES = Claim(
     breaks=(NO_CONTEXT, LARGE_DIGITS, ONE_DIGIT, UNTRAINED),
     chosen_on=(0,),
     after_steps=STEPS,
-    deviations="The detector is a small convolutional network instead of deformable parts. The images are "
-    "synthetic, 32 × 32, with the digits 0 to 4, and are written to and read from files in COCO's format. "
-    "Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three digits of 7 to 18 "
-    "pixels and half of another one. There are 1,200 objects of each kind, and training takes 200 steps of "
-    "12 objects. PASCAL is not purely iconic. COCO's scenes are hard for more reasons than small objects, "
-    "which are the reason here.",
+    deviations="The detector is a small convolutional network instead of a deformable parts model. The "
+    "images are synthetic, 32 × 32, with the digits 0 to 4, and are written to and read from "
+    "files in COCO's format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes "
+    "show one to three digits of 7 to 18 pixels and half of another one. There are 1,200 objects "
+    "of each kind, and training takes 200 steps of 12 objects. PASCAL is not purely iconic. "
+    "COCO's scenes are hard for several reasons, ours only because objects are small.",
     headline=True,
     history=(
         (
-            "Until November 2026 iconic digits were exactly in the middle, the first bound was 0.2, and a "
-            "third bound of 0.2 compared scenes with digits as large as iconic ones. The verdict was "
-            '"reproduced". A detector that had only seen digits in the middle lost for that reason. Iconic '
-            "digits are now anywhere in the image, and the bound is near the paper's 0.14."
+            "Until November 2026 iconic digits were exactly in the middle, the first bound was 0.2, and "
+            "a third bound of 0.2 compared scenes with digits as large as iconic ones. The "
+            'verdict was "reproduced". A detector that had only seen centred digits lost for '
+            "that reason. Iconic digits are now anywhere in the image, and the bound is near the "
+            "paper's 0.14."
         ),
     ),
 )

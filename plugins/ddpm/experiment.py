@@ -35,8 +35,8 @@ NO_DRAWS = Break(
 )
 BY_IMPORTANCE = Break(
     "bound with importance sampling",
-    "The bound's weights stay, and steps are sampled in proportion to them, which makes the gradient less "
-    "noisy (Nichol and Dhariwal 2021, section 3.3).",
+    "The bound's weights are kept, and steps are sampled in proportion to these weights, which makes the "
+    "gradient less noisy (Nichol and Dhariwal 2021, section 3.3).",
     "rival",
 )
 
@@ -55,16 +55,17 @@ SAMPLES = Claim(
     after_steps=500,
     breaks=(NO_DRAWS, BY_IMPORTANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 8 × 8 digits, and the network is a residual perceptron in place of the U-Net. "
-    "It takes 500 Adam updates with a learning rate that falls to 0. Samples come from averaged weights "
-    "with a decay of 0.98 in place of 0.9999, and sampling has the variance beta. The bound's weights are "
-    "divided by their mean. The learning rate is chosen by samples of a hundred steps. The verdict is from "
-    "a thousand samples of all thousand steps.",
+    deviations="The data are 8 × 8 digits, and the network is a residual perceptron instead of the "
+    "U-Net. Training takes 500 Adam updates with a learning rate that falls to 0. Samples are "
+    "drawn with averaged weights (decay 0.98 instead of 0.9999), and the sampling variance is "
+    "beta. The bound's weights are divided by their mean. The learning rate is chosen on samples "
+    "drawn in a hundred steps. The verdict uses a thousand samples drawn in all thousand steps.",
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "inconclusive" (8 of 10 seeds). It was from 300 samples of '
-            "the last weights instead of averaged ones. The bound is unchanged."
+            'Until November 2026 the verdict was "inconclusive" (8 of 10 seeds). It was based on 300 '
+            "samples drawn with the final weights instead of averaged ones. The bound is "
+            "unchanged."
         ),
     ),
 )

@@ -42,8 +42,8 @@ LOOKUP = Break(
 )
 RANDOM = Break(
     "random predicates",
-    "All predicates but 30 are true at random places, the same number as before: there are more predicates "
-    "to choose from, but they carry no information.",
+    "All predicates but 30 are true at random places, each at the same number of places as before. There "
+    "are more predicates to choose from, but the added ones carry no information.",
     "near miss",
 )
 REGRESSION = Break(

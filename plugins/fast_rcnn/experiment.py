@@ -39,12 +39,12 @@ HALF_THE_REGIONS = Break(
 FROZEN = Break("frozen", "The convolutional layers are frozen.")
 LAST_LEARNS = Break(
     "only output layers trained",
-    "The convolutions and the hidden layer behind the pooling are frozen.",
+    "The convolutions and the hidden layer after the pooling are frozen.",
     "near miss",
 )
 LONGER = Break(
     "frozen, twice the steps",
-    "The convolutions are frozen, and the layers behind them train for twice the steps.",
+    "The convolutions are frozen, and the layers after them are trained for twice as many steps.",
     "rival",
 )
 
@@ -80,8 +80,8 @@ SHARED = Claim(
     ),
     rule=(at_least("mAP", "Fast R-CNN", -0.03, minus="R-CNN", toward=-0.06),),
     guards=(at_least("multiply-adds", "R-CNN", 2.0, over="Fast R-CNN"),),
-    control="R-CNN on the same scenes, regions, network and steps, at its best of the same three learning "
-    "rates",
+    control="R-CNN with the same scenes, regions, network and number of steps, at the best of the same "
+    "three learning rates",
     control_arm="R-CNN",
     control_reaches=(at_least("mAP", "R-CNN", 0.4),),
     after_steps=STEPS,
@@ -106,7 +106,7 @@ THROUGH = Claim(
     "mAP than one with frozen convolutions.",
     paper=Figure("VGG16: mAP 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
     rule=(at_least("mAP", "Fast R-CNN", 0.02, minus="frozen", toward=0.005),),
-    control="the same detector with frozen convolutions from the pre-training task, at its best of the "
+    control="the same detector with frozen convolutions from the pre-training task, at the best of the "
     "same three learning rates",
     control_arm="frozen",
     control_reaches=(at_least("mAP", "frozen", 0.2),),

@@ -34,7 +34,9 @@ NO_COUPLINGS = Break(
     "The couplings get zeros as input, so that the scale of each half does not depend on the other.",
     "near miss",
 )
-NO_SEARCH = Break("no search", "All training divides the frames equally among the symbols.", "near miss")
+NO_SEARCH = Break(
+    "no search", "Throughout training the frames are divided equally among the symbols.", "near miss"
+)
 
 BEST_PATH = Claim(
     name="the search finds the best path",
@@ -86,8 +88,9 @@ COUPLINGS = Claim(
             called="boundary error, equal division / search",
         ),
     ),
-    control="the same encoder and search with a linear flow, whose matrices mix all bands of two frames, "
-    "in place of the couplings, on the same data and steps at its best learning rate from the same grid",
+    control="the same encoder and search with a linear flow in place of the couplings. Its matrices mix "
+    "all bands of two frames. It is trained on the same data for the same number of steps, at "
+    "its best learning rate from the same grid",
     control_arm="linear",
     control_reaches=(
         at_most("boundary error (frames)", "linear", 2.0, called="boundary error of linear (frames)"),
@@ -95,9 +98,10 @@ COUPLINGS = Claim(
     breaks=(NO_COUPLINGS, NO_SEARCH, UNTRAINED),
     no_rival="The strongest cheap rival, a linear flow over all bands, is the control.",
     chosen_on=(0, 1),
-    deviations="A synthetic voice speaks one to three digits at 8 kHz, in 40 bands. The flow has two blocks "
-    "of 32 channels and the encoder one layer. There are 110 steps of 8 utterances, and the first 30 divide "
-    "the frames equally among the symbols. There is no listening test.",
+    deviations="A synthetic voice speaks one to three digits at 8 kHz, in 40 bands. The flow has two "
+    "blocks of 32 channels and the encoder one layer. Training takes 110 steps of 8 utterances, "
+    "and in the first 30 the frames are divided equally among the symbols. There is no listening "
+    "test.",
     headline=True,
     history=(
         (

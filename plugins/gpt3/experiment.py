@@ -36,7 +36,9 @@ SIZE = Claim(
 UNRELATED = Break(
     "examples of other rules", "Each example in the prompt follows a rule of its own.", "near miss"
 )
-LONGER = Break("small, trained longer", "The smallest model is trained for four times the steps.", "rival")
+LONGER = Break(
+    "small, trained longer", "The smallest model is trained for four times as many steps.", "rival"
+)
 
 STEEPER = Claim(
     name="larger models make more of examples",
@@ -66,14 +68,14 @@ STEEPER = Claim(
     breaks=(UNRELATED, LONGER, UNTRAINED),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
-    deviations="Rules come from a pool that all training documents share, so that a rule is recognised, not "
-    "learned: with rules that occur in no training document, examples add nothing. Hidden sizes 8, 16 and "
-    "64, two layers; no text.",
+    deviations="Rules come from a pool that all training documents share, so a model recognises a rule "
+    "and does not learn it. With rules that occur in no training document, examples add nothing. "
+    "The models have two layers and hidden sizes of 8, 16 and 64. There is no text.",
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence ended with 'without any training for it'. But the model is "
-            "trained on the 32 rules that it is judged on. The bounds are unchanged."
+            "Until November 2026 the sentence ended with 'without any training for it'. However, the "
+            "model is trained on the 32 rules that it is judged on. The bounds are unchanged."
         ),
     ),
 )

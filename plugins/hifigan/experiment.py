@@ -53,7 +53,7 @@ PERIODS_TELL = Claim(
     "reconstruction with a larger area under the ROC curve than multi-scale discriminators with the same "
     "number of parameters.",
     paper=Figure(
-        "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, without "
+        "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, and without "
         "multi-scale discriminators to 3.74.",
         where="table 2",
     ),
@@ -65,14 +65,15 @@ PERIODS_TELL = Claim(
     after_steps=80,
     breaks=(NO_PERIODS, ONE_PERIOD, SPECTRA, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The paper removes discriminators from a long adversarial training and asks listeners. Here "
-    "small discriminators are trained briefly and on their own, to distinguish a synthetic voice at 8 kHz "
-    "from its reconstruction by Griffin-Lim. A generator is trained as well, but for too few steps to judge "
-    "its sound. The paper's opinion scores rate generated speech, not discriminators.",
+    deviations="The paper removes discriminators from a long adversarial training run and asks listeners "
+    "to rate the speech. Here small discriminators are trained briefly and on their own, to "
+    "distinguish a synthetic voice at 8 kHz from its reconstruction by Griffin-Lim. A generator "
+    "is trained as well, but for too few steps to judge its sound. The paper's opinion scores "
+    "rate generated speech, not discriminators.",
     history=(
         (
-            "Until November 2026 the claim had the same bound, no near miss and no rival, and the sentence "
-            "did not state the number of steps."
+            "Until November 2026 the claim had the same bound, but no near miss and no rival, and its "
+            "sentence did not state the number of steps."
         ),
     ),
 )

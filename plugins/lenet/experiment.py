@@ -68,8 +68,8 @@ SHARING = Claim(
     ),
     rule=(at_least("accuracy", "LeNet", 0.05, minus="as many weights", toward=0.01),),
     control_arm="as many weights",
-    control="a fully connected network with the same number of weights (a hidden layer of 29 units), tuned "
-    "on the same learning rates",
+    control="a fully connected network with the same number of weights (a hidden layer of 29 units), "
+    "tuned over the same learning rates",
     control_reaches=(at_least("accuracy", "as many weights", 0.6),),
     breaks=(SHUFFLED, CENTRED, UNTRAINED),
     chosen_on=(0, 1),
@@ -94,8 +94,8 @@ FEWER = Claim(
     rule=(at_least("accuracy", "LeNet", -0.03, minus="larger"),),
     guards=(at_most("parameters", "LeNet", 0.5, over="larger"),),
     control_arm="larger",
-    control="a fully connected network with 3.3 times as many weights (a hidden layer of 100 units), tuned "
-    "on the same learning rates",
+    control="a fully connected network with 3.3 times as many weights (a hidden layer of 100 units), "
+    "tuned over the same learning rates",
     control_reaches=(at_least("accuracy", "larger", 0.7),),
     breaks=(SHUFFLED, CENTRED, UNTRAINED),
     chosen_on=(0, 1),

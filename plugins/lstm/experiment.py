@@ -40,9 +40,9 @@ CAROUSEL = Claim(
 
 FLOW = Claim(
     name="gradient over lags",
-    sentence="With the forget gate at 1, the full gradient through cells and gates also reaches back over a "
-    "hundred steps, where that of a simple recurrent network vanishes. With the layer's default forget bias "
-    "of 1 the gradient shrinks as well, to about a ten-millionth.",
+    sentence="With the forget gate at 1, the full gradient through cells and gates also reaches back "
+    "over a hundred steps, whereas that of a simple recurrent network vanishes. With the layer's "
+    "default forget bias of 1 the gradient shrinks as well, to about a ten-millionth.",
     paper=Figure(
         "Errors in a cell do not decay, and those of other networks do.", where="section 3", read="text"
     ),
@@ -74,7 +74,7 @@ FLOW = Claim(
     "leaves a cell.",
     history=(
         (
-            "Until November 2026 the kind of this claim was 'measured'. It trains nothing, and initial "
+            "Until November 2026 this claim was counted as measured. Nothing is trained, and initial "
             "weights of these sizes allow no other outcome."
         ),
     ),
@@ -125,9 +125,10 @@ LONG_LAGS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the learning rates began at 0.02, and the control had no requirement. The "
-            "grid now has lower learning rates, at which rectified linear units learn, and the simple "
-            "network must learn the task with both marks near the end. The rule has the same bounds."
+            "Until November 2026 the learning rates began at 0.02, and nothing was required of the "
+            "control. The grid now has lower learning rates, at which rectified linear units "
+            "learn, and the simple network must learn the task with both marks near the end. The "
+            "rule has the same bounds."
         ),
     ),
 )

@@ -52,12 +52,14 @@ COLOURED_HOG = Break(
 HIDDEN_STAYS = Break(
     "hidden layer frozen", "Only the convolutions are fine-tuned, not the hidden layer.", "near miss"
 )
-FROM_SCRATCH = Break("from scratch", "The network is trained on regions only, for the same steps.", "rival")
+FROM_SCRATCH = Break(
+    "from scratch", "The network is trained from scratch on regions, for the same number of steps.", "rival"
+)
 
 SIZES = Claim(
     name="sizes",
-    sentence="Features are the 4,096 activations of AlexNet's last hidden layer, with 29 % of the "
-    "parameters.",
+    sentence="The features are the 4,096 activations of AlexNet's last hidden layer, which holds 29 % of "
+    "the network's parameters.",
     paper=Figure("4096 features; fc7 has 29 %, 16.8 million", where="sections 2.1 and 3.2", read="text"),
     rule=(Bound("features", "==", 4096), Bound("parameters of fc7, percent", "==", 29)),
     kind="identity",
@@ -65,30 +67,34 @@ SIZES = Claim(
 
 DEVIATIONS = (
     "Scenes of 48 × 48 pixels have one to three of five digits in two colours, and two halves of other "
-    "digits. Twenty proposals (regions of one colour or pairs of them) replace 2,000 proposals of "
-    "selective search. A small network is pretrained on pictures of the other five digits and trained with "
-    "Adam. A region is warped to 16 pixels, of which 1 on each side is context. Beyond the image border, "
-    "the edge is repeated instead of the mean. Mean average precision is COCO's at an overlap of 0.5."
+    "digits. Twenty proposals (regions of one colour, or pairs of such regions) replace the "
+    "2,000 from selective search. A small network is pretrained on pictures of the other five "
+    "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of "
+    "context on each side. Beyond the image border the edge pixels are repeated, where the paper "
+    "fills in the mean. Mean average precision is computed as in COCO, at an overlap of 0.5."
 )
 
 FEATURES = Claim(
     name="network features against HOG",
-    sentence="Detection with network features of proposed regions has a higher mean average precision than "
-    "with histograms of oriented gradients (HOG) of the same pixels.",
+    sentence="Detection has a higher mean average precision with a network's features of the proposed "
+    "regions than with histograms of oriented gradients (HOG) of the same pixels.",
     paper=Figure("mAP 54.2 against 33.7 of DPM on HOG, VOC 2007", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
-    control="linear SVMs on HOG of the same warped regions of 16 × 16, with the best C of the same four",
+    control="linear SVMs on HOG features of the same warped 16 × 16 regions, with the best of the same "
+    "four values of C",
     control_arm="HOG",
     control_reaches=(at_least("mAP", "HOG", 0.2),),
     breaks=(RANDOM, COLOURED_HOG, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG. Ours is an SVM on it.",
+    deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG features. Ours is "
+    "an SVM on them.",
     headline=True,
     history=(
         (
-            "Until November 2026 HOG had regions of 24 × 24 pixels and the network regions of 16 × 16. The "
-            'bound was a ratio of 1.15, which is impossible if HOG reaches 0.9. The verdict was "not '
-            'reproduced" (0.85). Now both have the same pixels, and the bound is a difference.'
+            "Until November 2026 HOG was computed on regions of 24 × 24 pixels, but the network saw "
+            "regions of 16 × 16. The bound was a ratio of 1.15, which is impossible if HOG "
+            'reaches 0.9. The verdict was "not reproduced" (0.85). Now both see the same pixels, '
+            "and the bound is a difference."
         ),
     ),
 )
@@ -99,7 +105,7 @@ FINE_TUNED = Claim(
     "network is fine-tuned on warped regions.",
     paper=Figure("mAP 44.7 without, 54.2 with fine-tuning (fc7)", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.06, minus="pretrained", toward=0.015),),
-    control="the pretrained network without fine-tuning, with SVMs of the best C of the same four",
+    control="the pretrained network without fine-tuning, and SVMs with the best of the same four values of C",
     control_arm="pretrained",
     control_reaches=(at_least("mAP", "pretrained", 0.1),),
     breaks=(HIDDEN_STAYS, FROM_SCRATCH, UNTRAINED),
@@ -258,7 +264,7 @@ def classify(parts: Parts, described: Described, c: float) -> tuple[float, Learn
 
 
 def detector(at: Trial, network: RegionNet, rate: float, steps: int) -> tuple[float, Learnt]:
-    """Fine-tune the network at this learning rate, and train SVMs of the best C on its features."""
+    """Fine-tune the network at this learning rate, and train SVMs with the best C on its features."""
     fine_tune(at, network, at.world.known, rate, steps)
     described = Described.of(at.world, partial(hidden, network), network)
     found = [classify(at.world, described, c) for c in at.run.pick(smoke=CS[1:2], quick=CS, full=CS)]
@@ -341,8 +347,8 @@ def compare(run: Run) -> None:
         },
         world=parts,
         null=NoNull(
-            "the controls draw nothing: they use HOG or a given network, and the optimum of the "
-            "SVMs is unique"
+            "nothing is random in the controls: they use HOG or a given network, and the SVMs' optimum "
+            "is unique"
         ),
         unequal={
             "R-CNN": "their stages' loop lengths, their stages' step counts, their stages' updates: "

@@ -45,7 +45,7 @@ TOO_FAST = Claim(
     paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),
     rule=(Bound("end of 1/t² / end of 1/t", ">=", 10.0, direction=1.0, ratio=True),),
     kind="theorem",
-    control="1/t on the same measurements, with the same initial step size",
+    control="a step size of 1/t on the same measurements, with the same initial step size",
     deviations="The paper proves convergence and has no experiment. Here the problem is least squares with "
     "one sample per step and 20,000 steps. Both arms start with a step size of 1/20.",
 )

@@ -39,7 +39,9 @@ WIDE_WINDOW = Break(
 )
 RIGID = Break("no deformation", "No image is deformed.")
 BENT_ONCE = Break("deformed once", "Each image is deformed once, before training.", "near miss")
-SHIFTED = Break("shifted images", "Each image is shifted by as many pixels as it would be bent.", "rival")
+SHIFTED = Break(
+    "shifted images", "Each image is shifted by as many pixels as the deformation would move it.", "rival"
+)
 
 SIZES = Claim(
     name="sizes",
@@ -71,8 +73,8 @@ WINDOW = Claim(
         read="abstract",
     ),
     rule=(at_least("IoU", "U-Net", 0.05, minus="sliding window", toward=0.0),),
-    control="seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, on the same "
-    "deformed images, with its best learning rate of the same grid",
+    control="seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, on the "
+    "same deformed images, at its best learning rate from the same grid",
     control_arm="sliding window",
     control_reaches=(at_least("IoU", "sliding window", 0.3),),
     breaks=(NO_JOINS, DEEPEST, WIDE_WINDOW, UNTRAINED),
@@ -97,7 +99,7 @@ DEFORMS = Claim(
     "deformed differently at every step than if they are not deformed.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
     rule=(at_least("IoU", "U-Net", 0.02, minus="no deformation", toward=0.005),),
-    control="the same network on undeformed images, with its best learning rate of the same grid",
+    control="the same network on undeformed images, at its best learning rate from the same grid",
     control_arm="no deformation",
     control_reaches=(at_least("IoU", "no deformation", 0.3),),
     breaks=(RIGID, BENT_ONCE, SHIFTED, UNTRAINED),

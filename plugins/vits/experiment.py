@@ -86,9 +86,9 @@ RHYTHM = Claim(
         ),
         at_least("within", "drawn", 0.6, called="symbols within the middle 80 % of the draws"),
     ),
-    control="one duration per symbol by the same convolutions, trained on the absolute error by which it "
-    "is judged, with the same data and learning rates and twice the steps. A second control is a table, "
-    "which draws a random duration of the same phoneme in training",
+    control="one duration per symbol, predicted by the same convolutions and trained on the absolute "
+    "error by which it is judged, with the same data and learning rates and twice as many steps. "
+    "A second control is a table that draws a random training duration of the same phoneme",
     control_arm="one",
     control_reaches=(
         at_most(
@@ -102,10 +102,10 @@ RHYTHM = Claim(
     breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A synthetic voice says one to three digits, each utterance at its own speaking rate and "
-    "faster if there are more digits. The number of digits replaces the text encoder's knowledge of the "
-    "sentence. A table for each number of digits would be equally good. Durations are the true ones, not "
-    "found by the search. The paper reports listening tests (4.43 with sampled durations, 4.39 with one "
-    "predicted duration) and shows lengths.",
+    "faster if there are more digits. The number of digits replaces the text encoder's knowledge "
+    "of the sentence. A table for each number of digits would be equally good. Durations are the "
+    "true ones, not those that the alignment search finds. The paper reports listening tests "
+    "(4.43 with sampled durations, 4.39 with one predicted duration) and shows lengths.",
     headline=True,
 )
 
@@ -217,9 +217,9 @@ def compare(run: Run, parts: Parts) -> None:
         },
         world=parts,
         unequal={
-            "one": "loop lengths, step counts, their updates, their learning rates "
-            "at the last step, how much they draw: "
-            "twice the steps, each a tenth of the cost, in its favour"
+            "one": "loop lengths, step counts, their updates, their learning rates at the last step, how "
+            "much they draw: it takes twice as many steps, each at a tenth of the cost, which "
+            "favours it"
         },
     )
     predictors = {arm: sweep.chosen for arm, sweep in found.sweeps.items()}

@@ -3,28 +3,38 @@
 from readtrack.plugin import UNTRAINED, Break, Claim, Figure, at_least, flat
 
 NO_PRETRAINING = Break("no pre-training", "The strong student's features are random.", "near miss")
-TEACHERS_ANSWERS = Break("trusts the teacher", "The hardened predictions are the teacher's.", "near miss")
+TEACHERS_ANSWERS = Break(
+    "trusts the teacher",
+    "The student is trained towards the teacher's hardened predictions instead of its own.",
+    "near miss",
+)
 NOBODY_BETWEEN = Break(
-    "nobody in between", "The middle student's labels are replaced by a strong student's.", "near miss"
+    "nobody in between",
+    "A strong student's labels replace those of the student of intermediate size.",
+    "near miss",
 )
 ALL_PIXELS = Break(
     "all pixels", "The student is a linear probe of all 64 pixels, without any features.", "rival"
 )
 SECOND_ROUND = Break(
-    "labelled twice", "The student learns from labels that an equal student made from the teacher's.", "rival"
+    "labelled twice",
+    "The student learns from the predictions of another student of the same size, "
+    "which was trained on the teacher's labels.",
+    "rival",
 )
 
 SETTING = (
     "The gap is computed from mean accuracies over the teachers. The task is whether a digit is odd. "
-    "Teachers are probes of 20 random pixels trained on 100 digits. The student is a linear probe on "
-    "features trained on 500 digits with their ten labels, which also determine the parity (the leakage "
-    "that section 6 of the paper warns of). Images are small, there is no language, and features are not "
-    "tuned with the probe."
+    "Teachers are probes of 20 random pixels trained on 100 digits. The student is a linear "
+    "probe. Its features were trained to classify 500 digits into ten classes, which also "
+    "determine the parity (the leakage that section 6 of the paper warns of). The images are "
+    "small, there is no language task, and the features are not tuned together with the probe."
 )
 
 LEARNED = (
-    'Until November 2026 the control did not have to have learned, the break "untrained" had to be tried '
-    "by hand, and the precision of a result on the 719 digits was not checked. The bounds are unchanged."
+    "Until November 2026 no check required that the control had learned its task, or that 719 digits "
+    'give enough precision, and the break "untrained" had to be run by hand. The bounds are '
+    "unchanged."
 )
 
 BEATS_ITS_TEACHER = Claim(
@@ -79,14 +89,15 @@ TRUSTS_ITSELF = Claim(
             called="gap recovered, its own predictions - the teacher's, hardened",
         ),
     ),
-    control="the same student, learning rate and epochs with the weak labels alone, and with the teacher's "
-    "hardened labels instead of its own, because half of the gain comes from hardening alone",
+    control="the same student at the same learning rate and number of epochs, trained on the weak labels "
+    "alone. In a second control the teacher's hardened labels replace the student's own hardened "
+    "predictions, because half of the gain comes from hardening alone",
     control_arm="weak labels",
     learned=(flat("weak labels"),),
     breaks=(TEACHERS_ANSWERS, SECOND_ROUND, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{SETTING} The weight of its own predictions is 1/2, as for all but the paper's largest "
-    "models.",
+    deviations=f"{SETTING} The student's own predictions have a weight of 1/2, as in the paper for all "
+    "but the largest models.",
     history=(LEARNED,),
 )
 
@@ -94,7 +105,7 @@ KNEW_BEFORE = Claim(
     name="knew it before",
     sentence="A student on pre-trained features recovers more of the performance gap than one on random "
     "features, so the labels elicit abilities from pre-training.",
-    paper=Figure("The authors' explanation; no figure.", where="section 1", read="text"),
+    paper=Figure("The authors' explanation. They give no figure.", where="section 1", read="text"),
     rule=(
         at_least(
             "gap recovered",
@@ -116,11 +127,11 @@ KNEW_BEFORE = Claim(
 
 BOOTSTRAPPING = Claim(
     name="a student in between",
-    sentence="With labels passed on by a student of intermediate size, the strong student recovers more of "
-    "the performance gap than with the teacher's own labels, and than with labels passed on by another "
-    "strong student.",
+    sentence="The strong student recovers more of the performance gap with labels passed on by a student "
+    "of intermediate size than with the teacher's own labels, or with labels passed on by "
+    "another strong student.",
     paper=Figure(
-        "Bootstrapping helps for chess puzzles, and little for language; no figure read.",
+        "Bootstrapping helps for chess puzzles, but little for language. No figure was read.",
         where="section 4.3.1",
         read="secondary",
     ),
