@@ -92,7 +92,7 @@ PLUS, EQUALS, END = range(3)
 FIRST_TOKEN = 3
 IGNORED = -100  # `ignore_index` of `cross_entropy`
 Part = Literal["train", "choose", "judge"]
-PARTS: dict[str, Part] = {"seen": "train", "unseen": "judge"}
+PARTS: dict[str, Part] = {"seen sums right": "train", "accuracy on unseen sums": "judge"}
 
 Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
@@ -266,10 +266,7 @@ def train(at: Trial, make: Callable[[World], Writing], rate: float) -> tuple[flo
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]]:
     network, write = found.chosen
-    return {
-        f"{name} sums right": right(network, spelled(at.world.pairs[part], write.ids))
-        for name, part in PARTS.items()
-    }
+    return {name: right(network, spelled(at.world.pairs[part], write.ids)) for name, part in PARTS.items()}
 
 
 @torch.no_grad()
