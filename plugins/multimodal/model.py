@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Present = Mapping[str, Float[Tensor, "batch _"]]  # the features of the present modalities, by name
+Present = Mapping[str, Float[Tensor, "batch _"]]  # the features of the modalities present, by name
 Code = Float[Tensor, "batch code"]
 
 
@@ -21,7 +21,7 @@ class MultimodalAutoencoder(nn.Module):
     With both modalities as inputs and outputs, it is the bimodal autoencoder (b). With one input and both
     outputs, it learns features of this input in the presence of the other modality (a).
 
-    inputs, outputs  features of each modality, by name
+    inputs, outputs  number of features of each modality, by name
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class MultimodalAutoencoder(nn.Module):
         self.decoders = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in outputs.items()})
 
     def code(self, present: Present) -> Code:
-        """The shared code of the present modalities. Zeros replace a missing modality (section 3).
+        """The shared code of the modalities present. Zeros replace a missing modality (section 3).
 
         Raises ValueError if no modality is present, or if one is not among the inputs.
         """
         if not present or not present.keys() <= self.features.keys():
-            raise ValueError(f"inputs {sorted(present)}, but the code is made of {sorted(self.features)}")
+            raise ValueError(
+                f"got inputs {sorted(present)}; expected a non-empty subset of {sorted(self.features)}"
+            )
         rows = next(iter(present.values()))
         hidden = [self.hidden(name, present.get(name), rows) for name in self.encoders]
         return self.shared(torch.cat(hidden, 1)).tanh()
@@ -75,8 +77,8 @@ class MultimodalAutoencoder(nn.Module):
 def reconstruction_loss(made: Mapping[str, Float[Tensor, "rows _"]], wanted: Present) -> Float[Tensor, ""]:
     """The squared error averaged over the features of each modality, then summed over modalities.
 
-    If there are more rows than targets (tripled data), the targets are repeated. They always are all
-    modalities.
+    If there are more rows than targets (tripled data), the targets are repeated. The targets always include
+    all modalities.
     """
     losses = []
     for name, output in made.items():

@@ -67,18 +67,18 @@ SIZES = Claim(
 
 DEVIATIONS = (
     "Scenes of 48 × 48 pixels have one to three of five digits in two colours, and two halves of other "
-    "digits. Twenty proposals (regions of one colour, or pairs of such regions) replace the "
-    "2,000 from selective search. A small network is pretrained on pictures of the other five "
-    "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of "
-    "context on each side. Beyond the image border the edge pixels are repeated, where the paper "
-    "fills in the mean. Mean average precision is computed as in COCO, at an overlap of 0.5."
+    "digits. Twenty proposals (regions of one colour, or pairs of such regions) replace the 2,000 from "
+    "selective search. A small network is pretrained on pictures of the other five digits and trained with "
+    "Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each side. Beyond the image "
+    "border the edge pixels are repeated, whereas the paper fills in the mean. Mean average precision is "
+    "computed as in COCO, at an overlap of 0.5."
 )
 
 FEATURES = Claim(
     name="network features against HOG",
     sentence="Detection has a higher mean average precision with a network's features of the proposed "
     "regions than with histograms of oriented gradients (HOG) of the same pixels.",
-    paper=Figure("mAP 54.2 against 33.7 of DPM on HOG, VOC 2007", where="table 2", read="table"),
+    paper=Figure("mAP 54.2 against 33.7 for DPM on HOG, VOC 2007", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
     control="linear SVMs on HOG features of the same warped 16 × 16 regions, with the best of the same "
     "four values of C",
@@ -144,7 +144,7 @@ def count(run: Run) -> None:
 
 
 def pretrained(run: Run) -> RegionNet:
-    """A network that classifies single pictures of the digits that are not to be detected."""
+    """A network that classifies single pictures of the five digits that do not appear as objects."""
 
     def make() -> nn.Module:
         return RegionNet(10 - CLASSES)
@@ -183,7 +183,7 @@ def starting_from(before: RegionNet) -> RegionNet:
 
 
 def fine_tune(at: Trial, network: RegionNet, known: Detection, rate: float, steps: int) -> None:
-    """Section 2.3: a quarter of each batch are regions that overlap an object by half or more."""
+    """Section 2.3: a quarter of each batch consists of regions that overlap an object by half or more."""
     x = crops(known)
     labels, overlap, _ = known.named(known.proposals)
     y = torch.where(overlap >= 0.5, labels, CLASSES).flatten()
@@ -257,7 +257,7 @@ class Learnt(NamedTuple):
 
 
 def classify(parts: Parts, described: Described, c: float) -> tuple[float, Learnt]:
-    """Train SVMs on the training features. Returns their validation mAP, and the SVMs with their features."""
+    """Train SVMs on the training features. Returns their validation mAP and the SVMs with their features."""
     scale = described.known.norm(dim=1).mean()
     learnt = Learnt(described, scale, linear_svms(described.known / scale, parts.targets, C=c))
     return mean_ap(learnt.named(parts.choose, described.choose), parts.choose), learnt

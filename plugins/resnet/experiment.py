@@ -73,7 +73,7 @@ DEPTH_COSTS = Claim(
     "of 34 layers, which could compute the same function.",
     paper=Figure(
         "Top-1 error on ImageNet is 27.94 % with 18 plain layers and 28.54 % with 34. The training error "
-        "shows the same (figure 4).",
+        "shows the same trend (figure 4).",
         where="table 2",
         read="secondary",
     ),
@@ -83,7 +83,7 @@ DEPTH_COSTS = Claim(
     control_reaches=(at_most(TRAINING, "plain, 10 layers", 0.35),),
     after_steps=STEPS,
     breaks=(SHORTCUT, UNTRAINED),
-    no_rival="The claim is that plain networks fail with depth. The claim does not propose a method.",
+    no_rival="The claim is that plain networks fail as depth grows. The claim does not propose a method.",
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "In the paper, the deeper network has the higher error throughout training.",
     history=(

@@ -11,7 +11,7 @@ token i in slot i mod W.
 
 This folder. `model` has the whole decoder (rotary queries and keys, grouped-query attention, RMSNorm,
 SwiGLU), attention that computes only the band, and the rolling cache. `weights` loads released weights.
-`experiment` trains models with one and three layers to recall a value, and plots accuracy over distance.
+`experiment` trains models with one and three layers to recall a value, and plots accuracy against distance.
 `benchmark` times attention over a text, and for one token after a long text.
 
 W counts the token itself, as in the released code. The paper's text has W earlier tokens.

@@ -1,5 +1,5 @@
-"""Checks parameter counts and the rolling cache, and measures reach over layers, and growth of time and
-memory.
+"""Checks parameter counts and the rolling cache, and measures how reach grows with depth and how time and
+memory grow with length.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,8 @@ RELAY = Claim(
     sentence="After 180 steps of training, the largest distance from which a model recalls a value grows "
     "with the number of its sliding-window layers.",
     paper=Figure(
-        "after k layers information has moved by up to k windows: 131 thousand tokens in 32 layers of 4,096",
+        "after k layers information has moved by up to k windows: 131 thousand tokens with 32 layers and "
+        "windows of 4,096",
         where="section 2",
         read="text",
     ),
@@ -100,8 +101,8 @@ RELAY = Claim(
     ),
     breaks=(FIXED, AVERAGES, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Windows have 4 tokens (W - 1 = 3 tokens back). A text is 12 tokens of noise with one "
-    "value, and models have a hidden size of 32. A distance is reached if the model answers it and all "
+    deviations="A window has 4 tokens: the token itself and W - 1 = 3 tokens before it. A text has 12 tokens "
+    "of noise and one value. The hidden size is 32. A distance is reached if the model answers it and all "
     "shorter distances correctly in 90 % of new texts. The paper also claims that the quality of the model "
     "does not suffer, which is not judged here.",
     headline=True,
@@ -112,7 +113,8 @@ LINEAR = Claim(
     sentence="With sliding-window attention, the time and memory to read a text grow in proportion to its "
     "length, and the time to generate a token does not grow.",
     paper=Figure(
-        "operations quadratic in the length without a window; with it no token attends to more than W others",
+        "operations quadratic in the length without a window; with one, no token attends to more than W "
+        "others",
         where="section 2, figure 1",
         read="text",
     ),
@@ -138,7 +140,7 @@ def experiment(run: Run) -> None:
 
 @torch.no_grad()
 def read_from_cache(run: Run) -> None:
-    """Compare the logits of a random model token by token with those of a single forward pass."""
+    """Compare a random model's logits when it decodes token by token with the logits of one forward pass."""
     make = partial(Mistral, 50, model=32, heads=4, groups=2, layers=3, hidden=64)
     network = make(window=WINDOW).to(run.device, run.dtype)
     ids = torch.randint(50, (2, 29), generator=run.generator("tokens")).to(run.device)
@@ -203,7 +205,7 @@ Make = Callable[[], Mistral]
 
 
 def relay(run: Run) -> None:
-    """Train models with one and three layers and one with full attention, and plot accuracy over distance."""
+    """Train one and three windowed layers and one of full attention, and plot accuracy against distance."""
     three = partial(recaller, layers=3)
     run.compare(
         RELAY,

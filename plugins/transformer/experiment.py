@@ -1,4 +1,4 @@
-"""Checks table 3's parameter counts and the sinusoids, and compares accuracy over distance in reversal."""
+"""Checks table 3's parameter counts and the sinusoids, and measures how accuracy falls with distance."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ ATTENTIVE = Break(
 
 SIZE = Claim(
     name="parameter counts of table 3",
-    sentence="With one matrix for source embedding, target embedding and readout, the base and the big "
-    "model have the parameter counts of the paper within 5 %.",
+    sentence="With one matrix for source embedding, target embedding and readout, the base and the big model "
+    "have parameter counts within 5 % of the paper's.",
     paper=Figure("65 and 213 million.", where="table 3", read="table"),
     rule=tuple(
         Bound(f"parameters / the paper's, {size}", op, limit)
@@ -48,31 +48,31 @@ SIZE = Claim(
     ),
     kind="identity",
     control="three separate matrices",
-    deviations="This is a count, equal for every seed. The vocabulary is 37,000 (section 5.1: 'about'), "
-    "and the paper's counts are rounded to millions.",
+    deviations="This is a count and is the same for every seed. The vocabulary has 37,000 entries (section "
+    "5.1: 'about'), and the paper's counts are rounded to millions.",
     history=('Until November 2026 the kind of this claim was "measured", with the verdict "reproduced".',),
 )
 
 OFFSETS = Claim(
     name="sinusoids at an offset as a linear map",
-    sentence="The sinusoids of a position are a linear function of those of any position at a fixed "
-    "distance.",
+    sentence="For a fixed offset, the sinusoids of a position are a linear function of those at the offset "
+    "position.",
     paper=Figure("The paper's reason for the sinusoids.", where="section 3.5", read="text"),
     rule=(Bound("largest difference", "<=", 1e-10),),
     kind="identity",
     control="the rotation of each pair of columns by its frequency times the distance",
-    deviations="Computed in float64, for 1,000 positions of size 512 and distances 1, 10 and 100.",
+    deviations="Computed in float64, for 1,000 positions, 512 dimensions, and offsets of 1, 10 and 100.",
 )
 
 STEPS = 800
 
 FAR = Claim(
     name="accuracy lost with distance, Transformer and LSTM",
-    sentence="After 800 steps of learning to reverse 24 symbols, an LSTM encoder-decoder loses at least "
-    "0.05 more accuracy from the nearest third to the farthest third than a Transformer, which has 90 % "
-    "accuracy on the farthest third.",
+    sentence="After 800 steps of learning to reverse 24 symbols, an LSTM encoder-decoder loses at least 0.05 "
+    "more accuracy from the nearest third to the farthest third of the distances than a Transformer, which "
+    "has 90 % accuracy on the farthest third.",
     paper=Figure(
-        "Paths between any two positions have length O(1), with recurrence O(n).",
+        "Paths between any two positions have length O(1) with self-attention and O(n) with recurrence.",
         where="table 1",
         read="table",
     ),
@@ -88,10 +88,11 @@ FAR = Claim(
     after_steps=STEPS,
     breaks=(NO_POSITIONS, SHORT_SIGHT, ATTENTIVE, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="The task is to reverse 24 symbols instead of translation, under teacher forcing. The lost "
-    "accuracy is that of the nearest third minus that of the farthest third. Both models have one layer of "
-    "hidden size 64 without dropout, and batches of 16. With longer training, an LSTM becomes accurate at "
-    "larger distances, the near ones first. The abstract's BLEU and training time are not measured.",
+    deviations="The task is reversal of 24 symbols rather than translation, with teacher forcing. Accuracy "
+    "lost is the accuracy on the nearest third of the distances minus that on the farthest third. Both "
+    "models have one layer of hidden size 64, without dropout, and are trained on batches of 16. With "
+    "longer training, an LSTM becomes accurate at increasing distances. The abstract's BLEU and training "
+    "time are not measured.",
     headline=True,
     history=(
         (
@@ -236,7 +237,7 @@ def sequences(
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count length"], Int[Tensor, "count length"]]:
     """Sources, their reversals as targets, and the decoder's inputs.
 
-    The symbol at position j of the target was read 1 + 2j steps before.
+    The symbol at position j of the target was read 1 + 2j steps earlier.
     """
     source = torch.randint(SYMBOLS, (count, run.option("length", 24)), generator=generator)
     target = source.flip(1)
@@ -245,9 +246,9 @@ def sequences(
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
-    """Trains to reverse with section 5.3's Adam and schedule, whose peak is `rate`, and 5.4's loss.
+    """Train on reversal with the Adam settings and schedule of section 5.3 (peak `rate`) and the loss of 5.4.
 
-    Returns the validation loss, and the network.
+    Returns the validation loss and the network.
     """
     run, network = at.run, make(SYMBOLS + 1).to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98), eps=1e-9)

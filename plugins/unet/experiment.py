@@ -176,7 +176,7 @@ def count(run: Run) -> None:
 
 class Learnt(NamedTuple):
     network: nn.Module
-    course: list[tuple[int, float]]  # steps done, and IoU on a hundred pictures of `choose`
+    course: list[tuple[int, float]]  # steps done, and IoU on a hundred pictures from `choose`
 
 
 @torch.no_grad()
@@ -197,7 +197,7 @@ def drawn(run: Run) -> World:
 
 
 def named(run: Run) -> World:
-    """Images and masks of `--data`, scaled to a square. Grey images get three equal channels."""
+    """Images and masks from `--data`, scaled to a square. Grey images get three equal channels."""
     source = run.source("images", needs="masks", at_most=run.pick(smoke=30, quick=600, full=None))
     size = (run.pick(smoke=16, quick=32, full=128),) * 2
     parts = []

@@ -1,4 +1,4 @@
-"""Compares sampled with predicted durations of a synthetic voice, and trains text to waves."""
+"""Compares sampled with predicted durations of a synthetic voice, and trains a text-to-waveform model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,8 +60,8 @@ EXACT = Claim(
 RHYTHM = Claim(
     name="rhythms are drawn",
     sentence="Durations sampled from the flow are closer to the true durations of unseen sentences than a "
-    "single predicted duration, and closer than samples drawn without the sentence. Most true durations "
-    "lie within the middle 80 % of the samples.",
+    "single predicted duration, and closer than samples drawn without seeing the sentence. Most true "
+    "durations lie within the middle 80 % of the samples.",
     paper=Figure(
         "A stochastic duration predictor synthesises speech with diverse rhythms from the same text.",
         where="abstract",
@@ -105,13 +105,13 @@ RHYTHM = Claim(
     "faster if there are more digits. The number of digits replaces the text encoder's knowledge "
     "of the sentence. A table for each number of digits would be equally good. Durations are the "
     "true ones, not those that the alignment search finds. The paper reports listening tests "
-    "(4.43 with sampled durations, 4.39 with one predicted duration) and shows lengths.",
+    "(4.43 with sampled durations, 4.39 with one predicted duration) and plots the lengths of samples.",
     headline=True,
 )
 
 RATES = (0.01, 0.03, 0.09)
 RATE_DEVIATION = 0.15  # standard deviation of the log of an utterance's speaking rate
-PACES = (1.25, 1.0, 0.8)  # factors of durations in sentences of one, two and three digits
+PACES = (1.25, 1.0, 0.8)  # duration factors for sentences of one, two and three digits
 DRAWS = 24
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the samples; the claim uses 1
 OVER_TEMPERATURE = "ranked probability score over temperature"
@@ -217,8 +217,8 @@ def compare(run: Run, parts: Parts) -> None:
         },
         world=parts,
         unequal={
-            "one": "loop lengths, step counts, their updates, their learning rates at the last step, how "
-            "much they draw: it takes twice as many steps, each at a tenth of the cost, which "
+            "one": "loop lengths, step counts, number of updates, learning rates at the last step, how "
+            "much they draw: this arm takes twice as many steps, each at a tenth of the cost, which "
             "favours it"
         },
     )
@@ -257,7 +257,7 @@ def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
-    """Train a predictor. Returns its validation score, and the predictor."""
+    """Train a predictor. Returns its validation score and the predictor."""
     run, train = at.run, at.world.train
     predictor = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(predictor.parameters(), lr=rate, betas=(0.8, 0.99))
@@ -332,7 +332,7 @@ def ranked_probability(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n
 
 
 def middle(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n"]) -> float:
-    """The share of true values between the samples' 10 % and 90 % quantiles. Ties count half as below."""
+    """Share of true values between the samples' 10 % and 90 % quantiles. Half of each tie counts as below."""
     rank = ((drawn < truth).float() + 0.5 * (drawn == truth)).mean(0)
     return ((rank >= 0.1) & (rank <= 0.9)).float().mean().item()
 
@@ -361,6 +361,6 @@ def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) 
         torch.stack(panels)[:, None],
         columns=1,
         rows=list(rows),
-        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten utterances of the voice, and ten "
-        "samples of each predictor. Time runs to the right, and a tick ends a phoneme.",
+        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten utterances by the voice, and ten "
+        "samples from each predictor. Time runs to the right. A tick marks the end of each phoneme.",
     )

@@ -17,7 +17,7 @@ from .occlusion import GREY, occlusion
 from .projection import Maps, Rule, deconvnet, gradient, pull_back
 
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
-HALF = Break("upper half covered", "Only the upper half of the asked digit is covered.", "near miss")
+HALF = Break("upper half covered", "Only the upper half of the queried digit is covered.", "near miss")
 BRIGHTEST = Break(
     "brightest box covered",
     "The box to cover is the brightest one of the digit's size, found without a network.",
@@ -89,7 +89,7 @@ PROJECTS = Claim(
     history=(
         (
             'Until November 2026 the rule was the same, and the verdict was "reproduced" (0.13). The '
-            "gradient, which scores 0.91, was only shown. Now it is a rival."
+            "gradient, which scores 0.91, was reported but not judged. Now it is a rival."
         ),
     ),
 )
@@ -109,7 +109,7 @@ def experiment(run: Run) -> None:
 
 
 def cover(run: Run, pair: Pair, asked: Known) -> None:
-    """Compare the probability of the asked digit before and after part of the picture is covered."""
+    """Compare the queried digit's probability before and after part of the picture is covered."""
     untrained = Arm(partial(lost, pair.untrained, asked_digit))
     run.compare(
         OCCLUSION,
@@ -160,7 +160,7 @@ def upper_half(asked: Known) -> Covered:
 
 
 def brightest(asked: Known) -> Covered:
-    """The brightest box of the asked digit's size."""
+    """The brightest box of the queried digit's size."""
     boxes = []
     for light, box in zip(brightness(asked.images).float().cpu(), asked.boxes, strict=True):
         width, height = (box[2:] - box[:2]).long().tolist()
@@ -171,7 +171,7 @@ def brightest(asked: Known) -> Covered:
 
 
 def lost(network: PairNet, covered: Callable[[Known], Covered], asked: Known) -> Float[Tensor, " questions"]:
-    """The decrease of the asked digit's probability under the cover."""
+    """The decrease in the queried digit's probability when the picture is covered."""
     hidden = covered(asked).to(asked.images.device)[:, None]
     after = probability(network, torch.where(hidden, GREY, asked.images), asked)
     return (probability(network, asked.images, asked) - after).cpu()
@@ -228,7 +228,7 @@ def project(run: Run, pair: Pair, asked: Known) -> None:
 
 
 def read_map(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """Whether more of the map lies in the asked digit's box than in the other box. A tie counts half."""
+    """Whether more of the map lies in the queried digit's box than in the other box. A tie counts half."""
     ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
     over = (ours > theirs).float() + (ours == theirs).float() / 2
     at.metric(OVER, over.mean().item())
@@ -255,7 +255,7 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
         large(rows),
         columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
         rows=["scene", "loss, first", "loss, second", "deconvnet, first", "deconvnet, second"],
-        caption="Decrease of a digit's score with a grey square at each position, and projections by the "
+        caption="Decrease in a digit's score with a grey square at each position, and projections by the "
         "deconvnet.",
     )
 

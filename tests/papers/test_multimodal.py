@@ -98,7 +98,7 @@ def test_an_image_alone_gives_both():
     made = network({"image": torch.randn(6, 5)})
     assert {name: tuple(x.shape) for name, x in made.items()} == {"image": (6, 5), "sound": (6, 3)}
     for wrong in ({}, {"sound": torch.randn(6, 3)}):
-        with pytest.raises(ValueError, match=r"made of \['image'\]"):
+        with pytest.raises(ValueError, match=r"subset of \['image'\]"):
             network.code(wrong)
 
 
