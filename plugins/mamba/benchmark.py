@@ -92,7 +92,8 @@ def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor
 
 
 def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> dict[str, Cost]:
-    """Seven operations per state entry, an exponential being one, and twice as many in the backward pass.
+    """Seven operations per state entry, counting an exponential as one, and twice as many in the backward
+    pass.
 
     The states never reach main memory. x, Δ, B and C are read once, and y is written once.
     """
@@ -106,7 +107,7 @@ def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int
 
 def scan_case(bench: Bench, batch: int, time: int, channels: int, order: int) -> Case:
     shape = batch, time, channels, order
-    # With this many channels a step hides Python's overhead, and no scan in PyTorch beats a loop.
+    # With this many channels, Python's overhead is negligible, and no scan in PyTorch beats a loop.
     many = (Variant(name="loop, step by step", role="strong", call=partial(from_zero, step_by_step)),)
     return Case(
         name="selective scan",
@@ -146,7 +147,7 @@ def carried(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tup
 
 
 def packed(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tuple[Any, ...]:
-    """Arguments of `packed_step`: projections to Δ merged, stacked with those to B and C, and A itself."""
+    """Arguments of `packed_step`: A, and one matrix with the merged projection to Δ and those to B and C."""
     layers = []
     for index in range(config.layers):
         own = {

@@ -192,14 +192,14 @@ class TimeInvariantSSM(SelectiveSSM):
 
 
 class OfWholeTexts(TimeInvariantSSM):
-    """`TimeInvariantSSM` for use in Mamba's block. It reads whole texts only, so it returns a zero state."""
+    """`TimeInvariantSSM` for Mamba's block. It processes only whole texts, so the returned state is zero."""
 
     def forward(self, x: Channels, state: State | None = None) -> tuple[Channels, State]:
         return super().forward(x)[0], x.new_zeros(*x.shape[::2], self.order)
 
 
 class GatedSSM(TimeInvariantSSM):
-    """The rival of table 1: a time-invariant SSM whose output is gated by SiLU of a projected input."""
+    """The rival of table 1: a time-invariant SSM whose output is gated by the SiLU of a projected input."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -250,7 +250,7 @@ def copy_selectively(run: Run) -> None:
 
 
 def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: float) -> tuple[float, Copier]:
-    """Train a network to copy. Returns its accuracy on validation sequences, and the network."""
+    """Train a network to copy. Returns its accuracy on validation sequences and the network."""
     run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
     steps, warm_up = at.length(run.pick(smoke=2, quick=400, full=3000)), 20
@@ -285,5 +285,5 @@ def copied(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> Float[
 
 
 def sizes(run: Run) -> tuple[int, int]:
-    """The length of the noise, and the number of tokens to copy."""
+    """The sequence length and the number of tokens to copy."""
     return run.option("length", 32), run.option("keep", 4)

@@ -1,4 +1,4 @@
-"""Times a training step, and compares generation with a plain decoder of equal computation per byte."""
+"""Times a training step, and generation against a plain decoder with equal computation per byte."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from .model import BYTES, Megabyte
 
 
 def choose_by_rule(logits: Tensor) -> Tensor:
-    """The most likely byte. The time of a step does not depend on the choice."""
+    """The most likely byte. The time per step does not depend on the choice."""
     return logits.argmax(-1)
 
 
@@ -39,7 +39,7 @@ def write_anew(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
 
 
 def by_loops(network: Megabyte, ids: Tensor) -> Tensor:
-    """The loss, patch by patch. For each patch, the global model reads all previous patches again."""
+    """The loss, computed patch by patch. The global model reads all previous patches again for each patch."""
     total = []
     patched = ids.unflatten(1, (-1, network.patch))
     for number in range(patched.shape[1]):
@@ -62,7 +62,7 @@ def fused(network: Megabyte, ids: Tensor) -> Tensor:
 
 
 def training_cost(batch: int, window: int, shape: dict[str, Any], itemsize: int) -> dict[str, Cost]:
-    """Matrix multiplications only. Attention counts only the pairs that the causal mask allows."""
+    """FLOPs of matrix multiplications. Attention counts only the pairs that the causal mask allows."""
     (many, few), size = shape["layers"], shape["patch"]
     wide, narrow, patches = shape["D_G"], shape["D_L"], window // shape["patch"]
     across = patches * 12 * wide**2 + patches * (patches + 1) * wide

@@ -1,4 +1,4 @@
-"""Compares MEGABYTE with a plain decoder of equal computation, in bits per byte and generation time."""
+"""Compares MEGABYTE with a plain decoder at equal compute, by bits per byte and generation time."""
 
 import math
 import time
@@ -109,7 +109,7 @@ PLAIN: dict[str, Any] = {"model": 72, "heads": 4, "layers": 2, "std": 0.07}
 
 
 class Unheard(Megabyte):
-    """MEGABYTE without the global model: the local model gets zeros instead of the global model's output."""
+    """MEGABYTE whose local model gets zeros instead of the global model's output."""
 
     def across_patches(self, x: Tensor, cache: Tensor | None = None, first: int = 0) -> Tensor:
         return super().across_patches(x, cache, first) * 0
@@ -207,8 +207,8 @@ def judge(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 
 def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
-    """Report the text and the speed with which each arm continues the same prompt. Also report MEGABYTE's
-    loss without the outputs of the global model.
+    """Report how each arm continues the same prompt, and how fast. Also report MEGABYTE's loss when its
+    global model's outputs are replaced by zeros.
     """
     network = networks["MEGABYTE"]
     silenced = Unheard(patches=world.window // PATCH, **GLOBAL).to(run.device, run.dtype)
@@ -238,7 +238,7 @@ TEMPERATURE = 0.7
 def continued(
     network: nn.Module, ids: Int[Tensor, "1 bytes"], count: int, draw: torch.Generator
 ) -> Int[Tensor, " {count}"]:
-    """`count` more bytes, where `count` is a multiple of the patch size."""
+    """The prompt continued by `count` bytes, a multiple of the patch size."""
     if isinstance(network, Megabyte):
 
         def choose(logits: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ def readable(ids: Int[Tensor, " bytes"]) -> str:
 
 
 def operations(network: nn.Module, window: int) -> float:
-    """Operations of matrix multiplications per byte, as torch counts them."""
+    """Matrix-multiplication FLOPs per byte, as counted by torch."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.loss(torch.zeros(1, window, dtype=torch.long, device=next(network.parameters()).device))
     return counter.get_total_flops() / window

@@ -24,7 +24,7 @@ def one_by_one(network: PairNet, pictures: Tensor) -> Tensor:
 
 
 def through_the_network(network: PairNet, pictures: Tensor) -> Tensor:
-    """Process one batch with a hook on the layer. The layers after it are computed unnecessarily."""
+    """Process one batch with a hook on the layer. Later layers are computed unnecessarily."""
     kept: list[Tensor] = []
     handle = network.layers[CUTS[LAYER] - 1].register_forward_hook(lambda _m, _i, out: kept.append(out))
     with torch.enable_grad():

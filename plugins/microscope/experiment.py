@@ -105,19 +105,19 @@ def of_classes(network: PairNet, run: Run) -> Images:
 
 
 def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Float[Tensor, "pictures 3 side side"]:
-    """For each class the scenes with its highest scores, repeated if there are too few."""
+    """For each class, the scenes with the highest scores, repeated if there are too few."""
     each = len(each_class(run)) // CLASSES
     rows = network(images).argsort(0, descending=True)
     return images[rows[torch.arange(each) % len(images)].flatten()]
 
 
 def picture(at: Trial, drawing: Drawing, _: None) -> tuple[float, Images]:
-    """Optimise images of the classes. There is no hyperparameter to choose."""
+    """Optimise an image for each class. There is no hyperparameter to choose."""
     return math.nan, drawing(at.run)
 
 
 def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor]:
-    """Whether the other network classifies each image correctly, and a curve over its number of guesses."""
+    """Whether the other network classifies each image correctly. Also plots its top-k accuracy."""
     images, classes = found.chosen, each_class(at.run)
     scores = judge(images)
     own = scores.gather(1, classes[:, None])
@@ -137,7 +137,8 @@ def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor
 
 
 def pages(run: Run, pair: Pair, images: Images) -> float:
-    """A sheet for each layer and a page for each unit: optimised images and the strongest scene patches.
+    """Write a sheet for each layer and a page for each unit: optimised images and the strongest scene
+    patches.
 
     Returns the share of the trained network's units that are more active in their image than in any scene.
     """
@@ -160,7 +161,7 @@ def pages(run: Run, pair: Pair, images: Images) -> float:
 
 
 def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor, found: Strongest) -> None:
-    """The sheet shows each unit's optimised image and three of its strongest patches."""
+    """Write a layer's pages, and a sheet with each unit's image and its three strongest patches."""
     scale = 2 * SIDE // found.patches.shape[-1]
     patches = found.patches.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
     tiles = torch.stack([large(drawn[arm], 2) for arm in ("trained", "untrained")], 1)

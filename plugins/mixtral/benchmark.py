@@ -1,4 +1,4 @@
-"""Times a mixture-of-experts layer on one token, as in decoding, and on many, as in training."""
+"""Times a mixture-of-experts layer on one token, as in decoding, and on many tokens, as in training."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -32,7 +32,7 @@ def token_by_token(weights: Weights, x: Tensor, *, active: int) -> Tensor:
 
 
 def expert_by_expert(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """As in `transformers`: a loop over experts, each on the tokens routed to it."""
+    """As in `transformers`: loop over the experts and apply each to the tokens routed to it."""
     gates, chosen = route(weights, x, active)
     result = torch.zeros_like(x)
     for expert in chosen.unique().tolist():
@@ -82,7 +82,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         touched = min(active * tokens, experts)
         moved = (3 * touched * hidden * model + experts * model + 2 * tokens * model) * itemsize
         few = (Variant(name="matrices gathered", role="strong", call=partial(gathered, active=active)),)
-        # Where all experts are in use but each has few tokens, one dense matrix multiplication is the rival.
+        # If all experts are in use but each gets few tokens, the rival is one dense matrix multiplication.
         of_dense = "strong" if experts <= active * tokens <= 8 * experts else "naive"
         yield Case.of_module(
             partial(SparseExperts, model, hidden, experts=experts, active=active),

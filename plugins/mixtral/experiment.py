@@ -1,4 +1,4 @@
-"""Checks parameter counts, and compares the facts that dense layers and a layer of experts memorise."""
+"""Checks parameter counts, and compares how many facts dense layers and a mixture of experts memorise."""
 
 import math
 from collections.abc import Callable
@@ -196,9 +196,7 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """Random facts. All are used for training. One half selects the learning rate, and the other half is
-    judged.
-    """
+    """Random facts, all used for training. One half selects the learning rate, the other is judged."""
 
     pairs: Int[Tensor, "facts 2"]
     value: Int[Tensor, " facts"]
@@ -214,7 +212,7 @@ def draw_table(run: Run) -> Table:
 
 
 def learn_facts(run: Run) -> None:
-    """Memorise a random table with a small dense layer, a large dense layer, and experts between them."""
+    """Memorise a random table with a small dense layer, a large dense layer and a mixture of experts."""
     facts = draw_table(run)
     experts = partial(SparseExperts, WIDTH, HIDDEN, experts=EXPERTS, active=ACTIVE)
     table = run.compare(
@@ -268,7 +266,7 @@ def share_of_gap(table: Numbers) -> dict[str, dict[str, float]]:
 def train(
     at: Run | Trial, arm: str, make: Make, rate: float, table: Table, *, balance: float = 0.0
 ) -> tuple[Recall, Curve]:
-    """The network, and its accuracy on the validation facts during training.
+    """Train a network. Returns it with its accuracy on the validation facts during training.
 
     balance  weight of the load-balancing loss
     """
@@ -309,7 +307,7 @@ def operations(network: Recall) -> int:
 
 
 def show_loads(run: Run, make: Make, best: Best[float], without: Recall, table: Table) -> None:
-    """Load of each expert, in the trained network and in another one trained with a load-balancing loss."""
+    """Plot each expert's load in the trained network and in a network trained with a load-balancing loss."""
     torch.manual_seed(run.seed)
     balanced, _ = train(run, "experts, balanced", make, best.value, table, balance=BALANCE)
     run.phase("evaluate")

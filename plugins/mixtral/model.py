@@ -62,7 +62,7 @@ class SparseExperts(nn.Module):
         weights: Float[Tensor, "tokens active"],
         chosen: Int[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens model"]:
-        if len(tokens) == 1:  # Nothing to sort. In decoding, sorting would take as long as an expert.
+        if len(tokens) == 1:  # Nothing to sort. In decoding, sorting would take as long as computing an expert.
             found = torch.stack([self.expert(expert, tokens[0]) for expert in chosen[0].tolist()])
             return weights.to(found.dtype) @ found
         order = chosen.flatten().argsort()  # positions in (tokens, active), grouped by expert
@@ -91,7 +91,7 @@ def balance_loss(
 ) -> Float[Tensor, ""]:
     """Fedus et al. 2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives `active`.
 
-    The report mentions no such loss; the configuration released with the weights has one.
+    The report does not mention this loss, but the configuration released with the weights contains one.
     """
     # experts × Σ over experts of (choices per token) × (mean probability).
     experts, active = logits.shape[-1], chosen.shape[-1]

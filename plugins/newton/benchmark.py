@@ -1,4 +1,4 @@
-"""Times one Newton step, and logistic regressions so large that n³ becomes too expensive."""
+"""Times one Newton step, and logistic regressions too large for operations of order n³."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def by_torch(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def by_conjugate_gradients(gradient: Tensor, hessian: Tensor) -> Tensor:
-    """Conjugate gradients: only Hessian-vector products, so H need not fit in memory."""
+    """Conjugate gradients, which need only Hessian-vector products, so H need not fit in memory."""
     direction = torch.zeros_like(gradient)
     residual = -gradient
     search, size = residual, residual @ residual
@@ -42,7 +42,7 @@ def by_conjugate_gradients(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def curved(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """A gradient, and a positive definite Hessian with a condition number of about a hundred."""
+    """A gradient and a positive definite Hessian with a condition number of about a hundred."""
     factor = torch.randn(n, 2 * n, generator=generator)
     hessian = factor @ factor.mT / (2 * n) + 0.05 * torch.eye(n)
     # On some processors a float32 matrix multiplication is not symmetric to the last bit.
@@ -50,7 +50,7 @@ def curved(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
 
 
 def regression(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """Features whose scales spread over a factor of ten, and labels, a tenth of which are flipped."""
+    """Features whose scales differ by up to a factor of ten, and labels of which a tenth are flipped."""
     x = torch.randn(4 * n, n, generator=generator) * torch.logspace(-0.5, 0.5, n)
     flipped = torch.rand(4 * n, generator=generator) < 0.1
     return x, ((x.sum(1) > 0) ^ flipped).float()
@@ -61,12 +61,12 @@ def loss_of(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
 
 
 def started(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A regression, and weights from which a full Newton step descends."""
+    """A regression and weights from which a full Newton step reduces the loss."""
     return *regression(generator, n=n), 0.01 * torch.randn(n, generator=generator)
 
 
 def row_by_row(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """One backward pass for each row of H, and the inverse of H."""
+    """Compute H with one backward pass per row, then invert it."""
     with torch.enable_grad():
         leaf = w.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss_of(x, y, leaf), leaf, create_graph=True)
@@ -91,8 +91,7 @@ def fit(
 ) -> dict[str, Any]:
     """Minimise until the gradient norm is 1e-4 of the initial one.
 
-    Runs in float64, because in lower precision the rounding error of the loss stops line searches, scipy's
-    first.
+    Runs in float64, because in lower precision rounding errors in the loss stop line searches, scipy's first.
     """
     x, y = x.double(), y.double()
     w = nn.Parameter(x.new_zeros(x.shape[1]))

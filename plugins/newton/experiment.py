@@ -1,4 +1,4 @@
-"""Measures the order of convergence, and convergence from starts at growing distances from the minimum.
+"""Measures the order of convergence, and how often starts at growing distances from the minimum converge.
 
 Dimensions: n (weights of a logistic regression, 65).
 """
@@ -73,7 +73,7 @@ def experiment(run: Run) -> None:
 
 
 def order(gradients: list[float]) -> float:
-    """The order of convergence, log(e₂ / e₁) / log(e₁ / e₀), from the last three norms above 1e-13."""
+    """The order of convergence, log(e₂ / e₁) / log(e₁ / e₀), from the last gradient norms above 1e-13."""
     a, b, c = [e for e in gradients if e > 1e-13][-3:]
     return math.log(c / b) / math.log(b / a)
 
@@ -105,7 +105,7 @@ def count_digits(run: Run) -> None:
 
 
 def newton_walk(problem: Problem) -> tuple[list[Tensor], list[float]]:
-    """All iterates of a minimisation, and the gradient norm at each."""
+    """All iterates of a minimisation and the gradient norm at each."""
     w = nn.Parameter(problem.start.clone())
     optimizer = Newton([w], iterations=1, tolerance=0.0)
     places, gradients = [], []

@@ -27,7 +27,7 @@ class Point(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Progress of a minimisation: evaluations of loss and gradient so far, loss, and gradient norm."""
+    """Progress of a minimisation: evaluations of loss and gradient so far, the loss and the gradient norm."""
 
     evaluations: int
     loss: float

@@ -1,4 +1,4 @@
-"""Times all windows of an image in one pass, and the last pooling at each of its offsets."""
+"""Times one pass over all windows of an image, and the last pooling layer at each of its offsets."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def make() -> OverFeat:
 
 
 def cut(network: OverFeat, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """All windows of all images, and the number of rows and columns of windows per image."""
+    """All windows of all images, and the numbers of rows and columns of windows per image."""
     found = images.unfold(2, WINDOW, network.stride).unfold(3, WINDOW, network.stride)
     return found.permute(0, 2, 3, 1, 4, 5).flatten(0, 2), (found.shape[2], found.shape[3])
 
@@ -39,7 +39,7 @@ def in_one_batch(network: OverFeat, images: Tensor) -> Views:
 
 
 def work(network: OverFeat, batch: int, side: int) -> float:
-    """Operations of the convolutions, if each is computed once. A multiply-add counts as two operations."""
+    """Operations in the convolutions if each is computed once. A multiply-add counts as two operations."""
     total, flops = side, 0.0
     heads = (network.classifier, network.regressor)
     for layer in network.features:

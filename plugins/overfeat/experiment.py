@@ -1,4 +1,4 @@
-"""Compares localisation from one view with all windows of one scale and of three scales."""
+"""Compares localisation from a single view, all windows of one scale, and all windows of three scales."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -146,7 +146,7 @@ SIZES_OF = ((8, 12), (12, 16), (16, 21), (21, 27), (27, 40))  # the larger side,
 
 
 class Seen(NamedTuple):
-    """The number of scales that are used together, and the windows of each scale."""
+    """The number of scales used together and the windows of each scale."""
 
     scales: int
     views: Views

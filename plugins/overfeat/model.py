@@ -39,7 +39,7 @@ ACCURATE = (
     Layer(1024, 3, padding=1),
     Layer(1024, 3, padding=1, pool=3),
 )
-# For windows of 24 × 24. There is no padding, so that a window gives the same result alone and within an
+# For windows of 24 × 24. There is no padding, so a window gives the same result alone and within an
 # image.
 SMALL = (Layer(16, 5, pool=2), Layer(32, 3), Layer(48, 3, pool=2))
 
@@ -141,7 +141,7 @@ def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height widt
 def in_pixels(
     boxes: Float[Tensor, "batch 4 rows columns"], *, stride: int, window: int, scale: float
 ) -> Float[Tensor, "batch windows 4"]:
-    """Convert boxes from window coordinates to pixels of the image before it was enlarged `scale` times."""
+    """Convert boxes from window coordinates to pixels in the image before it was enlarged `scale` times."""
     y, x = (stride * torch.arange(length, device=boxes.device) for length in boxes.shape[2:])
     corner = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x)))).repeat(2, 1, 1)
     return ((boxes * window + corner) / scale).flatten(2).mT
@@ -158,7 +158,8 @@ def accumulate(
     """Section 4.3's greedy merge: replace the two best matching boxes by their mean and add up their scores.
 
     Stops when no two boxes have an intersection over union of at least `threshold`, which is the match score
-    here. (The paper adds the distance of centres and the intersection's area, but does not give their scale.)
+    here. (The paper adds the distance between centres and the intersection's area, but does not give their
+    scale.)
     """
     boxes, scores = boxes.clone(), scores.clone()
     rows = torch.arange(len(boxes), device=boxes.device)
@@ -182,7 +183,7 @@ def accumulate(
 
 
 def iou_of_pairs(a: Float[Tensor, "*many 4"], b: Float[Tensor, "*many 4"]) -> Float[Tensor, "*many"]:
-    """Intersection over union of each box of a and the box of b at the same index."""
+    """Intersection over union of each box in a and the box at the same index in b."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]

@@ -1,4 +1,4 @@
-"""Times training steps of parallel and serial blocks, and decoding of one token after a long text."""
+"""Times training steps with parallel and serial blocks, and decoding one token after a long text."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ def turned(x: Tensor, dim: int, first: int) -> Tensor:
 
 
 def one_by_one(weights: Weights, x: Tensor, *, widths: tuple[int, ...], dim: int) -> Tensor:
-    """Section 2's equation with one multiplication per matrix, and attention computed from the formula."""
+    """Section 2's equation, with a multiplication for each weight matrix and attention from its formula."""
     normed = F.layer_norm(x, x.shape[-1:], weights["norm.weight"])
     q, k, v, gate, up = (normed @ matrix.T for matrix in parts_of(weights, widths))
     q, k, v = turned(q, dim, 0), turned(k, dim, 0), heads_of(v, dim)

@@ -1,4 +1,4 @@
-"""Checks the sizes, and compares parallel with serial layers and one key-value head with several."""
+"""Checks parameter counts, and compares parallel with serial layers and one key-value head with several."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -300,7 +300,7 @@ def products(network: PaLM) -> int:
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Train a network. Returns the validation loss in nats, and the network."""
+    """Train a network. Returns the validation loss in nats and the network."""
     run, text = at.run, at.world
     steps = round(recipe.share * at.length(run.pick(smoke=4, quick=STEPS, full=3000)))
     network = PaLM(text.vocab, **{**SIZES, **recipe.size}, block=recipe.block).to(run.device, run.dtype)

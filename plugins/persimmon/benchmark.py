@@ -1,4 +1,4 @@
-"""Times attention, and a feed-forward layer's second matrix multiplication at several shares of zeros."""
+"""Times attention, and a feed-forward layer's second matrix multiplication for several shares of zeros."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

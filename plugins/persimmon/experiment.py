@@ -1,4 +1,4 @@
-"""Checks the released size, trains with and without the norm, and counts zero activations."""
+"""Checks the parameter count, trains with and without query and key norm, and counts zero activations."""
 
 import math
 from collections.abc import Mapping
@@ -268,7 +268,7 @@ def highest_rate(losses: Mapping[float, float], limit: float) -> float | AtLeast
 
 
 def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor]:
-    """Each window's loss at the best learning rate, and the largest score over its bound at any rate."""
+    """Each window's loss at the best learning rate, and the largest score / bound at any learning rate."""
     scores = []
     for rate, network in found.points.items():
         score, bound = largest_score(at, network)
@@ -280,7 +280,7 @@ def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor
 
 
 def count_zeros(run: Run, text: Text) -> None:
-    """The share of zero hidden activations, and the loss, for each activation function."""
+    """Train each activation function, and compare the share of zero hidden activations and the loss."""
     squared, plain, leaky = (
         Arm(Recipe({"activation": activation})) for activation in (squared_relu, F.relu, leaky_squared)
     )
@@ -351,7 +351,7 @@ def held_out(
 
 @torch.no_grad()
 def largest_score(at: Trial, network: Persimmon) -> tuple[float, float]:
-    """The largest score of a query and a key over √dim in any layer, and the upper bound given by the norms.
+    """The largest score q·k / √dim in any layer, and the upper bound that the norms give.
 
     A normalised vector has a length of at most √dim before gain and bias are applied.
     """

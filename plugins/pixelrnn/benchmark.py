@@ -1,4 +1,4 @@
-"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and in both at once."""
+"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and both directions at once."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -40,7 +40,7 @@ def joined(w: Weights, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def side_after_side(w: Weights, x: Tensor) -> Tensor:
-    """Whole diagonals, but one direction after the other, with two matrix multiplications per step."""
+    """Process whole diagonals, one direction after the other: two matrix multiplications per step."""
     height, width = x.shape[2:]
     inside = skew(x.new_ones(height, width, 1)).unbind(1)
     maps = []

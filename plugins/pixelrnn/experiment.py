@@ -1,4 +1,4 @@
-"""Compares exact likelihoods of the diagonal BiLSTM, the row LSTM and the PixelCNN, and completes digits."""
+"""Compares the exact likelihoods of a diagonal BiLSTM, a row LSTM and a PixelCNN, and completes digits."""
 
 import itertools
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def shallow() -> PixelNetwork:
 
 
 class Alone(nn.Module):
-    """For a break: the layer sees each row, or for diagonals each pixel, as a separate image."""
+    """For a break: the layer gets each row (or each pixel, if it uses diagonals) as a separate image."""
 
     def __init__(self, layer: DiagonalBiLSTM | RowLSTM) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ def experiment(run: Run) -> None:
 
 
 def independent(train: Images, judge: Images) -> float:
-    """Nats per digit if pixels are independent, from their value counts in training plus one."""
+    """Nats per digit of a model with independent pixels, estimated from training counts plus one."""
     values = [F.one_hot((x * (LEVELS - 1)).round().long(), LEVELS).double() for x in (train, judge)]
     odds = (values[0].sum(0) + 1) / (len(train) + LEVELS)
     return -(values[1] * odds.log()).sum((1, 2, 3, 4)).mean().item()
@@ -218,13 +218,13 @@ def all_images(run: Run, colours: int, side: int) -> Float[Tensor, "n {colours} 
 def slopes_in_order(
     network: PixelNetwork, x: Float[Tensor, "1 colours height width"]
 ) -> Float[Tensor, "places places"]:
-    """Summed absolute derivatives of each pixel's logits by each pixel, both in the order of generation."""
+    """Summed absolute derivatives of each pixel's logits by each pixel, both axes in generation order."""
     slopes = torch.autograd.functional.jacobian(network, x)[0, :, :, :, :, 0].abs().sum(1)
     return slopes.permute(1, 2, 0, 4, 5, 3).reshape(x.numel(), x.numel())
 
 
 def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[float, PixelNetwork]:
-    """The validation loss in nats per digit, and the network."""
+    """Train a network. Returns the validation loss in nats per digit and the network."""
     run, (train,) = at.run, at.world.train
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)

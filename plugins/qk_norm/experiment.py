@@ -1,4 +1,4 @@
-"""Compares character models with dot-product and cosine attention over a grid of learning rates."""
+"""Compares character models with dot-product and cosine attention on a grid of learning rates."""
 
 import math
 from functools import partial
@@ -189,7 +189,7 @@ BREAKS = {
 
 
 def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, float]:
-    """Train a model. Returns the loss on validation windows and on test windows."""
+    """Train a model. Returns its losses on validation and test windows."""
     run, text = at.run, at.world
     model = setting.make(text.vocab, run.pick(smoke=16, quick=48, full=64)).to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

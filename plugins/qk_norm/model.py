@@ -37,7 +37,7 @@ def qk_norm_attention(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = 
 
 
 def first_scale(tokens: int) -> float:
-    """The initial g: log2(L² - L) for sequences of L tokens (in the paper, the 97.5th percentile of lengths).
+    """The initial g: log2(L² - L), where L is the sequence length (in the paper, the 97.5th percentile).
 
     A single token attends only to itself at any scale, so L = 1 gets the scale of L = 2.
     """
