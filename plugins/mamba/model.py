@@ -21,7 +21,7 @@ from .scan import selective_scan
 Stream = Float[Tensor, "batch time model"]
 Channels = Float[Tensor, "batch time channels"]
 State = Float[Tensor, "batch channels order"]
-Recent = Float[Tensor, "batch channels before"]  # the last inputs, which the convolution still needs
+Recent = Float[Tensor, "batch channels before"]  # the last inputs, which the next convolution needs
 BlockState = tuple[Recent, State]
 
 

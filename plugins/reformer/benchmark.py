@@ -1,4 +1,4 @@
-"""Times hashed attention against a mask of the same pairs, and measures training at several depths."""
+"""Times hashed attention against full attention masked to the same pairs, and training at several depths."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -70,7 +70,7 @@ def _layer(
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Random weights that preserve the scale, but are smaller for projections into scores and ReLUs.
 
-    With small scores, rounding moves little attention weight from one key to another.
+    With small scores, rounding shifts little attention weight between keys.
     """
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
@@ -116,7 +116,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         make, kept = (partial(Reformer, vocab, layers=layers, stored=s, **settings) for s in (False, True))
 
         def drawn(g: torch.Generator, layers: int = layers) -> tuple[Tensor, list[Tensor]]:
-            """Buckets are inputs, because rounding may change a vector's bucket and all later results."""
+            """Buckets are inputs, because rounding could change a vector's bucket and all later results."""
             shape = 1, 2, 1, tokens
             ids = torch.randint(vocab, (1, tokens + 1), generator=g)
             return ids, [torch.randint(2 * tokens // width, shape, generator=g) for _ in range(layers)]

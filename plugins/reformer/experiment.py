@@ -1,4 +1,4 @@
-"""Tests whether hashing finds the relevant keys, and whether training memory grows with depth."""
+"""Tests whether hashing finds the nearest keys, and measures how training memory grows with depth."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -55,7 +55,7 @@ HASHED = Claim(
     breaks=(OTHERS, NEAREST),
     chosen_on=(0, 1),
     headline=True,
-    deviations="We train no Transformer, so that training does not affect the success of the search. "
+    deviations="We train no Transformer, so the result depends on the search alone. "
     "Instead, attention classifies a handwritten digit by weighting the labels of the other 895 digits by "
     "similarity. Chunks have 16 tokens, and one rotation gives 112 buckets. The abstract is about language "
     "models and images of 64,000 tokens.",
@@ -90,8 +90,8 @@ REVERSIBLE = Claim(
 
 LONG = Claim(
     name="nearly linear in length",
-    sentence="With length, the time of hashed attention grows far more slowly than the time of full "
-    "attention.",
+    sentence="As the sequence gets longer, the time of hashed attention grows far more slowly than that of "
+    "full attention.",
     paper=Figure("The complexity is O(L log L) instead of O(L²)", where="abstract", read="abstract"),
     rule=(
         Growth("hashed attention", what="time", axis="tokens", threshold=1.4),
@@ -103,7 +103,10 @@ LONG = Claim(
     "rotation gives all buckets. The released code factorises the rotation. Here hashing takes L² · dim / "
     "width multiplications, which is the smaller part of the time at these lengths.",
     history=(
-        'Until November 2026 the control\'s time included making the mask. The verdict was "reproduced".',
+        (
+            "Until November 2026 the control's time included the time to build the mask. The verdict was "
+            '"reproduced".'
+        ),
     ),
 )
 
@@ -165,7 +168,7 @@ def of_others(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.
 
 
 def nearest(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """Draw one token per bucket in each round. The other tokens join the bucket of the most similar one."""
+    """Draw one token per bucket in each round. Each other token joins the most similar one's bucket."""
     directions, buckets = F.normalize(x[0, 0], dim=1), 2 * (x.shape[2] // WIDTH)
     drawn = [torch.randperm(len(directions), generator=generator)[:buckets] for _ in range(rounds)]
     return torch.stack([(directions @ directions[rows].T).argmax(1) for rows in drawn])[None, None]

@@ -1,4 +1,4 @@
-"""Times the loss for a batch of actions, and compares it with cross-entropy times the reward."""
+"""Times the loss on a batch of actions against reward-weighted cross-entropy."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from .model import reinforce
 
 
 def one_at_a_time(logits: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-    """Computes the loss for one action after another."""
+    """Compute the loss for one action after another."""
     rows = zip(logits, action.tolist(), reward, strict=True)
     return torch.stack([r * (row.exp().sum().log() - row[chosen]) for row, chosen, r in rows])
 

@@ -44,15 +44,15 @@ NO_CREDIT = Break(
     "rewards of other episodes", "Each episode is credited with the rewards of another episode."
 )
 ONE_STEP = Break(
-    "immediate reward only", "Each action is credited only with the reward of the same step.", "near miss"
+    "immediate reward only", "Each action is credited only with the reward from the same step.", "near miss"
 )
 RANDOM_SEARCH = Break(
     "random search",
-    "The policy is the best of several random linear policies. One policy is drawn per update and tried on "
-    "one batch of episodes.",
+    "The policy is the best of several random linear policies. For each update, one policy is drawn and "
+    "tried on one batch of episodes.",
     "rival",
 )
-NO_BASELINE = Break("no baseline", "The baseline is removed from the arm that has one.")
+NO_BASELINE = Break("no baseline", "The arm with a baseline is trained without it.")
 ONE_BASELINE = Break(
     "one baseline for all steps",
     "The baseline at every step is the other episodes' mean total reward, not their mean reward-to-go.",
@@ -151,7 +151,7 @@ def experiment(run: Run) -> None:
 
 
 def compare_estimates(run: Run) -> None:
-    """Compare the mean of many estimates, with and without a baseline, with a bandit's exact gradient."""
+    """Compare a bandit's exact gradient with the mean of many estimates, with and without a baseline."""
     draws = run.pick(smoke=1000, quick=100_000, full=1_000_000)
     generator = run.generator("bandit")
     logits, reward = torch.randn(2, 5, generator=generator).to(run.device, run.dtype)
@@ -188,7 +188,7 @@ Learn = Callable[[Trial, float], tuple[float, Played]]
 
 
 def balance(run: Run) -> None:
-    """Train to balance the pole, with the same grid of learning rates for each arm."""
+    """Train policies to balance the pole. Each arm gets the same grid of learning rates."""
     arms = {
         "own rewards": Arm(descend),
         "another's rewards": Arm(partial(descend, credit=another)),
@@ -303,7 +303,7 @@ def search(at: Trial, rate: float) -> tuple[float, Played]:
 
 
 def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
-    """Steps balanced in each new episode, from the same initial states for all arms."""
+    """Steps balanced in each new episode. All arms start from the same initial states."""
     count = at.run.pick(smoke=4, quick=100, full=400)
     up = episodes(found.chosen.policies, NETWORKS, count, LIMIT, at.run.data("new episodes", "judge"))[2]
     lasted = up.sum(0).flatten()
@@ -312,7 +312,7 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
-    """Steps balanced, and the geometric mean of the updates (a lower bound if a network never balanced)."""
+    """Steps balanced, and geometric mean of updates needed (a lower bound if a network never balanced)."""
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)

@@ -14,7 +14,8 @@ def reinforce(
     reward: Float[Tensor, "*batch"],
     baseline: Float[Tensor, "*#batch"] | float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """The paper's update as a loss. The gradient is -(r - b) times that of ln Pr(action), the eligibility."""
+    """The paper's update as a loss. Its gradient is -(r - b) times the gradient of ln Pr(action) (the
+    eligibility)."""
     chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
     return -(reward - baseline) * chosen
 
@@ -28,7 +29,7 @@ def exact_gradient(
 
 
 def rewards_to_come(reward: Float[Tensor, "*time_batch"]) -> Float[Tensor, "*time_batch"]:
-    """The sum of rewards from each step on. Earlier rewards do not depend on the action."""
+    """The sum of the rewards from each step on. Earlier rewards do not depend on that step's action."""
     return reward.flip(0).cumsum(0).flip(0)
 
 
@@ -54,7 +55,7 @@ def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Flo
 
 
 def upright(state: Float[Tensor, "*batch 4"]) -> Bool[Tensor, "*batch"]:
-    """Whether the pole leans by at most 12 degrees and the cart is within 2.4 m of the middle."""
+    """Whether the pole leans by at most 12 degrees and the cart is within 2.4 m of the centre."""
     return (state[..., 0].abs() <= 2.4) & (state[..., 2].abs() <= math.radians(12))
 
 
@@ -107,7 +108,7 @@ def own(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def another(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Credit each episode with the rewards of another random episode, so that there is nothing to learn."""
+    """Credit each episode with the rewards of another random episode, so there is nothing to learn."""
     return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
 
 

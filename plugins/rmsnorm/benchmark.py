@@ -1,4 +1,4 @@
-"""Times RMSNorm against its formula, torch's RMSNorm and layer normalisation, alone and in a network."""
+"""Times RMSNorm against its formula, torch's RMSNorm and layer normalisation, both alone and in a network."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def alone(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Vectors far from zero. Only the first is near zero."""
+        """Vectors of which only the first is close to zero."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] *= 0.01
         return x, torch.rand(features, generator=generator) + 0.5
@@ -73,7 +73,7 @@ def _torchs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
-    """Compare on vectors of mean 0, for which both norms agree."""
+    """Compare both norms on vectors of mean 0, for which they agree."""
 
     def centre(half: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         # The mean is exactly 0 in every precision, and in `half` the gradient to the mean cancels.
@@ -103,7 +103,7 @@ def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
 
 
 def in_a_network(batch: int, steps: int, width: int, itemsize: int) -> Case:
-    """Equation 4 of layer normalisation, with a bias after RMSNorm. Pre-activations have mean 0."""
+    """Layer normalisation's equation 4, with a bias after RMSNorm. Pre-activations have mean 0."""
     inputs = 4
 
     def centre(

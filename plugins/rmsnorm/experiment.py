@@ -1,4 +1,4 @@
-"""Checks a row of table 1, and trains a recurrent network from large weights with RMSNorm and ablations."""
+"""Checks a row of table 1, and trains RMSNorm and its ablations in a recurrent network from large weights."""
 
 import math
 from functools import partial
@@ -178,7 +178,7 @@ def compare(run: Run) -> None:
 
 
 def shares(table: Table) -> dict[str, dict[str, float]]:
-    """Improvement over no normalisation of each arm, relative to layer normalisation's."""
+    """Each arm's improvement over no normalisation, as a share of layer normalisation's improvement."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     whole = losses["neither"] - losses["layer norm"]
     return {

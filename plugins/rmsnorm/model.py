@@ -1,4 +1,4 @@
-"""Implements equation 4 as written and with one fused gradient, and the layer.
+"""Implements equation 4, both as written and with a fused gradient, and the layer.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """
@@ -50,7 +50,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient through the scale is parallel to x, and reaches only features in the mean square."""
+        """The gradient through the scale is parallel to x and reaches only features in the mean square."""
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps, share=ctx.share), x, weight)

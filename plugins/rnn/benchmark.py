@@ -1,4 +1,4 @@
-"""Times a recurrent layer over a whole sequence: the equation at each step, ours, and torch's."""
+"""Times a recurrent layer on a whole sequence: the equation at each step, our version, and torch's."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -35,7 +35,7 @@ def torchs(x: Tensor, state: Tensor, input_weight: Tensor, recurrent_weight: Ten
 
 
 def cost(batch: int, time: int, inputs: int, hidden: int, *, gates: int, itemsize: int) -> dict[str, Cost]:
-    """Cost of a recurrent layer with `gates` matrix multiplications per step. Activations are not counted."""
+    """Cost of a recurrent layer with `gates` matrix multiplications per step, without activations."""
     flops = 2 * batch * time * gates * hidden * (inputs + hidden)
     weights, data = gates * hidden * (inputs + hidden + 1), batch * time * (inputs + hidden)
     return Cost.products(flops, (weights + data) * itemsize)

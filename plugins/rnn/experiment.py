@@ -1,4 +1,4 @@
-"""Trains on Elman's letters and on the adding problem, and compares the gradient over lags with its bound."""
+"""Trains on Elman's letters and the adding problem, and compares the gradient at each lag with its bound."""
 
 import math
 from collections.abc import Callable
@@ -199,7 +199,8 @@ def read_text(run: Run) -> None:
 
 
 class Texts(NamedTuple):
-    """Training sequences, the same with shuffled letters or random word lengths, validation and test."""
+    """Texts for training, variants with shuffled letters or random word lengths, and validation and test
+    texts."""
 
     words: Int[Tensor, "count length"]
     shuffled: Int[Tensor, "count length"]
@@ -264,7 +265,7 @@ def read_letters(at: Trial, student: Student, rate: float) -> tuple[float, nn.Mo
 
 @torch.no_grad()
 def surprise_at_letters(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """The loss of each test letter: at vowels, and at consonants beyond ln 3."""
+    """The loss at each test vowel, and the loss minus ln 3 at each test consonant."""
     judge = at.world.judge
     nats = surprises(found.chosen, judge).clamp(
         min=1e-6
@@ -287,7 +288,7 @@ SINGULAR_VALUES = (0.5, 0.7, 0.9, 1.0, 1.5, 2.0, 4.0)
 
 
 class Decay(NamedTuple):
-    """log10 of the gradient over lags: its change from the first to the last lag, and its linearity (R²)."""
+    """log10 of the gradient by lag: its change from the first to the last lag, and its linearity (R²)."""
 
     growth: float
     straightness: float
@@ -306,7 +307,7 @@ def recurrent_weights(
 def measure_decay(run: Run, kind: str, largest: float) -> Decay:
     rnn = RNN(HIDDEN, HIDDEN).double()  # on the CPU, because small gradients would underflow in float32
     with torch.no_grad():
-        # Each unit has its own input, so the gradient of the inputs is that of the pre-activations, up to a
+        # Each unit has its own input, so the gradients of inputs and pre-activations are equal up to a
         # factor.
         rnn.input.weight.copy_(0.1 * torch.eye(HIDDEN))
         rnn.recurrent.weight.copy_(recurrent_weights(kind, largest, run.generator(f"{kind} weights")))

@@ -15,7 +15,7 @@ def unroll(
 ) -> Float[Tensor, "batch time hidden"]:
     """h_t = tanh(W x_t + U h_{t-1} + b) for every t, from h_0 = `state`."""
     # The projection of the inputs does not depend on the state, so it is one matrix multiplication over all
-    # steps. Steps are unbound, because the backward pass of indexing would fill a tensor of full length.
+    # steps. Steps are unbound because the backward pass of indexing would fill a tensor of full length.
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         state = torch.addmm(drive, state, recurrent_weight.mT).tanh()
@@ -24,7 +24,7 @@ def unroll(
 
 
 class RNN(nn.Module):
-    """Elman's network without its output layer. Returns all states, and the last state.
+    """Elman's network without its output layer. Returns all states and the last state.
 
     Initial weights are uniform in ±1/√hidden, as in torch. Elman's activation was the logistic function.
     """

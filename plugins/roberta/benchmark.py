@@ -1,4 +1,4 @@
-"""Times dynamic masking, which chooses and replaces a batch's tokens according to given random numbers."""
+"""Times dynamic masking, which uses given random numbers to choose and replace a batch's tokens."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +29,7 @@ def token_by_token(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tu
 
 
 def filled_in(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Fill whole tensors where conditions hold, as data collators do."""
+    """Fill whole tensors with boolean masks, as data collators do."""
     chosen = dice < RATE
     read = ids.masked_fill(chosen & (fate < 0.8), MASK)
     other = chosen & (fate >= 0.9)
@@ -60,6 +60,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     name="chosen in one pass", role="paper", call=partial(fresh_mask, mask=MASK, rate=RATE)
                 ),
             ),
-            # Reads tokens, draws and replacements; writes tokens and one byte per choice.
+            # Reads tokens, random numbers and replacements. Writes tokens and one byte per choice.
             cost={"forward": Cost(flops=0, bytes=count * (3 * 8 + 2 * bench.dtype.itemsize + 1))},
         )

@@ -1,4 +1,4 @@
-"""Checks the released size, and compares different numbers of masks per text and of training steps."""
+"""Checks the released size, and compares numbers of masks per text and numbers of training steps."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -287,7 +287,7 @@ def fit_topics(at: Trial) -> tuple[float, "Trained"]:
 
 
 def compare_masks(run: Run) -> None:
-    """Compare one mask per text, ten masks, and fresh masks, for equal numbers of passes over a corpus."""
+    """Compare one mask per text, ten masks and fresh masks, with the same number of passes over a corpus."""
     run.phase("setup")
     world = World.of(run)
     changed: dict[Break, Recipe | Fit] = {
@@ -318,7 +318,7 @@ def compare_masks(run: Run) -> None:
 
 
 def train_longer(run: Run) -> None:
-    """Train the same network for some steps and for four times as many, on new text at each step."""
+    """Train the same network briefly and for four times that number of steps, on new text at each step."""
     longer = on_new_texts(4)
     changed = {SAME_TEXTS: on_new_texts(4, new=4), LARGER: on_new_texts(1, size=4 * BATCH)}
     more = "this is the compared difference, and it favours the longer training"
@@ -334,7 +334,7 @@ def train_longer(run: Run) -> None:
         world=World.of(run),
         unequal={"longer training": f"{what}, how much they draw: {more}"},
     )
-    if run.wants(SIZE):  # only shown, not judged
+    if run.wants(SIZE):  # reported, not judged
         model = table.sweeps["longer training"].chosen.model
         filled_in(run, model, table.world.language, LENGTH)
 

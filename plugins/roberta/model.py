@@ -1,4 +1,4 @@
-"""Implements BERT with the positions and the sizes of the released RoBERTa."""
+"""Implements BERT with the position numbering and the sizes of the released RoBERTa."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -57,7 +57,7 @@ def fresh_mask(
     mask: int,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Section 4.1: mask a batch when it is read. Returns the model's input, and the tokens to predict.
+    """Section 4.1: mask a batch when it is read. Returns the model's input and the tokens to predict.
 
     dice, fate  uniform draws in [0, 1) that decide which tokens are chosen, and how each is replaced
     drawn       random tokens

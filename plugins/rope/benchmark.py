@@ -1,4 +1,4 @@
-"""Times the rotation by the paper's matrix, with half-split pairs as in Llama, and by complex numbers."""
+"""Times the rotation as the paper's matrix, with half-split pairs as in Llama, and as complex numbers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def case(bench: Bench, shape: tuple[int, int, int, int]) -> Case:
 def angles(
     tokens: int, dim: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[tuple[FreqsCis], tuple[Tensor, Tensor]]:
-    """Arguments of `rotate` and `line_by_line`, and of the half-split variants, for x of `dtype`."""
+    """Arguments of `rotate`, `line_by_line` and the half-split variants, for x of `dtype`."""
     freqs_cis = phases(torch.arange(tokens, dtype=torch.float64), dim)
     whole = torch.complex128 if dtype == torch.float64 else torch.complex64
     parts = (torch.cat((part, part), -1).to(dtype).to(device) for part in (freqs_cis.real, freqs_cis.imag))

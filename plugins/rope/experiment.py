@@ -1,4 +1,4 @@
-"""Checks shift invariance, and trains character models with rotations, learned positions, and sinusoids."""
+"""Checks shift invariance, and trains character models with rotations, learned positions and sinusoids."""
 
 import math
 from collections.abc import Callable
@@ -221,7 +221,7 @@ Make = Callable[[int, int], Characters]  # maps vocabulary size and model size t
 
 
 def turning(attention: type[MultiHeadAttention]) -> Make:
-    """A character model that gets positions only through its attention."""
+    """A character model whose only position information is in its attention."""
     return lambda vocab, model: Characters(vocab, attention, None, model=model)
 
 
@@ -285,7 +285,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """Train a model. Returns the validation loss, and the model with its curve."""
+    """Train a model. Returns its validation loss, and the model with its curve."""
     run, text = at.run, at.world
     steps, model_width = run.pick(smoke=3, quick=250, full=3000), run.pick(smoke=16, quick=48, full=64)
     model = make(text.vocab, model_width).to(run.device, run.dtype)

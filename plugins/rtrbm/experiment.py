@@ -1,4 +1,4 @@
-"""Tests the recall of bits after a blank frame, and continues films of a bouncing ball."""
+"""Tests whether bits are recalled after a blank frame, and continues films of a bouncing ball."""
 
 import math
 from collections.abc import Callable
@@ -78,8 +78,7 @@ def films(count: int, generator: torch.Generator) -> Frames:
 
 
 class Recalled(NamedTuple):
-    """Error rates for each film: of the predicted bits in the last frame, and of the pixels in the blank
-    frame.
+    """Each film's error rates: in the predicted bits of the last frame, and in the pixels of the blank frame.
 
     films  true and predicted last frames, for the picture
     nats   mean exact negative log-likelihood of a film
@@ -137,8 +136,8 @@ def experiment(run: Run) -> None:
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
-    """Build a model with large weights. On a typical frame, with a quarter of the pixels on, hidden units
-    have a mean of 0.5.
+    """Build a model with large weights. Hidden units have a mean of 0.5 on a typical frame, which has a
+    quarter of its pixels on.
     """
     model = make(BITS + CLOCK, HIDDEN, std=0.5, recurrent=RECURRENT)
     with torch.no_grad():
@@ -148,7 +147,7 @@ def started(make: Callable[..., RTRBM]) -> RTRBM:
 
 
 def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RTRBM]:
-    """Train a model. Returns the fraction of wrong bits on validation films, and the model."""
+    """Train a model. Returns the fraction of wrong bits on validation films and the model."""
     run = at.run
     model = started(make).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

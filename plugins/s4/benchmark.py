@@ -1,4 +1,4 @@
-"""Times the kernel by powers, doubling and Cauchy sums, and a new sample by convolution and recurrence."""
+"""Times the kernel from powers, doubling or Cauchy sums, and a sample from convolution or recurrence."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +21,7 @@ from .model import (
 
 
 def system(generator: torch.Generator, channels: int, order: int) -> tuple[Tensor, ...]:
-    """HiPPO's Λ, P and B and a random c̃, as pairs of real numbers, and step sizes on a logarithmic scale."""
+    """HiPPO's Λ, P, B and a random c̃ as pairs of real numbers, and logarithmically spaced step sizes."""
     parts = [torch.view_as_real(part.cfloat()).repeat(channels, 1, 1) for part in hippo_dplr(order)]
     c_tilde = torch.randn(channels, order // 2, 2, generator=generator)
     return *parts, c_tilde, torch.logspace(-2, -1, channels)
@@ -69,7 +69,7 @@ def kernels(time: int, channels: int, order: int, itemsize: int) -> Case:
             Variant(name="Cauchy sums", role="paper", call=partial(cauchy, time=time)),
         ),
         tolerance=1e-3 if itemsize >= 4 else 0.05,
-        # For each root and pole, a division and four multiplications of complex numbers.
+        # A complex division and four complex multiplications for each root and pole.
         cost={"forward": Cost(flops=40 * channels * order * (time // 2 + 1), bytes=numbers * itemsize)},
     )
 
@@ -81,7 +81,7 @@ State = tuple[tuple[Tensor, ...], Tensor]  # a `Recurrence`, and x
 
 
 def convolved(past: Past, u: Tensor) -> tuple[Tensor, Past]:
-    """Recompute all outputs, and return the last."""
+    """Recompute all outputs, and return the last one."""
     seen, kernel = past
     seen = torch.cat((seen, u[:, None]), 1)
     return convolve(seen.mT, kernel[:, : seen.shape[1]])[..., -1], (seen, kernel)

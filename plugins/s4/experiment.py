@@ -1,4 +1,4 @@
-"""Compares recurrence, convolution and kernels, and HiPPO and random matrices on digits read by pixels."""
+"""Checks that recurrence and convolution agree, and compares HiPPO and random matrices on pixel sequences."""
 
 from collections.abc import Callable
 
@@ -100,7 +100,7 @@ ORDER, CHANNELS = 32, 16
 SIDE = 12  # pixels
 RATES = (0.01, 0.03, 0.1)
 MATRIX_RATE = 0.001  # the largest learning rate of the matrix, B and the step sizes
-NETWORKS = 3  # per arm; their accuracies are averaged
+NETWORKS = 3  # networks per arm, whose accuracies are averaged
 
 
 @hookimpl
@@ -164,7 +164,7 @@ def hippo(generator: torch.Generator) -> DPLR:
 
 
 def without_frequencies(generator: torch.Generator) -> DPLR:
-    """HiPPO's poles, 1 to `ORDER`, as real decays, without a low-rank term."""
+    """HiPPO's poles, 1 to `ORDER`, as real decay rates without a low-rank term."""
     found = hippo_dplr(ORDER)
     decays = torch.arange(1, ORDER, 2, dtype=torch.float64)
     return DPLR(torch.complex(-decays, torch.zeros_like(decays)), torch.zeros_like(found.p), found.b)
@@ -241,7 +241,7 @@ def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """The mean validation accuracy, and the networks, each with its own matrix."""
+    """Train networks, each with its own matrix. Returns their mean validation accuracy and the networks."""
     run, matrices = at.run, at.generator("matrices")
     networks = [learn(at, make(matrices), rate) for _ in range(NETWORKS)]
     run.phase("evaluate")

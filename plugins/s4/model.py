@@ -91,7 +91,7 @@ def kernel_by_cauchy(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, t
     """
     angles = torch.arange(time // 2 + 1, dtype=step.dtype, device=step.device) * (-2 * math.pi / time)
     roots = torch.polar(torch.ones_like(angles), angles)
-    # At z = -1, 2 / (1 + z) is infinite. So each fraction is multiplied through by 1 + z.
+    # At z = -1, 2 / (1 + z) is infinite, so each fraction is multiplied through by 1 + z.
     nominator, denominator = 2 * (1 - roots), 1 + roots
     scaled = step[:, None] * whole(lamb)  # the poles, in samples
     # The weights are 1 / (g - λ) / (1 + z) for each root and pole, with g = 2 (1 - z) / (step (1 + z)).

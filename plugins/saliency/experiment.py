@@ -1,4 +1,4 @@
-"""Measures localisation by saliency maps of a network that is trained on class labels only."""
+"""Measures how well saliency maps localise objects, for a network trained on class labels only."""
 
 import math
 from collections.abc import Callable
@@ -69,8 +69,8 @@ SPECIFIC = Claim(
     control_arm="untrained",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, ALL_CLASSES),
-    no_rival="Without the network, nothing distinguishes the two digits: brightness and edges give the "
-    "same map for both, and score one half.",
+    no_rival="Without the network, nothing distinguishes the two digits. Brightness and edges give the same "
+    "map for both and score one half.",
     chosen_on=(0, 1),
     deviations=SETTING + "The paper shows only the map of each picture's best class, and gives no number.",
 )
@@ -113,7 +113,7 @@ def experiment(run: Run) -> None:
 
 
 def without_network(map_: Callable[[Tensor], Tensor]) -> Question:
-    """Turn a map that does not use the network into a method, with the same map for every class."""
+    """Turn a map of the image alone into a method that ignores the network and the class."""
     return lambda images, classes: map_(images)
 
 
@@ -125,12 +125,12 @@ def of_all_classes(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """One map per question. There is no setting to choose."""
+    """One map per question. There is no hyperparameter to choose."""
     return math.nan, question(asked.images, asked.classes)
 
 
 def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
-    """Localisation scores of each scene's two questions.
+    """Localisation scores for each scene's two questions.
 
     Returns the share of the strongest pixels in the digit's box, and whether more of the map's sum lies there
     than in the other digit's box (0.5 for a tie).
@@ -171,7 +171,7 @@ def heat(map_: Map) -> Float[Tensor, "questions 3 height width"]:
 
 
 def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
-    """Show six scenes, the maps of both digits, the untrained network's map of the first one, and edges."""
+    """Show six scenes, the maps of both digits, the untrained network's map of the first digit, and edges."""
     count = min(6, len(asked.images) // 2)
     first, second = asked.images[0 : 2 * count : 2], asked.images[1 : 2 * count : 2]
     classes = asked.classes[: 2 * count]

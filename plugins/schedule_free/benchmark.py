@@ -33,7 +33,7 @@ def three_sequences(
 def on_torch_fused(
     ys: list[Tensor], gradients: list[Tensor], zs: list[Tensor], squares: list[Tensor], steps: list[Tensor]
 ) -> None:
-    """Updates z with torch's fused AdamW without momentum, and computes y from the change of z."""
+    """Update z with torch's fused AdamW without momentum, and compute y from the change in z."""
     share = 1 - BETA * (1 - C)
     torch._foreach_lerp_(ys, zs, C)
     torch._foreach_add_(ys, zs, alpha=-share)

@@ -1,4 +1,4 @@
-"""Compares one run without a schedule, at three stopping times, with cosine schedules made for each."""
+"""Compares one run without a schedule at three stopping times with a cosine schedule tuned for each."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ FRONTIER = Figure(
 TASK = (
     "A perceptron of 64 units is trained on the 8 × 8 digits in batches of 64, with new pixel noise in every "
     "step. The paper trains ImageNet classifiers, translation models and language models. All arms have a "
-    "warm-up of 20 steps. The loss is measured on all training rows with four fixed draws of the noise. Test "
-    "accuracies are shown but not judged. Schedule-Free has one learning rate for all three times, and "
-    "cosine schedules have one for each time. All learning rates are chosen from the same grid, by the mean "
-    "logarithm of the loss in two other draws of weights and batches. "
+    "warm-up of 20 steps. The loss is measured on all training rows with four fixed draws of the noise. "
+    "Test accuracies are reported but not judged. Schedule-Free has one learning rate for all three times, "
+    "and cosine schedules have one for each time. All learning rates are chosen from the same grid, by the "
+    "mean logarithm of the loss in two other draws of weights and batches. "
 )
 
 WITH_SGD = Claim(
@@ -124,7 +124,7 @@ Build = Callable[[Iterable[Any], float, int], tuple[torch.optim.Optimizer, Lambd
 
 
 class World(NamedTuple):
-    """The training problem, and rows with fixed noise to measure the loss and the test accuracy."""
+    """The training problem, and rows with fixed noise that measure the loss and the test accuracy."""
 
     problem: Problem
     train: tuple[Tensor, Tensor]
@@ -263,8 +263,8 @@ Losses = dict[str, tuple[float, float]]  # maps a stop to training loss and test
 def attempt(at: Trial, build: Build, rate: float, *, ninth: int) -> tuple[float, Losses]:
     """The mean logarithm of the training loss at the stops, over two draws of weights and batches.
 
-    In a single draw, a learning rate may be stable by luck. The second training, at the chosen learning rate,
-    uses a third draw.
+    In a single draw, a learning rate could be stable by luck. The second training, at the chosen learning
+    rate, uses a third draw.
     """
     draws = ("choose", "choose again", "judge")
     if at.again:
@@ -277,7 +277,7 @@ def attempt(at: Trial, build: Build, rate: float, *, ninth: int) -> tuple[float,
 
 
 def walk(at: Trial, build: Build, rate: float, *, ninth: int, draw: str) -> Losses:
-    """Train until the level's stop, or until the last one, and measure the losses at each stop."""
+    """Train until the level's stop, or the last stop if it has none, and measure the losses at each stop."""
     world: World = at.world
     shares = STOPS if at.level is None else {at.level: STOPS[at.level]}
     stops = {stop * ninth: share for share, stop in shares.items()}

@@ -1,4 +1,4 @@
-"""Equations 3 to 5, with steps of SGD and of AdamW."""
+"""Equations 3 to 5, for SGD and AdamW steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times word-by-word generation without a carried state, with a carried state, and with torch's LSTM."""
+"""Times word-by-word generation with and without a carried state, and with torch's LSTM."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .model import END, Seq2Seq
 
 
 def again_and_again(model: Seq2Seq, source: Tensor, words: Tensor) -> Tensor:
-    """Logits after each prefix of the words, each computed from the first word on."""
+    """Logits after each prefix, each recomputed from the first word."""
     ends = range(1, words.shape[1] + 1)
     return torch.stack([model(source, words[:, :end])[:, -1] for end in ends], 1)
 

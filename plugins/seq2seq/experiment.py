@@ -1,4 +1,4 @@
-"""Translates artificial sentences, with the source reversed or not, by greedy search and by beam search."""
+"""Translates artificial sentences with and without reversing the source, by greedy and beam search."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -64,8 +64,8 @@ REVERSING = Claim(
     breaks=(ANOTHER_ORDER, OPEN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The artificial lexicon has 30 words. A translation has the same number of words as the "
-    "source, and puts the larger word id of each pair first. The network has one layer of hidden size 64. "
-    "It is trained by Adam with batches of 32. The paper uses gradient descent at a learning rate of 0.7. "
+    "source, and puts the larger word id of each pair first. The network has one layer of hidden size 64 "
+    "and is trained by Adam on batches of 32. The paper uses gradient descent at a learning rate of 0.7. "
     "Each arm uses its best learning rate from the same grid. We measure the accuracy under teacher "
     "forcing, not BLEU of generated text. With 1,000 steps the gain is smaller, 0.02 and 0.03 on seeds 0 "
     "and 1.",
@@ -80,7 +80,7 @@ Order = Callable[[Int[Tensor, "batch source"]], Int[Tensor, "batch source"]]
 def sentences(
     count: int, length: int, lexicon: Int[Tensor, " words"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count longer"]]:
-    """Random sentences, and translations, which put each pair's larger word id first and end with END."""
+    """Random sentences, and translations that put each pair's larger word id first and end with END."""
     source = torch.randint(1, len(lexicon), (count, length), generator=generator)
     pairs, translated = (words.unflatten(1, (-1, 2)) for words in (source, lexicon[source]))
     turned = pairs[..., :1] < pairs[..., 1:]
@@ -119,7 +119,7 @@ def shuffled(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]
 
 
 class Task(NamedTuple):
-    """A network, and the length of the sentences that it translates."""
+    """A network and the length of the sentences that it translates."""
 
     make: Callable[[], Reader]
     length: int = LENGTH
@@ -170,7 +170,7 @@ def drawn(
 
 
 def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
-    """Train a network. Returns the validation loss, and the network."""
+    """Train a network. Returns the validation loss and the network."""
     run = at.run
     model = task.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -187,7 +187,7 @@ def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
 
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
-    """Word accuracy without END, also as a curve over the position in the sentence."""
+    """Word accuracy without END, also plotted by position in the sentence."""
     model, length = found.chosen
     source, target = drawn(at.run, at.world, length, "judge")
     with torch.no_grad():
@@ -201,7 +201,8 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def show(
     run: Run, model: Seq2Seq, sources: Int[Tensor, "count length"], targets: Int[Tensor, "count longer"]
 ) -> None:
-    """Greedy and beam-search translations of the reversed arm, and BLEU over the beam width (table 1)."""
+    """Show the reversed arm's greedy and beam-search translations, and plot BLEU against beam width (table
+    1)."""
     count = run.pick(smoke=1, quick=30, full=200)
     references = [words[:-1] for words in targets[:count].tolist()]
     likeliest: dict[int, list[Sentence]] = {}

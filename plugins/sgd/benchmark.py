@@ -1,4 +1,4 @@
-"""Benchmark cases for the whole family: times one step, and training until a target loss."""
+"""Benchmark cases for all optimisers of this family: one step, and training to a target loss."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def step_cases(
     traffic: int,
     strong_name: str = "torch fused",
 ) -> Iterator[Case]:
-    """One step on many small tensors and on a few large ones.
+    """Cases of one step on many small tensors and on a few large ones.
 
     All weights are one vector, and so are their gradients and each memory. Memories are mean squares.
     Gradients differ by orders of magnitude between tensors, and a tenth of each tensor has had no gradient so
@@ -96,7 +96,7 @@ def on_vectors(step: Callable[..., None], w: Tensor, g: Tensor, *memories: Tenso
 def step_inputs(
     generator: torch.Generator, *, shapes: Sequence[tuple[int, ...]], memories: int
 ) -> tuple[Tensor, ...]:
-    """Weights, gradients, and memories."""
+    """Weights, gradients and memories."""
     sizes = [torch.Size(shape).numel() for shape in shapes]
     scales = torch.cat([(10 ** (-3 * torch.rand((), generator=generator))).expand(size) for size in sizes])
     w = torch.randn(sum(sizes), generator=generator)

@@ -1,4 +1,4 @@
-"""Measures noise floors of constant step sizes, and the effect of the two conditions on the steps.
+"""Measures the noise floors of constant step sizes, and the effect of the paper's two step-size conditions.
 
 Dimensions: repeats (independent walks, in parallel), features.
 """
@@ -74,7 +74,7 @@ def experiment(run: Run) -> None:
 
 
 def walk(run: Run, *, steps: int) -> dict[str, float]:
-    """Run least squares on single samples, which are the same for every schedule.
+    """Run least squares on single samples. Every schedule gets the same samples.
 
     Returns each schedule's excess loss, averaged over all repeats and the last quarter of the steps.
     """

@@ -68,11 +68,11 @@ class Optimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def begin(self, name: str, weight: Tensor) -> Tensor:
-        """The initial value of a weight's memory of that name."""
+        """The initial value of the memory `name` for a weight."""
         return torch.zeros_like(weight)
 
     def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Values besides the settings that a weight's step depends on. They are passed to `update`.
+        """Values besides the settings on which a weight's step depends. They are passed to `update`.
 
         Steps are counted per weight: a weight that gets its first gradient late starts with t = 1 then.
         """
