@@ -14,8 +14,7 @@ def reinforce(
     reward: Float[Tensor, "*batch"],
     baseline: Float[Tensor, "*#batch"] | float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """The paper's update as a loss. Its gradient is -(r - b) times the gradient of ln Pr(action) (the
-    eligibility)."""
+    """The paper's update as a loss. Its gradient is -(r - b) times the eligibility, ∇ ln Pr(action)."""
     chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
     return -(reward - baseline) * chosen
 

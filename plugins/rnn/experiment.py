@@ -199,8 +199,7 @@ def read_text(run: Run) -> None:
 
 
 class Texts(NamedTuple):
-    """Texts for training, variants with shuffled letters or random word lengths, and validation and test
-    texts."""
+    """Training texts, variants with shuffled letters or random word lengths, validation and test texts."""
 
     words: Int[Tensor, "count length"]
     shuffled: Int[Tensor, "count length"]

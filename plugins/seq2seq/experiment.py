@@ -201,8 +201,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def show(
     run: Run, model: Seq2Seq, sources: Int[Tensor, "count length"], targets: Int[Tensor, "count longer"]
 ) -> None:
-    """Show the reversed arm's greedy and beam-search translations, and plot BLEU against beam width (table
-    1)."""
+    """Show the reversed arm's translations, and plot BLEU against beam width (table 1)."""
     count = run.pick(smoke=1, quick=30, full=200)
     references = [words[:-1] for words in targets[:count].tolist()]
     likeliest: dict[int, list[Sentence]] = {}

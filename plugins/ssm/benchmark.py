@@ -1,4 +1,4 @@
-"""Times a system over a sequence as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
+"""Times a system on a sequence: as a recurrence, as a Toeplitz matrix, and by Fourier transform."""
 
 import math
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from .model import bilinear, convolve, hippo_legs, kernel, recurrence
 
 
 def by_kernel(a: Tensor, b: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """The paper's method for training: the kernel by doubling, and the convolution by Fourier transform."""
+    """The paper's method for training: compute the kernel by doubling and convolve by Fourier transform."""
     return convolve(u, kernel(a, b, c, u.shape[-1]))
 
 
 def by_product(a: Tensor, b: Tensor, c: Tensor, u: Tensor) -> Tensor:
-    """The convolution as multiplication by the kernel's Toeplitz matrix: O(time²), but fast if short."""
+    """Convolve by multiplying with the kernel's Toeplitz matrix: O(time²), but fast for short sequences."""
     time = u.shape[-1]
     response = F.pad(kernel(a, b, c, time), (time - 1, 0))
     return u.flip(-1) @ response.unfold(0, time, 1).mT

@@ -1,4 +1,4 @@
-"""Compares the views of one system, recalls a photograph, and classifies digits at a new speed."""
+"""Checks that a system's views agree, recalls a photograph, and classifies digits at a new speed."""
 
 import math
 from collections.abc import Callable
@@ -184,7 +184,7 @@ def solve(
 
 
 def uncoupled_memory(order: int, time: int) -> Float[Tensor, "order time"]:
-    """`legs_memory` with only the diagonal, in closed form: coefficient n weights the past by x^n."""
+    """`legs_memory` with only the matrix's diagonal, where coefficient n weights the past by x^n."""
     _, b = hippo_legs(order)
     ends = torch.arange(time + 1, dtype=torch.float64) / time
     powers = ends ** torch.arange(1, order + 1, dtype=torch.float64)[:, None]
@@ -268,7 +268,7 @@ def read_digits_at_any_speed(run: Run) -> None:
 
 
 def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classifier]:
-    """Fit softmax regression on normalised states. Returns its validation accuracy and the classifier."""
+    """Fit softmax regression to normalised states. Returns its validation accuracy and the classifier."""
     run, (pixels, labels) = at.run, at.world.train
     states = pixels @ memory(ORDER, TIME).mT
     mean, std = states.mean(0), states.std(0)
@@ -292,7 +292,7 @@ def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classi
 
 
 def at_both_speeds(at: Trial, found: Sweep[Classifier]) -> dict[str, Tensor]:
-    """Correctness for each digit, and the loss of accuracy at a quarter of the speed."""
+    """Whether each digit is classified correctly, and the accuracy lost at a quarter of the speed."""
     pixels, labels = at.world.judge
     fast = correct(found.chosen, pixels, labels)
     slow = correct(found.chosen, pixels.repeat_interleave(SLOWER, 1), labels)

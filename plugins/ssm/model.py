@@ -63,7 +63,7 @@ def bilinear(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Ma
 
 def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Matrix, Vector]:
     """dx/dt = a x + b u as x_k = ā x_{k-1} + b̄ u_k, exact for an input that is constant between samples."""
-    # One exponential gives e^{step a} and a⁻¹(e^{step a} - 1) b, so that `a` need not be invertible.
+    # One exponential gives e^{step a} and a⁻¹(e^{step a} - 1) b, so `a` need not be invertible.
     block = F.pad(torch.cat((a, b[..., None]), -1), (0, 0, 0, 1)) * step[..., None, None]
     exponential = torch.linalg.matrix_exp(block)
     return exponential[..., :-1, :-1], exponential[..., :-1, -1]

@@ -1,4 +1,4 @@
-"""Times pre-training and decoding with a KV cache, and compares them with a model of torch's functions."""
+"""Times pre-training and decoding with a KV cache, against a model built from torch's functions."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ EPS = 1e-6
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Computes scores, softmax and average for one head at a time."""
+    """Compute scores, softmax and average for one head at a time."""
     heads = []
     for head in range(q.shape[1]):
         scores = q[:, head] @ k[:, head].mT
@@ -108,14 +108,14 @@ def loss(weights: Weights, source: Tensor, target: Tensor, *, heads: int, attend
 
 
 def anew(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Tensor, State]:
-    """Logits after the newest token. Processes the source and all previous tokens again."""
+    """Logits after the newest token, for which the source and all previous tokens are processed again."""
     model, written = Torch(weights, heads, fused), torch.cat([state["written"], newest], 1)
     logits = model.decode(written, model.read(model.encode(state["source"])))
     return logits[:, -1], {**state, "written": written}
 
 
 def with_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Any, ...]:
-    """Keys and values of source and target, with room for two more tokens."""
+    """Inputs with a KV cache: keys and values of source and target, with room for two more tokens."""
     model = Torch(weights, heads, fused)
     read = model.read(model.encode(state["source"]))
     batch, length = state["written"].shape
@@ -162,7 +162,7 @@ def cost(
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator, *, dim: int) -> Tensor:
     """Random weights that preserve the scale, but are smaller by √dim for queries, as in the model.
 
-    Projections into ReLUs are small, so that rounding switches few ReLUs on or off.
+    Projections into ReLUs are small, so rounding switches few ReLUs on or off.
     """
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:

@@ -1,4 +1,4 @@
-"""Checks the released size, and measures the benefit of span pre-training for a task with few labels."""
+"""Checks the released size, and measures how much span pre-training helps on a task with few labels."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -160,17 +160,17 @@ def network(run: Run) -> T5:
 
 
 def spans(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The text without its spans, and the spans."""
+    """Source and target of span corruption: the text without its spans, and the spans."""
     return corrupt(ids, draw_spans(*ids.shape, generator), SENTINEL)
 
 
 def whole(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The text with the same number of masked tokens, and the text."""
+    """Source and target as in MASS: the text with the same number of masked tokens, and the whole text."""
     return ids.masked_fill(draw_spans(*ids.shape, generator), MASK), ids
 
 
 def rest(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
-    """The two halves of the text."""
+    """Source and target of a language model: the two halves of the text."""
     first, second = ids.chunk(2, 1)
     return first, second
 
@@ -196,7 +196,7 @@ class Tuned(NamedTuple):
 
 
 def counted(at: Trial) -> Float[Tensor, "vocab vocab"]:
-    """Count words that occur together, in the texts that the network is pre-trained on."""
+    """Count how often words occur together in the texts on which the network is pre-trained."""
     draw, counts = at.generator("texts"), torch.zeros(VOCAB, VOCAB)
     steps = at.run.pick(smoke=2, quick=STEPS, full=3000)
     for _ in at.steps(steps, "counting words"):
@@ -269,7 +269,7 @@ def compare_objectives(run: Run) -> None:
 
 
 def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5 | Centroids, int]]:
-    """Tune on labelled pairs with the same loss as in pre-training, and keep the most accurate step."""
+    """Tune on labelled pairs with the loss of pre-training, and keep the most accurate step."""
     run, world = at.run, at.world
     if isinstance(at.before, Tensor):
         nearest = Centroids(at.before, world.few)
@@ -312,7 +312,7 @@ def right(net: T5 | Centroids, part: Pairs) -> Float[Tensor, " texts"]:
 
 
 def show(run: Run, net: T5, language: Senses) -> None:
-    """Save a few texts, their spans, and the generated spans."""
+    """Save a few texts with their spans and the generated spans."""
     run.phase("evaluate")
     ids = language.draw(4, LENGTH, run.generator("shown"))[0] + FIRST_WORD
     source, target = spans(ids, run.generator("shown spans"))
@@ -322,7 +322,8 @@ def show(run: Run, net: T5, language: Senses) -> None:
         for read, right, found in zip(source.tolist(), target.tolist(), written.tolist(), strict=True)
     ]
     caption = (
-        "Words are numbers, and <A>, <B>, … are sentinels. A generated word is correct if its topic has it."
+        "Words are numbers, and <A>, <B>, … are sentinels. A generated word is correct if it belongs to the "
+        "topic."
     )
     run.text("spans left out and written", "\n".join(lines), caption=caption)
 
@@ -355,6 +356,5 @@ def show_tasks(run: Run, pre_trained: T5, language: Senses) -> None:
         "three tasks by prefix",
         ("read", "written", "accuracy on new texts"),
         rows,
-        caption="Results of one network that was trained with one loss. Only the first token distinguishes "
-        "the tasks.",
+        caption="Results of one network trained with one loss. Only the first token distinguishes the tasks.",
     )

@@ -225,7 +225,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of the token after each of `written`, whose first token is the padding token."""
+        """Logits of the next token after each of `written`, whose first token is the padding token."""
         caches = [Cache(layer.source_attention.keys_values(encoded)) for layer in self.decoder]
         return self.go_on(written, caches, visible=visible)
 

@@ -1,4 +1,4 @@
-"""Times the attention of decoder steps: keys in each step or once, and merged or separate filters."""
+"""Times attention over decoder steps: keys computed in each step or once, filters separate or merged."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +18,7 @@ Contexts = Float[Tensor, "steps batch memory"]
 
 
 class Steps(nn.Module):
-    """The decoder's attention alone, for given queries."""
+    """The decoder's attention on its own, for given queries."""
 
     def __init__(self, query: int, memory: int, dim: int, filters: int, taps: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Counts the alignment errors of attention on strings of digits that are longer than in training."""
+"""Counts attention's alignment errors on digit strings that are longer than in training."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ FORWARD = Claim(
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds), with the same bounds and 8 '
-            "filters of 15 taps. Now there are 32 filters of 31 taps, as in the paper. On some seeds "
+            "filters with 15 taps. Now there are 32 filters with 31 taps, as in the paper. On some seeds "
             "attention did not learn to align. The control's error had to be within 1.6 times that of the "
             "other arm, so the control failed where location features help most (1.74 on seed 0). Now the "
             "control must explain half of the frames' variance, which is about 1."
@@ -141,7 +141,7 @@ class LastStep(LocationLayer):
 
 
 class Window(LocationSensitiveAttention):
-    """Attention by content to the symbol most attended in the last step and the two symbols after it."""
+    """Content-based attention to the symbol most attended to in the last step and the next two symbols."""
 
     def forward(
         self,
@@ -217,7 +217,7 @@ def experiment(run: Run) -> None:
 
 
 def follow_the_equation(run: Run) -> None:
-    """Compare three consecutive queries, each with its past weights, with explicit loops."""
+    """Compare attention with explicit loops for three consecutive queries, each with its past weights."""
     torch.manual_seed(run.seed)
     layer = LocationSensitiveAttention(6, 5, 4, 3, 5).double()
     generator = run.generator("attention")
@@ -270,7 +270,7 @@ def corpus(run: Run, part: speech.Part, count: int, digits: tuple[int, int]) -> 
 
 
 def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Texts and their lengths, spectrograms and their numbers of frames."""
+    """A batch of texts and their lengths, and of spectrograms and their numbers of frames."""
     texts, mels = [given.texts[row] for row in rows], [given.mels[row] for row in rows]
     padded = nn.utils.rnn.pad_sequence(mels, batch_first=True).mT
     text = nn.utils.rnn.pad_sequence(texts, batch_first=True)
@@ -279,7 +279,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float, Tacotron2]:
-    """The teacher-forced error on validation texts, and the network."""
+    """Train a network. Returns its teacher-forced error on validation texts and the network."""
     run, train, choose = at.run, at.world.train, at.world.choose
     model = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, eps=1e-6)
@@ -307,7 +307,7 @@ def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float,
 
 @torch.no_grad()
 def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
-    """Slips in texts longer than in training, and teacher-forced errors of frames and attended symbols."""
+    """Slips on texts longer than in training, and teacher-forced errors in frames and attended symbols."""
     run, model, judge = at.run, found.chosen, at.world.judge
     skipped, back, stopped = stumble(run, model, at.world.longer)
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
@@ -322,7 +322,7 @@ def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
 
 @torch.no_grad()
 def off_by(run: Run, model: Tacotron2, given: Corpus) -> Float[Tensor, " steps"]:
-    """Distance in symbols of the most attended symbol from the spoken one, under teacher forcing."""
+    """Distance in symbols between the most attended and the spoken symbol, with teacher forcing."""
     training = model.training
     model.eval()
     text, symbols, mel, _ = batch(run, given, list(range(len(given.texts))))
@@ -333,7 +333,7 @@ def off_by(run: Run, model: Tacotron2, given: Corpus) -> Float[Tensor, " steps"]
 
 
 def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared errors before and after the post-net, and the loss of the stop logits."""
+    """Squared errors before and after the post-net, and the loss on the stop logits."""
     text, symbols, mel, frames = batch(run, given, rows)
     spoken = model(text, symbols, mel)
     inside = (torch.arange(mel.shape[-1]) < frames.unsqueeze(1)).to(mel)
@@ -351,7 +351,7 @@ def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[
 
 @torch.no_grad()
 def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[Tensor, Tensor, float]:
-    """Skips and steps back of each text in generated speech, and the share of texts that stopped."""
+    """Skips and steps back per text in generated speech, and the share of texts that stopped."""
     text, symbols, _, _ = batch(run, given, list(range(len(given.texts))))
     most = 6 * text.shape[1]
     spoken, lengths = model.speak(text, symbols, most)
@@ -371,7 +371,7 @@ def slips_of(paths: list[list[int]], symbols: list[int]) -> tuple[Tensor, Tensor
 
 @torch.no_grad()
 def show(run: Run, models: Mapping[str, Tacotron2], given: Corpus) -> None:
-    """Show one long text spoken by each model: its attention, its spectrogram, and its sound."""
+    """Show one long text spoken by each model: attention, spectrogram and sound."""
     generator = run.generator("sound")
     text, symbols, mel, _ = batch(run, given, [0])
     said = " ".join(speech.PHONEMES[i] for i in given.texts[0].tolist())

@@ -267,7 +267,7 @@ class Tacotron2(nn.Module):
 
     @torch.no_grad()
     def speak(self, text: Text, symbols: Lengths, most: int) -> tuple[Spoken, Lengths]:
-        """Generate until every row has a stop probability above 1/2, for at most `most` steps.
+        """Generate until every row's stop probability has exceeded 1/2, for at most `most` steps.
 
         The second result is the number of steps of each row, including the one that stopped.
         """

@@ -1,4 +1,4 @@
-"""Times evaluation of a segment: one pass per token, one pass over context and segment, and with memory."""
+"""Times evaluating a segment with one pass per token, one pass over context and segment, and a memory."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -18,7 +18,7 @@ State = dict[str, Any]  # "before": (batch, context), or "memory": inputs of eac
 
 
 def logits(weights: Weights, ids: Tensor, *, heads: int) -> Tensor:
-    """A pass over `ids` without memory, made of torch's functions.
+    """A pass over `ids` without memory, built from torch's functions.
 
     The scores by distance are passed as the mask of fused attention.
     """
@@ -67,7 +67,7 @@ def read_once(weights: Weights, before: Tensor, ids: Tensor, *, heads: int) -> T
 
 
 def remember(make: Any, weights: Weights, before: Tensor, ids: Tensor) -> tuple[Any, ...]:
-    """Computes the memory of the context, outside the timed call."""
+    """Compute the memory of the context, outside the timed call."""
     with torch.no_grad():
         _, memory = torch.func.functional_call(make(), dict(weights), (before,), {"keep": before.shape[1]})
     return weights, memory, ids

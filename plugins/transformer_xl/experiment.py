@@ -1,4 +1,4 @@
-"""Checks the parameter count, and compares losses with and without memory and with absolute positions."""
+"""Checks the parameter count, and compares the loss with that without memory and with absolute positions."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -177,7 +177,7 @@ def experiment(run: Run) -> None:
 
 
 def read_text(run: Run) -> None:
-    """Trains on windows of four segments, with a memory of one segment and without memory."""
+    """Train on windows of four segments, with a memory of one segment and without memory."""
     model, heads, layers = run.pick(smoke=(8, 2, 1), quick=(96, 4, 3), full=(512, 8, 12))
     segment = run.pick(smoke=4, quick=32, full=128)
     dropout = run.pick(smoke=0.0, quick=0.0, full=0.1)
@@ -192,7 +192,8 @@ def read_text(run: Run) -> None:
         window=4 * segment,
         steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
         rates=run.pick(smoke=(0.001,), quick=(0.001, 0.003), full=(0.0001, 0.0003, 0.001)),
-        paper="The paper reports 1.06 on enwik8 with 12 layers, 41 million parameters and segments of 512.",
+        paper="The paper reports 1.06 on enwik8 with 12 layers, 41 million parameters and segments of 512 "
+        "characters.",
     )
 
 
@@ -207,7 +208,7 @@ def stream(language: Senses, count: int, length: int, generator: torch.Generator
 
 
 def nats_of_the_law(language: Senses, ids: Texts) -> Float[Tensor, " length"]:
-    """Mean loss at each position of a predictor that knows the generating process and all previous words."""
+    """Mean loss at each position for a predictor that knows the generating process and all previous words."""
     topics, owned = language.own.shape
     chance = torch.zeros(topics, language.words).scatter_(1, language.own, 1 / owned)
     belief, paid = torch.full((len(ids), topics), 1 / topics), []
@@ -245,7 +246,7 @@ class World(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A network, how it reads, and the weight of the unigram cache in its prediction."""
+    """A network, its way of reading, and the weight of the unigram cache in its prediction."""
 
     net: TransformerXL
     reading: Reading
@@ -301,9 +302,9 @@ def steps_of(run: Run) -> int:
 
 
 def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
-    """Trains on the texts in a single pass, all in parallel.
+    """Train on the texts in a single pass, all in parallel.
 
-    Longer segments come with fewer texts, so that the tokens per step are equal. Returns the validation loss
+    Longer segments come with fewer texts, so all arms have equal tokens per step. Returns the validation loss
     and the network.
     """
     run, world = at.run, at.world
@@ -385,7 +386,7 @@ def evaluate(run: Run, outcome: Outcome, ids: Texts, keep: int) -> Float[Tensor,
 
 
 def counted(ids: Texts, tokens: int) -> Float[Tensor, "texts length"]:
-    """Probability of each word but the first in a unigram cache, from `KEPT` words before its segment on."""
+    """Each next word's probability in a unigram cache that starts `KEPT` words before the segment."""
     before = torch.cat((torch.zeros(len(ids), 1, WORDS), F.one_hot(ids, WORDS).cumsum(1)), 1)
     place = torch.arange(ids.shape[1] - 1)
     first = (place // tokens * tokens - KEPT).clamp(min=0)

@@ -1,4 +1,4 @@
-"""Attention over a segment and its memory by content and distance, and the language model.
+"""Attention by content and distance to a segment and its memory, and the language model.
 
 Dimensions: batch, tokens (of a segment), memory (tokens before it), keys (memory and tokens), heads, dim (of
 a head), model (hidden size), vocab.

@@ -1,4 +1,4 @@
-"""Times the bound and its gradients with respect to all weights."""
+"""Times the variational bound and its gradients with respect to all weights."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,13 +15,13 @@ Weights = Mapping[str, Tensor]
 
 
 def one_at_a_time(weights: Weights, x: Tensor, noise: Tensor) -> Tensor:
-    """Computes equation 10 for one example after another, as in algorithm 1 without minibatches."""
+    """Compute equation 10 for one example after another, as in algorithm 1 without minibatches."""
     rows = zip(x, noise, strict=True)
     return torch.cat([distributions(weights, *(row[None] for row in pair)) for pair in rows])
 
 
 def distributions(w: Weights, x: Tensor, noise: Tensor) -> Tensor:
-    """The bound with the distributions in `torch.distributions`."""
+    """The bound, computed with `torch.distributions`."""
     hidden = torch.tanh(F.linear(x, w["encoder.weight"], w["encoder.bias"]))
     mean = F.linear(hidden, w["mean.weight"], w["mean.bias"])
     log_variance = F.linear(hidden, w["log_variance.weight"], w["log_variance.bias"])
@@ -35,7 +35,7 @@ def distributions(w: Weights, x: Tensor, noise: Tensor) -> Tensor:
 
 
 def cost(batch: int, pixels: int, hidden: int, latent: int, itemsize: int) -> dict[str, Cost]:
-    """Cost of the bound. Elementwise operations are not counted."""
+    """Cost of the bound, without elementwise operations."""
     products = 2 * batch * hidden * (2 * pixels + 3 * latent)
     weights = hidden * (2 * pixels + 3 * latent) + 2 * hidden + 2 * latent + pixels
     return Cost.products(products, (weights + batch * (pixels + latent)) * itemsize)

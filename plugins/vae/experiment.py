@@ -1,4 +1,4 @@
-"""Compares training with the bound to wake-sleep and to a mixture of Bernoullis."""
+"""Compares training with the variational bound to wake-sleep and to a mixture of Bernoullis."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -252,7 +252,7 @@ def number_of_steps(run: Run) -> int:
 
 
 def train(objective: Objective, at: Trial, rate: float) -> tuple[float, Trained]:
-    """Maximise the objective. Returns the bound on validation digits, and its curve on test digits."""
+    """Maximise the objective. Returns the bound on validation digits and its curve on test digits."""
     run, digits = at.run, at.world
     model = VAE(digits.train.shape[1], 100, LATENT).to(run.device, run.dtype)
     steps, every, curve = at.length(number_of_steps(run)), run.pick(smoke=3, quick=40, full=200), []
@@ -318,7 +318,7 @@ def average_bound(model: VAE, x: Images, noise: torch.Generator) -> EachDigit:
 
 @torch.no_grad()
 def likelihood(model: VAE, x: Images, draws: int, generator: torch.Generator) -> EachDigit:
-    """An estimate of log p(x) for each digit, from below."""
+    """A lower estimate of log p(x) for each digit."""
     parts = []
     for some in x.split(20):
         noise = torch.randn(draws, len(some), model.latent, generator=generator).to(some)
@@ -327,7 +327,7 @@ def likelihood(model: VAE, x: Images, draws: int, generator: torch.Generator) ->
 
 
 def measure(at: Trial, found: Sweep[Trained]) -> dict[str, EachDigit]:
-    """The bound and the likelihood of each test digit. For a mixture the two are equal, and exact."""
+    """The bound and the likelihood of each test digit. For a mixture, both are exact and equal."""
     model, judge = found.chosen.model, at.world.judge
     if isinstance(model, Mixture):
         bound = whole = model.log_probability(judge)

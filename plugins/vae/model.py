@@ -1,4 +1,4 @@
-"""Implements the bound with a reparameterised sample, and the estimators that it is compared with."""
+"""Implements the variational bound with a reparameterised sample, and the estimators it is compared with."""
 
 import math
 
@@ -63,7 +63,7 @@ class VAE(nn.Module):
         return self.pixels(torch.tanh(self.decoder(z)))
 
     def forward(self, x: Images, noise: Posterior) -> Float[Tensor, " batch"]:
-        """Equation 10 with one sample: a lower bound of log p(x), in nats."""
+        """Equation 10 with one sample: a lower bound on log p(x), in nats."""
         mean, log_variance = self.encode(x)
         logits = self.decode(sample(mean, log_variance, noise))
         return log_bernoulli(logits, x) - divergence(mean, log_variance)
@@ -72,7 +72,7 @@ class VAE(nn.Module):
 def log_likelihood(
     model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
 ) -> Float[Tensor, " batch"]:
-    """The log of the mean of p(x, z) / q(z|x) over the draws: a lower bound of log p(x), which gets tighter
+    """The log of the mean of p(x, z) / q(z|x) over the draws: a lower bound on log p(x), which gets tighter
     with more draws (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519, equation 8)."""
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise)

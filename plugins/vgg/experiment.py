@@ -1,4 +1,4 @@
-"""Checks parameter counts, and compares stages of two layers with stages of a single layer."""
+"""Checks parameter counts, and compares networks with two layers and with one layer per stage."""
 
 from functools import partial
 from typing import NamedTuple
@@ -114,7 +114,7 @@ SMALL_FILTERS = Claim(
     sentence="A network with two 3 × 3 layers per stage has a lower test error than a shallow network with "
     "one 5 × 5 layer per stage, which has the same receptive field.",
     paper=Figure(
-        "The shallow network's top-1 error is 7 % higher than B's, on centre crops.",
+        "On centre crops, the shallow network's top-1 error is 7 % higher than network B's.",
         where="section 4.1",
         read="text",
     ),
@@ -150,7 +150,7 @@ PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 
 
 class Shape(NamedTuple):
-    """A small network: filters of a stage, feature maps of all stages, and the layer between filters."""
+    """A small network: kernel sizes in a stage, feature maps per stage, layer between convolutions."""
 
     filters: tuple[int, ...]
     widths: tuple[int, ...] = (16, 32, 48)
@@ -259,7 +259,7 @@ def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
-    """Show pictures that one of the networks classifies wrongly, with all predictions."""
+    """Show pictures that any of the networks misclassifies, with all predictions."""
     x, y = judge.x[:500], judge.y[:500]
     found = {arm: network(x).argmax(1) for arm, network in networks.items()}
     for arm, named in found.items():

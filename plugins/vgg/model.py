@@ -128,12 +128,12 @@ class Stages(nn.Module):
 
 
 def seen(filters: Sequence[int]) -> int:
-    """The side of the receptive field of convolutions with stride 1."""
+    """Side of the receptive field of a stack of stride-1 convolutions."""
     return 1 + sum(size - 1 for size in filters)
 
 
 def weights_of(filters: Sequence[int], maps: int) -> int:
-    """Number of weights of convolutions that keep the number of feature maps, without biases."""
+    """Number of weights in convolutions that keep the number of feature maps, without biases."""
     return sum(size**2 * maps**2 for size in filters)
 
 

@@ -1,4 +1,4 @@
-"""Times the cutting and embedding of patches, and one encoder block."""
+"""Times patch embedding, and one encoder block."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

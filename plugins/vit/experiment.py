@@ -1,4 +1,4 @@
-"""Compares ViT with convolutions of equal cost on few and on many images, and removes position embeddings."""
+"""Compares ViT with convolutions at equal cost on few and many images, and with and without positions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -220,7 +220,7 @@ class ConvNet(nn.Sequential):
 
 
 class Hybrid(nn.Sequential):
-    """Section 3.1: a ViT on convolutional feature maps. Smaller MLPs make up for the additional cost."""
+    """Section 3.1: a ViT on convolutional feature maps. Smaller MLPs offset the cost of the convolutions."""
 
     def __init__(self) -> None:
         maps = 20
@@ -279,7 +279,7 @@ def count(run: Run) -> None:
 
 
 def multiply_adds(network: nn.Module) -> int:
-    """Multiply-adds per image of convolutions, linear layers, and attention's two matrix multiplications."""
+    """Multiply-adds per image in convolutions, linear layers, and attention's two matrix multiplications."""
     found = 0
 
     def add(layer: nn.Module, _: object, result: Tensor) -> None:

@@ -41,7 +41,7 @@ class Positions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """Section 3.2: for another grid, interpolates the patches' position embeddings in two dimensions."""
+        """Section 3.2: for another grid, interpolate the patches' position embeddings in two dimensions."""
         if (rows, columns) == (self.rows, self.columns):
             return self.weight
         grid = self.weight[1:].T.unflatten(1, (self.rows, self.columns))[None]

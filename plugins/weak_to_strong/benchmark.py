@@ -1,4 +1,4 @@
-"""Times the loss alone, and training students to a target accuracy."""
+"""Times the loss on its own, and training students to a target accuracy."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -14,7 +14,7 @@ from .model import Loss, confidence_loss, harden, mixed_cross_entropy
 
 
 def as_it_is_written(logits: Tensor, weak: Tensor, hard: Tensor, alpha: float) -> Tensor:
-    """Two cross-entropies of distributions, weighted, with gradients by autograd."""
+    """A weighted sum of two cross-entropies between distributions, with gradients from autograd."""
     log_f = logits.softmax(-1).log()
     own = (F.one_hot(hard, logits.shape[-1]) * log_f).sum(-1)
     return -(1 - alpha) * (weak * log_f).sum(-1) - alpha * own
@@ -33,7 +33,7 @@ def torchs_confidence(logits: Tensor, weak: Tensor, alpha: float) -> Tensor:
 
 
 def loss_inputs(generator: torch.Generator, batch: int, classes: int) -> tuple[Tensor, ...]:
-    """Labels are multiples of 1/256, because a distribution must sum to 1 in any precision."""
+    """Inputs of the loss. Labels are multiples of 1/256, so they sum to 1 in any precision."""
     drawn = torch.randint(classes, (batch, 256), generator=generator)
     weak = torch.zeros(batch, classes).scatter_add_(-1, drawn, torch.full(drawn.shape, 1 / 256))
     return torch.randn(batch, classes, generator=generator), weak, drawn[:, 0].clone()
@@ -53,7 +53,7 @@ def cost(batch: int, classes: int, itemsize: int) -> dict[str, Cost]:
 def lesson(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The experiment's data: features and weak labels of the transfer set, test features and parities.
 
-    Weak labels are integers in thousandths, so that they do not depend on the precision.
+    Weak labels are integers (thousandths), so they do not depend on the precision.
     """
     generator = torch.Generator().manual_seed(0)
     known, few = classroom(generator, torch.empty(0), 20)

@@ -1,4 +1,4 @@
-"""Claims about students of weak teachers, and the changes with which the claims must fail."""
+"""The claims about students of weak teachers, and the breaks with which they must fail."""
 
 from readtrack.plugin import UNTRAINED, Break, Claim, Figure, at_least, flat
 

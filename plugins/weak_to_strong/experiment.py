@@ -1,4 +1,4 @@
-"""Trains students of weak teachers, and measures how much of the performance gap they recover, and why."""
+"""Trains students of weak teachers, and measures how much of the performance gap they recover."""
 
 import math
 from collections.abc import Callable
@@ -115,7 +115,7 @@ def experiment(run: Run) -> None:
     report(run, table)
 
 
-# Differences between the arms in the wording of the check, and whom they favour.
+# Differences between the arms, in the check's wording, and the arm that they favour.
 FEATURES = "their stages' loop lengths, their stages' step counts, their stages' updates"
 UNEQUAL = {
     "teacher's kind": f"{FEATURES}: it has no features, which is the tested difference",
@@ -124,7 +124,7 @@ UNEQUAL = {
 
 
 def opened(run: Run) -> School:
-    """The parts of the digits, and the teachers, trained on their own part for as many steps as a student."""
+    """Split the digits, and train the teachers on their own part, for as many steps as a student takes."""
     count = run.pick(smoke=3, quick=20, full=100)
     like = torch.empty(0, device=run.device, dtype=run.dtype)
     known, few = classroom(run.data("classroom", "world"), like, count)
@@ -241,7 +241,7 @@ def teachers_answers(logits: EvenOdd, weak: EvenOdd, alpha: float) -> Losses:
 
 
 def learn_from(at: Trial, student: Student, _: None) -> tuple[float, Taught]:
-    """Train one student. No setting is chosen, because all students share one learning rate."""
+    """Train one student. There is no setting to choose, because all students share one learning rate."""
     labels, view = at.stage(student.labels), at.stage(student.view)
     taught = teach(at, at.world.known, at.name, view, labels, peak=student.peak, loss=student.loss)
     return math.nan, taught

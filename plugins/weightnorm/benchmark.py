@@ -28,7 +28,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(batch: int, inputs: int, units: int, side: int, itemsize: int) -> Case:
     def drawn(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Directions of very different lengths, which do not affect the result."""
+        """Direction vectors of very different lengths. Their lengths do not affect the result."""
         lengths = torch.logspace(-2, 2, units).view(-1, 1, 1, 1)
         return (
             torch.randn(batch, inputs, side, side, generator=generator),

@@ -185,7 +185,7 @@ class ConstantMean(MeanOnlyBatchNorm):
 
 
 class ExamplesMean(nn.Module):
-    """Subtracts one example's mean over features and positions, and adds a bias."""
+    """Subtract one example's mean over features and positions, and add a bias."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def batch_normalised(images: Images) -> nn.Sequential:
 def apart(
     images: Images, *, layer: type[WeightNorm] = WeightNorm, norm: Norm = nn.Identity, start: bool = True
 ) -> nn.Sequential:
-    """Weight normalisation of every layer that has weights, initialised from the images."""
+    """Apply weight normalisation to every layer with weights, initialised from the images."""
     parts = network(norm)
     net = nn.Sequential(*(layer(p) if isinstance(p, nn.Conv2d | nn.Linear) else p for p in parts))
     if start:
@@ -218,7 +218,7 @@ def apart(
 
 
 def same_start(images: Images) -> nn.Sequential:
-    """The plain network with the same initial function as `apart`."""
+    """A plain network that initially computes the same function as `apart`."""
     started = apart(images)
     net = network(nn.Identity).to(images)
     with torch.no_grad():
