@@ -79,7 +79,7 @@ def read(states: Coefficients, C: Shared) -> Channels:
 class SelectiveScan(torch.autograd.Function):
     """The recurrence in chunks whose states fit in cache. Saves one state per chunk for the backward pass.
 
-    Internally time is the first axis, so that each step is contiguous in memory. Double backward goes through
+    Internally time is the first axis, so each step is contiguous in memory. Double backward goes through
     autograd on `scan_loop`.
     """
 

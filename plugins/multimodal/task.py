@@ -16,10 +16,10 @@ from readtrack.plugin import Run
 RATE, SAMPLES, WINDOW = 8000, 1024, 256
 ROWS, COLUMNS = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0)  # Hz
 KEYS = "123456789*0#"
-BINS = slice(18, 52)  # of the spectrum: 560 to 1590 Hz
+BINS = slice(18, 52)  # bins of the spectrum, from 560 to 1590 Hz
 IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; a pixel is in [0, 1], a tone of amplitude 1/2
 PIXELS = 64
-COPIES = 4  # of each training image, with different noise and sounds
+COPIES = 4  # copies of each training image, with different noise and sounds
 JUDGED = 4  # number of times that each test image is judged, with different noise and sounds
 FRAMES = SAMPLES // WINDOW
 FEATURES = {"image": PIXELS, "sound": FRAMES * (BINS.stop - BINS.start)}

@@ -1,4 +1,4 @@
-"""Generates pictures with one object of any size, cuts windows out of them, and localises the object."""
+"""Generates pictures with one object of any size, cuts windows from them, and localises the object."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

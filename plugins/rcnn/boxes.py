@@ -1,4 +1,4 @@
-"""Operations on boxes: clipping, regression targets, overlaps, and non-maximum suppression.
+"""Operations on boxes: clipping, regression targets, overlaps and non-maximum suppression.
 
 Boxes are x1, y1, x2, y2 in pixels, half-open. Dimensions: n and m boxes.
 """
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 Boxes = Float[Tensor, "*n 4"]
-_LARGEST = 4.135  # log(1000 / 16), the largest log scale, so that no exponential overflows
+_LARGEST = 4.135  # log(1000 / 16), the largest log scale, so no exponential overflows
 
 
 def _centred(boxes: Boxes) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
@@ -55,7 +55,7 @@ def unsuppressed(
 ) -> Bool[Tensor, "*many n"]:
     """Greedy non-maximum suppression of many images at once: True for boxes that are kept.
 
-    In the order of descending scores, a box is kept unless its overlap with a kept box exceeds `threshold`.
+    In order of descending score, a box is kept unless its overlap with a kept box exceeds `threshold`.
     """
     order = scores.argsort(dim=-1, descending=True, stable=True)
     ranked = boxes.gather(-2, order[..., None].expand_as(boxes))
@@ -68,6 +68,6 @@ def unsuppressed(
 
 
 def nms(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float) -> Int64[Tensor, " kept"]:
-    """Indices of the kept boxes of one image, in the order of descending scores."""
+    """Indices of the boxes kept in one image, in order of descending score."""
     order = scores.argsort(descending=True, stable=True)
     return order[unsuppressed(boxes, scores, threshold)[order]]

@@ -15,7 +15,7 @@ from .boxes import clip, decode, overlaps, unsuppressed
 CLASSES = 5
 SIDE = 48
 BRIGHTNESS = 0.3  # about the mean of all pixels
-REGIONS = 20  # proposals of an image
+REGIONS = 20  # proposals per image
 SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # overlap for non-maximum suppression; sides of proposals in pixels
 
 
@@ -41,7 +41,7 @@ class Detection(NamedTuple):
 def detection(run: Run, part: scenes.Part, count: int) -> Detection:
     """Scenes of level `many`, but smaller: one to three digits in two colours, and two fragments.
 
-    The background photographs are a little brighter than elsewhere, so that brightness alone does not reveal
+    The background photographs are a little brighter than in other tasks, so brightness alone does not reveal
     the digits.
     """
     drawn = scenes.draw(

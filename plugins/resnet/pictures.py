@@ -1,8 +1,8 @@
 """Trains section 4.2's networks, residual and plain, on labelled images (`--data NAME`).
 
-The full budget uses the paper's schedule: 64,000 steps of SGD, with the learning rate divided by 10 after
-half and after three quarters of the steps. On CUDA, training is in mixed precision, with convolutions in
-bfloat16, and weights, normalisation and loss in float32.
+The full budget uses the paper's schedule of 64,000 SGD steps, with the learning rate divided by 10 after half
+and after three quarters of the steps. On CUDA, training is in mixed precision, with convolutions in bfloat16,
+and weights, normalisation and loss in float32.
 """
 
 import time

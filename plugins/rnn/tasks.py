@@ -1,4 +1,4 @@
-"""Tests of the lags that a recurrent network can learn: the gradient over lags, and the adding problem."""
+"""Tests of the lags that a recurrent network can learn: the gradient at each lag, and the adding problem."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -16,7 +16,8 @@ LENGTH = 50  # of the sequences that all papers on recurrent layers use
 def gradient_over_lags(
     recurrent: nn.Module, x: Float[Tensor, "batch time inputs"], generator: torch.Generator
 ) -> Float[Tensor, " lags"]:
-    """The gradient norm of a random projection of the last state, for the input 0, 1, ... steps before it.
+    """Gradient norm of a random projection of the last state with respect to the input 0, 1, ... steps
+    before.
 
     `recurrent(x)` returns its states first.
     """
@@ -91,7 +92,7 @@ def learn_to_add(
 def adding_error(
     run: Run, network: Adder, part: Literal["choose", "judge"], *, length: int, window: int | None = None
 ) -> float:
-    """The mean squared error on new sequences, the same ones for all arms and learning rates."""
+    """The mean squared error on new sequences, which are the same for all arms and learning rates."""
     count = run.pick(smoke=10, quick=4000, full=10_000)
     stream = run.data(f"sequences to {part} by", part)
     return error_of(network, *adding_problem(count, length, stream, window=window)).item()
@@ -137,7 +138,7 @@ class Learned(NamedTuple):
 
 
 def reach_back(at: Trial, reader: Reader, rate: float, *, steps: int) -> tuple[float, Learned]:
-    """`attempt` of a comparison: the validation error, and the network."""
+    """The `attempt` of a comparison. Returns the validation error and the network."""
     layer, window = reader
     name = f"{at.name}, rate {rate:g}"
     network = learn_to_add(at, name, layer, rate=rate, length=LENGTH, steps=steps, window=window)
@@ -148,7 +149,7 @@ def reach_back(at: Trial, reader: Reader, rate: float, *, steps: int) -> tuple[f
 
 
 def error_at_adding(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
-    """`read` of a comparison: the test error, and whether it is below 0.01."""
+    """The `read` of a comparison. Returns the test error, and whether it is below 0.01."""
     error = found.chosen.error(at.run, "judge")
     at.metric("error at its best rate", error)
     return {"error": error, "learned": float(error < 0.01)}

@@ -44,7 +44,8 @@ class Topics(nn.Module):
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the original words, each from the other words of its text.
 
-        As many chosen words stay as are replaced by a random word, so a visible word is more likely.
+        Among the chosen words, equal numbers stay and are replaced by a random word, so a visible word is
+        more likely.
         """
         seen = F.one_hot(ids, self.vocab + 1)[..., : self.vocab].to(self.words)
         others = seen.sum(1, keepdim=True) - seen

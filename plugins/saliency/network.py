@@ -22,7 +22,7 @@ Scores = Float[Tensor, "batch classes"]
 
 CLASSES = 5
 SIDE = 20
-BRIGHTNESS = 0.3  # about the mean of all pixels, subtracted inside the network
+BRIGHTNESS = 0.3  # approximate mean of all pixels, subtracted inside the network
 WIDTHS = (16, 32, 48, 64)
 
 
@@ -87,7 +87,7 @@ class PairNet(nn.Module):
 
 
 def draw(run: Run, part: scenes.Part, count: int) -> scenes.Scenes:
-    """Scenes of level `pair` at half their size: two digits of 0 to 4, and half of a third one."""
+    """Scenes of level `pair` at half size: two digits from 0 to 4, and half of a third one."""
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES, "fragments": (1, 1)}
     return scenes.draw(count, run.data_seed(part), part, "pair", **changes)
 

@@ -37,7 +37,7 @@ class Flat:
                 state[name] = place
 
     def is_whole(self) -> bool:
-        """Whether weights and memories are still the views.
+        """Whether the weights and memories still are views of the vectors.
 
         Another optimiser, `Module.to` or a checkpoint may have replaced them.
         """

@@ -1,6 +1,6 @@
 """Test problems for optimisers: a small digit classifier, and a character model.
 
-All papers of this family use these problems, so that they differ only in the optimiser.
+All papers of this family use these problems, so they differ only in the optimiser.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def train(
     steps: Iterable[int],
     generator: torch.Generator,
 ) -> Iterator[float]:
-    """Draw a batch, compute the gradient and step. Yields each batch's loss, after the step."""
+    """Draw a batch, compute the gradient and step. Yields each batch's loss after the step."""
     for _ in steps:
         loss = problem.loss(model, generator)
         optimizer.zero_grad()
@@ -144,7 +144,7 @@ def evaluate(
 def late(losses: Sequence[float]) -> float:
     """The mean over the last quarter of the losses, or NaN if it is not finite.
 
-    With a constant learning rate, losses of single batches are too noisy.
+    With a constant learning rate, single-batch losses are too noisy.
     """
     quarter = losses[-max(len(losses) // 4, 1) :]
     mean = sum(quarter) / len(quarter)
@@ -173,7 +173,7 @@ def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list
 
 
 def end_loss(at: Trial, found: Sweep[list[float]]) -> dict[str, float]:
-    """The mean loss over the last quarter of the second training's batches."""
+    """The mean loss over the last quarter of batches in the second training."""
     loss = late(found.chosen)
     at.metric("end loss", loss)
     return {"end loss": loss}

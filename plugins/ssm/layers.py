@@ -57,7 +57,7 @@ MATRIX = Claim(
 LAYER_RATES = (0.03, 0.1, 0.3)
 ORDER = 16
 CHANNELS = 16
-NETWORKS = 3  # per arm; their accuracies are averaged
+NETWORKS = 3  # networks per arm, whose accuracies are averaged
 Labelled = tuple[Tensor, Int[Tensor, " _"]]
 
 
@@ -127,7 +127,7 @@ Make = Callable[[torch.Generator], Float[Tensor, "order order"]]
 
 
 def train_layer(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """The mean validation accuracy, and the networks, each with its own matrix."""
+    """Train networks, each with its own matrix. Returns their mean validation accuracy and the networks."""
     matrices = at.generator("matrices")
     networks = [train_network(at, make(matrices), rate) for _ in range(NETWORKS)]
     at.run.phase("evaluate")

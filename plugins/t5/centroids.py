@@ -1,4 +1,4 @@
-"""The rival: nearest class centroids of vectors of word counts, without a network."""
+"""The rival: nearest class centroids of word-count vectors, without a network."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ def co_occurrences(ids: Int[Tensor, "count length"]) -> Float[Tensor, "vocab voc
 
 
 class Centroids(nn.Module):
-    """Gives the answer whose examples have the nearest mean. A text's vector is the mean of its words'.
+    """Gives the answer whose examples have the nearest mean. A text's vector is the mean of its words'
+    vectors.
 
     together  co-occurrences of the pre-training texts; a word's vector is its row, divided by the row's sum
     examples  texts with answers of one token

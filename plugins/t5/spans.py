@@ -1,4 +1,4 @@
-"""Removes spans from texts and makes targets of them (sections 3.1.4 and 3.3.4)."""
+"""Removes spans from texts and turns them into targets (sections 3.1.4 and 3.3.4)."""
 
 import torch
 from jaxtyping import Bool, Int

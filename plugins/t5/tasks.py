@@ -1,4 +1,4 @@
-"""Makes three tasks on an artificial language. Each is written as text whose first token names the task.
+"""Makes three tasks in an artificial language. Each task is text whose first token names the task.
 
 All three tasks use the same texts, so only the prefix distinguishes them.
 """

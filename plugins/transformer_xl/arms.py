@@ -1,4 +1,4 @@
-"""Networks with distance biases, without distances and with absolute positions, and segment-wise reading."""
+"""Networks with distance biases, without distances, or with absolute positions, and segment-wise reading."""
 
 from collections.abc import Callable
 from functools import partial

@@ -26,9 +26,10 @@ ELSEWHERE = {"crit.out_layers.0.weight", "pos_emb.inv_freq"}  # a copy of the em
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Maps released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
+    """Map released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
 
-    Raises ValueError for an unknown name. Models of words have several embeddings, or u and v in each layer.
+    Raises ValueError for an unknown name. Word-level models have several embeddings, or u and v in each
+    layer.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

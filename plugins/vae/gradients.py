@@ -1,4 +1,4 @@
-"""Compares the gradient through the sample with the score-function gradient."""
+"""Compares the reparameterised gradient with the score-function gradient."""
 
 import math
 from collections.abc import Callable

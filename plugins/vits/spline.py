@@ -34,7 +34,7 @@ def spline(
     if kind in (torch.float16, torch.bfloat16):
         x, widths, heights, slopes = (one.float() for one in (x, widths, heights, slopes))
     inside = (x >= -bound) & (x <= bound)
-    # Values out of bounds are replaced by zero, so that their gradients are finite.
+    # Values out of bounds are replaced by zero, so their gradients are finite.
     given = torch.where(inside, x, torch.zeros_like(x)).unsqueeze(-1)
     corners = _knots(torch.stack((widths, heights)), bound)
     ends = torch.full_like(slopes[..., :1], math.log(math.expm1(1 - LEAST)))

@@ -52,7 +52,7 @@ def learn(
     counted: Iterable[int] | None = None,
     descend: Descend = descend,
 ) -> Iterator[int]:
-    """Train on each teacher's labels. Yields the number of each epoch after it.
+    """Train on each teacher's labels. Yields each epoch's number after the epoch.
 
     counted  yields the epochs, such as `at.steps(epochs)`; None for all epochs
     descend  takes an optimiser step on the loss, such as `at.descend`
@@ -76,7 +76,7 @@ def accuracy(probes: Probes, x: Inputs, odd: Int[Tensor, " batch"]) -> float:
 
 
 def classroom(generator: torch.Generator, like: Tensor, teachers: int) -> tuple[Parts, View]:
-    """Disjoint parts of images and digits, and a function that selects the 20 pixels that each teacher sees.
+    """Disjoint sets of images and digits, and a function that selects the 20 pixels that each teacher sees.
 
     There are 500 images for pre-training, 100 for the teachers, 478 for them to label, and 719 for the test.
     """

@@ -59,6 +59,6 @@ def occlusion(
     side: int = 5,
     stride: int = 1,
 ) -> Float[Tensor, "n rows columns"]:
-    """The decrease of each image's class score with the square at each position."""
+    """The decrease in each image's class score with the square at each position."""
     before = network(images).gather(1, classes[:, None])[:, :, None]
     return before - occluded(network, images, classes, side=side, stride=stride)
