@@ -12,7 +12,7 @@ from .model import batch_norm, line_by_line
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """FLOPs and bytes for x of `shape`. Vectors with one value per feature are not counted."""
+    """FLOPs and bytes for an x of `shape`. Vectors with one value per feature are not counted."""
     values = math.prod(shape)
     # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2; read x, write
     # y. Backward: bias 1, weight 2, through scale 1, two means 3, sum 4; reads and writes a gradient as well.

@@ -59,7 +59,7 @@ def attempt(
 ) -> tuple[float, Measures]:
     """Train a network. `make` builds it from a first batch of noisy images (256, 1, 8, 8).
 
-    Uses SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss, and the measures
+    Uses SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss and the measures
     of each test image.
     """
     run, (x, y) = at.run, at.world.train

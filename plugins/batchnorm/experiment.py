@@ -310,7 +310,7 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
 
 
 def evaluate(run: Run, model: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> tuple[list[float], float]:
-    """Accuracy on each part, and loss on the last, from one forward pass."""
+    """Accuracy on each part and loss on the last part, from one forward pass."""
     with run.evaluating(model):
         scores = model(torch.cat([x for x, _ in parts])).split([len(x) for x, _ in parts])
         right = [(s.argmax(1) == y).float().mean().item() for s, (_, y) in zip(scores, parts, strict=True)]

@@ -29,7 +29,7 @@ def per_feature(vector: Features, x: Batch) -> Float[Tensor, " features *ones"]:
 
 
 def batch_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> tuple[Batch, Features, Features]:
-    """A faster algorithm 1. Returns the result, and each feature's mean and (biased) variance in this batch.
+    """A faster algorithm 1. Returns the result and each feature's mean and (biased) variance in this batch.
 
     Computes half precision in float32. Mean and variance are then float32 and carry no gradient. Supports
     double backward. Use `line_by_line` for transforms of `torch.func`.

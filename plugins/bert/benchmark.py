@@ -28,7 +28,7 @@ def masked_loss(
 ) -> Tensor:
     """Mean loss of the chosen tokens, written with torch's functions.
 
-    everywhere  whether to compute the logits of all tokens and mask the loss, or those of chosen tokens only
+    everywhere  whether to compute the logits of all tokens and mask the loss, or only those of chosen tokens
     """
 
     def norm(x: Tensor, name: str) -> Tensor:

@@ -48,7 +48,7 @@ BLIND = Break(
     "near miss",
 )
 SHUFFLED = Break(
-    "words of any texts", "Pre-training texts are mixed from the words of all texts.", "near miss"
+    "words of any texts", "Pre-training texts are made by shuffling words across all texts.", "near miss"
 )
 UNMASKED = Break(
     "mask dropped for tuning",
@@ -65,9 +65,10 @@ GAINED = at_least(
 )
 
 SETTING = (
-    "The texts have 10 words of a synthetic language with 48 words and 12 topics. The models have two "
-    "layers of hidden size 64, without dropout and without the next-sentence task. The task is to predict "
-    "the topic for each word, from 60 labelled texts. The learning rate is chosen on 200 other texts."
+    "The texts have 10 words from a synthetic language with 48 words and 12 topics. The models have two "
+    "layers of hidden size 64, without dropout. They are trained without the next-sentence task. The task is "
+    "to predict the topic of each word, learned from 60 labelled texts. The learning rate is chosen on 200 "
+    "other texts."
 )
 
 BOTH_SIDES = Claim(
@@ -75,8 +76,8 @@ BOTH_SIDES = Claim(
     sentence="After 300 steps of pre-training and fine-tuning on the same labels, the bidirectional model "
     "predicts word meanings more accurately than the left-to-right model.",
     paper=Figure(
-        "Without next-sentence prediction, BERT has 87.9 on SQuAD and 83.9 on MNLI. The left-to-right "
-        "model has 77.8 and 82.1",
+        "Without next-sentence prediction, BERT scores 87.9 on SQuAD and 83.9 on MNLI. The left-to-right "
+        "model scores 77.8 and 82.1",
         where="section 5.1, table 5",
         read="table",
     ),
@@ -98,7 +99,7 @@ RECURRENT = Claim(
     sentence="After 300 steps of pre-training, the bidirectional model is still more accurate than the "
     "left-to-right model when the latter gets a bidirectional LSTM on top for fine-tuning.",
     paper=Figure(
-        "The left-to-right model with a BiLSTM on top has 84.9 on SQuAD, against 87.9",
+        "The left-to-right model with a BiLSTM on top scores 84.9 on SQuAD, against 87.9 for BERT",
         where="section 5.1, table 5",
         read="table",
     ),
@@ -257,7 +258,7 @@ def tune(at: Trial, make: Callable[[MaskedModel], Tagger], rate: float) -> tuple
 
 
 def by_position(at: Trial, found: Sweep[Tagger]) -> dict[str, Tensor]:
-    """The accuracy of each word, also plotted over the position in the text."""
+    """Returns whether each word is predicted correctly. Also plots the accuracy by position in the text."""
     right = accuracy(found.chosen, judged(at.run, at.world))
     for position, value in enumerate(right.mean(0).tolist()):
         at.metric("accuracy over position in the text", value, step=position + 1)
@@ -274,7 +275,7 @@ def accuracy(model: Tagger, part: Part) -> Float[Tensor, "texts positions"]:
 
 @torch.no_grad()
 def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> None:
-    """Save texts with two words masked, and the original and the most likely word for each.
+    """Save texts with two masked words, and the original and the most likely word for each.
 
     The last id of the vocabulary is the mask.
     """
@@ -295,6 +296,6 @@ def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> No
     share = language.own.shape[1] / language.words
     caption = (
         "Words are numbers. All words of a topic are equally likely, so the prediction is seldom the "
-        f"original word. By chance {share:.0%} of the predictions are words of the topic."
+        f"original word. By chance {share:.0%} of the predictions would be words of the topic."
     )
     run.text("masked words filled in", "\n".join(lines), caption=caption)

@@ -62,7 +62,7 @@ class BERT(nn.Module):
 
         segment  sentence of each token (default: all tokens belong to the first)
         visible  False at padding
-        causal   the paper's control (section 5.1): tokens attend to themselves and the left side only
+        causal   the paper's control (section 5.1), where tokens attend only to themselves and the left side
         """
         segment = torch.zeros_like(ids) if segment is None else segment
         x = self.tokens(ids) + self.positions(self.position_ids(ids)) + self.segments(segment)
@@ -168,7 +168,7 @@ def mask_tokens(
     special: Bool[Tensor, "batch tokens"] | None = None,
     rate: float = 0.15,
 ) -> Masked:
-    """Section 3.1, task 1: of the chosen tokens 80 % become `mask`, 10 % a random token, 10 % stay.
+    """Section 3.1, task 1: 80 % of the chosen tokens become `mask`, 10 % become a random token and 10 % stay.
 
     vocab    random tokens are drawn from the first `vocab` ids
     special  True where no token may be chosen: separators, padding

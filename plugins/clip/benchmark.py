@@ -12,7 +12,7 @@ from .loss import contrastive, two_cross_entropies
 
 
 def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """The loss of one pair at a time: the image's loss over all texts, and the text's over all images."""
+    """Computes the loss pair by pair: the image's over all texts, and the text's over all images."""
     total = scale.new_zeros(())
     for index, (image, text) in enumerate(zip(seen, said, strict=True)):
         for logits in (scale * said @ image, scale * seen @ text):
@@ -21,7 +21,7 @@ def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
 
 
 def sums_of_the_whole(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """Stores the matrix once, where two cross-entropies also store its softmaxes."""
+    """Stores the matrix once, whereas two cross-entropies also store its softmaxes."""
     logits = scale * seen @ said.T
     sums = (logits.logsumexp(1).mean() + logits.logsumexp(0).mean()) / 2
     return sums - logits.diagonal().mean()

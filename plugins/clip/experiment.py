@@ -1,4 +1,4 @@
-"""Counts parameters, and the images that contrastive learning and word prediction need."""
+"""Counts parameters, and compares how many images contrastive learning and word prediction need."""
 
 import itertools
 from collections.abc import Callable
@@ -73,11 +73,13 @@ EFFICIENT = Claim(
     control_reaches=(at_least("zero-shot accuracy at its end", "words", 0.25),),
     breaks=(CONTESTS_OF_TWO, OTHERS_TEXTS, RARE_WORDS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The images are 4,000 scenes of 16 × 16 with one of seven digits in one of six colours. The "
-    "captions have eight forms with two names for each digit and colour. The classifier chooses among 36 "
-    "pairs of colour and digit. Batches have 64 pairs, not 32,768. The text encoder is the bag of words of "
-    "figure 2, and the image tower has three convolutions and an attention pool. The third curve of the "
-    "paper's figure, a Transformer that generates captions, is left out.",
+    deviations=(
+        "The images are 4,000 scenes of 16 × 16 pixels with one of seven digits in one of six colours. The "
+        "captions have eight forms with two names for each digit and colour. The classifier chooses among 36 "
+        "pairs of colour and digit. Batches have 64 pairs, not 32,768. The text encoder is the bag of words "
+        "of figure 2, and the image tower has three convolutions and an attention pool. The third curve of "
+        "the paper's figure, a Transformer that generates captions, is left out."
+    ),
     headline=True,
     history=(
         (
@@ -150,8 +152,8 @@ def compare(run: Run) -> None:
         },
         world=data,
         unequal={
-            "contrastive": "step counts, updates, learning rates, how much they draw: an arm "
-            "stops when it has reached the goal, because the claim counts images until then"
+            "contrastive": "step counts, updates, learning rates, how much they draw. An arm "
+            "stops when it has reached the goal, because the claim counts the images until then"
         },
         judged_on="training",
     )
@@ -257,7 +259,7 @@ def number(images: float | AtLeast) -> float:
 
 
 def finish(run: Run, data: Data, network: nn.Module, rate: float) -> None:
-    """Train the best contrastive network further, with a learning rate that falls to 0, for the pictures."""
+    """Train the best contrastive network further for the pictures, with a learning rate that falls to 0."""
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     steps, batches = run.pick(smoke=2, quick=80, full=3000), run.generator("batches to finish")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
@@ -271,15 +273,15 @@ def finish(run: Run, data: Data, network: nn.Module, rate: float) -> None:
 def unseen_accuracy(network: nn.Module, data: Data) -> float:
     """Accuracy on unseen pairs among all 42 pairs.
 
-    The word predictor learns that the unseen pairs do not occur: the colour rules out a digit. In the
-    contrastive loss, a text that never occurred was never a negative.
+    The word predictor learns that the unseen pairs do not occur, because a colour rules out some digits. In
+    the contrastive loss, a text that never occurred was never a negative.
     """
     return (ask(network, data.unseen, list(range(PAIRS))) == data.unseen.pair).float().mean().item()
 
 
 @torch.no_grad()
 def show(run: Run, data: Data, network: Contrastive) -> None:
-    """Save similarities of scenes and texts, and the scenes that are closest to the reader's texts."""
+    """Save similarities between scenes and texts, and the scenes closest to the reader's texts."""
     run.phase("evaluate")
     clip, scenes = network.eval().clip, data.judge.take(torch.arange(min(len(data.judge.x), 400)))
     first = [int((scenes.pair == pair).nonzero()[0]) for pair in SEEN if (scenes.pair == pair).any()][::3]

@@ -156,7 +156,7 @@ class CLIP(nn.Module):
     def embed(
         self, images: Images, ids: Int[Tensor, "texts tokens"]
     ) -> tuple[Embeddings, Float[Tensor, "texts dim"]]:
-        """Vectors of images and of texts, normalised to length 1."""
+        """Embeddings of images and of texts, normalised to length 1."""
         return F.normalize(self.vision(images), dim=1), F.normalize(self.text(ids), dim=1)
 
     def forward(self, images: Images, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "batch texts"]:
@@ -188,7 +188,7 @@ def embedding(count: int, width: int, std: float) -> nn.Embedding:
 def init_normal(weight: Tensor, std: float) -> None:
     if (
         not weight.is_meta
-    ):  # on the meta device there is nothing to fill, and importing its fill takes a second
+    ):  # the meta device has nothing to fill, and importing its fill function takes a second
         nn.init.normal_(weight, std=std)
 
 

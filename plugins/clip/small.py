@@ -1,4 +1,4 @@
-"""Implements the experiment's networks: CLIP and a baseline that predicts words, with one image tower.
+"""Implements the experiment's networks: CLIP and a word-predicting baseline with the same image tower.
 
 Dimensions: count, tokens, classes (pairs of a colour and a digit), dim.
 """
@@ -54,7 +54,7 @@ class BagTower(nn.Module):
 
 
 class Learner(Protocol):
-    """Learns from images and captions, then classifies images zero-shot, with a list of prompts per class."""
+    """Learns from images and captions, then classifies images zero-shot with a list of prompts per class."""
 
     def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]: ...
 
@@ -81,7 +81,7 @@ class Contrastive(nn.Module):
 
     @torch.no_grad()
     def scores(self, x: Pictures, prompts: Prompts) -> Float[Tensor, "count classes"]:
-        """Cosines with the mean text of each class."""
+        """Cosine similarities with the mean text embedding of each class."""
         return F.normalize(self.clip.vision(x), dim=1) @ classifier(self.clip.text, prompts).T
 
 
@@ -109,7 +109,7 @@ class Words(nn.Module):
 
     @torch.no_grad()
     def scores(self, x: Pictures, prompts: Prompts) -> Float[Tensor, "count classes"]:
-        """Mean log-probability of each class's words, without words equally frequent in all classes."""
+        """Mean log-probability of each class's words, except words equally frequent in all classes."""
         counts = torch.stack([bags(ids).sum(0) for ids in prompts])
         told = counts * (counts != counts[0]).any(0)
         return self.tower(x).log_softmax(1) @ F.normalize(told, p=1, dim=1).T.to(x.dtype)

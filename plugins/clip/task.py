@@ -15,7 +15,7 @@ from readtrack.data import scenes
 from readtrack.plugin import Run
 
 CLASSES, SIDE, TOKENS = 7, 16, 10
-BRIGHTNESS = 0.3  # about the mean of all pixels
+BRIGHTNESS = 0.3  # approximate mean of all pixels
 DIGITS = (
     ("zero", "naught"),
     ("one", "single"),

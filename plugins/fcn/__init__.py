@@ -12,8 +12,8 @@ Skips add the logits of finer layers on the way up and restore the detail that p
 segmentation networks descend from this design.
 
 This folder. `model` has bilinear upsampling, FCN-32s, FCN-16s and FCN-8s on VGG-16, and a small network.
-`task` has the images, which U-Net uses too. `experiment` trains a coarse network, then trains it further with
-and without skips.
+`task` has the images, which U-Net uses too. `experiment` trains a coarse network, then trains it further,
+with and without skips.
 """
 
 from torch import nn

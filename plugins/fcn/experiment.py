@@ -136,7 +136,7 @@ def iu(network: nn.Module, held_out: Labelled) -> float:
 
 
 def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int = 100) -> float:
-    """Mean IU of logits of this stride that are fitted to the labels, an upper bound for coarse networks."""
+    """Mean IU of logits at this stride that are fitted to the labels, an upper bound for coarse networks."""
     size = (len(y), CLASSES, *(side // stride for side in y.shape[1:]))
     scores = torch.zeros(size, device=y.device, requires_grad=True)
     optimizer = torch.optim.Adam([scores], lr=1.0)
@@ -148,7 +148,7 @@ def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int =
 
 
 def near_edges(y: Int64[Tensor, "count height width"], pixels: int) -> Bool[Tensor, "count height width"]:
-    """True at pixels with another class in the square window that reaches `pixels` pixels to each side."""
+    """True at pixels whose square neighbourhood, `pixels` to each side, contains another class."""
     values = y[:, None].float()
     window = 2 * pixels + 1
     highest, lowest = (sign * F.max_pool2d(sign * values, window, 1, pixels) for sign in (1, -1))

@@ -67,7 +67,7 @@ class FCN(nn.Module):
             self.init_weights()
 
     def init_weights(self) -> None:
-        """Sections 4.2 and 4.3: logits start at zero, and learned upsampling starts as bilinear."""
+        """Sections 4.2 and 4.3: logits start at zero, and learned upsampling starts out bilinear."""
         for layer in (self.score, *self.skips.values()):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -11,7 +11,7 @@ from .model import EOT, MID, NAMES, PRE, SUF, fill_in_the_middle
 
 
 def one_by_one(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
-    """The transformation with Python lists, as a data loader might do it."""
+    """Reorders texts as Python lists, as a data loader might do it."""
     rows = []
     for text, (first, second), turned in zip(texts.tolist(), cuts.tolist(), spm.tolist(), strict=True):
         prefix, middle, suffix = text[:first], text[first:second], text[second:]
@@ -23,7 +23,7 @@ def one_by_one(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
 
 
 def by_slices(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
-    """The transformation with slices of tensors, concatenated for each text."""
+    """Reorders texts by slicing tensors and concatenating the slices of each text."""
     pre, suf, mid, eot = torch.arange(NAMES, device=texts.device).split(1)
     rows = []
     for text, (first, second), turned in zip(texts, cuts.tolist(), spm.tolist(), strict=True):

@@ -71,16 +71,19 @@ FILLS = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "inconclusive" (0 of 5 seeds, same bounds), without a '
-            "rival. The sentence did not state the number of steps."
+            'Until November 2026 the verdict was "inconclusive" (0 of 5 seeds, same bounds), and the claim '
+            "had no rival. The sentence did not state the number of steps."
         ),
     ),
-    deviations="A text has 18 letters: neutral letters, a colon, three letters of one of 8 languages, then "
-    "letters of the next language. The three letters are the hole. The colon marks the hole's position, "
-    "and only the suffix determines its language. In left-to-right training the suffix never precedes the "
-    "hole. Infilling accuracy is the share of holes that greedy decoding after a PSM prompt fills with "
-    "letters of the right language only. Half of the training texts are reordered, PSM and SPM equally "
-    "often. No higher share is tested.",
+    deviations=(
+        "A text has 18 letters: neutral letters, a colon, three letters of one of 8 languages, then letters "
+        "of the next language. The three letters are the hole. The colon marks the hole's position, and only "
+        "the suffix determines its language. In left-to-right training the suffix never precedes the hole. "
+        "Infilling accuracy is the share of holes that greedy decoding after a prompt of prefix and suffix "
+        "fills only with letters of the right language. Half of the training texts are reordered, equally "
+        "often as prefix, suffix, middle (PSM) and as suffix, prefix, middle (SPM). No higher share is "
+        "tested."
+    ),
 )
 
 
@@ -236,7 +239,7 @@ PROMPTS: dict[str, Prompt] = {
 
 @torch.no_grad()
 def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]:
-    """Share of new texts whose hole greedy decoding fills in the right language, and some examples."""
+    """Share of new texts whose hole is filled in the right language by greedy decoding, and some examples."""
     run.phase("evaluate")
     texts, begins, language = texts_of(run.pick(smoke=32, quick=1000, full=3000), run.data("holes", "judge"))
     right, shown = 0, []

@@ -1,4 +1,4 @@
-"""Times the losses of both players with the gradients of all weights, and times the generation of images."""
+"""Times the losses of both players with the gradients of all weights, and the generation of images."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def in_one_batch(w: Weights, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cost(batch: int, pixels: int, hidden: int, latent: int, itemsize: int) -> dict[str, Cost]:
-    """One pass of the generator and three of the discriminator. Elementwise operations are not counted."""
+    """One pass through the generator and three through the discriminator, without elementwise operations."""
     narrow = hidden // 2
     made = hidden * (latent + hidden + pixels)
     judged = 3 * narrow * (pixels + narrow) + narrow

@@ -124,7 +124,7 @@ class Way(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A trained game, and samples from the same noise during training."""
+    """A trained GAN, and its samples from the same noise during training."""
 
     game: Game
     growth: list[Float[Tensor, "8 pixels"]]
@@ -209,7 +209,7 @@ def judge_one_number(run: Run) -> None:
 
 
 def play_for_one_number(run: Run) -> None:
-    """Figure 1: the densities of data and samples, and D, during training on one-dimensional data."""
+    """Figure 1: data density, sample density and D during training on one-dimensional data."""
     torch.manual_seed(run.seed)
     made, judge = (perceptron().to(run.device, run.dtype) for _ in range(2))
     players = [torch.optim.Adam(one.parameters(), lr=0.002, betas=(0.5, 0.999)) for one in (judge, made)]
@@ -259,7 +259,7 @@ def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float
 
 
 def play_for_digits(run: Run) -> None:
-    """Train a GAN on digits with each loss, at the best learning rate for that loss."""
+    """Train a GAN on digits with each loss at its best learning rate."""
     at_most = run.pick(smoke=5_000, quick=5_000, full=None)
     source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
@@ -349,7 +349,7 @@ def fitted_gaussian(x: Float[Tensor, "train pixels"], count: int, generator: tor
 
 
 def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
-    """Save samples with their nearest training digits, and the distances and estimates of all generators."""
+    """Save samples with their nearest training digits, and all generators' distances and Parzen estimates."""
     made = {arm: sample(run, one.game, run.generator("shown")) for arm, one in played.items()}
     ours = made["non-saturating"]
     made["a Gaussian"] = fitted_gaussian(digits.train, len(ours), run.generator("gaussian"))

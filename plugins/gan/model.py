@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
 
 def discriminator_loss(real: Logits, fake: Logits) -> Loss:
     """Algorithm 1's discriminator loss: the cross-entropy of real and generated samples."""
-    # Minus the mean of log D(x) + log(1 - D(G(z))).
+    # The negative mean of log D(x) + log(1 - D(G(z))).
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -67,7 +67,7 @@ def minimax_loss(fake: Logits) -> Loss:
 
 def non_saturating_loss(fake: Logits) -> Loss:
     """Section 3's generator loss, with the same equilibrium. Its gradient is large where D is confident."""
-    # Minus the mean of log D(G(z)).
+    # The negative mean of log D(G(z)).
     return F.softplus(-fake).mean()
 
 

@@ -17,7 +17,7 @@ FAST_SEARCH = Claim(
     name="the search is quick",
     sentence="The alignment search, vectorised over the symbols and batch rows of a frame, is at least "
     "three times as fast as a loop over cells.",
-    paper=Figure("The search takes less than 2 % of the time of training.", where="section 3.2", read="text"),
+    paper=Figure("The search takes less than 2 % of the training time.", where="section 3.2", read="text"),
     rule=(Speedup("search", over="cell by cell", threshold=3.0, axes={"frames": 400}),),
     deviations="The loop over cells is in Python. The paper's released search is compiled.",
 )

@@ -63,10 +63,12 @@ INVERSE = Claim(
 
 COUPLINGS = Claim(
     name="a flow with its own aligner",
-    sentence="Without given durations, training on the currently most probable alignment finds the symbol "
-    "boundaries, and coupling layers give unseen speech a higher likelihood than a linear flow does.",
+    sentence=(
+        "Without being given durations, training on the currently most probable alignment finds the symbol "
+        "boundaries, and coupling layers give unseen speech a higher likelihood than a linear flow does."
+    ),
     paper=Figure(
-        "Trained without an external aligner, the flow's speech is rated above Tacotron 2's.",
+        "The flow is trained without an external aligner, and its speech is rated above Tacotron 2's.",
         where="table 1",
         read="secondary",
     ),
@@ -98,10 +100,12 @@ COUPLINGS = Claim(
     breaks=(NO_COUPLINGS, NO_SEARCH, UNTRAINED),
     no_rival="The strongest cheap rival, a linear flow over all bands, is the control.",
     chosen_on=(0, 1),
-    deviations="A synthetic voice speaks one to three digits at 8 kHz, in 40 bands. The flow has two "
-    "blocks of 32 channels and the encoder one layer. Training takes 110 steps of 8 utterances, "
-    "and in the first 30 the frames are divided equally among the symbols. There is no listening "
-    "test.",
+    deviations=(
+        "A synthetic voice speaks one to three digits. Its speech is sampled at 8 kHz and converted to "
+        "spectrograms with 40 bands. The flow has two blocks of 32 channels, and the encoder has one layer. "
+        "Training takes 110 steps with 8 utterances each. In the first 30 steps the frames are divided "
+        "equally among the symbols. There is no listening test."
+    ),
     headline=True,
     history=(
         (
@@ -160,7 +164,7 @@ def linear() -> GlowTTS:
 
 
 class Recipe(NamedTuple):
-    """How to build a model, and whether training searches for alignments after the first steps."""
+    """How to build a model and whether training searches for alignments after the first steps."""
 
     make: Callable[[], GlowTTS]
     searches: bool = True
@@ -290,7 +294,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Train one model. Returns the validation log-likelihood per frame, and the model."""
+    """Train one model. Returns the validation log-likelihood per frame and the model."""
     run, parts = at.run, at.world
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
@@ -335,14 +339,14 @@ def fitting(run: Run, train: Corpus) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def judged(run: Run, model: GlowTTS, given: Corpus) -> tuple[float, Int[Tensor, " ends"]]:
-    """Log-likelihood per frame in nats, and distances of the alignment's boundaries from the true ones."""
+    """Log-likelihood per frame in nats, and distances between the aligned and the true boundaries."""
     text, symbols, mel, frames = batch(run, given, list(range(len(given.texts))))
     likelihood, _, path = model(text, symbols, mel, frames)
     return (likelihood.sum() / frames.sum()).item(), boundary_errors(path.cpu(), given)
 
 
 def boundary_errors(path: Tensor, given: Corpus) -> Int[Tensor, " ends"]:
-    """Distances in frames between found and true ends of symbols, without the last symbol of each row."""
+    """Distances in frames between found and true ends of symbols, excluding the last symbol of each row."""
     errors = []
     for row, wanted in enumerate(given.durations):
         found = path[row, : len(wanted)].sum(-1)
@@ -356,7 +360,7 @@ def first_path(run: Run, model: GlowTTS, given: Corpus) -> Tensor:
 
 
 def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Corpus) -> None:
-    """Plot the alignment of the first sentence, and the share of symbol ends found over the error allowed."""
+    """Plot the first sentence's alignment, and the share of symbol ends found against the allowed error."""
     wanted, frames = judge.durations[0], len(judge.mels[0])
     paths = {arm: list(one.paths.values())[-1] for arm, one in trained.items()}
     paths["equal division"] = divided[0, : len(wanted), :frames]
@@ -389,7 +393,8 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
         "alignment",
         torch.cat(picture).repeat_interleave(4, 1),
         caption=f"The spectrogram of {said!r}, and below it the best path before steps "
-        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first on top. True ends are grey.",
+        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first one at the top. True ends are "
+        "grey.",
     )
     generator, text = run.generator("sound"), judge.texts[0].to(run.device)
     sounds = {"the corpus": mel.T}

@@ -16,7 +16,7 @@ def mask_of(lengths: Int[Tensor, " batch"], longest: int, like: Tensor) -> Mask:
 
 
 def squeeze(x: Frames) -> Float[Tensor, "batch doubled half"]:
-    """Concatenates pairs of frames: twice the channels, half the frames."""
+    """Concatenates pairs of frames, which doubles the channels and halves the frames."""
     return torch.cat((x[..., 0::2], x[..., 1::2]), 1)
 
 
@@ -115,7 +115,7 @@ class WaveNet(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Scales and shifts the second half of the channels depending on the first; initially the identity."""
+    """Scales and shifts the second half of the channels depending on the first. It starts as the identity."""
 
     def __init__(self, channels: int, hidden: int, layers: int, kernel: int, dropout: float) -> None:
         super().__init__()

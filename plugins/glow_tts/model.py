@@ -168,7 +168,7 @@ def log_normal(
 
 
 class GlowTTS(nn.Module):
-    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment; text to spectrograms."""
+    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment or text to spectrograms."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -15,8 +15,8 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     """The symbol of each frame on the path with the largest sum of scores.
 
     A path begins with the first symbol in the first frame and ends with the last symbol in the last frame.
-    From one frame to the next it stays or advances by one symbol, so every symbol has a frame. On ties the
-    search prefers to stay, seen from the end. Half precisions are summed in float32.
+    From one frame to the next it stays or advances by one symbol, so every symbol has a frame. In a tie the
+    search, which starts at the end, prefers to stay. Half precisions are summed in float32.
 
     scores   of symbol i in frame j; finite
     symbols  number of symbols of each row; scores beyond it and beyond `frames` are ignored
@@ -25,8 +25,8 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     """
     if (frames < symbols).any():
         raise ValueError("a row has fewer frames than symbols: no path gives each a frame")
-    # On the CPU, like the paper's code. One numpy call per column takes a quarter of the time of a torch
-    # call.
+    # On the CPU, like the paper's code. One numpy call per column takes a quarter of the time that torch
+    # needs.
     half = scores.dtype in (torch.float16, torch.bfloat16)
     values = (scores.float() if half else scores).cpu().numpy()
     values = np.ascontiguousarray(values.transpose(2, 0, 1))

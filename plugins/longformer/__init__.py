@@ -12,9 +12,9 @@ linearly with the length. The released model starts from RoBERTa's weights, with
 copied eight times.
 
 This folder. `model` has banded attention with global tokens, as matrix multiplications of small blocks, and
-the encoder. `weights` renames the released parameters. `experiment` asks for one of several facts anywhere in
-a text. The dilated windows of the paper's character models, and their window sizes that grow with the layer,
-are not implemented.
+the encoder. `weights` renames the released parameters. `experiment` trains models to find one of several
+facts anywhere in a text. The dilated windows of the paper's character models, and their window sizes that
+grow with the layer, are not implemented.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (number of global tokens).
 """

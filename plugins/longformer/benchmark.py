@@ -20,7 +20,7 @@ def visible_pairs(tokens: int, everywhere: Tensor, window: int) -> Tensor:
 
 
 def with_mask(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> tuple[Tensor, ...]:
-    """Replaces the global tokens by the mask, outside the timed call: masks do not depend on the text."""
+    """Replaces the global tokens by the mask outside the timed call, as masks do not depend on the text."""
     return q, k, v, visible_pairs(q.shape[2], everywhere, window)
 
 

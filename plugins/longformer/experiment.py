@@ -81,11 +81,13 @@ QUESTIONS = Claim(
     breaks=(NO_GLOBAL, ANOTHER, ASKED_OF_ALL, UNTRAINED),
     chosen_on=(0, 1),
     headline=True,
-    deviations="The texts have 24 tokens. The first token asks for one of 3 facts, which are hidden among "
-    "noise tokens. The network has one layer of hidden size 64, a window of 2 tokens on either side and no "
-    "dropout, and is trained from scratch with AdamW. The paper's model starts from RoBERTa's weights and "
-    "reads 4,096 tokens. The paper's 8.3 points are for global attention and its separate projections "
-    "together. Our projections are separate, too.",
+    deviations=(
+        "The texts have 24 tokens. The first token asks for one of 3 facts, which are hidden among noise "
+        "tokens. The network has one layer of hidden size 64 and no dropout, with a window of 2 tokens on "
+        "either side. It is trained from scratch with AdamW. The paper's model starts from RoBERTa's weights "
+        "and reads 4,096 tokens. The paper's 8.3 points are for global attention and its separate "
+        "projections together. Our projections are separate, too."
+    ),
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the same bounds. The number of '
@@ -100,7 +102,7 @@ LINEAR = Claim(
     sentence="The time and memory of banded attention grow linearly with the length of the text, and it is "
     "faster than full attention with a mask.",
     paper=Figure(
-        "memory grows linearly with the length, and that of full attention quadratically",
+        "memory grows linearly with the length, and full attention's memory grows quadratically",
         where="section 3.2, figure 1",
         read="text",
     ),
@@ -110,8 +112,10 @@ LINEAR = Claim(
         Speedup("attention", over="strong", threshold=1.5, axes={"tokens": 4096}),
     ),
     control="torch's fused attention with the same mask, whose construction is not timed",
-    deviations="The benchmark has two heads of size 64, a window of 64 tokens on either side, and 512 to "
-    "4,096 tokens on a CPU. FlexAttention, which skips blocks outside the band, is timed only on a GPU.",
+    deviations=(
+        "The benchmark runs on a CPU with 512 to 4,096 tokens, two heads of size 64 and a window of 64 "
+        "tokens on either side. FlexAttention, which skips blocks outside the band, is timed only on a GPU."
+    ),
 )
 
 LENGTH, WINDOW, WIDTH = 24, 2, 64
@@ -153,7 +157,7 @@ def draw(count: int, generator: torch.Generator) -> Task:
 
 
 class Reader(nn.Module):
-    """An encoder that predicts the answer from the question's hidden state, or from the mean of all.
+    """An encoder that predicts the answer from the question's hidden state or from the mean hidden state.
 
     everywhere  position of the global token (the question is at 0)
     asked       whether to add the question's embedding to that of every token
@@ -213,7 +217,7 @@ def ask(run: Run) -> None:
 
 
 def train(at: Trial, make: Callable[[], Reader], rate: float) -> tuple[float, Reader]:
-    """Trains on newly drawn texts. Returns the validation accuracy, and the reader."""
+    """Trains on newly drawn texts. Returns the validation accuracy and the reader."""
     run = at.run
     reader = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))

@@ -31,8 +31,7 @@ def banded_attention(
 
     Queries are split into pieces of `window` tokens, and each piece is multiplied by the keys of three
     pieces. Time and memory are proportional to tokens · window. A global token counts only once, even if it
-    lies in the
-    window. A query without a visible key gets zeros.
+    lies in the window. A query without a visible key gets zeros.
 
     visible  False for padding
     """
@@ -55,7 +54,7 @@ def banded_attention(
         hidden = ~seen.gather(1, everywhere)[:, None, None, None]
         far = queries @ k.gather(2, chosen).mT[:, :, None]
         scores = torch.cat((scores, far.masked_fill(hidden, -torch.inf)), -1)
-    # A row of only -inf would give NaN, also in the gradient.
+    # A row of only -inf would give NaN, in the gradient too.
     blind = scores.amax(-1, keepdim=True) == -torch.inf
     weights = scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
     found = weights[..., : 3 * window] @ values.mT
@@ -101,7 +100,7 @@ class LongformerAttention(nn.Module):
         everywhere: Positions,
         visible: Bool[Tensor, "batch tokens"] | None,
     ) -> tuple[Int[Tensor, "batch heads globals dim"], Float[Tensor, "batch heads globals dim"]]:
-        """Attention of the global tokens to all tokens. Returns the outputs' positions, and the outputs."""
+        """Attention of the global tokens to all tokens. Returns the outputs' positions and the outputs."""
         asking = x.gather(1, everywhere[..., None].expand(-1, -1, x.shape[-1]))
         q = split_heads(self.query_global(asking), self.heads)
         k, v = (split_heads(part(x), self.heads) for part in (self.key_global, self.value_global))
