@@ -54,7 +54,7 @@ papers: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses auto $(QUICK) tests/papers
 
 # Many of these wait for a child, a terminal or a key, so that a processor has time for more than one; and they
-# need not import 92 papers.
+# need not import every paper.
 others: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses $(MORE) $(QUICK) --ignore tests/papers
 

@@ -43,7 +43,12 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("paper", sorted(papers()))
 def test_a_plugin_builds_on_exactly_what_it_imports(paper: str) -> None:
-    assert set().union(*map(imported, papers()[paper])) == set(CATALOG.papers[paper].builds_on)
+    stated = sorted(CATALOG.papers[paper].builds_on)
+    found = sorted(set().union(*map(imported, papers()[paper])))
+    assert found == stated, (
+        f"papers.yaml says that {paper} builds on {stated}, but its plugin imports {found}: change "
+        "builds_on, or import from it"
+    )
 
 
 @pytest.mark.parametrize("paper", sorted(papers()))

@@ -121,6 +121,16 @@ def until_case(
     optimisers  (name, role) to (constructor, batch size), in the order of the table; each with the learning
                 rate of `RATES` that reached the quick budget's target in the fewest steps, over three seeds
     spread      of the pixels' scales, in powers of ten
+
+    To find the learning rate of an optimiser, such as RMSProp, declare the case with any, and print the steps
+    for each. `benchmark` is that of the new plugin:
+
+        *_, case = benchmark(Bench(device=torch.device("cpu"), dtype=torch.float32, budget="quick"))
+        for lr in RATES:
+            for seed in range(3):
+                inputs = case.inputs(torch.Generator().manual_seed(seed))
+                make = partial(RMSProp, lr=lr)
+                print(lr, train_until(make, 64, *inputs, target=case.axes["loss"], limit=5000))
     """
 
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:

@@ -69,7 +69,10 @@ def checks(
     yield "test data are not used for choices or training", compares(comparing.check_no_leak)
     yield "judged numbers depend on the test data", compares(comparing.check_judge_heard)
     yield "compared arms have equal training", compares(comparing.check_equal_work)
-    yield "compared arms differ", compares(comparing.check_arms_differ)
+    yield (
+        "compared arms differ",
+        compares(lambda runs: comparing.check_arms_differ(runs, smoke()[1])),
+    )
     yield "the arms of a null run share only data", compares(comparing.check_null)
     yield (
         "smoke executes the lines that quick executes",

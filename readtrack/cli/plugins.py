@@ -209,7 +209,7 @@ def new(
     plugin = root / "plugins" / f"{name}.py"
     _refuse_taken(home, name, plugin)
     test = root / ("tests/papers" if here else "tests") / f"test_{name}.py"
-    _write_both(home, name, plugin, test)
+    _write_both(home, name, plugin, test, checks=not here)
     terminal.print_out(str(plugin))
     terminal.print_out(str(test))
     terminal.print_err(f"Try it:    readtrack run {name}")
@@ -262,15 +262,21 @@ def _fate(home: Home, new: Path, there: PluginRef) -> str:
     return "A new one would run in its place." if wins else "It would still run, and a new one would not."
 
 
-def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:
+def _write_both(home: Home, name: str, plugin: Path, test: Path, *, checks: bool) -> None:
     """Write the plugin and its test without overwriting files. Raises ReadtrackError.
 
     The plugin is written last. A test without its plugin was left by a killed call and is replaced.
+
+    checks  whether the test runs `plugins check`. In a checkout, tests/papers/test_every_plugin.py does
     """
-    templates = Path(__file__).parent / "templates"
+
+    def filled(template: str) -> str:
+        text = (Path(__file__).parent / "templates" / template).read_text(encoding="utf-8")
+        return text.replace("@NAME@", name)
+
     texts = {
-        file: (templates / template).read_text(encoding="utf-8").replace("@NAME@", name)
-        for file, template in ((test, "test_plugin.py.txt"), (plugin, "plugin.py.txt"))
+        test: filled("test_plugin.py.txt") + (filled("test_checks.py.txt") if checks else ""),
+        plugin: filled("plugin.py.txt"),
     }
     folder = os.open(home.ensure(plugin.parent), os.O_RDONLY)
     try:

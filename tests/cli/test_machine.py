@@ -291,6 +291,8 @@ def test_a_new_plugins_claim_is_judged(cli: Cli) -> None:
 def test_a_new_plugin_here_is_laid_out_as_in_a_checkout(cli: Cli, tmp_path: Path) -> None:
     written = cli("plugins", "new", "mine", "--here").stdout.splitlines()
     assert written == [str(tmp_path / "plugins/mine.py"), str(tmp_path / "tests/papers/test_mine.py")]
+    test = (tmp_path / "tests/papers/test_mine.py").read_text()
+    assert "plugins" not in test  # test_every_plugin.py runs its checks
 
 
 def test_the_template_is_held_to_the_rules_of_the_house(cli: Cli, tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from readtrack.checks import comparing as checks
+from readtrack.checks.experiment import run_experiment
+from readtrack.plugin import Arm, Run, Trial
 
-from .toys import SHAPES, plugin
+from .toys import BREAK, LEAD, SHAPES, fit, plugin
 
 CHECKS = {
     "leak": checks.check_no_leak,
@@ -55,6 +58,42 @@ def test_parts_that_share_a_stream_are_found(tmp_path):
 def test_a_flaw_is_found_by_its_check(shape, flaw, tmp_path):
     runs = checks.ShortRuns.of(plugin(SHAPES[shape], flaw), tmp_path)
     assert (flaw in found(runs)) == ((flaw, shape) not in MISSED)
+
+
+def by_momentum(run: Run, flaw: str, momentum: float) -> None:
+    """SGD with and without momentum. Both have the same first update, and the last loss is judged."""
+
+    def train(at: Trial, momentum: float, _: None) -> tuple[float, list[float]]:
+        model = nn.Linear(6, 1)
+        losses = fit(at, model, 0.1, flaw, momentum=momentum)
+        return losses[-1], losses
+
+    arms = {"all": Arm(momentum), "half": Arm(0.0)}
+    run.compare(
+        LEAD,
+        arms=arms,
+        attempt=train,
+        read=lambda at, found: {"accuracy": found.chosen[-1]},
+        breaks={BREAK.name: {"all": Arm(0.0)}},
+        judged_on="training",
+    )
+
+
+def test_arms_that_differ_from_the_second_update_on_are_not_the_same(tmp_path):
+    module = plugin(by_momentum, momentum=0.9)
+    runs = checks.ShortRuns.of(module, tmp_path)
+    with pytest.raises(AssertionError, match="'all' and 'half' are equal in every number of a run"):
+        checks.check_arms_differ(runs)
+    smoke = run_experiment(module, tmp_path / "smoke")[1]
+    checks.check_arms_differ(runs, smoke)
+
+
+def test_equal_arms_are_found_with_the_steps_of_smoke(tmp_path):
+    module = plugin(by_momentum, momentum=0.0)
+    runs = checks.ShortRuns.of(module, tmp_path)
+    smoke = run_experiment(module, tmp_path / "smoke")[1]
+    with pytest.raises(AssertionError, match="'all' and 'half' are equal in every number of a run"):
+        checks.check_arms_differ(runs, smoke)
 
 
 @pytest.mark.parametrize(("items", "passes"), [([1.0, 1.0], True), ([0.0, 0.0], True), ([0.0, 1.0], False)])

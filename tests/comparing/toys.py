@@ -46,16 +46,21 @@ def draw(run: Run, part: str, count: int = 200) -> tuple[Tensor, Tensor]:
     return x, (x @ weights > 0).float()
 
 
-def fit(at: Trial, model: nn.Linear, rate: float, flaw: str, steps: int = STEPS) -> None:
+def fit(
+    at: Trial, model: nn.Linear, rate: float, flaw: str, steps: int = STEPS, momentum: float = 0.0
+) -> list[float]:
+    """Returns the loss of each step, before its update."""
     x, y = draw(at.run, "judge" if flaw == "leak in training" else "train")
     rows = (at.run if flaw == "shared" else at).generator("rows")
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
     if flaw == "starved" and model.in_features == 3:
         steps //= 2
+    losses = []
     for step in at.steps(steps):
         some = torch.randint(len(x), (32,), generator=rows)
         loss = F.binary_cross_entropy_with_logits(seen(model, x[some]), y[some])
-        at.descend(loss, optimizer, step=step)
+        losses.append(at.descend(loss, optimizer, step=step))
+    return losses
 
 
 def seen(model: nn.Linear, x: Tensor) -> Tensor:

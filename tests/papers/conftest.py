@@ -7,7 +7,8 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
     assert_half_precision(ours, reference, inputs)   errors in half precision compared with the reference's
     run_experiment(module)                   the record of a smoke run after common checks; made once for all
                                              tests of a paper
-    comparisons(module)                      the arguments of each `Run.compare` in a smoke run
+    comparisons(module)                      the `Comparison` (`.arms`, `.breaks`, ...) of each `Run.compare`
+                                             in a smoke run
     silent_parts(module, *inputs)            the parts whose forward hooks are not called
     part_of_run()                            a smoke run for calling a part of an experiment
     check_benchmark(module)                  compares every variant of every case with the oracle

@@ -12,7 +12,7 @@ from readtrack.errors import NotAvailableError
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.plugins.find import find
-from readtrack.reading_list.load import shipped
+from readtrack.reading_list.load import load, shipped
 from readtrack.sync import add as adding
 from readtrack.tui import kept
 from readtrack.tui.app import ReadtrackApp
@@ -173,14 +173,13 @@ async def test_a_reader_with_marks_gets_no_offer(first_start: ReadtrackApp, home
         assert first_start.screen is first_start.main
 
 
-@pytest.mark.parametrize(("answer", "listed"), [("e", 0), ("s", 92)])
+@pytest.mark.parametrize("answer", ["e", "s"])
 async def test_a_list_that_another_replaces_is_kept_and_comes_back(
     home: Home,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     screen_text: Screen,
     answer: str,
-    listed: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     home.ensure()
@@ -194,7 +193,7 @@ async def test_a_list_that_another_replaces_is_kept_and_comes_back(
         old = home.root / "set-aside" / "papers.yaml"
         assert old.read_text() == mine
         assert "I b brings back the previous list" in status(app)
-        assert len(app.library.listed) == listed
+        assert set(app.library.listed) == set(load(shipped()).listed() if answer == "s" else ())
         assert app.library.state("adam") == "read"  # states of papers are kept
         await pilot.press("I")
         await pilot.pause()

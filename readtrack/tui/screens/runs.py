@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _ORDERS = ("newest", "paper", "verdict", "longest")
-# Each heading has the terminal width from which its column is shown. `_cells` returns the cells in this
-# order.
+# Each heading has the width of the list (one less than the terminal's) from which its column is shown.
+# `_cells` returns the cells in this order.
 _WIDE = 110  # columns
 _COLUMNS = (
     ("", 0),
