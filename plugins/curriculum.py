@@ -6,9 +6,9 @@ Platanios et al. 2019, arXiv 1903.09848.
 The problem. Children learn from easy to hard, but a language model reads its training texts in random order.
 If a better order saved training steps, it would do so at no cost.
 
-The idea. Measure the difficulty of each piece of text, for example by the frequency of its letters or letter
-pairs. Sample from the easiest part first, and let that part grow with the square root of the steps until it
-is the whole text. Compare with uniform sampling, and with a curriculum in random order. The paper finds no
+The idea. Measure the difficulty of each piece of text, for example by how frequent its letters or letter
+pairs are. Sample from the easiest part first, and let that part grow with the square root of the steps until
+it is the whole text. Compare with uniform sampling, and with a curriculum in random order. The paper finds no
 compelling evidence for any of its measures of difficulty.
 
 This file implements the pacing function and two measures of difficulty, and trains a small GPT-2. A null
@@ -118,7 +118,7 @@ def draw(
 
 
 def by_letters(windows: Windows, generator: torch.Generator) -> Difficulty:
-    """Mean surprisal of a window's letters, in nats, by their unigram frequencies."""
+    """Mean surprisal of a window's letters in nats, from their unigram frequencies."""
     counts = torch.bincount(windows.flatten()).float()
     return -(counts / counts.sum()).log()[windows].mean(1)
 
@@ -184,7 +184,7 @@ class World(NamedTuple):
         )
 
     def letters(self) -> Float[Tensor, " windows"]:
-        """Unigram loss of the judged windows, in nats per character, with counts from the pool."""
+        """Unigram loss on the test windows in nats per character, with counts from the pool."""
         counts = torch.bincount(self.pool.flatten(), minlength=self.vocab) + 1.0
         return -(counts / counts.sum()).log()[self.judged[:, 1:]].mean(1)
 

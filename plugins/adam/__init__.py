@@ -9,7 +9,7 @@ at zero, so it is too small in the first steps and makes these steps far too lar
 The idea. Keep running means of the gradient and of its square, and divide each by 1 − βᵗ, the sum of the
 weights that the mean gives to the gradients so far. Both means are then unbiased from the first step on. A
 step is at most about `lr` in each coordinate, whatever the gradient's scale, so one setting fits many
-problems: the paper's defaults were used throughout the field for years.
+problems. The paper's defaults were used throughout the field for years.
 
 The result. On a network with dropout, Adam reaches a lower training loss than SGD, the heavy ball and
 Nesterov momentum, and about the same as RMSProp. Bias correction does not help when Adam with and without it

@@ -83,10 +83,12 @@ DROPOUT = Claim(
     after_steps=300,
     breaks=(NO_SCALING, ONE_DIVISOR, AS_RMSPROP, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 8 × 8 digits instead of MNIST. The network has two hidden layers of 256 units "
-    "instead of 1,000, and dropout of 0.5 after each layer. Batches have 64 images instead of 128. The "
-    "learning rate is constant, and is the best on a grid of at least seven values. We leave out AdaDelta. "
-    "The loss is the mean over the last 75 batches of a second training at the chosen learning rate.",
+    deviations=(
+        "The data are 8 × 8 digits instead of MNIST. The network has two hidden layers of 256 units instead "
+        "of 1,000, and dropout of 0.5 after each layer. Batches have 64 images instead of 128. The learning "
+        "rate is constant, and is the best of at least seven values. We leave out AdaDelta. The loss is the "
+        "mean over the last 75 batches of a second training at the chosen learning rate."
+    ),
     headline=True,
     history=(
         (
@@ -204,7 +206,7 @@ EQUALLY_TUNED = Claim(
 )
 
 STEPS = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine learning rates from 1e-4 to 1
-FOREVER = 10**12  # a step at which 1 − βᵗ is 1, so nothing is corrected
+FOREVER = 10**12  # a step so late that 1 − βᵗ is 1, so nothing is corrected
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:

@@ -5,7 +5,7 @@ Loshchilov and Hutter 2017, "Decoupled Weight Decay Regularization", arXiv 1711.
 The problem. Weight decay, w ← (1 − λ) w at every step, and an L2 penalty, λ/2 ‖w‖² added to the loss, were
 considered equivalent, and libraries implemented the penalty under the name of weight decay. For SGD they are
 equivalent up to a factor lr. Adam divides the penalty's gradient, like every gradient, by its root mean
-square, so that weights with large gradients decay least.
+square, so weights with large gradients decay least.
 
 The idea. Leave the penalty out of the loss and shrink the weights in a separate term of the update. All
 weights then decay at the same rate, and the best decay depends less on the learning rate. Most Transformers

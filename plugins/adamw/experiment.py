@@ -100,8 +100,10 @@ TASK = (
 
 SEPARABLE = Claim(
     name="best decay over learning rates",
-    sentence="After 300 steps, AdamW's best decay changes less over a decade of learning rates than the best "
-    "L2 penalty of Adam.",
+    sentence=(
+        "After 300 steps, AdamW's best decay changes less over a decade of learning rates than Adam's best "
+        "L2 penalty."
+    ),
     paper=Figure(
         "The heat maps show that the learning rate and an L2 penalty are coupled, and that AdamW largely "
         "decouples the learning rate and the decay.",
@@ -323,7 +325,7 @@ def search(run: Run) -> None:
 def attempt(
     at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
 ) -> tuple[float, tuple[float, Found]]:
-    """Returns the validation loss, and with it the test loss and test error, all as means over the draws."""
+    """Returns the validation loss together with the test loss and test error, all as means over the draws."""
     world: World = at.world
     found = []
     for draw, problem in enumerate(world.problems):
@@ -394,7 +396,7 @@ def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
         f"{arm} grid",
         ("rate", *(f"decay {decay:.2g}" for decay in decays)),
         [(rate, *(round(loss, 3) for loss in row)) for rate, row in zip(rates, rows, strict=True)],
-        caption="Validation loss over learning rate and decay.",
+        caption="Validation loss by learning rate and decay.",
     )
     run.image(
         f"{arm} map",

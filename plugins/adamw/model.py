@@ -57,7 +57,7 @@ class AdamW(Optimizer):
 
         m  running mean of the gradients, without the decay
         v  running mean of the squared gradients, without the decay
-        t  number of the step, from 1
+        t  number of the step, counted from 1
         """
         beta1, beta2 = betas
         m.lerp_(g, 1 - beta1)

@@ -1,4 +1,4 @@
-"""Compares training with and without dropout, ReLU with tanh, and layer sizes with the paper's."""
+"""Compares dropout with no dropout, ReLU with tanh, and the layer sizes with the paper's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,9 +35,7 @@ WEIGHT_DECAY = Break(
     "weight decay", "No unit is dropped, and the weight decay is 0.01 instead of 0.0005.", "rival"
 )
 TANH = Break("tanh everywhere", "The network of the ReLU arm also has tanh.")
-SATURATES = Break(
-    "ReLU clipped at 1", "ReLU is clipped at 1, so that units saturate on both sides.", "near miss"
-)
+SATURATES = Break("ReLU clipped at 1", "ReLU is clipped at 1, so units saturate on both sides.", "near miss")
 SCALED_TANH = Break(
     "scaled tanh",
     "The activation is tanh. Pixels are in [-0.3, 0.7] and weights have variance 2 / fan-in, so that units "
@@ -131,12 +129,14 @@ RELU = Claim(
     control_reaches=(at_most("lowest error", "tanh", 0.7, called="lowest training error, tanh"),),
     breaks=(TANH, SATURATES, SCALED_TANH, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 2,000 pictures of 16 × 16 pixels with five digits. The network has three "
-    "convolutions with 16, 32 and 32 maps, and one linear layer. As in sections 2 and 5, pixels range from "
-    "0 to 255 before their mean is subtracted, and weights are drawn from N(0, 0.01). All biases start at "
-    "0. In section 5, those of the second layer start at 1, but tanh learns sooner with 0. The error is the "
-    "mean over the last 20 batches of 32. A network that has not reached 25 % after 1,200 steps counts as "
-    '"at least 1,200".',
+    deviations=(
+        "The data are 2,000 pictures of 16 × 16 pixels with five digits. The network has three convolutions "
+        "with 16, 32 and 32 maps, and one linear layer. As in sections 2 and 5, pixels range from 0 to 255 "
+        "before their mean is subtracted, and weights are drawn from N(0, 0.01). All biases start at 0. In "
+        "section 5, the biases of the second layer start at 1, but tanh learns sooner if they start at 0. "
+        "The error is the mean over the last 20 batches of 32. A network that has not reached 25 % after "
+        '1,200 steps counts as "at least 1,200".'
+    ),
     history=(
         (
             "Until November 2026 pixels were in [-0.3, 0.7] and weights started with variance 2 / fan-in. "
@@ -267,7 +267,7 @@ class Saturating(nn.Module):
 
 
 class Course(NamedTuple):
-    """Result of a race: the number of steps to 25 % error, and the running error after each step."""
+    """Result of a race: the number of steps to 25 % error and the running error after each step."""
 
     steps: float | AtLeast
     errors: list[float]

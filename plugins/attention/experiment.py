@@ -1,4 +1,4 @@
-"""Measures softmax saturation and the cost of heads, and compares attention with a fixed vector."""
+"""Measures softmax saturation and the cost of several heads, and compares attention with a fixed vector."""
 
 from collections.abc import Callable
 from functools import partial
@@ -162,7 +162,7 @@ def count_heads(run: Run) -> None:
 
 
 class Translator(nn.Module):
-    """A recurrent encoder-decoder (1409.0473, section 3).
+    """A recurrent encoder-decoder (arXiv 1409.0473, section 3).
 
     attend  whether the decoder attends to all encoder states; if not, it sees only the last state, the
             fixed-size vector that initialises the decoder

@@ -26,7 +26,7 @@ def attention_weights(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """Attention weights: the softmax of equation 1, over the keys for each query.
+    """Attention weights: the softmax in equation 1, taken over the keys for each query.
 
     mask    True where a query may attend to a key; the result for a query without any visible key is zero
     causal  no query sees a later position. The last query is aligned with the last key (lower right), as in

@@ -5,8 +5,8 @@ Fletcher 1970, "A new approach to variable metric algorithms", doi 10.1093/comjn
 10.1090/S0025-5718-1970-0274029-X. All four published the formula in the same year.
 
 The problem. Newton's method needs second derivatives and n³ operations per step. Davidon, Fletcher and Powell
-(1959, 1963) built a model H of the inverse Hessian from gradients, but it needs accurate line searches: once
-H is too small in some direction, it recovers slowly.
+(1959, 1963) built a model H of the inverse Hessian from gradients, but their method needs accurate line
+searches, because H recovers slowly once it is too small in some direction.
 
 The idea. A step s and the change y of the gradient along it show the curvature in one direction. BFGS and its
 predecessor both choose the H⁺ nearest to H with H⁺ y = s. If distance is measured between the inverses, the
@@ -18,7 +18,8 @@ two hardly differ.
 
 This folder. `model` has the update, a line search for the strong Wolfe conditions, and the optimiser.
 `rivals` has earlier methods with the same line search. `experiment` counts evaluations with a loose and a
-near-exact search, and compares with scipy. `benchmark` times the update, and whole minimisations.
+near-exact search, and compares our optimisers with scipy's. `benchmark` times the update, and whole
+minimisations.
 """
 
 from readtrack.plugin import hookimpl

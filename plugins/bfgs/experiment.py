@@ -1,4 +1,4 @@
-"""Compares BFGS with DFP by evaluations and iterations, with a loose and a near-exact line search."""
+"""Compares the evaluations and iterations of BFGS and DFP, with a loose and a near-exact line search."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PROBLEMS = (
     "seed. The problems are Rosenbrock's function (n = 10) and logistic regressions on two of the digits, "
     "with pixels up to 16 and up to 1. A minimisation ends when the gradient's norm is a millionth of the "
     "initial one, or after 800 iterations. The 1970 papers use other test functions and line searches, and "
-    "Fletcher's program switched between the two updates. "
+    "Fletcher's program switches between the two updates. "
 )
 
 LOOSE = Claim(
@@ -248,7 +248,7 @@ def closing(table: Table) -> dict[str, dict[str, float | AtLeast]]:
 
 
 def draw(run: Run, walks: dict[str, Walk]) -> None:
-    """Plot the gradient's norm over evaluations on Rosenbrock's function."""
+    """Plot the gradient's norm on Rosenbrock's function against the number of evaluations."""
     run.axes("gradient (log10, relative)", x="evaluations")
     for arm, one in walks.items():
         for progress in one.trace[:: max(len(one.trace) // 100, 1)]:

@@ -18,7 +18,7 @@ Update = Callable[[Matrix, Vector, Vector], Matrix]
 
 
 def bfgs_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
-    """The model of the inverse Hessian after a step s that changed the gradient by y: H⁺ y = s.
+    """The model of the inverse Hessian after a step s that changed the gradient by y, with H⁺ y = s.
 
     H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, as two symmetric rank-one updates: O(n²)
     operations. H⁺ is positive definite if H is and sᵀy > 0.
@@ -61,7 +61,8 @@ def strong_wolfe(
     most: int = 40,
 ) -> Point | None:
     """A point x + a d that satisfies the strong Wolfe conditions: the loss falls by at least c1 times the
-    fall that the initial slope predicts, and the slope is at most c2 times the initial slope in size.
+    fall that the initial slope predicts, and the size of the slope is at most c2 times that of the initial
+    slope.
 
     Nocedal and Wright, algorithms 3.5 and 3.6, with cubic interpolation kept a tenth away from both ends.
 

@@ -1,4 +1,4 @@
-"""Times a pre-training step, with our attention and torch's, and generation in bytes and in tokens."""
+"""Times a pre-training step with our attention and with torch's, and generation in bytes and in tokens."""
 
 from collections.abc import Iterator
 from functools import cache, partial

@@ -31,7 +31,7 @@ def to_bytes(ids: list[int]) -> bytes:
 
 
 def padded(texts: list[list[int]]) -> tuple[Int[Tensor, "batch source"], Bool[Tensor, "batch source"]]:
-    """Ids of the texts, padded to one length, and a mask that is False at padding."""
+    """Ids of the texts padded to one length, and a mask that is False at padding."""
     length = max(map(len, texts))
     ids = torch.tensor([[*text, *[PAD] * (length - len(text))] for text in texts])
     return ids, ids != PAD

@@ -16,8 +16,8 @@ most later language models use a larger vocabulary of the same kind.
 
 This folder. `training` has the paper's loop, which recounts all pairs before each merge, and a faster version
 with an index and a heap. `words` has GPT-2's order of bytes and its pattern for splitting text. `encoding`
-has GPT-2's loop, and a faster version with a heap and a cache. `experiment` measures bytes per token over the
-number of merges, for the most frequent pairs, random pairs, pairs that are counted once, and pruned
+has GPT-2's loop, and a faster version with a heap and a cache. `experiment` measures how bytes per token grow
+with the number of merges, for the most frequent pairs, random pairs, pairs that are counted once, and pruned
 substrings. Nothing is trained by gradient descent.
 
 A symbol is an id, and `tokens[id]` gives its bytes. The first 256 ids are the bytes in GPT-2's order.

@@ -1,4 +1,4 @@
-"""Measures bytes per token for different choices of pairs, and tests unknown words and round trips."""
+"""Measures bytes per token for several ways to choose pairs, and tests unknown words and round trips."""
 
 import sys
 from collections import Counter
@@ -164,7 +164,7 @@ def experiment(run: Run) -> None:
 
 
 def parted(run: Run) -> World:
-    """Splits the text into nine tenths for learning merges and a stretch in between for testing."""
+    """Splits the text into nine tenths for learning merges and one stretch in between for testing."""
     text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
     length = len(text) // 10
     start = int(torch.randint(len(text) - length, (), generator=run.data("held-out text", "world")))
@@ -267,7 +267,7 @@ def fewest_tokens(word: bytes, tokens: set[bytes]) -> list[bytes]:
 
 
 def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
-    """Plots bytes per token over merges, and returns the last value."""
+    """Plots bytes per token against the number of merges, and returns the last value."""
     text, merges = at.world.held_out, found.chosen.size
     at.run.axes("bytes per token", x="merges")
     for size in (size for size in (0, 10, 30, 100) if size < merges):
@@ -278,7 +278,7 @@ def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
 
 
 def look_at(run: Run, world: World) -> None:
-    """Tests a larger vocabulary, by bytes per token, lost words, round trips and example tokens."""
+    """Tests a larger vocabulary: bytes per token, lost words, round trips and example tokens."""
     bpe = ByteBPE(train(world.seen, run.option("merges", run.pick(smoke=50, quick=1000, full=10_000))))
     run.metric("tokens", len(bpe))
     code = data.code()[: run.pick(smoke=2000, quick=50_000, full=None)]

@@ -1,4 +1,4 @@
-"""Learns merges with the paper's loop, and the same merges faster with an index and a heap.
+"""Learns merges with the paper's loop, and learns the same merges faster with an index and a heap.
 
 A symbol is an id, and a merge is a pair of ids.
 """

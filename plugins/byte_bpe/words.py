@@ -1,4 +1,4 @@
-"""Implements GPT-2's order and printable form of bytes, and its pattern that splits a text into words."""
+"""Implements GPT-2's order of bytes, their printable form, and the pattern that splits a text into words."""
 
 import re
 from collections import Counter

@@ -2,9 +2,9 @@
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context", arXiv 1405.0312.
 
-The problem. Earlier data sets were collected by searching for object names. Their images are iconic, with one
-object that is large and alone. A detector that is trained and evaluated on such images may fail in a kitchen
-or a street.
+The problem. Earlier data sets were collected by searching for object names. Their images are iconic: each
+shows one large object alone. A detector that is trained and evaluated on such images may fail in a kitchen or
+a street.
 
 The idea. Search for pairs of objects and for scenes, keep images that are not iconic, and segment every
 instance of 91 categories in 328,000 images. Detectors lost almost half of their average precision (AP). The

@@ -66,7 +66,7 @@ def pycocotools(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Float[Tenso
 
 
 def ellipses(count: int, side: int, generator: torch.Generator) -> Runs:
-    """Random ellipses of one width, so that all have equally many runs; heights and positions vary."""
+    """Random ellipses of the same width, so all have the same number of runs. Heights and positions vary."""
     width = side // 4
     tall = 2 + torch.randint(side // 2, (count, 1), generator=generator)
     left, top = (

@@ -1,4 +1,4 @@
-"""Trains detectors on iconic images and on scenes and tests each on both, or trains one on COCO itself."""
+"""Trains detectors on iconic images and on scenes, and tests each on both, or trains one on COCO."""
 
 import json
 import math
@@ -64,12 +64,14 @@ GENERALISES = Claim(
     breaks=(NO_CONTEXT, LARGE_DIGITS, ONE_DIGIT, UNTRAINED),
     chosen_on=(0,),
     after_steps=STEPS,
-    deviations="The detector is a small convolutional network instead of a deformable parts model. The "
-    "images are synthetic, 32 × 32, with the digits 0 to 4, and are written to and read from "
-    "files in COCO's format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes "
-    "show one to three digits of 7 to 18 pixels and half of another one. There are 1,200 objects "
-    "of each kind, and training takes 200 steps of 12 objects. PASCAL is not purely iconic. "
-    "COCO's scenes are hard for several reasons, ours only because objects are small.",
+    deviations=(
+        "The detector is a small convolutional network instead of a deformable parts model. The images are "
+        "synthetic, 32 × 32, with the digits 0 to 4, and are written to and read from files in COCO's "
+        "format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three digits "
+        "of 7 to 18 pixels and half of another one. There are 1,200 objects of each kind, and training takes "
+        "200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are hard for several reasons. "
+        "Our scenes are hard only because objects are small."
+    ),
     headline=True,
     history=(
         (
@@ -223,9 +225,7 @@ def compare(run: Run, folder: Path) -> None:
         keep="highest",
         breaks={one.name: {"scenes": Arm(one.name)} for one in OTHERS},
         world=world,
-        unequal={
-            "scenes": "how much they draw: half as many images with two objects each, which favours neither"
-        },
+        unequal={"scenes": "how much they draw. Half as many images with two objects each favour neither"},
     )
     rows = [
         [arm, kind, round(float(table[arm, f"AP50 on {kind}"]), 3)] for arm in table.sweeps for kind in KINDS
@@ -237,7 +237,7 @@ def compare(run: Run, folder: Path) -> None:
 
 
 def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Detector]:
-    """Train on images of one kind. Returns the AP50 on validation images of this kind, and the detector."""
+    """Train on images of one kind. Returns the AP50 on validation images of this kind and the detector."""
     run, choose = at.run, at.world.choose[kind]
     network = Detector(len(choose.names)).to(run.device, run.dtype)
     objects = {**KINDS, **{one.name: other for one, other in OTHERS.items()}}[kind].objects
@@ -249,7 +249,7 @@ def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Dete
 
 
 def read_off(at: Trial, found: Sweep[Detector]) -> dict[str, float]:
-    """AP50 on each kind of images. Also plots average precision over the overlap threshold."""
+    """AP50 on each kind of images. Also plots average precision against the overlap threshold."""
     values = {}
     for kind, coco in at.world.judge.items():
         images = judged(coco, detections(at.run, found.chosen, coco, SIDE, len(coco)))

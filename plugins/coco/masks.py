@@ -35,7 +35,7 @@ def decode(counts: Sequence[int], height: int, width: int) -> Bool[Tensor, "heig
 
 
 def compress(counts: Sequence[int]) -> str:
-    """Run lengths as text. From the fourth on, a length is stored as its difference to the last but one."""
+    """Run lengths as text. From the fourth on, a length is stored as its difference from the last but one."""
     text = []
     for i, length in enumerate(counts):
         value = length - counts[i - 2] if i > 2 else length

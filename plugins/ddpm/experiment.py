@@ -89,7 +89,7 @@ CHAINS = 2  # drawn
 
 
 class Way(NamedTuple):
-    """How the steps of the chain are weighted in training and whether sampling adds noise.
+    """How the steps of the chain are weighted in training, and whether sampling adds noise.
 
     weigh          weight of each step's error
     by_importance  sample steps in proportion to their weights, and weight their errors equally
@@ -178,7 +178,7 @@ def compare(run: Run, schedule: Schedule) -> None:
             BY_IMPORTANCE.name: {"simple": Arm(Way(bound_weights, by_importance=True))},
         },
         world=setting,
-        unequal={"simple": "how much they draw, in the rival only: its steps are sampled by their weight"},
+        unequal={"simple": "how much they draw, only in the rival, whose steps are sampled by their weight"},
     )
     run.metric("Fréchet distance on judge", apart, arm="independent pixels")
     run.metric("Fréchet distance on judge", setting.distance(train_on, judge), arm="training digits")
@@ -230,7 +230,7 @@ def average(averaged: Perceptron, model: Perceptron, decay: float) -> None:
 
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
-    """The Fréchet distance of samples with all steps. Also plots it for fewer steps."""
+    """The Fréchet distance of samples with all steps. Also plots the distance for fewer steps."""
     setting, (model, noisy) = at.world, found.chosen
     steps, distance = len(setting.schedule.beta), math.nan
     for every in JUMPS:

@@ -35,7 +35,7 @@ def step(images: Images, objective: Objective, *, size: float, shift: tuple[int,
 
 
 def resize(images: Images, height: int, width: int) -> Float[Tensor, "batch 3 _ _"]:
-    """Bilinear with aligned corners, as scipy.ndimage.zoom in the notebook."""
+    """Bilinear resizing with aligned corners, like scipy.ndimage.zoom in the notebook."""
     return F.interpolate(images, (height, width), mode="bilinear", align_corners=True)
 
 

@@ -1,4 +1,4 @@
-"""Times one step of the dream, and dreaming until the energy has grown at every size."""
+"""Times one step of the dream, and a dream until the energy has grown at every size."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -106,8 +106,8 @@ def skeleton() -> Network:
 def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, ...]:
     """A photograph, and the layers of an untrained network.
 
-    The biases are not zero. Otherwise filters give exactly zero in a white sky, and rounding would decide on
-    which side of the ReLU's kink they fall.
+    The biases are not zero. Otherwise filters would give exactly zero in a white sky, and rounding would
+    decide on which side of the ReLU's kink they fall.
     """
     weights = []
     for layer in skeleton().layers:

@@ -12,7 +12,7 @@ from .model import dynamic_tanh, line_by_line
 
 
 def composed(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The authors' code, with scale and shift fused."""
+    """The authors' formula, with scale and shift fused."""
     return torch.addcmul(bias, torch.tanh(x * alpha), weight)
 
 

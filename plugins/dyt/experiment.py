@@ -259,7 +259,7 @@ def highest(ends: Mapping[float, float], works: float) -> float | AtLeast:
 
 
 def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
-    """Train one arm at one learning rate. Returns the validation loss, and the model with its test loss."""
+    """Train one arm at one learning rate. Returns the validation loss and the model with its test loss."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=3000))
     model = Characters(text.vocab, setting.norm).to(run.device, run.dtype)

@@ -1,5 +1,4 @@
-"""Lists the normalisation layers in the order of their papers, with the problem each solves and its
-invariances.
+"""Lists the normalisation layers in the order of their papers, with their problems and invariances.
 
 The columns are those of table 1 in the layer normalisation paper, computed in the same way for all layers.
 """

@@ -1,4 +1,4 @@
-"""Draws text with colours behind the characters, for a neuron's activations and their simulation."""
+"""Draws text on coloured backgrounds that show a neuron's activations and their simulation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

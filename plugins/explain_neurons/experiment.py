@@ -1,4 +1,4 @@
-"""Compares the scores of explanations with other neurons', an untrained network's and weaker explainers'."""
+"""Compares explanations' scores with those of other neurons, an untrained network and weaker explainers."""
 
 import math
 from collections.abc import Callable
@@ -55,10 +55,10 @@ REGRESSION = Break(
 KNOWN = Bound("nats that the model knows more than letter counts do", ">=", 0.4)
 SCORE = "score on a new text"
 DEVIATIONS = (
-    "We explain the 512 neurons of a two-layer character model, not the 307,200 of GPT-2 XL. An "
-    "explanation is the best of a thousand predicates about the current character and those before it, "
-    "found by search. It is not a sentence by GPT-4. Scores are over all characters of random windows, not "
-    "of the excerpts with the highest activations."
+    "We explain the 512 neurons of a two-layer character model, not the 307,200 of GPT-2 XL. An explanation "
+    "is the best of a thousand predicates about the current character and the characters before it, found by "
+    "search. It is not a sentence by GPT-4. Scores are over all characters of random windows, not of the "
+    "excerpts with the highest activations."
 )
 
 SCORES = Claim(
@@ -322,9 +322,9 @@ def matter(
     best: Int[Tensor, " neurons"],
     whole: Float[Tensor, " tokens"],
 ) -> None:
-    """Whether the loss rises where an explanation fires when its neuron is fixed at its mean (the objection
-    of Huang et al. 2023). Takes the 48 neurons with the highest scores on the validation text, with their own
-    and their neighbours' explanations."""
+    """Whether fixing a neuron at its mean raises the loss where its explanation fires (the objection of Huang
+    et al. 2023). Takes the 48 neurons with the highest scores on the validation text, with their own and
+    their neighbours' explanations."""
     fits = paired(network.chosen_on, network.asked[0][:, best].float())
     neurons = fits.topk(min(48, len(fits))).indices
     fires = network.asked[1][:, best[neurons]].float()

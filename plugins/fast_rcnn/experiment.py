@@ -33,7 +33,8 @@ from .model import FastRCNN, detection_loss, truncated
 ONE_CELL = Break("one-cell RoI pooling", "Each region is pooled into one cell.", "near miss")
 HALF_THE_REGIONS = Break(
     "half of the regions",
-    "R-CNN uses only the first ten of an image's twenty regions, which halves its work without sharing any.",
+    "R-CNN uses only the first ten of an image's twenty regions, which halves its work without sharing "
+    "computation.",
     "rival",
 )
 FROZEN = Break("frozen", "The convolutional layers are frozen.")
@@ -66,9 +67,9 @@ SVD = Claim(
 
 STEPS = 150
 LEARNING = (
-    " R-CNN trains on 64 regions per step and does not regress boxes. Fast R-CNN trains on 128 regions of "
-    "eight images, its convolutions at a tenth of the learning rate. Its background regions are all regions "
-    "that overlap no object by half, not only those with an overlap of at least 0.1."
+    " R-CNN trains on 64 regions per step and does not regress boxes. Fast R-CNN trains on 128 regions from "
+    "eight images, with a tenth of the learning rate for its convolutions. Its background regions are all "
+    "regions that overlap no object by half, including regions with an overlap below 0.1."
 )
 
 SHARED = Claim(
@@ -76,7 +77,9 @@ SHARED = Claim(
     sentence="After 150 steps, Fast R-CNN, which pools regions from the whole image's maps, has an mAP at "
     "most 0.03 lower than R-CNN's, with at most half of the multiply-adds.",
     paper=Figure(
-        "VGG16: mAP 66.0 by R-CNN, 66.9 by Fast R-CNN, 146 times as fast", where="table 4", read="secondary"
+        "With VGG16, mAP is 66.0 for R-CNN and 66.9 for Fast R-CNN, which is 146 times as fast",
+        where="table 4",
+        read="secondary",
     ),
     rule=(at_least("mAP", "Fast R-CNN", -0.03, minus="R-CNN", toward=-0.06),),
     guards=(at_least("multiply-adds", "R-CNN", 2.0, over="Fast R-CNN"),),
@@ -104,7 +107,7 @@ THROUGH = Claim(
     name="mAP with and without training through RoI pooling",
     sentence="After 150 steps, a detector whose convolutions are trained through RoI pooling has a higher "
     "mAP than one with frozen convolutions.",
-    paper=Figure("VGG16: mAP 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
+    paper=Figure("With VGG16, mAP is 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
     rule=(at_least("mAP", "Fast R-CNN", 0.02, minus="frozen", toward=0.005),),
     control="the same detector with frozen convolutions from the pre-training task, at the best of the "
     "same three learning rates",
@@ -166,7 +169,7 @@ def targets_of(data: Detection) -> tuple[Tensor, Tensor, Scale]:
 
 
 def picked(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Sixteen regions of each image, a quarter of them objects if there are any."""
+    """Sixteen regions from each image, a quarter of which are objects if there are any."""
     foreground = (labels < CLASSES).float().cpu()
     each, objects = BATCH // IMAGES, FOREGROUND // IMAGES
     some = torch.multinomial(foreground + 1e-6, objects, replacement=True, generator=generator)
@@ -196,7 +199,7 @@ class Learnt(NamedTuple):
 
 
 def optimizer_of(network: nn.Module, backbone: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """Adam, with a lower learning rate for the convolutions, so that they keep their pre-training."""
+    """Adam with a lower learning rate for the convolutions, so that they keep their pre-trained features."""
     old = [weight for weight in backbone.parameters() if weight.requires_grad]
     kept = {id(weight) for weight in backbone.parameters()}
     rest = [weight for weight in network.parameters() if id(weight) not in kept]
@@ -265,7 +268,7 @@ def multiply_adds(learnt: Learnt | Slow, image: Detection, regions: int) -> int:
 
 
 def measure(at: Trial, sweep: Sweep[Outcome]) -> dict[str, float]:
-    """Mean average precision and multiply-adds, for increasing numbers of regions."""
+    """Mean average precision and multiply-adds by number of regions."""
     (learnt, regions), judge = sweep.chosen, at.world.judge
     one, found = Detection(*(field[:1] for field in judge)), learnt.find(judge)
     for count in [count for count in COUNTS if count <= regions]:

@@ -1,4 +1,4 @@
-"""Implements RoI pooling, a detector that shares maps between regions, its loss, and dense layers by SVD.
+"""Implements RoI pooling, a detector whose regions share maps, its loss, and dense layers by SVD.
 
 Dimensions: images, regions, maps (channels), rows, columns, classes.
 """

@@ -1,4 +1,4 @@
-"""Faster R-CNN: propose regions by a small network on the detector's own feature maps.
+"""Faster R-CNN: propose regions with a small network on the detector's own feature maps.
 
 Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
 Networks", arXiv 1506.01497.
@@ -8,12 +8,12 @@ takes two seconds on a CPU and is not learned.
 
 The idea. The detector's feature maps already show where objects are. A region proposal network (RPN) slides a
 3 × 3 window over them. At each position it predicts, for several boxes of fixed shapes (anchors), whether the
-box holds an object, and how to move the box onto that object. The convolutions are shared, so that proposals
-cost almost no time. The proposals' ranking is learned, so that few proposals suffice.
+box holds an object, and how to move the box onto that object. The convolutions are shared, so proposals cost
+almost no time. The proposals' ranking is learned, so few proposals suffice.
 
 This folder. `model` has anchors, the RPN, its targets and loss, and the detector. Box codes and suppression
-come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions by the RPN with three by
-grouping pixels, by the recall of objects and by the detector's average precision.
+come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions from the RPN with three from
+grouping pixels. The measures are the recall of objects and the detector's average precision.
 """
 
 from torch import nn

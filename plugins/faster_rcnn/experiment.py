@@ -1,4 +1,4 @@
-"""Compares the RPN's proposals with grouped pixels, by recall and by a detector's average precision."""
+"""Compares the RPN's proposals with grouped pixels in recall and in a detector's average precision."""
 
 import math
 from copy import deepcopy
@@ -68,11 +68,11 @@ SIZES = Claim(
 )
 
 SETTING = (
-    "The detector and the proposals are trained together for 600 steps of eight images at a learning "
-    "rate of 0.004, where the paper alternates between them in four stages. Proposals are "
-    "suppressed at an overlap of 0.4 instead of 0.7, because three are kept instead of 300. Each "
-    "position has six anchors instead of nine. Grouping looks for the colours in which the "
-    "scenes are drawn. Selective search does not know any colours in advance. "
+    "The detector and the proposals are trained together for 600 steps of eight images at a learning rate of "
+    "0.004, whereas the paper alternates between them in four stages. Proposals are suppressed at an overlap "
+    "of 0.4 instead of 0.7, because three are kept instead of 300. Each position has six anchors instead of "
+    "nine. Grouping looks for the colours in which the scenes are drawn. Selective search does not know any "
+    "colours in advance. "
 )
 RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
 
@@ -81,7 +81,8 @@ RECALLS = Claim(
     sentence="With three regions per image, the recall of the region proposal network is at least 0.08 "
     "higher than that of grouping pixels.",
     paper=Figure(
-        "From 2,000 to 300 regions the recall hardly falls, while that of selective search falls faster",
+        "From 2,000 to 300 regions the recall hardly falls, while the recall of selective search falls "
+        "faster",
         where="figure 4",
         read="text",
     ),
@@ -109,7 +110,7 @@ DETECTS = Claim(
     sentence="With three regions per image, the same detector has a higher mAP on regions of the proposal "
     "network than on regions from grouping.",
     paper=Figure(
-        "VGG16: mAP 69.9 with 300 regions from the network, 66.9 with 2,000 from selective search",
+        "With VGG16, mAP is 69.9 with 300 regions from the network and 66.9 with 2,000 from selective search",
         where="table 3",
         read="table",
     ),
@@ -160,7 +161,7 @@ def starting_from(before: RegionNet, seed: int) -> FasterRCNN:
 
 
 def regions_of(known: Detection, boxes: Float[Tensor, "images regions 4"]) -> tuple[Tensor, Tensor]:
-    """Labels of regions (background if they overlap no object by half) and their box codes."""
+    """Labels of regions (background if a region overlaps no object by half) and their box codes."""
     labels, overlap, own = known.named(boxes)
     codes = (encode(own, boxes) - CODES.mean.to(boxes)) / CODES.std.to(boxes)
     return torch.where(overlap >= 0.5, labels, CLASSES), codes
@@ -264,7 +265,7 @@ ONE_DETECTOR = "both arms share one trained detector, and average precision is n
 
 
 def read_recall(at: Trial, found: Sweep[Detection]) -> dict[str, Tensor]:
-    """Whether three regions cover each object by half. Also plots recall over the number of regions."""
+    """Whether three regions cover each object by half. Also plots recall against the number of regions."""
     data = found.chosen
     for count in (1, 2, 3, 5, 10, 20):
         at.metric(OVER_REGIONS, covered(first(data, count)).mean().item(), step=count)

@@ -173,10 +173,10 @@ class FasterRCNN(nn.Module):
     def proposals(
         self, maps: Float[Tensor, "images maps rows columns"], regions: int
     ) -> Float[Tensor, "images regions 4"]:
-        """The best regions of each image, from its maps, best first.
+        """The best regions of each image from its maps, in descending order of score.
 
-        They are suppressed at 0.4, not at the paper's 0.7, because three regions are kept, not 300: at 0.7
-        the best ones are all on one object. 300 of 3,456 anchors are decoded.
+        They are suppressed at 0.4, not at the paper's 0.7, because three regions are kept instead of 300, and
+        at 0.7 the best three are all on one object. 300 of 3,456 anchors are decoded.
         """
         height, width = (STRIDE * side for side in maps.shape[2:])
         scores, codes = self.rpn(maps)

@@ -49,9 +49,11 @@ EXACT = Claim(
     ),
     kind="identity",
     control="equation 1 with the whole score matrix in the same precision (float32 for bfloat16)",
-    deviations="We measure the largest absolute error on normal random vectors, with and without a causal "
-    "mask, and for odd lengths, too. In PyTorch, the tiles of half-precision inputs are float32. The Triton "
-    "kernels round the weights, as the paper does.",
+    deviations=(
+        "We measure the largest absolute error on normal random vectors, with and without a causal mask, and "
+        "for odd lengths too. In PyTorch, the tiles of half-precision inputs are float32. The Triton kernels "
+        "round the weights, as the paper does."
+    ),
 )
 
 ACCESSES = Claim(
@@ -88,9 +90,11 @@ CHUNKED = Break(
 
 TRAINING = Claim(
     name="losses and memory, tiled and standard",
-    sentence="In 100 training steps, a GPT-2 with tiled attention has the same loss at every step as one "
-    "with standard attention, to within 0.001. At 2,048 tokens, tiled attention takes at most a fifth of "
-    "the memory.",
+    sentence=(
+        "In 100 training steps, a GPT-2 with tiled attention has the same loss at every step as one with "
+        "standard attention, to within 0.001. At 2,048 tokens, tiled attention takes at most a fifth of the "
+        "memory."
+    ),
     paper=Figure(
         "GPT-2 small has a perplexity of 18.2, the same as with Hugging Face's and Megatron-LM's attention. "
         "At 2K tokens, tiled attention needs a tenth of the memory",
@@ -249,7 +253,7 @@ def step_by_step(table: Table) -> dict[str, dict[str, float]]:
 
 
 def measure_memory(run: Run, arm: str, attend: Attention) -> int:
-    """Plots one head's peak bytes (forward and backward) over the length. Returns the last value."""
+    """Plots one head's peak bytes (forward and backward) against the length. Returns the last value."""
     lengths = run.pick(smoke=(128, 256), quick=(256, 512, 1024, 2048), full=(256, 512, 1024, 2048))
     peak = 0
     for index in run.steps(len(lengths), f"memory, {arm}"):
@@ -265,7 +269,7 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
 
 
 def measure_error(run: Run) -> None:
-    """Largest absolute errors of results and gradients over lengths, with and without a causal mask."""
+    """Largest absolute errors of results and gradients at several lengths, with and without a causal mask."""
     worst: dict[str, float] = {}
     for kind in ("error", "gradient error"):
         run.axes(kind, x="tokens")
@@ -311,7 +315,7 @@ def largest_errors(ours: list[Tensor], reference: list[Tensor]) -> tuple[float, 
 
 
 def count_accesses(run: Run) -> None:
-    """Checks theorem 2 by counting accesses, over the length at an A100's M, and over M at one length."""
+    """Checks theorem 2 by counting accesses for several lengths at an A100's M, and for several M."""
     dim, a100, longest = 64, 192 * 1024 // 2, 16384
 
     def accesses(tokens: int, sram: int) -> int:

@@ -7,8 +7,8 @@ The problem. Multimodal language models use a separately pre-trained image encod
 encoder accepts only one image size, so images are resized, cropped or padded. Training needs several stages.
 
 The idea. Cut the image into patches and project each linearly into the decoder, in place of a token
-embedding. A newline token ends each row of patches, so that a one-dimensional sequence of positions
-represents images of any height and width.
+embedding. A newline token ends each row of patches, so a one-dimensional sequence of positions can represent
+images of any height and width.
 
 This folder. `model` has Persimmon's decoder with patches and newlines. `weights` renames the released
 parameters. `experiment` trains decoders with and without newlines to find the column of a mark, and tests

@@ -1,4 +1,4 @@
-"""Trains decoders with and without newlines to find a mark's column, and tests them on unseen image sizes."""
+"""Trains decoders with and without newlines to find a mark's column, and tests unseen image sizes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -77,11 +77,13 @@ NEWLINES = Claim(
     after_steps=STEPS,
     breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A "
-    "patch is 2 × 2 pixels of noise, and one patch is marked. The only question is the column of the mark. "
-    "Three sizes, 3 × 5, 5 × 3 and 4 × 4, do not occur in training. The loss covers only the answer. On "
-    "training sizes, random guessing is right for 34 % of images. The control sees only the length of the "
-    "sequence and the position of the mark, which suffice for 73 %.",
+    deviations=(
+        "The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A patch is 2 "
+        "× 2 pixels of noise, and one patch is marked. The only question is the column of the mark. Three "
+        "sizes, 3 × 5, 5 × 3 and 4 × 4, do not occur in training. The loss covers only the answer. On "
+        "training sizes, random guessing is right for 34 % of images. The control sees only the length of "
+        "the sequence and the position of the mark, which suffice to answer 73 %."
+    ),
     headline=True,
     history=(
         (
