@@ -35,7 +35,7 @@ EXERCISES = (
         name="replace",
         of="model.replaced",
         task="Chosen tokens become the mask (fate below 0.8), stay, or are replaced (fate of 0.9 or more).",
-        hints=("Nest torch.where in torch.where; tokens that are not chosen stay, whatever their fate.",),
+        hints=("Nest torch.where in torch.where. Tokens that are not chosen stay, whatever their fate.",),
         tries=of_fates,
     ),
     Exercise(
@@ -44,7 +44,7 @@ EXERCISES = (
         task="Section 3.1: choose tokens, then draw their fates and replacements.",
         hints=(
             "Draw the dice, then the fates, then the replacements: torch.rand twice, then torch.randint.",
-            "Tokens whose dice are below the rate are chosen; give special tokens dice above any rate.",
+            "Tokens whose dice are below the rate are chosen. Give special tokens dice above any rate.",
             "The token with the smallest dice of all is chosen too, unless it is special.",
         ),
         tries=of_texts,

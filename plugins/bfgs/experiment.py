@@ -91,7 +91,7 @@ LOOSE = Claim(
     "loose search slows down DFP, but not BFGS and conjugate gradients.",
     headline=True,
     history=(
-        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). There was no rival.',
     ),
 )
 

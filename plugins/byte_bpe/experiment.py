@@ -257,7 +257,7 @@ def tokens_saved(words: Counter[bytes], tokens: set[bytes]) -> dict[bytes, int]:
 
 
 def fewest_tokens(word: bytes, tokens: set[bytes]) -> list[bytes]:
-    """`word` split into as few tokens as possible. Single bytes are tokens, too."""
+    """`word` split into as few tokens as possible. Single bytes are tokens too."""
     splits: list[list[bytes]] = [[]]
     for end in range(1, len(word) + 1):
         starts = (s for s in range(max(0, end - LONGEST), end) if s == end - 1 or word[s:end] in tokens)

@@ -225,7 +225,10 @@ def compare(run: Run, folder: Path) -> None:
         keep="highest",
         breaks={one.name: {"scenes": Arm(one.name)} for one in OTHERS},
         world=world,
-        unequal={"scenes": "how much they draw. Half as many images with two objects each favour neither"},
+        unequal={
+            "scenes": "how much they draw. This arm draws half as many images with two objects each, which "
+            "favours neither"
+        },
     )
     rows = [
         [arm, kind, round(float(table[arm, f"AP50 on {kind}"]), 3)] for arm in table.sweeps for kind in KINDS

@@ -78,7 +78,7 @@ CONVOLUTION = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the same bound, after 300 steps with '
-            "batches of 16 and without a rival. There were 300 test digits at 0 dB, of which 1 to 13 % were "
+            "batches of 16. There was no rival. There were 300 test digits at 0 dB, of which 1 to 13 % were "
             "wrong, too few for a ratio of errors. Now there are 180 steps with batches of 12, and 1,000 "
             "test digits at -5 dB. Every arm makes more errors at -5 dB, so the ratios are closer to 1. The "
             "rival, convolution alone, is new."

@@ -114,7 +114,7 @@ LEARNED = Claim(
     "the notebook's size, without shifts and octaves. The blog shows pictures only.",
     headline=True,
     history=(
-        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). There was no rival.',
     ),
 )
 

@@ -113,7 +113,7 @@ STRENGTH = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS + " The explainer's capability is the number of predicates that it chooses from.",
     history=(
-        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). There was no rival.',
     ),
 )
 

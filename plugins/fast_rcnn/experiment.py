@@ -118,7 +118,7 @@ THROUGH = Claim(
     chosen_on=(0, 1),
     deviations=DEVIATIONS + LEARNING,
     history=(
-        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), without a rival.',
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). There was no rival.',
     ),
 )
 

@@ -12,8 +12,8 @@ Numbers are split into digits, so that steps can be digits. The training corpus 
 were trained on it for four epochs.
 
 This folder. `model` has GPT-2's decoder without biases, in the paper's five sizes. `weights` renames the
-released parameters. `experiment` trains models to add chains of digits: with written work, with as many empty
-tokens instead, and with an immediate answer. `benchmark` times the generation of the work.
+released parameters. `experiment` trains models to add chains of digits with written work, with the same
+number of empty tokens instead, and with an immediate answer. `benchmark` times the generation of the work.
 
 Dimensions: batch, tokens, model (hidden size), heads, vocab.
 """

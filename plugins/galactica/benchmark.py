@@ -1,4 +1,4 @@
-"""Times the generation of the work: one forward pass for the question, then one per token of the work."""
+"""Times the generation of the work, with one forward pass for the question and one per token of the work."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -63,12 +63,14 @@ RECURRENT = Break(
 
 WORK = Claim(
     name="accuracy on chained additions with and without written work",
-    sentence="After 288 training steps, a model that writes the intermediate sums of a chain of six digits "
-    "answers more accurately than one that answers immediately, and than one that answers after the same "
-    "number of empty tokens.",
+    sentence=(
+        "After 288 training steps, a model that writes the intermediate sums of a chain of six digits "
+        "answers more accurately than a model that answers immediately and a model that answers after the "
+        "same number of empty tokens."
+    ),
     paper=Figure(
         "accuracy on MMLU mathematics without and with <work>: 35.8 and 41.3 at 120B, 29.9 and 37.1 at 30B. "
-        "It is worse with <work> at 6.7B (29.2 and 28.0) and at 1.3B (27.1 and 24.6)",
+        "With <work> the accuracy is lower at 6.7B (29.2 and 28.0) and at 1.3B (27.1 and 24.6)",
         where="section 5.2.3, table 8",
         read="table",
     ),
@@ -85,12 +87,14 @@ WORK = Claim(
     shortcuts=("accuracy gain from empty tokens",),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="The task is to add up to 6 digits modulo 5, and the test uses chains of 6 digits that are "
-    "not in training. The model has two layers of hidden size 48 and is trained with AdamW on these chains "
-    "only. The text with an immediate answer has half as many digits as the text with work. Layer "
-    "normalisations have biases, as in the released files, but section 4.1 says that there are none. The "
-    "abstract compares with larger models on LaTeX and on MATH. The paper's first result, that a corpus "
-    "can be repeated for several epochs, is not tested.",
+    deviations=(
+        "The task is to add up to 6 digits modulo 5, and the test uses chains of 6 digits that are not in "
+        "training. The model has two layers of hidden size 48 and is trained with AdamW on these chains "
+        "only. The text with an immediate answer has half as many digits as the text with work. Layer "
+        "normalisations have biases, as in the released files, but section 4.1 says that there are none. The "
+        "abstract compares with larger models on LaTeX and on MATH. The paper's first result, that training "
+        "can repeat a corpus for several epochs, is not tested."
+    ),
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (7 of 10 seeds, same bounds), and 16 % of '

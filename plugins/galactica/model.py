@@ -1,4 +1,4 @@
-"""Section 4.1's decoder: GPT-2's without biases, and with the exact GELU."""
+"""Implements section 4.1's decoder, which is GPT-2's without biases and with the exact GELU."""
 
 from torch import nn
 

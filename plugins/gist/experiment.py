@@ -1,4 +1,4 @@
-"""Measures the accuracy with unseen prompts of 26 tokens as one gist token, and the time saved."""
+"""Measures the accuracy with unseen 26-token prompts compressed to one gist token, and the time saved."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -83,8 +83,8 @@ COMPRESSES = Claim(
     deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a '
-            "rival. The whole-prompt arm was the model before fine-tuning. The sentence did not state the "
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and the claim had '
+            "no rival. The whole-prompt arm was the model before fine-tuning. The sentence did not state the "
             "number of steps."
         ),
     ),
@@ -237,7 +237,7 @@ def judged(at: Trial, found: Sweep[GistGPT2]) -> dict[str, Float[Tensor, " _"]]:
 
 @torch.no_grad()
 def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> None:
-    """Saves a table of the KV-cache size for a prompt, and of the FLOPs of the first answer.
+    """Saves a table of the KV-cache size for a prompt and the FLOPs for the first answer.
 
     The benchmark measures times.
     """
@@ -279,7 +279,7 @@ def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -
 
 
 def full_model(at: Trial) -> GistGPT2:
-    """A model trained with the whole prompt visible."""
+    """Trains a model with the whole prompt visible."""
     context = PROMPT + GISTS + 2 * SETTINGS
     network = GistGPT2(VOCAB, context=context, model=48, heads=4, layers=2, std=0.1, visible=causal_mask)
     network = network.to(at.run.device, at.run.dtype)
@@ -288,7 +288,7 @@ def full_model(at: Trial) -> GistGPT2:
 
 
 def tune(at: Trial, way: Way, rate: float) -> tuple[float, GistGPT2]:
-    """Fine-tunes the full model with a mask. Returns the loss on unseen validation prompts, and the model."""
+    """Fine-tunes the full model with a mask. Returns the loss on unseen validation prompts and the model."""
     network = deepcopy(at.before)
     network.visible = way.visible
     if way.tuned:

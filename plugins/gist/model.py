@@ -1,4 +1,4 @@
-"""GPT-2 with a gist token: attention masks, and a KV cache that keeps only the gist of a prompt.
+"""Implements GPT-2 with a gist token, attention masks, and a KV cache that keeps only a prompt's gist.
 
 Dimensions: batch, tokens, prompt, gists (number of gist tokens after the prompt), heads, dim, room (free
 entries of a cache), vocab (including the gist token, which is the last).
@@ -20,7 +20,7 @@ from ..gpt2.model import Cache
 def sides(
     ids: Int[Tensor, "batch tokens"], gist: int
 ) -> tuple[Bool[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Masks of the tokens before the first gist token, and after the last; all False without a gist token."""
+    """Masks of the tokens before the first and after the last gist token. All False without a gist token."""
     marks = ids == gist
     some = marks.any(1, keepdim=True)
     before = some & (marks.cumsum(1) == 0)
@@ -36,13 +36,13 @@ def causal_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "ba
 
 
 def gist_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """Figure 2: tokens after the gist tokens attend to these, but not to tokens before them."""
+    """Figure 2: tokens after the gist tokens attend to the gist tokens, but not to tokens before them."""
     before, behind = sides(ids, gist)
     return causal_mask(ids, gist) & ~(behind[:, None, :, None] & before[:, None, None, :])
 
 
 def promptless_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """The negative control: tokens after the gist tokens attend neither to these nor to the prompt."""
+    """The negative control: tokens after the gist attend neither to the gist tokens nor to the prompt."""
     _, behind = sides(ids, gist)
     return causal_mask(ids, gist) & ~(behind[:, None, :, None] & ~behind[:, None, None, :])
 
@@ -52,7 +52,7 @@ Visible = Callable[[Tensor, int], Tensor]
 
 @dataclass
 class GistCache(Cache):
-    """Keys and values of gist tokens, and of all tokens after them.
+    """Keys and values of gist tokens and of all tokens after them.
 
     before  length of the dropped prompt; positions continue as if it were there
     """

@@ -56,9 +56,11 @@ FEWER = Claim(
         Bound("parameters, AlexNet / GoogLeNet", "<=", 8.8),
     ),
     kind="identity",
-    deviations="Both networks follow their papers' tables, with 5 × 5 filters where torchvision has 3 × 3. "
-    "On ImageNet, GoogLeNet is more accurate than AlexNet. We do not test this, because the full-size "
-    "networks do not fit small images.",
+    deviations=(
+        "Both networks follow their papers' tables, with 5 × 5 filters where torchvision has 3 × 3 filters. "
+        "On ImageNet, GoogLeNet is more accurate than AlexNet. We do not test this, because the full-size "
+        "networks do not fit small images."
+    ),
 )
 
 REDUCTIONS = Claim(
@@ -167,7 +169,7 @@ def first_rows(count: int, gradient: Tensor) -> Tensor:
 
 
 def compare(run: Run) -> None:
-    """Train both networks at each learning rate, and test the best of each on separate images."""
+    """Train both networks at each learning rate, and test the best of each kind on separate images."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
     judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)

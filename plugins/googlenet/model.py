@@ -129,7 +129,7 @@ class GoogLeNet(nn.Module):
 def loss(
     scores: tuple[Float[Tensor, "batch classes"], ...], labels: Tensor, *, weight: float = 0.3
 ) -> Float[Tensor, ""]:
-    """Section 5: the cross-entropy of the network, plus `weight` times that of each auxiliary head."""
+    """Section 5: the network's cross-entropy plus `weight` times the cross-entropy of each auxiliary head."""
     last, *middle = (F.cross_entropy(each, labels) for each in scores)
     return last + weight * sum(middle)
 

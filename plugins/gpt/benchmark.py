@@ -1,4 +1,4 @@
-"""Times a fine-tuning step, against the same network written with torch's functions."""
+"""Times a fine-tuning step of our network and of the same network written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

@@ -51,8 +51,8 @@ WITHIN = Break(
 )
 VECTORS = Break(
     "word vectors",
-    "A linear layer classifies word vectors that are computed from counts of neighbouring words in as many "
-    "texts.",
+    "A linear layer classifies word vectors that are computed from counts of neighbouring words in the same "
+    "number of texts.",
     "rival",
 )
 
@@ -88,9 +88,9 @@ FEW_LABELS = Claim(
     "choose the learning rate and the step.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the same bounds, without the near miss '
-            "(words shuffled within each text) and the rival (word vectors). The network had two layers. "
-            "One layer makes a run shorter."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. There was no near miss '
+            "(words shuffled within each text) and no rival (word vectors). The network had two layers. One "
+            "layer makes a run shorter."
         ),
     ),
 )
@@ -124,7 +124,7 @@ class Language:
         return cls(class_of, follows)
 
     def draw(self, count: int, generator: torch.Generator) -> Part:
-        """Returns `count` texts, and the class of each text's last word."""
+        """Returns `count` texts and the class of each text's last word."""
         words = self.class_of.argsort().view(CLASSES, -1)
         current = torch.randint(CLASSES, (count,), generator=generator)
         text = []
@@ -269,7 +269,7 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
 
 
 def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
-    """Word vectors from the singular value decomposition of neighbour counts in as many texts as GPT's."""
+    """Word vectors from the singular value decomposition of neighbour counts, from as many texts as GPT."""
     texts, _ = at.world.language.draw(
         at.run.pick(smoke=3, quick=300, full=2000) * BATCH, at.generator("texts")
     )

@@ -1,4 +1,4 @@
-"""The Transformer decoder, its initialisation, and the output layer of a task."""
+"""Implements the Transformer decoder, its initialisation, and the output layer for a task."""
 
 from typing import Literal
 

@@ -22,8 +22,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Released matrices multiply from the right, so they are transposed. One released matrix holds the
     projections to queries, keys and values. The output matrix is tied to the embedding and left out. Raises
-    ValueError for a name that GPT
-    does not have.
+    ValueError for a name that GPT does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

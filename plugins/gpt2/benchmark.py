@@ -1,4 +1,4 @@
-"""Times a training step and the next token, against the same model written with torch's functions."""
+"""Times a training step and the next token, for our model and one written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""The decoder: its blocks, initial weights, KV cache, and sampling."""
+"""Implements the decoder with its blocks, initial weights, KV cache and sampling."""
 
 import math
 from collections.abc import Callable
@@ -117,7 +117,7 @@ class GPT2(nn.Module):
         number of these layers, two in each block.
         """
         if self.tokens.weight.is_meta:
-            return  # on the meta device there is nothing to fill, and importing its fill takes a second
+            return  # the meta device has nothing to fill, and importing its fill function takes a second
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Embedding):
                 nn.init.normal_(layer.weight, std=std)

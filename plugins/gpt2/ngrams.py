@@ -1,4 +1,4 @@
-"""An n-gram language model."""
+"""Implements an n-gram language model."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,8 @@ class NGrams:
         self.tables = [
             Table(torch.cat([self.keys(piece, n) for piece in pieces])) for n in range(1, order + 1)
         ]
-        # For each n-gram without its last token: the number of occurrences, and of different last tokens.
+        # For each n-gram without its last token: the number of occurrences, and the number of different last
+        # tokens.
         self.contexts = [Table(table.keys // vocab, table.counts) for table in self.tables]
 
     def keys(self, ids: Int[Tensor, "*batch tokens"], n: int) -> Int[Tensor, "*batch grams"]:

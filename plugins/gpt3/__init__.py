@@ -11,7 +11,7 @@ sees for the first time. Make the model a hundred times larger, write a few exam
 leave the weights as they are. The gain from examples grows with the size of the model. The architecture is
 GPT-2's, with locally banded attention in every other layer.
 
-This folder. `model`: the banded layers in GPT-2's model, and the sizes of the paper's table. `experiment`
+This folder. `model` has the banded layers in GPT-2's model, and the sizes in the paper's table. `experiment`
 trains three sizes on documents that each follow one of many rules, and measures the gain from examples. The
 paper's weights were never released.
 

@@ -1,4 +1,4 @@
-"""A few-shot prompt shared by many queries: processed for each query, or once."""
+"""Times queries that share a few-shot prompt, which is processed for each query or once."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The largest model's size, and how much examples in the prompt help models of three sizes."""
+"""Checks the largest model's size, and measures how much examples in the prompt help three model sizes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -200,7 +200,7 @@ def rate_of(width: int, rate: float) -> float:
 
 
 def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
-    """Train on the loss of the answers, the only predictable tokens. Returns the validation loss in nats, and
+    """Train on the loss of the answers, the only predictable tokens. Returns the validation loss in nats and
     the network."""
     run, rules = at.run, at.world
     net = network(size.width, size.heads).to(run.device, run.dtype)
@@ -222,7 +222,7 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
 
 
 def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
-    """Each document's accuracy without examples, and the gain from seven. Plots accuracy over examples."""
+    """Each document's accuracy without examples, and the gain from seven. Plots accuracy by example count."""
     ids = documents(at.run, at.world, "judge")
     with torch.no_grad():
         answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()

@@ -1,4 +1,4 @@
-"""GPT-2 with locally banded attention in every other layer.
+"""Implements GPT-2 with locally banded attention in every other layer.
 
 Dimensions: batch, heads, tokens (queries), keys, dim (of a head).
 """

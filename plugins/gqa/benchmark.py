@@ -1,4 +1,4 @@
-"""Times attention of one new token to a long KV cache, which is limited by memory bandwidth."""
+"""Times attention from one new token to a long KV cache, which is limited by memory bandwidth."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Checks conversion with equal heads and the KV-cache size, and compares conversion methods and groups."""
+"""Checks the conversion of equal heads and the KV-cache size, and compares conversions and group counts."""
 
 import math
 from collections.abc import Callable
@@ -94,8 +94,8 @@ HISTORY = (
 MODEL = (
     "We train a causal character model with two layers, 8 heads of size 8 and a learned distance bias, not "
     "T5-Large or T5-XXL. We report the loss in nats per character, not scores on summarisation, translation "
-    "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at learning rate "
-    "0.004. After conversion, each arm uses the best of four learning rates. The paper continues the "
+    "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at a learning rate "
+    "of 0.004. After conversion, each arm uses the best of four learning rates. The paper continues the "
     "pre-training schedule. "
 )
 
@@ -217,7 +217,7 @@ class Way(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The start of all arms: a trained model, and the parts of the text."""
+    """The start of all arms: a trained model and the parts of the text."""
 
     checkpoint: Characters
     text: data.Parts
@@ -238,7 +238,7 @@ def keep(model: Characters, at: Trial) -> Characters:
 
 
 def keys_alone(model: Characters, at: Trial) -> Characters:
-    """A near miss: averages the keys, but takes the first head's values."""
+    """A near miss that averages the keys but takes the first head's values."""
     for block in model.blocks:
         first = convert(block.attention, 1, "first")
         block.attention = convert(block.attention, 1)
@@ -247,7 +247,7 @@ def keys_alone(model: Characters, at: Trial) -> Characters:
 
 
 def other_group(model: Characters, at: Trial) -> Characters:
-    """A near miss: swaps two averaged heads."""
+    """A near miss that swaps two averaged heads."""
     for block in model.blocks:
         block.attention = convert(block.attention, 2)
         for layer in (block.attention.key, block.attention.value):
@@ -257,7 +257,7 @@ def other_group(model: Characters, at: Trial) -> Characters:
 
 
 def best_head(model: Characters, at: Trial) -> Characters:
-    """A rival: takes the single head of each layer that has the lowest loss before further training."""
+    """A rival that takes each layer's single head with the lowest loss before further training."""
     for block in model.blocks:
         every, losses = [], []
         for head in range(HEADS):
@@ -329,7 +329,7 @@ def compare(run: Run) -> None:
 
 
 def derived(table: Table) -> dict[str, dict[str, float]]:
-    """Loss of two groups over all heads, relative to that of one head."""
+    """Excess loss over all heads with two groups, relative to the excess loss with one head."""
     if "two groups" not in table.rows:  # a null run of the other claim
         return {}
     one, two, every = (table[arm, "nats a character"] for arm in ("mean", "two groups", "all heads"))
@@ -337,7 +337,7 @@ def derived(table: Table) -> dict[str, dict[str, float]]:
 
 
 def trained_on(at: Trial, way: Way, rate: float) -> tuple[float, Characters]:
-    """Convert the checkpoint and train it further. Returns the validation loss, and the model."""
+    """Convert the checkpoint and train it further. Returns the validation loss and the model."""
     run, given = at.run, at.world
     model = way.convert(deepcopy(given.checkpoint), at)
     further = at.length(way.longer * run.pick(smoke=1, quick=FURTHER, full=200))

@@ -13,7 +13,7 @@ from .maps import grad_cam, weighted
 
 
 def through_the_network(network: PairNet, images: Tensor) -> Tensor:
-    """As with hooks: for each class a forward pass, and a backward pass to the pixels."""
+    """For each class, one forward pass and one backward pass to the pixels, as with hooks."""
     found = []
     for label in range(network.classifier.out_features):
         with torch.enable_grad():
@@ -33,7 +33,7 @@ def closed_form(network: PairNet, images: Tensor) -> Tensor:
 
 
 def to_the_last_maps(network: PairNet, images: Tensor) -> Tensor:
-    """Grad-CAM for any head: one forward pass, and for each class a backward pass to the last maps."""
+    """Grad-CAM for any head, with one forward pass, and one backward pass per class to the last maps."""
     classes = network.classifier.out_features
     maps = network.features(images)
     labels = torch.arange(classes, device=images.device).repeat(len(images))

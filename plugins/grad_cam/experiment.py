@@ -1,4 +1,4 @@
-"""Tests whether Grad-CAM follows the given class, compared with the gradient of the pixels."""
+"""Tests whether Grad-CAM follows the given class more closely than the gradient of the pixels does."""
 
 import math
 from collections.abc import Callable
@@ -36,8 +36,10 @@ EQUALS_CAM = Claim(
 
 FOLLOWS = Claim(
     name="class-discriminative",
-    sentence="On scenes with two digits, a larger share of a map's energy in the digits' boxes falls into "
-    "the asked digit's box with Grad-CAM than with the pixels' gradient.",
+    sentence=(
+        "On scenes with two digits, a larger share of a map's energy in the digits' boxes falls into the "
+        "queried digit's box with Grad-CAM than with the pixels' gradient."
+    ),
     paper=Figure(
         "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
         "guided backpropagation.",
@@ -53,9 +55,11 @@ FOLLOWS = Claim(
     learned=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
-    deviations="The scenes are 20 × 20 with two of five digits, and the last maps are 5 × 5. There are 500 "
-    "held-out scenes, of which only those count in which the network recognises both digits. There is no "
-    "human study. The measure is the map's position. An empty map counts as a miss.",
+    deviations=(
+        "The scenes are 20 × 20 pixels with two of five digits, and the last maps are 5 × 5. There are 500 "
+        "held-out scenes. Only scenes in which the network recognises both digits count. There is no human "
+        "study. The measure is the map's position. An empty map counts as a miss."
+    ),
     headline=True,
 )
 
@@ -131,12 +135,12 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """The maps of all questions. There is no score to choose by."""
+    """The maps for all questions. There is no score to choose by."""
     return math.nan, question(asked.images, asked.classes)
 
 
 def where(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """Share of the asked box in the energy of both boxes, for each scene's two questions."""
+    """Share of both boxes' energy that is in the queried digit's box, for each scene's two questions."""
     inside, beside = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
     # An empty map has no energy in either box and counts as a miss.
     part = inside / (inside + beside).clamp(min=1e-12)
@@ -151,7 +155,7 @@ def where(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
 
 
 def draw(run: Run, maps: dict[str, Tensor], asked: Known) -> None:
-    """Save six scenes with Grad-CAM and the gradient for their first and second digits."""
+    """Save six scenes with Grad-CAM and the gradient for the first and the second digit."""
     count = min(6, len(asked.images) // 2)
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     rows = [scenes[::2].float()]

@@ -38,7 +38,7 @@ def explanations(network: PairNet, asked: Known) -> dict[str, Map]:
 
 
 def pointing(map_: Map, asked: Known) -> Float[Tensor, " questions"]:
-    """1 if a map's maximum is in the asked digit's box (Zhang et al. 2016), 0 also for an empty map."""
+    """1 if a map's maximum is in the queried digit's box (Zhang et al. 2016), else 0, as for an empty map."""
     flat = map_.float().cpu().flatten(1)
     boxes = inside(asked.boxes, map_.shape[1:]).flatten(1)
     hit = boxes.gather(1, flat.argmax(1, keepdim=True))[:, 0]

@@ -168,7 +168,7 @@ class Writer(nn.Module):
     def write(
         self, words: Int[Tensor, "batch letters"], time: int, generator: torch.Generator, *, bias: float = 0.0
     ) -> tuple[Points, Float[Tensor, "batch time letters"]]:
-        """Samples `time` points for each word. Returns them and the window's weights."""
+        """Samples `time` points for each word. Returns the points and the window's weights."""
         state, point = self.begin(len(words)), self.readout.weight.new_zeros(len(words), 1, 3)
         drawn, weights = [], []
         for _ in range(time):

@@ -3,8 +3,8 @@
 Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
 Translation", arXiv 1406.1078. Chung et al. 2014, arXiv 1412.3555, found it about as good as an LSTM.
 
-The problem. A simple recurrent network forgets inputs from many steps ago. An LSTM remembers them, but needs
-a cell besides the state, and four gated parts.
+The problem. A simple recurrent network forgets inputs from many steps ago. An LSTM remembers such inputs, but
+needs four gated parts, and a cell in addition to the state.
 
 The idea. Use the state itself as the memory. An *update gate* z mixes, unit by unit, the old state with a
 candidate. At z = 1 the unit keeps its value, and the gradient passes unchanged. A *reset gate* r scales the

@@ -1,4 +1,4 @@
-"""Trains a GRU and rivals on the adding problem over fifty steps, and plots the update gates."""
+"""Trains a GRU and its rivals on the adding problem over fifty steps, and plots the update gates."""
 
 from functools import partial
 
@@ -25,8 +25,8 @@ SIZE = Claim(
     name="smaller",
     sentence="A GRU layer has three quarters of the parameters of an LSTM layer of the same hidden size.",
     paper=Figure(
-        "The unit has two gates, where the LSTM has a memory cell and four gating units, and is simpler to "
-        "compute",
+        "The unit has two gates, whereas the LSTM has a memory cell and four gating units. The unit is "
+        "simpler to compute",
         where="section 2.3",
         read="text",
     ),
@@ -72,13 +72,14 @@ LONG_LAGS = Claim(
     ),
     breaks=(BLIND, NO_UPDATE, IDENTITY, UNTRAINED),
     chosen_on=(0, 1, 5003),
-    deviations="The paper's own evidence is in phrase scores for translation, which are not tested. The "
-    "adding problem is from the LSTM paper (1997), with values in [0, 1] and a mark in each "
-    "half. The networks have 32 units and are trained by Adam with batches of 32 at a learning "
-    "rate that falls to 0. At the same hidden size the simple network has a third of the "
-    "parameters. A simple network of 64 units, which has more parameters than the GRU, also "
-    "stayed at chance (seed 0). With its reset gate fixed open, the GRU learned the problem as "
-    "well (seed 0).",
+    deviations=(
+        "The paper's own evidence comes from phrase scores for translation, which are not tested. The adding "
+        "problem is from the LSTM paper (1997), with values in [0, 1] and a mark in each half. The networks "
+        "have 32 units and are trained by Adam with batches of 32 at a learning rate that falls to 0. At the "
+        "same hidden size the simple network has a third of the parameters. A simple network of 64 units, "
+        "which has more parameters than the GRU, also stayed at chance (seed 0). With its reset gate fixed "
+        "open, the GRU learned the problem as well (seed 0)."
+    ),
     headline=True,
     history=(
         (

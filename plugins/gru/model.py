@@ -49,7 +49,7 @@ def unroll(
 
 
 class GatedRecurrentUnit(torch.autograd.Function):
-    """`unroll` with time first and a hand-written backward pass. Returns all states, and all update gates.
+    """`unroll` with time first and a hand-written backward pass. Returns all states and all update gates.
 
     The backward pass computes the derivatives of the gates for all steps at once, and the weights' gradients
     in one multiplication over all steps. Second derivatives come from autograd through `unroll`. The update
@@ -127,7 +127,7 @@ def unroll_again(inputs: tuple[Tensor, ...], dstates: Tensor) -> tuple[Tensor | 
 def unroll_fast(
     x: Sequence, h: State, input_weight: InputWeight, recurrent_weight: RecurrentWeight, bias: Bias
 ) -> tuple[States, States]:
-    """`unroll` with a faster backward pass, and the update gates without gradient.
+    """`unroll` with a faster backward pass. The update gates carry no gradient.
 
     Computes in float32 or wider, also under autocast.
     """
@@ -154,6 +154,6 @@ class GRU(nn.Module):
         return states, states[:, -1]
 
     def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
-        """All states, and all update gates. A unit keeps its value if its gate is 1."""
+        """All states and all update gates. A unit keeps its value if its gate is 1."""
         h = x.new_zeros(len(x), self.recurrent.in_features) if h is None else h
         return unroll_fast(x, h, self.input.weight, self.recurrent.weight, self.input.bias)

@@ -8,7 +8,7 @@ stride also reduces the resolution, so is pooling needed? And a deconvnet relies
 max-pooling. How can a network without pooling be visualised?
 
 The idea. Replace each pooling by a convolution with stride 2 and the fully connected layers by 1 × 1
-convolutions. To visualise a unit, backpropagate its gradient, but also drop negative signals at each ReLU, as
+convolutions. To visualise a unit, backpropagate its gradient, and also drop negative signals at each ReLU, as
 a deconvnet does. This guided backpropagation needs no switches, and its maps are sharp.
 
 This folder. `model` has the networks of table 2 and the rule for a ReLU. The network that is visualised comes

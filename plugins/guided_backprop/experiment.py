@@ -1,4 +1,4 @@
-"""Tests whether guided backpropagation highlights the object, against the gradient and a deconvnet."""
+"""Tests whether guided backpropagation highlights the object better than the gradient and a deconvnet do."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -31,8 +31,8 @@ SIZES = Claim(
     name="sizes",
     sentence="All-CNN-C and ConvPool-CNN-C have the same number of parameters, 1.4 million.",
     paper=Figure(
-        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C. Table 4 has 1.3 million for the "
-        "former",
+        "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C. Table 4 gives 1.3 million for "
+        "All-CNN-C",
         where="table 3",
         read="secondary",
     ),
@@ -47,8 +47,10 @@ OUTSIDE = "strongest pixels outside the asked box"
 
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
-    sentence="Guided backpropagation has at most half as many of its strongest 5 % of pixels outside the "
-    "asked digit's box as the gradient, a deconvnet, or guided backpropagation of an untrained network.",
+    sentence=(
+        "Guided backpropagation has at most half as many of its strongest 5 % of pixels outside the queried "
+        "digit's box as the gradient, a deconvnet, or guided backpropagation of an untrained network."
+    ),
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
         "deconvnet. They are compared by eye, and no number is given.",
@@ -64,12 +66,14 @@ SHARPER = Claim(
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, LAST_RELU, FIRST_RELU, SMOOTHED, TIMES_BRIGHTNESS),
     chosen_on=(0, 1),
-    deviations="The images are scenes of 20 × 20 with two of five digits and half of a third one on "
-    "photographs, instead of ImageNet. The network has four convolutions and is trained for 1,000 steps "
-    "with batches of 32. Its batch normalisation is folded into the convolutions. There are 500 held-out "
-    "scenes, of which only those count in which the network recognises both digits. Maps are for the logit "
-    "of a digit, not for a single unit. The network has max-pooling, whose switches the deconvnet uses. The "
-    "paper shows that guided backpropagation does not need the switches.",
+    deviations=(
+        "The images are not from ImageNet but scenes of 20 × 20 pixels, with two of five digits and half of "
+        "a third one on photographs. The network has four convolutions and is trained for 1,000 steps with "
+        "batches of 32. Its batch normalisation is folded into the convolutions. There are 500 held-out "
+        "scenes. Only scenes in which the network recognises both digits count. Maps are for the logit of a "
+        "digit, not for a single unit. The network has max-pooling, whose switches the deconvnet uses. The "
+        "paper shows that guided backpropagation does not need the switches."
+    ),
     headline=True,
     history=(
         (
@@ -180,7 +184,7 @@ def compare(run: Run) -> None:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """The signals of all questions. There is no score to choose by."""
+    """The signals for all questions. There is no score to choose by."""
     return math.nan, question(asked)
 
 
@@ -188,7 +192,7 @@ BY_RANK = "strongest pixels outside the asked box, map by map"
 
 
 def score(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """Share of the strongest pixels outside the asked digit's box, for each scene's two questions."""
+    """Share of the strongest pixels outside the queried digit's box, for each scene's two questions."""
     map_ = found.chosen.abs().amax(1)
     outside = 1 - strongest(map_, asked.boxes)
     inside, beside = energy(map_, asked.boxes), energy(map_, asked.others)

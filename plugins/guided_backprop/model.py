@@ -12,7 +12,7 @@ Kind = Literal["model", "strided", "conv-pool", "all-conv"]
 
 
 def guided(signal: Tensor, x: Tensor) -> Tensor:
-    """Section 4: the backward signal at a ReLU, kept where both it and the ReLU's input are positive."""
+    """Section 4: the backward signal at a ReLU, kept where the signal and the ReLU's input are positive."""
     return signal.relu() * (x > 0)
 
 

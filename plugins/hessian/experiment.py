@@ -1,5 +1,4 @@
-"""Checks Hessian-vector products and Lanczos's method, and compares the number of outliers with that of
-clusters.
+"""Checks Hessian-vector products and Lanczos's method, and compares numbers of outliers and clusters.
 
 Dimensions: rows (of the data), n (weights).
 """
@@ -324,7 +323,7 @@ def exact_spectrum(network: nn.Module, loss: Callable[..., Tensor]) -> Float[Ten
 
 
 def draw_digits(run: Run) -> None:
-    """Plot a digit classifier's spectrum: exact eigenvalues as bars, Lanczos's density as a line."""
+    """Plot a digit classifier's spectrum, with exact eigenvalues as bars and Lanczos's density as a line."""
     images, labels = data.digits()
     rows = torch.randperm(len(images), generator=run.generator("digits"))[:300]
     x, y = images[rows].flatten(1).double(), labels[rows]

@@ -1,4 +1,4 @@
-"""HiFi-GAN: generate waves from spectrograms, trained with discriminators of several periods.
+"""HiFi-GAN: generate waveforms from spectrograms, trained against discriminators of several periods.
 
 Kong, Kim and Bae 2020, "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech
 Synthesis", arXiv 2010.05646.
@@ -9,8 +9,8 @@ are slow, and earlier parallel generators had lower quality.
 The idea. Speech consists of periodic signals of many periods. The generator upsamples frames by transposed
 convolutions and refines the samples by residual blocks with several kernel sizes and dilations, whose outputs
 are averaged. Multi-period discriminators each see every second, third, fifth, seventh or eleventh sample.
-Multi-scale discriminators see the wave at three scales. The loss also has distances of mel spectrograms and
-of discriminator features.
+Multi-scale discriminators see the wave at three scales. The loss also includes distances between mel
+spectrograms and between discriminator features.
 
 This folder. `model` has the generator's three versions and both kinds of discriminators with their losses.
 `experiment` measures how well each kind distinguishes speech from the same spectrogram with reconstructed

@@ -1,4 +1,4 @@
-"""Times the generation of a wave with and without folded weight norms, and by each version."""
+"""Times the generation of a waveform with and without folded weight norms, and with each version."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ FASTER = Claim(
     name="generation time of V1 and V3",
     sentence="On a CPU, the generator V3 takes at most a fifth of V1's time per second of speech.",
     paper=Figure(
-        "The small footprint version generates samples 13.4 times faster than real time on a CPU. V1's "
+        "The small-footprint version generates samples 13.4 times faster than real time on a CPU. V1's "
         "factor in table 1 is 1.43 (from memory), which makes V3 9.4 times as fast as V1.",
         where="abstract",
         read="abstract",

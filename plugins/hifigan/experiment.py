@@ -28,7 +28,7 @@ from .model import V1, V2, V3, Generator, Judged, Periods, Scales, discriminator
 from .training import Pair, adversarial, against_griffin_lim, mel_of
 
 NO_PERIODS = Break(
-    "no periods", "The multi-period discriminators have period 1, so that they see consecutive samples."
+    "no periods", "The multi-period discriminators have period 1, so they see consecutive samples."
 )
 ONE_PERIOD = Break("one period", "All five multi-period discriminators have period 2.", "near miss")
 SPECTRA = Break(
@@ -54,7 +54,7 @@ PERIODS_TELL = Claim(
     "number of parameters.",
     paper=Figure(
         "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, and without "
-        "multi-scale discriminators to 3.74.",
+        "multi-scale discriminators it falls to 3.74.",
         where="table 2",
     ),
     rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
@@ -86,7 +86,7 @@ Waves = Float[Tensor, "n samples"]
 
 
 class Sounds(NamedTuple):
-    """Segments of speech, and the same segments with phases by Griffin-Lim."""
+    """Segments of speech, and the same segments with phases from Griffin-Lim."""
 
     real: Waves
     made: Waves
@@ -184,7 +184,7 @@ def count_weights(run: Run) -> None:
 def again(
     wave: Float[Tensor, " samples"], generator: torch.Generator, rounds: int = 8
 ) -> Float[Tensor, " samples"]:
-    """The wave's magnitudes with phases by Griffin-Lim."""
+    """The wave's magnitudes with phases from Griffin-Lim."""
     magnitude = audio.stft(wave, window=speech.WINDOW, hop=speech.HOP).abs()
     return audio.griffin_lim(
         magnitude, window=speech.WINDOW, hop=speech.HOP, rounds=rounds, generator=generator
@@ -244,7 +244,7 @@ def learn(
 
 @torch.no_grad()
 def area(judges: nn.Module, given: Sounds) -> Float[Tensor, " n"]:
-    """For each segment of speech, the share of Griffin-Lim sounds that score lower. Ties count half."""
+    """For each speech segment, the share of Griffin-Lim sounds that score lower. A tie counts as half."""
     real, made = (torch.stack([score.mean(1) for score, _ in judges(waves)]).mean(0) for waves in given)
     above = (real[:, None] > made).double() + 0.5 * (real[:, None] == made)
     return above.mean(1)

@@ -59,8 +59,8 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Maps log-mel (batch, bands, frames) to a wave in [-1, 1], with the product of all strides samples per
-    frame.
+    """Maps log-mel spectrograms (batch, bands, frames) to a wave in [-1, 1]. The samples per frame are the
+    product of all strides.
 
     `normed()` adds weight normalisation to every convolution, for training.
     """

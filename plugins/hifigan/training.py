@@ -82,7 +82,7 @@ def against_griffin_lim(
     said: list[Float[Tensor, " _"]],
     pitches: list[Float[Tensor, " _"]] | None = None,
 ) -> None:
-    """Measure unseen words generated from mel spectrograms, by the generator and by Griffin-Lim."""
+    """Measure unseen words that the generator and Griffin-Lim generate from mel spectrograms."""
     run.phase("evaluate")
     generator = run.generator("phases")
     ways = {

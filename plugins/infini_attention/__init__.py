@@ -6,10 +6,10 @@ Infini-attention", arXiv 2404.07143.
 The problem. Attention stores the keys and values of every token, so the KV cache grows with the text. A model
 that processes a text in segments forgets earlier segments.
 
-The idea. As in linear attention, each head sums the outer products of its keys, after a positive
-nonlinearity, and values in one matrix. Queries of later segments read from this memory, and a gate per head
-mixes the result with ordinary attention within the segment. The delta rule adds only the part of a value that
-the memory does not return yet.
+The idea. As in linear attention, each head sums in one matrix the outer products of its values and its keys,
+after a positive nonlinearity. Queries of later segments read from this memory, and a gate per head mixes the
+result with ordinary attention within the segment. The delta rule adds only the part of a value that the
+memory does not return yet.
 
 This folder. `model` has the attention in two forms: over all segments at once with prefix sums, and segment
 by segment with a memory. `experiment` tests the recall of a value hidden in a text of up to eight times the

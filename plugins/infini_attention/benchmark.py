@@ -1,4 +1,4 @@
-"""Times attention over a text in segments, and for one token after texts of many lengths."""
+"""Times attention over a text in segments, and attention for one token after texts of many lengths."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Compares streaming with one-shot attention, and measures the recall of a value over text length."""
+"""Compares streaming with one-shot attention, and measures how recall of a value falls with text length."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,7 @@ STREAM = Claim(
     name="streaming and one-shot attention",
     sentence="Processing a text segment by segment with the memory gives the same results as kernel "
     "attention over all earlier segments.",
-    paper=Figure("The memory is that of linear attention", where="section 2.1", read="text"),
+    paper=Figure("The memory is the same as in linear attention", where="section 2.1", read="text"),
     rule=(Bound("largest difference between streaming and one-shot", "<=", 1e-4),),
     kind="identity",
     control="the same attention with a memory that is written before it is read",
@@ -62,7 +62,7 @@ COUNT = Claim(
 WIPED = Break("empty memory", "The memory is empty at the start of each segment.")
 NEWEST = Break(
     "memory of one segment",
-    "Each segment overwrites the memory, so that it has only the previous segment.",
+    "Each segment overwrites the memory, which then holds only the previous segment.",
     "near miss",
 )
 GRU = Break("GRU", "A GRU with a state of 32 numbers replaces the attention and its memory.", "rival")
@@ -102,11 +102,11 @@ INSIDE = Claim(
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The control has no access to the asked values, so the GRU is the harder comparison.",
+    deviations=TASK + "The control has no access to the queried values, so the GRU is the harder comparison.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a near '
-            "miss or a rival. The claim's name was 'finds what a cache of its size has lost'."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and the claim had '
+            "no near miss and no rival. The claim's name was 'finds what a cache of its size has lost'."
         ),
     ),
 )
@@ -342,7 +342,7 @@ def find_values(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
-    """Returns the accuracy on validation texts of the training lengths, and the network."""
+    """Returns the accuracy on validation texts of the training lengths and the network."""
     run = at.run
     steps = run.pick(smoke=3, quick=200, full=2000)
     network = Finder(make()).to(run.device, run.dtype)

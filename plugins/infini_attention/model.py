@@ -1,4 +1,4 @@
-"""Implements section 2: attention within a segment, and a memory of all earlier segments."""
+"""Implements section 2: attention within a segment and a memory of all earlier segments."""
 
 from typing import NamedTuple
 
@@ -82,7 +82,7 @@ class InfiniAttention(nn.Module):
     def stream(
         self, x: Float[Tensor, "batch tokens model"], memory: Memory
     ) -> tuple[Float[Tensor, "batch tokens model"], Memory]:
-        """Attention over at most one segment, and the memory including it."""
+        """Attention over at most one segment, and the memory including this segment."""
         q, k, v = self.project(x)
         # Retrieve before writing.
         return self.mixed(q, k, v, memory), update(memory, k, v, delta=self.delta)
@@ -99,7 +99,7 @@ class InfiniAttention(nn.Module):
         freqs_cis = phases(torch.arange(q.shape[-2], device=q.device, dtype=single), q.shape[-1])
         local = scaled_dot_product_attention(rotate(q, freqs_cis), rotate(k, freqs_cis), v, causal=True)
         gate = self.gate.sigmoid()[:, None, None]
-        # The memory gets the weight sigmoid(β), the segment the rest.
+        # The memory gets the weight sigmoid(β), and the segment gets the rest.
         mixed = gate * retrieve(memory, q).to(local.dtype) + (1 - gate) * local
         return self.output(merge_heads(mixed.to(local.dtype)))
 

@@ -72,7 +72,7 @@ WHOLE_BATCH = Break(
 )
 ALL_CHANNELS = Break(
     "all channels at once",
-    "Each image is normalised by its own statistics, but with one mean and variance for all channels.",
+    "Each image is normalised by its own statistics, but all channels share one mean and variance.",
     "near miss",
 )
 INPUT_ALONE = Break(
@@ -269,7 +269,7 @@ def in_use(table: Table) -> dict[str, dict[str, float]]:
 
 
 def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, nn.Module]:
-    """Train a generator. Returns the loss on validation crops, and the network."""
+    """Train a generator. Returns the loss on validation crops and the network."""
     run, crops, loss = at.run, at.world.crops, at.world.loss
     network = generator(recipe.norm).to(run.device, run.dtype)
     if recipe.standardised:

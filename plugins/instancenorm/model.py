@@ -32,8 +32,8 @@ def instance_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> 
 class InstanceNorm(nn.Module):
     """`instance_norm` with a scale and a shift for each channel, the same in training and at inference.
 
-    Parameter names as in `nn.InstanceNorm2d(features, affine=True)`. Raises ValueError if a channel has a
-    single position, because the result would be the shift alone.
+    Parameters are named as in `nn.InstanceNorm2d(features, affine=True)`. Raises ValueError if a channel has
+    a single position, because the result would be the shift alone.
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:

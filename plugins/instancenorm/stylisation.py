@@ -95,7 +95,7 @@ def standardised(features: Float[Tensor, "batch filters height width"]) -> Tenso
 
 
 class PerceptualLoss(nn.Module):
-    """Style as Gram matrices, content as coarse features. A term is about 1 if its features are unrelated.
+    """Style as Gram matrices and content as coarse features. Each term is about 1 for unrelated features.
 
     standardise  whether to standardise the content features, as section 2 argues; then the result should have
                  the style's contrast instead of the content's

@@ -4,7 +4,7 @@ Millidge 2023, "Integer tokenization is insane", beren.io, 4 February 2023.
 
 The problem. Byte-pair merges are learned from frequencies, and numbers were treated like other text. Frequent
 numbers (2019) became single tokens, and other numbers are split without a rule. Such tokens are not digits in
-any base, so no general algorithm can add them: a model must memorise the sum of every pair of tokens.
+any base, so no general algorithm can add them, and a model must memorise the sum of every pair of tokens.
 
 The idea. Plot the first 10,000 integers as squares. A square is yellow if the integer is one token. The post
 argues about the consequences for arithmetic, and this folder tests them. Later models split numbers into

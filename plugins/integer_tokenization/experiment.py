@@ -1,4 +1,4 @@
-"""Counts the integers that are one token, and tests whether models compute sums or memorise them."""
+"""Counts the integers that are one token, and tests whether models compute or memorise sums."""
 
 from collections.abc import Callable
 from functools import partial

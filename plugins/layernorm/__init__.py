@@ -2,9 +2,9 @@
 
 Ba, Kiros and Hinton 2016, "Layer Normalization", arXiv 1607.06450.
 
-The problem. Batch normalisation takes its statistics from the mini-batch. So an example's output depends on
-the other examples, small batches have noisy statistics, and training and inference differ. A recurrent
-network would need statistics for every time step.
+The problem. Batch normalisation takes its statistics from the mini-batch. An example's output therefore
+depends on the other examples, small batches have noisy statistics, and training and inference differ. A
+recurrent network would need statistics for every time step.
 
 The idea. Compute mean and variance over the features of a layer instead, for each example separately. No
 statistic depends on the batch, training and inference are the same computation, and a recurrent network

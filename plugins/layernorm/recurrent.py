@@ -1,4 +1,4 @@
-"""Trains section 3.1's recurrent network, with any normalisation, on digits four pixels at a time."""
+"""Trains section 3.1's recurrent network with any normalisation. It reads digits four pixels at a time."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -13,8 +13,8 @@ with gamma = sᵀy / yᵀy of the newest pair. Each step then has about the righ
 usually accepts its first trial.
 
 This folder. `model` has the two loops and the optimiser. `experiment` counts evaluations with and without
-that scale, over m, and compares with BFGS and gradient descent. `benchmark` times the product and whole
-minimisations.
+that scale, over m, and compares L-BFGS with BFGS and gradient descent. `benchmark` times the product and
+whole minimisations.
 """
 
 from readtrack.plugin import hookimpl

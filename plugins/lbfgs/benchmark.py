@@ -34,7 +34,7 @@ def compact(
     Y: Float[Tensor, "m n"],
     SY: Float[Tensor, "m m"],
 ) -> Tensor:
-    """Theorem 2.2 of Byrd, Nocedal and Schnabel 1994: products with both matrices, and m × m systems. An
+    """Theorem 2.2 of Byrd, Nocedal and Schnabel 1994, with products of both matrices, and m × m systems. An
     optimiser would keep S Yᵀ from step to step."""
     R, D = SY.triu(), SY.diagonal()
     gamma = SY[-1, -1] / (Y[-1] @ Y[-1])

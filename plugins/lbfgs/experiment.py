@@ -119,7 +119,7 @@ KEEPS = Claim(
     "iterations. The paper compares numbers of pairs with each other, and L-BFGS with partitioned "
     "quasi-Newton methods.",
     history=(
-        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), without a rival.',
+        'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). There was no rival.',
     ),
 )
 

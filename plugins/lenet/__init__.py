@@ -11,7 +11,7 @@ The idea. Each unit of a feature map sees a small window, and all units of a map
 that is worth detecting at one position is worth detecting at all positions, and a shifted image gives a
 shifted map. Between the convolutions, maps are sub-sampled to half their size, so that later layers know only
 roughly where a feature lies. The network read millions of cheques. Later convolutional networks use the same
-kinds of layers and train them end to end, too.
+kinds of layers and train them end to end too.
 
 This folder. `model` has the squashing function, the sub-sampling, the incomplete connections of C3, the
 output layer and its loss as in the paper. `experiment` counts LeNet-5's weights. It compares a small LeNet

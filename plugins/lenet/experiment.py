@@ -60,8 +60,10 @@ DEVIATIONS = (
 
 SHARING = Claim(
     name="accuracy at equal parameters",
-    sentence="With the same numbers of weights and of training steps, LeNet classifies digits at random "
-    "positions more accurately than a fully connected network.",
+    sentence=(
+        "With the same number of weights and the same number of training steps, LeNet classifies digits at "
+        "random positions more accurately than a fully connected network."
+    ),
     paper=Figure(
         "LeNet-5 has 0.95 % errors on MNIST. A fully connected network with 300 hidden units has 4.7 %.",
         read="secondary",
@@ -276,7 +278,7 @@ def scatter(
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """Train on images at new random positions. Returns the validation accuracy, and the network."""
+    """Train on images at new random positions. Returns the validation accuracy and the network."""
     run, world = at.run, at.world
     x, y = world.parts.train
     model = make(at).to(run.device, run.dtype)
@@ -307,7 +309,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def right(
     model: nn.Module, x: Float[Tensor, "batch 1 side side"], y: Int[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """1 for each image whose right class has the smallest penalty, else 0."""
+    """1 for each image whose true class has the smallest penalty, else 0."""
     return torch.cat(
         [(model(some).argmin(1) == of).float() for some, of in zip(x.split(2000), y.split(2000), strict=True)]
     )

@@ -18,7 +18,7 @@ TABLE_I = tuple(
     )
 )
 
-# Target images for F6, 7 × 12 for each class. The paper's are not copied; these are our own.
+# Target images for F6, 7 × 12 for each class. These images are our own, not copies of the paper's.
 TYPESET = """
 ..###.. ...#... .#####. .#####. .....#. ####### ..####. ####### .#####. ..###..
 .#...#. ..##... #.....# #.....# ....##. #...... .#..... ......# #.....# .#...#.
@@ -74,7 +74,7 @@ def spread(shape: tuple[int, ...], fan_in: list[int]) -> Float[Tensor, "..."]:
 
 
 class SubSampling(nn.Module):
-    """Sums of 2 × 2 neighbours, times the map's coefficient, plus its bias: half the height and width.
+    """Halves height and width: sums of 2 × 2 neighbours, times the map's coefficient, plus its bias.
 
     Height and width must be even.
     """
@@ -114,7 +114,7 @@ class Output(nn.Module):
 def loss(
     penalties: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, rubbish: float = RUBBISH
 ) -> Float[Tensor, ""]:
-    """Equation 9: lowers the right class's penalty, and raises other penalties below about `rubbish`."""
+    """Equation 9: lowers the true class's penalty, and raises other penalties below about `rubbish`."""
     right = penalties.gather(1, labels[:, None])[:, 0]
     return (right + F.pad(-penalties, (0, 1), value=-rubbish).logsumexp(1)).mean()
 

@@ -86,7 +86,7 @@ QUESTIONS = Claim(
         "tokens. The network has one layer of hidden size 64 and no dropout, with a window of 2 tokens on "
         "either side. It is trained from scratch with AdamW. The paper's model starts from RoBERTa's weights "
         "and reads 4,096 tokens. The paper's 8.3 points are for global attention and its separate "
-        "projections together. Our projections are separate, too."
+        "projections together. Our projections are separate too."
     ),
     history=(
         (

@@ -1,4 +1,4 @@
-"""Times a layer over a whole sequence: the equations with autograd's backward pass, ours, and torch's."""
+"""Times a layer over a whole sequence: with autograd's backward pass, with ours, and with torch's."""
 
 from collections.abc import Iterator
 from functools import partial

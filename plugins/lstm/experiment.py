@@ -1,4 +1,4 @@
-"""Measures the error in a cell and the gradient over lags, and trains on the adding problem."""
+"""Measures how the error in a cell and the gradient change with the lag, and trains on the adding problem."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ FLOW = Claim(
     "over a hundred steps, whereas that of a simple recurrent network vanishes. With the layer's "
     "default forget bias of 1 the gradient shrinks as well, to about a ten-millionth.",
     paper=Figure(
-        "Errors in a cell do not decay, and those of other networks do.", where="section 3", read="text"
+        "Errors in a cell do not decay, whereas errors in other networks do.", where="section 3", read="text"
     ),
     rule=(
         at_least(
@@ -69,9 +69,11 @@ FLOW = Claim(
         "log10 of growth over 100 steps, forget bias 1",
         "log10 of growth over 100 steps, rectified units that start at the identity",
     ),
-    deviations="The networks are untrained, have 64 units in float64, and get Gaussian noise as input. The "
-    "layer's default forget bias is 1. We do not truncate the gradient. The paper truncates it where it "
-    "leaves a cell.",
+    deviations=(
+        "The networks are untrained. They have 64 units, compute in float64, and get Gaussian noise as "
+        "input. The layer's default forget bias is 1. We do not truncate the gradient. The paper truncates "
+        "it where it leaves a cell."
+    ),
     history=(
         (
             "Until November 2026 this claim was counted as measured. Nothing is trained, and initial "
@@ -117,11 +119,13 @@ LONG_LAGS = Claim(
     ),
     breaks=(LEAKY, NO_MEMORY, IDENTITY, UNTRAINED),
     chosen_on=(0, 1, 2, 3, 4),
-    deviations="Values are in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in "
-    "each half, at average lags of 37 and 12. There are 32 cells, each with its own gates, where the paper "
-    "has two blocks of two. We add forget gates and a linear output, do not truncate the gradient, and use "
-    "Adam on batches of 32 with a learning rate that falls to zero. With the same hidden size the simple "
-    "network has a quarter of the parameters.",
+    deviations=(
+        "Values are in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in each "
+        "half, at average lags of 37 and 12. There are 32 cells, each with its own gates, whereas the paper "
+        "has two blocks of two cells. We add forget gates and a linear output, do not truncate the gradient, "
+        "and use Adam on batches of 32 with a learning rate that falls to zero. With the same hidden size "
+        "the simple network has a quarter of the parameters."
+    ),
     headline=True,
     history=(
         (
@@ -203,7 +207,7 @@ def untrained(at: Trial, layer: Layer, _: None) -> tuple[float, nn.Module]:
 
 
 def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """log10 of the gradient's growth over a hundred steps. Also plots the gradient over the lag."""
+    """log10 of the gradient's growth over a hundred steps. Also plots the gradient against the lag."""
     log = gradient_over_lags(found.chosen, noise(at.run, 2), at.generator("projection")).log10()
     for lag in range(0, LAGS + 1, 5):
         at.metric("log10 of gradient over lag", log[lag].item(), step=lag)

@@ -21,7 +21,7 @@ def unroll(
     recurrent_weight: RecurrentWeight,
     bias: Bias,
 ) -> tuple[States, State]:
-    """The equations step by step, from state h and cell c. Returns all states, and the last cell."""
+    """The equations step by step, from state h and cell c. Returns all states and the last cell."""
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         i, f, g, o = torch.addmm(drive, h, recurrent_weight.mT).chunk(4, 1)
@@ -130,7 +130,7 @@ def unroll_fast(
 
 
 class LSTM(nn.Module):
-    """The layer. Returns all states, and the last state and cell.
+    """The layer. Returns all states together with the last state and cell.
 
     Weights start uniform in ±1/√hidden, as in torch.
 
