@@ -1,4 +1,4 @@
-"""Decoders for connectionist temporal classification (CTC): the best path, and prefix search."""
+"""Implements decoders for connectionist temporal classification (CTC): the best path and prefix search."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Exercises: relative attention, the convolution module, the block, and CTC's two decoders."""
+"""Exercises: write relative attention, the convolution module, the block, and CTC's two decoders."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Exercises: tokens before and after the gist, the mask, and the compressed prompt."""
+"""Exercises: find the tokens before and after the gist, write the mask, and compress a prompt."""
 
 from collections.abc import Iterator
 

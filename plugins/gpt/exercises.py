@@ -1,4 +1,4 @@
-"""Exercises: the block, the input format, and the fine-tuning loss."""
+"""Exercises: write the block, the input format, and the fine-tuning loss."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Exercises: attention with a cache, the block, and the sampling distribution."""
+"""Exercises: write attention with a cache, the block, and the sampling distribution."""
 
 from collections.abc import Iterator
 

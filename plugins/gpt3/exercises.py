@@ -1,4 +1,4 @@
-"""Exercises: the attention of the sparse layers."""
+"""Exercises: write the attention of the sparse layers."""
 
 from collections.abc import Iterator
 

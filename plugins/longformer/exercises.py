@@ -1,4 +1,4 @@
-"""Exercises: attention within a band, and attention of the global tokens."""
+"""Exercises: write attention within a band and attention from the global tokens."""
 
 from collections.abc import Iterator
 

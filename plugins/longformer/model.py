@@ -1,4 +1,4 @@
-"""Banded attention with a few global tokens, and the encoder that uses it.
+"""Implements banded attention with a few global tokens, and the encoder that uses it.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (tokens that attend to all and
 to which all attend).
