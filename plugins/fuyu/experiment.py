@@ -82,7 +82,7 @@ NEWLINES = Claim(
         "× 2 pixels of noise, and one patch is marked. The only question is the column of the mark. Three "
         "sizes, 3 × 5, 5 × 3 and 4 × 4, do not occur in training. The loss covers only the answer. On "
         "training sizes, random guessing is right for 34 % of images. The control sees only the length of "
-        "the sequence and the position of the mark, which suffice to answer 73 %."
+        "the sequence and the position of the mark, which suffice for 73 % of images."
     ),
     headline=True,
     history=(

@@ -269,7 +269,7 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
 
 
 def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
-    """Word vectors from the singular value decomposition of neighbour counts, from as many texts as GPT."""
+    """Word vectors by singular value decomposition of neighbour counts in as many texts as GPT reads."""
     texts, _ = at.world.language.draw(
         at.run.pick(smoke=3, quick=300, full=2000) * BATCH, at.generator("texts")
     )

@@ -35,7 +35,7 @@ from .weights import from_released, read_merges
 
 SIZE = Claim(
     name="parameter counts of the released models",
-    sentence=("The smallest and the largest configuration have as many parameters as the released models."),
+    sentence="The smallest and the largest configuration have as many parameters as the released models.",
     paper=Figure(
         "117 and 1542 million. The released files have 124,439,808 and 1,557,611,200 parameters",
         where="table 2",
@@ -218,7 +218,7 @@ def compare_sizes(run: Run) -> None:
         FROZEN: {name: Size(*SIZES[name], frozen=True).learn for name in ("medium", "large")},
         COUNTED: {"medium": counts_of(3), "large": counts_of(4)},
     }
-    falls = "their learning rates, which are the same grid scaled down with the hidden size"
+    falls = "their learning rates, which are the grid scaled down with the hidden size"
     frequent = bits_of_frequencies(world.seen, world.judge, vocab) / world.bytes_per_token
     table = run.compare(
         LARGER,
