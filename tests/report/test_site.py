@@ -100,7 +100,7 @@ def test_a_page_runs_only_its_own_script_and_sends_no_request(shipped_site: Site
 def test_the_paper_page_has_claims_code_and_lineage(shipped_site: Site) -> None:
     page = pages(shipped_site)["papers/bert.html"]
     for words in (
-        "After 300 steps of pre-training from both sides",
+        "After 300 steps of pre-training and fine-tuning on the same labels",
         "Not specific",
         "mask dropped for tuning",
         "0.121 to 0.199",
