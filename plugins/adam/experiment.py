@@ -61,9 +61,11 @@ AS_ADAGRAD = Break(
 
 DROPOUT = Claim(
     name="loss under dropout",
-    sentence="On a network with dropout, Adam's training loss after 300 steps is lower than that of SGD, the "
-    "heavy ball and Nesterov momentum, and at most 10 % higher than that of AdaGrad and RMSProp, each at "
-    "its best learning rate.",
+    sentence=(
+        "On a network with dropout, Adam's training loss after 300 steps is lower than the loss of SGD, the "
+        "heavy ball and Nesterov momentum, and at most 10 % higher than the loss of AdaGrad and RMSProp, "
+        "each at its best learning rate."
+    ),
     paper=Figure(
         "The curves show that on multi-layer networks trained with dropout, Adam converges better than "
         "AdaGrad, RMSProp, SGD with Nesterov momentum and AdaDelta.",

@@ -119,7 +119,7 @@ SEPARABLE = Claim(
     after_steps=300,
     breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "We use the paper's λ as the decay, so that the same λ removes the same share of the "
+    deviations=TASK + "We use the paper's λ as the decay, so the same λ removes the same share of the "
     "weights at every learning rate. The logarithm of a learning rate's best decay is the mean over the "
     "decays' logarithms, weighted by exp(−held-out loss / 0.02 nats). Expressed as torch's λ / lr, the best "
     "decay moves by one decade less.",

@@ -1,6 +1,6 @@
 """Implements SGD and Adam with decoupled weight decay.
 
-As in torch, the decay is multiplied by the learning rate, so that schedules (the paper's ηₜ) scale both.
+As in torch, the decay is multiplied by the learning rate, so schedules (the paper's ηₜ) scale both.
 `weight_decay` is therefore the paper's λ / lr.
 """
 

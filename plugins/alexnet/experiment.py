@@ -38,8 +38,8 @@ TANH = Break("tanh everywhere", "The network of the ReLU arm also has tanh.")
 SATURATES = Break("ReLU clipped at 1", "ReLU is clipped at 1, so units saturate on both sides.", "near miss")
 SCALED_TANH = Break(
     "scaled tanh",
-    "The activation is tanh. Pixels are in [-0.3, 0.7] and weights have variance 2 / fan-in, so that units "
-    "start unsaturated.",
+    "The activation is tanh. Pixels are in [-0.3, 0.7] and weights have variance 2 / fan-in, so units start "
+    "unsaturated.",
     "rival",
 )
 

@@ -118,7 +118,7 @@ def train(
 ) -> nn.Module:
     """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0.
 
-    `make` runs under the run's seed, so that arms with the same architecture start from the same weights.
+    `make` runs under the run's seed, so arms with the same architecture start from the same weights.
     """
     torch.manual_seed(run.seed)
     network = make().to(run.device, run.dtype).train()

@@ -96,10 +96,12 @@ NO_BOTTLENECK = Claim(
     after_steps=STEPS,
     breaks=(EVEN, SHUFFLED_VALUES, BY_POSITION, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="The task is a toy language of 8 words in which neighbouring words swap places, so that no "
-    "word moves far. Encoder and decoder are unidirectional LSTMs of hidden size 48, and the fixed vector "
-    "has the same size. The score is a dot product, not the output of a small network. The context vector "
-    "enters only the output, not the recurrence.",
+    deviations=(
+        "The task is a toy language of 8 words in which neighbouring words swap places, so no word moves "
+        "far. Encoder and decoder are unidirectional LSTMs of hidden size 48, and the fixed vector has the "
+        "same size. The score is a dot product, not the output of a small network. The context vector enters "
+        "only the output, not the recurrence."
+    ),
     headline=True,
     history=(
         (
@@ -195,7 +197,7 @@ class Translator(nn.Module):
 
 
 def with_even_weights() -> Translator:
-    """The translator with all queries set to zero, so that all scores are equal."""
+    """The translator with all queries set to zero, which makes all scores equal."""
     translator = Translator(VOCAB, WIDTH, attend=True)
     nn.init.zeros_(translator.attention.query.weight).requires_grad_(False)
     return translator

@@ -53,7 +53,7 @@ def attention_weights(
 class MultiHeadAttention(nn.Module):
     """Section 3.2.2: head_i = attention(x W_iQ, c W_iK, c W_iV), result = concat(head_1, ..., head_h) W_O.
 
-    One projection holds the matrices of all heads, so that one matrix multiplication serves all heads.
+    One projection holds the matrices of all heads, so one matrix multiplication serves all heads.
 
     model    size of `x` and of the result, a multiple of `heads` (else ValueError)
     context  size of the other sequence's vectors, for cross-attention

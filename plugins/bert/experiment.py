@@ -52,7 +52,7 @@ SHUFFLED = Break(
 )
 UNMASKED = Break(
     "mask dropped for tuning",
-    "The left-to-right model is fine-tuned without its causal mask, so that it sees both sides.",
+    "The left-to-right model is fine-tuned without its causal mask, so it sees both sides.",
     "rival",
 )
 

@@ -36,7 +36,7 @@ from .rivals import Conjugate, dfp_update
 
 NO_CURVATURE = Break(
     "no curvature",
-    "BFGS receives the step in place of the change of the gradient, so that its model stays the identity.",
+    "BFGS receives the step in place of the gradient's change, so its model stays the identity.",
 )
 MOSTLY_DFP = Break(
     "mostly DFP",

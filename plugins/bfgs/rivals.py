@@ -26,7 +26,7 @@ def dfp_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
 
 class Conjugate(Minimizer):
     """Nonlinear conjugate gradients, Polak and Ribière's with restarts (PR+), or gradient descent with
-    `beta=False`. The first trial length is chosen so that the predicted fall equals that of the last step."""
+    `beta=False`. The first trial length is chosen so that the predicted fall equals the last step's."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Byte-level byte-pair encoding: split words into subwords made of bytes, so that no text is unknown.
+"""Byte-level byte-pair encoding: split words into subwords made of bytes, so no text is unknown.
 
 Sennrich, Haddow and Birch 2015, "Neural Machine Translation of Rare Words with Subword Units", arXiv
 1508.07909. On bytes: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2),
@@ -10,9 +10,9 @@ and the cost of attention is quadratic in their length.
 
 The idea. Start from single symbols, find the most frequent pair of neighbouring symbols, merge the pair into
 a new symbol, and repeat until the vocabulary is full. Frequent words become one token, and rare words become
-a few tokens. GPT-2 starts from the 256 bytes, so that every text can be encoded, and splits a text into words
-first, so that no token contains parts of a word and of its punctuation. GPT-3 uses GPT-2's 50,257 tokens, and
-most later language models use a larger vocabulary of the same kind.
+a few tokens. GPT-2 starts from the 256 bytes, so every text can be encoded. It splits a text into words
+first, so no token contains parts of a word and of its punctuation. GPT-3 uses GPT-2's 50,257 tokens, and most
+later language models use a larger vocabulary of the same kind.
 
 This folder. `training` has the paper's loop, which recounts all pairs before each merge, and a faster version
 with an index and a heap. `words` has GPT-2's order of bytes and its pattern for splitting text. `encoding`

@@ -149,7 +149,7 @@ class CLIP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def scale(self) -> Float[Tensor, ""]:
-        """The scale, clamped. Above the limit the gradient still flows, so that the scale can fall again."""
+        """The scale, clamped. Above the limit the gradient still flows, so the scale can fall again."""
         scale = self.log_scale.exp()
         return scale - (scale - LARGEST_SCALE).clamp(min=0).detach()
 

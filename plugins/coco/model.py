@@ -75,8 +75,8 @@ def assigned(
 ) -> tuple[Int64[Tensor, "batch cells"], Float[Tensor, "batch cells 4"]]:
     """Each cell's class (0 for background, label + 1) and box. A box gets the cells in its central half.
 
-    A cell in several boxes goes to the smallest. The central half is at least one cell wide, so that each
-    object has a cell unless a smaller one takes it.
+    A cell in several boxes goes to the smallest. The central half is at least one cell wide, so each object
+    has a cell unless a smaller one takes it.
     """
     if not batch.boxes.shape[1]:
         none = torch.zeros(len(batch.boxes), len(middles), dtype=torch.int64, device=batch.boxes.device)

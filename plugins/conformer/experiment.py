@@ -191,7 +191,7 @@ def both(labels: int = LABELS) -> Conformer:
 
 
 def attention_alone(labels: int = LABELS) -> Conformer:
-    """The Conformer with a kernel of 1, so that no neighbour is seen but training remains comparable."""
+    """The Conformer with a kernel of 1, which sees no neighbour but keeps training comparable."""
     return network(196, kernel=1, labels=labels)
 
 

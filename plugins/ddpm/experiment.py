@@ -63,9 +63,8 @@ SAMPLES = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "inconclusive" (8 of 10 seeds). It was based on 300 '
-            "samples drawn with the final weights instead of averaged ones. The bound is "
-            "unchanged."
+            'Until November 2026 the verdict was "inconclusive" (8 of 10 seeds). The verdict was based on '
+            "300 samples drawn with the final weights instead of averaged weights. The bound is unchanged."
         ),
     ),
 )

@@ -12,8 +12,8 @@ linear, and needs no statistics.
 
 This folder. `model` implements algorithm 1 as written, and with a hand-written gradient. `experiment` trains
 a Transformer with layer normalisation, with dynamic tanh, and without either, over a range of learning rates.
-It also plots layer normalisation's outputs over its inputs. `story` compares the normalisation layers in the
-order of their papers.
+It also plots layer normalisation's outputs against its inputs. `story` compares the normalisation layers in
+the order of their papers.
 
 Dimensions: batch (any leading axes), features.
 """

@@ -280,7 +280,7 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
 
 
 def show_curves(run: Run, model: Characters, text: Text) -> None:
-    """Plot the outputs of each layer normalisation in the trained model over its inputs, as in figure 2.
+    """Plot each layer normalisation's outputs in the trained model against its inputs, as in figure 2.
 
     The plot leaves out scale and shift, as figure 2 does.
     """

@@ -78,8 +78,10 @@ RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
 
 RECALLS = Claim(
     name="recall of few proposals",
-    sentence="With three regions per image, the recall of the region proposal network is at least 0.08 "
-    "higher than that of grouping pixels.",
+    sentence=(
+        "With three regions per image, the region proposal network's recall is at least 0.08 higher than the "
+        "recall of grouping pixels."
+    ),
     paper=Figure(
         "From 2,000 to 300 regions the recall hardly falls, while the recall of selective search falls "
         "faster",

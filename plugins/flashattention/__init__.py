@@ -1,6 +1,6 @@
 """FlashAttention: compute exact attention in tiles, without writing the score matrix to slow memory.
 
-Dao, Fu, Ermon, Rudra and Ré 2022, arXiv 2205.14135. The loop order is that of FlashAttention-2 (Dao 2023,
+Dao, Fu, Ermon, Rudra and Ré 2022, arXiv 2205.14135. The loop order is FlashAttention-2's (Dao 2023,
 arXiv 2307.08691). FlashAttention-3 (Shah et al. 2024, arXiv 2407.08608) overlaps the steps on Hopper.
 
 The problem. Attention computes tokens² scores and writes them to the GPU's main memory (HBM). It reads the

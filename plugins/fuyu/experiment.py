@@ -62,7 +62,7 @@ NEWLINES = Claim(
     "a mark more often than one without newlines on image sizes not seen in training. Its accuracy there is "
     "at most 10 points lower than on sizes seen in training.",
     paper=Figure(
-        "A newline token tells the model where a row ends, so that the existing position embeddings work for "
+        "A newline token tells the model where a row ends, so the existing position embeddings work for "
         "different image sizes. The post gives no number.",
         where="the post, model architecture",
         read="text",

@@ -8,7 +8,7 @@ answers to problems that need more sequential steps than it has layers.
 
 The idea. Between <work> and </work> the model writes intermediate steps token by token and reads them again.
 They serve as an external memory for computations that do not fit into one forward pass (section 3.1.1).
-Numbers are split into digits, so that steps can be digits. The training corpus was curated, and the models
+Numbers are split into digits, so steps can be digits. The training corpus was curated, and the models
 were trained on it for four epochs.
 
 This folder. `model` has GPT-2's decoder without biases, in the paper's five sizes. `weights` renames the

@@ -103,7 +103,7 @@ SATURATES = Claim(
 )
 
 RATES = (0.05, 0.2, 0.6)
-ADAM = 0.05  # Adam's learning rate relative to that of gradient descent
+ADAM = 0.05  # Adam's learning rate relative to gradient descent's
 LATENT, HIDDEN = 16, 128
 LOSSES = {"non-saturating": non_saturating_loss, "minimax": minimax_loss}
 AWAY = "Fréchet distance on choose while learning"

@@ -31,7 +31,7 @@ from .search import divide, search
 
 NO_COUPLINGS = Break(
     "no couplings",
-    "The couplings get zeros as input, so that the scale of each half does not depend on the other.",
+    "The couplings get zeros as input, so the scale of each half does not depend on the other half.",
     "near miss",
 )
 NO_SEARCH = Break(
@@ -109,9 +109,9 @@ COUPLINGS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the linear flow mixed fixed groups of four channels, so that the "
-            "couplings were compared with 40 separate maps, and the claim was reproduced with a gap of "
-            "about 14 nats. The linear flow's matrices now mix all bands. The bounds are unchanged."
+            "Until November 2026 the linear flow mixed fixed groups of four channels, so the couplings were "
+            "compared with 40 separate maps, and the claim was reproduced with a gap of about 14 nats. The "
+            "linear flow's matrices now mix all bands. The bounds are unchanged."
         ),
     ),
 )

@@ -9,9 +9,9 @@ The problem. Each task had its own data set and training, and each system was go
 The idea. Text contains demonstrations of tasks, so a model that predicts text well enough can perform tasks
 that are phrased as text, without training for them. This needs a large model and varied text: 1.5 billion
 parameters, and web pages that people had linked to. For such a deep stack the block was changed. Layer
-normalisation moved to the input of each sub-layer, with one more after the last block, so that the residual
-path is a plain sum. The initial weights of layers that write to the residual path are divided by the square
-root of the number of these layers. Most later language models use this block.
+normalisation moved to the input of each sub-layer, with one more after the last block, so the residual path
+is a plain sum. The initial weights of layers that write to the residual path are divided by the square root
+of the number of these layers. Most later language models use this block.
 
 This folder. `model` has the decoder with a KV cache for generation, and sampling with a temperature and from
 the top k tokens. It imports attention, layer normalisation and the vocabulary from the plugins of their

@@ -180,7 +180,7 @@ Learn = Callable[[Trial, float], Model]
 
 
 class Size(NamedTuple):
-    """A GPT-2 and its training. The grid's learning rate is that of the smallest model."""
+    """A GPT-2 and its training. The grid's learning rate is the smallest model's."""
 
     width: int
     heads: int

@@ -69,7 +69,7 @@ CACHE = Claim(
 )
 
 NO_CHECKPOINT = Break(
-    "random weights", "The converted model has random weights, so that nothing is kept from pre-training."
+    "random weights", "The converted model has random weights, so nothing is kept from pre-training."
 )
 KEYS_ALONE = Break(
     "only keys averaged", "Key heads are averaged, but the value head is the group's first head.", "near miss"

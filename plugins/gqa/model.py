@@ -22,7 +22,7 @@ def grouped_attention(
 ) -> Float[Tensor, "batch heads queries values"]:
     """Section 2.2: attention in which each group of heads / groups query heads shares one key-value head.
 
-    A group's query heads are treated as more queries of one head, so that keys and values need not be copied.
+    A group's query heads are treated as more queries of one head, so keys and values need not be copied.
     Repeating keys and values for every head would forfeit the gain of sharing.
 
     mask    True where a query may attend; each query needs at least one key

@@ -180,7 +180,7 @@ def compare(run: Run) -> None:
         },
         world=digits(run),
     )
-    # Figure 1 plots the loss over the number of examples per statistic.
+    # Figure 1 plots the loss against the number of examples per statistic.
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     for examples in (2, 8, 32):
         for arm, row in (("batch norm", f"over {examples}"), ("group norm", "groups")):

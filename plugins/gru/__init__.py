@@ -8,7 +8,7 @@ needs four gated parts, and a cell in addition to the state.
 
 The idea. Use the state itself as the memory. An *update gate* z mixes, unit by unit, the old state with a
 candidate. At z = 1 the unit keeps its value, and the gradient passes unchanged. A *reset gate* r scales the
-old state in the candidate's input, so that a unit can forget. There are two gates and no separate cell. In
+old state in the candidate's input, so a unit can forget. There are two gates and no separate cell. In
 the paper the unit is part of an encoder-decoder that scores phrases for translation, which is not built here.
 
 This folder. `model` has the layer as the equations (`unroll`, optionally with the reset gate after the

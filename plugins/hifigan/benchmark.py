@@ -72,7 +72,7 @@ def functional(version: Version, normed: bool, w: Weights, mel: Tensor) -> Tenso
 
 @functools.cache
 def made(version: Version) -> Generator:
-    """Cached, with random weights, so that only the generation of the wave is timed."""
+    """A generator with random weights, cached so that only the generation of the wave is timed."""
     return Generator(version)
 
 

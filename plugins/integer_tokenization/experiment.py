@@ -46,7 +46,7 @@ COUNT = Claim(
 
 SCRAMBLED = Break(
     "permuted digits",
-    "Each number is written with the digits of another number, according to a fixed random permutation.",
+    "Each number is written with another number's digits, according to a fixed random permutation.",
     "near miss",
 )
 DECAY = Break(

@@ -9,7 +9,7 @@ are neighbours, and must learn every stroke separately at each position where it
 
 The idea. Each unit of a feature map sees a small window, and all units of a map share one filter. A feature
 that is worth detecting at one position is worth detecting at all positions, and a shifted image gives a
-shifted map. Between the convolutions, maps are sub-sampled to half their size, so that later layers know only
+shifted map. Between the convolutions, maps are sub-sampled to half their size, so later layers know only
 roughly where a feature lies. The network read millions of cheques. Later convolutional networks use the same
 kinds of layers and train them end to end too.
 

@@ -48,7 +48,7 @@ NO_GLOBAL = Break("no global token", "No token is global, not even the question.
 ANOTHER = Break("another global token", "The second token is global instead of the question.", "near miss")
 ASKED_OF_ALL = Break(
     "question embedding added to every token",
-    "No token is global. The question's embedding is added to that of every token, and the answer is "
+    "No token is global. The question's embedding is added to every token's embedding, and the answer is "
     "predicted from the mean of all hidden states.",
     "rival",
 )
@@ -69,9 +69,11 @@ QUESTIONS = Claim(
         at_least(FAR, "global token", -0.1, minus="full attention"),
     ),
     guards=(Bound("attention scores at 4,096 tokens, full / band", ">=", 4.0, ratio=True),),
-    control="the same network with the window alone, each arm at its best learning rate from the same grid. "
-    "The control predicts the answer from the mean of all hidden states, so that it sees all tokens but "
-    "cannot use the question",
+    control=(
+        "the same network with the window alone, each arm at its best learning rate from the same grid. The "
+        "control predicts the answer from the mean of all hidden states, so it sees all tokens but cannot "
+        "use the question"
+    ),
     control_arm="window alone",
     control_reaches=(
         at_least(FAR, "full attention", 0.9),
@@ -160,7 +162,7 @@ class Reader(nn.Module):
     """An encoder that predicts the answer from the question's hidden state or from the mean hidden state.
 
     everywhere  position of the global token (the question is at 0)
-    asked       whether to add the question's embedding to that of every token
+    asked       whether to add the question's embedding to every token's
     """
 
     def __init__(

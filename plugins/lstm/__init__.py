@@ -6,9 +6,9 @@ Cummins 2000, doi 10.1162/089976600300015015.
 The problem. In a simple recurrent network, the gradient over a lag is a product of one Jacobian per step and
 vanishes, so dependencies over fifty steps are not learned.
 
-The idea. Give the state a path without multiplications: new values are only added to a *cell*, so that its
+The idea. Give the state a path without multiplications. New values are only added to a *cell*, so its
 gradient flows back unchanged (the constant error carousel). Learned *gates* decide what is written and read,
-and in later work what is forgotten. With the forget gate fixed at 1, the cell is that of 1997. Every LSTM
+and in later work what is forgotten. With the forget gate fixed at 1, the cell is the cell of 1997. Every LSTM
 since has a forget gate. The original also squashed the cell's input and output by logistic functions to [-2,
 2] and [-1, 1], shared gates among the cells of a block, and truncated the gradient where it leaves a cell
 (sections 4 and 5.4).

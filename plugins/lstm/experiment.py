@@ -40,9 +40,11 @@ CAROUSEL = Claim(
 
 FLOW = Claim(
     name="gradient over lags",
-    sentence="With the forget gate at 1, the full gradient through cells and gates also reaches back "
-    "over a hundred steps, whereas that of a simple recurrent network vanishes. With the layer's "
-    "default forget bias of 1 the gradient shrinks as well, to about a ten-millionth.",
+    sentence=(
+        "With the forget gate at 1, the full gradient through cells and gates also reaches back over a "
+        "hundred steps, whereas the gradient of a simple recurrent network vanishes. With the layer's "
+        "default forget bias of 1 the gradient shrinks as well, to about a ten-millionth."
+    ),
     paper=Figure(
         "Errors in a cell do not decay, whereas errors in other networks do.", where="section 3", read="text"
     ),
@@ -87,7 +89,7 @@ LEAKY = Break(
     "Each cell forgets half of its value at each step. All gates except the forget gates are trained.",
     "near miss",
 )
-NO_MEMORY = Break("no memory", "The forget gates start closed, so that a cell keeps nothing of its value.")
+NO_MEMORY = Break("no memory", "The forget gates start closed, so a cell keeps nothing of its value.")
 IDENTITY = Break(
     "rectified units, identity start",
     "The model is a simple recurrent network of rectified linear units whose recurrent weights start at the "
