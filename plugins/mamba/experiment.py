@@ -63,15 +63,15 @@ COPYING = Claim(
     after_steps=400,
     breaks=(BLIND, GATED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Each sequence has 32 positions with 4 tokens to copy, out of an alphabet of 8. The paper's "
-    "sequences have 4096 positions with 16 tokens, out of an alphabet of 16. The networks have two layers "
-    "of 32 channels, without a gate or a convolution. After 1,000 steps the difference between the arms is "
+    deviations="Each sequence has 32 positions with 4 tokens to copy from an alphabet of 8. The paper's "
+    "sequences have 4096 positions with 16 tokens from an alphabet of 16. The networks have two layers of "
+    "32 channels, without a gate or a convolution. After 1,000 steps the difference between the arms is "
     "smaller.",
     headline=True,
     history=(
         (
             "Until November 2026 the sentence claimed that a network without selection cannot tell tokens "
-            "from noise. With more steps it can, so the sentence now names the number of steps. The bounds "
+            "from noise. With more steps it can, so the sentence now states the number of steps. The bounds "
             "are unchanged."
         ),
     ),

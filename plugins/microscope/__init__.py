@@ -7,11 +7,11 @@ The problem. A claim that a unit detects something is supported by a few picture
 same unit without the network, the code and an afternoon of work.
 
 The idea. Publish images of all units: for every unit of every layer, an input optimised for it and the
-dataset patches that activate it most. The patches show what correlates with the unit's activity; the
+dataset patches that activate it most. The patches show what correlates with the unit's activity, and the
 optimised input shows what causes it. Where the two differ, the unit does not detect what one expected. A
 claim about a unit becomes a link.
 
-This folder. `units` computes both kinds of images, for the network of the saliency paper and with DeepDream's
+This folder. `units` computes both kinds of images, for the saliency paper's network and with DeepDream's
 step. `experiment` makes a sheet for each layer and a page for each unit, including images for the untrained
 network, and tests whether another network recognises images that are optimised for classes.
 """

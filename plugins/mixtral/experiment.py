@@ -101,8 +101,8 @@ FACTS = Claim(
     chosen_on=(0, 1),
     deviations="A random table that maps pairs of names to values replaces text. The network has one layer "
     "of hidden size 32. Each arm uses its best learning rate from the same grid, chosen on facts that are "
-    "not judged. No loss balances the experts, because the report mentions none. A table shows the effect "
-    "of such a loss.",
+    "not judged. No loss balances the experts, because the report mentions none. A table in the output "
+    "shows the effect of such a loss.",
     headline=True,
     history=(
         (

@@ -16,8 +16,8 @@ representation).
 
 This folder. `model` has the autoencoder for any number of modalities, canonical correlation analysis, and a
 linear classifier of codes. `flamingo` has gated cross-attention into a frozen language model. `task` draws
-handwritten digits and the tones of telephone keys. `experiment` learns features of images with and without
-the sounds, and classifies images with a classifier trained on sounds. `benchmark` times the codes of the
+handwritten digits and the tones of telephone keys. `experiment` learns image features with and without the
+sounds, and classifies images with a classifier trained on sounds. `benchmark` times the codes of the
 augmented data.
 
 Dimensions: batch, features (of a modality), hidden, code.

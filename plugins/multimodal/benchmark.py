@@ -1,4 +1,4 @@
-"""Times the codes of the augmented data: both modalities, and each modality with the other one zeroed."""
+"""Times encoding the augmented data: both modalities, and each modality with the other one zeroed."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

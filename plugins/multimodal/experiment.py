@@ -80,10 +80,11 @@ BETTER_FEATURES = Claim(
 SHARED = Claim(
     name="shared representation",
     sentence="After 500 steps, an autoencoder that must reconstruct both modalities from either one has a "
-    "shared code. A classifier trained on codes of sounds recognises images more accurately than with an "
-    "autoencoder that reconstructs only its input, and than with canonical correlation analysis.",
+    "shared code. A classifier trained on its codes of sounds recognises images more accurately than one "
+    "trained on the codes of an autoencoder that reconstructs only its input, or of canonical correlation "
+    "analysis.",
     paper=Figure(
-        "A classifier trained with audio alone is tested with video alone, and the other way round.",
+        "A classifier trained on audio alone is tested on video alone, and vice versa.",
         where="abstract",
         read="abstract",
     ),
@@ -169,7 +170,7 @@ class Towers(nn.Module):
         )
 
     def code(self, present: dict[str, Tensor]) -> Tensor:
-        """The code of the only present modality."""
+        """The code of the only modality present."""
         ((name, features),) = present.items()
         return nn.functional.normalize(self.towers[name](features), dim=1)
 
@@ -193,12 +194,12 @@ def whole(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
 
 
 def both_from_either(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """The loss of section 3, of each pair as it is and with either input zeroed. Always has both targets."""
+    """The loss of section 3 on each pair as it is and with either input zeroed, always with both targets."""
     return reconstruction_loss(network.decode(network.tripled(batch.present())), batch.present())
 
 
 def each_from_itself(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """The control's loss: the inputs of `both_from_either`, with only the present modalities as targets."""
+    """The control's loss: the inputs of `both_from_either`, with only the modalities present as targets."""
     made, count = network.decode(network.tripled(batch.present())), len(batch.digit)
     alone = {name: 1 + place for place, name in enumerate(network.encoders)}
     there = {name: made[name].unflatten(0, (-1, count))[[0, alone[name]]].flatten(0, 1) for name in made}
@@ -221,7 +222,7 @@ def train(at: Run | Trial, data: Data, learner: Learner, rate: float, steps: int
 
 
 def attempt(at: Trial, learner: Learner, rate: float, *, of: str) -> tuple[float, Any]:
-    """Train a network. Returns the validation accuracy on images of a classifier of `of`, and the network."""
+    """Train a network. Returns the image accuracy of a classifier trained on `of`, and the network."""
     steps = at.length(at.run.pick(smoke=3, quick=500, full=4000))
     network = train(at, at.world, learner, rate, steps, f"{at.name}, rate {rate:g}")
     return judged(network.code, at.world, at.world.choose, of=of, on="image").mean().item(), network
@@ -283,7 +284,7 @@ def rates(run: Run, grid: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def only(present: dict[str, Tensor]) -> Tensor:
-    """The features of the only present modality."""
+    """The features of the only modality present."""
     (features,) = present.values()
     return features
 
@@ -353,7 +354,7 @@ def tabulate(run: Run, data: Data, codes: dict[str, Callable[[dict[str, Tensor]]
 
 @torch.no_grad()
 def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
-    """Plot accuracy over the noise of the sounds, from the sounds alone and together with the images."""
+    """Plot accuracy against the sounds' noise, from the sounds alone and together with the images."""
 
     def of_both(present: dict[str, Tensor]) -> Tensor:
         return network.code(present)

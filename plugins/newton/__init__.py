@@ -14,7 +14,8 @@ function. A step costs O(n³).
 
 This folder. `model` has `Minimizer`, the base class of methods that evaluate several points in one step (line
 searches), and `Newton`. `problems` has the test functions of this family. `experiment` measures the order of
-convergence and tries starts at growing distances. `benchmark` times one step, and whole minimisations.
+convergence, and tries starts at growing distances from the minimum. `benchmark` times one step, and whole
+minimisations.
 """
 
 from readtrack.plugin import hookimpl

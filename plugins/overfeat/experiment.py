@@ -114,7 +114,7 @@ LOCATES = Claim(
         at_least(ERROR, "one scale", 0.03, minus="three scales", toward=0.0),
     ),
     control="the same network on one view, the central window at the best scale and learning rate; each arm "
-    "accumulates the number of boxes that is best for it",
+    "accumulates its own best number of boxes",
     control_arm="one view",
     control_reaches=(at_most(ERROR, "one view", 0.85),),
     breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, UNTRAINED),
@@ -124,11 +124,11 @@ LOCATES = Claim(
     "pixels and contain a digit of 8 to 30 pixels. Boxes are merged by their overlap. We measure the top-1 "
     "error among five classes. The classifier and the regressor are trained at three scales, on windows "
     "that have an object of 9 to 20 pixels within 4 pixels of the centre. The paper trains on any window "
-    "that shows half of the object, but with so few steps our network learnt nothing from such windows. The "
-    "classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. The arms "
-    "share the trained networks. Each arm chooses its scale and the number of boxes to accumulate (1, 4 or "
-    "24) together. On the exploring seeds, all arms chose 1, because the box of the most certain window "
-    "alone had fewer errors.",
+    "that shows half of the object, but with so few steps our network learnt nothing from such windows. "
+    "The classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. The "
+    "arms share the trained networks. Each arm chooses its scale and the number of boxes to accumulate (1, "
+    "4 or 24) together. On the exploration seeds, all arms chose 1, because the most certain window's box "
+    "alone gave fewer errors.",
     headline=True,
     history=(
         (

@@ -10,10 +10,10 @@ block read the same normalised input, and their outputs are added (parallel laye
 fused into one matrix multiplication. All query heads share one key-value head. The feed-forward layer is a
 SwiGLU. Positions are rotary. There are no biases, and the input embedding is also the readout matrix.
 
-This folder. `model` has the decoder, which needs only two matrix multiplications by weights per block, and
-its KV cache. `experiment` counts the parameters of the paper's three sizes. It trains parallel and serial
-blocks, and blocks with one key-value head and with one per query head. `benchmark` times the training step of
-a parallel and a serial block, and the decoding of one token after a long text.
+This folder. `model` has the decoder, which needs only two weight multiplications per block, and its KV cache.
+`experiment` counts the parameters of the paper's three sizes. It trains parallel and serial blocks, and
+blocks with one key-value head and with one per query head. `benchmark` times the training step of a parallel
+and a serial block, and the decoding of one token after a long text.
 
 Dimensions: batch, tokens, model (hidden size), heads (query heads), groups (key-value heads; the paper has
 one), dim (of a head), hidden (of the feed-forward layer), vocab.

@@ -66,7 +66,7 @@ STEPS = 150
 MODEL = (
     "We train a character model with two layers of hidden size 48 for 150 steps of AdamW, on batches of 8 "
     "windows of 48 characters. The paper trains models of 8 to 540 billion parameters with Adafactor. The "
-    "paper's abstract is about few-shot scores of the largest model. "
+    "paper's abstract is about the largest model's few-shot scores. "
 )
 
 PARALLEL = Claim(

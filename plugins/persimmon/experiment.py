@@ -113,8 +113,7 @@ SPARSE = Claim(
     after_steps=STEPS,
     breaks=(LEAKY, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=MODEL + "The footnote does not mention the share of zeros before training, and does not "
-    "mention plain ReLU.",
+    deviations=MODEL + "The footnote mentions neither the share of zeros before training nor plain ReLU.",
     history=(
         (
             "Until November 2026 the rule required half of the activations to be zero, and the verdict was "

@@ -72,7 +72,7 @@ class RowLSTM(nn.Module):
 
 
 def skew(x: Float[Tensor, "*batch height width h"]) -> Float[Tensor, "*batch height diagonals h"]:
-    """Figure 3: shift each row one position further to the right, so that diagonals become columns. The rest
+    """Figure 3: shift each row one position further to the right, so diagonals become columns. The rest
     is 0."""
     height, width = x.shape[-3:-1]
     padded = F.pad(x, (0, 0, 0, height))  # each row has width + height positions

@@ -1,4 +1,4 @@
-"""Measures how much convolutional features, and their fine-tuning, improve a detector."""
+"""Measures how much a detector gains from convolutional features and from fine-tuning them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -376,7 +376,7 @@ def precise(at: Trial, sweep: Sweep[Learnt]) -> dict[str, float]:
 
 
 def trace(at: Trial, found: Found, truth: Detection) -> None:
-    """Report the precision at each recall for an overlap of 0.5. Its mean is the mean average precision."""
+    """Report the precision at each recall, for an overlap of 0.5. Its mean is the mean average precision."""
     precision, _ = precision_and_recall(detected(found, truth), (0.5,), ANY_AREA, 100)
     for place in range(0, 101, 5):
         at.metric(PRECISION, precision[0, place].nanmean().item(), step=place / 100)

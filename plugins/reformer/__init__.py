@@ -14,8 +14,8 @@ recomputed from its outputs, and no activations are stored.
 
 This folder. `model` has hashed attention, reversible layers and a decoder that uses them. `weights` renames
 the parameters of `transformers`. `experiment` classifies handwritten digits by attention to similar digits,
-with hashed and with random buckets. `benchmark` measures memory over depth and time over length. We leave out
-axial positions and chunked feed-forward layers.
+with hashed and with random buckets. `benchmark` measures how memory grows with depth and time with length. We
+leave out axial positions and chunked feed-forward layers.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), rounds, chunks, width (of a chunk),
 vocab.

@@ -16,11 +16,11 @@ ResNet-50 became the standard baseline of computer vision.
 This folder. `model` has basic blocks and bottlenecks, the shortcuts A and B of section 3.3, the networks of
 table 1 for ImageNet and of 6n + 2 layers for CIFAR-10, and their plain counterparts. As in the paper, the
 stride is in a bottleneck's first 1 × 1 convolution. Many later versions ("v1.5") put it into the 3 × 3
-convolution, which takes the same parameters and more operations. `experiment` trains plain and residual
-networks of 10 and 34 layers on a task that needs depth: mark the cells of a strip that can be reached from a
-given cell. The receptive field of ten layers is too small for this task. With `--data`, `pictures` trains
-section 4.2's networks on labelled images instead. `benchmark` times blocks, ResNet-20, and training on
-strips.
+convolution, which needs the same number of parameters and more operations. `experiment` trains plain and
+residual networks of 10 and 34 layers on a task that needs depth: mark the cells of a strip that can be
+reached from a given cell. The receptive field of ten layers is too small for this task. With `--data`,
+`pictures` trains section 4.2's networks on labelled images instead. `benchmark` times blocks, ResNet-20, and
+training on strips.
 """
 
 from torch import nn

@@ -63,7 +63,7 @@ DEVIATIONS = (
     "and one cell is marked. The network has to find the cells that can be reached from the marked cell "
     "without crossing a wall. Ten layers see 9 cells to each side. All blocks have 16 features, and there "
     f"are no stages. Training takes {STEPS} steps of SGD with a learning rate that falls linearly. Each step "
-    f"uses {BATCH} new strips, so that there is no overfitting. Each arm uses the best of three learning "
+    f"uses {BATCH} new strips, so there is no overfitting. Each arm uses the best of three learning "
     "rates. "
 )
 
@@ -145,7 +145,7 @@ def experiment(run: Run) -> None:
 
 
 def sizes(run: Run) -> None:
-    """Compute the parameters and operations of the paper's networks, without storing any weights."""
+    """Count the parameters and operations of the paper's networks, without storing any weights."""
     run.phase("setup")
     rows: list[list[object]] = []
     with torch.device("meta"):
@@ -247,7 +247,7 @@ def depth(run: Run) -> None:
 
 
 class Losses(NamedTuple):
-    """Losses in nats per cell: the mean over the last fifth of training, and that of each new strip."""
+    """Losses in nats per cell: the mean over the last fifth of training, and the loss on each new strip."""
 
     training: float
     new: Tensor

@@ -295,7 +295,7 @@ class World(NamedTuple):
     """Images (n, pixels) with labels: training images (600, or all at the full budget), validation images,
     and new images.
 
-    The training images stay on the CPU. Noise is drawn there, so that it is the same on every device.
+    The training images stay on the CPU. Noise is drawn there, so it is the same on every device.
     """
 
     train: Data

@@ -12,11 +12,11 @@ next element, the state learns to store the information that prediction needs. T
 later: the gradient over many steps is a product of Jacobians, one per step, so it shrinks or grows
 exponentially.
 
-This folder. `model` has the network as a function and as a module. `tasks` has tests of its limits, with
-which its successors are measured: the gradient over lags, and the adding problem. `experiment` trains on
-Elman's letters, whose vowels are predictable and whose consonants are not. It compares the gradient with the
-bound by the largest singular value, and trains the network to add numbers that lie a few or up to fifty steps
-back. With `--data` it trains a character model on a text instead. `benchmark` times a recurrent layer.
+This folder. `model` has the network as a function and as a module. `tasks` has tests of its limits, by which
+its successors are measured: the gradient at each lag, and the adding problem. `experiment` trains on Elman's
+letters, whose vowels are predictable and whose consonants are not. It compares the gradient with the bound by
+the largest singular value, and trains the network to add numbers that lie a few or up to fifty steps back.
+With `--data` it trains a character model on a text instead. `benchmark` times a recurrent layer.
 
 Dimensions: batch, time, inputs (size of an element), hidden (size of the state).
 """

@@ -87,8 +87,8 @@ CONVERGES = Claim(
     ),
     breaks=(QUERIES_ALONE, ONE_SPEED, BIAS, UNTRAINED),
     chosen_on=(0, 1, 2, 5001, 5002),
-    deviations="A causal character model of two layers and hidden size 48, with pre-norm and without "
-    "dropout, is trained on windows of 48 characters. The paper trains BERT of full size on masked words. "
+    deviations="A causal character model with two layers of hidden size 48, with pre-norm and without "
+    "dropout, is trained on windows of 48 characters. The paper trains a full-size BERT on masked words. "
     "AdamW uses batches of 16 and a constant learning rate, and each arm uses its best learning rate from "
     "the same grid. The loss is in nats per character on another part of the text.",
     headline=True,

@@ -13,9 +13,9 @@ flows back through the hidden units over time, as in a recurrent network.
 This folder. `model` implements the energies and contrastive divergence for all frames at once, because their
 biases are known beforehand. The gradient of contrastive divergence includes backpropagation through time. For
 small frames, `model` computes the exact likelihood by enumeration. `experiment` trains on frames of eight
-bits that reappear after a blank frame, so that only a model with memory can predict them. It also continues
-films of a bouncing ball, whose motion is visible only from two frames. `benchmark` times mean-field updates
-of all frames of a film.
+bits that reappear after a blank frame, so only a model with memory can predict them. It also continues films
+of a bouncing ball, whose motion is visible only from two frames. `benchmark` times mean-field updates of all
+frames of a film.
 
 Dimensions: batch, time (frames), visible, hidden.
 """

@@ -187,7 +187,7 @@ def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         large(torch.cat(rows)),
         columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
         rows=["scene", "first digit", "second digit", "first, untrained", "edges"],
-        caption="Scenes with two digits, and the maps of each digit.",
+        caption="Scenes with two digits, and each digit's maps.",
     )
 
 

@@ -13,7 +13,7 @@ optimisation easier.
 
 This folder. `model` has both stacks, the likelihood of a translation, greedy search and beam search.
 `experiment` translates artificial sentences whose words the encoder reads forwards or backwards. `benchmark`
-times word-by-word generation with a carried state, and without one.
+times word-by-word generation with and without a carried state.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

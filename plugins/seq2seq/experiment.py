@@ -114,7 +114,7 @@ def as_it_is(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]
 
 
 def shuffled(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
-    """Even positions first, then odd positions, so that neighbouring words end up half a sentence apart."""
+    """Even positions first, then odd positions, so neighbouring words end up half a sentence apart."""
     return torch.cat((source[:, ::2], source[:, 1::2]), 1)
 
 

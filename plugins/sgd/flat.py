@@ -1,4 +1,4 @@
-"""Many tensors as views of one vector, so that an update is one operation for any number of tensors."""
+"""Many tensors as views of one vector, so an update is one operation for any number of tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times sliding-window attention over a whole text, and for one token after a long text."""
+"""Times sliding-window attention on a whole text, and for one token after a long text."""
 
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -161,7 +161,7 @@ def within_fixed_blocks(
     v: Float[Tensor, "batch groups tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Attention within fixed blocks, so that no layer crosses block borders."""
+    """Attention within fixed blocks, so no layer crosses a block border."""
     block = torch.arange(q.shape[-2], device=q.device) // window
     return grouped_attention(q, k, v, mask=block[:, None] == block, causal=True)
 
@@ -224,7 +224,7 @@ def relay(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Mistral]:
-    """Train a network. Returns its loss in nats on the value in validation texts, and the network."""
+    """Train a network. Returns its loss on the values in validation texts, in nats, and the network."""
     run, network = at.run, make().to(at.run.device, at.run.dtype)
     steps = run.pick(smoke=3, quick=180, full=1500)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))

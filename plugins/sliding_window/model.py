@@ -34,7 +34,7 @@ def window_attention(
     rest = blocks * window - tokens  # padding of the last block: later than all queries, so never attended to
 
     def parted(x: Tensor, before: int) -> Tensor:
-        """Blocks as (batch blocks) heads (before + window) dim."""
+        """Blocks of shape ((batch blocks), heads, before + window, dim)."""
         padded = F.pad(x, (0, 0, before, rest))
         return padded.unfold(2, before + window, window).permute(0, 2, 1, 4, 3).flatten(0, 1)
 

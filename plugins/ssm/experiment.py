@@ -68,7 +68,7 @@ MEMORY = Claim(
     "subtracted.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. But nothing is trained, and adding "
+            "Until November 2026 this claim was counted as measured. However, nothing is trained, and adding "
             "coefficients of an orthogonal basis can only improve recall. The bounds are unchanged."
         ),
     ),

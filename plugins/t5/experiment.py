@@ -75,7 +75,7 @@ STEPS, TUNING = 350, 75
 MODEL = (
     "Pre-training uses texts of 12 words from an artificial language, from each of which two consecutive "
     "words are removed. The network is then tuned on 24 examples of 4 words, whose topic is the target. "
-    "Encoder and decoder have one layer each, of hidden size 64. Pre-training takes 350 steps at one "
+    "Encoder and decoder have one layer each, with hidden size 64. Pre-training takes 350 steps at one "
     "learning rate, and tuning takes 75 steps. We use AdamW instead of Adafactor, and no dropout. The "
     "dropout in our code does not apply to attention weights. The learning rate and the step are chosen on "
     "240 more labelled texts. "

@@ -10,7 +10,7 @@ repeat.
 The idea. Mel spectrograms are an intermediate representation between text and sound. A recurrent decoder
 generates them frame by frame. Its attention also sees its own previous weights and their sum, so it can move
 on from its last position. A post-net refines the whole spectrogram, and a logit decides when to stop. The
-paper's WaveNet turns the frames into sound; here the Griffin-Lim algorithm does.
+paper's WaveNet turns the frames into sound. Here the Griffin-Lim algorithm does.
 
 This folder. `model` has encoder, decoder and post-net. `experiment` counts skipped symbols and steps back on
 long texts, with and without location features. `benchmark` times the attention of several decoder steps.

@@ -39,7 +39,7 @@ PREVIOUS = Break(
 )
 WINDOW = Break(
     "attention window",
-    "There are no location features. Content-based attention may stay or move on by one or two symbols.",
+    "There are no location features. Content-based attention can only stay or move on by one or two symbols.",
     "rival",
 )
 SLIPS = "slips per symbol"
@@ -362,7 +362,7 @@ def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[Tensor, Tensor, 
 
 def slips_of(paths: list[list[int]], symbols: list[int]) -> tuple[Tensor, Tensor]:
     """Symbols that no step attends to, and steps to an earlier symbol, for each text. Both are divided by
-    the mean length of the texts, so that their means are per symbol."""
+    the mean length of the texts, so their means are per symbol."""
     whole = sum(symbols) / len(symbols)
     skipped = [count - len(set(path)) for path, count in zip(paths, symbols, strict=True)]
     back = [sum(after < before for before, after in itertools.pairwise(path)) for path in paths]

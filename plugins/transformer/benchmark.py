@@ -1,4 +1,4 @@
-"""Times an encoder layer, against a loop over heads and torch's own functions."""
+"""Times an encoder layer against a loop over heads and torch's own functions."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
 
 @torch.no_grad()
 def by_distance(at: Trial, found: Sweep[nn.Module]) -> dict[str, Float[Tensor, " sequences"]]:
-    """Accuracy on test sequences at each position, and its means over thirds."""
+    """Accuracy on test sequences at each distance, and its means over the nearest and farthest third."""
     run, count = at.run, at.run.pick(smoke=8, quick=500, full=2000)
     source, target, written = sequences(run, count, run.data("sequences to judge by", "judge"))
     right = (found.chosen(source, written).argmax(-1) == target).double().cpu()

@@ -365,7 +365,7 @@ def half_of_the_gap(table: Table) -> dict[str, dict[str, float]]:
 
 
 def segments(ids: Texts, tokens: int) -> Iterator[Int[Tensor, "count one_more"]]:
-    """Segments with the word that follows each, so that every word except the first is predicted once."""
+    """Segments, each with its next word, so every word except the first is predicted once."""
     for first in range(0, ids.shape[1] - tokens, tokens):
         yield ids[:, first : first + tokens + 1]
 

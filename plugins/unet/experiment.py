@@ -1,4 +1,4 @@
-"""Compares U-Net with a sliding window, and deformation with none, on thirty labelled images."""
+"""Compares U-Net with a sliding window, and training with and without deformation, on thirty images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -181,7 +181,7 @@ class Learnt(NamedTuple):
 
 @torch.no_grad()
 def iou(network: nn.Module, held_out: Labelled) -> float:
-    """Intersection over union of the digit's pixels, over all pictures."""
+    """Intersection over union of the digit's pixels, for all pictures together."""
     found = torch.cat([network(x)[:, 0] > 0 for x in held_out.x.split(250)])
     truth = held_out.y > 0
     return ((found & truth).sum() / (found | truth).sum().clamp(min=1)).item()

@@ -3,12 +3,12 @@
 Kingma and Welling 2013, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
 
 The problem. In a latent-variable model p(z) p(x|z), the posterior p(z|x) is intractable if p(x|z) is a neural
-network. A lower bound of the likelihood needs only samples from an approximate posterior. But the
+network. A lower bound on the likelihood needs only samples from an approximate posterior. But the
 distribution of these samples depends on the parameters to be trained, and the score-function gradient, which
 takes this into account, is too noisy to be useful (section 2.2).
 
 The idea. An encoder computes the approximate posterior q(z|x), a Gaussian. Its sample is written as mean +
-scale * noise. The noise does not depend on any parameter, so that the gradient passes through the sample as
+scale * noise. The noise does not depend on any parameter, so the gradient passes through the sample as
 through any other layer. One objective trains encoder and decoder together. Its KL divergence has a closed
 form.
 

@@ -12,7 +12,7 @@ down, 3 × 3 with stride 1, and stack such layers. Two layers have a receptive f
 maps doubles after each pooling by two. From 11 to 19 layers errors fell. The simple design became the most
 popular backbone of detection, segmentation and style transfer.
 
-This folder. `model` has the networks of table 1, with torchvision's parameter names, so that torchvision's
+This folder. `model` has the networks of table 1, with torchvision's parameter names, so torchvision's
 released weights load directly. It also has dense evaluation, which treats the hidden layers as convolutions.
 `experiment` compares stages of two 3 × 3 layers with stages of a single 3 × 3 or 5 × 5 layer. `benchmark`
 times a stage, and the classifier head at every position.

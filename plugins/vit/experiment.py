@@ -76,9 +76,9 @@ PICTURES = (
     "dark photograph."
 )
 NETWORKS = (
-    "The ViT has two blocks of hidden size 48 and patches of 4 × 4. The convolutional network has six 3 × "
-    "3 layers with group normalisation. Both are trained by Adam with batches of 32, without weight decay, "
-    "dropout or augmentation. Errors are measured on new pictures of the same kind. The paper measures a "
+    "The ViT has two blocks of hidden size 48 and patches of 4 × 4. The convolutional network has six 3 × 3 "
+    "layers with group normalisation. Both are trained by Adam with batches of 32, without weight decay, "
+    "dropout or augmentation. Errors are measured on new pictures of the same kind. The paper fits a "
     "linear classifier on five ImageNet images per class, after pre-training."
 )
 

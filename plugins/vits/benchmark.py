@@ -1,4 +1,4 @@
-"""Times the splines of the durations, and text to wave in one and in two stages, at the papers' sizes."""
+"""Times the duration predictor's splines, and one-stage against two-stage synthesis, at the papers' sizes."""
 
 import functools
 import math

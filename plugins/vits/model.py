@@ -1,4 +1,4 @@
-"""Text to waves in one network (figure 1). Parameters are named as in transformers."""
+"""The text-to-waveform network (figure 1). Parameters are named as in transformers."""
 
 import math
 from dataclasses import dataclass

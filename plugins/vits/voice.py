@@ -1,4 +1,4 @@
-"""End-to-end training on the synthetic voice, with measurements and pictures of its sounds.
+"""Trains end to end on the synthetic voice, and measures and shows the generated sounds.
 
 After the quick budget's 70 steps, the model has learned the loudness and pauses of a text and the lengths of
 phonemes. Its sounds hum and hiss, without the formants that distinguish vowels.

@@ -12,9 +12,9 @@ a grey square over the image and plot the probability of the class.
 
 This folder. `projection` has the deconvnet's backward pass, and `occlusion` covers parts of an image with a
 grey square. The network comes from the plugin `saliency`. `experiment` covers a digit or its surroundings,
-and measures the location of projections. `benchmark` times occlusion maps and the backward pass. The claim
-that diagnosis finds better architectures is not tested, because it is about ImageNet. A run here is too short
-to train networks with AlexNet's first layer and with the improved first layer to convergence.
+and measures where projections lie. `benchmark` times occlusion maps and the backward pass. The claim that
+diagnosis finds better architectures is not tested, because it is about ImageNet. A run here is too short to
+train networks with AlexNet's first layer and with the improved first layer to convergence.
 """
 
 from collections.abc import Callable

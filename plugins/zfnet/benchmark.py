@@ -1,4 +1,4 @@
-"""Times occlusion maps, and the backward pass through pooling."""
+"""Times occlusion maps and the backward pass through pooling."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def of_images(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """Process all squares on one image in one batch, so that a batch fits into the cache."""
+    """Process the squares on one image as a batch, which fits into the cache."""
     return occluded(network, images, classes, side=SQUARE)
 
 

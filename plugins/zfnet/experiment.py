@@ -1,4 +1,4 @@
-"""Measures how much a score falls when a digit is covered, and where projections of a score lie."""
+"""Measures how much a score falls when a digit is covered, and where a score's projections lie."""
 
 import math
 from collections.abc import Callable
