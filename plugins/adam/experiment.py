@@ -100,7 +100,7 @@ DROPOUT = Claim(
         ),
         (
             "A second claim took each optimiser's worse result of two, on well and on badly scaled digits, "
-            "and said that Adam's falls less far behind than any other optimiser's. The verdict was "
+            "and stated that Adam's result falls less far behind than any other optimiser's. The verdict was "
             '"inconclusive" (7 of 10 seeds). We removed this claim because the paper makes no such '
             "comparison."
         ),

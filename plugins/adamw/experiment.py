@@ -292,7 +292,7 @@ def measure_decay(run: Run) -> None:
 
 
 def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> float:
-    """Spearman's rank correlation; ties are ranked by position."""
+    """Spearman's rank correlation. Ties are ranked by position."""
     ranks = torch.stack([x.argsort().argsort(), y.argsort().argsort()]).double()
     return torch.corrcoef(ranks)[0, 1].item()
 

@@ -123,8 +123,10 @@ RELU = Claim(
         read="text",
     ),
     rule=(at_least("steps", "tanh", 2.0, over="ReLU", toward=1.0, called="steps to 25 %, tanh / ReLU"),),
-    control="the same network with tanh, at its fastest learning rate from the same grid; the network must "
-    "have started to learn (guessing has an error of 0.8)",
+    control=(
+        "the same network with tanh, at its fastest learning rate from the same grid. The network must have "
+        "started to learn (guessing has an error of 0.8)"
+    ),
     control_arm="tanh",
     control_reaches=(at_most("lowest error", "tanh", 0.7, called="lowest training error, tanh"),),
     breaks=(TANH, SATURATES, SCALED_TANH, UNTRAINED),

@@ -24,7 +24,7 @@ Norm = Callable[[int], nn.Module]  # maps the number of features to a layer
 
 
 def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
-    """Maps images (batch, 1, 8, 8) to ten logits; the last maps are 4 × 4."""
+    """Maps images (batch, 1, 8, 8) to ten logits. The last maps are 4 × 4."""
     layers: list[nn.Module] = []
     for index, (inputs, features) in enumerate(zip((1, *widths), widths, strict=False)):
         convolution = nn.Conv2d(inputs, features, 3, stride=2 if index == 1 else 1, padding=1)

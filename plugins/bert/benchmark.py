@@ -65,7 +65,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         smoke=(2, 8, 2, 2, 11), quick=(8, 256, 4, 2, 2048), full=(32, 768, 12, 12, 30_522)
     )
     for tokens in bench.pick(smoke=(7,), quick=(32, 128), full=(128, 512)):
-        count = max(round(0.15 * tokens), 1)  # chosen tokens per text; in training their number varies
+        count = max(round(0.15 * tokens), 1)  # chosen tokens per text (in training their number varies)
 
         def make(tokens: int = tokens) -> MaskedModel:
             bert = BERT(vocab, context=tokens, model=model, heads=heads, layers=layers, dropout=0.0)

@@ -18,7 +18,7 @@ Vectors = Float[Tensor, "batch tokens model"]
 
 
 class BERT(nn.Module):
-    """Section 3. The defaults are BERT-base; `LARGE` holds the settings of BERT-large.
+    """Section 3. The defaults are BERT-base, and `LARGE` holds the settings of BERT-large.
 
     context   longest sequence; each position has a learned embedding
     segments  number of sentences in an input: two for a pair

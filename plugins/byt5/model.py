@@ -15,7 +15,7 @@ PAD, END, UNKNOWN = range(3)
 FIRST_BYTE = 3
 VOCAB = 384  # 256 bytes, three special ids, and 125 unused ids, for a round number
 FIRST_SENTINEL = FIRST_BYTE + 255  # section 3.1: the last byte ids serve as sentinels, in descending order
-MEAN_SPAN = 20.0  # bytes; T5's mean of 3 would be only part of a word
+MEAN_SPAN = 20.0  # in bytes, because T5's mean of 3 would be only part of a word
 
 
 def to_ids(text: str | bytes) -> list[int]:

@@ -99,7 +99,7 @@ SEEN = [pair for pair in range(PAIRS) if pair not in UNSEEN]
 
 
 class Data(NamedTuple):
-    """Scenes for training, validation and test with the pairs in `SEEN`; `unseen` has the other pairs."""
+    """Scenes for training, validation and test with the pairs in `SEEN`. `unseen` has the other pairs."""
 
     train: Captioned
     choose: Captioned

@@ -123,7 +123,7 @@ def bags(ids: Int64[Tensor, "count tokens"]) -> Float[Tensor, "count vocab"]:
 
 
 def prompts() -> list[list[str]]:
-    """The prompts of each of the 42 pairs: three forms, with the first names."""
+    """The prompts of each of the 42 pairs, in three forms with the first names."""
     return [
         [form.format(colour=colour[0], digit=digit[0]) for form in PROMPTS]
         for colour in COLOURS

@@ -32,7 +32,7 @@ class Objects(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Square images, and their objects without crowds; rows without an object have the label -1."""
+    """Square images, and their objects without crowds. Rows without an object have the label -1."""
 
     images: Float[Tensor, "batch 3 side side"]
     boxes: Float[Tensor, "batch most 4"]
@@ -122,7 +122,7 @@ def objects(annotations: Sequence[dict[str, Any]], index: dict[int, int]) -> Obj
 
 
 def picture(path: Path, side: int) -> Float[Tensor, "3 height width"]:
-    """An image in [0, 1], resized so that the longer side is `side`; grey images get three equal channels."""
+    """An image in [0, 1], resized so that the longer side is `side`. Grey images get three equal channels."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     largest = max(image.size)

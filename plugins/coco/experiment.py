@@ -66,11 +66,11 @@ GENERALISES = Claim(
     after_steps=STEPS,
     deviations=(
         "The detector is a small convolutional network instead of a deformable parts model. The images are "
-        "synthetic, 32 × 32, with the digits 0 to 4, and are written to and read from files in COCO's "
-        "format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three digits "
-        "of 7 to 18 pixels and half of another one. There are 1,200 objects of each kind, and training takes "
-        "200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are hard for several reasons. "
-        "Our scenes are hard only because objects are small."
+        "synthetic, with 32 × 32 pixels and the digits 0 to 4. They are written to and read from files in "
+        "COCO's format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three "
+        "digits of 7 to 18 pixels and half of another one. There are 1,200 objects of each kind, and "
+        "training takes 200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are hard for "
+        "several reasons. Our scenes are hard only because objects are small."
     ),
     headline=True,
     history=(

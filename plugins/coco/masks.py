@@ -67,7 +67,7 @@ def uncompress(text: str) -> list[int]:
 
 
 def overlap(a: Int64[Tensor, "n runs"], b: Int64[Tensor, "m _"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of all pairs of masks, without decoding them; 0 if both are empty.
+    """Intersection over union of all pairs of masks, without decoding them. It is 0 if both are empty.
 
     Shorter lists of runs are padded with zeros. Raises ValueError for masks of different image sizes.
     """

@@ -121,7 +121,7 @@ def suppressed(
     order = scores.argsort(descending=True, stable=True)
     beats = (box_iou(boxes[order], boxes[order]) > threshold).triu(1)
     kept = torch.ones_like(order, dtype=torch.bool)
-    # After k rounds the best k boxes are decided; mostly a few rounds decide all.
+    # After k rounds the best k boxes are decided. Usually a few rounds decide all boxes.
     while not torch.equal(now := ~(beats & kept[:, None]).any(0), kept):
         kept = now
     return order[kept]

@@ -1,4 +1,4 @@
-"""The Conformer block, with the parameter names of `transformers`, and the encoder with a CTC head."""
+"""Implements the Conformer block, with `transformers`' parameter names, and an encoder with a CTC head."""
 
 import math
 

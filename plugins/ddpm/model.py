@@ -15,7 +15,7 @@ PerSample = Float[Tensor, " batch"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """The variances of the steps, beta_t, in float32 or float64; t counts from 0. All else follows from them.
+    """The variances of the steps, beta_t, in float32 or float64. t counts from 0. All else follows from them.
 
     Factors are computed in this precision, whatever the precision of the data, because 1 - alpha_bar is as
     small as 1e-4.

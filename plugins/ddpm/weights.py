@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-# Names of attention layers when the files were first published; newer files have our names.
+# Names of attention layers when the files were first published. Newer files have our names.
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _ATTENTION = re.compile(r"(.*attentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 

@@ -50,8 +50,8 @@ def dream(
     size: float = 1.5 / 255,
     jitter: int = 32,
 ) -> list[Float[Tensor, "batch 3 _ _"]]:
-    """Images after each octave, from the smallest to the largest; the last is the dream. The defaults are the
-    notebook's.
+    """Images after each octave, from the smallest to the largest. The last image is the dream. The defaults
+    are the notebook's.
 
     octaves, scale  number of sizes, and the factor between neighbouring sizes
     steps, size     steps in each octave, and the mean change of a pixel per step

@@ -15,7 +15,7 @@ Slope = Float[Tensor, " 1"]
 
 
 def line_by_line(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> Vectors:
-    """Algorithm 1; `weight` is γ, `bias` is β."""
+    """Algorithm 1, where `weight` is γ and `bias` is β."""
     return weight * torch.tanh(alpha * x) + bias
 
 

@@ -14,7 +14,7 @@ ORANGE, BLUE = (255, 140, 0), (70, 140, 255)
 
 
 class Seen(NamedTuple):
-    """A neuron on one text; activations and their simulation are between 0 and 1."""
+    """A neuron on one text. Activations and their simulation are between 0 and 1."""
 
     title: str
     text: str

@@ -92,7 +92,7 @@ SCORES = Claim(
         ),
         (
             "A third claim, that the loss rises without a neuron where its explanation fires, was "
-            "inconclusive. The announcement does not make this claim. The result is shown and no longer "
+            "inconclusive. The announcement does not make this claim. The result is reported but no longer "
             "judged."
         ),
     ),

@@ -112,7 +112,7 @@ TRAINING = Claim(
     breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=(
-        "The GPT-2 has two layers of hidden size 64 and is trained on windows of 127 characters, at one "
+        "The GPT-2 has two layers of hidden size 64. It is trained on windows of 127 characters at a single "
         "learning rate. Blocks have 32 tokens, so there are several tiles. Memory is measured for a forward "
         "and backward pass of one head, in blocks of 64 by 128. The paper trains its models for longer. "
         "Here, equal losses mean that the computation is the same up to rounding."

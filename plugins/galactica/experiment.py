@@ -89,7 +89,7 @@ WORK = Claim(
     headline=True,
     deviations=(
         "The task is to add up to 6 digits modulo 5, and the test uses chains of 6 digits that are not in "
-        "training. The model has two layers of hidden size 48 and is trained with AdamW on these chains "
+        "training. The model has two layers of hidden size 48. It is trained with AdamW on these chains "
         "only. The text with an immediate answer has half as many digits as the text with work. Layer "
         "normalisations have biases, as in the released files, but section 4.1 says that there are none. The "
         "abstract compares with larger models on LaTeX and on MATH. The paper's first result, that training "

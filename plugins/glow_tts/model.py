@@ -41,7 +41,7 @@ class Sizes:
 
 
 class RelativeAttention(nn.Module):
-    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018); 0 beyond."""
+    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018), and 0 beyond."""
 
     WINDOW = 4
 

@@ -54,8 +54,10 @@ STEEPER = Claim(
         at_least("accuracy that 7 examples add", "large", 0.4, toward=0.1),
     ),
     control_arm="small",
-    control="the smallest model, with the same number of layers; each size at its best learning rate, after "
-    "the same number of steps",
+    control=(
+        "the smallest model, with the same number of layers. Each size is trained at its best learning rate "
+        "for the same number of steps"
+    ),
     control_reaches=(
         at_least(
             "accuracy without an example",

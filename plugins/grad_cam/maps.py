@@ -28,7 +28,7 @@ def grad_cam(
     features  from images to the last maps
     head      from the last maps to logits, through any number of layers
 
-    The backward pass ends at the maps; no gradient is computed for the pixels.
+    The backward pass ends at the maps, so no gradient is computed for the pixels.
     """
     with torch.no_grad():
         maps = features(images)

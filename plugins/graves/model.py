@@ -132,7 +132,7 @@ class Writer(nn.Module):
     def forward(
         self, points: Points, words: Int[Tensor, "batch letters"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time outputs"], Float[Tensor, "batch time letters"], State]:
-        """Mixture parameters of each next point, for `Mixture.of`; the window's weights; the new state."""
+        """Mixture parameters of each next point, the window's weights, and the new state."""
         letters = F.one_hot(words, self.alphabet).to(points.dtype)
         state = self.begin(len(points)) if state is None else state
         (h, c), kappa, seen = state.first, state.kappa, state.seen

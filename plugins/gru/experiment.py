@@ -75,10 +75,10 @@ LONG_LAGS = Claim(
     deviations=(
         "The paper's own evidence comes from phrase scores for translation, which are not tested. The adding "
         "problem is from the LSTM paper (1997), with values in [0, 1] and a mark in each half. The networks "
-        "have 32 units and are trained by Adam with batches of 32 at a learning rate that falls to 0. At the "
-        "same hidden size the simple network has a third of the parameters. A simple network of 64 units, "
-        "which has more parameters than the GRU, also stayed at chance (seed 0). With its reset gate fixed "
-        "open, the GRU learned the problem as well (seed 0)."
+        "have 32 units. They are trained by Adam with batches of 32 and a learning rate that falls to 0. At "
+        "the same hidden size the simple network has a third of the parameters. A simple network of 64 "
+        "units, which has more parameters than the GRU, also stayed at chance (seed 0). With its reset gate "
+        "fixed open, the GRU learned the problem as well (seed 0)."
     ),
     headline=True,
     history=(
