@@ -1,8 +1,9 @@
-"""Measured peak rates of this machine: the denominators of every "% of ceiling".
+"""Measured peak rates of this machine, the denominator of every "% of ceiling".
 
 `calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that the caller does not
-import torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance
-model". A datasheet is no substitute, because boards with the same name differ by a factor of up to 1.6.
+import torch. The roofline model is due to Williams, Waterman & Patterson (2009), "Roofline: an insightful
+visual performance model". A datasheet is no substitute, because boards with the same name
+differ by a factor of up to 1.6.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ class Ceilings:
     """The best rates measured on one device with one torch version and number of threads.
 
     flops        by dtype, flop/s of a square matrix multiplication
-    copy, read   bytes/s beyond the cache: b.copy_(a), read and write counted; the sum of a tensor
+    copy, read   bytes/s beyond the cache. copy: b.copy_(a), counting both reads and writes. read: summing a
+                 tensor
     cache_copy, cache_read   the best rates within the caches
-    bandwidth    [bytes touched, bytes/s] from small to large, the better of copying and reading: a virtual
-                 machine has less last-level cache than the processor reports
-    in_place     the same for b.add_(a): writing memory that was not read costs a read too, so an optimiser
-                 attains more than a copy
-    launch_ns    one call of an operation on a single number
-    contended    other programs delayed our threads, so the rates may be far too low
+    bandwidth    [bytes touched, bytes/s] from small to large, the better of copying and reading. Measured
+                 over sizes because a virtual machine may have less last-level cache than the processor
+                 reports
+    in_place     the same for b.add_(a). Writing memory that was not read costs a read too, so an optimiser
+                 attains a higher rate than a copy
+    launch_ns    time of one operation on a single number
+    contended    whether other programs delayed our threads, so that the rates may be far too low
     """
 
     device: str
@@ -74,10 +77,10 @@ class Ceilings:
     def attainable_ns(
         self, dtype: str, flops: float, moved: float, *, touched: float, in_place: bool
     ) -> tuple[float, Bound]:
-        """The least time that `flops` and `moved` bytes can take, and the limiting factor of the two.
+        """The least time that `flops` and `moved` bytes can take, and which of the two limits it.
 
-        touched  bytes in use, which determine the bandwidth: infinitely many if the caches are cold, fewer
-                 than moved if they are changed in place
+        touched  bytes in use, which determine the bandwidth. Infinite if the caches are cold, fewer than
+                 `moved` if memory is changed in place
 
         The time is infinite if no rate is known for the dtype.
         """
@@ -114,7 +117,7 @@ def content_id(content: Any) -> str:
 
 
 def load(home: Home, *, device_name: str, torch_version: str, threads: int | None) -> Ceilings | None:
-    """The calibration of this device, torch and threads from the last 30 days, or None."""
+    """The calibration for this device, torch version and thread count from the last 30 days, or None."""
     try:
         text = _file(home, device_name, torch_version, threads).read_text(encoding="utf-8")
         found = Ceilings(**json.loads(text))
@@ -142,7 +145,7 @@ def calibrate(
     seconds: float = 14.0,
     timeout: float = 180.0,
 ) -> Ceilings:
-    """Measure all ceilings of a device in a child process, which takes about `seconds` plus torch's start.
+    """Measure all ceilings of a device in a child process. Takes `seconds` plus the time to import torch.
 
     They are saved, unless they are `contended`. Raises NotAvailableError if there is no such device or no
     PyTorch, ReadtrackError if the child fails.
@@ -171,7 +174,7 @@ def calibrate(
 def measure(
     device: torch.device, *, dtypes: Sequence[str], seconds: float, check_cancelled: Callable[[], None]
 ) -> Ceilings:
-    """Measure in this process with the current threads for about `seconds`, half of them for matmul."""
+    """Measure in this process with the current threads for about `seconds`, half of the time for matmul."""
     import torch
 
     from readtrack.bench.contention import ContentionMonitor
@@ -269,7 +272,7 @@ def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> f
 
 
 def _matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
-    """Best flop/s over growing square matrices; None if the device cannot multiply in this dtype."""
+    """Best flop/s for increasingly large square matrices. None if the device cannot multiply the dtype."""
     import torch
 
     sizes = (256, 512, 1024, 2048, 3072) if device.type == "cpu" else (1024, 2048, 4096, 8192)
@@ -310,7 +313,7 @@ def _update_rate(device: torch.device, touched: int, seconds: float) -> float:
 
 
 def _launch_ns(device: torch.device, seconds: float) -> float:
-    """One call on a single number, including host overhead; in blocks of a millisecond."""
+    """Time of one operation on a single number with host overhead, measured in blocks of a millisecond."""
     import torch
 
     from readtrack.bench.sampling import Blocks, SamplingPlan
@@ -323,7 +326,7 @@ def _launch_ns(device: torch.device, seconds: float) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, save if not contended, and print one JSON line: the ceilings, or {"error": ...}."""
+    """Measure, save unless contended, and print one line of JSON with the ceilings or {"error": ...}."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m readtrack.bench.ceilings")

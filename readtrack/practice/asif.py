@@ -1,4 +1,4 @@
-"""Hints from changed arguments: "as if it were not causal", if the paper's function then agrees."""
+"""Hints such as "as if it were not causal": the paper's function agrees once an argument is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readtrack.practice.relations import Factors, close, named
 from readtrack.practice.shown import number
 
 _MOST = 120  # calls of the paper's function
-_OF_MODULE = 40  # of these, per module among the arguments
+_OF_MODULE = 40  # maximum number of these calls per module among the arguments
 
 
 def as_if(
@@ -29,7 +29,7 @@ def as_if(
 ) -> str:
     """A sentence, or "" if no small change of the arguments explains the reader's result.
 
-    kept  results of `call` for this input, by the number of the change; None for an error. It grows
+    kept  results of `call` for this input, by the number of the change; None for an error. Extended in place
     """
     if lacks_numbers(found):
         return ""  # many changes produce NaN, so none of them explains it
@@ -53,9 +53,9 @@ def term(
     pair: tuple[Tensor, Tensor],
     factors: Factors,
 ) -> str:
-    """Which argument's term of a sum has a wrong factor, from the paper's function without that argument.
+    """The argument whose term in a sum has a wrong factor, found by calling the paper's function without it.
 
-    pair  the part as expected and as found
+    pair  the expected and the found part
     """
     expected, found = (tensor.double() for tensor in pair)
     if expected.shape != found.shape or expected.numel() < 2:
@@ -65,7 +65,7 @@ def term(
             continue
         try:
             rest = call(_with(one, {place: torch.zeros_like(value)}))[part].double()
-        except Exception:  # the paper's code need not accept zeros there
+        except Exception:  # the paper's code need not accept zeros for this argument
             continue
         right, wrong = expected - rest, found - rest
         factor = ((right * wrong).sum() / right.square().sum()).item()
@@ -81,7 +81,7 @@ def same(a: Parts, b: Parts) -> bool:
 
 
 def lacks_numbers(found: Parts) -> bool:
-    """Whether it contains NaN."""
+    """Whether a part contains NaN."""
     tensors = [part for part in found.values() if isinstance(part, Tensor) and not part.is_meta]
     return any(bool(part.isnan().any()) for part in tensors)
 
@@ -109,7 +109,7 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
     for (name, place, value), (name2, place2, value2) in combinations(places, 2):
         if _alike(value, value2):
             yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
-    for name, place, module in modules:  # there are many, and each takes long
+    for name, place, module in modules:  # there are many changes, and each takes long
         for said, changed in islice(_modules(name, module), _OF_MODULE):
             yield said, _with(one, {place: changed})
 
@@ -139,7 +139,10 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for count in (value - 1, value + 1, 0, 1):
             yield f"as if {name} were {count}, not {value}", count
         if name in ("t", "step"):  # not a number of steps, which would loop
-            yield f"as if {name} were very large: a term that depends on it (a correction) is missing", 10**9
+            yield (
+                f"as if {name} were very large: a term that depends on {name} (a correction) is missing",
+                10**9,
+            )
     elif isinstance(value, float):
         for said, other in (
             (0.0, 0.0),
@@ -150,7 +153,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         ):
             yield f"as if {name} were {said}" + (": it is not used" if said in (0.0, 1.0) else ""), other
     elif isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, float) for part in value):
-        yield f"as if the two values of {name} were swapped", value[::-1]
+        yield f"as if the two values in {name} were swapped", value[::-1]
         for index in (0, 1):
             for end in (0.0, 1.0):
                 changed = list(value)
@@ -166,7 +169,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The module with two parts swapped, one used in place of another, or a weight set to zero.
 
-    Yields the same module each time, and restores it at the end. The call takes a copy.
+    Yields the same module each time and restores it at the end, so the call must copy it.
     """
     parts = {part: dict(inner.named_parameters()) for part, inner in module.named_modules() if part}
     for (one, own), (other, others) in combinations(parts.items(), 2):
@@ -187,7 +190,7 @@ def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @contextmanager
 def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> Iterator[None]:
-    """Within the block these weights have other values."""
+    """Replace the values of these weights within the block."""
     before = {name: module.get_parameter(name).data for name in changes}
     after = {name: weight.detach().clone() for name, weight in changes.items()}
     try:
@@ -204,7 +207,7 @@ def _tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield f"as if {name} were negated: True and False are mixed up", ~value
         yield f"as if {name} were all True: it is not used", torch.ones_like(value)
         return
-    yield f"as if {name} were 0: it is not used, or does not arrive", torch.zeros_like(value)
+    yield f"as if {name} were 0: it is not used, or it is not passed on", torch.zeros_like(value)
     yield f"as if {name} were 1: it is not used", torch.ones_like(value)
     if value.is_floating_point():
         yield f"as if the sign of {name} were flipped", -value

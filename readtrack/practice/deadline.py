@@ -1,4 +1,4 @@
-"""A time limit for untrusted code. For child processes only, because it uses alarm signals."""
+"""A time limit for untrusted code. Use it in child processes only, because it relies on alarm signals."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _AGAIN = 1.0  # seconds between two exceptions, because a loop may catch the fir
 
 
 class SlowError(BaseException):
-    """The time is over. Not an Exception, which the reader's code might catch."""
+    """The time is up. Not an Exception, because the reader's code might catch that."""
 
 
 @contextmanager
 def deadline(seconds: float, waiting: float = math.inf) -> Iterator[None]:
-    """Raise SlowError in the main thread after the time limit, and every second from then on.
+    """Raise SlowError in the main thread after the time limit and every second from then on.
 
     The clocks of an outer deadline are paused meanwhile.
 
-    seconds  CPU time of this process, which other processes do not increase
+    seconds  CPU time of this process, which does not depend on other processes
     waiting  wall time
     """
     last, open_ = -math.inf, True

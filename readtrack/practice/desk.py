@@ -1,4 +1,4 @@
-"""The reader's file of one paper's exercises: written once, never overwritten, reset in parts on request."""
+"""The reader's file with a paper's exercises. It is never overwritten, but one exercise can be reset."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Desk:
         return chosen(self.sheets, name) if name is not None else None
 
     def choose(self, name: str) -> Sheet:
-        """Continue with this exercise, and reopen it if skipped. Raises ReadtrackError if there is none."""
+        """Continue with this exercise and reopen it if skipped. Raises ReadtrackError if there is none."""
         sheet = chosen(self.sheets, name)
         if self.standings()[sheet.name].skipped:
             self.diary.add(self.paper, sheet.name, "resumed")
@@ -56,7 +56,7 @@ class Desk:
         return sheet
 
     def following(self, sheet: Sheet) -> Sheet:
-        """The next exercise that is neither done nor skipped, cyclically after this one; else this one."""
+        """The next exercise, in cyclic order, that is neither done nor skipped. This one if there is none."""
         found = self.standings()
         at = self.sheets.index(sheet) + 1
         order = [*self.sheets[at:], *self.sheets[:at]]
@@ -66,7 +66,7 @@ class Desk:
         self.diary.add(self.paper, sheet.name, "skipped")
 
     def write(self) -> bool:
-        """Write the file if there is none. Returns whether it was written. Raises ReadtrackError."""
+        """Write the file unless it exists. Returns whether it was written. Raises ReadtrackError."""
         if self.file.exists():
             return False
         self.home.ensure(self.home.practice)
@@ -77,17 +77,17 @@ class Desk:
         return True
 
     def code(self, name: str) -> str:
-        """A digest of the reader's code for an exercise; "" if it cannot be read."""
+        """A digest of the reader's code for an exercise, or "" if the code cannot be read."""
         node = self._own(chosen(self.sheets, name))
         return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:8] if node is not None else ""
 
     def line(self, sheet: Sheet) -> int:
-        """The exercise's line in the reader's file; 1 if it is missing, or the file cannot be parsed."""
+        """The exercise's line in the reader's file. 1 if it is missing or the file cannot be parsed."""
         node = self._own(sheet)
         return node.lineno if node is not None else 1
 
     def reset(self, sheet: Sheet) -> Path:
-        """Empty the exercise's function. Keeps a copy of the file, and returns its path.
+        """Empty the exercise's function, after copying the file. Returns the path of the copy.
 
         Raises ReadtrackError if the file cannot be parsed or written.
         """
@@ -113,24 +113,24 @@ class Desk:
             return 0
 
     def is_current(self, copy: Path) -> bool:
-        """Whether the file is the same as this copy of it."""
+        """Whether the file still equals this copy."""
         try:
             return copy.read_bytes() == self.file.read_bytes()
         except OSError:
             return False
 
     def hint(self, sheet: Sheet) -> str:
-        """The next hint, or the last one if there are no more; "" without any. Recorded in the diary."""
+        """The next hint, the last one if there are no more, or "" if there are none. The diary records it."""
         opened = self.standings()[sheet.name].hints
         if opened < len(sheet.hints):
             self.diary.add(self.paper, sheet.name, "hint")
         return sheet.hints[min(opened, len(sheet.hints) - 1)] if sheet.hints else ""
 
     def solution(self, sheet: Sheet) -> list[str]:
-        """The lines of a diff from the reader's function to the paper's. Recorded in the diary."""
+        """The lines of a diff from the reader's function to the paper's. The diary records it."""
         self.diary.add(self.paper, sheet.name, "solution")
         node = definition(parsed(sheet.file), sheet.qualname)
-        assert node is not None  # `sheet.sheets` has looked
+        assert node is not None  # `sheet.sheets` has checked that it exists
         paper = _text(sheet.file.read_text(encoding="utf-8"), node)
         own = self._own(sheet)
         before = _text(self._source(), own) if own is not None else ""
@@ -151,7 +151,7 @@ class Desk:
             return ast.parse(source)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise ReadtrackError(f"{self.file}:{line}: {error}. Mend it first.") from error
+            raise ReadtrackError(f"{self.file}:{line}: {error}. Fix it first.") from error
 
     def _own(self, sheet: Sheet) -> Definition | None:
         try:
@@ -161,7 +161,7 @@ class Desk:
 
 
 def _text(source: str, node: Definition) -> str:
-    """A function as it is written, from its first decorator on, without indentation."""
+    """A function's source from its first decorator on, without indentation."""
     start = min([node.lineno, *(one.lineno for one in node.decorator_list)])
     return textwrap.dedent("\n".join(source.splitlines()[start - 1 : node.end_lineno])) + "\n"
 

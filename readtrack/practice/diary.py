@@ -17,16 +17,16 @@ from readtrack.text import plain
 Did = Literal["opened", "tried", "hint", "solution", "reset", "skipped", "resumed", "chosen"]
 
 _LARGEST = 64 << 20  # size limit of the log in bytes
-_PAUSE = timedelta(minutes=15)  # without an entry for this long, the reader was away
-_BEGINNINGS = ("chosen", "reset", "resumed", "skipped")  # entries that end no work
+_PAUSE = timedelta(minutes=15)  # after this long without an entry, the reader is taken to be away
+_BEGINNINGS = ("chosen", "reset", "resumed", "skipped")  # entries that do not end a period of work
 _INTERVALS = (7, 21, 60, 180)  # days from passing an exercise to its next repetition
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeEntry:
-    """A line of the log.
+    """A line in the log.
 
-    For a try also its outcome (`readtrack.practice.judge.Outcome`) and a digest of the tried code.
+    A try also has an outcome (`readtrack.practice.judge.Outcome`) and a digest of the code.
     """
 
     at: datetime
@@ -43,9 +43,9 @@ class PracticeStanding:
 
     passed   time of the last pass since the last reset; None if it has not passed
     passes   number of passes, at most one per reset
-    tries    since the last reset; the same code again does not count
+    tries    number of tries since the last reset. Trying the same code again does not count
     last     outcome of the last try, or ""
-    hints    number of opened hints
+    hints    number of hints opened
     seconds  time spent on it
     """
 
@@ -61,7 +61,7 @@ class PracticeStanding:
 
     @property
     def due(self) -> datetime | None:
-        """When it should be written again; intervals grow with each pass."""
+        """When the exercise should be written again. The interval grows with each pass."""
         if self.passed is None:
             return None
         days = _INTERVALS[min(self.passes, len(_INTERVALS)) - 1]
@@ -69,7 +69,7 @@ class PracticeStanding:
 
 
 class Diary:
-    """The log. Reading never fails; invalid lines are skipped."""
+    """The log. Reading never fails, because invalid lines are skipped."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -111,7 +111,7 @@ class Diary:
     def chosen(self, paper: str, names: list[str]) -> str | None:
         """The exercise to continue with; None if there is none.
 
-        The last one chosen unless it is done, else the first that is neither done nor skipped.
+        The last one chosen, or if that is done, the first that is neither done nor skipped.
         """
         standings = self.standings(paper, names)
         open_ones = [name for name in names if standings[name].passed is None and not standings[name].skipped]
@@ -141,10 +141,10 @@ def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> Practi
 
 
 def _seconds(entries: list[PracticeEntry]) -> dict[str, float]:
-    """Seconds per exercise: the time up to each of its entries, unless the reader was away.
+    """Seconds per exercise: the time before each of its entries, unless the reader was away.
 
-    A check tries all exercises; the time before it belongs to the first whose code is new. The time before
-    an exercise is chosen or reset belongs to none.
+    A check tries all exercises, and the time before it counts for the first one whose code is new. The time
+    before an exercise is chosen or reset counts for none.
     """
     spent: dict[str, float] = {}
     codes: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A plugin's declaration of an exercise: the function to write, and the inputs to compare on."""
+"""A plugin's declaration of an exercise: the function to write and the inputs on which it is compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-YOURS = ", yours"  # suffix of a variant with the reader's functions
+YOURS = ", yours"  # suffix of a variant that uses the reader's functions
 
 
 class Try:
@@ -66,16 +66,16 @@ class Draw:
 class Exercise:
     """A function or method of a paper for the reader to write.
 
-    name       a word or two
-    of         the function in the plugin: "model.attention_weights", "model.MultiHeadAttention.forward"; in a
-               single-file plugin, just its name
-    task       one line: what to write
+    name       one or two words
+    of         the function in the plugin: "model.attention_weights", "model.MultiHeadAttention.forward". In a
+               single-file plugin just its name
+    task       the task in one line
     hints      up to three, each more specific than the one before
     tries      the arguments to compare on, smallest first (default: generated from the signature's shapes).
-               Modules among them get random weights
-    through    another function that uses this one, to call instead when the exercise's function cannot be
+               Modules among the arguments get random weights
+    through    another function that uses this one and is called instead, if the exercise's function cannot be
                called directly (the backward pass of an autograd function)
-    tolerance  the largest relative error in float64
+    tolerance  the largest allowed relative error in float64
     half       whether bfloat16 and float32 are compared as well
     gradients  whether gradients are compared
 

@@ -1,4 +1,4 @@
-"""Inputs generated from a signature: jaxtyping's shapes with small odd sizes."""
+"""Inputs generated from a signature's jaxtyping shapes, with small odd sizes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ARRAYS = {
 
 
 class NoShapesError(Exception):
-    """The signature has too little information; the exercise needs `tries`."""
+    """The signature contains too little information, so the exercise needs `tries`."""
 
 
 def tries_by_signature(signature: inspect.Signature, draw: Draw) -> Iterator[Try]:
-    """Inputs of odd and of smallest sizes; then each flag that is off by default switched on."""
+    """Inputs with odd sizes, then with the smallest sizes, then with each flag that is off by default on."""
     yield _drawn(signature, draw, "plain", _SIZES[0], {})
     yield _drawn(signature, draw, "smallest sizes", _SIZES[1], {})
     for name, parameter in signature.parameters.items():
@@ -75,7 +75,7 @@ def _value(name: str, annotation: Any, draw: Draw, sizes: tuple[int, ...], named
         return named.get(name, 2)
     if annotation is bool:
         return True
-    raise NoShapesError(f"{name}: {annotation} says no shape")
+    raise NoShapesError(f"{name}: {annotation} does not specify a shape")
 
 
 def _tensor(annotation: Any, dims: str, draw: Draw, sizes: tuple[int, ...], named: dict[str, int]) -> Tensor:

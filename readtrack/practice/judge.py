@@ -40,7 +40,7 @@ class Verdict:
 
     outcome   passed; wrong (another result); failed (an error); empty (not written yet); slow
     compared  number of inputs compared
-    line      in the reader's file, 0 if unknown
+    line      line number in the reader's file, 0 if unknown
     report    lines to print: the first failing input, expected and found
     hint      the likely mistake, or ""
     """
@@ -57,7 +57,7 @@ class Verdict:
 class Result:
     """The result of a call.
 
-    parts    of the value, and of the arguments that were changed in place
+    parts    parts of the returned value and of the arguments that were changed in place
     changed  names of those arguments
     """
 
@@ -68,7 +68,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A part that differs, where, and the hint."""
+    """A part that differs, the input on which it differs, and the hint."""
 
     stage: str
     one: Try
@@ -108,9 +108,9 @@ def judge(
 ) -> Verdict:
     """Compare on all inputs: values and changed arguments, then gradients, then other precisions.
 
-    Errors of the reader's code propagate, and so does PaperError.
+    Errors in the reader's code propagate, and so does PaperError.
 
-    known  from an earlier answer to the same exercise
+    known  data kept from an earlier answer to the same exercise
     """
     judged = _Judged(exercise, target, answer, known or Known(exercise, target))
     trials = judged.trials
@@ -158,7 +158,7 @@ class _Judged:
         return _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
 
     def _difference(self, wrong: list[tuple[Try, Result, Result]]) -> Mistake:
-        """The difference on the first wrong input, with a hint from all of them."""
+        """The difference on the first wrong input, with a hint that takes all wrong inputs into account."""
         one, expected, found = wrong[0]
         arguments = self.target.named(one)
         extra = found.changed - expected.changed
@@ -179,7 +179,8 @@ class _Judged:
             said = f"{name} must be changed in place, but is unchanged"
             if isinstance(arguments[name], nn.Module):
                 said = (
-                    f"the paper's code changes {_listed(changed[:2])}, yours does not: is a layer not called?"
+                    f"the paper's code changes {_listed(changed[:2])}, but yours does not. Did you forget to "
+                    "call a layer?"
                 )
             part = changed[0] + _CHANGED
             return Mistake("values", one, part, expected.parts[part], before[changed[0]], said)
@@ -198,7 +199,7 @@ class _Judged:
         arguments, part = self.target.named(one), bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         said = self._as_if(wrong)
-        # A row that sees nothing is a separate mistake: its NaN hide other explanations.
+        # A row that sees nothing is a separate mistake: its NaNs hide other explanations.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
         if not said and seen and seen[0][0] is one:
             said = self.known.slips.explain(self._with_mistake, seen[:_EXPLAINED])
@@ -207,7 +208,7 @@ class _Judged:
             hints.insert(0, summand(a, b, arguments))
         if bad != list(expected.parts):
             hints.append(
-                f"{_listed(bad)} {'is' if len(bad) == 1 else 'are'} wrong, the other results are right"
+                f"{_listed(bad)} {'is' if len(bad) == 1 else 'are'} wrong, but the other results are right"
             )
         if not any(hints) and isinstance(a, Tensor) and isinstance(b, Tensor):
             factors = factors_of(arguments)
@@ -216,7 +217,7 @@ class _Judged:
         return _joined(*hints)
 
     def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
-        """A changed argument that explains the first wrong input, and a second similar one if any."""
+        """A changed argument that explains the first wrong result, and a second of the same form if any."""
         one, _, found = wrong[0]
         said = self._changed(one, found)
         alike = (
@@ -233,7 +234,7 @@ class _Judged:
         return as_if(self._again(one), one, self.target.signature, found.parts, kept)
 
     def _with_mistake(self, one: Try) -> Parts:
-        """The result with the function in the slot."""
+        """The result with the mutated function in place of the paper's."""
         return self._paper(one, own=False).parts
 
     def _again(self, one: Try) -> Callable[[Try], Parts]:
@@ -245,7 +246,7 @@ class _Judged:
             try:
                 expected = self._expected(one, gradients=True)
             except PaperError:
-                continue  # such as a change in place: there are no gradients to compare
+                continue  # for example because of a change in place: there are no gradients to compare
             if not expected.grads:
                 continue
             found = self._reader(one, gradients=True)
@@ -256,9 +257,8 @@ class _Judged:
                 others = "the results and all other gradients are right" if len(bad) == 1 else ""
                 if b is None:
                     said = (
-                        f"the result is right, but no gradient arrives at {name}: it is not used, or "
-                        "cut off by "
-                        "detach(), item(), a new tensor or no_grad()"
+                        f"the result is right, but no gradient reaches {name}: it is not used, or it is cut "
+                        "off by detach(), item(), a new tensor or no_grad()"
                     )
                 elif not torch.isfinite(b).all() and (a is None or torch.isfinite(a).all()):
                     said = (
@@ -269,12 +269,13 @@ class _Judged:
                 else:
                     related = _searched(partial(self._said_of_gradient, one, found, (a, b)))
                     said = _joined(
-                        related, others or f"the results are right, {_listed(bad)} have wrong gradients"
+                        related,
+                        others or f"the results are right, but the gradients of {_listed(bad)} are wrong",
                     )
                 raise WrongError(Mistake("gradients", one, f"gradient of {name}", a, b, said))
 
     def _said_of_gradient(self, one: Try, found: Result, pair: tuple[Tensor | None, Tensor]) -> str:
-        """Found in the backward pass, where the exercise is one."""
+        """A hint about a gradient. Searches the backward pass if that is what the exercise asks for."""
 
         def with_mistake(one: Try) -> Parts:
             return dict(self._paper(one, own=False, gradients=True).grads)
@@ -296,7 +297,7 @@ class _Judged:
         return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance, noise).all())
 
     def precisions(self) -> None:
-        """Compare dtypes, and errors in lower precision with those of the paper's code.
+        """Compare dtypes, and compare errors in lower precision with the errors of the paper's code.
 
         Skips precisions in which the paper's code does not run on this device.
         """
@@ -348,9 +349,9 @@ class _Judged:
         most = exact[usable].abs().max().item()
         if error > max(6 * allowed, 16 * torch.finfo(dtype).eps * most):
             said = (
-                f"in float64 it is right, but in {stage} it errs by {shown.number(error)}, the paper's "
-                "code by "
-                f"{shown.number(allowed)}: sum in a higher precision, or in a different order"
+                f"in float64 it is right, but in {stage} its error is {shown.number(error)}, against "
+                f"{shown.number(allowed)} for the paper's code: sum in a higher precision, or in a different "
+                "order"
             )
             raise WrongError(Mistake(stage, one, name, value, other, said))
 
@@ -364,7 +365,7 @@ class _Judged:
         return self.known.results[key]
 
     def _paper(self, one: Try, dtype: torch.dtype = torch.float64, *, own: bool = True, **how: Any) -> Result:
-        """own: with the paper's function; else with its replacement."""
+        """The result of the paper's function, or of its replacement unless `own`."""
         with self.target.slot.replaced(None if own else self.target.slot.replacement):
             try:
                 return self._called(one, dtype, **how)
@@ -409,19 +410,19 @@ class _Judged:
 
 
 def is_of_answer(error: BaseException) -> bool:
-    """Whether the reader's function raised it, or could not be called; else the error is readtrack's."""
+    """Whether the reader's function raised the error or could not be called. Else it is readtrack's error."""
     reader = _Judged._reader.__code__
     return any(frame.f_code is reader for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def own_error(error: BaseException) -> str:
-    """`TypeError: message (relations.py:12)`, for an error of readtrack itself."""
+    """`TypeError: message (relations.py:12)`, for an error in readtrack itself."""
     inner = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {one_line(str(error))} ({Path(inner.filename).name}:{inner.lineno})"
 
 
 def _searched(search: Callable[[], str]) -> str:
-    """The hint that was found. The search does not count as the reader's time, nor do its errors."""
+    """The hint that was found. Neither the search time nor its errors are charged to the reader."""
     try:
         with deadline(_EXPLAINING):
             return search()
@@ -429,8 +430,8 @@ def _searched(search: Callable[[], str]) -> str:
         return ""
     except Exception as error:
         return (
-            f"the search for your mistake failed, which is a bug in readtrack: {own_error(error)}. Report it "
-            "with your file. Expected and found values are right nevertheless"
+            f"the search for your mistake failed, which is a bug in readtrack: {own_error(error)}. Please "
+            "report it and attach your file. The expected and found values are still correct"
         )
 
 
@@ -451,7 +452,8 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
     if not outputs:
         return dict.fromkeys(leaves)
     draw = torch.Generator().manual_seed(SEED)
-    # Take the gradient of a sum, because torch imports sympy (for a second) to check an explicit gradient.
+    # Take the gradient of a sum, because torch imports sympy, which takes a second, to check an explicit
+    # gradient.
     weighted = [
         (out * torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype)).sum()
         for out in outputs
@@ -461,7 +463,7 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
 
 
 def _is_plain(part: Any) -> bool:
-    """Whether it can be compared, as a sparse tensor cannot."""
+    """Whether the part can be compared. Sparse, nested and quantised tensors cannot."""
     if not isinstance(part, Tensor):
         return True
     return part.layout is torch.strided and not part.is_nested and not part.is_quantized
@@ -516,7 +518,7 @@ def _relation(expected: Any, found: Any, arguments: Mapping[str, Any]) -> str:
     if type(expected) is not type(found):
         return f"it is {_article(found)}, expected {_article(expected)}"
     if isinstance(expected, int) and isinstance(found, int) and abs(found - expected) == 1:
-        return f"it is one too {'many' if found > expected else 'few'}"
+        return f"it is too {'large' if found > expected else 'small'} by one"
     if isinstance(expected, int) and isinstance(found, int):
         return _relation(float(expected), float(found), arguments)
     return ""
@@ -537,10 +539,10 @@ def _structure(expected: Result, found: Result) -> str:
         return "nothing was returned: a return is missing"
     want = counted(len(expected.parts), "value")
     if not found.parts:
-        return f"an empty list, tuple or dictionary was returned, expected {want}"
+        return f"an empty list, tuple or dictionary was returned instead of {want}"
     if list(expected.parts) == ["result"]:
-        return f"a list, tuple or dictionary of {len(found.parts)} items was returned, expected one result"
-    return f"{counted(len(found.parts), 'value')} returned, expected {want}: {_listed(list(expected.parts))}"
+        return f"a list, tuple or dictionary of {len(found.parts)} items was returned instead of one result"
+    return f"{counted(len(found.parts), 'value')} returned instead of {want}: {_listed(list(expected.parts))}"
 
 
 def _listed(names: list[str]) -> str:
@@ -549,12 +551,12 @@ def _listed(names: list[str]) -> str:
 
 
 def _pattern(fine: list[str], wrong: list[str]) -> str:
-    """Which inputs were right or wrong, if both occurred."""
+    """On which inputs the result was right or wrong, if both occurred."""
     if not fine or not wrong:
         return ""
     total, fewer = len(fine) + len(wrong), min(fine, wrong, key=len)
     named = ", ".join(f"“{label}”" for label in fewer[:3]) + ", …" * (len(fewer) > 3)
-    return f"{len(fewer)} of {total} inputs {'are right' if fewer is fine else 'are wrong'}: {named}"
+    return f"the result is {'right' if fewer is fine else 'wrong'} on {len(fewer)} of {total} inputs: {named}"
 
 
 def _joined(*hints: str) -> str:

@@ -17,7 +17,7 @@ Path = tuple[tuple[str, int | None], ...]
 
 
 class PracticeMutant(NamedTuple):
-    """A mutant: its description, and a function that returns the file with it."""
+    """A mutant: its description, and a function that returns the mutated file."""
 
     says: str
     source: Callable[[], str]
@@ -61,7 +61,7 @@ _OTHERS = {
 
 
 def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
-    """All mutants of the function with a single mistake."""
+    """All mutants of the function that contain a single mistake."""
     tree = ast.parse(source)
     function = definition(tree, qualname)
     if function is None:
@@ -73,7 +73,7 @@ def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
 
 
 def _spliced(source: str, function: Definition, path: Path, changed: ast.AST) -> str:
-    """The file with the changed function in its place. To unparse the whole file takes longer."""
+    """The file with the changed function in its place. Unparsing the whole file would take longer."""
     with _in_place(function, path, changed):
         text = ast.unparse(ast.fix_missing_locations(function))
     lines = source.splitlines()
@@ -85,8 +85,8 @@ def _spliced(source: str, function: Definition, path: Path, changed: ast.AST) ->
 def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
     """The function with each mistake in turn, with a description that does not reveal code.
 
-    Yields the same tree each time, and restores it at the end. Conditions come last: one that is wrong may do
-    the same as a term that is missing.
+    Yields the same tree each time, and restores it at the end. Conditions come last, because a wrong
+    condition may have the same effect as a missing term.
     """
     for path, node in sorted(_nodes(function), key=lambda pair: isinstance(pair[1], ast.Compare | ast.IfExp)):
         for one in _changes(node):
@@ -112,7 +112,7 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
 
 
 def _where(function: Definition, path: Path) -> str:
-    """`, in a step that uses q and k`: the parameters in the innermost statement; "" if none or too many."""
+    """`, in a step that uses q and k`: the innermost statement's parameters, or "" if none or too many."""
     step: ast.AST = function
     node: ast.AST = function
     for name, index in path:
@@ -127,7 +127,7 @@ def _where(function: Definition, path: Path) -> str:
 
 
 class _Dimensions(ast.NodeTransformer):
-    """Replaces every -1 by another number."""
+    """Replaces every -1 with another number."""
 
     def __init__(self, other: int) -> None:
         self._other, self._count = other, 0
@@ -189,7 +189,7 @@ def _below(path: Path, node: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
 
 @contextmanager
 def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
-    """Within the block another node is at the end of the path."""
+    """Put another node at the end of the path within the block."""
     before = _put(root, path, changed)
     try:
         yield
@@ -252,7 +252,7 @@ def _operation(node: ast.BinOp) -> Iterator[_Change]:
     if isinstance(op, ast.MatMult | ast.Sub):
         sides = "matrix product" if isinstance(op, ast.MatMult) else "difference"
         yield _Change(
-            f"{text} the other way round",
+            f"{text} reversed",
             f"the two sides of a {sides} are swapped",
             ast.BinOp(node.right, op, node.left),
         )
@@ -319,7 +319,7 @@ def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
         if "inf" in text:
             yield _Change(
                 f"0.0 for {text}",
-                "0 is used instead of -inf to hide something from a softmax",
+                "0 is used instead of -inf to mask an entry of a softmax",
                 ast.Constant(0.0),
             )
     if isinstance(node.op, ast.Invert | ast.Not):
@@ -360,7 +360,7 @@ def _assigned(node: ast.Assign) -> Iterator[_Change]:
 
 def _choice(node: ast.IfExp) -> Iterator[_Change]:
     for one in (node.body, node.orelse):
-        yield _Change(f"always {ast.unparse(one)}", "a condition is not looked at", one)
+        yield _Change(f"always {ast.unparse(one)}", "a condition is ignored", one)
 
 
 def _keyword(node: ast.keyword) -> Iterator[_Change]:
@@ -377,7 +377,7 @@ def _targets(node: ast.Tuple) -> Iterator[_Change]:
         changed = ast.Tuple(list(order), ast.Store())
         yield _Change(
             f"{ast.unparse(changed)} for {ast.unparse(node)}",
-            "parts that are unpacked together are mixed up: their order is another",
+            "values that are unpacked together are in a different order",
             changed,
         )
 
@@ -385,4 +385,4 @@ def _targets(node: ast.Tuple) -> Iterator[_Change]:
 def _returned(node: ast.Return) -> Iterator[_Change]:
     if node.value is not None and not isinstance(node.value, ast.Tuple | ast.Constant | ast.UnaryOp):
         negated = ast.Return(ast.UnaryOp(ast.USub(), node.value))
-        yield _Change("the result with the other sign", "the result has the other sign", negated)
+        yield _Change("the result has the wrong sign", "the result has the other sign", negated)

@@ -22,7 +22,7 @@ _NAMED = 3e-5  # relative tolerance for named factors, which allows for eps and 
 
 
 def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """The first relation that fits, of shape, device, dtype and values."""
+    """The first relation of shape, device, dtype or values that fits."""
     if found.device != expected.device:
         return (
             f"the result is on {found.device}, expected {expected.device}: new tensors take the device of "
@@ -77,7 +77,7 @@ def summand(expected: Tensor, found: Tensor, arguments: Mapping[str, object]) ->
 
 
 def region(expected: Tensor, found: Tensor) -> str:
-    """Where two tensors of one shape differ."""
+    """Where two tensors of the same shape differ."""
     alike = expected.shape == found.shape and expected.device == found.device and expected.numel()
     return _region(expected, found) if alike else ""
 
@@ -90,9 +90,9 @@ def close(a: Tensor, b: Tensor, tolerance: float = _CLOSE) -> bool:
 
 
 def right(expected: Tensor, found: Tensor, tolerance: float, noise: float = 0.0) -> Tensor:
-    """Elementwise equality, up to `tolerance` of the number and a hundredth of it of the largest.
+    """Elementwise equality up to `tolerance` times the number plus `tolerance` / 100 times the largest one.
 
-    noise  rounding error of numbers that cancel
+    noise  rounding error where numbers cancel
     """
     if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
         return expected == found
@@ -150,12 +150,12 @@ def _shape(expected: Tensor, found: Tensor) -> str:
             f"{head}: {len(want) - len(have)} dimension(s) are gone (a sum, an index or a flatten too many)"
         )
     if found.numel() == expected.numel():
-        return f"{head}: the same count of numbers, but the last reshape is missing or wrong"
+        return f"{head}: it has the right number of entries, but the last reshape is missing or wrong"
     return f"{head}: a sum or an index is missing"
 
 
 def _unreduced(expected: Tensor, found: Tensor) -> str:
-    """A missing mean or sum over one dimension, or all."""
+    """A missing mean or sum over one or all dimensions."""
     if not found.is_floating_point() or found.ndim <= expected.ndim:
         return ""
     for name, reduce in (("mean", torch.mean), ("sum", torch.sum)):
@@ -194,7 +194,7 @@ def _whole(expected: Tensor, found: Tensor) -> str:
 
 
 def _hidden(expected: Tensor, found: Tensor) -> str:
-    """Zeros or infinities in other places, as from a mask."""
+    """Zeros or infinities in the wrong places, as from a mask."""
     if expected.ndim < 2 or min(expected.shape[-2:]) < 2:
         return ""
     a, b = ((x == 0) | torch.isinf(x) | torch.isnan(x) for x in (expected, found))
@@ -207,7 +207,9 @@ def _hidden(expected: Tensor, found: Tensor) -> str:
             return "numbers are left where the expected result hides them: mask with -inf, before the softmax"
         if bool((found[a] < 0).all()):
             return "negative numbers are left where the expected result has zeros: a relu is missing"
-        return "numbers are left where the expected result has zeros, the rest is right: hide or clamp them"
+        return (
+            "numbers are left where the expected result has zeros, but the rest is right: hide or clamp them"
+        )
     for by in range(1, a.shape[-1]):
         if torch.equal(a[..., by:], b[..., :-by]) and not torch.equal(a, b):
             return f"the mask is off by {by}: it hides {by} {'position' if by == 1 else 'positions'} too many"
@@ -222,7 +224,7 @@ def _not_finite(expected: Tensor, found: Tensor) -> str:
         all_hidden = expected[nan].eq(0).all()
         whole_rows = found.ndim > 1 and bool((nan.all(-1) == nan.any(-1)).all())
         why = (
-            "a softmax over nothing but -inf"
+            "a softmax over -inf only"
             if all_hidden
             else "a softmax over a row that is fully masked, or in one block: 0/0, or inf - inf"
             if whole_rows
@@ -248,9 +250,9 @@ def _count(where: Tensor) -> str:
 
 def _zeros(expected: Tensor, found: Tensor) -> str:
     if found.eq(0).all():
-        return "everything is 0: nothing was added up, or it was multiplied by 0"
+        return "everything is 0: nothing was added, or the sum was multiplied by 0"
     if expected.eq(0).all():
-        return "everything should be 0 here: something is not cleared, hidden or subtracted"
+        return "everything should be 0 here: a value is not cleared, masked or subtracted"
     return ""
 
 
@@ -290,7 +292,7 @@ def _affine(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def _of_one(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """For a single number, or several equal ones: only factors that have a name."""
+    """Like `_affine` for one number or several equal ones. Tries named factors only."""
     if not expected.numel() or not close(found, found.mean().expand_as(found)) or expected[0] == 0:
         return ""
     factor = (found[0] / expected[0]).item()
@@ -307,15 +309,15 @@ def named(factor: float, factors: Factors) -> str:
     """A message about a factor, with its name if known."""
     known = _known(factor, factors)
     return (
-        f"a factor is missing or too many; {number(factor)} = {known}"
+        f"a factor is missing or superfluous; {number(factor)} = {known}"
         if known
-        else "a factor is missing or too many"
+        else "a factor is missing or superfluous"
     )
 
 
 def _added(offset: float, factors: Factors) -> str:
     known = _known(offset, factors)
-    return "a term is missing or too many" + (f"; {number(abs(offset))} = {known}" if known else "")
+    return "a term is missing or superfluous" + (f"; {number(abs(offset))} = {known}" if known else "")
 
 
 def _known(value: float, factors: Factors) -> str:
@@ -338,7 +340,7 @@ def _known(value: float, factors: Factors) -> str:
 
 
 def _moved(expected: Tensor, found: Tensor) -> str:
-    """The same numbers in other places."""
+    """The right numbers in the wrong places."""
     dims = range(expected.ndim)
     for i in dims:
         for j in range(i + 1, expected.ndim):
@@ -377,7 +379,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "the tanh of the expected result: it was applied once too often": torch.tanh,
     "the ReLU of the expected result: it was applied once too often": torch.relu,
     "the softmax of the expected result: it was applied once too often": lambda x: x.softmax(-1),
-    "what the expected result is the softmax of": lambda x: x,  # compared by its softmax below
+    "the logits whose softmax is the expected result": lambda x: x,  # compared by its softmax below
 }
 
 
@@ -400,7 +402,7 @@ def _elementwise(expected: Tensor, found: Tensor) -> str:
 
 
 def _before_squashing(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """The argument of a softmax, sigmoid, tanh or exponential differs by a factor or a term."""
+    """A factor or term by which the argument of a softmax, sigmoid, tanh or exponential differs."""
     a, b = expected.double(), found.double()
     for i in range(a.ndim):
         if a.shape[i] > 1 and all(
@@ -423,7 +425,7 @@ def _before_squashing(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def _by_slice(expected: Tensor, found: Tensor) -> str:
-    """A separate factor or term for each index of some dimension."""
+    """A different factor or term for each index along one dimension."""
     a, b = expected.double(), found.double()
     if a.ndim < 2 or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         return ""
@@ -436,7 +438,7 @@ def _by_slice(expected: Tensor, found: Tensor) -> str:
             return (
                 f"each index of dimension {i} has a different factor ({_some(factor)}): a "
                 "normalisation, scale or "
-                "weight is missing, or along the wrong dimension"
+                "weight is missing or applied along the wrong dimension"
             )
         term = (b - a).mean(others, keepdim=True)
         if close(a + term, b):
@@ -452,7 +454,7 @@ def _some(values: Tensor) -> str:
 
 
 def _region(expected: Tensor, found: Tensor) -> str:
-    """The numbers differ only in one region."""
+    """The only region in which the numbers differ."""
     wrong = ~right(expected, found, _CLOSE)
     if wrong.all() or not wrong.any():
         return ""
@@ -483,9 +485,9 @@ def _triangle(wrong: Tensor) -> str:
         if beside.any() and (wrong & beside).any() and not (wrong & ~beside).any():
             return "only the entries next to the diagonal are wrong: a mask is off by one"
         if upper.any() and lower.any() and not (wrong & ~upper).any():
-            return "only entries above the diagonal are wrong: the causal mask"
+            return "only entries above the diagonal are wrong: check the causal mask"
         if upper.any() and lower.any() and not (wrong & ~lower).any():
-            return "only entries below the diagonal are wrong: a mask or its direction"
+            return "only entries below the diagonal are wrong: check the mask and its direction"
     return ""
 
 
@@ -496,20 +498,22 @@ def _along(dimension: int, bad: Tensor) -> str:
         return ""
     if indices == [0]:
         return (
-            f"only the first entry of dimension {dimension} is wrong: the start (an initial state, padding, "
-            "an edge)"
+            f"only the first entry of dimension {dimension} is wrong: check the start (an initial state, "
+            "padding, an edge)"
         )
     if indices == [size - 1]:
         return (
-            f"only the last entry of dimension {dimension} is wrong: the end (a last step, a rest that does "
-            "not fill a block)"
+            f"only the last entry of dimension {dimension} is wrong: check the end (a last step, a remainder "
+            "that does not fill a block)"
         )
     if indices == list(range(1, size)):
-        return f"only the first entry of dimension {dimension} is right: is something carried on from it?"
+        return f"only the first entry of dimension {dimension} is right: is a state carried forward from it?"
     if indices == list(range(size - 1)):
-        return f"only the last entry of dimension {dimension} is right: is something carried back from it?"
+        return f"only the last entry of dimension {dimension} is right: is a state carried backward from it?"
     if indices == list(range(indices[0], indices[-1] + 1)):
-        return f"entries {indices[0]} to {indices[-1]} of dimension {dimension} are wrong, the rest is right"
+        return (
+            f"entries {indices[0]} to {indices[-1]} of dimension {dimension} are wrong, but the rest is right"
+        )
     if len({index % 2 for index in indices}) == 1 and len(indices) > 1:
         return (
             f"only the {'odd' if indices[0] % 2 else 'even'} entries of dimension {dimension} are wrong: "
@@ -527,13 +531,13 @@ def _nearly(expected: Tensor, found: Tensor) -> str:
     if error < 2e-3:
         why = "a constant such as eps is missing or in the wrong place"
         if error < 1e-6:
-            why = "a number was rounded to float32 on the way, or eps is in the wrong place"
-        return f"it is nearly right (off by {number(error)} of the largest number): {why}"
+            why = "an intermediate number was rounded to float32, or eps is in the wrong place"
+        return f"it is nearly right (off by {number(error)} times the largest number): {why}"
     return ""
 
 
 def _sums(expected: Tensor, found: Tensor) -> str:
-    """Missing sums of 1, as of probabilities, or of 0, as of differences from a mean."""
+    """Sums that should be 1, as for probabilities, or 0, as for differences from a mean, but are not."""
     a, b = expected.double(), found.double()
     for i in range(a.ndim):
         if a.shape[i] < 2:
@@ -549,7 +553,7 @@ def _sums(expected: Tensor, found: Tensor) -> str:
 
 
 def factors_of(arguments: Mapping[str, object]) -> dict[str, float]:
-    """Candidates for a wrong factor: sizes of the arguments, their roots, numbers among them."""
+    """Candidates for a wrong factor: sizes of the arguments, the roots of sizes, and numeric arguments."""
     return dict(_factors_of(arguments))
 
 
@@ -584,7 +588,7 @@ def _factors_of(arguments: Mapping[str, object]) -> Iterator[tuple[str, float]]:
 
 
 def _entries(name: str, value: Tensor) -> Iterator[tuple[str, float]]:
-    """The entries of a short argument, 1 minus these, and their roots."""
+    """The entries of a short argument, 1 minus each entry, and the roots of all these."""
     if value.numel() > _FEW or value.ndim > 1 or not value.is_floating_point():
         return
     for index, one in enumerate(value.flatten().tolist()):

@@ -1,4 +1,4 @@
-"""The reader's functions in a benchmark: each of the paper's variants with them, and as shipped."""
+"""Benchmark each of the paper's variants with the reader's functions and as shipped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from readtrack.practice.session import Places
 
 
 def with_yours(case: Case, places: Places) -> Case:
-    """The case with the reader's variants before the paper's own, which get the role "shipped".
+    """The case with the reader's variants first. The paper's own variants follow with the role "shipped".
 
-    The functions stay switched until the next call, because a backward pass comes after its forward call.
+    The functions stay switched until the next call, because the backward pass follows the forward call.
     """
     variants: list[Variant] = []
     for variant in case.variants:
@@ -30,7 +30,7 @@ def with_yours(case: Case, places: Places) -> Case:
 
 
 def judged(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The measurements to judge claims on: the reader's, under the names of the paper's variants."""
+    """The measurements to judge claims on: the reader's, renamed to the paper's variants."""
     return [
         {**one, "variant": str(one["variant"]).removesuffix(YOURS)}
         for one in measurements

@@ -33,15 +33,15 @@ from readtrack.text import one_line
 
 MODULE = f"{NAMESPACE}._practice"  # the module name of the reader's file
 SECONDS = 8.0  # CPU seconds per exercise
-_WAIT = 3  # factor of the wall time limit, for code that waits
+_WAIT = 3  # wall time limit as a multiple of SECONDS, for code that waits
 MEMORY = 4 << 30  # bytes that the process may allocate after the start of judging
-_LINES = 3  # of an error's message
+_LINES = 3  # maximum length of an error's message
 
 
 class Session:
-    """Loads the reader's file. Raises ReadtrackError with the line if it cannot be loaded.
+    """Loads the reader's file. Raises ReadtrackError with the line number if it cannot be loaded.
 
-    file      the text to judge; `name` is its name in messages and tracebacks
+    file      the file to judge; `name` is its name in messages and tracebacks
     declared  the plugin's exercises
     """
 
@@ -61,13 +61,13 @@ class Session:
         self._lend()
 
     def verdicts(self, names: Sequence[str]) -> Iterator[Verdict]:
-        """Judge the exercises in this order; errors of the reader's code are verdicts, too."""
+        """Judge the exercises in this order. Errors in the reader's code become verdicts, too."""
         with _memory_limit(MEMORY), _no_forks():
             for name in names:
                 yield self._verdict(name)
 
     def take_place(self, names: Sequence[str]) -> Places:
-        """Replace the paper's functions by the reader's for these exercises."""
+        """Replace the paper's functions with the reader's for these exercises."""
         return Places({name: (self._slot(name), self._answer(name)) for name in names})
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Session:
             slot.close()
 
     def _lend(self) -> None:
-        """Use the paper's functions where nothing is written yet, so that any exercise can come first."""
+        """Use the paper's functions where the reader has written none, so any exercise can come first."""
         for sheet in self._sheets.values():
             node = definition(self._tree, sheet.qualname)
             if node is None or not is_empty(node):
@@ -109,7 +109,7 @@ class Session:
         except PaperError as error:
             raise ReadtrackError(
                 f"{sheet.paper}, exercise {name}: the paper's own code fails on {one_line(str(error))}. This "
-                "is a mistake of the plugin, not yours. --skip leaves the exercise out."
+                "is a mistake in the plugin, not yours. --skip leaves the exercise out."
             ) from error
         except Exception as error:
             if not (self._line(error) or is_of_answer(error) or isinstance(error, MemoryError)):
@@ -118,16 +118,16 @@ class Session:
         return _at(verdict, node.lineno)
 
     def _failed(self, name: str, error: BaseException, first: int) -> Verdict:
-        """The error's message with the reader's line, or the function's first line."""
+        """The error's message with the line in the reader's code, or the function's first line."""
         line = self._line(error)
         told = str(error)
         if isinstance(error, MemoryError) or "can't allocate memory" in told:
             report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may have"]
         elif isinstance(error, SystemExit):
-            report = ["it ends the program (sys.exit, exit or quit)"]
+            report = ["it exits the program (sys.exit, exit or quit)"]
         elif isinstance(error, RecursionError):
             report = [
-                "it calls itself without end; so does a call of the paper's function, which is yours here"
+                "it calls itself without end. So does a call of the paper's function, because it runs yours"
             ]
         elif isinstance(error, NotImplementedError) and not told:
             report = ["it calls a function that is not written yet"]
@@ -139,7 +139,7 @@ class Session:
         )
 
     def _line(self, error: BaseException) -> int:
-        """The innermost of the reader's lines in the traceback; 0 if there is none."""
+        """The innermost line of the reader's code in the traceback; 0 if there is none."""
         line, step = 0, error.__traceback__
         while step is not None:
             if step.tb_frame.f_code.co_filename == self._name:
@@ -165,7 +165,7 @@ class Session:
         return self._slots[name]
 
     def _answer(self, name: str) -> Callable[..., Any]:
-        """The reader's function; for a method, as one of the paper's class."""
+        """The reader's function. A method is bound to the paper's class."""
         sheet = self._sheets[name]
         outer, _, attribute = sheet.qualname.rpartition(".")
         if not outer:
@@ -229,7 +229,7 @@ def _loaded(source: str, name: str) -> tuple[ast.Module, ModuleType]:
     except SyntaxError as error:
         raise ReadtrackError(f"{name}:{error.lineno}: {error.msg}") from error
     except SlowError as error:
-        raise ReadtrackError(f"{name}: importing it takes more than {SECONDS:.0f} s") from error
+        raise ReadtrackError(f"{name}: importing it takes longer than {SECONDS:.0f} s") from error
     except (Exception, SystemExit) as error:
         line = _last_line(error, name)
         raise ReadtrackError(f"{name}:{line}: {type(error).__name__}: {one_line(str(error))}") from error
@@ -246,8 +246,11 @@ def _last_line(error: BaseException, name: str) -> int:
 
 
 def _own_fault(name: str, error: Exception) -> Verdict:
-    report = (f"readtrack itself failed while it compared: {own_error(error)}",)
-    said = "your code is not at fault. Report this line with your file, and go on with the next exercise"
+    report = (f"readtrack itself failed during the comparison: {own_error(error)}",)
+    said = (
+        "your code is not at fault. Please report this line and attach your file. Continue with the next "
+        "exercise"
+    )
     return Verdict(name=name, outcome="failed", report=report, hint=said)
 
 
@@ -259,7 +262,7 @@ def _at(verdict: Verdict, line: int) -> Verdict:
 
 @contextmanager
 def _no_forks() -> Iterator[None]:
-    """Forbid forks: a copy of this process would continue to judge, and write duplicate verdicts."""
+    """Forbid forks: a copy of this process would go on judging and write duplicate verdicts."""
 
     def refuse() -> NoReturn:
         raise RuntimeError("an exercise may not copy the process (os.fork)")

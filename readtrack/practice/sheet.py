@@ -14,16 +14,16 @@ from readtrack.plugins.find import NAMESPACE, PluginRef
 from readtrack.text import nearest, one_line
 
 _NAME = "EXERCISES"
-_NONE = "NO_EXERCISES"  # the reason for having none, in the plugin's main file
+_NONE = "NO_EXERCISES"  # why there are none, stated in the plugin's main file
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Sheet(NamedTuple):
-    """An exercise as declared.
+    """The declaration of an exercise.
 
-    file      the file that defines the function; module: its name below the plugin, "" for the plugin itself
-    qualname  the function's name in that file, `LSTM.forward`
+    file      the file that defines the function. module: its name within the plugin, "" for the plugin itself
+    qualname  the function's name in that file, such as `LSTM.forward`
     """
 
     paper: str
@@ -93,7 +93,7 @@ def _parsed(file: Path, changed: int) -> ast.Module:
 
 
 def definition(tree: ast.Module, qualname: str) -> Definition | None:
-    """The function or class of that name, also inside classes."""
+    """The function or class with that name, which may be inside a class."""
     inside: list[ast.stmt] = tree.body
     node: Definition | None = None
     for part in qualname.split("."):
@@ -134,7 +134,7 @@ def _declared(plugin: PluginRef, file: Path, value: ast.expr) -> Iterator[Sheet]
         literals = {name: _literal(file, call, given, name) for name in ("name", "of", "task", "hints")}
         hints = literals["hints"] or ()
         if not isinstance(hints, tuple) or len(hints) > 3:
-            raise ReadtrackError(f"{file}:{call.lineno}: hints must be a tuple of up to three texts.")
+            raise ReadtrackError(f"{file}:{call.lineno}: hints must be a tuple of up to three strings.")
         name, of, task = (str(literals[part]) for part in ("name", "of", "task"))
         yield _located(plugin, file, call, Sheet(plugin.name, name, of, task, hints, file, "", of))
 
@@ -151,7 +151,7 @@ def _literal(file: Path, call: ast.Call, given: Mapping[str, ast.expr], name: st
 
 
 def _located(plugin: PluginRef, file: Path, call: ast.Call, sheet: Sheet) -> Sheet:
-    """The sheet with the file that defines the function."""
+    """The sheet with `file` set to the file that defines the function."""
     places = {_module(plugin, one): one for one in files(plugin) if one.suffix == ".py"}
     parts = sheet.of.split(".")
     for cut in range(len(parts) - 1, -1, -1):
@@ -162,7 +162,7 @@ def _located(plugin: PluginRef, file: Path, call: ast.Call, sheet: Sheet) -> She
 
 
 def _module(plugin: PluginRef, file: Path) -> str:
-    """The name below the plugin: "model"; "" for its main file."""
+    """The module's name within the plugin, such as "model", or "" for its main file."""
     main = next(one for one in files(plugin) if one.suffix == ".py" and _is_main(plugin, one))
     if file == main:
         return ""
@@ -182,7 +182,7 @@ def exercises_of(paper: str, plugins: Mapping[str, PluginRef]) -> list[Sheet]:
         why = _reason(plugins[paper]) if paper in plugins else ""
         raise NotAvailableError(
             f"{paper} has no exercises{f': {why}' if why else '.'} `readtrack next --practice` proposes one "
-            "of another paper."
+            "from another paper."
         )
     return found
 

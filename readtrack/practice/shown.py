@@ -1,4 +1,4 @@
-"""Format arguments, expected and found values as a few short lines."""
+"""Format arguments and expected and found values in a few short lines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 _ROWS, _COLUMNS = 6, 8  # printed rows and columns of a matrix
-_LISTED = 3  # printed matrices of a larger tensor
+_LISTED = 3  # printed matrices from a larger tensor
 _WIDTH = 96
 
 
 def number(value: float | int | bool | complex) -> str:
-    """Four digits, without an unnecessary exponent."""
+    """Format with four significant digits, without an unnecessary exponent."""
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, complex):
@@ -47,7 +47,7 @@ def plain(value: Any) -> str:
 
 
 def argument(name: str, value: Any) -> list[str]:
-    """A line, followed by the numbers of a small tensor."""
+    """A line for the argument, followed by its numbers if it is a small tensor."""
     if isinstance(value, Tensor):
         return _beside(f"{name} {kind(value)}", tensor(value))
     if isinstance(value, list | tuple) and value and all(isinstance(part, Tensor) for part in value):
@@ -64,9 +64,9 @@ def _beside(head: str, lines: list[str]) -> list[str]:
 
 
 def tensor(value: Tensor) -> list[str]:
-    """The numbers as rows; of a large tensor only its first rows and columns."""
+    """The numbers as rows. A large tensor shows its first rows and columns only."""
     if value.is_meta:
-        return ["(no numbers: the device is meta)"]
+        return ["(no numbers on device meta)"]
     value = value.detach().cpu()
     if value.numel() == 0:
         return ["(empty)"]
@@ -101,7 +101,7 @@ def _rows(matrix: Tensor) -> list[str]:
 
 
 def pair(expected: Any, found: Any) -> list[str]:
-    """Expected and found values side by side if there is room, else one below the other."""
+    """Expected and found values side by side if there is room, else one above the other."""
     if not (isinstance(expected, Tensor) and isinstance(found, Tensor)):
         return [f"expected  {_value(expected)}", f"found     {_value(found)}"]
     left, right = tensor(expected), tensor(found)

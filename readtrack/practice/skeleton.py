@@ -17,13 +17,13 @@ _DTYPES = ("Float", "Float32", "Float64", "Int", "Int64", "Bool", "Complex", "Nu
 
 
 def text(title: str, found: Sequence[Sheet], *, solved: bool = False) -> str:
-    """The whole file; `solved`: with the paper's bodies. Raises ReadtrackError if a file cannot be read."""
+    """The whole file, with the paper's bodies if `solved`. Raises ReadtrackError if a file cannot be read."""
     paper = found[0].paper
     head = (
         f'"""{title}, written by you.\n\n'
         f"    readtrack practice {paper} --check     compare what you wrote with the paper's code\n"
         f"    readtrack practice {paper} --watch     the same whenever this file is saved\n"
-        f"    readtrack practice {paper} --hint      the next hint on the first open exercise\n\n"
+        f"    readtrack practice {paper} --hint      the next hint for the first open exercise\n\n"
         "Fill in the bodies. Names imported from readtrack.papers are given; change anything else as "
         "you like.\n"
         '"""\n\nfrom __future__ import annotations\n'
@@ -33,7 +33,7 @@ def text(title: str, found: Sequence[Sheet], *, solved: bool = False) -> str:
 
 
 def firsts(found: Sequence[Sheet]) -> list[Sheet]:
-    """One exercise for each top-level function or class of the file."""
+    """One exercise for each top-level function or class in the file."""
     seen: dict[str, Sheet] = {}
     for sheet in found:
         seen.setdefault(_top(sheet.qualname), sheet)
@@ -41,7 +41,7 @@ def firsts(found: Sequence[Sheet]) -> list[Sheet]:
 
 
 def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str:
-    """The function, or the method's class, with the tasks above the bodies to write.
+    """The function or the method's class, with the task above each body to write.
 
     solved  with the paper's bodies
     """
@@ -49,7 +49,7 @@ def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str
     sheet = own[0]
     node = definition(parsed(sheet.file), _top(qualname))
     if node is None:
-        raise ReadtrackError(f"{sheet.file} has no {qualname} any more.")
+        raise ReadtrackError(f"{sheet.file} no longer has {qualname}.")
     source = _source(sheet.file).splitlines()
     if solved:
         return "\n".join(source[_start(node) - 1 : node.end_lineno]) + "\n"
@@ -61,10 +61,10 @@ def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str
 
 
 def empty(sheet: Sheet) -> list[str]:
-    """Only the exercise's function, without its body."""
+    """The exercise's function alone, without its body."""
     node = definition(parsed(sheet.file), sheet.qualname)
     if node is None:
-        raise ReadtrackError(f"{sheet.file} has no {sheet.qualname} any more.")
+        raise ReadtrackError(f"{sheet.file} no longer has {sheet.qualname}.")
     return _emptied(node, _source(sheet.file).splitlines())
 
 
@@ -95,11 +95,11 @@ def _attributes(sheet: Sheet) -> set[str]:
 def _class(
     node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int], others: set[str]
 ) -> Iterator[str]:
-    """The class without the bodies of the methods to write, and without unrelated methods.
+    """The class without unrelated methods and without the bodies of the methods to write.
 
     A neighbouring method often contains the same equation.
 
-    others  attributes that the other functions to write use
+    others  attributes used by the other functions to write
     """
     wanted = {one.qualname.rpartition(".")[2]: one for one in own}
     shown, line = _shown(node, set(wanted), others), _start(node)
@@ -121,7 +121,7 @@ def _class(
 
 
 def _shown(node: ast.ClassDef, wanted: set[str], others: set[str]) -> set[str]:
-    """Names to show: special methods, classes, and methods that use or are used by those to write."""
+    """Names to show: special methods, classes, and methods that call or are called by the ones to write."""
     uses = {
         one.name: {part.attr for part in ast.walk(one) if isinstance(part, ast.Attribute)}
         for one in node.body
@@ -174,7 +174,7 @@ def _top(qualname: str) -> str:
 
 
 def _imports(found: Sequence[Sheet]) -> str:
-    """Imports for the functions: those of the plugin, and its own names from their modules.
+    """Imports for the functions: the plugin's imports, and the plugin's own names from their modules.
 
     Named shapes are expanded.
     """

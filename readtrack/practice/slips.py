@@ -1,4 +1,4 @@
-"""Hints from mutants: a single mistake with which the paper's function returns the reader's result."""
+"""Hints from mutants: a single mistake that makes the paper's function return the reader's result."""
 
 from __future__ import annotations
 import __future__
@@ -21,7 +21,7 @@ _SECONDS = 4.0  # CPU seconds for all mutants of a function
 
 
 class Slips:
-    """A function's mutants, made when they are needed and kept, with their results."""
+    """A function's mutants with their results, created when first needed and kept."""
 
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
@@ -30,7 +30,7 @@ class Slips:
     def explain(self, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
         """A sentence, or "" if no single mistake explains the results on all these inputs.
 
-        call  the target on an input, with the function in the slot
+        call  calls the target on an input, with the mutated function in place of the paper's
         """
         end = time.process_time() + _SECONDS
         for one in self._all():
@@ -38,7 +38,7 @@ class Slips:
                 break
             with self._slot.replaced(one.function):
                 if all(one.explains(call, *pair) for pair in found):
-                    return f"{one.kind}; with this one mistake the paper's code returns what yours does"
+                    return f"{one.kind}; with this one mistake the paper's code returns your result"
         return ""
 
     def _all(self) -> Iterator[_Slip]:
@@ -66,7 +66,7 @@ class _Slip:
 def _mistaken(slot: Slot, start: int) -> Iterator[tuple[str, Callable[..., Any]]]:
     """The paper's function with each mistake in turn, from number `start` on.
 
-    Excludes functions with a while loop, which a mistake could make endless, and closures.
+    Excludes closures, and functions with a while loop, because a mistake could make it endless.
     """
     code = slot.original.__code__
     try:

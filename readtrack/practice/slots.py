@@ -1,4 +1,4 @@
-"""Replace functions of a paper by the reader's, wherever the paper calls them."""
+"""Replace a paper's functions with the reader's wherever the paper calls them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Slot:
 
     @contextmanager
     def replaced(self, function: Callable[..., Any] | None) -> Iterator[None]:
-        """Within the block `function` replaces it; None: the original."""
+        """Use `function` instead within the block, or the original if it is None."""
         before, self.replacement = self.replacement, function
         try:
             yield
@@ -59,7 +59,7 @@ class Slot:
 
 
 def _passing_with(cells: int) -> types.FunctionType:
-    """A function with that many free variables that passes its arguments to the global SLOT."""
+    """A function with `cells` free variables that passes its arguments to the global SLOT."""
     if cells == 0:
 
         def passes(*arguments: Any, **named: Any) -> Any:
@@ -80,7 +80,7 @@ _PASSING = {cells: _passing_with(cells) for cells in (0, 1)}
 
 
 def fitted(function: Callable[..., Any], slot: Slot) -> Callable[..., Any]:
-    """A method of the reader's class for the paper's class, so that `super()` finds the right base."""
+    """A method from the reader's class, bound to the paper's class so that `super()` finds the right base."""
     plain = _plain(function)
     if slot.cell is None or "__class__" not in plain.__code__.co_freevars:
         return plain
@@ -96,7 +96,7 @@ def fitted(function: Callable[..., Any], slot: Slot) -> Callable[..., Any]:
 
 
 def _unchecked(found: Any) -> Callable[..., Any]:
-    """Without jaxtyping's type checks, which would raise before the judge can compare."""
+    """The function without jaxtyping's type checks, which would raise before the judge can compare."""
     found = getattr(found, "__func__", found)
     while hasattr(found, "__wrapped__") and any(name in _file(found) for name in ("jaxtyping", "beartype")):
         found = found.__wrapped__

@@ -1,4 +1,4 @@
-"""The function that an exercise calls, and the inputs to compare on."""
+"""The function that an exercise calls and the inputs on which it is compared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Target:
 
 
 def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
-    """The declared inputs, with random weights in modules; else inputs from the signature's shapes."""
+    """The declared inputs, with random weights in modules. If none, inputs from the signature's shapes."""
     torch.manual_seed(SEED)
     draw = Draw(SEED)
     given = exercise.tries(draw) if exercise.tries else tries_by_signature(target.signature, draw)

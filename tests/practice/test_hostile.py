@@ -51,7 +51,7 @@ def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudg
 def test_after_a_catchable_error_the_next_exercise_is_judged(desk: Desk) -> None:
     text = skeleton.text("Attention", desk.sheets, solved=True)
     bodies = {  # exercise: its first lines, the message, and the reported line among these
-        "weights": ("    import sys\n    sys.exit(3)\n", "it ends the program", 1),
+        "weights": ("    import sys\n    sys.exit(3)\n", "it exits the program", 1),
         "split heads": ("    import os\n    os.fork()\n", "an exercise may not copy the process", 1),
         "multi-head": ("        y = [\n            1, 2]\n        y.nothing()\n", "AttributeError", 2),
     }

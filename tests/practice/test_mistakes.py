@@ -207,8 +207,8 @@ MISTAKES = [
     ("no eps in adam", adam, adam_like(no_eps=True), "as if eps were 0.0: it is not used"),
     ("betas swapped", adam, adam_like(swapped=True), "as if the two values of betas were swapped"),
     ("not squared", adam, adam_like(squared=False), "abs is used instead of square"),
-    ("order of two gates", gates, gates_like("figo"), "unpacked together are mixed up"),
-    ("order of all gates", gates, gates_like("oifg"), "unpacked together are mixed up"),
+    ("order of two gates", gates, gates_like("figo"), "unpacked together are in a different order"),
+    ("order of all gates", gates, gates_like("oifg"), "unpacked together are in a different order"),
     ("no tanh", gates, gates_like(tanh=False), "tanh is missing"),
     ("sum for mean", cross_entropy, lambda x, t: softmax_loss(x, t).sum(), "sum is used instead of mean"),
     ("no reduction", cross_entropy, lambda x, t: softmax_loss(x, t).squeeze(-1), "the mean is missing"),
@@ -221,9 +221,9 @@ MISTAKES = [
     ("no log", cross_entropy, lambda x, t: -x.softmax(-1).gather(-1, t[:, None]).mean(),
      "softmax is used instead of log_softmax"),
     ("not squared error", squared, lambda x, y: (x - y).abs().mean(), "abs is used instead of square"),
-    ("detached", linear, lambda x, w, b: x.detach() @ w.mT + b, "no gradient arrives at x"),
+    ("detached", linear, lambda x, w, b: x.detach() @ w.mT + b, "no gradient reaches x"),
     ("rebuilt", linear, lambda x, w, b: torch.tensor((x @ w.mT + b).tolist(), dtype=x.dtype),
-     "no gradient arrives at x"),
+     "no gradient reaches x"),
     ("changed input", linear, in_place, "x was changed in place"),
     ("dtype", linear, lambda x, w, b: (x @ w.mT + b).float(), "the dtype is float32, expected float64"),
     ("float64 for all", linear, lambda x, w, b: (x @ w.mT + b).double(),
@@ -333,7 +333,7 @@ def test_an_input_that_ends_in_an_error_counts_as_wrong() -> None:
     TRIES[shared] = lambda draw: reversed(list(of_shared(draw)))
     verdict = judged(shared, answer)
     del TRIES[shared]
-    assert "1 of 3 inputs are right: “two rows”" in verdict.hint
+    assert "right on 1 of 3 inputs: “two rows”" in verdict.hint
 
 
 def online(x: Tensor, y: Tensor) -> Tensor:

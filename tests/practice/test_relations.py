@@ -36,7 +36,7 @@ RIGHT = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manua
         (RIGHT.exp(), "a log is missing"),
         (RIGHT * torch.tensor([1.0, 2, 3, 4])[:, None], "dimension 0 has a different factor (1, 2, 3, 4)"),
         (RIGHT + torch.tensor([1.0, 2, 3, 4]), "dimension 1 has a different term"),
-        (RIGHT + 1e-4, "a term is missing or too many"),
+        (RIGHT + 1e-4, "a term is missing or superfluous"),
         (RIGHT * (1 + 1e-4 * RIGHT), "nearly right"),
         (RIGHT.float(), "the dtype is float32, expected float64"),
         (RIGHT[:3], "dimension 0 has 3 entries, expected 4: one is missing"),
@@ -56,7 +56,7 @@ def test_a_mistake_is_named(wrong: Tensor, says: str) -> None:
     ("wrong", "says"),
     [
         (RIGHT, "a relu is missing"),
-        (RIGHT.abs(), "the rest is right: hide or clamp them"),
+        (RIGHT.abs(), "but the rest is right: hide or clamp them"),
         (RIGHT.exp(), "mask with -inf, before the softmax"),
     ],
 )

@@ -37,7 +37,7 @@ def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str =
         ("    return x.flatten(-2)\n", "wrong", "the shape is 2×6, expected 3×4"),
         ("    return 2 * x.transpose(-3, -2).flatten(-2)\n", "wrong", "it is 2 times the expected result"),
         ("    x = x.transpose(-3, -2).flatten(-2)\n", "wrong", "a return is missing"),
-        ("    return x.detach().transpose(-3, -2).flatten(-2)\n", "wrong", "no gradient arrives at x"),
+        ("    return x.detach().transpose(-3, -2).flatten(-2)\n", "wrong", "no gradient reaches x"),
         (
             "    return x.transpose(-3, -2).flatten(-2).double()\n",
             "wrong",
@@ -48,8 +48,8 @@ def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str =
             "wrong",
             "x was changed in place",
         ),
-        ("    return []\n", "wrong", "an empty list, tuple or dictionary was returned, expected 1 value"),
-        ("    return [x, x]\n", "wrong", "of 2 items was returned, expected one result"),
+        ("    return []\n", "wrong", "an empty list, tuple or dictionary was returned instead of 1 value"),
+        ("    return [x, x]\n", "wrong", "of 2 items was returned instead of one result"),
         ("    return x.transpose(-3, -2).flatten(-9)\n", "failed", "IndexError"),
         ("    return x.transpose(-3, -2).flatten(-2).to_sparse()\n", "failed", "return a dense one"),
         ("    return [0] * 10**11\n", "failed", "more memory than the 4 GiB"),
@@ -101,7 +101,7 @@ def test_an_error_of_readtrack_is_not_reported_as_the_readers(
             "block",
             "self.residual(x) + self.carried(x)",
             "self.carried(x)",
-            "is a layer not called?",
+            "Did you forget to call a layer?",
         ),
     ],
 )
@@ -146,7 +146,7 @@ def test_the_hint_is_above_the_numbers() -> None:
 def test_the_correct_inputs_are_named(tmp_path: Path) -> None:
     verdict = answer(tmp_path, "", name="weights", replaces=".triu_(keys - queries + 1)")
     assert "causal" in verdict.hint
-    assert "4 of 10 inputs are wrong" in verdict.hint
+    assert "wrong on 4 of 10 inputs" in verdict.hint
     ignored = answer(tmp_path, "    if False:\n", name="weights", replaces="    if causal:\n")
     assert "causal is ignored" in ignored.hint
 

@@ -207,7 +207,7 @@ async def test_a_file_that_cannot_be_read_is_reported_with_its_line(
         assert "flash.py:" in text
         await pilot.press("r", "r")
         await pilot.pause()
-        assert "Mend it first." in " ".join(screen_text(app).split())
+        assert "Fix it first." in " ".join(screen_text(app).split())
 
 
 async def test_a_paper_without_exercises_gives_the_reason(app: ReadtrackApp, screen_text: Read) -> None:
