@@ -32,8 +32,8 @@ class Cost:
     def products(flops: float, bytes: float) -> dict[Mode, Cost]:  # noqa: A002
         """A network of matrix multiplications that take `flops` and move `bytes` in the forward pass.
 
-        The backward pass takes two multiplications for each, one for the gradient of either factor. It writes
-        their gradients and reads that of the result.
+        The backward pass takes two multiplications for each one, for the gradients of both factors. It reads
+        the gradient of the result and writes the gradients of the factors.
         """
         return {
             "forward": Cost(flops=flops, bytes=bytes),
@@ -63,13 +63,13 @@ class Cost:
         """softmax(q kᵀ) v: two multiplications over every visible pair forward, four backward.
 
         Recomputed scores are not counted again, and exponentials are not counted. q, k, v and the result
-        cross memory once; with backward, so do their gradients.
+        cross memory once, and so do their gradients in the backward pass.
 
         keys      number of keys (default: the number of queries)
         kv_heads  heads of k and v (default: the heads of q)
-        causal    the last query sees all keys, each earlier one sees one less
+        causal    the last query sees all keys, and each earlier query sees one key fewer
         window    maximum number of keys visible to a query
-        pairs     number of visible pairs of one head, if it is lower for another reason
+        pairs     number of visible pairs per head, if it is lower for another reason
         """
         keys = queries if keys is None else keys
         kv_heads = heads if kv_heads is None else kv_heads
@@ -89,9 +89,9 @@ class Cost:
     ) -> dict[Mode, Cost]:
         """Elementwise work on `values` values.
 
-        flops     per value, forward
-        backward  per value, in addition (default: equal to forward)
-        tensors   number of tensors of that size read or written forward (default: one each)
+        flops     per value in the forward pass
+        backward  additional flops per value in the backward pass (default: the same as forward)
+        tensors   number of tensors of that size read or written in the forward pass (default: one each)
         """
         moved = tensors * values * itemsize
         total = flops + (flops if backward is None else backward)
@@ -128,9 +128,9 @@ class Variant:
     def of_module(
         cls, make: Callable[[], nn.Module], call: Callable[..., Any] | None = None, **fields: Any
     ) -> Variant:
-        """For `Case.of_module`: a module that gets the weights by its parameters' names.
+        """For `Case.of_module`: a module that receives the weights by parameter name.
 
-        make    builds it, on the meta device
+        make    builds the module, on the meta device
         call    takes the module and the case's inputs after the weights (default: calls the module)
         fields  name, role, needs, prepare; `prepare` maps the weights to a module with other parameter names
         """
@@ -153,12 +153,12 @@ class Case:
     oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
     tolerance  largest error allowed, relative to the oracle's largest magnitude (default: from the dtype)
     together   in half precision, the errors of all outputs form one vector. Its norm may be twice the naive
-               variant's: for networks so deep that rounding switches ReLUs and single gradients go astray
+               variant's. Use it for networks so deep that rounding switches ReLUs and distorts gradients
     gradients  indices of the arguments whose gradients "forward+backward" takes, for all floating-point
                tensors in them (default: all arguments; targets and constants have no gradient)
-    state      index of the argument that "decode" carries over
-    fresh      every timed call has its own inputs, made untimed: for calls that may cache results. A call
-               must clear caches of parts of its inputs (words) itself
+    state      index of the argument that "decode" carries over from call to call
+    fresh      every timed call has its own inputs, created before timing. Use it for calls that may cache
+               results. A call must itself clear caches for parts of its inputs (words)
 
     Modes:
 
@@ -189,7 +189,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.cost.get("until") is not None:
-            raise ValueError(f"case {self.name!r}: how much work a quality takes is the question, not a cost")
+            raise ValueError(f"case {self.name!r}: mode 'until' measures the work, so it has no cost")
 
     @classmethod
     def of_module(

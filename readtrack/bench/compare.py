@@ -1,7 +1,7 @@
 """Compare two runs: which measurements became faster or slower, and which are undecided.
 
-On the same device times are compared; across devices only the share of the ceiling and the speed-up over the
-same baseline in the same run. Does not import torch.
+On the same device times are compared. Across devices only the share of the ceiling and the speed-up over the
+same baseline in the same run are compared. Does not import torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
 Measurement = Mapping[str, Any]
 
 DEAD_BAND = 0.02
-_COARSEST = 0.10  # with a wider dead band, two times within it are not called the same
-_OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 times the drift with five rounds) fits in
+_COARSEST = 0.10  # with a wider dead band, two times within it are not reported as the same
+_OF_THE_DRIFT = (
+    4.0  # so that the interval of two equal runs (1.8 times the drift with five rounds) fits inside
+)
 
 
 class HasMeasurements(Protocol):
-    """The part of a run's record that is used here."""
+    """The part of a run's record that a comparison uses."""
 
     @property
     def paper(self) -> str: ...
@@ -94,10 +96,10 @@ def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[Benchm
     """Compare all measurements of two runs of one paper, in the order of `record_a`, then those only in b.
 
     The dead band is `resolution`. Measurements for which `is_whole` is false are left out. Raises ValueError
-    if the runs are of different papers.
+    if the runs belong to different papers.
     """
     if record_a.paper != record_b.paper:
-        raise ValueError(f"The runs are of two papers: {record_a.paper} and {record_b.paper}.")
+        raise ValueError(f"The runs belong to two papers: {record_a.paper} and {record_b.paper}.")
     ours, theirs = _by_key(record_a.measurements), _by_key(record_b.measurements)
     band = resolution(record_a, record_b)
     return [_pair(ours.get(key), theirs.get(key), band) for key in dict.fromkeys([*ours, *theirs])]
@@ -106,7 +108,7 @@ def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[Benchm
 def resolution(record_a: HasMeasurements, record_b: HasMeasurements) -> float:
     """The dead band of two runs: 2 %, or four times the machine's drift from round to round if larger.
 
-    The drift is the median over a run's measurements, and the larger one of the two runs.
+    A run's drift is the median over its measurements. The larger drift of the two runs counts.
     """
     drifts = [
         median(found)
@@ -130,7 +132,7 @@ def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
 
 
 def is_whole(measurement: Measurement) -> bool:
-    """Whether it has all fields for a comparison; a run from another machine may hold anything."""
+    """Whether the measurement has all fields for a comparison. A run from another machine may lack any."""
     times, flags, axes = measurement.get("t_ns"), measurement.get("flags", ()), measurement.get("axes")
     return (
         all(isinstance(measurement.get(name), str) for name in ("case", "variant", "mode", "dtype"))
@@ -194,7 +196,7 @@ def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Benchmar
 
 
 def _obstacle(a: Measurement | None, b: Measurement | None) -> str:
-    """Why the two times must not be compared, or ""."""
+    """Why the two times cannot be compared, or ""."""
     if a is None or b is None:
         return f"only in {'b' if a is None else 'a'}"
     for name, measurement in (("a", a), ("b", b)):

@@ -18,7 +18,9 @@ from readtrack.bench.module import ModuleCall
 
 MODES: tuple[Mode, ...] = ("forward", "forward+backward", "step")
 ROLE: Literal["paper compiled"] = "paper compiled"
-_SHAPES = 1000  # limit of shapes per function; beyond the default of 8 it silently runs uncompiled
+_SHAPES = (
+    1000  # maximum number of shapes per function. Beyond the default of 8, torch silently runs it uncompiled
+)
 
 
 def with_compiled(case: Case, device: torch.device) -> Case:
@@ -57,7 +59,7 @@ def _compile(call: Callable[..., Any]) -> Callable[..., Any]:
     def run(*inputs: Any) -> Any:
         return call(*inputs)
 
-    # Compiled code is stored by code object; a separate one avoids searching through that of all others.
+    # Compiled code is stored by code object. A separate one avoids searching the code of all others.
     own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
     compiled: Callable[..., Any] = torch.compile(own, dynamic=False)
     return compiled
@@ -73,9 +75,9 @@ def compiler() -> Iterator[None]:
         torch._dynamo.config.patch(recompile_limit=_SHAPES, accumulated_recompile_limit=_SHAPES),
         torch._inductor.config.patch(
             {
-                # No processes that wait for work during the measurement.
+                # No processes may wait for work during the measurement.
                 "compile_threads": 1,
-                # The number of threads at run time, not at compile time.
+                # Use the number of threads at run time, not at compile time.
                 "cpp.dynamic_threads": True,
             }
         ),
@@ -84,7 +86,7 @@ def compiler() -> Iterator[None]:
 
 
 def graphs() -> int:
-    """Number of graphs compiled so far; a function for which no graph is made runs uncompiled."""
+    """Number of graphs compiled so far. A function without a graph runs uncompiled."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])

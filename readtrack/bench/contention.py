@@ -1,4 +1,4 @@
-"""Detects other programs that use the CPU during measurements, from system counters before and after.
+"""Detects other programs that use the CPU during measurements by comparing system counters.
 
 The best indicator is the share of time that our threads were ready to run and had to wait, because it does
 not depend on the number of threads an operation uses. With four OpenMP threads on four shared cores, an
@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-_WAITING = 0.05  # share of the time that our threads wanted to run
-_STOLEN = 0.02  # share of the machine's time, by the hypervisor
+_WAITING = 0.05  # share of the time in which our threads were ready to run
+_STOLEN = 0.02  # share of the machine's time taken by the hypervisor
 _OTHERS = 1 / 8  # share of the cores: two "cores" of a virtual machine may be the threads of one
 
 
@@ -40,7 +40,7 @@ class CpuContention:
     cpu_util  CPU time of this process / (wall x threads); a serial operation uses one of the threads
     waiting   share of the time that our threads were ready and did not run; None if unknown
     others    number of cores that other processes kept busy
-    throttle  seconds that the control group was throttled
+    throttle  seconds for which the control group was throttled
     own_threads_delayed
               our own threads were delayed
     contended our threads were delayed, or other processes reduced our caches, bandwidth and clock speed
@@ -155,7 +155,7 @@ def _waited() -> float | None:
 
 
 def _throttled() -> float:
-    """Seconds that our control group was throttled by its CPU quota."""
+    """Seconds for which the CPU quota throttled our control group."""
     try:
         text = Path("/sys/fs/cgroup/cpu.stat").read_text(encoding="ascii")
     except OSError:

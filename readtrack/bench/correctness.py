@@ -1,7 +1,7 @@
-"""Correctness before speed: a variant that is wrong or cheats is shown without a time.
+"""Check correctness before speed. A variant that is wrong or cheats is shown without a time.
 
 Each rule has caught published results: empty kernels passed through allocator reuse, or results were cached
-by their inputs' `id()`, computed on another stream, returned as lazy tensors, or right for one seed only.
+by their inputs' `id()`, computed on another stream, returned as lazy tensors, or correct for one seed only.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Errors = tuple[float, float]
 # measurement. Metal has no float64 at all.
 _FLOAT64_FLOPS = {"cpu": 5e9, "cuda": 1e12}
 _SINGLE_EPS = torch.finfo(torch.float32).eps
-_COTANGENTS = 0x5DEECE66D  # distinct from any seed of inputs
+_COTANGENTS = 0x5DEECE66D  # differs from every seed used for inputs
 _LAST = 1_000_003  # offset from the seed, for the check after timing
 _FRESH = 2_000_003  # offset from the seed, for inputs used once
 _HALF_SLACK = 2.0  # multiples of the naive variant's own rounding error allowed in half precision,
 _HALF_MOST = 0.25  # up to this fraction of the largest magnitude
-_NOTHING = 100  # multiples of the oracle's eps, of the largest magnitude: rounding error
+_NOTHING = 100  # rounding error allowed, as a multiple of the oracle's eps times the largest magnitude
 _UNKNOWN_REDUCTION = 4096.0  # multiply-adds per element if no cost is stated
-_MEMOISED = 3.0  # times as long on new contents as on known ones
+_MEMOISED = 3.0  # maximum ratio of the time on new contents to the time on known ones
 _MEMORY_TRIES = 4  # another process may run in between
 
 
@@ -143,7 +143,7 @@ def bind(
 
 
 def twice(call: Callable[..., Any], state: int) -> Callable[..., Any]:
-    """A call that returns the outputs of two consecutive calls, the second from the state of the first.
+    """A call that returns the outputs of two consecutive calls. The second starts from the first one's state.
 
     state  index of the state argument
     """
@@ -168,7 +168,7 @@ def bound(
     def forward_and_backward() -> tuple[Any, ...]:
         outputs = results(call(*inputs))
         differentiable = [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
-        # Raises an error if their number differs, or there are none.
+        # Raises an error if the numbers of tensors differ or there are none.
         gradients = torch.autograd.grad(
             differentiable, wanted, cotangents, allow_unused=True, materialize_grads=True
         )
@@ -202,7 +202,7 @@ def allowed_error(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> flo
 
 
 class CorrectnessCheck:
-    """The checks of one case and mode. Stores the references, which all variants share.
+    """The checks for one case and mode. Stores the references, which all variants share.
 
     Raises ValueError if the case has neither an oracle nor a naive variant.
     """
@@ -227,7 +227,7 @@ class CorrectnessCheck:
         self._differentiable: list[torch.Size] = []  # output shapes, from the oracle
 
     def before(self, variant: Variant) -> Check:
-        """Check two seeds, the second in the same memory as the first.
+        """Check two seeds. The inputs of the second are in the same memory as those of the first.
 
         That detects results cached by address, by `id()` or by version. An "until" is checked on the two
         seeds that are timed.
@@ -235,9 +235,9 @@ class CorrectnessCheck:
         return self._guarded(self._before_until if self.mode == "until" else self._before, variant)
 
     def after(self, variant: Variant, before: Check) -> Check:
-        """Check a third seed, not used during timing, and that new contents do not take longer.
+        """Check a third seed, which timing did not use, and check that new contents do not take longer.
 
-        A passed check keeps the worse errors of the two, and the first call's time.
+        A passed check keeps the larger errors of both checks and the time of the first call.
         """
         check = self._guarded(self._after_until if self.mode == "until" else self._after, variant)
         if not check.passed:
@@ -245,7 +245,7 @@ class CorrectnessCheck:
         return replace(before, errors=worst(before.errors, check.errors))
 
     def timed_inputs(self, sets: int = 2) -> list[tuple[Inputs, Tensors]]:
-        """Input sets to rotate during timing, each with its cotangents.
+        """Input sets that alternate during timing, each with its cotangents.
 
         Call it after `before`, because the oracle determines which outputs are differentiable.
         """
@@ -260,7 +260,7 @@ class CorrectnessCheck:
         return make_inputs(self.case, seed, self.device, self.dtype), self._cotangents(seed)
 
     def _cotangents(self, seed: int) -> Tensors:
-        # Not the inputs' own values: along its input the gradient of a normalisation is zero.
+        # Do not use the inputs as cotangents, because a normalisation's gradient along its input is zero.
         draw = torch.Generator().manual_seed((seed + _COTANGENTS) % 2**63)
         return tuple(
             torch.randn(shape, generator=draw).to(self.device, self.dtype) for shape in self._differentiable
@@ -328,7 +328,7 @@ class CorrectnessCheck:
     def _rounding(self, seed: int, reference: Reference) -> tuple[float, ...]:
         """The error of the naive variant that half precision alone explains.
 
-        Empty if it is wrong in full precision too, or fails.
+        Empty if the variant fails, or is wrong in full precision too.
         """
         if self._naive is None or torch.finfo(self.dtype).eps <= _SINGLE_EPS:
             return ()
@@ -337,7 +337,7 @@ class CorrectnessCheck:
                 return ()
             inputs = make_inputs(self.case, seed, self.device, self.dtype)
             return tuple(self._errors(self._naive, inputs, reference))
-        except Exception:  # its own check will report that
+        except Exception:  # the variant's own check will report the error
             return ()
 
     def _errors(self, variant: Variant, inputs: Inputs, reference: Reference) -> list[float]:
@@ -353,7 +353,7 @@ class CorrectnessCheck:
             return check(variant)
         except IncorrectError as error:
             return Check(False, error.errors, str(error), self._oracle_name)
-        except Exception as error:  # a plugin's code may raise anything; the result reports it
+        except Exception as error:  # a plugin's code may raise anything, and the result reports it
             if isinstance(error, torch.OutOfMemoryError) and self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return replace(failed(error), oracle=self._oracle_name)
@@ -412,12 +412,12 @@ class CorrectnessCheck:
         return seconds, reported
 
     def _reject_memory(self, variant: Variant, inputs: Inputs, reference: Reference, calls: int) -> None:
-        """Raises IncorrectError if new contents take several times as long as contents seen just before.
+        """Raises IncorrectError if new contents take several times as long as contents that were just seen.
 
         Whatever its key, a cached result is fast only for known contents.
         """
         call = bind(variant, self.case, self.mode, inputs, reference.cotangents)
-        # On a CPU, this process's own CPU time, which other processes do not increase.
+        # On a CPU, measure this process's own CPU time, which does not depend on other processes.
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
         floating = [tensor for tensor in tensors(inputs) if tensor.is_floating_point()]
 
@@ -445,7 +445,7 @@ class CorrectnessCheck:
             devices.synchronize(self.device)
             start = clock()
             outputs = call()
-            # All streams: work hidden on another stream would not be finished.
+            # Wait for all streams, because work hidden on another stream would not be finished.
             devices.synchronize(self.device)
             return outputs, clock() - start
 
@@ -462,7 +462,7 @@ class CorrectnessCheck:
             torch.set_num_threads(threads)
             raise IncorrectError("changes the number of threads")
         outputs = [_plain(index, out, self.device) for index, out in enumerate(results(returned))]
-        # Immediately, so that a thread that is still computing them is caught.
+        # Read them immediately, to catch a thread that is still computing them.
         snapshot = [out.detach().clone() for out in outputs]
         self._check_inputs(kept, outputs)
         errors = self._compare(snapshot, reference)
@@ -472,7 +472,7 @@ class CorrectnessCheck:
         return outputs, errors, seconds
 
     def _fill_with_nan(self, reference: Reference) -> None:
-        """Leave NaN in the memory that the call's outputs are likely to get."""
+        """Write NaN to the memory that the call's outputs are likely to be given."""
         held = [
             torch.full_like(out, math.nan, dtype=self.dtype, device=self.device)
             for out in reference.outputs
@@ -499,26 +499,30 @@ class CorrectnessCheck:
 
     def _compare(self, outputs: Sequence[Tensor], reference: Reference) -> Errors:
         if len(outputs) != len(reference.outputs):
-            raise IncorrectError(f"returns {len(outputs)} tensors, the oracle {len(reference.outputs)}")
+            raise IncorrectError(
+                f"returns {len(outputs)} tensors instead of the oracle's {len(reference.outputs)}"
+            )
         errors: Errors | None = None
         largest = _magnitude(*reference.outputs)
         for index, (out, exact) in enumerate(zip(outputs, reference.outputs, strict=True)):
             if out.shape != exact.shape:
                 raise IncorrectError(
-                    f"output {index} is {tuple(out.shape)}, the oracle's {tuple(exact.shape)}"
+                    f"output {index} has shape {tuple(out.shape)}, not the oracle's {tuple(exact.shape)}"
                 )
             found = _error(index, out, exact, largest)
             allowed = allowed_error(self.case, self.mode, self.dtype, exact.numel())
             if reference.rounding and self.case.tolerance is None:
                 allowed = max(allowed, min(_HALF_SLACK * reference.rounding[index], _HALF_MOST))
             if found[1] > allowed and not (self.case.together and reference.rounding):
-                off = f"{found[1]:.2g} of its largest magnitude, allowed {allowed:.2g}"
+                off = f"{found[1]:.2g} of its largest magnitude ({allowed:.2g} is allowed)"
                 raise IncorrectError(f"output {index} is off by {off}", found)
             errors = worst(errors, found)
         if self.case.together and reference.rounding:
             error, allowed = _together(outputs, reference.outputs), _HALF_SLACK * reference.rounding[-1]
             if error > allowed:
-                raise IncorrectError(f"all outputs together are off by {error:.2g}, allowed {allowed:.2g}")
+                raise IncorrectError(
+                    f"all outputs together are off by {error:.2g} ({allowed:.2g} is allowed)"
+                )
         return errors or (0.0, 0.0)
 
 
@@ -561,7 +565,7 @@ def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
 
 
 def _plain(index: int, out: Any, device: torch.device) -> Tensor:
-    """`out` if it is an ordinary tensor on the run's device; a subclass could be lazy."""
+    """`out` if it is an ordinary tensor on the run's device. A subclass could be lazy."""
     if type(out) not in (Tensor, torch.nn.Parameter):
         raise IncorrectError(f"output {index} is a {type(out).__name__}, not a plain tensor")
     tensor: Tensor = out

@@ -21,13 +21,13 @@ Axes = Mapping[str, int | float | str | bool]
 Op = Literal[">=", "<=", ">", "<"]
 What = Literal["time", "memory"]
 
-RUNS = 3  # benchmark runs, each in its own process, that judge a bound over seeds
+RUNS = 3  # number of benchmark runs, each in its own process, that judge a bound over seeds
 CONTENDED = "contended"  # the flag, and the obstacle of that name
-_PREVENTS = (CONTENDED, "over-ceiling")  # flags of times that must not be judged
+_PREVENTS = (CONTENDED, "over-ceiling")  # flags that prevent a time from being judged
 
 
 class _MeasuredBound:
-    """Methods that both kinds share with a bound on a metric."""
+    """Methods that both kinds of bound share with a bound on a metric."""
 
     __slots__ = ()
 
@@ -51,10 +51,10 @@ class Speedup(_MeasuredBound):
     """How many times as fast one variant of a case is as another, for example
     `Speedup("causal attention", over="naive", threshold=1.07, axes={"tokens": 4096})`.
 
-    case       its name
-    of, over   a role or a variant's name, of which the fastest counts; "strong" is the fastest of the strong,
-               compiled and naive variants
-    threshold  of time(over) / time(of)
+    case       name of the case
+    of, over   a role or a variant's name. The fastest variant of a role counts. "strong" is the fastest of
+               the strong, compiled and naive variants
+    threshold  bound on time(over) / time(of)
     axes       the point of the case, as far as needed to identify one
     direction  the value that separates the paper's direction from the opposite one, as in a bound on a metric
     """
@@ -70,7 +70,7 @@ class Speedup(_MeasuredBound):
 
     @property
     def ratio(self) -> bool:
-        """Over seeds the logarithm is averaged."""
+        """Whether the average over seeds is taken of the logarithm (yes)."""
         return True
 
     @property
@@ -86,12 +86,12 @@ class Growth(_MeasuredBound):
     """The exponent with which a variant's time or peak memory grows along an axis, for example
     `Growth("causal attention", what="memory", axis="tokens", threshold=1.1)`.
 
-    case       its name
+    case       name of the case
     what       "time" or "memory"
     axis       an axis along which the case has at least two points; the exponent is the least-squares slope
                between them on logarithmic scales
-    threshold  of the exponent: 1 is linear
-    of         a role or a variant's name, of which the fastest counts
+    threshold  bound on the exponent; 1 is linear growth
+    of         a role or a variant's name. The fastest variant of a role counts
     axes       values of the other axes, as far as needed
     """
 
@@ -107,7 +107,7 @@ class Growth(_MeasuredBound):
 
     @property
     def ratio(self) -> bool:
-        """Over seeds the exponent itself is averaged."""
+        """Whether the average over seeds is taken of the logarithm (no, of the exponent itself)."""
         return False
 
     @property
@@ -155,7 +155,7 @@ def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -
     """The estimate from several runs of the benchmark, each in its own process.
 
     The rounds of one process do not show the variation between processes. So the interval is Student's over
-    the runs: of the logarithm of a speed-up, and of an exponent itself. If one run cannot be judged, neither
+    the runs, for the logarithm of a speed-up and for an exponent itself. If one run cannot be judged, neither
     can the bound.
     """
     found = [judge(bound, measurements) for measurements in runs]
@@ -188,7 +188,7 @@ def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> Bound
 
 def _speedup(bound: Speedup, measurements: Sequence[Measurement]) -> BoundEstimate:
     if len(_points(measurements)) > 1:
-        return BoundEstimate(obstacle=f"{bound.case!r} has several points: name one with axes")
+        return BoundEstimate(obstacle=f"{bound.case!r} has several points. Select one with axes")
     ours, theirs = _fastest(measurements, bound.of), _fastest(measurements, bound.over)
     if isinstance(ours, str) or isinstance(theirs, str):
         return BoundEstimate(obstacle=ours if isinstance(ours, str) else str(theirs))
@@ -216,7 +216,7 @@ def _growth(bound: Growth, measurements: Sequence[Measurement]) -> BoundEstimate
     sizes = [size for size, _ in points]
     if len(set(sizes)) < len(sizes):
         return BoundEstimate(
-            obstacle=f"{bound.case!r} has several points at one {bound.axis}: name the other axes"
+            obstacle=f"{bound.case!r} has several points at one {bound.axis}. Fix the other axes"
         )
     if len(sizes) < 2:
         return BoundEstimate(obstacle=f"a single point along {bound.axis}")
@@ -252,7 +252,7 @@ def _key(axes: Axes) -> tuple[tuple[str, Any], ...]:
 
 
 def _fastest(measurements: Sequence[Measurement], who: str) -> Measurement | str:
-    """The fastest measurement of a role or a variant, or the reason why there is none."""
+    """The fastest measurement for a role or a variant, or the reason why there is none."""
     roles = ("strong", "compiled") if who == "strong" else (who,)
     found = [m for m in measurements if m["variant"] == who or m["role"] in roles]
     measured = [m for m in found if m.get("t_ns")]

@@ -1,4 +1,4 @@
-"""The machine and software of a measurement, each with an id derived from its content.
+"""The machine and software used for a measurement, each with an id derived from its content.
 
 Two measurements are on the same device if and only if their `device_id` is the same.
 """
@@ -27,7 +27,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "kind": device.type,
         "architecture": platform.machine(),
         "cores_logical": psutil.cpu_count(),
-        # Whole GiB, because the kernel's share varies, and the id must not change with it.
+        # Round to GiB, because the kernel's share varies and the id must not change with it.
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "cache_bytes": cache_bytes(device),
         **{
@@ -64,4 +64,4 @@ def _board(uuid: str) -> dict[str, Any]:
         power, clock = line.splitlines()[0].split(",")
         return {"power_cap_w": float(power), "clock_max_mhz": float(clock)}
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return {}  # no such tool, or a board that does not report them
+        return {}  # the tool is missing, or the board does not report them

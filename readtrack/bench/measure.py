@@ -36,7 +36,7 @@ from readtrack.home import Home
 
 # Seconds of samples for all variants of all cases in one round, excluding checks and warm-up.
 _TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
-_CALIBRATION_S = 2.0  # without an existing calibration
+_CALIBRATION_S = 2.0  # used without an existing calibration
 _UNTIL_QUIET = 1.0  # seconds for a burst of other work to end
 _MOST_BURSTS = 3  # per run
 
@@ -123,8 +123,8 @@ class _Job:
 class _Session:
     """State shared by all cases of a run.
 
-    threads_delayed  the CPU is shared: from here on one thread is used, which waits for no other, and no
-                     measurement becomes a record
+    threads_delayed  whether the CPU is shared. If so, one thread is used from here on, because it waits for
+                     no other, and no measurement becomes a record
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class _Session:
         return _Job(case, mode, [VariantResult(variant) for variant in variants], checker)
 
     def measure(self, job: _Job, number: int, plan: SamplingPlan) -> None:
-        """Sample all variants, and emit the results so far.
+        """Sample all variants and emit the results so far.
 
-        The checks are before the first round and after the last. Each round has its own inputs, possibly in
-        other memory.
+        Variants are checked before the first round and after the last. Each round has its own inputs,
+        possibly in other memory.
         """
         self._look_around()
         if number == 1:
@@ -219,7 +219,7 @@ class _Session:
             self.emit("measurement", **measurement_event(result, job.results, where))
 
     def _look_around(self) -> None:
-        """Once at the start, because on a busy CPU several threads are up to a hundred times slower."""
+        """Check once at the start, because on a busy CPU several threads are up to a hundred times slower."""
         threads = torch.get_num_threads()
         if not self._looked and self.device.type == "cpu" and threads > 1 and probe(threads):
             self._give_up_threads()
@@ -251,7 +251,7 @@ class _Session:
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            # A burst of other programs' work costs this round; two in a row, or many, cost the threads.
+            # One burst of work by other programs costs this round. Two in a row, or many, end multithreading.
             if self._bursts < _MOST_BURSTS:
                 self._bursts += 1
                 for result, rounds in zip(running, kept, strict=True):
@@ -320,7 +320,7 @@ class _Session:
             return  # cannot be captured: keep the events' time, with its flag
         [series] = collect([graph], plan, time.perf_counter_ns, self.check_cancelled)
         if series.error is None:
-            # Replace the events' samples: of this round, or of all rounds if this is the first graph.
+            # Replace the events' samples from this round, or from all rounds if this is the first graph.
             result.rounds = result.rounds[:-1] if result.graph else []
             result.graph = True
             _keep(result, series)
@@ -355,7 +355,7 @@ class _Session:
         return self._ceilings[threads]
 
     def _find_ceilings(self, threads: int) -> Ceilings | None:
-        """The saved calibration; if it lacks this dtype, calibrate what this run needs for two seconds."""
+        """The saved calibration. If it lacks this dtype, calibrate for two seconds what this run needs."""
         kept = ceilings.load(
             self.home,
             device_name=self._machine["device_name"],

@@ -74,7 +74,7 @@ class VariantResult:
         return self.check is not None and self.check.passed
 
     def too_long_for(self, plan: SamplingPlan) -> bool:
-        """Whether one call takes longer than all rounds may take; it is then sampled only in the first."""
+        """Whether one call takes longer than all rounds may take. If so, only the first round samples it."""
         return self.timing is not None and self.timing.p50 > plan.rounds * plan.seconds * 1e9
 
     def skip(self, reason: str) -> None:
@@ -86,7 +86,7 @@ class VariantResult:
 
     @property
     def value(self) -> float | None:
-        """The time to show and to compare. Under load only the minimum is repeatable."""
+        """The time to show and compare. Under load only the minimum is repeatable."""
         if self.timing is None or not self.alive:
             return None
         return self.timing.min if self.contended else self.timing.p50
@@ -98,7 +98,7 @@ class VariantResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementContext:
-    """Common to all variants of a case in one mode. touched: bytes of an input set and its outputs."""
+    """Data shared by all variants of a case in one mode. touched: bytes of an input set and its outputs."""
 
     case: Case
     mode: Mode
@@ -201,7 +201,7 @@ def _ceiling(
 
 
 def closeness(value: float, rival: float | None, least: float) -> float | None:
-    """A time on a scale of 1 (the least possible), 0.5 (the strongest rival's) and 0 (infinite).
+    """A time on a scale with 1 for the least possible, 0.5 for the strongest rival's, and 0 for infinity.
 
     None without a rival, and if the rival itself is at the limit.
     """

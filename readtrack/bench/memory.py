@@ -20,12 +20,12 @@ _LONG = 0.5  # seconds
 
 
 def peak(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.0) -> dict[str, Any] | None:
-    """`{"peak_bytes", "method"}` of one call that was made before, and took `seconds` then.
+    """`{"peak_bytes", "method"}` of one call. An earlier call took `seconds`.
 
     "cuda-alloc"  memory handed out by torch's allocator (excluding reserved memory and the context)
     "profiler"    the CPU allocator's events summed to a running peak; on Linux with "rss_peak_bytes", the
                   high-water mark of resident memory, which includes memory from other allocators
-    "rss"         only the latter, because a long call makes too many events. None if not available
+    "rss"         only the high-water mark, because a long call makes too many events. None if not available
     "sampled"     allocated bytes, read while the call runs. Metal has no peak counter, so this is a lower
                   bound
     """

@@ -17,7 +17,7 @@ Make = Callable[[], nn.Module]
 def random_weights(
     make: Make, value: Callable[[str, torch.Size, torch.Generator], Tensor] | None = None
 ) -> Callable[[torch.Generator], dict[str, Tensor]]:
-    """A function that draws a value for each parameter of the module, by name."""
+    """A function that draws a value for each parameter of the module, keyed by name."""
     skeleton = on_meta(make)
     draw = value or random_weight
     return lambda generator: {
@@ -45,8 +45,8 @@ def on_meta(make: Make) -> nn.Module:
 class ModuleCall:
     """`call(module, *inputs)` as a function of the module's weights: `self(weights, *inputs)`.
 
-    The weights are parameters by name. Buffers have their values from `make`; a call neither receives nor
-    keeps any. A module with buffers is built a second time for them.
+    The weights are parameters by name. Buffers keep their values from `make`: a call neither receives nor
+    changes them. A module with buffers is built a second time for them.
 
     call  default: the module itself
     """
@@ -78,7 +78,7 @@ class ModuleCall:
         return module
 
     def _buffers_like(self, weights: Weights) -> dict[str, Tensor]:
-        """Copies of the buffers on the weights' device, floating-point ones in their dtype."""
+        """Copies of the buffers on the weights' device. Floating-point buffers get the weights' dtype."""
         if self._buffers is None:
             self._buffers = {}
             if any(True for _ in self._caller.buffers()):

@@ -1,4 +1,4 @@
-"""Performance profile over all papers: the share of cases at least p times as fast as the strongest rival.
+"""Performance profile of all papers: the share of cases at least p times as fast as the strongest rival.
 
 The curve of Dolan & Moré 2002, "Benchmarking optimization software with performance profiles", for one
 solver, the paper's fastest variant, against one rival, the fastest free variant. Does not import torch.
@@ -36,7 +36,7 @@ class Standing:
 
 
 def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
-    """One for each case, point and mode of each run with a paper's variant and a rival that have a time."""
+    """One entry per case, point and mode of each run in which a paper's variant and a rival have a time."""
     found: dict[tuple[Any, ...], Standing] = {}
     for record in records:
         for row in filter(is_whole, record.measurements):

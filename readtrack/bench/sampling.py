@@ -1,7 +1,7 @@
 """The order and number of samples. Independent of devices: the clock is an argument, and can be simulated.
 
 Variants are interleaved by block, back and forth (A B, B A, A B, ...), so that the machine's drift affects
-all alike. They are not interleaved call by call, because each would evict the other's cache.
+all of them alike. They are not interleaved call by call, because each would evict the other's cache.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches its
 class SamplingPlan:
     """How much to sample.
 
-    rounds       per variant, with all others in between: drift of the machine over seconds or minutes then
-                 occurs within the run, and the interval includes it
-    seconds      of samples for one variant in one round
+    rounds       number of rounds per variant, with all others in between, so that the interval includes the
+                 machine's drift over seconds or minutes
+    seconds      duration of the samples for one variant in one round
     precision    sufficient half-width of the median's 95 % interval in a round, relative. Five rounds reduce
                  it to a sixth of the smallest difference to detect (3 %)
     min_samples  per round, unless three times `seconds` have passed
@@ -60,7 +60,7 @@ PLANS: dict[Budget, SamplingPlan] = {
 
 
 class SampleSource(Protocol):
-    """Source of one variant's samples; `number` is the number of calls that a sample averages."""
+    """Source of one variant's samples. `number` is the number of calls averaged in a sample."""
 
     number: int
 
@@ -77,7 +77,7 @@ class Blocks:
     """A source that reads a clock around blocks of calls.
 
     run      makes that many calls, waits for their completion, and returns the nanoseconds
-    seconds  time of an earlier call, if there was one: a long call then needs no warm-up
+    seconds  time of an earlier call, if there was one, because a long call needs no warm-up
     """
 
     def __init__(self, run: Callable[[int], int], seconds: float = 0.0) -> None:
@@ -86,7 +86,7 @@ class Blocks:
         self.number = 1
 
     def warm_up(self, plan: SamplingPlan) -> None:
-        """Call until two successive windows of five blocks agree within 2 %, or the time is up.
+        """Call until two successive windows of five blocks agree within 2 %, or until the time is up.
 
         Meanwhile the block grows until it lasts `plan.sample_ns`, so that reading the clock takes less than
         one part in 10,000.
@@ -146,7 +146,7 @@ class MadeBlocks:
 
 @dataclass(slots=True)
 class SampleSeries:
-    """The samples of one variant in chronological order; `error` is what ended it early."""
+    """The samples of one variant in chronological order. `error` is the exception that ended it early."""
 
     source: SampleSource
     samples: list[float] = field(default_factory=list)

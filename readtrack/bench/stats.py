@@ -1,7 +1,7 @@
-"""Statistics of repeated timings: pure functions, without clock or device.
+"""Statistics of repeated timings, as pure functions without clock or device.
 
-Medians, because timings are skewed to the right, with intervals from order statistics, because these do not
-depend on the distribution of the noise. A sample is a time in nanoseconds per call.
+It uses medians, because timings are skewed to the right. Their intervals come from order statistics, which do
+not depend on the distribution of the noise. A sample is a time in nanoseconds per call.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def independent_count(samples: Sequence[float]) -> int:
 
     Drift and bursts correlate neighbouring samples, so an interval that counts each as independent is too
     narrow. With r the correlation of "above the median" between neighbours, n samples are worth n (1 - r) /
-    (1 + r), as in a first-order autoregression. A correlation within chance counts as none.
+    (1 + r), as in a first-order autoregression. A correlation that chance explains counts as zero.
     """
     n = len(samples)
     middle = quantile(sorted(samples), 0.5)
@@ -100,7 +100,7 @@ def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Int
 def student_t(df: int, confidence: float = 0.95) -> float:
     """The two-sided quantile of Student's distribution: |t| exceeds it with probability 1 - confidence.
 
-    By bisection of the distribution function (Abramowitz & Stegun, 26.7.3 and 26.7.4), with `df` degrees of
+    Bisects the distribution function (Abramowitz & Stegun, 26.7.3 and 26.7.4), with `df` degrees of
     freedom.
     """
     low, high = 0.0, math.pi / 2
@@ -148,7 +148,7 @@ def rounds_interval(rounds: Sequence[Sequence[float]]) -> Interval | None:
 
 
 def _reach(deviation: float, count: int) -> float:
-    """The factor by which Student's interval (95 %) extends from the mean of `count` logarithms."""
+    """The factor by which Student's 95 % interval extends around the geometric mean of `count` values."""
     return math.exp(student_t(count - 1) * deviation / math.sqrt(count))
 
 

@@ -1,4 +1,4 @@
-"""Timed calls, whose inputs are made, prepared and copied before timing."""
+"""Timed calls whose inputs are created, prepared and copied before timing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MADE = 64
 class TimedCalls:
     """The calls of one variant, prepared untimed, to be called under `gradients_on(mode)`.
 
-    Usually a few calls are rotated. If a call's inputs may be cached or consumed (`Case.fresh`, "decode"),
+    Usually a few calls take turns. If a call's inputs may be cached or consumed (`Case.fresh`, "decode"),
     each is prepared separately.
 
     shared  input sets that other variants use too; a step, which changes them, has its own sets

@@ -1,10 +1,10 @@
-"""Sources of times by device.
+"""Timers for each kind of device.
 
 CPU    the host's clock around blocks of calls
-CUDA   an event pair per call, caches flushed before each, one synchronisation at the end; also the host's
-       time to enqueue a call, and the wall time of a synchronised call. If the host is slower, a CUDA graph
-       gives the device's time
-MPS    synchronise, then the host's clock around blocks of calls; the same for XPU
+CUDA   an event pair per call, with caches flushed before each call and one synchronisation at the end. Also
+       the host's time to enqueue a call, and the wall time of a synchronised call. If the host is slower, a
+       CUDA graph gives the device's time
+MPS    the host's clock around synchronised blocks of calls. XPU works the same way
 
 The CUDA, MPS and XPU clocks were tested only against fakes, without such a device.
 """
@@ -25,7 +25,7 @@ from readtrack import devices
 from readtrack.bench.sampling import SamplingPlan
 
 Call = Callable[[], Any]
-Calls = Callable[[int], Sequence[Call]]  # prepares a number of calls before timing
+Calls = Callable[[int], Sequence[Call]]  # prepares the given number of calls before timing
 
 _BATCH = 64  # calls enqueued before synchronising; the launch queue holds about 1,000
 _FLUSH_BYTES = 256 << 20  # or twice the L2 cache, if that is larger
@@ -33,14 +33,14 @@ _SLEEP_CLOCK = 2  # lower bound of cycles per nanosecond; sleeping longer does n
 
 
 def _maker(calls: Sequence[Call] | Calls) -> Calls:
-    """A function that prepares calls; given calls are rotated."""
+    """A function that prepares calls. If calls are given, they take turns."""
     if callable(calls):
         return calls
     return lambda count: list(itertools.islice(itertools.cycle(calls), count))
 
 
 class HostClock:
-    """Times blocks of calls, and counts page faults. `calls` are rotated, or prepared for each block."""
+    """Times blocks of calls and counts page faults. `calls` take turns or are prepared for each block."""
 
     def __init__(self, calls: Sequence[Call] | Calls, device: torch.device) -> None:
         self._calls = _maker(calls)
@@ -49,7 +49,7 @@ class HostClock:
 
     @property
     def faults_per_call(self) -> float:
-        """Page faults per call, the median over blocks, since the first blocks always fault."""
+        """Page faults per call: the median over blocks, because the first blocks always fault."""
         return sorted(self._faults)[len(self._faults) // 2] if self._faults else 0.0
 
     def __call__(self, count: int) -> int:
@@ -79,13 +79,13 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def flush_buffer(device: torch.device) -> torch.Tensor:
-    """CUDA: a buffer that is written to flush the caches."""
+    """A buffer that is written to flush the caches (CUDA)."""
     cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
     return torch.empty(max(_FLUSH_BYTES, 2 * cache), dtype=torch.int8, device=device)
 
 
 class CudaEvents:
-    """A source of device times: one event pair per call, cold caches.
+    """A source of device times, with one event pair per call and cold caches.
 
     flush  a `flush_buffer`
     most   number of calls that may be prepared at once
@@ -142,7 +142,7 @@ class CudaEvents:
 
 
 class CudaGraph:
-    """A source of device times without host overhead: a replayed graph with one call per input set.
+    """A source of device times without host overhead, by replaying a graph with one call per input set.
 
     The caches are warm, because a flush would be part of the graph. Raises RuntimeError if the calls cannot
     be captured (for example, a call that synchronises).
