@@ -182,7 +182,7 @@ def test_windows_cross_no_seam_and_every_place_is_as_likely() -> None:
 
 
 def test_a_window_longer_than_every_piece_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no window of 5 in pieces of \[4, 3\]"):
+    with pytest.raises(ValueError, match=r"no window of length 5 fits in pieces of lengths \[4, 3\]"):
         data.windows((torch.arange(4), torch.arange(3)), 5, 1, torch.Generator())
 
 

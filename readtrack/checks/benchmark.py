@@ -1,4 +1,4 @@
-"""Checks of a plugin's benchmark: every variant is correct, in every precision and under autocast."""
+"""Checks of a plugin's benchmark: every variant is correct in every precision and under autocast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cases_of(module: ModuleType, dtype: torch.dtype, budget: str = "smoke") -> l
 
 
 def check_cases(module: ModuleType) -> None:
-    """Check that every budget declares cases, each point once, with the roles that a comparison needs."""
+    """Check that every budget declares cases with the roles that a comparison needs, each point once."""
     for budget in ("smoke", "quick", "full"):
         cases = cases_of(module, torch.float32, budget)
         assert cases, f"no cases at the {budget} budget"
@@ -54,7 +54,7 @@ def check_implementation(module: ModuleType, experiment: set[Line]) -> None:
     update = getattr(module.implementation(), "update", None)
     if is_optimizer(module.implementation()) and update is not None:
         own = _lines(update)
-        reached = own & lines or own.isdisjoint(experiment)  # the latter if another paper implements it
+        reached = own & lines or own.isdisjoint(experiment)  # `update`, if another paper implements it
         assert reached, "no case whose results are compared runs the optimiser's own update"
 
 
@@ -140,7 +140,7 @@ def check_optimizer(implementation: object) -> None:
     torch.manual_seed(0)
     moved, left = (torch.randn(3, requires_grad=True) for _ in range(2))
     before = left.detach().clone()
-    # Some optimisers find the step size themselves.
+    # Some optimisers choose the step size themselves.
     settings = {"lr": 0.1} if "lr" in inspect.signature(implementation).parameters else {}
     optimizer = implementation([moved, left], **settings)
 
@@ -155,4 +155,6 @@ def check_optimizer(implementation: object) -> None:
     assert moved.grad is not None
     other = implementation([moved, left], **settings)
     other.load_state_dict(optimizer.state_dict())
-    assert str(other.state_dict()) == str(optimizer.state_dict()), "the state changed in a checkpoint"
+    assert str(other.state_dict()) == str(optimizer.state_dict()), (
+        "saving and loading a checkpoint changed the state"
+    )

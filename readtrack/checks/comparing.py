@@ -1,4 +1,4 @@
-"""Checks of the arguments of `Run.compare`, by short runs at the quick budget.
+"""Checks of the arguments of `Run.compare` in short runs at the quick budget.
 
 - Every measured claim has a near miss, a rival and, if arms are trained, a run without training.
 - A control has learned its task, or the claim states a number of steps, which can be increased.
@@ -8,10 +8,10 @@
 - Arms differ, and in a null run every arm has its own pipeline.
 - Smoke executes every line and logs every metric that quick does; networks are evaluated in evaluation mode.
 
-In these runs a loop has two steps (the first and the last) and a grid two values (`experiment.Short`). Runs
-of more steps have the sizes of smoke. The checks do not detect an idea that is weakened at equal cost, a weak
-control, test data from other sources than `Run.data`, `Run.data_seed` and `Run.rows`, or results that a
-plugin computed before the comparison and passes to its arms.
+In these runs a loop has two steps (the first and the last) and a grid has two values (`experiment.Short`).
+Runs with more steps use the smoke budget's sizes. The checks do not detect an idea that is weakened at equal
+cost, a weak control, test data from other sources than `Run.data`, `Run.data_seed` and `Run.rows`, or results
+that a plugin computed before the comparison and passes to its arms.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class OwnStreams(Short):
 
 @contextmanager
 def _seeding(note: Callable[[str], None]) -> Iterator[None]:
-    """Call `note` with the name of every module that seeds torch's global generator."""
+    """Call `note` with the name of each module that seeds torch's global generator."""
     seed = torch.manual_seed
 
     def noted(value: int) -> torch.Generator:
@@ -101,8 +101,8 @@ def _seeding(note: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ShortRuns:
-    """The short runs of all checks: a plain run, one with other test data, a null run, one with smoke's steps
-    and one with more steps. The last two are the plain run if no claim states a number of steps.
+    """The short runs for all checks: a plain run, one with other test data, a null run, one with smoke's
+    steps and one with more steps. If no claim states a number of steps, the plain run serves as the last two.
     """
 
     plain: Short
@@ -139,7 +139,7 @@ class ShortRuns:
 
     @property
     def pairs(self) -> Iterator[tuple[Compared, Table]]:
-        """Each comparison of the plain run, and its table with other test data."""
+        """Each comparison of the plain run with its table from the run with other test data."""
         for compared, (_, other) in zip(self.compared, self.other.compared, strict=True):
             yield compared, other
 
@@ -201,7 +201,7 @@ def _loops(table: Table, row: str) -> list[int]:
 
 def check_no_leak(runs: ShortRuns) -> None:
     """Fail if a validation score or a loss depends on the test data, or if there is neither. Also fail if two
-    parts of the data are drawn from the same stream, because then they are equal.
+    parts of the data are drawn from the same stream, because they are then equal.
     """
     for stream, parts in runs.plain.parts.items():
         assert len(parts) == 1, (
@@ -232,7 +232,7 @@ def check_no_leak(runs: ShortRuns) -> None:
 def check_judge_heard(runs: ShortRuns) -> None:
     """Fail if a bound of a measured rule is computed from numbers that ignore the test data.
 
-    A number that is 0 or 1 in both runs, for every judged item, may be at its limit, and is ignored.
+    A number that is 0 or 1 for every judged item in both runs may be at its limit and is ignored.
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
@@ -262,7 +262,7 @@ def check_equal_work(runs: ShortRuns) -> None:
         for claim in comparison.claims:
             for ours, theirs in _pairs(claim):
                 if {ours, theirs} & comparison.references.keys():
-                    continue  # the arm did no work
+                    continue  # the arm was not trained
                 stated = " ".join(comparison.unequal.get(_arm(row), "") for row in (ours, theirs))
                 for what, mine, other in unequal(table.attempts(ours), table.attempts(theirs)):
                     if what.removeprefix("their ") in stated:
@@ -272,7 +272,7 @@ def check_equal_work(runs: ShortRuns) -> None:
 
 
 def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str, object, object]]:
-    """The differences between the attempts of two arms: name, and the two values."""
+    """The differences between the attempts of two arms, as names and pairs of values."""
     my_grid, other_grid = ([work.point for work in works if not work.again] for works in (ours, theirs))
     if my_grid != other_grid:
         yield "the grid", my_grid, other_grid
@@ -374,7 +374,7 @@ def check_smoke_reaches(runs: ShortRuns, smoke: Watched, module: ModuleType) -> 
 def check_modes(runs: ShortRuns) -> None:
     """Fail if a network is evaluated with dropout or with batch statistics.
 
-    That is, in training mode and without gradients, outside a training loop or in early stopping.
+    A network counts as evaluated if it runs without gradients outside a training loop or in early stopping.
     """
     found = ", ".join(sorted(runs.plain.modes.found))
     assert not found, f"evaluated in training mode: {found}; evaluate within run.evaluating(network)"
@@ -404,6 +404,6 @@ def _arm(row: str) -> str:
 
 
 def _copies(table: Table, row: str, claim: Claim) -> list[Work]:
-    """The attempts of a null run's row that are copies of the claim's control."""
+    """The attempts in a null run's row that are copies of the claim's control."""
     name, at, level = row.partition("@")
     return table.attempts(f"{name}, as {claim.control_arm}{at}{level}") or table.attempts(row)

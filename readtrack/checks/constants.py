@@ -21,7 +21,7 @@ def digest(module: ModuleType) -> str:
 
 
 def constants(module: ModuleType) -> Iterator[str]:
-    """Each constant as normalised source with its name, in source order."""
+    """The name and normalised source of each constant, in source order."""
     for file in sorted(files(module)):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             yield from _in(node)

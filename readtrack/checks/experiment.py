@@ -1,4 +1,4 @@
-"""Checks of a plugin's experiment by short runs."""
+"""Checks of a plugin's experiment in short runs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Short(Watched):
 
     def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
         grid = given.get("grid", ())
-        if all(isinstance(point, float) for point in grid):  # other grids may be used as a whole
+        if all(isinstance(point, float) for point in grid):  # an experiment may use other grids as a whole
             given |= {"grid": [*grid[:1], *grid[1:][-1:]], "widen": False}
         return super().compare(*claims, **given)  # type: ignore[no-untyped-call]
 
@@ -115,7 +115,7 @@ def run_experiment(
 ) -> tuple[Record, Watched]:
     """Run `module.experiment` in `folder` with a run of class `kind`. Returns its record and the run.
 
-    traced  whether the run notes its lines and modes, which takes several times as long
+    traced  whether to record executed lines and modes, which makes the run several times as slow
     """
     folder.mkdir(parents=True, exist_ok=True)
     events = EventWriter(folder)
@@ -142,13 +142,13 @@ def run_experiment(
     record = Record(run_id=folder.name, paper=module.__name__)
     for event in EventReader(folder).read_rest():
         record.apply(event)
-    assert record.bad_events == 0, "an event that cannot be read"
-    assert run.unused_settings() == {}, "a setting that the experiment does not read"
+    assert record.bad_events == 0, "the run wrote an event that cannot be read"
+    assert run.unused_settings() == {}, "the experiment does not read a setting"
     return record, run
 
 
 def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke") -> None:
-    """Check for a curve, an evaluation metric, and a single judgement of every claim on finite numbers."""
+    """Check for a curve and an evaluation metric, and that each claim is judged once, on finite numbers."""
     assert record.curves, "no training curve"
     assert record.values, "no evaluation metric"
     numbers = [value for arms in record.curves.values() for curve in arms.values() for _, value in curve]
@@ -213,8 +213,8 @@ def check_conditions(
     plain: Record,
     run_experiment: Callable[..., tuple[Record, Watched]] = run_experiment,
 ) -> None:
-    """Check that null runs get their arms from `Run`, and that each break is used, is judged on its claims,
-    and changes a number of the run `plain`.
+    """Check that null runs get their arms from `Run`, and that each break is used, judges its claims and
+    changes a number of the run `plain`.
     """
     by_experiment = [claim for claim in claims if claim.kind == "measured" and claim.bounds]
     if not by_experiment:
@@ -238,7 +238,7 @@ def check_conditions(
 
 
 def _changed(plain: Record, broken: Record) -> bool:
-    """Whether a number that both runs have differs."""
+    """Whether any number that both runs have differs."""
 
     def numbers(record: Record) -> dict[tuple[str, str, str], str]:
         points = {
@@ -266,8 +266,8 @@ def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:
 
 
 def _numbers(record: Record, common: Set[str]) -> str:
-    """All numbers except times, with the curves in `common`. A run that finds its network in the cache
-    (`Run.trained`) lacks the curve of that training.
+    """All numbers except times, and the curves in `common`. A run that finds its network in the cache
+    (`Run.trained`) lacks that network's training curve.
     """
     curves = {name: arms for name, arms in record.curves.items() if name in common and "second" not in name}
     values = {name: value for name, value in record.values.items() if "second" not in name[0]}

@@ -53,7 +53,7 @@ class Mutant(Run):
 
 
 class _OtherPart(Mutant):
-    """Replaces the data of one part by those of another."""
+    """Replaces the data of one part with the data of another."""
 
     asked: Part
     given: Part
@@ -113,7 +113,7 @@ class PaperIsControl(_OtherArguments):
 
 
 class _OtherPoint(_OtherArguments):
-    """Trains the control at another point than the requested one."""
+    """Trains the control at a point other than the requested one."""
 
     def changed(self, control: str, paper: str, given: Mapping[str, Any]) -> dict[str, Any]:
         attempt: Callable[..., Any] = given["attempt"]
@@ -187,7 +187,7 @@ def outcomes(module: ModuleType, folder: Path) -> Iterator[Outcome]:
     for mutant in MUTANTS:
         try:
             runs = ShortRuns.of(module, folder / mutant.__name__, mutant=mutant)
-        except Exception as error:  # the mistake makes the plugin's own code fail
+        except Exception as error:  # the mistake makes the plugin's own code raise an error
             yield Outcome(mutant.says, "killed", f"the experiment itself: {type(error).__name__}")
             continue
         if _numbers(runs) == sound:
@@ -206,7 +206,7 @@ def _finds(check: Callable[[ShortRuns], None], runs: ShortRuns) -> bool:
 
 
 def _numbers(runs: ShortRuns) -> str:
-    """Rows and losses of the plain short run."""
+    """Rows and losses in the plain short run."""
     return repr(
         [
             (

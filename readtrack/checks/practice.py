@@ -28,14 +28,14 @@ def check_exercises(name: str, folder: Path) -> None:
 
 
 def judged(found: list[sheet.Sheet], source: str, folder: Path, only: str = "") -> list[Verdict]:
-    """The verdicts on a file with this text, for all exercises or only one. The plugin must be loaded."""
+    """The verdicts on a file with this text for all exercises or one. The plugin must be loaded."""
     with judging(found, folder) as verdicts:
         return verdicts(source, only)
 
 
 @contextmanager
 def judging(found: list[sheet.Sheet], folder: Path) -> Iterator[Callable[[str, str], list[Verdict]]]:
-    """A version of `judged` for many texts, which computes the paper's results once."""
+    """Like `judged` for many texts, but computes the paper's results only once."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "practice.py"
     opened: list[Session] = []

@@ -1,4 +1,4 @@
-"""Observes executed lines of a run, and networks evaluated in training mode."""
+"""Observes which lines a run executes and which networks it evaluates in training mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def executed(module: ModuleType) -> Iterator[set[Line]]:
     """Collect the executed lines of the plugin's own files as (file, line)."""
     own_files = set(map(str, files(module)))
     found: set[Line] = set()
-    left: dict[CodeType, set[int] | None] = {}  # lines not executed yet; None for code outside the plugin
+    left: dict[
+        CodeType, set[int] | None
+    ] = {}  # lines that have not been executed; None for code outside the plugin
 
     def in_code(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
         lines = left[frame.f_code]
@@ -146,9 +148,7 @@ class Modes:
 
 
 def _differs(module: nn.Module) -> bool:
-    """Whether a module computes something different in training mode. Functions of torch are recorded
-    separately.
-    """
+    """Whether a module's result differs in training mode. Torch's functions are recorded separately."""
     if isinstance(module, _DropoutNd):
         return module.p > 0
     return isinstance(module, _BatchNorm) or _reads_mode(type(module))

@@ -97,10 +97,10 @@ def mel_filters(
     scale: Scale,
     area: bool,
 ) -> Float[Tensor, "bins bands"]:
-    """Triangles over the window // 2 + 1 bins, evenly spaced in mel from `low` to `high` Hz (rate / 2).
+    """Triangles over the window // 2 + 1 bins, evenly spaced in mel from `low` to `high` (or rate / 2) Hz.
 
     Each triangle rises from the centre of the band below to its own centre and falls to the centre of the
-    band above. Their height is 1, or 2 / (width in Hz) with `area`. The result is float64. Raises ValueError
+    band above. Each has height 1, or 2 / (width in Hz) with `area`. The result is float64. Raises ValueError
     if a band would contain no bin.
     """
     return _mel_filters(bands, window, rate, low, rate / 2 if high is None else high, scale, area).clone()
@@ -117,7 +117,7 @@ def _mel_filters(
     filters = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
     if (filters.amax(0) == 0).any():
         raise ValueError(
-            f"{bands} bands from {low:g} to {high:g} Hz: a band holds none of the {len(bins)} bins"
+            f"{bands} bands from {low:g} to {high:g} Hz: a band contains none of the {len(bins)} bins"
         )
     return filters * (2 / (right - left)) if area else filters
 

@@ -1,4 +1,4 @@
-"""Grey films of balls that bounce in a box without friction. Predicting a frame takes two frames, not one."""
+"""Grey films of balls that bounce in a box without friction. Predicting a frame takes two earlier ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRIES = 1000  # attempts to find places without contact between balls
 
 
 class Films(NamedTuple):
-    """`count` films; lengths are in pixels, times in frames."""
+    """`count` films. Lengths are in pixels and times in frames."""
 
     frames: Float[Tensor, "count time size size"]  # 0 to 1, rows first
     positions: Float[Tensor, "count time balls 2"]  # x, y of the centres
@@ -37,7 +37,9 @@ def bounce(
     not fit into the box, or could pass through each other in one step.
     """
     if speed > _STEPS * radius / 2:
-        raise ValueError(f"speed={speed}: at most {_STEPS * radius / 2}, or balls jump over each other")
+        raise ValueError(
+            f"speed={speed}: must be at most {_STEPS * radius / 2}, otherwise balls jump over each other"
+        )
     here = _places(count, balls, size, radius, generator)
     angle = 2 * torch.pi * torch.rand(count, balls, generator=generator)
     velocity = speed * torch.stack((angle.cos(), angle.sin()), -1)

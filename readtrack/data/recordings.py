@@ -23,7 +23,7 @@ class Recordings(NamedTuple):
 
 
 def normalised(part: tuple[Tensor, ...], rate: int) -> Recordings:
-    """A part of `run.source("speech")`, (waves (n, samples), labels (n,)), of `rate` Hz."""
+    """A part of `run.source("speech")`, (waves (n, samples), labels (n,)), sampled at `rate` Hz."""
     waves, labels = part
     size = waves.shape[1] * speech.RATE // rate
     waves = F.interpolate(waves[:, None], size, mode="area")[:, 0]

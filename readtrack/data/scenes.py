@@ -37,10 +37,10 @@ PALETTE = {
 }
 COLOURS = tuple(PALETTE)
 
-_GLYPH = 40  # pixels of a glyph's side
-_FIELD = 106  # pixels of a field's side: 4 x 6 of them fit into a photograph of 427 x 640
-_TRIES = 12  # places tried for each digit
-_CHUNK = 128  # scenes at a time; larger tensors are slower, because their memory pages are always new
+_GLYPH = 40  # side of a glyph in pixels
+_FIELD = 106  # side of a field in pixels: 4 x 6 fields fit into a photograph of 427 x 640
+_TRIES = 12  # number of places tried for each digit
+_CHUNK = 128  # scenes per batch; larger tensors are slower, because their memory pages are always new
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ LEVELS = {
 class Scenes:
     """N scenes of S x S pixels, up to K digits and D fragments. Boxes: x1, y1, x2, y2 in pixels, half-open.
 
-    An absent digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks are of the
+    An absent digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks cover the
     visible part, because later digits hide earlier ones. A digit of two colours is named after its upper
     half.
     """
@@ -146,9 +146,9 @@ def draw(count: int, seed: int, part: Part = "train", level: str = "photo", **ch
     """
     made = replace(LEVELS[level], **changes)
     if part not in get_args(Part):
-        raise ValueError(f"part={part!r}: there are {', '.join(get_args(Part))}")
+        raise ValueError(f"part={part!r}: must be one of {', '.join(get_args(Part))}")
     if not 0 < made.size <= _FIELD:
-        raise ValueError(f"size={made.size}: a field has {_FIELD} pixels")
+        raise ValueError(f"size={made.size}: a field has only {_FIELD} pixels per side")
     generator = Generator().manual_seed((3 * seed + get_args(Part).index(part)) % 2**63)
     sizes = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
     chunks = [_chunk(n, part, made, generator) for n in sizes]
@@ -162,7 +162,7 @@ def _chunk(n: int, part: Part, level: Level, generator: Generator) -> tuple[Tens
     labels, things = _things(n, part, level, generator)
 
     colours = torch.empty_like(labels)
-    top = torch.full((n, level.size**2), -1, dtype=torch.int8)  # the topmost thing of each pixel
+    top = torch.full((n, level.size**2), -1, dtype=torch.int8)  # the topmost thing at each pixel
     # Fragments come after the digits in every table, but below them in the picture.
     for k in [*range(most, len(things)), *range(most)]:
         colours[:, k] = _paint(canvas, things[k], level, generator)
@@ -185,8 +185,8 @@ class _Thing(NamedTuple):
     """One digit or fragment in each of n scenes, on a patch of P pixels."""
 
     ink: Float[Tensor, "n P"]  # 0 to 1
-    lower: Bool[Tensor, "n P"]  # pixels of the digit's lower half
-    pixels: Int64[Tensor, "n P"]  # indices of the scene's S x S pixels
+    lower: Bool[Tensor, "n P"]  # pixels in the digit's lower half
+    pixels: Int64[Tensor, "n P"]  # indices into the scene's S x S pixels
 
 
 def _things(
@@ -293,7 +293,7 @@ def _shares(boxes: Float[Tensor, "n t 4"], taken: Float[Tensor, "n m 4"]) -> Flo
 def _backgrounds(
     n: int, part: Part, level: Level, generator: Generator
 ) -> tuple[Float[Tensor, "n 3 S*S"], Int64[Tensor, " n"]]:
-    """Crops of fields, randomly mirrored, with random contrast and brightness; and their photographs."""
+    """Randomly mirrored crops of fields with random contrast and brightness, and their photographs."""
     fields, origin = _fields(part)
     field = torch.randint(len(origin), (n,), generator=generator)
     corner = torch.randint(_FIELD - level.size + 1, (n, 2), generator=generator)
@@ -417,7 +417,7 @@ def _glyphs(part: Part) -> _Glyphs:
 
 
 def digit_rows(part: Part) -> Int64[Tensor, " rows"]:
-    """The rows of `readtrack.data.digits` of a part, sorted by class: two thirds, a sixth, a sixth."""
+    """A part's rows of `readtrack.data.digits`, sorted by class. Train has two thirds, the others a sixth."""
     _, labels = digits()
     shuffle = Generator().manual_seed(0)
     place = get_args(Part).index(part)
@@ -432,7 +432,7 @@ def digit_rows(part: Part) -> Int64[Tensor, " rows"]:
 
 @functools.cache
 def _fields(part: Part) -> tuple[Float[Tensor, "3 pixels"], Int64[Tensor, " fields"]]:
-    """The fields of a part (32, 8 or 8 of 48), concatenated, and the photograph of each."""
+    """A part's fields (32, 8 or 8 of 48), concatenated, and the photograph of each."""
     pictures = photographs()
     corners = list(itertools.product(range(2), range(0, 4 * _FIELD, _FIELD), range(0, 6 * _FIELD, _FIELD)))
     order = torch.randperm(len(corners), generator=Generator().manual_seed(0)).tolist()

@@ -1,4 +1,4 @@
-"""Synthetic texts with ambiguous words, whose meaning follows from the words around them."""
+"""Synthetic texts with ambiguous words. The words around them determine their meaning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Senses:
     def draw(
         self, count: int, length: int, generator: Generator
     ) -> tuple[Int64[Tensor, "count length"], Int64[Tensor, " count"]]:
-        """`count` texts, each of one topic drawn uniformly; and these topics."""
+        """`count` texts, each with one topic drawn uniformly, and these topics."""
         topics, owned = self.own.shape
         topic = torch.randint(topics, (count,), generator=generator)
         return self.own[topic[:, None], torch.randint(owned, (count, length), generator=generator)], topic
@@ -37,6 +37,6 @@ class Senses:
 
 
 def senses(generator: Generator, *, words: int = 48, topics: int = 12, owned: int = 16) -> Senses:
-    """Draws each topic's words at random; a word is in `topics` · `owned` / `words` topics on average."""
+    """Draws each topic's words at random. On average a word is in `topics` · `owned` / `words` topics."""
     rows = [torch.randperm(words, generator=generator)[:owned] for _ in range(topics)]
     return Senses(torch.stack(rows), words)

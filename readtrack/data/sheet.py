@@ -19,7 +19,7 @@ _LIME, _GREY = (0.4, 1.0, 0.2), (0.6, 0.6, 0.6)
 
 
 def sheet(seed: int = 0) -> UInt8[Tensor, "height width 3"]:
-    """For each level a row of scenes, and a row with boxes of digits (lime) and of fragments (grey)."""
+    """For each level a row of scenes and a row with boxes around digits (lime) and fragments (grey)."""
     rows = []
     for level, made in scenes.LEVELS.items():
         found = scenes.draw(_WIDTH // made.size, seed, level=level)

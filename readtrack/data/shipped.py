@@ -13,7 +13,7 @@ from readtrack.errors import NotAvailableError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PIXEL_LEVELS = 16  # a pixel counts the ink in a 4 x 4 block of a 32 x 32 bitmap
+_PIXEL_LEVELS = 16  # a pixel is the number of ink pixels in a 4 x 4 block of a 32 x 32 bitmap
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -97,5 +97,5 @@ def _from_sklearn(name: str) -> Path:
         if path.is_file():
             return path
     raise NotAvailableError(
-        f"scikit-learn's {name} is missing: the experiment reads it. Reinstall scikit-learn."
+        f"scikit-learn's {name}, which the experiment reads, is missing. Reinstall scikit-learn."
     )

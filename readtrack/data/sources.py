@@ -46,7 +46,7 @@ class DataSource(NamedTuple):
     rate: int = 0
 
     def of_rows(self, kind: Kind, rows: Callable[[int, Part], Tensor]) -> DataSource:
-        """The same with only the rows, or blocks of a text, that `rows` selects from each part."""
+        """The same data with only the rows, or blocks of a text, that `rows` selects from each part."""
 
         def taken(part: Part) -> tuple[Tensor, ...]:
             tensors: tuple[Tensor, ...] = getattr(self.parts, part)
@@ -65,12 +65,12 @@ class DataSource(NamedTuple):
         return f"{self.name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by"
 
     def grey(self, side: int) -> DataSource:
-        """The same with grey images (n, 1, height, width), downsampled to at most `side` pixels per side."""
+        """The same data as grey images (n, 1, height, width), downsampled to at most `side` × `side`."""
         parts = Parts(*((x if x.dim() == 3 else x.mean(1), labels) for x, labels in self.parts))
         return self._replace(parts=parts).small(side)
 
     def small(self, side: int) -> DataSource:
-        """The same with images (n, channels, height, width), downsampled to at most `side` × `side`."""
+        """The same data with images (n, channels, height, width), downsampled to at most `side` × `side`."""
         parts = Parts(*((_small(images, side), labels) for images, labels in self.parts))
         return self._replace(parts=parts)
 
@@ -115,8 +115,8 @@ def load(
         found = _of_home(kind, name, seed, at_most)
     if needs == "masks" and found.parts.train[1].dim() < 3:
         raise ReadtrackError(
-            f"The paper learns masks, and {name} has none. Add a folder with subfolders images and masks. "
-            "What is to be found in images/1.png is white in masks/1.png."
+            f"The paper learns masks, but {name} has none. Add a folder with subfolders images and masks. "
+            "Pixels to find in images/1.png are white in masks/1.png."
         )
     if needs in ("classes", "ten classes"):
         _check_classes(kind, found, most=10 if needs == "ten classes" else None)
@@ -124,20 +124,20 @@ def load(
 
 
 def _check_classes(kind: Kind, found: DataSource, most: int | None) -> None:
-    """Raises ReadtrackError unless there are several labels, at most `most`, with several rows each."""
+    """Raises ReadtrackError unless there are several labels, at most `most`, each with several rows."""
     known, judged = set(found.parts.train[1].flatten().tolist()), found.parts.judge[1].flatten().tolist()
     if found.parts.train[1].dim() > 1:
-        problem = f"its {kind} have masks and no labels"
+        problem = f"its {kind} have masks but no labels"
     elif len(known) < 2:
         problem = f"all of its {kind} have the same label"
     elif sum(label in known for label in judged) < len(judged) / 2:
         problem = f"most of its {kind} have a label of their own"
     elif most and len(found.names) > most:
-        problem = f"it has {len(found.names)} labels, and the paper's networks tell {most} apart"
+        problem = f"it has {len(found.names)} labels, but the paper's networks distinguish only {most}"
     else:
         return
     raise ReadtrackError(
-        f"The paper learns labels, and {found.name} does not fit: {problem}. Fetch labelled {kind} with "
+        f"The paper learns labels, but {found.name} is not suitable: {problem}. Fetch labelled {kind} with "
         f"`readtrack data get {WITH_LABELS[kind]}`, or add a folder with a subfolder for each label."
     )
 
@@ -150,10 +150,10 @@ def _of_home(kind: Kind, name: str, seed: int, at_most: int | None) -> DataSourc
     try:
         found = store.find(name)
     except NotAvailableError as error:
-        raise NotAvailableError(f"{error} Ships with readtrack: {', '.join(shipping) or 'none'}.") from None
+        raise NotAvailableError(f"{error} Shipped with readtrack: {', '.join(shipping) or 'none'}.") from None
     if found.kind != kind:
         raise ReadtrackError(
-            f"{name} is {found.kind}, and the paper takes {kind}. `readtrack data list` shows what there is."
+            f"{name} is {found.kind}, but the paper takes {kind}. `readtrack data list` shows all data sets."
         )
     if kind == "text":
         return DataSource(name, *stored.read_text(store, name, seed, at_most))

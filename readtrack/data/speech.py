@@ -7,9 +7,9 @@ on a telephone. A frame is 10 ms, and every duration is a whole number of frames
 Frame t is centred at sample 80 t, in the synthesis and in `log_mel`, so the frames of a phoneme are the rows
 of the mel spectrogram with the same numbers.
 
-Two rules apply to training. Digital silence is at the floor of `log_mel`, and a network trained with noise
-has never seen it; so "clean" speech should have the noise of a quiet room, `add_noise(wave, 40, generator)`.
-And half a second of context is enough to recognise digits, so a longer context will not help.
+Two rules apply to training. Digital silence is at the floor of `log_mel`, which a network trained with noise
+has never seen. So "clean" speech should have the noise of a quiet room, `add_noise(wave, 40, generator)`.
+Half a second of context is enough to recognise digits, so a longer context will not help.
 
 The vowels' formants are those that Peterson and Barney 1952 (doi 10.1121/1.1906875) measured in men.
 Consonants, gains and durations were set by hand.
@@ -34,19 +34,22 @@ RATE = 8_000
 HOP = 80
 WINDOW = 256
 MELS = 40
-MEL_MEAN, MEL_DEVIATION = -1.6, 1.9  # of `log_mel` at 40 dB SNR: networks take (x - mean) / deviation
+MEL_MEAN, MEL_DEVIATION = (
+    -1.6,
+    1.9,
+)  # statistics of `log_mel` at 40 dB SNR: networks take (x - mean) / deviation
 FLOOR = 1e-3  # smallest magnitude in `log_mel`
 
 Part = Literal["train", "choose", "judge"]
 Colour = Literal["white", "pink", "babble", "hum"]
 Word = int | Sequence[int]
 
-_SPEAKERS = 200  # speakers in each part
+_SPEAKERS = 200  # number of speakers in each part
 _FIRST_SPEAKER: dict[str, int] = {"train": 0, "choose": 1000, "judge": 2000, "babble": 3000}
-_HIGHEST = 3_950.0  # Hz: no harmonic above
-_WIDTHS = torch.tensor([60.0, 90.0, 150.0, 250.0])  # Hz, of the four resonances
-_FOURTH = 3_500.0  # Hz, the fourth resonance, in every phoneme
-_BURST = 2  # frames: the burst of noise at the end of a stop
+_HIGHEST = 3_950.0  # Hz; there is no harmonic above this
+_WIDTHS = torch.tensor([60.0, 90.0, 150.0, 250.0])  # bandwidths of the four resonances, in Hz
+_FOURTH = 3_500.0  # frequency of the fourth resonance in every phoneme, in Hz
+_BURST = 2  # length of the burst of noise at the end of a stop, in frames
 
 
 class _Sound(NamedTuple):
@@ -225,9 +228,9 @@ def wave_of(
 ) -> Float[Tensor, "*batch samples"]:
     """A wave of 80 x frames samples with approximately this log-mel spectrogram.
 
-    A vocoder without training: magnitudes by least squares, phases by Griffin and Lim's iteration.
+    A vocoder without training. Magnitudes come from least squares, phases from Griffin and Lim's iteration.
     """
-    loud = mel > math.log(FLOOR) + 1e-3  # the floor means silence
+    loud = mel > math.log(FLOOR) + 1e-3  # values at the floor mean silence
     magnitude = audio.mel_to_magnitude(mel.exp() * loud, _filters())
     return audio.griffin_lim(magnitude, window=WINDOW, hop=HOP, rounds=rounds, generator=generator)
 
@@ -273,17 +276,19 @@ def _spell(words: Sequence[Word], generator: torch.Generator) -> list[int]:
             phonemes.append(SILENCE)
         if isinstance(word, int):
             if not 0 <= word < len(WORDS):
-                raise ValueError(f"the words are 0 to {len(WORDS) - 1}, not {word}")
+                raise ValueError(f"a word is 0 to {len(WORDS) - 1}, not {word}")
             phonemes += SPELLINGS[word]
         else:
             if not word or not all(0 < phoneme < len(PHONEMES) for phoneme in word):
-                raise ValueError(f"a word is phonemes of 1 to {len(PHONEMES) - 1}, not {list(word)}")
+                raise ValueError(
+                    f"a word is a list of phonemes from 1 to {len(PHONEMES) - 1}, not {list(word)}"
+                )
             phonemes += word
     return [*phonemes, SILENCE]
 
 
 def _pitch(frames: int, speaker: Speaker, generator: torch.Generator) -> Float[Tensor, " frames"]:
-    """The pitch contour: falls by 12 % over the utterance, with slow variations of about 5 % over 300 ms."""
+    """The pitch, which falls by 12 % over the utterance, with slow variations of about 5 % over 300 ms."""
     steps = torch.randn(frames + 30, generator=generator)
     kernel = torch.hann_window(32, periodic=False)[1:-1]
     wander = F.conv1d(steps.view(1, 1, -1), (kernel / kernel.norm()).view(1, 1, -1)).flatten()[:frames]

@@ -1,4 +1,4 @@
-"""Splits into training, validation and test data. Texts as ids, and windows; images as tiles."""
+"""Splits into training, validation and test data, windows of texts as ids, and images as tiles."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def windows(ids: Tensor | Sequence[Tensor], length: int, count: int, generator: 
     places = torch.tensor([max(len(piece) - length + 1, 0) for piece in pieces])
     ends = places.cumsum(0)
     if not ends[-1]:
-        raise ValueError(f"no window of {length} in pieces of {[len(piece) for piece in pieces]}")
+        raise ValueError(
+            f"no window of length {length} fits in pieces of lengths {[len(piece) for piece in pieces]}"
+        )
     drawn = torch.randint(int(ends[-1]), (count,), generator=generator)
     owner = torch.searchsorted(ends, drawn, right=True)
     starts = drawn - (ends - places)[owner]
@@ -133,5 +135,5 @@ def _sizes(count: int, choose: float, judge: float) -> list[int]:
     held_out = [round(count * choose), round(count * judge)]
     sizes = [count - sum(held_out), *held_out]
     if min(sizes) <= 0:
-        raise ValueError(f"choose={choose} and judge={judge} of {count} leave a part empty")
+        raise ValueError(f"choose={choose} and judge={judge} of {count} rows leave a part empty")
     return sizes

@@ -1,4 +1,4 @@
-"""Read the data sets of the home (`readtrack data`) as tensors, split as by their authors where they are.
+"""Read the data sets in the home (`readtrack data`) as tensors, with the authors' own split if there is one.
 
 The files are untrusted: sizes announced by a header are checked before memory is allocated.
 """
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _MOST = 8 * 1024**3  # size limit of one array in bytes
 _CHOOSE = 0.1  # share of the training rows for validation, if the authors define none
 _CIFAR_ROW = 1 + 3 * 32 * 32
-_WORD = 16_000  # samples of a word in Speech Commands
+_WORD = 16_000  # number of samples per word in Speech Commands
 
 
 class Rows(NamedTuple):
@@ -64,8 +64,8 @@ def read_rows(
     if found.test is None:
         if len(found.train[1]) < 3:
             raise ReadtrackError(
-                f"{name} has {len(found.train[1])} {stored.kind}. At least three are needed: to train on, to "
-                "choose by and to judge by."
+                f"{name} has {len(found.train[1])} {stored.kind}. At least three are needed, one each for "
+                "training, validation and test."
             )
         cut = tuple(tensor[:at_most] for tensor in found.train)
         return parts(*cut, seed=seed), found.names, found.rate
@@ -144,7 +144,7 @@ def _idx_array(path: Path, dims: int) -> np.ndarray:
         count = _product(shape)
         values = file.read(count + 1)
     if len(values) != count:
-        raise ValueError(f"{path.name} does not hold the {count:,} values that it announces")
+        raise ValueError(f"{path.name} does not contain the {count:,} values that it announces")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
 
 
@@ -179,7 +179,7 @@ def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
         paths = _evenly([path for path in paths if _label(path) == "images"], at_most)
         lacking = [path for path in paths if Path(path).stem not in masks]
         if lacking:
-            raise ValueError(f"{lacking[0]} has no mask of its name")
+            raise ValueError(f"{lacking[0]} has no mask with the same name")
         pixels = _opened(folder, paths, "RGB")
         bright = _opened(folder, [masks[Path(path).stem] for path in paths], "L", pixels.shape[2:0:-1])
         return Rows((_pixels(pixels.transpose(0, 3, 1, 2)), _labels(bright > 127)), None, None, names)
@@ -275,14 +275,14 @@ def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, 
 
 
 def _evenly(paths: list[str], at_most: int | None) -> list[str]:
-    """At most that many of the sorted paths, at equal distances: of all classes, not the first alone."""
+    """At most `at_most` of the sorted paths at equal distances, so that they come from all classes."""
     if at_most is None or at_most >= len(paths):
         return paths
     return [paths[i * len(paths) // at_most] for i in range(at_most)]
 
 
 def _label(path: str) -> str:
-    """The name of the folder of a file, or ""."""
+    """The name of a file's folder, or ""."""
     return path.rpartition("/")[0].rpartition("/")[2]
 
 
@@ -293,7 +293,7 @@ def _wave(path: Path) -> tuple[Tensor, int]:
 
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2:
-            raise ValueError(f"{path.name} has {8 * file.getsampwidth()} bits a sample, not 16")
+            raise ValueError(f"{path.name} has {8 * file.getsampwidth()} bits per sample instead of 16")
         values = np.frombuffer(file.readframes(min(file.getnframes(), _MOST // 4)), dtype="<i2")
         samples = values[:: file.getnchannels()].astype(np.float32) / 32768
         return torch.from_numpy(samples), file.getframerate()
@@ -304,7 +304,9 @@ def _padded(sounds: list[Tensor]) -> Tensor:
 
     longest = max(map(len, sounds))
     if 4 * longest * len(sounds) > _MOST:
-        raise ValueError(f"{len(sounds):,} sounds of up to {longest:,} samples do not fit; take fewer")
+        raise ValueError(
+            f"{len(sounds):,} sounds of up to {longest:,} samples do not fit into memory. Take fewer"
+        )
     return torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
 
 
@@ -323,12 +325,12 @@ def _labels(values: np.ndarray | list[int]) -> Tensor:
 
 
 def _product(sizes: tuple[int, ...] | list[int]) -> int:
-    """The product of sizes. Raises ValueError if an array of these sizes is too large."""
+    """The product of the sizes. Raises ValueError if an array of these sizes is too large."""
     found = 1
     for size in sizes:
         found *= size
     if not 0 < found <= _MOST:
-        raise ValueError(f"sizes {list(sizes)} are not those of a data set")
+        raise ValueError(f"an array of sizes {list(sizes)} is empty or too large")
     return found
 
 

@@ -1,7 +1,7 @@
 """Synthetic handwriting: joined letters as pen offsets, with the letter of each point.
 
-Six letters of smooth curves. Every word has its own slant, width, height and speed, every letter small shape
-variations, and every offset noise of known size, which bounds the likelihood of any model.
+Six letters of smooth curves. Every word has its own slant, width, height and speed. Every letter has small
+shape variations. Every offset has noise of known size, which bounds the likelihood of any model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHAPES = {
     "o": ["0,0 .3,.75 .5,1 .2,.85 .1,.45 .35,0 .65,.35 .6,.85 .45,1 .7,.8 .85,.2 1.1,0"],
     "t": ["0,0 .35,.9 .43,1.7 .4,.6 .5,.03 .85,0", ".12,1.15 .75,1.2"],
 }
-_WOBBLE = 0.03  # standard deviation of those points
+_WOBBLE = 0.03  # standard deviation of the variation of these points
 _DENSE = 16  # points per curve segment, before resampling to equal steps
 
 

@@ -21,7 +21,7 @@ Format = Literal[
     "safetensors",
 ]
 
-# Available in `readtrack.data.sources` without a file of the home.
+# Available in `readtrack.data.sources` without a file in the home.
 SHIPPED: dict[str, Kind] = {"digits": "images", "prose": "text", "code": "text"}
 
 
@@ -30,7 +30,7 @@ class DataFile:
     """One file of a data set.
 
     size     bytes
-    sha256   of the file as served
+    sha256   SHA-256 of the file as served
     content  SHA-256 of a .gz file's content, or ""; a recompressed copy has another `sha256`
     urls     download locations, tried in order
     """
@@ -48,7 +48,7 @@ class DataSet:
 
     names     names of its labels
     split     the part used for judging
-    revision  of the weights
+    revision  revision of the weights
     """
 
     name: str
@@ -64,7 +64,7 @@ class DataSet:
 
     @property
     def size(self) -> int:
-        """Total bytes of its files."""
+        """Total size of the files in bytes."""
         return sum(file.size for file in self.files)
 
 

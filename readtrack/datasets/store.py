@@ -38,7 +38,7 @@ _SOUNDS = (".wav",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A data set of the home.
+    """A data set in the home.
 
     origin  "fetched" (by `readtrack data get`), "added" (files of a known data set), or "own"
     files   [bytes, SHA-256] by path below the folder
@@ -57,7 +57,7 @@ class Stored:
 
 
 class DataSets:
-    """The data sets of one home."""
+    """The data sets in one home."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -68,7 +68,7 @@ class DataSets:
         return sorted(path.parent.name for path in self.folder.glob(f"[a-z0-9]*/{_ABOUT}"))
 
     def find(self, name: str) -> Stored:
-        """Raises NotAvailableError with the next step if it is not in the home."""
+        """Raises NotAvailableError that names the next step if the data set is not in the home."""
         try:
             about = json.loads(regular.read_bytes(self.path(name) / _ABOUT, 256 * 1024**2))
             return _stored(about)
@@ -79,21 +79,21 @@ class DataSets:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ReadtrackError(
                 f"{self.path(name) / _ABOUT} cannot be read ({one_line(str(error))}). "
-                f"`readtrack data remove {name}`, then fetch or add it again."
+                f"Run `readtrack data remove {name}`, then fetch or add it again."
             ) from error
 
     def path(self, name: str) -> Path:
-        """Its folder. Raises ReadtrackError for an invalid name."""
+        """The data set's folder. Raises ReadtrackError for an invalid name."""
         return self.folder / checked_name(name)
 
     def remove(self, name: str) -> int:
-        """Delete its files; returns the freed bytes. Raises NotAvailableError if it is not in the home."""
+        """Delete the files. Returns the bytes freed. Raises NotAvailableError if it is not in the home."""
         size = self.find(name).size
         shutil.rmtree(self.path(name))
         return size
 
     def problems(self, name: str) -> Iterator[str]:
-        """Problems with its files: missing, wrong size, changed. Reads all of them."""
+        """Problems with the files: missing, wrong size or changed. Reads all files."""
         folder = self.path(name)
         for file, (size, sha256) in self.find(name).files.items():
             try:
@@ -106,7 +106,7 @@ class DataSets:
                 yield f"{file}: {error.strerror}"
                 continue
             if found != size:
-                yield f"{file} has {found:,} bytes, not {size:,}"
+                yield f"{file} has {found:,} bytes instead of {size:,}"
             elif digest.hexdigest() != sha256:
                 yield f"{file} has changed"
 
@@ -119,7 +119,7 @@ class DataSets:
         """
         final = self.path(name)
         if (final / _ABOUT).exists():
-            raise ReadtrackError(f"{name} is here already. `readtrack data remove {name}` makes room.")
+            raise ReadtrackError(f"{name} is here already. `readtrack data remove {name}` deletes it.")
         part = self._home.ensure(self.folder / f".{name}.part")
         yield part
         try:
@@ -139,8 +139,8 @@ class DataSets:
                 if not is_same(file, part / file.name, sha256):
                     (part / file.name).unlink()
                     raise ReadtrackError(
-                        f"{source / file.name} is not {known.name}'s file: its SHA-256 is {sha256}, "
-                        f"and {file.sha256} was expected."
+                        f"{source / file.name} is not {known.name}'s file. Its SHA-256 is {sha256} "
+                        f"instead of {file.sha256}."
                     )
                 files[file.name] = (size, sha256)
             check_weights(part, known)
@@ -160,7 +160,9 @@ class DataSets:
         found: Kind
         if source.is_file():
             if _is_binary(source):
-                raise ReadtrackError(f"{source} is not a text. Unpack an archive first and add its folder.")
+                raise ReadtrackError(
+                    f"{source} is not a text. If it is an archive, unpack it first and add its folder."
+                )
             paths, found = [source], "text"
         else:
             paths, found = _of_folder(source, kind)
@@ -182,7 +184,7 @@ class DataSets:
         with self.publishing(name) as part:
             try:
                 yield part
-            except BaseException:  # Ctrl+C, too, leaves no half data set
+            except BaseException:  # even Ctrl+C leaves no incomplete data set
                 shutil.rmtree(part, ignore_errors=True)
                 raise
 
@@ -249,7 +251,7 @@ def _stored(about: Any) -> Stored:
     if about["kind"] not in get_args(Kind) or about["format"] not in get_args(Format):
         raise ValueError(f"unknown kind or format: {about['kind']}, {about['format']}")
     if any(".." in Path(file).parts or Path(file).is_absolute() for file in files):
-        raise ValueError("a file outside of the folder")
+        raise ValueError("a file is outside the folder")
     return Stored(
         name=checked_name(about["name"]),
         kind=about["kind"],
@@ -261,7 +263,7 @@ def _stored(about: Any) -> Stored:
 
 
 def _of_folder(folder: Path, kind: Kind | None) -> tuple[list[Path], Kind]:
-    """The pictures or sounds below `folder`: the requested kind, or the more frequent one."""
+    """The pictures or sounds below `folder`, of the requested kind or else the more frequent one."""
     pictures, sounds = [], []
     for path in _walk(folder):
         if path.suffix.lower() in _PICTURES:
@@ -274,7 +276,7 @@ def _of_folder(folder: Path, kind: Kind | None) -> tuple[list[Path], Kind]:
     chosen = pictures if found == "images" else sounds
     if not chosen:
         raise ReadtrackError(
-            f"{folder} has no pictures ({', '.join(_PICTURES)}) and no .wav files. A text is added as a file."
+            f"{folder} has no pictures ({', '.join(_PICTURES)}) and no .wav files. Add a text as a file."
         )
     return chosen, found
 

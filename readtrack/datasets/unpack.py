@@ -1,4 +1,4 @@
-"""Unpack an untrusted tar archive: regular files only, below one folder, up to a size limit."""
+"""Unpack the regular files of an untrusted tar archive below one folder, up to a size limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = 1024 * 1024
 def unpack(archive: Path, folder: Path, *, limit: int, most: int) -> dict[str, tuple[int, str]]:
     """Write the archive's regular files below `folder`; returns (bytes, SHA-256) by path.
 
-    limit  bytes of all files together; most: number of files
+    limit  maximum total size of the files in bytes. most: maximum number of files
 
     Raises ReadtrackError for paths outside of the folder, for links and devices, for exceeded limits, and for
     a truncated archive.
@@ -31,7 +31,7 @@ def unpack(archive: Path, folder: Path, *, limit: int, most: int) -> dict[str, t
                     continue
                 inside = _inside(member, archive)
                 if len(files) == most:
-                    raise ReadtrackError(f"{archive.name} holds more than {most:,} files.")
+                    raise ReadtrackError(f"{archive.name} contains more than {most:,} files.")
                 if member.size > left:
                     raise ReadtrackError(f"{archive.name} unpacks to more than {format_bytes(limit)}.")
                 left -= member.size
@@ -50,9 +50,9 @@ def _inside(member: tarfile.TarInfo, archive: Path) -> str:
     path = PurePosixPath(member.name)
     name = one_line(member.name)[:100]
     if not member.isreg():
-        raise ReadtrackError(f"{archive.name} holds {name!r}, which is not a regular file.")
+        raise ReadtrackError(f"{archive.name} contains {name!r}, which is not a regular file.")
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in member.name:
-        raise ReadtrackError(f"{archive.name} holds {name!r}, which leads out of its folder.")
+        raise ReadtrackError(f"{archive.name} contains {name!r}, which leads out of its folder.")
     return path.as_posix()
 
 

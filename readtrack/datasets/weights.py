@@ -8,12 +8,12 @@ from pathlib import Path
 from readtrack import regular
 from readtrack.errors import ReadtrackError
 
-_LONGEST = 100 * 1024**2  # bytes of a header, the format's own limit
+_LONGEST = 100 * 1024**2  # the format's own limit for a header, in bytes
 
 
 def check_safetensors(path: Path) -> None:
-    """Raises ReadtrackError unless the file is a header (its length in eight bytes, JSON) and tensors without
-    gaps.
+    """Raises ReadtrackError unless the file consists of a header (its length in eight bytes, then JSON) and
+    tensors without gaps.
 
     Rejects pickles, which run code when they are loaded.
     """
@@ -21,7 +21,7 @@ def check_safetensors(path: Path) -> None:
         with regular.reader(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= _LONGEST:
-                raise ValueError("its header has no possible length")
+                raise ValueError("its header has an impossible length")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         places = sorted(tuple(entry["data_offsets"]) for entry in header.values())
@@ -31,7 +31,7 @@ def check_safetensors(path: Path) -> None:
                 raise ValueError("its tensors overlap or leave gaps")
             end = last
         if end != size:
-            raise ValueError(f"its tensors are {end:,} bytes, and {size:,} follow the header")
+            raise ValueError(f"its tensors take {end:,} bytes, but {size:,} bytes follow the header")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReadtrackError(
             f"{path.name} is not a safetensors file ({error}). Weights in other formats can run code and are "

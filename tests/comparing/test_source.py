@@ -124,7 +124,7 @@ def test_a_setting_names_another_source(tmp_path):
 
 
 def test_an_unknown_source_is_reported_with_the_known_ones(tmp_path):
-    with pytest.raises(ReadtrackError, match="Ships with readtrack: prose, code"):
+    with pytest.raises(ReadtrackError, match="Shipped with readtrack: prose, code"):
         sources.load("text", "poems", 0)
 
 

@@ -55,7 +55,7 @@ def test_an_archive_is_not_taken_for_a_text(capsys, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("../out.txt", "x" * 100)
     assert run(["data", "add", "mine", "--from", str(tmp_path / "a.zip")]) == 2
-    assert "is not a text. Unpack an archive first" in capsys.readouterr().err
+    assert "is not a text. If it is an archive, unpack it first" in capsys.readouterr().err
     assert not (tmp_path / "home/data/mine").exists()
 
 

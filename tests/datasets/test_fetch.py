@@ -292,7 +292,7 @@ def test_cut_weights_are_not_there_and_are_resumed(serve, tmp_path):
         (pickle.dumps({"w": [1.0] * 100}), None, "not a safetensors file"),
         (safetensors((0, 20)), None, "20 bytes, and 16 follow"),
         (safetensors((4, 16)), None, "gaps"),
-        (safetensors(length=2**62), None, "no possible length"),
+        (safetensors(length=2**62), None, "an impossible length"),
         (b"[]" + bytes(30), None, "not a safetensors file"),
         (b"", None, "not a safetensors file"),
     ],

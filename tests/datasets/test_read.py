@@ -160,7 +160,7 @@ def test_pictures_with_masks_of_the_same_names(home, tmp_path):
     assert (x.shape[1:], masks.shape) == ((3, 4, 6), (len(x), 4, 6))
     assert masks.dtype == torch.int64
     assert (masks.unique().tolist(), masks[0, 0].tolist()) == ([0, 1], [1, 1, 1, 0, 0, 0])
-    with pytest.raises(ReadtrackError, match="masks and no labels"):
+    with pytest.raises(ReadtrackError, match="masks but no labels"):
         sources.load("images", "cells", 0, needs="classes")
     with pytest.raises(ReadtrackError, match="learns masks, and digits has none"):
         sources.load("images", "digits", 0, needs="masks")
@@ -168,7 +168,7 @@ def test_pictures_with_masks_of_the_same_names(home, tmp_path):
     store.remove("cells")
     (tmp_path / "cells/masks/3.png").unlink()
     store.add_own("cells", tmp_path / "cells", None)
-    with pytest.raises(ReadtrackError, match=r"images/3\.jpg has no mask of its name"):
+    with pytest.raises(ReadtrackError, match=r"images/3\.jpg has no mask with the same name"):
         sources.load("images", "cells", 0, needs="masks")
 
 
@@ -361,18 +361,20 @@ def test_labels_are_requested_where_a_paper_learns_them(home, tmp_path):
         (tmp_path / f"many/{i % 11}/{i}.wav").write_bytes(sound([i]))
     DataSets(home).add_own("many", tmp_path / "many", None)
     assert len(sources.load("speech", "many", 0, needs="classes").names) == 11
-    with pytest.raises(ReadtrackError, match="it has 11 labels, and the paper's networks tell 10 apart"):
+    with pytest.raises(
+        ReadtrackError, match="it has 11 labels, but the paper's networks distinguish only 10"
+    ):
         sources.load("speech", "many", 0, needs="ten classes")
 
 
 def test_missing_data_or_a_wrong_kind_are_reported(home, tmp_path):
     with pytest.raises(NotAvailableError, match="readtrack data get mnist"):
         sources.load("images", "mnist", 0)
-    with pytest.raises(NotAvailableError, match="Ships with readtrack: prose, code"):
+    with pytest.raises(NotAvailableError, match="Shipped with readtrack: prose, code"):
         sources.load("text", "mine", 0)
     (tmp_path / "book.txt").write_text("x")
     DataSets(home).add_own("book", tmp_path / "book.txt", None)
-    with pytest.raises(ReadtrackError, match="book is text, and the paper takes images"):
+    with pytest.raises(ReadtrackError, match="book is text, but the paper takes images"):
         sources.load("images", "book", 0)
 
 

@@ -87,7 +87,7 @@ def test_changed_and_missing_files_are_named(store, tmp_path):
     path.write_bytes(b"CONTENT")
     assert list(store.problems("toy")) == ["a.gz has changed"]
     path.write_bytes(b"more content")
-    assert list(store.problems("toy")) == ["a.gz has 12 bytes, not 7"]
+    assert list(store.problems("toy")) == ["a.gz has 12 bytes instead of 7"]
     path.unlink()
     assert list(store.problems("toy")) == ["a.gz: No such file or directory"]
 
