@@ -106,7 +106,7 @@ def test_mel_filters_match_transformers(
 
 
 def test_more_bands_than_bins_are_refused() -> None:
-    with pytest.raises(ValueError, match="holds none of the 129 bins"):
+    with pytest.raises(ValueError, match="contains none of the 129 bins"):
         audio.mel_filters(120, window=256, rate=8000, scale="htk", area=False)
 
 

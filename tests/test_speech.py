@@ -282,7 +282,7 @@ def test_any_sequence_of_words_can_be_spoken() -> None:
         ([10], "0 to 9, not 10"),
         ([-1], "0 to 9, not -1"),
         ([[]], "phonemes"),
-        ([[0, 3]], r"phonemes of 1 to 19, not \[0, 3\]"),
+        ([[0, 3]], r"phonemes from 1 to 19, not \[0, 3\]"),
         ([[20]], "phonemes"),
     ],
 )

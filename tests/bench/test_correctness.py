@@ -529,7 +529,7 @@ def test_outputs_judged_together_may_err_as_much_as_the_naive_variant(dtype: tor
 
     assert "output 1 is off" in reason(off(0.0, 0.3, 0.3), dtype)
     assert reason(off(0.0, 0.3, 0.3), dtype, together=True) == ""
-    assert "together are off by 0.9 (0.4 is allowed)" in reason(off(0.9, 0.9, 0.9), dtype, together=True)
+    assert "together are off by 0.9 (0.4" in reason(off(0.9, 0.9, 0.9), dtype, together=True)
     assert "output 0 is off" in reason(off(0.0, 0.3, 0.3, full=0.01), torch.float32, together=True)
 
 
