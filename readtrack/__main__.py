@@ -12,7 +12,7 @@ def main() -> None:
     if len(sys.argv) == 1 and sys.stdin.isatty() and terminal.on_terminal():
         import gc
 
-        gc.disable()  # objects of a start are not garbage; `ReadtrackApp._painted` enables it again
+        gc.disable()  # start-up creates no garbage; `ReadtrackApp._painted` enables it again
         from readtrack.tui.app import run
 
         sys.exit(run())

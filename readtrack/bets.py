@@ -209,7 +209,7 @@ class BetBook:
         return replace(found, void="withdrawn")
 
     def settle(self, runs: Iterable[RunSummary], waiting: Iterable[str] | None = None) -> list[Bet]:
-        """Decide the open bets on runs that have ended, and return them.
+        """Decide the open bets on runs that have ended and return these bets.
 
         waiting  ids of runs that have not begun. If given, a bet on a run that does not exist is void
         """
@@ -279,10 +279,10 @@ class SureBin(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Calibration of bets. missing: number of further bets needed before anything else may be shown.
+    """Calibration of bets. missing: number of further bets needed before other statistics may be shown.
 
-    brier  mean squared difference between stated probability and outcome: 0 is perfect, always 50 % gives
-           0.25
+    brier  mean squared difference between stated probability and outcome. 0 is perfect, and 50 % every time
+           gives 0.25
     """
 
     topic: str

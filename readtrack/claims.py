@@ -158,7 +158,7 @@ def flat(arm: str, within: float = 0.05) -> Bound:
 class Figure:
     """The paper's own figure, and where it was read.
 
-    text   the figure or the sentence in our words ("BLEU 28.4")
+    text   the figure, or the sentence in our words ("BLEU 28.4")
     where  the place in the paper ("table 2")
     read   table, text or abstract: in the paper; secondary: quoted by another source; memory: not looked up
     """
@@ -195,7 +195,7 @@ SHUFFLED = Break("shuffled targets", "The paper's arm is trained on targets in r
 
 
 def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
-    """The message for a break that none of the paper's claims has."""
+    """The message for a break that none of the paper's claims declares."""
     return f"{paper} has no break {quoted(name)}. Its breaks: {', '.join(there) or 'none'}."
 
 
@@ -258,12 +258,12 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):
-            raise TypeError(f"claim {self.name!r}: paper is a Figure, not {type(self.paper).__name__}")
+            raise TypeError(f"claim {self.name!r}: paper must be a Figure, not {type(self.paper).__name__}")
         if not self.rule:
-            raise TypeError(f"claim {self.name!r}: a rule has at least one bound")
+            raise TypeError(f"claim {self.name!r}: the rule must have at least one bound")
         compared = any(bound.of for bound in self.bounds)
         if compared and self.kind == "measured" and not self.control_arm:
-            raise TypeError(f"claim {self.name!r}: compares arms and names no control_arm")
+            raise TypeError(f"claim {self.name!r}: compares arms but names no control_arm")
         if self.learned and self.after_steps:
             raise TypeError(f"claim {self.name!r}: either its control has learned, or it says after how long")
         if self.control_arm and self.kind == "measured" and SHUFFLED not in self.breaks:
@@ -318,7 +318,7 @@ class Claim:
             if verdict == "not judged":
                 return (
                     verdict,
-                    found[metric].obstacle or f"the interval of {metric} holds the threshold",
+                    found[metric].obstacle or f"the interval of {metric} contains the threshold",
                     found,
                 )
         return "held", "", found

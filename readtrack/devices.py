@@ -60,7 +60,7 @@ def available() -> list[Device]:
 def require(text: str) -> None:
     """Raises ReadtrackError for an unknown name, NotAvailableError for a device that this machine lacks.
 
-    A guess without importing torch, which takes seconds; `resolve` is certain.
+    This is a guess that does not import torch, which takes seconds. `resolve` is certain.
     """
     name = text.strip().lower()
     kind = name.partition(":")[0]
@@ -153,7 +153,7 @@ def resolve_dtype(text: str, device: torch.device) -> torch.dtype:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until all work queued on the device, on any stream, is done."""
+    """Wait until all work queued on the device is done, whatever the stream."""
     import torch
 
     if device.type != "cpu":

@@ -10,7 +10,7 @@ from readtrack.text import format_number
 
 
 class Effect(NamedTuple):
-    """A bound's threshold, and the result over the seeds.
+    """A bound's threshold and the result over the seeds.
 
     Mean and 95 % interval are None if a mean is not meaningful. For times the interval is that of the
     benchmark's runs.

@@ -1,4 +1,4 @@
-"""A forest plot of verdicts as SVG: effects with 95 % intervals, on the scale of each rule."""
+"""A forest plot of verdicts as SVG: effects with 95 % intervals on the scale of each rule."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def path() -> str:
     # Not resolved, because in a virtual environment the link itself identifies the environment.
     found = shutil.which(Path(chosen).expanduser())
     if found is None:
-        raise ReadtrackError(f"{VARIABLE} is {chosen!r}, which is not a program. Set it to a Python.")
+        raise ReadtrackError(
+            f"{VARIABLE} is {chosen!r}, which is not a program. Set it to a Python interpreter."
+        )
     return os.path.abspath(found)
 
 

@@ -37,7 +37,7 @@ def _converted(latex: str, otherwise: str) -> str:
 
 
 def _unknown(node: object) -> str:
-    raise ValueError("a macro that is not known: the whole formula stays as it is")
+    raise ValueError("unknown macro: the whole formula stays as it is")
 
 
 @lru_cache(maxsize=1)

@@ -40,7 +40,7 @@ class Library:
         self.home = home
         self._named = papers_yaml
         self._journal = Journal(home.journal, lambda: home.lock("journal"))
-        self.revision = 0  # grows whenever list or journal are read again
+        self.revision = 0  # incremented whenever the list or the journal is read again
         self.reload()
 
     @classmethod

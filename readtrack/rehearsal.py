@@ -82,6 +82,6 @@ def _papers(library: Library, candidates: set[str]) -> list[tuple[str, str]]:
         elif known:
             reason = f"you have implemented {', '.join(known)}, which it builds on"
         else:
-            reason = "it builds on nothing else to write"
+            reason = "it builds on no other paper with exercises"
         found.append(((len(missing), -len(known), place), id_, reason))
     return [(id_, reason) for _, id_, reason in sorted(found)]

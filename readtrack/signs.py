@@ -1,4 +1,4 @@
-"""One-column signs with unique meanings, for every screen and table; comparison operators of bounds.
+"""One-column signs with unique meanings for every screen and table, and comparison operators of bounds.
 
 Every sign has its own shape, so that no meaning depends on colour, and an ASCII replacement in
 `readtrack.present.plain_ascii`.

@@ -1,4 +1,4 @@
-"""Reading statistics: states by section, activity by day, streaks, pages."""
+"""Reading statistics: states by section, activity by day, streaks and pages."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _pages(library: Library, paper: str) -> int:
 
 
 def heat_map(one: Statistics, weeks: int = WEEKS) -> list[str]:
-    """The last weeks: a line of months, then one per day of the week, with the newest week at the right."""
+    """The last weeks as a line of months and one line per day of the week, newest week on the right."""
     monday = one.today - timedelta(days=one.today.weekday())
     starts = [monday - timedelta(weeks=weeks - 1 - number) for number in range(weeks)]
     most = max((one.days[day] for day in one.days if day >= starts[0]), default=0)
@@ -129,5 +129,5 @@ def heat_map(one: Statistics, weeks: int = WEEKS) -> list[str]:
 
 
 def _level(count: int, most: int) -> int:
-    """0 for none, else the quarter of the maximum that it falls into."""
+    """0 for no changes, else the quarter of the maximum into which the number falls."""
     return 0 if not count else max(1, -(-4 * count // most))

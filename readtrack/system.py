@@ -1,4 +1,4 @@
-"""External programs: a viewer or browser, and the reader's editor. None may draw over the app."""
+"""External programs: a viewer or browser, and the reader's editor. They must not draw over the app."""
 
 from __future__ import annotations
 

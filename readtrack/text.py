@@ -111,7 +111,7 @@ def quoted(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Without case and accents, so that "Ré" equals "re"."""
+    """`text` without case and accents, so that "Ré" equals "re"."""
     if text.isascii():
         return text.lower()
     from unicodedata import combining, normalize

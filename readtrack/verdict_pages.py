@@ -99,7 +99,7 @@ def _said(row: VerdictRow) -> str:
 
 
 def _of_earlier(row: VerdictRow) -> tuple[str, str]:
-    """For a row without effects: the numbers of the rule's first metric, and its bound."""
+    """The numbers of the rule's first metric and its bound, for a row without effects."""
     metric, asked = row.claim.rule[0].metric, str(row.claim.rule[0])
     numbers = next((said for said in row.ours.split("; ") if said.startswith(metric)), "")
     return numbers, asked.removeprefix(metric).strip()

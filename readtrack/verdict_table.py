@@ -1,4 +1,4 @@
-"""The table of verdicts, shipped as JSON; `readtrack.verdict_pages` makes pages from it."""
+"""The table of verdicts, shipped as JSON. `readtrack.verdict_pages` makes pages from it."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class VerdictRow:
         """Bounds whose null runs vary less than half as much as the plain runs, so that a source of variation
         was not redrawn.
 
-        Not for items, where a coin cannot redraw the explained network, and not for times, which have no
+        Excludes items, because a coin cannot redraw the explained network, and times, because they involve no
         training.
         """
         if self.null_kind in ("items", "times"):

@@ -1,4 +1,4 @@
-"""Judging over seeds: verdicts on a paper's claims after several runs.
+"""Verdicts on a paper's claims over the seeds of several runs.
 
 Measured claims are judged on seeds that are hashed from the rules. `readtrack.procedure` looks at the first
 5, 10 and 20 of them; a claim that is decided at a look needs no further seeds.
@@ -70,7 +70,7 @@ OUTCOMES: dict[str, str] = {
 # as worse by the threshold, or times.
 NullKind = Literal["pipelines", "items", "as good as", "times"]
 
-_SMALLEST = 1_000  # smaller seeds are for exploration
+_SMALLEST = 1_000  # smaller seeds are reserved for exploration
 _CONTROL_FAILS = 5  # one seed in this many may have a failed control
 
 
@@ -109,7 +109,7 @@ class Judged:
     values     each metric's values by seed
     columns    the values of each bound of the rule by seed
     effects    threshold and result of each bound of a measured claim's rule
-    wants      number of seeds that the verdict needs so far: more than `seeds` while it is open
+    wants      number of seeds that the verdict needs so far, which exceeds `seeds` while it is open
     why        why the verdict is not better, if the numbers do not show it
     edges      arms whose best value was at the edge of the grid with some seed
     null_kind  for null runs: what they redraw

@@ -100,7 +100,7 @@ def test_a_figure_names_its_source():
 
 
 def test_a_claim_without_a_figure_or_a_rule_is_refused():
-    with pytest.raises(TypeError, match="paper is a Figure"):
+    with pytest.raises(TypeError, match="paper must be a Figure"):
         Claim(name="old", sentence="It is.", paper="3x", rule=(DROP,))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="at least one bound"):
         Claim(name="empty", sentence="It is.", paper=Figure("3x"), rule=())

@@ -2,8 +2,8 @@
 
 `calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that the caller does not
 import torch. The roofline model is due to Williams, Waterman & Patterson (2009), "Roofline: an insightful
-visual performance model". A datasheet is no substitute, because boards with the same name
-differ by a factor of up to 1.6.
+visual performance model". A datasheet is no substitute, because boards with the same name differ by a factor
+of up to 1.6.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The report as a static site, replication cards of runs, and their replay."""
+"""The report as a static site, and replication cards of runs with their replay."""

@@ -21,7 +21,7 @@ from readtrack.svg import Drawn, Scale, element, percent, text
 
 _OURS = ("paper", "paper compiled")
 _ROLES = {"paper": "the paper", "paper compiled": "the paper, compiled"}
-_HEIGHT = 220  # pixels of the profile
+_HEIGHT = 220  # size of the profile in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Setting:
 
 
 def setting(record: Record, claims: Sequence[Claim], tell: Discretion) -> Setting | None:
-    """The setting in which a claim is judged, else the slowest one; None if nothing has a time."""
+    """The setting in which a claim is judged, or the slowest one. None if nothing has a time."""
     groups: dict[tuple[Any, ...], list[VariantView]] = {}
     events: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for event in record.measurements:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
 
 SCHEMA = 1
-_LARGEST = 8 << 20  # bytes of a card
+_LARGEST = 8 << 20  # size limit of a card in bytes
 _JOB = ("device", "dtype", "budget", "only", "seed", "null", "broken", "times", "compile", "settings")
 _VERSIONS = ("readtrack", "python", "torch")
 _MACHINE = ("device", "device_name", "cpu", "cores", "threads", "dtype", "os")
@@ -147,7 +147,7 @@ class Card:
 def _choices(job: Mapping[str, Any]) -> None:
     """Raise ValueError for values that `readtrack run` would reject: people paste the card's command."""
     if job["budget"] not in get_args(Budget) or job["only"] not in (None, *get_args(Only)):
-        raise ValueError("its budget or part of the run is unknown")
+        raise ValueError("its budget, or its part of the run, is unknown")
     for name in ("device", "dtype"):
         if not re.fullmatch(r"[a-z]+\d*(:\d+)?", job[name]):
             raise ValueError(f"its {name} is invalid")

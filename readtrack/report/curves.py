@@ -1,4 +1,4 @@
-"""Draws curves and pairs of arms as SVG. The plot is stretched to its column; text is not.
+"""Draws curves and pairs of arms as SVG. The plot is stretched to its column, but text is not.
 
 Labels of the y axis are on their grid lines. Arms differ in colour, dashes and thickness, so that two
 coinciding curves are both visible.
@@ -22,7 +22,7 @@ from readtrack.svg import Drawn, Scale, element, percent, text
 
 Points = Sequence[tuple[float, float]]
 
-_POINTS = 60  # most points of a curve; longer curves are averaged in bins
+_POINTS = 60  # maximum number of points in a curve; longer curves are averaged in bins
 _ARMS = 4  # in one chart
 _HEIGHT, _TOP, _BOTTOM = 170, 18, 24  # pixels
 _LEFT = 13.0  # percent

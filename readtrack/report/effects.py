@@ -1,4 +1,4 @@
-"""A rule's thresholds and measured effects for each bound. Earlier verdicts store numbers as text."""
+"""The threshold and measured effect of each bound in a rule. Earlier verdicts store numbers as text."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.plugins.find import PluginRef
 
-_OWN_RUNS = 12  # most runs of a paper whose values are drawn next to the verdict's
+_OWN_RUNS = 12  # maximum number of a paper's runs whose values are drawn next to the verdict's
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ReportSource:
         return self.tell.private
 
     def rows(self, paper: str) -> list[VerdictRow]:
-        """The paper's claims with the shipped verdicts, else with the verdicts of its best run here."""
+        """The paper's claims with the shipped verdicts, or else with the verdicts of its best run here."""
         if self._rows is None:
             self._rows = {}
             for row in self.table.rows:
@@ -95,7 +95,7 @@ class ReportSource:
         return self.library.home.runs / run_id
 
     def shown_run(self, paper: str) -> RunSummary | None:
-        """The run for curves, pictures and sounds: one that has any, else the best run."""
+        """The run for curves, pictures and sounds: one that has any, or else the best run."""
         plain = [run for run in self.runs.get(paper, ()) if run.outcome == "completed" and not run.condition]
         with_files = [run for run in plain if (self.folder(run.run_id) / "artifacts").is_dir()]
         return best(with_files) or best(plain)
@@ -179,7 +179,7 @@ def shipped_table() -> VerdictTable:
     try:
         return VerdictTable.from_json(shipped_file().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ReadtrackError(f"the verdicts that ship cannot be read: {one_line(str(error))}.") from error
+        raise ReadtrackError(f"the shipped verdicts cannot be read: {one_line(str(error))}.") from error
 
 
 def of_shipped() -> ReportSource:

@@ -1,4 +1,4 @@
-"""Draws the papers' lineage, with years from left to right and the list's sections as bands."""
+"""Draws the papers' lineage with years from left to right and the list's sections as bands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from readtrack.reading_list.catalog import Paper
 from readtrack.svg import Drawn, element, text
 
 _FROM = 2012  # from this year on, years are wider, because they have more papers
-_EARLY, _LATE = 40, 56  # pixels of a year
+_EARLY, _LATE = 40, 56  # width of a year in pixels
 _LANE, _TITLE, _TOP = 22, 26, 34
 _LETTER = 7.6  # pixels, about
 _BOW = 34  # pixels, twice the height of an arc over other papers in the same row

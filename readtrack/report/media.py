@@ -24,14 +24,14 @@ from readtrack.text import counted
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_LARGEST = 16 << 20  # bytes of a file
-_WIDEST = 4096  # pixels of a picture, either way
-_LONGEST = 60.0  # seconds of a sound
-_ROWS = 60  # most rows of a table
-_LETTERS = 4000  # most characters of a text
+_LARGEST = 16 << 20  # size limit of a file in bytes
+_WIDEST = 4096  # maximum width and height of a picture in pixels
+_LONGEST = 60.0  # maximum length of a sound in seconds
+_ROWS = 60  # maximum number of rows in a table
+_LETTERS = 4000  # maximum number of characters in a text
 _SHOWN = 760  # pixels up to which a picture is enlarged, by an integer factor
-_LINE, _LETTER = 18, 7.5  # pixels: height of a row's name, and width of a letter
-_NAMES = 64  # most names of rows or columns, and most letters of a name
+_LINE, _LETTER = 18, 7.5  # height of a row's name and width of a letter, in pixels
+_NAMES = 64  # maximum number of names for rows or columns, and maximum number of letters in a name
 # The same scale for every sound: a window of 256 samples, 75 dB from paper to ink.
 _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
@@ -192,7 +192,7 @@ def _data(folder: Path, path: str) -> bytes:
     """The file's bytes. Raises OSError for a file outside the run's folder, or one that is too large."""
     file = folder / path
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise OSError("not a file of the run")
+        raise OSError("not a file in the run's folder")
     return regular.read_bytes(file, _LARGEST)
 
 

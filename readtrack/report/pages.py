@@ -168,7 +168,7 @@ def _hash(text: str) -> str:
 
 
 def hidden(switch: str, rows: str) -> str:
-    """CSS that hides rows while a box is not ticked: a filter without script."""
+    """CSS that hides rows while a box is not ticked, as a filter without script."""
     return f"body:has({switch}:not(:checked)) {rows}{{display:none}}"
 
 

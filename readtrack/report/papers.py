@@ -25,7 +25,7 @@ from readtrack.text import counted, in_markdown, plain
 from readtrack.verdict_table import VerdictRow, caveats, rules
 from readtrack.verdicts import OUTCOMES
 
-_RUNS = 10  # most runs that a page lists
+_RUNS = 10  # maximum number of runs on a page
 _SHOWN = 2  # number of bounds that are not collapsed
 
 
@@ -76,7 +76,7 @@ class ClaimView:
 
     @property
     def deciding(self) -> Found | None:
-        """The bound closest to failing, among those with a scale."""
+        """The bound closest to failing among those with a scale."""
         return next((one.found for one in (*self.shown, *self.folded) if one.found.scaled), None)
 
 

@@ -1,4 +1,4 @@
-"""Private data that a report leaves out by default: file paths, names of machines, notes, tags."""
+"""Private data that a report leaves out by default: file paths, machine names, notes and tags."""
 
 from __future__ import annotations
 

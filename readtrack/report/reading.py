@@ -16,7 +16,7 @@ _LEVELS = ((4, "implemented"), (3, "read"), (2, "reading"), (1, "skipped"), (0, 
 
 
 def heat_map(found: Statistics) -> Drawn:
-    """The heat map: a column for each week, the newest on the right; days with more changes are darker."""
+    """The heat map, with a column for each week and the newest on the right. Busier days are darker."""
     monday = found.today - timedelta(days=found.today.weekday())
     first = monday - timedelta(weeks=WEEKS - 1)
     most = max((count for day, count in found.days.items() if day >= first), default=0)

@@ -38,7 +38,7 @@ RULE = (
     "no spread over seeds is known. Standard deviations come from the shipped verdicts. Comments, "
     "docstrings and formatting are ignored when code is compared."
 )
-_AT_THE_THRESHOLD = 0.02  # relative distance within which two runs may fall on either side
+_AT_THE_THRESHOLD = 0.02  # relative distance from the threshold within which two runs may fall on either side
 # Number of seeds to the expected range of that many normal values, in standard deviations (Tippett 1925).
 _RANGES = {5: 2.326, 10: 3.078, 20: 3.735}
 
@@ -188,8 +188,11 @@ def _judged(
     if changed:
         return "DIFFERENT", because
     if other:
-        return "UNCLEAR", f"the rule says the same of other numbers, in another setting ({'; '.join(other)})"
-    return "DIFFERENT", "the numbers differ, although code and setting are the same"
+        return (
+            "UNCLEAR",
+            f"the rule gives the same result for different numbers in another setting ({'; '.join(other)})",
+        )
+    return "DIFFERENT", "the numbers differ although code and setting are the same"
 
 
 def _rule(one: CardClaim) -> tuple[object, ...]:

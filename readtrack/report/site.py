@@ -301,7 +301,7 @@ class Site:
             words = (docs / "method.md").read_text(encoding="utf-8")
             curve = (docs / "method" / "curve.svg").read_bytes()
         except OSError as error:
-            raise ReadtrackError(f"the page on the method cannot be read: {error.strerror}.") from error
+            raise ReadtrackError(f"the page about the method cannot be read: {error.strerror}.") from error
         pages = {"verdicts.md": _CLAIMS, "method/curve.svg": "media/curve.svg"}
 
         def target(address: str) -> str | None:
@@ -427,5 +427,5 @@ def _before(folder: Path) -> set[str]:
         return {path for path in found if isinstance(path, str)}
     except (OSError, ValueError, TypeError, KeyError):
         raise ReadtrackError(
-            f"--output {folder}: the folder holds something that is not a report. Name an empty or a new one."
+            f"--output {folder}: the folder contains something that is not a report. Choose an empty one."
         ) from None

@@ -18,7 +18,7 @@ from readtrack.verdicts import OUTCOMES
 _LANE, _HEAD = 24, 34  # pixels
 _ROOM = 0.1  # margin on both sides, as a fraction of the width
 _MOST = 1.2  # largest extension of the scale by breaks, relative to the range of the claim's own numbers
-_BREAKS = 3  # most breaks drawn next to the claim's own numbers
+_BREAKS = 3  # maximum number of breaks drawn next to the claim's own numbers
 # The scale of the table of all claims: linear around "arms equal" (0) and "asked" (1), compressed outside.
 FOREST_TICKS = (-1, 0, 1, 2, 4)
 

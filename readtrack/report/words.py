@@ -7,7 +7,7 @@ import re
 
 from readtrack.text import one_line
 
-# Class names and symbols are made from these words alone: a word of a record is never one.
+# Class names and symbols are made from these words alone, never from a word in a record.
 VERDICTS: dict[str, str] = {
     "reproduced": "Reproduced",
     "not specific": "Not specific",
@@ -22,7 +22,7 @@ ORDER = list(VERDICTS)[:6]  # order of the verdicts over seeds
 MEANING = {
     "reproduced": "the mean clears every bound of the rule",
     "not specific": "true here, but a rival passes the rule, too",
-    "weak": "the effect has the right sign, but is smaller than asked",
+    "weak": "the effect has the right sign but is smaller than required",
     "inconclusive": "the seeds do not decide",
     "not reproduced": "a bound of the rule is missed",
     "not judged": "the runs allow no verdict",

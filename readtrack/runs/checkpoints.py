@@ -1,7 +1,7 @@
-"""Checkpoints: saved attempts and loops, from which a stopped run can be resumed.
+"""Checkpoints of attempts and loops, from which a stopped run can be resumed.
 
-A resumed run starts its experiment from the beginning. Saved attempts return their result at once. Loops that
-hand over their state start at the step of their last checkpoint. Both emit their events again. Everything
+A resumed run starts its experiment from the beginning. A saved attempt returns its result at once. A loop
+that hands over its state starts at the step of its last checkpoint. Both emit their events again. Everything
 else is recomputed from the same seeds.
 
 The files are pickles in the home's cache, which is neither merged, imported nor sent anywhere.
@@ -59,7 +59,7 @@ def folder(home: Home, run_id: str) -> Path:
 class _Scope:
     """The experiment, or an attempt within it.
 
-    counts  number of uses of each attempt or loop name within it
+    counts  how often each name of an attempt or loop was used within it
     drawn   generators made within it, by stream and number of requests
     notes   events emitted within it
     """
@@ -190,7 +190,7 @@ class Checkpoints:
             with replacing(path) as part:
                 torch.save(kept, part)
         except (pickle.PicklingError, AttributeError, TypeError, OSError, RuntimeError) as error:
-            # A result of a local class, or a full disk; the run continues without the checkpoint.
+            # The result has a local class, or the disk is full. The run continues without the checkpoint.
             self._events.emit("log", text=f"no checkpoint of {_shown(key)}: {one_line(str(error))[:200]}")
             return False
         return True
@@ -203,7 +203,7 @@ class Checkpoints:
             return None
         try:
             kept: dict[str, Any] = torch.load(path, weights_only=False)
-        except Exception as error:  # any kind of damage: recompute
+        except Exception as error:  # whatever the damage, recompute
             self._events.emit(
                 "log", text=f"the checkpoint of {_shown(key)} is damaged ({type(error).__name__})"
             )
@@ -213,7 +213,7 @@ class Checkpoints:
 
 @dataclass(slots=True)
 class Loop:
-    """A loop over steps: its first remaining step and its checkpoints, by default none."""
+    """A loop over steps, with its first remaining step and its checkpoints (by default none)."""
 
     every: float = 0.0
     worth: float = 0.0
@@ -250,7 +250,7 @@ def _taken(one: Any) -> Any:
         return one
     raise TypeError(
         f"steps(state=...): {type(one).__name__} has no state to keep. Hand over modules, optimisers, "
-        "schedules, tensors, lists, dictionaries and random.Random; torch's generators are kept anyway."
+        "schedules, tensors, lists, dictionaries and random.Random. Torch's generators are kept anyway."
     )
 
 
@@ -302,7 +302,7 @@ def _set_random(was: dict[str, Any], generators: Mapping[str, torch.Generator]) 
 
 
 def _digest(key: str) -> str:
-    """A hash that includes the versions of readtrack and torch, so that no other version reads the file."""
+    """A hash that includes the versions of readtrack and torch, so other versions do not read the file."""
     import torch
 
     facts = f"{readtrack.__version__}\0{torch.__version__}\0{key}"

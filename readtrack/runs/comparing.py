@@ -1,4 +1,4 @@
-"""`Run.compare`: train arms alike, collect their numbers in a table, judge claims on it."""
+"""`Run.compare` trains arms alike, collects their numbers in a table and judges claims on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 Break: TypeAlias = "Mapping[str, Arm[Any]] | Callable[[Any], Any]"
 
-_WIDER = 2  # points that may be added to a grid
+_WIDER = 2  # number of points that may be added to a grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class NoNull:
 class _Seat(Generic[A]):
     """A row of the table: an arm at one level, as configured in this run.
 
-    base      the arm's name in curves, and the salt of its streams if `salted`
-    share     fraction of the steps of its loops that it takes
-    shuffled  whether it learns from shuffled targets
+    base      the arm's name in curves, which also salts its streams if `salted`
+    share     fraction of its loops' steps that it takes
+    shuffled  whether it is trained on shuffled targets
     """
 
     row: str
@@ -156,7 +156,7 @@ class Comparison(Generic[A, T]):
         return {name: None} if levels is None else {f"{name}@{level}": level for level in levels}
 
     def _rows(self) -> dict[str, str]:
-        """All rows that a bound may name, mapped to their arm, yardstick or reference."""
+        """All rows that a bound may name, each mapped to its arm, yardstick or reference."""
         rows = {row: name for name in (*self.arms, *self.yardsticks) for row in self._labels(name)}
         return rows | {name: name for name in self.references}
 
@@ -174,7 +174,7 @@ class Comparison(Generic[A, T]):
         return found
 
     def _needed(self, wanted: Sequence[Claim]) -> set[str]:
-        """All arms and yardsticks except those that only other claims concern."""
+        """All arms and yardsticks except those that occur only in other claims."""
         others = [claim for claim in self.claims if claim not in wanted]
         return {*self.arms, *self.yardsticks} - (self._named(others) - self._named(wanted))
 
@@ -224,7 +224,7 @@ class Comparison(Generic[A, T]):
             yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if place else ""
 
     def _joined(self, tables: Sequence[Table]) -> Table:
-        """All rows in one table. Of rows with the same name, the first is kept."""
+        """All rows in one table. If rows have the same name, the first one is kept."""
         whole = Table(world=self.world)
         for table in tables:
             whole.rows = {**table.rows, **whole.rows}
@@ -325,7 +325,7 @@ class Comparison(Generic[A, T]):
         if hidden := next((work for work in works if work.shuffled < work.updates), None):
             where = hidden.stage or hidden.arm.partition(", without ")[0]
             return f"{where} has losses whose targets readtrack cannot shuffle"
-        return "" if works else "the paper's arm learns from no targets"
+        return "" if works else "the paper's arm is trained without targets"
 
     def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
         """Facts about the comparison for its page.
@@ -394,7 +394,7 @@ class Comparison(Generic[A, T]):
         allowed = abs(bound.threshold - even) / 3
         if error <= allowed or abs(ours.mean().item() - bound.threshold) > 3 * error:
             return ""
-        return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
+        return f"{bound.metric}: standard error {error:.2g}, but only {allowed:.2g} is allowed"
 
     def _tossed(self, run: Runner, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
         """Both arms' means after random swaps: a coin flip for each judged item swaps the arms' values.

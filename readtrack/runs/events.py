@@ -10,7 +10,7 @@ and fields that they do not know, and refuse a newer major `v`.
 
 The types below define the fields of each event.
 
-A file has at most `MAX_FILE` bytes, plus a few lines for the run's end. A run that emits more than `_RATE`
+A file has at most `MAX_FILE` bytes plus a few lines for the run's end. A run that emits more than `_RATE`
 events per second is slowed down, so that readers keep up with it.
 """
 
@@ -37,7 +37,7 @@ _RESERVE = 1 << 20  # bytes beyond MAX_FILE for the events in _LAST_WORDS
 _LAST_WORDS = ("error", "end")
 _RATE = 5000.0  # events per second, once _BURST is used up
 _BURST = 20_000
-_USUAL = 512  # bytes; a longer line counts as several events
+_USUAL = 512  # in bytes; a longer line counts as several events
 _SLICE = 4 << 20  # bytes per read
 _MAX_DEPTH = 32  # nesting depth of lists and mappings; ours is six
 
@@ -150,7 +150,7 @@ class ClaimJudged(_Stamp, total=False):
 class ExerciseJudged(_Stamp, total=False):
     """The verdict on an exercise.
 
-    outcome: passed, wrong, failed, empty, slow; compared: number of inputs; line: in the reader's file;
+    outcome: passed, wrong, failed, empty, slow; compared: number of inputs; line: line in the reader's file;
     report: the first failing input, expected and found; hint: the likely mistake.
     """
 
@@ -305,9 +305,7 @@ class EventWriter:
             stamp = {"v": VERSION, "seq": self._seq, "t": round(time.monotonic() - self._start, 4)}
             line = encode({**stamp, "event": event, **fields})
             if self._size + len(line) > MAX_FILE + _RESERVE * (event in _LAST_WORDS):
-                raise OSError(
-                    errno.EFBIG, f"the run's events have reached {MAX_FILE >> 20} MiB, the most that is kept"
-                )
+                raise OSError(errno.EFBIG, f"the run's events have reached the limit of {MAX_FILE >> 20} MiB")
             self._write(line)
             self._seq += 1
             if event == "phase":

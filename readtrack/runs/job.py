@@ -48,7 +48,7 @@ class Job:
     only      the part to run; None runs experiment and benchmark. "exercises" judges those in `practice`
     null      a null run: every arm is made by the control's builder
     broken    name of the break, or ""
-    times     factor of the training steps of arms whose claim states them (`Claim.after_steps`)
+    times     multiplies the training steps of arms whose claim states a number (`Claim.after_steps`)
     compile   also measure the paper's variants under torch.compile; the full budget always does
     settings  `--set key=value` pairs, as text; the plugin's `run.option` converts them
     timeout   seconds, or None
@@ -122,7 +122,7 @@ class Job:
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
         for name, value in fields.items():
             if not isinstance(value, _KINDS.get(name, str)):
-                raise TypeError(f"a job's {name} cannot be {type(value).__name__}")
+                raise TypeError(f"a job's {name} cannot be of type {type(value).__name__}")
         settings, timeout = fields.get("settings", {}), fields.get("timeout")
         if not all(isinstance(value, str) for value in settings.values()):
             raise TypeError("a job's settings are texts")

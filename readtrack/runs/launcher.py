@@ -1,4 +1,4 @@
-"""The parent's side of a run: start the worker, follow it, stop it, record its end.
+"""The parent's side of a run. It starts, follows and stops the worker and records its end.
 
 One `RunHandle` serves the app and the command line. It has no thread or loop of its own: call `poll` about
 ten times a second.
@@ -36,7 +36,7 @@ STOP_LEVELS: tuple[StopLevel, ...] = ("asked", "interrupted", "terminated", "kil
 
 # Seconds at each stop level before the next level.
 _PATIENCE: dict[StopLevel, float] = {"asked": 2.0, "interrupted": 3.0, "terminated": 2.0}
-_OWNER_WRITES = 1.0  # seconds for the starter of an attached run to write the run's end
+_OWNER_WRITES = 1.0  # seconds in which the starter of an attached run must write the run's end
 
 
 class Running(Protocol):
@@ -63,8 +63,8 @@ class Running(Protocol):
 def start(job: Job, home: Home) -> RunHandle:
     """Write the job into a new run folder and start the worker in its own session.
 
-    Raises ReadtrackError if the paper does not have a setting, the folder cannot be made or the interpreter
-    for runs cannot be started, NotAvailableError if it has no PyTorch or there is no such device. Errors that
+    Raises ReadtrackError if the paper lacks a setting, the folder cannot be created or the interpreter for
+    runs cannot be started, and NotAvailableError if it has no PyTorch or there is no such device. Errors that
     only torch can detect end the run later.
     """
     interpreter.require_torch()
@@ -93,7 +93,7 @@ def start(job: Job, home: Home) -> RunHandle:
                 start_new_session=True,
             )
     except FileExistsError as error:
-        raise ReadtrackError(f"There is a run {job.run_id} already.") from error
+        raise ReadtrackError(f"A run {job.run_id} already exists.") from error
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReadtrackError(
@@ -251,7 +251,7 @@ class RunHandle:
     def _finalize(self) -> Outcome:
         code, elapsed = None, None
         if self._child is not None:
-            # Before the leader is reaped, because its group number may be reused afterwards.
+            # Do this before the leader is reaped, because its group number may be reused afterwards.
             self._signal_group(signal.SIGKILL)
             code, elapsed = self._child.wait(), time.monotonic() - self._started
             if self._child.stdin is not None:

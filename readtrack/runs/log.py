@@ -1,4 +1,4 @@
-"""log.txt: the output of a plugin, its libraries and its children. Size-limited and untrusted.
+"""log.txt, the output of a plugin, its libraries and its children. It is untrusted and has a size limit.
 
 Standard output and error are the file itself, not a pipe, so nothing blocks without a reader, and output just
 before a crash is kept.
@@ -38,7 +38,7 @@ def trim(folder: Path) -> None:
         with os.fdopen(regular.descriptor(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
             file.write(f"\n[... {size - HEAD - TAIL} bytes left out ...]\n".encode() + tail)
     except OSError:
-        return  # gone, not a file, or a full disk; the log stays as it is
+        return  # the file is gone or not regular, or the disk is full; the log stays as it is
 
 
 def tail(folder: Path, size: int = 8192) -> str:

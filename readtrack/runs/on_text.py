@@ -35,7 +35,7 @@ def bits_per_character(
               alone or as the first of a tuple
     unjudged  the paper's claims that this run does not judge
     window    number of characters that a network reads, in training and when it is judged
-    rates     learning rates of AdamW; each arm has the best by the validation text
+    rates     learning rates of AdamW; each arm uses the best one on the validation text
     paper     the paper's own numbers, for the caption of the table
     """
     for claim in unjudged:
@@ -77,7 +77,7 @@ def bits_per_character(
 
 
 def bits(run: Run, network: nn.Module, windows: Tensor) -> float:
-    """The mean over all predicted characters of windows (count, time); the first have little context."""
+    """The mean over all predicted characters in windows (count, time). The first ones have little context."""
     run.phase("evaluate")
     with run.evaluating(network):
         losses = [
@@ -99,7 +99,7 @@ def _logits(network: nn.Module, ids: Tensor) -> Tensor:
 def _learn(
     run: Run, name: str, network: nn.Module, pieces: Sequence[Tensor], window: int, steps: int, rate: float
 ) -> float:
-    """AdamW, gradients clipped to 1, a warm-up over a twentieth of the steps and a cosine that ends at 0.
+    """Train with AdamW, gradients clipped to 1, a warm-up for 5 % of the steps and a cosine that ends at 0.
 
     Returns the characters per second of the median step.
     """

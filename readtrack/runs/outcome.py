@@ -1,4 +1,4 @@
-"""The outcome of a run without an `end` event, from exit status, log and kernel counters."""
+"""The outcome of a run without an `end` event, determined from exit status, log and kernel counters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from readtrack.text import format_bytes, format_duration, one_line, signal_name
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
 
-StopReason = Literal["cancelled", "timed_out", "interrupted"]  # by the reader, a timeout, the machine's owner
+StopReason = Literal[
+    "cancelled", "timed_out", "interrupted"
+]  # stopped by the reader, a timeout or the machine's owner
 
 _FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP")
 
 
 def stopped(record: Record, reason: StopReason, how: str = "", place: str = "") -> str:
-    """The detail of a stopped run. `how`: the stop level that worked; `place`: where it hung."""
+    """The detail for a stopped run. `how`: the stop level that worked. `place`: where it hung."""
     timeout = record.job.timeout if record.job else None
     text = "stopped"
     if reason == "timed_out" and timeout is not None:

@@ -1,4 +1,4 @@
-"""The processes of runs: find live ones, kill leftovers, and record the end of dead ones."""
+"""Find the live processes of runs, kill leftovers, and record the end of dead ones."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def worker_process(record: Record, folder: Path) -> psutil.Process | None:
 
 
 def _named_process(record: Record) -> psutil.Process | None:
-    """The process with the pid in `hello`, whatever it is."""
+    """The process with the pid in `hello`, which need not be a worker."""
     import psutil
 
     pid = record.hello.get("pid") if record.hello is not None else None

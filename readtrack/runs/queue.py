@@ -36,7 +36,7 @@ class Queue:
         return jobs
 
     def change(self, change: Callable[[list[Job]], list[Job]]) -> list[Job]:
-        """Replace the jobs by `change(jobs)` and return the result. Raises ReadtrackError."""
+        """Replace the jobs with `change(jobs)` and return the result. Raises ReadtrackError."""
         with self._home.holding("queue"):
             jobs = change(self.jobs())
             try:
@@ -60,7 +60,7 @@ class Queue:
 
 
 def moved(jobs: list[Job], run_id: str, step: int) -> list[Job]:
-    """The jobs with one of them moved down by `step` places; no effect at either end."""
+    """The jobs with one of them moved down by `step` places. At either end nothing moves."""
     at = next((index for index, job in enumerate(jobs) if job.run_id == run_id), None)
     if at is None or not 0 <= at + step < len(jobs):
         return jobs

@@ -1,4 +1,4 @@
-"""A run's record: the fold of its events, and the summary for tables."""
+"""A run's record, folded from its events, and the summary for tables."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class RunSummary:
     device    the device's full name if known
     duration  seconds
     claims    (name, verdict, our numbers as text)
-    headline  number of measured claims that held and the result of the paper's headline claim (else the
-              first measured one), or the reason why no claim was judged
+    headline  how many measured claims held, and the result of the paper's headline claim (or of its first
+              measured one), or the reason why no claim was judged
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the part that was run, "" for both
     unmeasured  names of claims that are identities or theorems, which are not evidence; None in files of
@@ -122,7 +122,7 @@ class Record:
     phase: str = ""
     phases: list[tuple[str, float]] = field(default_factory=list)
     progress: Progress | None = None
-    progress_since: tuple[str, float, int] = ("", 0.0, 0)  # label, seconds, and steps done by then
+    progress_since: tuple[str, float, int] = ("", 0.0, 0)  # label, seconds, and number of steps done by then
     curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     stated: list[dict[str, Any]] = field(default_factory=list)
@@ -165,14 +165,14 @@ class Record:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether its events were written on another machine."""
+        """Whether the events were written on another machine."""
         import socket
 
         here = socket.gethostname()
         return bool(self.environment.get("host", here) != here)
 
     def silence(self) -> float:
-        """Seconds since the last event of a live run; on another machine, since it arrived here."""
+        """Seconds since the last event of a live run, or since it arrived from another machine."""
         if self.job is not None and self.job.place:
             return max(0.0, time.time() - self.arrived)
         began = _epoch(self.started)
@@ -181,7 +181,7 @@ class Record:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run took; for a live run they also grow between events."""
+        """Seconds that the run took. For a live run they also grow between events."""
         return self.duration + (self.silence() if self.outcome is None else 0.0)
 
     def apply(self, event: Event) -> None:

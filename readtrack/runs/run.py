@@ -56,7 +56,7 @@ class Run:
                    experiment and benchmark together), "full" (minutes)
     null           a null run: `arms` returns the control's builder under every name
     broken         the break of this run, or "" (see `readtrack.claims.Break`)
-    times          factor of the training steps that a claim states (`Claim.after_steps`)
+    times          multiplies the number of training steps that a claim states (`Claim.after_steps`)
     artifacts      folder for the experiment's own files; `image`, `audio`, `text` and `table` write there
     checkpoints    saved to the folder `kept`, if there is one, every `every` seconds
     """
@@ -94,8 +94,8 @@ class Run:
         self._meaning = meaning.Meanings(events)
         self._settings = dict(settings)
         self._options: dict[str, Any] = {}
-        self._total = 0  # number of steps of the current loop
-        self._untimed: dict[str, dict[str, Any]] = {}  # events of claims that wait for the benchmark
+        self._total = 0  # number of steps in the current loop
+        self._untimed: dict[str, dict[str, Any]] = {}  # events for claims that wait for the benchmark
 
     # What to do
 
@@ -129,7 +129,7 @@ class Run:
     def generator(self, stream: str) -> torch.Generator:
         """A CPU generator seeded from the run's seed and the name of the stream ("batches").
 
-        Draw on the CPU and move to `device`, so that a seed gives the same numbers on every device.
+        Draw on the CPU and move the result to `device`, so that a seed gives the same on every device.
         """
         from readtrack.runs.stream import Stream
 
@@ -147,7 +147,9 @@ class Run:
         Raises ValueError for any other part.
         """
         if part not in get_args(Part):
-            raise ValueError(f"stream {stream!r}: a part is world, train, choose or judge, not {part!r}")
+            raise ValueError(
+                f"stream {stream!r}: the part must be world, train, choose or judge, not {part!r}"
+            )
         return self.generator(stream)
 
     def data_seed(self, part: Part) -> int:
@@ -315,7 +317,7 @@ class Run:
         ).carry_out(self)
 
     def share_of_steps(self, arm: str) -> float:
-        """The fraction of its steps that an arm of a comparison takes: all. Checks override this."""
+        """The fraction of its steps that an arm in a comparison takes. It is 1 unless checks override it."""
         return 1.0
 
     def trained(
@@ -468,7 +470,7 @@ class Run:
         at_least = [name for name, value in values.items() if isinstance(value, AtLeast)]
         numbers = {n: float(v.value if isinstance(v, AtLeast) else v) for n, v in values.items()}
         verdict, why = claim.judge(numbers, at_least)
-        # A missed theorem only means that convergence takes longer than this run.
+        # A missed theorem means only that convergence takes longer than this run.
         unreached = claim.kind == "measured" or (claim.kind == "theorem" and verdict == "missed")
         if self.budget == "smoke" and unreached:
             verdict, why = "not judged", "a smoke run is too short"
@@ -588,7 +590,7 @@ class Run:
     ) -> None:
         """Save a table; each row has one cell per column (numbers stay numbers in the file)."""
         if any(len(row) != len(columns) for row in rows):
-            raise ValueError(f"table {name!r}: a row does not have {len(columns)} cells")
+            raise ValueError(f"table {name!r}: a row does not have {len(columns)} cells, one per column")
         path = self._files.path(name, "json")
         body = {"columns": list(columns), "rows": [list(row) for row in rows]}
         path.write_text(json.dumps(body, default=str), encoding="utf-8")

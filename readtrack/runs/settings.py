@@ -1,4 +1,4 @@
-"""`--set name=value`: parsing of settings, and the options that a plugin's experiment has."""
+"""Parse `--set name=value` and find the options that a plugin's experiment has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.home import Home
 from readtrack.plugins.find import PluginRef
 from readtrack.text import nearest, quoted
 
-# Modules that do not use a run's options.
+# Modules that use no options of a run.
 _KNOWN = {*sys.stdlib_module_names, "readtrack", "torch", "numpy"}
 
 
@@ -50,7 +50,7 @@ def words(line: str) -> list[str]:
 
 
 def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginRef]) -> None:
-    """Raises ReadtrackError for a setting that no `run.option` of the paper's experiment uses."""
+    """Raises ReadtrackError for a setting that no `run.option` in the paper's experiment uses."""
     if not settings or paper not in plugins:
         return
     known = options(paper, plugins)
@@ -86,7 +86,7 @@ def options(paper: str, plugins: Mapping[str, PluginRef]) -> set[str] | None:
             continue
         seen.add(name)
         if plugins[name].origin == "installed":
-            return None  # its files can only be located by importing it
+            return None  # only importing it would locate its files
         for tree in _trees(Path(plugins[name].location)):
             names = _asked_for(tree)
             if names is None or (name == paper and _hands_on_the_run(tree)):

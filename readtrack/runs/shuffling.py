@@ -35,9 +35,9 @@ _LOSSES = frozenset(
 
 
 class ShuffledTargets(TorchFunctionMode):
-    """Within this mode, losses get their targets in an order drawn from `generator`.
+    """In this mode, losses receive their targets in an order drawn from `generator`.
 
-    done  number of losses whose targets differed, and so were shuffled
+    done  number of losses whose targets differed and were therefore shuffled
     """
 
     def __init__(self, generator: torch.Generator) -> None:

@@ -24,9 +24,9 @@ def save_wav(path: Path, samples: torch.Tensor, rate: int) -> None:
             f"a sound is (samples,) or (channels, samples) of 1 or 2 channels, not {tuple(samples.shape)}"
         )
     if not sound.isfinite().all():
-        raise ValueError("a sound has only finite values, and these have NaN or infinity")
+        raise ValueError("a sound must be finite, but these values contain NaN or infinity")
     if rate < 1:
-        raise ValueError(f"rate={rate}: samples a second, 1 or more")
+        raise ValueError(f"rate={rate}: must be 1 sample per second or more")
     levels = (sound.clamp(-1, 1) * 32767).round().numpy().astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(levels))

@@ -1,4 +1,4 @@
-"""The folders of runs: load, end, summarise in `result.json`, pin, annotate, delete."""
+"""Load, end, summarise (in `result.json`), pin, annotate and delete the folders of runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load(folder: Path) -> Record:
     record.bad_events += reader.bad_lines
     record.problems = [*problems, *filter(None, [reader.problem])]
     if reader.newer_version:
-        record.warnings.append("written by a newer readtrack: its record may be incomplete here")
+        record.warnings.append("written by a newer readtrack, so its record may be incomplete here")
     result = read_result(folder)
     if result is None and os.path.lexists(folder / "result.json"):
         record.problems.append("result.json cannot be read")

@@ -4,4 +4,4 @@ import torch
 
 
 class Stream(torch.Generator):
-    """A generator that a checkpoint can refer to weakly, as it cannot to torch's own before torch 2.13."""
+    """A generator that allows weak references from checkpoints. Torch's own does not before torch 2.13."""

@@ -1,4 +1,4 @@
-"""The numbers of a comparison (`Run.compare`), and functions that relate them."""
+"""The numbers from a comparison (`Run.compare`) and functions that relate them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metrics: TypeAlias = Mapping[str, Value]
 class Sweep(Generic[T]):
     """The attempts of one arm over the grid.
 
-    chosen  the outcome at `point`, the best point; that of the second training if there was one
+    chosen  the outcome at `point`, the best point, or the outcome of the second training if there was one
     points  outcome by point of the grid
     """
 
@@ -87,7 +87,7 @@ class Table:
 
 
 def plain(value: Value) -> Any:
-    """The value as numbers and lists, which can be compared."""
+    """The value as numbers and lists that can be compared."""
     if isinstance(value, AtLeast | float | int):
         return value.value if isinstance(value, AtLeast) else value
     return value.tolist()

@@ -48,10 +48,10 @@ def trained(
     if keep and path.is_file():
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-        except Exception as error:  # any kind of damage: train again
-            log(f"{key}: the kept network is damaged ({type(error).__name__}) and is trained again")
+        except Exception as error:  # whatever the damage, train again
+            log(f"{key}: the cached network is damaged ({type(error).__name__}) and is trained again")
         else:
-            log(f"{key}: trained before, read from the cache")
+            log(f"{key}: trained earlier and read from the cache")
             return Trained(network.eval(), untrained.eval())
     train(network)
     if keep:
@@ -66,7 +66,7 @@ def _digest(*facts: str) -> bytes:
 
 
 def _source(function: Callable[..., object]) -> str:
-    """The source of the paper that `function` belongs to, so that a change there trains again."""
+    """The source of the paper that `function` belongs to. If it changes, the network is trained again."""
     module = inspect.getmodule(function)
     if module is None or module.__file__ is None:
         return inspect.getsource(function)

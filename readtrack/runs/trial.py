@@ -1,4 +1,4 @@
-"""The arms of a comparison, and the objects that their training and measurement work with."""
+"""The arms of a comparison, and the objects used to train and measure them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Best(Generic[T]):
 
 
 class Runner(Protocol):
-    """The members of `readtrack.runs.run.Run` that a comparison uses. That module imports this one."""
+    """The members of `readtrack.runs.run.Run` that a comparison uses, because `run` imports this module."""
 
     null: bool
     seed: int
@@ -175,7 +175,7 @@ class Workshop:
 class Trial:
     """A run as seen by one arm at one level.
 
-    name    of the arm and its level, for curves and progress
+    name    name of the arm and its level, for curves and progress
     level   the arm's level, or None
     world   the comparison's `world`, after a break that replaces it
     before  the result of the arm's stage, or None
@@ -250,7 +250,7 @@ class Trial:
         return steps * self.run.times
 
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
-        """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, even to no step."""
+        """Count 0 .. total-1 as `Run.steps` does. The core may shorten the loop, even to no step."""
         self.work.loops.append(total)
         if self._share <= 0:
             return
@@ -336,7 +336,7 @@ class EarlyStopping(Generic[T]):
         self._best: tuple[float, T] | None = None
 
     def check(self) -> None:
-        """Evaluate now; of equal scores the first is kept."""
+        """Evaluate now. If scores are equal, the first is kept."""
         score, outcome = self._evaluate()
         if self._best is None or self._sign * score > self._sign * self._best[0]:
             self._best = score, outcome

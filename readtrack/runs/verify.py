@@ -1,4 +1,4 @@
-"""The runs of `readtrack verify`: papers, conditions and seeds, in parallel, reusing earlier runs."""
+"""The runs of `readtrack verify` over papers, conditions and seeds, in parallel, reusing earlier runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Task(NamedTuple):
 class VerifyEvent(NamedTuple):
     """Progress of a task: "started", "reused" (an earlier run counts), or "ended".
 
-    ended, total  number of tasks done so far, and in all; the total grows while claims are undecided
+    ended, total  number of tasks done so far and in all. The total grows while claims are undecided
     """
 
     kind: Literal["started", "reused", "ended"]
@@ -81,7 +81,7 @@ class _Trial:
     """A paper under one condition: its seeds in order, and the runs so far."""
 
     seeds: list[int]
-    claims: list[Claim]  # that the condition concerns
+    claims: list[Claim]  # the claims that the condition concerns
     planned: int
     runs: dict[int, Record] = field(default_factory=dict)
 
@@ -97,7 +97,7 @@ class Verification:
     """Runs every paper's experiment on the seeds of its rules. Call `step` ten times a second until `done`.
 
     papers      claims by paper
-    conditions  null, breaks: whether to make the null runs and the runs with each break
+    conditions  null, breaks: whether to run the null runs and each break
     seeds       seeds for every paper instead of the rules' (an audit), or None
     code        digest of each paper's code, which its runs record
     place       the machine that makes the runs, "" for this one; start: starts a run there

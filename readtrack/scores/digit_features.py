@@ -51,14 +51,14 @@ class DigitFeatures(nn.Module):
 
     @torch.no_grad()
     def distance(self, made: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> float:
-        """The Fréchet distance of the features, biased upwards for few images, so compare equal counts."""
+        """The Fréchet distance of the features. Few images bias it upwards, so compare equal counts."""
         return frechet_distance(self.features(made), self.features(real))
 
 
 def digit_features(run: Run, source: DataSource) -> DigitFeatures:
     """The trained network, from the cache (`Run.trained`) or trained in 2 seconds on one core.
 
-    source  grey square images, whose training part is used
+    source  square grey images, of which only the training part is used
     """
     x, y = source.parts.train
 

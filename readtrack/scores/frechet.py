@@ -15,7 +15,7 @@ def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> fl
     samples of fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"samples of {len(a)} and {len(b)} rows: a covariance takes two")
+        raise ValueError(f"samples of {len(a)} and {len(b)} rows: a covariance needs at least two")
     a, b = a.double(), b.double()
     return gaussian_frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 

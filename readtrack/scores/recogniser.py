@@ -1,8 +1,9 @@
 """A speech recogniser: a network that transcribes digits from a log-mel spectrogram.
 
-It judges papers that synthesise speech: its errors on their sound are compared with those on the synthetic
-voice itself. Convolutions with the loss of connectionist temporal classification (Graves et al. 2006, doi
-10.1145/1143844.1143891), trained on `readtrack.data.speech`, many speakers, 0 to 40 dB.
+It judges papers that synthesise speech, by comparing its errors on their sound with its errors on the
+synthetic voice itself. It is a convolutional network, trained with the loss of connectionist temporal
+classification (Graves et al. 2006, doi 10.1145/1143844.1143891) on many speakers of `readtrack.data.speech`
+with noise at 0 to 40 dB.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def recogniser(run: Run) -> Recogniser:
     def train(network: nn.Module) -> None:
         _train(network, run)
 
-    # The key includes the code that makes the speech, because other speech needs another network.
+    # The key includes the code that generates the speech, because other speech needs another network.
     source = inspect.getsource(speech) + inspect.getsource(audio)
     key = f"speech.recogniser.{hashlib.sha256(source.encode()).hexdigest()[:8]}"
     return cast(Recogniser, run.trained(key, Recogniser, train).network)

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 
 
 def edit_distance(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> int:
-    """Fewest substitutions, deletions and insertions that turn one into the other (Levenshtein 1966)."""
+    """The fewest substitutions, deletions and insertions that turn one into the other (Levenshtein 1966)."""
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):
         diagonal, row[0] = row[0], i
@@ -32,7 +32,7 @@ def error_rate(references: Sequence[Sequence[Hashable]], hypotheses: Sequence[Se
         raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses")
     length = sum(len(reference) for reference in references)
     if length == 0:
-        raise ValueError("the references are empty: there is nothing to get wrong")
+        raise ValueError("the references are empty, so there is no error rate")
     return sum(map(edit_distance, references, hypotheses)) / length
 
 

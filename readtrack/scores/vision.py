@@ -37,7 +37,7 @@ def mask_iou(
     b: Bool[Tensor, "m height width"],
     crowd: Bool[Tensor, " m"] | None = None,
 ) -> Float[Tensor, "n m"]:
-    """Intersection over union of all pairs of masks, in float64; otherwise as `box_iou`."""
+    """Intersection over union of all pairs of masks, in float64. Otherwise like `box_iou`."""
     a, b = a.flatten(1).double(), b.flatten(1).double()
     return _over_union(a @ b.T, a.sum(1), b.sum(1), crowd)
 
@@ -57,7 +57,7 @@ def mean_iou(found: Int64[Tensor, "*size"], truth: Int64[Tensor, "*size"], class
 
 @dataclass(frozen=True)
 class Detected:
-    """The detections in one image, and its true objects."""
+    """The detections in one image and its true objects."""
 
     overlap: Float[Tensor, "found objects"]  # `box_iou` or `mask_iou`
     scores: Float[Tensor, " found"]
@@ -137,7 +137,7 @@ def precision_and_recall(
     """Precision at recalls of 0, 0.01, ... 1, and the highest recall; nan for classes without an object.
 
     Classes are those of the objects, sorted. The precision at a recall is the best at that recall or beyond.
-    As COCO's evaluation defines them (Lin et al. 2014, arXiv 1405.0312, and cocodataset.org).
+    COCO's evaluation defines both (Lin et al. 2014, arXiv 1405.0312, and cocodataset.org).
     """
     classes = sorted({label for image in images for label in image.true_labels.tolist()})
     precision = torch.full((len(thresholds), _RECALLS, len(classes)), math.nan, dtype=torch.float64)

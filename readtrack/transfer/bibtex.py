@@ -38,7 +38,7 @@ _IN_JOURNAL = re.compile(r"arxiv:\s*([^\s\[\]{},;]+)", re.IGNORECASE)
 _FIELD = re.compile(r"[,({]\s*([\w-]+)\s*=\s*")
 _COMMAND = re.compile(rf"\\text({'|'.join(_COMMANDS)})(?:\{{\}}|(?![A-Za-z]) ?)")
 _STANDS_FOR = {0xE000 + number: sign for number, sign in enumerate(_COMMANDS.values())}
-# Input that LaTeX's fonts draw as one sign: dashes, quotation marks, and inverted punctuation.
+# Input that LaTeX's fonts draw as one sign: dashes, quotation marks and inverted punctuation.
 _LIGATURES = re.compile(
     r"(?<=-)(?=-)|(?<=')(?=')|(?<=`)(?=`)|(?<=[!?])(?=`)|(?<=,)(?=,)|(?<=<)(?=<)|(?<=>)(?=>)"
 )
@@ -70,7 +70,7 @@ class BibEntry:
 
     @property
     def wording(self) -> str:
-        """The text of its row, such as `Title (2014)`."""
+        """The text of the entry's row, such as `Title (2014)`."""
         name = self.title or self.key
         return f"{name} ({self.year})" if self.year else name
 
@@ -142,7 +142,7 @@ def read(text: str) -> Bibliography:
     from bibtexparser import model
     from bibtexparser.entrypoint import parse_string
 
-    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # `problems` reports the same
+    logging.getLogger("bibtexparser").setLevel(logging.CRITICAL)  # `problems` reports the same thing
     found = Bibliography()
     library = parse_string(text)
     for block in library.blocks:
@@ -154,7 +154,7 @@ def read(text: str) -> Bibliography:
         elif isinstance(block, model.DuplicateFieldKeyBlock) and isinstance(
             block.ignore_error_block, model.Entry
         ):
-            found.problems.append(f"line {line}: a field occurs twice; the first one is used")
+            found.problems.append(f"line {line}: a field occurs twice, and the first one is used")
             found.entries.append(_entry(block.ignore_error_block, line))
         elif isinstance(block, model.Entry):
             found.entries.append(_entry(block, line))

@@ -39,7 +39,7 @@ def to_markdown(library: Library) -> str:
     states = {row.key: _state(library, row) for row in _rows(library)}
     items = markdown.outline(library.catalog, states, _links(library))
     originals = [(one.title, document) for one, document in _kept_documents(library)]
-    # A title that is not a heading in the file, but the file's name or from its front matter.
+    # The title is not a heading in the file, but comes from the file's name or its front matter.
     made_up = {
         title
         for name, document in originals
@@ -57,7 +57,7 @@ def _links(library: Library) -> dict[str, str]:
     """Links to add to rows, by row key, because their text alone would not match the same papers again."""
     papers = library.catalog.papers
     ships = load.load_cached(load.shipped(), library.home.cache)
-    matcher = Matcher(ships.papers, [ships])  # the papers that another home would know
+    matcher = Matcher(ships.papers, [ships])  # papers that another home would know
     found = {}
     for row in _rows(library):
         named = [papers[id_] for id_ in row.papers]
@@ -76,7 +76,7 @@ def unsaid(library: Library, form: str) -> list[str]:
         if not lost:
             return []
         rows = f"{counted(len(lost), 'row')} {'is' if len(lost) == 1 else 'are'} linked to a paper that"
-        return [f"{rows} your own words do not name. Your lines stay as they are; JSON keeps the links."]
+        return [f"{rows} your own words do not name. Your lines stay as they are, and JSON keeps the links."]
     if form != "bibtex":
         return []
     imported = _imported(library).of_row

@@ -44,7 +44,7 @@ class ImportRow:
     ambiguous  it may mean one of `candidates`; kept as a plain row
     unknown    no paper matches; kept as a plain row
     duplicate  it is the same as the row at `twin`, a line of the file; in Markdown both rows are kept
-    listed     it is already on the list, as `twin`
+    listed     it is already on the list as `twin`
     left out   the reader excluded it
     """
 
@@ -135,7 +135,7 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
         raise ReadtrackError(f"{came.name} has no row. {why}")
     lines = {one.line for one in made.found}
     if wrong := sorted({*choices.papers, *choices.left_out} - lines):
-        raise ReadtrackError(f"line {wrong[0]} of {came.name} has no row; the table shows the lines.")
+        raise ReadtrackError(f"line {wrong[0]} of {came.name} has no row. The table shows the lines.")
     made.additions.papers += known.brought()
     return made
 
@@ -172,7 +172,7 @@ class _Known:
         for other in others:
             self.papers = {**other.papers, **self.papers}
         self.matcher = Matcher(self.papers, [self.listed, *others])
-        self.takes_ids = also is None  # rows without papers in another home's list stay without
+        self.takes_ids = also is None  # rows without papers in another home's list stay without papers
         self.left_out = choices.left_out
         self.chosen = {line: self._named(queries) for line, queries in choices.papers.items()}
         self._wanted: dict[str, None] = {}  # papers that the reader's list does not have yet
@@ -195,8 +195,8 @@ class _Known:
         return self.matcher.match_entry(entry.title, entry.year, entry.sources)
 
     def relink(self, made: ImportPlan, line: int, place: Place, row: Row) -> bool:
-        """Link an existing row to the chosen papers, if they differ from its current ones. Returns whether
-        they do.
+        """Link an existing row to the chosen papers if they differ from its current ones. Returns whether
+        they differ.
         """
         chosen = self.chosen.get(line)
         if chosen is None or set(chosen) == set(row.papers):
@@ -249,7 +249,7 @@ class _Rows:
                 self._of.setdefault(tuple(sorted(item.papers)), (place, item))
 
     def take(self, section: str, text: str) -> tuple[Place, Row] | None:
-        """The next row with this text in the section, or the only one elsewhere."""
+        """The next row with this text in the section, or the only such row elsewhere."""
         words = letters(text) or text
         here = self._here.get((letters(section), words))
         if here:
@@ -554,7 +554,7 @@ def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str
 
 
 def _said(library: Library, made: ImportPlan) -> list[tuple[str, dict[str, Any]]]:
-    """The changes of the journal. New rows are found by their text, because they get their names only now."""
+    """The changes to the journal. New rows are found by their text, because they get their names only now."""
     said: list[tuple[str, dict[str, Any]]] = [
         (subject, {"state": state}) for subject, state in made.marks.items()
     ]

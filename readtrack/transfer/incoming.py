@@ -53,7 +53,7 @@ def is_bibtex(path: Path) -> bool:
 def read(path: Path) -> Incoming:
     """Read the file at `path`. Raises ReadtrackError if it is not the text of a reading list."""
     if path.suffix.casefold() == ".json":
-        raise ReadtrackError(f"{path} is not a list. `readtrack import` restores an export in JSON.")
+        raise ReadtrackError(f"{path} is not a list. `readtrack import` restores a JSON export.")
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "not there"
@@ -105,7 +105,7 @@ def _title(name: str) -> str:
 
 
 def _kept(home: Home, name: str) -> Path:
-    """The path for keeping the file: that of its earlier version, if there is one."""
+    """The path for keeping the file, which is that of its earlier version if there is one."""
     there = originals(home)
     same = [one for one in there if one.name.partition("-")[2] == name]
     number = max((int(one.name.partition("-")[0]) for one in there), default=0) + 1

@@ -24,7 +24,7 @@ def known_papers(library: Library) -> dict[str, Paper]:
 
 
 def find_paper(library: Library, papers: Mapping[str, Paper], query: str) -> str:
-    """The id of the paper for `query`, on the reader's list or shipped."""
+    """The id of the paper for `query`, which may be on the reader's list or shipped."""
     wanted = query.strip().casefold()
     named = [id_ for id_, paper in papers.items() if wanted in (id_, *map(str.casefold, paper.aliases))]
     return named[0] if named else library.find(query).id

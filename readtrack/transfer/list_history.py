@@ -17,12 +17,12 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
 from readtrack.library import Library
 
-_KEPT = 10  # most recent changes kept
-_IN_JOURNAL = 2  # most journal changes per list change: states of a row and of a file may move
+_KEPT = 10  # number of recent changes that are kept
+_IN_JOURNAL = 2  # maximum number of journal changes per list change: states of a row and of a file may move
 
 
 class ListChange(NamedTuple):
-    """One change of the list.
+    """One change to the list.
 
     said            its description, such as "GPT-2 removed from the list"
     texts           text before and after by file path; None if there was no file
@@ -95,7 +95,7 @@ def redo(library: Library) -> Undone | None:
 
 
 def _replace(library: Library, said: str, texts: Mapping[str, tuple[str | None, str | None]]) -> None:
-    """Replace each file's first text by the second, if the file still has the first. The record is read
+    """Replace each file's first text with the second if the file still has the first. The record is read
     from the cache, so only files that `recorded` writes are accepted: the list and imported files.
     """
     home = library.home

@@ -235,7 +235,7 @@ def _papers_edit(text: str, root: insert.Part, papers: Iterable[Paper]) -> tuple
 def _spliced(text: str, edits: list[tuple[int, list[str]]]) -> str:
     ending = "\r\n" if "\r\n" in text else "\n"
     pieces, done = [], 0
-    # Additions to nested rows come before additions to the enclosing rows.
+    # Add to nested rows before adding to the enclosing rows.
     for at, lines in sorted(edits, key=itemgetter(0)):
         piece = text[done:at]
         if piece and not piece.endswith("\n"):
@@ -247,12 +247,12 @@ def _spliced(text: str, edits: list[tuple[int, list[str]]]) -> str:
 
 def _unusual() -> ReadtrackError:
     return insert.CannotInsertError(
-        "nothing can be inserted into a list in brackets; write its sections and rows on separate lines"
+        "nothing can be inserted into a list in brackets. Write its sections and rows on separate lines"
     )
 
 
 def write(home: Home, path: Path, before: bytes | None, text: str) -> None:
-    """Replace the list by `text` after checking that it is a valid list. Raises ReadtrackError, without
+    """Replace the list with `text` after checking that it is a valid list. Raises ReadtrackError, without
     any change, if it is not, or if the file no longer equals `before` (None if there was none).
     """
     home.ensure()

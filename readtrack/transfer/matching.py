@@ -110,7 +110,7 @@ class Matcher:
             near = Match()
         if near.papers:
             return near
-        # A related work is recognised by its id, but is a different paper.
+        # A related work is recognised by its id but is a different paper.
         if any(source_key(source) in self._noted for source in sources):
             return Match()
         return Match(candidates=tuple(id_ for id_ in near.candidates if not self.differs(id_, sources)))
@@ -276,7 +276,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _outside(text: str) -> str:
-    """The words outside of brackets."""
+    """The words outside brackets."""
     return re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).split("#")[0]
 
 

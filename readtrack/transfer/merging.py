@@ -85,7 +85,7 @@ def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) ->
     Raises ReadtrackError if something cannot be read or written; everything written until then is valid.
     """
     if not other.root.is_dir():
-        raise ReadtrackError(f"there is no folder {other.root}; name the home of another machine.")
+        raise ReadtrackError(f"there is no folder {other.root}. Name the home of another machine.")
     if other.root.resolve() == home.root.resolve():
         raise ReadtrackError("the two homes are the same folder.")
     done = Merge()
@@ -105,7 +105,7 @@ def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) ->
 
 
 def _logs(pair: _Pair) -> None:
-    """Merge files that consist of lines; this home's lines come first."""
+    """Merge files that consist of lines. This home's lines come first."""
     _lines(pair, "journal.jsonl", "journal", parse)
     _lines(pair, "bets.jsonl", "bets", json.loads)
     _lines(pair, _PRACTISED, "practice", json.loads)

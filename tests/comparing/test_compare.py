@@ -261,7 +261,7 @@ def test_every_measured_claim_on_arms_can_be_run_with_shuffled_targets(carry_out
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"attempt": lambda at, width, rate: (0.0, torch.nn.Linear(width, 1))}, "learns from no targets"),
+        ({"attempt": lambda at, width, rate: (0.0, torch.nn.Linear(width, 1))}, "is trained without targets"),
         ({"attempt": None}, "all has losses whose targets readtrack cannot shuffle"),
     ],
 )
@@ -442,7 +442,7 @@ def test_the_precision_of_a_ratio_matches_resampled_items(carry_out):
 
 
 def test_data_have_one_of_four_parts(carry_out):
-    with pytest.raises(ValueError, match="part is world, train, choose or judge, not 'held out'"):
+    with pytest.raises(ValueError, match="part must be world, train, choose or judge, not 'held out'"):
         carry_out(lambda run, flaw: run.data("inputs", "held out"))
 
 

@@ -142,11 +142,11 @@ def test_the_verdicts_of_a_replay(home: Home) -> None:
     assert said(stated(0.3), stated(0.304)) == ("SAME", "")  # 4 % of the distance to 0.2
     assert said(stated(0.3), stated(0.31)) == (
         "DIFFERENT",
-        "the numbers differ, although code and setting are the same",
+        "the numbers differ although code and setting are the same",
     )
     assert said(stated(0.3), stated(0.31), machine=elsewhere) == (
         "UNCLEAR",
-        "the rule says the same of other numbers, in another setting (threads: 1 there, 8 here)",
+        "the rule gives the same result for different numbers in another setting (threads: 1 there, 8 here)",
     )
     where = "the code differs: adam/model.py, line 2"
     assert said(stated(0.3), stated(0.31), code=edited) == ("DIFFERENT", where)

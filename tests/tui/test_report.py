@@ -58,7 +58,7 @@ async def test_an_error_is_shown_and_the_key_works_again(app: ReadtrackApp, home
     async with app.run_test(size=(160, 30)) as pilot:
         await pilot.press("W")
         await until(pilot, lambda: app._notifications, "the message")
-        assert "the folder holds something that is not a report" in message(app)
+        assert "the folder contains something that is not a report" in message(app)
         assert "readtrack report --output FOLDER" in message(app)
         thesis.unlink()
         await pilot.press("W")
