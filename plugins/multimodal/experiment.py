@@ -349,7 +349,9 @@ def tabulate(run: Run, data: Data, codes: dict[str, Callable[[dict[str, Tensor]]
         found = [judged(code, data, data.judge, of=of, on=on).mean().item() for of, on in ways]
         rows.append([name, *(round(one, 3) for one in found)])
     columns = ["code", *(f"{of} to {on}" for of, on in ways)]
-    run.table("from one to the other", columns, rows, caption="100 labels. Chance is 0.1.")
+    run.table(
+        "from one to the other", columns, rows, caption="Classifiers trained on 100 labels. Chance is 0.1."
+    )
 
 
 @torch.no_grad()

@@ -352,7 +352,7 @@ def compare(run: Run) -> None:
         ),
         unequal={
             "R-CNN": "their stages' loop lengths, their stages' step counts, their stages' updates: "
-            "R-CNN is fine-tuned, the controls are not"
+            "R-CNN is fine-tuned, but the controls are not"
         },
     )
     run.axes(PRECISION, x="recall", y="precision, mean of the classes")

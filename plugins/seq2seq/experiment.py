@@ -235,8 +235,8 @@ def show(
     run.text(
         "translations",
         "\n".join(lines),
-        caption="Translations of artificial sentences by greedy search and by beam search with a beam of 12. "
-        "The network reads the source backwards.",
+        caption="Translations of artificial sentences by greedy search and by beam search with a beam width "
+        "of 12. The network reads the source backwards.",
     )
 
 

@@ -286,7 +286,7 @@ def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
         sheet,
         columns=len(x),
         rows=names,
-        caption="New images, their segmentations by each network, and the true ones.",
+        caption="New images, each network's segmentations, and the true segmentations.",
     )
     one = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
     images, masks = bent(*one, run.generator("shown bends"))
