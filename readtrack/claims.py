@@ -235,6 +235,7 @@ class Claim:
     deviations       all differences from the paper's own experiment
     headline         whether this is the claim of the paper's abstract; each paper has one such claim
     history          earlier rules, each with its verdict and the reason for the change
+    seeded_as        the name from which the seeds are hashed, if the claim was renamed after its verdict
     """
 
     name: str
@@ -255,6 +256,7 @@ class Claim:
     history: tuple[str, ...] = ()
     learned: tuple[Bound, ...] = ()
     after_steps: int = 0
+    seeded_as: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):
@@ -329,7 +331,7 @@ class Claim:
             for name in ("rule", "guards", "control_reaches", "learned")
         }
         fields = {**asdict(self), **bounds}
-        rare = ("learned", "after_steps")  # left out if they have their default
+        rare = ("learned", "after_steps", "seeded_as")  # left out if they have their default
         return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod

@@ -220,8 +220,9 @@ def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
     Names, metrics, operators and thresholds count, prose does not. Fewer seeds are a prefix of more seeds.
     """
     rules = sorted(
-        f"{claim.name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
+        f"{name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
         for claim in claims
+        for name in [claim.seeded_as or claim.name]
         for bound in (*claim.rule, *claim.guards, *claim.conditions)
     )
     digest = "\n".join([f"procedure {PROCEDURE}", *rules])

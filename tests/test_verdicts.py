@@ -310,6 +310,8 @@ def test_the_rules_give_the_seeds():
     assert min(seeds) >= 1000
     assert rule_seeds([GAIN], 5) == seeds[:5]
     assert rule_seeds([replace(GAIN, sentence="In other words.", control="none")], MOST_SEEDS) == seeds
+    assert rule_seeds([replace(GAIN, name="more", seeded_as=GAIN.name)], MOST_SEEDS) == seeds
+    assert not set(rule_seeds([replace(GAIN, name="more")], MOST_SEEDS)) & set(seeds)
     moved = replace(GAIN, rule=(Bound("gain", ">=", 0.19, direction=0.05),))
     assert not set(rule_seeds([moved], MOST_SEEDS)) & set(seeds)
 

@@ -28,7 +28,8 @@ from readtrack.plugin import (
 from .model import BERT, LARGE, MaskedModel, mask_tokens
 
 SIZES = Claim(
-    name="the paper's sizes",
+    name="parameter counts of the released models",
+    seeded_as="the paper's sizes",
     sentence="The paper's two configurations have the same numbers of parameters as the released encoders.",
     paper=Figure(
         "110M and 340M parameters. The released encoders have 109,482,240 and 335,141,888",
@@ -72,7 +73,8 @@ SETTING = (
 )
 
 BOTH_SIDES = Claim(
-    name="both sides beat the left one",
+    name="accuracy of bidirectional and left-to-right pre-training",
+    seeded_as="both sides beat the left one",
     sentence="After 300 steps of pre-training and fine-tuning on the same labels, the bidirectional model "
     "predicts word meanings more accurately than the left-to-right model.",
     paper=Figure(
@@ -95,7 +97,8 @@ BOTH_SIDES = Claim(
 )
 
 RECURRENT = Claim(
-    name="a recurrent layer on top does not make up for it",
+    name="accuracy against left-to-right pre-training with a BiLSTM",
+    seeded_as="a recurrent layer on top does not make up for it",
     sentence="After 300 steps of pre-training, the bidirectional model is still more accurate than the "
     "left-to-right model when the latter gets a bidirectional LSTM on top for fine-tuning.",
     paper=Figure(

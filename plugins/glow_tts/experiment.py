@@ -39,7 +39,8 @@ NO_SEARCH = Break(
 )
 
 BEST_PATH = Claim(
-    name="the search finds the best path",
+    name="alignment search against all paths",
+    seeded_as="the search finds the best path",
     sentence="Monotonic alignment search finds the monotonic path with the highest score.",
     paper=Figure(
         "Algorithm 1: dynamic programming over symbols and frames.", where="section 3.2", read="secondary"
@@ -50,7 +51,8 @@ BEST_PATH = Claim(
 )
 
 INVERSE = Claim(
-    name="the flow is exact",
+    name="inverse and determinant of the flow",
+    seeded_as="the flow is exact",
     sentence="The inverse restores the flow's input, and the computed log-determinant is the Jacobian's.",
     paper=Figure("The likelihood is exact, by the change of variables.", where="section 3.1", read="text"),
     kind="identity",
@@ -62,7 +64,8 @@ INVERSE = Claim(
 )
 
 COUPLINGS = Claim(
-    name="a flow with its own aligner",
+    name="likelihood and alignment of the flow",
+    seeded_as="a flow with its own aligner",
     sentence=(
         "Without being given durations, training on the currently most probable alignment finds the symbol "
         "boundaries, and coupling layers give unseen speech a higher likelihood than a linear flow does."

@@ -26,7 +26,8 @@ from readtrack.plugin import (
 from .model import GPT3, SIZES
 
 SIZE = Claim(
-    name="the largest size",
+    name="parameter count of the largest model",
+    seeded_as="the largest size",
     sentence="The largest model of the table has 175 billion parameters.",
     paper=Figure("175.0B: 96 layers, hidden size 12,288, 96 heads", where="table 2.1", read="table"),
     rule=(Bound("parameters, billions", "==", 175),),
@@ -41,7 +42,8 @@ LONGER = Break(
 )
 
 STEEPER = Claim(
-    name="larger models make more of examples",
+    name="accuracy gained from examples, by model size",
+    seeded_as="larger models make more of examples",
     sentence="After 160 steps on documents that each follow one of 32 rules, a model uses the examples in "
     "its prompt to recognise the rule, and larger models gain more accuracy from them.",
     paper=Figure(

@@ -25,7 +25,8 @@ GUIDED = Break(
 )
 
 EQUALS_CAM = Claim(
-    name="generalises CAM",
+    name="CAM as a special case",
+    seeded_as="generalises CAM",
     sentence="If average pooling and a linear layer follow the maps, Grad-CAM is the positive part of the "
     "class activation map, divided by the number of positions.",
     paper=Figure("Grad-CAM is a generalisation of CAM: a proof.", where="section 3.1", read="text"),
@@ -35,7 +36,8 @@ EQUALS_CAM = Claim(
 )
 
 FOLLOWS = Claim(
-    name="class-discriminative",
+    name="class specificity of the map",
+    seeded_as="class-discriminative",
     sentence=(
         "On scenes with two digits, a larger share of a map's energy in the digits' boxes falls into the "
         "queried digit's box with Grad-CAM than with the pixels' gradient."

@@ -22,7 +22,8 @@ from ..rnn import LENGTH, RNN, IdentityRNN, Reader, adding_problem, error_at_add
 from .model import GRU, Sequence, State, States, unroll_fast
 
 SIZE = Claim(
-    name="smaller",
+    name="parameters of GRU and LSTM",
+    seeded_as="smaller",
     sentence="A GRU layer has three quarters of the parameters of an LSTM layer of the same hidden size.",
     paper=Figure(
         "The unit has two gates, whereas the LSTM has a memory cell and four gating units. The unit is "

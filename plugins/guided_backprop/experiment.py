@@ -28,7 +28,8 @@ TIMES_BRIGHTNESS = Break(
 )
 
 SIZES = Claim(
-    name="sizes",
+    name="parameter counts",
+    seeded_as="sizes",
     sentence="All-CNN-C and ConvPool-CNN-C have the same number of parameters, 1.4 million.",
     paper=Figure(
         "About 1.4 million parameters for All-CNN-C and ConvPool-CNN-C. Table 4 gives 1.3 million for "

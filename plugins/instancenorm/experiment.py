@@ -31,7 +31,8 @@ from .model import InstanceNorm
 from .stylisation import Norm, PerceptualLoss, Pictures, generator, standardised, with_contrast
 
 INVARIANCE = Claim(
-    name="each picture alone",
+    name="independence of other images",
+    seeded_as="each picture alone",
     sentence="Instance normalisation's output is invariant to the scale of an image and of each of its "
     "channels. It does not depend on the other images of the batch, and is the same in training and at "
     "inference.",
@@ -49,7 +50,8 @@ INVARIANCE = Claim(
 )
 
 CONTRAST = Claim(
-    name="contrast",
+    name="invariance to contrast",
+    seeded_as="contrast",
     sentence="The output of a stylisation network with instance normalisation hardly changes with the "
     "contrast of its input image.",
     paper=Figure(

@@ -29,7 +29,8 @@ from .model import Channels, Config, Mamba, SelectiveSSM, State
 from .scan import selective_scan
 
 GATING = Claim(
-    name="selection is gating",
+    name="selection as a gate",
+    seeded_as="selection is gating",
     sentence="With one coefficient, A = -1, B = 1 and a step of softplus(z), the state space is a gated "
     "recurrent network, h = (1 - σ(z)) h + σ(z) x.",
     paper=Figure("An identity.", where="theorem 1", read="secondary"),
@@ -78,7 +79,8 @@ COPYING = Claim(
 )
 
 FAST_SCAN = Claim(
-    name="fast scan",
+    name="time of the scan",
+    seeded_as="fast scan",
     sentence="The selective scan, which keeps its states in fast memory, is faster than a standard scan.",
     paper=Figure("20 to 40 times a scan in PyTorch, on a GPU.", where="section 4.5", read="text"),
     rule=(

@@ -33,7 +33,8 @@ from ..sliding_window import SwiGLU
 from .model import Mixtral, SparseExperts, active_parameters, balance_loss, loads
 
 SIZE = Claim(
-    name="the released sizes",
+    name="parameter counts of the released models",
+    seeded_as="the released sizes",
     sentence="With its default sizes, this model has the same numbers of total and active parameters as "
     "the released model.",
     paper=Figure(
@@ -59,7 +60,8 @@ FROZEN = Break(
 )
 
 FACTS = Claim(
-    name="holds what a large one holds, for the cost of a small one",
+    name="mixture and dense layers of equal cost and equal size",
+    seeded_as="holds what a large one holds, for the cost of a small one",
     sentence="A mixture-of-experts layer with the cost per token of a small dense layer closes most of the "
     "gap in memorised facts between that layer and a dense layer with the parameters of all experts.",
     paper=Figure(
@@ -113,7 +115,8 @@ FACTS = Claim(
 )
 
 FASTER = Claim(
-    name="faster than a dense layer of its size",
+    name="time against a dense layer of equal size",
+    seeded_as="faster than a dense layer of its size",
     sentence="A mixture-of-experts layer processes one token faster than a dense layer with the same "
     "number of parameters.",
     paper=Figure("five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"),

@@ -30,7 +30,8 @@ from ..attention import MultiHeadAttention, merge_heads, split_heads
 from .model import RotaryAttention, phases, rotate, sines
 
 DISTANCE = Claim(
-    name="distance alone",
+    name="scores under a shift",
+    seeded_as="distance alone",
     sentence="Shifting a whole sequence leaves all attention scores unchanged, because scores depend only "
     "on distances.",
     paper=Figure("⟨f(q, m), f(k, n)⟩ = g(q, k, m - n), a proof", where="equations 11 and 16", read="text"),
@@ -54,7 +55,8 @@ BIAS = Break(
 )
 
 CONVERGES = Claim(
-    name="learns sooner",
+    name="loss with rotary, learned and sinusoidal positions",
+    seeded_as="learns sooner",
     sentence="After 250 steps, a language model with rotated queries and keys has a lower loss on new text "
     "than one with learned position vectors or the Transformer's sinusoids added to its input.",
     paper=Figure(

@@ -29,7 +29,8 @@ SETTING = (
 )
 
 LOCATES = Claim(
-    name="locates",
+    name="localisation by the map",
+    seeded_as="locates",
     sentence="The strongest pixels of a digit's gradient lie in that digit's box more often than the "
     "brightest pixels, and more often than for the gradient of an untrained network.",
     paper=Figure(
@@ -60,7 +61,8 @@ LOCATES = Claim(
 )
 
 SPECIFIC = Claim(
-    name="the class that was asked for",
+    name="class specificity of the map",
+    seeded_as="the class that was asked for",
     sentence="A larger share of the saliency map of one digit's score lies in that digit's box than in the "
     "other digit's box.",
     paper=Figure("A map belongs to a given class; no number.", where="section 3", read="secondary"),

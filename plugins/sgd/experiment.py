@@ -39,7 +39,8 @@ FLOOR = Claim(
 )
 
 TOO_FAST = Claim(
-    name="too fast",
+    name="step sizes with a finite sum",
+    seeded_as="too fast",
     sentence="SGD with step sizes that shrink so fast that their sum is finite stops before it reaches the "
     "root.",
     paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),

@@ -35,7 +35,8 @@ VALUES, NOISE = 8, 8
 CHANCE = 1 / VALUES
 
 SIZE = Claim(
-    name="the released size",
+    name="parameter count of the released model",
+    seeded_as="the released size",
     sentence="With its default sizes, this model has the same number of parameters as the released one.",
     paper=Figure("7 billion; the released files have 7,241,732,096", where="abstract, table 1", read="table"),
     rule=(Bound("parameters", "==", 7_241_732_096),),
@@ -43,7 +44,8 @@ SIZE = Claim(
 )
 
 ROLLING = Claim(
-    name="a window is all that the cache needs",
+    name="logits with a rolling cache",
+    seeded_as="a window is all that the cache needs",
     sentence="Decoding token by token with a cache of one window gives the same logits as one forward pass "
     "over the whole text.",
     paper=Figure("a cache of fixed size, 8 times smaller at 32K tokens", where="section 2", read="text"),
@@ -65,7 +67,8 @@ AVERAGES = Break(
 )
 
 RELAY = Claim(
-    name="layers relay",
+    name="reach of stacked windows",
+    seeded_as="layers relay",
     sentence="After 180 steps of training, the largest distance from which a model recalls a value grows "
     "with the number of its sliding-window layers.",
     paper=Figure(
@@ -109,7 +112,8 @@ RELAY = Claim(
 )
 
 LINEAR = Claim(
-    name="grows with the length, not its square",
+    name="growth of time and memory with length",
+    seeded_as="grows with the length, not its square",
     sentence="With sliding-window attention, the time and memory to read a text grow in proportion to its "
     "length, and the time to generate a token does not grow.",
     paper=Figure(

@@ -45,7 +45,8 @@ LOG_NORMAL = Break(
 )
 
 EXACT = Claim(
-    name="the flows are exact",
+    name="inverses and determinants of the flows",
+    seeded_as="the flows are exact",
     sentence="The inverses of both flows are exact, the prior's flow preserves volumes, and the logarithm "
     "of the spline's derivative equals autograd's.",
     paper=Figure("The couplings preserve volumes.", where="section 2.5.2", read="memory"),
@@ -58,7 +59,8 @@ EXACT = Claim(
 )
 
 RHYTHM = Claim(
-    name="rhythms are drawn",
+    name="sampled and predicted durations",
+    seeded_as="rhythms are drawn",
     sentence="Durations sampled from the flow are closer to the true durations of unseen sentences than a "
     "single predicted duration, and closer than samples drawn without seeing the sentence. Most true "
     "durations lie within the middle 80 % of the samples.",

@@ -38,7 +38,8 @@ LEARNED = (
 )
 
 BEATS_ITS_TEACHER = Claim(
-    name="beats its teacher",
+    name="student and weak teacher",
+    seeded_as="beats its teacher",
     sentence="A strong student trained on a weak teacher's labels becomes more accurate than the teacher, "
     "while a student of the teacher's own kind does not.",
     paper=Figure(
@@ -67,7 +68,8 @@ BEATS_ITS_TEACHER = Claim(
 )
 
 TRUSTS_ITSELF = Claim(
-    name="trusts itself",
+    name="confidence loss and weak labels alone",
+    seeded_as="trusts itself",
     sentence="A student that is also trained towards its own hardened predictions recovers more of the "
     "performance gap than one trained on the weak labels alone.",
     paper=Figure("From 25 % to 80 % on language tasks, for the widest gap between models.", read="secondary"),
@@ -102,7 +104,8 @@ TRUSTS_ITSELF = Claim(
 )
 
 KNEW_BEFORE = Claim(
-    name="knew it before",
+    name="pre-trained and random features",
+    seeded_as="knew it before",
     sentence="A student on pre-trained features recovers more of the performance gap than one on random "
     "features, so the labels elicit abilities from pre-training.",
     paper=Figure("The authors' explanation. They give no figure.", where="section 1", read="text"),
@@ -126,7 +129,8 @@ KNEW_BEFORE = Claim(
 )
 
 BOOTSTRAPPING = Claim(
-    name="a student in between",
+    name="labels through an intermediate student",
+    seeded_as="a student in between",
     sentence="The strong student recovers more of the performance gap with labels passed on by a student "
     "of intermediate size than with the teacher's own labels, or with labels passed on by "
     "another strong student.",

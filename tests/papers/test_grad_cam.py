@@ -80,11 +80,11 @@ def test_the_unweighted_map_does_not_know_the_class():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(module)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["generalises CAM"]["verdict"] == "held"
+    assert claims["CAM as a special case"]["verdict"] == "held"
     part = {
         arm: record.values["asked box of both boxes", arm] for arm in ("Grad-CAM", "gradient", "untrained")
     }
-    found = claims["class-discriminative"]["values"]
+    found = claims["class specificity of the map"]["values"]
     for other in ("gradient", "untrained"):
         difference = part["Grad-CAM"] - part[other]
         assert found[f"asked box of both boxes, Grad-CAM - {other}"] == pytest.approx(difference)

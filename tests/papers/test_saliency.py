@@ -188,10 +188,12 @@ def test_the_experiment_runs(run_experiment):
     }
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     for other in ("brightness", "untrained"):
-        found = claims["locates"]["values"][f"strongest pixels in the asked box, gradient / {other}"]
+        found = claims["localisation by the map"]["values"][
+            f"strongest pixels in the asked box, gradient / {other}"
+        ]
         assert found == pytest.approx(hits["gradient"] / hits[other])
     over = [record.values["asked box over other", arm] for arm in ("gradient", "untrained")]
-    found = claims["the class that was asked for"]["values"]["asked box over other, gradient - untrained"]
+    found = claims["class specificity of the map"]["values"]["asked box over other, gradient - untrained"]
     assert found == pytest.approx(over[0] - over[1])
 
 

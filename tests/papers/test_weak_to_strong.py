@@ -257,13 +257,13 @@ def test_the_experiment_runs(run_experiment):
     }
     alone = recovered["weak labels"]
     expected = {
-        "beats its teacher": [alone - recovered["teacher's kind"]],
-        "trusts itself": [
+        "student and weak teacher": [alone - recovered["teacher's kind"]],
+        "confidence loss and weak labels alone": [
             recovered["confidence loss"] - alone,
             recovered["confidence loss"] - recovered["teacher's, hardened"],
         ],
-        "knew it before": [alone - recovered["untrained features"]],
-        "a student in between": [
+        "pre-trained and random features": [alone - recovered["untrained features"]],
+        "labels through an intermediate student": [
             recovered["bootstrapped"] - alone,
             recovered["bootstrapped"] - recovered["relabelled"],
         ],

@@ -94,7 +94,7 @@ def run(terminal: Terminal, home: Home, count: int) -> str:
         return len(runs) == count and store.load(runs[-1]).outcome == "completed"
 
     wait_for(ended, terminal.screen)
-    terminal.wait_for("distance alone")
+    terminal.wait_for("scores under a shift")
     return terminal.wait_for("completed")
 
 
@@ -122,7 +122,7 @@ def test_a_list_of_the_reader_and_a_visible_edit(
     terminal.keys("3")
     terminal.wait_for("rope marked as read")
     page = run(terminal, home, 1)
-    assert "≡ distance alone" in page
+    assert "≡ scores under a shift" in page
     assert "edited" not in page
 
     terminal.keys("i")
@@ -132,7 +132,7 @@ def test_a_list_of_the_reader_and_a_visible_edit(
     terminal.keys("Escape")
     terminal.wait_for("r run")
     page = run(terminal, home, 2)
-    assert "✗ distance alone" in page
+    assert "✗ scores under a shift" in page
     assert "edited: model.py +1 −1" in page
 
     terminal.keys("H")
