@@ -156,7 +156,7 @@ def test_the_strongest_twentieth_outside_the_box_is_counted(part_of_run):
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(guided_backprop)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["sizes"]["verdict"] == "held"
+    assert claims["parameter counts"]["verdict"] == "held"
     outside = "strongest pixels outside the asked box"
     share = {
         arm: record.values[outside, arm] for arm in ("guided", "gradient", "deconvnet", "guided, untrained")

@@ -390,7 +390,7 @@ def test_the_experiment_runs(run_experiment, dtype):
     arms = {curve.partition(",")[0] for curve in record.curves["loss of copying"]}
     assert arms == {"selective", "time-invariant"}
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
-    assert verdicts["selection is gating"] == "held"
+    assert verdicts["selection as a gate"] == "held"
 
 
 def test_a_null_run_has_two_controls_of_their_own(run_experiment, monkeypatch):

@@ -132,5 +132,5 @@ def test_every_variant_is_right(check_benchmark):
 
 def test_the_measured_rate_is_the_formulas(run_experiment):
     record = run_experiment(momentum)
-    [rate] = [claim for claim in record.claims if claim["claim"]["name"] == "rate"]
+    [rate] = [claim for claim in record.claims if claim["claim"]["name"] == "contraction per step"]
     assert_close(rate["values"]["contraction, measured / formula"], 1.0, rtol=0, atol=0.01)
