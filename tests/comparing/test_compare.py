@@ -394,13 +394,13 @@ def test_items_need_a_tensor(carry_out):
         (
             at_least("accuracy", "all", 0.3, minus="half"),
             4,
-            "accuracy, all - half: standard error 0.29, where 0.1",
+            "accuracy, all - half: standard error 0.29, but only 0.1",
         ),
         (at_least("accuracy", "all", 0.3, minus="half"), 400, ""),
         (
             at_least("accuracy", "all", 0.7, toward=0.6),
             100,
-            "accuracy, all: standard error 0.044, where 0.033",
+            "accuracy, all: standard error 0.044, but only 0.033",
         ),
         (at_least("accuracy", "all", 0.7, toward=0.6), 400, ""),
         (at_least("accuracy", "all", 0.6, toward=0.5), 100, ""),  # 0.75 is far enough from 0.6
@@ -408,7 +408,7 @@ def test_items_need_a_tensor(carry_out):
         (
             at_least("accuracy", "all", 2.0, over="half"),
             16,
-            "accuracy, all / half: standard error 1.3, where 0.33",
+            "accuracy, all / half: standard error 1.3, but only 0.33",
         ),
         (at_least("accuracy", "all", 2.0, over="half"), 400, ""),
     ],

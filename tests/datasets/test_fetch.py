@@ -290,7 +290,7 @@ def test_cut_weights_are_not_there_and_are_resumed(serve, tmp_path):
     [
         (safetensors(), safetensors()[:-1] + b"x", "SHA-256"),
         (pickle.dumps({"w": [1.0] * 100}), None, "not a safetensors file"),
-        (safetensors((0, 20)), None, "20 bytes, and 16 follow"),
+        (safetensors((0, 20)), None, "20 bytes, but 16 bytes follow"),
         (safetensors((4, 16)), None, "gaps"),
         (safetensors(length=2**62), None, "an impossible length"),
         (b"[]" + bytes(30), None, "not a safetensors file"),

@@ -135,7 +135,7 @@ def test_the_diary_skips_unreadable_lines(home: Home) -> None:
 
 
 def test_a_paper_without_exercises_gives_the_reason(home: Home) -> None:
-    with pytest.raises(NotAvailableError, match="its idea is in the training text"):
+    with pytest.raises(NotAvailableError, match="its idea is in the training data"):
         exercises_of("galactica", find(home))
     with pytest.raises(NotAvailableError, match=r"nothing has no exercises\. "):
         exercises_of("nothing", find(home))
