@@ -169,7 +169,9 @@ def test_a_note_that_another_program_holds_is_not_written(library: Library, monk
     monkeypatch.setattr(library.home, "lock", lambda name: lock(name, timeout=0.05))
     with (
         lock("notes"),
-        pytest.raises(ReadtrackError, match=r"Another program has held the lock on .*notes\.lock for too long"),
+        pytest.raises(
+            ReadtrackError, match=r"Another program has held the lock on .*notes\.lock for too long"
+        ),
     ):
         library.add_to_note("bert", "text")
     assert library.note("bert") == ""
