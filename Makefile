@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: run test papers others thorough timing again bench docs lint style types imports clean
 
 QUICK := -m "not slow and not timing"
-MORE := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+MORE := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN) + 1)
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
