@@ -127,7 +127,11 @@ def claims(paper: str) -> dict[str, Claim]:
 
 def _effects(row: Mapping[str, Any]) -> str:
     effects = [Effect(**one) for one in row.get("effects", ())]
-    return "; ".join(f"{one.found}, asked {one.wanted}" for one in effects)
+    guards = row.get("guards", {})
+    notes = [" (a guard, not counted)" if str(one) in guards else "" for one in effects]
+    return "; ".join(
+        f"{one.found}, asked {one.wanted}{note}" for one, note in zip(effects, notes, strict=True)
+    )
 
 
 def shipped_file() -> Path:
