@@ -54,19 +54,19 @@ from .gpt2 import GPT2
 
 PLANTED = Break(
     "curricula with a quarter more steps",
-    "The curricula train for a quarter more steps than the control.",
+    "The curricula train for 25 % more steps than the control.",
     "near miss",
 )
-TWICE = Break("curricula with twice the steps", "The curricula train for twice the steps of the control.")
+TWICE = Break("curricula with twice the steps", "The curricula train for twice as many steps as the control.")
 
 STEPS = 200
 IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "unigram frequencies"
 
 NO_HELP = Claim(
     name="held-out loss with and without a curriculum",
-    sentence="After 200 steps, neither a curriculum by rarity of letters nor one by rarity of letter pairs "
-    "lowers the held-out loss by 0.03 nats per character, compared with the same model and uniform "
-    "sampling. A quarter more steps lowers the loss by that much.",
+    sentence="After 200 steps, neither a curriculum by letter rarity nor a curriculum by letter-pair rarity "
+    "lowers the held-out loss by 0.03 nats per character, compared with the same model trained with uniform "
+    "sampling. Training for 25 % more steps does lower the loss by that much.",
     paper=Figure("No compelling evidence that curricula help", where="abstract", read="abstract"),
     rule=(
         at_least("nats per character", "rare letters last", -0.03, minus=IN_ORDER),
@@ -74,7 +74,7 @@ NO_HELP = Claim(
         at_most("nats per character", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
         at_most("nats per character", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
     ),
-    control="the same model, which samples from all of the text at every step, each arm at its best of "
+    control="the same model, trained on samples from the whole text at every step; each arm uses the best of "
     "three learning rates",
     control_arm=IN_ORDER,
     control_reaches=(at_least("nats per character", IN_ORDER, 0.03, minus=LONGER),),
@@ -88,10 +88,10 @@ NO_HELP = Claim(
     "against the claim. A curriculum may increase the loss.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced". The curricula could save at most 0.03 '
-            "nats, and twice the steps had to save 0.05. An untrained model passed that rule. Now the "
-            "curricula must be 0.5 nats below the unigram loss, and a quarter more steps must save at "
-            "least 0.03 nats."
+            'Until November 2026 the verdict was "reproduced". The rule allowed the curricula to lower the '
+            "loss by at most 0.03 nats, and required twice as many steps to lower it by at least 0.05. An "
+            "untrained model passed that rule. Now the loss with each curriculum must also be at least 0.5 "
+            "nats below the unigram loss, and 25 % more steps must lower the loss by at least 0.03 nats."
         ),
     ),
 )

@@ -24,7 +24,7 @@ class Drawn(str):
 
 
 def element(name: str, *inside: str, **attributes: object) -> Drawn:
-    """`<name ...>inside</name>`. `inside` is markup; use `text` for other text.
+    """`<name ...>inside</name>`. `inside` is markup; use `text` for plain text.
 
     Underscores in attribute names become hyphens (`text_anchor`, `class_`), numbers get at most two decimals,
     and None omits the attribute.
@@ -81,7 +81,7 @@ class Scale:
 
 
 def estimate(scale: Scale, y: float, found: tuple[float, float, float], *, dot: str, r: float) -> list[str]:
-    """A mean as a dot on the line of its interval, with x in percent of the width.
+    """A mean as a dot on the line of its interval, with x as a percentage of the width.
 
     An arrow shows where the line leaves the scale; a mean outside has no dot.
 

@@ -67,9 +67,9 @@ GAINED = at_least(
 
 SETTING = (
     "The texts have 10 words from a synthetic language with 48 words and 12 topics. The models have two "
-    "layers of hidden size 64, without dropout. They are trained without the next-sentence task. The task is "
-    "to predict the topic of each word, learned from 60 labelled texts. The learning rate is chosen on 200 "
-    "other texts."
+    "layers of hidden size 64, without dropout. They are pre-trained without the next-sentence task, "
+    "and fine-tuned on 60 labelled texts to predict the topic of each word. The learning rate is chosen on "
+    "200 other texts."
 )
 
 BOTH_SIDES = Claim(
@@ -298,7 +298,7 @@ def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> No
         lines.append(f"{int(torch.isin(filled[out], own).sum())} of 2 are words of the text's topic\n")
     share = language.own.shape[1] / language.words
     caption = (
-        "Words are numbers. All words of a topic are equally likely, so the prediction is seldom the "
-        f"original word. By chance {share:.0%} of the predictions would be words of the topic."
+        "Words are shown as numbers. All words of a topic are equally likely, so the prediction is seldom "
+        f"the original word. By chance {share:.0%} of the predictions would be words of the topic."
     )
     run.text("masked words filled in", "\n".join(lines), caption=caption)

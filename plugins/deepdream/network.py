@@ -16,8 +16,8 @@ ROWS, COLUMNS = 3, 8  # the grid of fields over the two photographs, side by sid
 
 
 def activity(images: Images, colors: Float[Tensor, "3 3"], layers: Layers) -> Features:
-    """Activations of the last of `layers`, convolutions with ReLUs. Each layer but the first works at half
-    the resolution of the one before.
+    """Activations of the last of `layers`, which are convolutions with ReLUs. Each layer after the first
+    works at half the resolution of the previous layer.
 
     The first layer ignores flat surfaces (its filters' weights sum to zero) and weights colours by `colors`.
     The other layers normalise their input over the channels, in place of GoogLeNet's local response
@@ -63,7 +63,10 @@ class Network(nn.Module):
 
 
 def colors_of(photographs: Images) -> Float[Tensor, "3 3"]:
-    """The root of the colours' covariance: brightness weighs most, green against magenta least."""
+    """The matrix square root of the colours' covariance, scaled to a norm of 3.
+
+    Brightness gets the largest weight, and the contrast of green and magenta the smallest.
+    """
     values, vectors = torch.linalg.eigh(photographs.transpose(0, 1).flatten(1).cov())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return 3 * root / root.norm()
@@ -110,10 +113,9 @@ def lesson(
     count: int,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "count 3 24 24"], Int64[Tensor, " count"]]:
-    """Random patches of the photographs, of several sizes, rotated, with noise, and some with a digit on
-    them.
+    """Random patches of the photographs in several sizes, rotated and with noise. Some have a digit on them.
 
-    The target is the digit (0 to 9) if there is one, else the field of the patch's centre (10 and up).
+    The target is the digit (0 to 9) if there is one, otherwise the field of the patch's centre (10 and up).
     """
     draw = partial(torch.rand, generator=generator)
     sides = torch.tensor([wall.shape[2], wall.shape[1]])

@@ -61,14 +61,14 @@ OPTIMAL = Claim(
     ),
     control="the closed form, on a grid",
     deviations="The data are one-dimensional and come from a mixture of two Gaussians. The samples come from "
-    "a third Gaussian. The discriminator is a perceptron of 64 units.",
+    "a third Gaussian. The discriminator is a perceptron with two hidden layers of 64 units.",
 )
 
 SATURATES = Claim(
     name="samples with the non-saturating and the minimax loss",
-    sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
-    "generates samples with a smaller Fréchet distance to real digits than one that minimises log(1 - "
-    "D(G(z))), and at least three more of the ten digits.",
+    sentence="After 700 updates by gradient descent with momentum, the samples of a generator that maximises "
+    "log D(G(z)) have a smaller Fréchet distance to real digits than the samples of a generator that "
+    "minimises log(1 - D(G(z))), and cover at least three more of the ten digits.",
     paper=Figure(
         "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. The "
         "paper gives no number.",
@@ -88,9 +88,9 @@ SATURATES = Claim(
     deviations="The data are 8 × 8 digits. The generator has 128 hidden units, and the discriminator has 64 "
     "maxout units. As in the paper, the two networks are trained by gradient descent with momentum 0.5, and "
     "the discriminator has dropout. The discriminator takes one step for each step of the generator. We "
-    "judge the Fréchet distance between features of a small classifier. Table 1's Parzen windows are only "
-    "shown. The number of generated digits is the exponential of the entropy of the class frequencies, "
-    "according to the same classifier.",
+    "judge the Fréchet distance between features of a small classifier. Table 1's Parzen windows are "
+    "shown but not judged. The number of generated digits is the exponential of the entropy of the class "
+    "frequencies, according to the same classifier.",
     headline=True,
     history=(
         (

@@ -1,4 +1,4 @@
-"""Renames the parameters of the authors' checkpoints, which are stored under "model"
+"""Renames the parameters in the authors' checkpoints, where they are stored under the key "model"
 (github.com/jaywalnut310/glow-tts)."""
 
 import re
@@ -36,10 +36,10 @@ _LAST = {"gamma": "weight", "beta": "bias", "weight_v": "weight"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict for `GlowTTS`, from a `FlowGenerator`. Weight normalisation is multiplied out.
+    """A state dict for `GlowTTS`, from a `FlowGenerator`. Weight normalisation is folded into the weights.
 
     Standard deviations that are not learned (`mean_only`) are 1. Raises ValueError for other names, for
-    example of multi-speaker models.
+    example those of multi-speaker models.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
@@ -52,7 +52,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif layer.startswith("encoder.") and last == "weight" and tensor.shape[2:] == (1,):
             tensor = tensor.squeeze(2)  # a convolution of kernel size 1 is a matrix
         elif last in ("logs", "bias") and tensor.dim() == 3:
-            tensor = tensor.squeeze(0)  # of an activation norm
+            tensor = tensor.squeeze(0)  # a parameter of an activation norm
         ours[f"{_renamed(layer)}.{_LAST.get(last, last)}"] = tensor
     for last in ("weight", "bias"):
         ours.setdefault(f"encoder.logs.{last}", torch.zeros_like(ours[f"encoder.mean.{last}"]))

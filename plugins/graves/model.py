@@ -27,9 +27,9 @@ class Mixture(NamedTuple):
 
     @classmethod
     def of(cls, outputs: Float[Tensor, "*batch outputs"], *, bias: float = 0.0) -> "Mixture":
-        """From the last layer's 6 outputs per component, and one for the end of a stroke.
+        """Parameters from the last layer: 6 outputs per component, and one for the end of a stroke.
 
-        bias  of sampling (section 5.4); larger values give neater and less varied handwriting
+        bias  the sampling bias (section 5.4); larger values give neater and less varied handwriting
         """
         components = outputs.shape[-1] // 6
         pi, mean, sigma, rho, end = outputs.split(
@@ -44,7 +44,10 @@ class Mixture(NamedTuple):
         )
 
     def log_density(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-        """Equations 23 to 26, without the sign: the log-density of a point and of the end of its stroke."""
+        """The log-density of a point and of whether its stroke ends there.
+
+        Equations 23 to 26, without the minus sign.
+        """
         z = (points[..., None, :2] - self.mean) * (-self.log_sigma).exp()
         rest = 1 - self.rho.square()
         quadratic = z.square().sum(-1) - 2 * self.rho * z.prod(-1)
@@ -92,7 +95,7 @@ class State(NamedTuple):
 
 
 class Writer(nn.Module):
-    """Two LSTMs. The first moves the window over the text, and both receive its output (section 5.1).
+    """Two LSTMs (section 5.1). The first moves the window over the text, and both get the window's output.
 
     text  "window"; "mean": the mean of the letters instead; "none": no text
     """
@@ -132,7 +135,7 @@ class Writer(nn.Module):
     def forward(
         self, points: Points, words: Int[Tensor, "batch letters"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time outputs"], Float[Tensor, "batch time letters"], State]:
-        """Mixture parameters of each next point, the window's weights, and the new state."""
+        """Mixture parameters for each next point, the window's weights, and the new state."""
         letters = F.one_hot(words, self.alphabet).to(points.dtype)
         state = self.begin(len(points)) if state is None else state
         (h, c), kappa, seen = state.first, state.kappa, state.seen

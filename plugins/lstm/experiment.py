@@ -34,8 +34,8 @@ CAROUSEL = Claim(
     paper=Figure("The error flows back without ever being scaled.", where="sections 3.2 and 4", read="text"),
     rule=(Bound("largest deviation of the error from 1 after 100 steps", "==", 0.0),),
     kind="identity",
-    deviations="The cells are untrained and their inputs are Gaussian noise. As in 1997, no error flows "
-    "back through the gates.",
+    deviations="The cells are untrained and their inputs are Gaussian noise. As in the 1997 paper, no "
+    "error flows back through the gates.",
 )
 
 FLOW = Claim(
@@ -89,7 +89,7 @@ LEAKY = Break(
     "Each cell forgets half of its value at each step. All gates except the forget gates are trained.",
     "near miss",
 )
-NO_MEMORY = Break("no memory", "The forget gates start closed, so a cell keeps nothing of its value.")
+NO_MEMORY = Break("no memory", "The forget gates start closed, so a cell keeps none of its value.")
 IDENTITY = Break(
     "rectified units, identity start",
     "The model is a simple recurrent network of rectified linear units whose recurrent weights start at the "
@@ -131,8 +131,8 @@ LONG_LAGS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the learning rates began at 0.02, and nothing was required of the "
-            "control. The grid now has lower learning rates, at which rectified linear units "
+            "Until November 2026 the lowest learning rate in the grid was 0.02, and the control had to "
+            "meet no condition. The grid now has lower learning rates, at which rectified linear units "
             "learn, and the simple network must learn the task with both marks near the end. The "
             "rule has the same bounds."
         ),

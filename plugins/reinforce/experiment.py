@@ -84,8 +84,8 @@ UNBIASED = Claim(
 
 BALANCES = Claim(
     name="steps balanced with own and with other episodes' rewards",
-    sentence="After 60 updates, a network whose only reward is the time that the pole stays up balances the "
-    "pole longer than a network that is credited with other episodes' rewards.",
+    sentence="After 60 updates, a network rewarded only for the time the pole stays up keeps it balanced "
+    "longer than a network that is credited with other episodes' rewards.",
     paper=Figure(
         "The paper does not test pole balancing. It reports simulations of other tasks without figures, and "
         "says that learning was slow.",
@@ -100,14 +100,14 @@ BALANCES = Claim(
     breaks=(NO_CREDIT, ONE_STEP, RANDOM_SEARCH, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="The task is cart-pole, for at most 200 steps. Each seed trains five networks with Adam, "
-    "which is not in the paper. In both arms, the baseline is the mean reward-to-go of the other episodes "
-    "in the batch. Theorem 2 credits each action with the rewards of the whole episode. Here each action is "
-    "credited with the reward-to-go.",
+    deviations="The task is cart-pole, for at most 200 steps. Five networks are trained per seed with "
+    "Adam, which is not in the paper. In both arms, the baseline is the mean reward-to-go of the other "
+    "episodes in the batch. Theorem 2 credits each action with the rewards of the whole episode. Here each "
+    "action is credited with the reward-to-go.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9), with the '
-            "same bound. Each seed trained one network, and the loss was divided by the number of steps "
+            "same bound. One network was trained per seed, and the loss was divided by the number of steps "
             "played. The rival (random search) and the near miss are new."
         ),
     ),
@@ -115,7 +115,7 @@ BALANCES = Claim(
 
 SOONER = Claim(
     name="updates to balance with and without a baseline",
-    sentence="A network needs fewer updates to balance the pole with a baseline than without one.",
+    sentence="With a baseline, a network needs fewer updates to balance the pole than without one.",
     paper=Figure(
         "The paper states, without giving a figure, that an adaptive baseline can greatly speed up "
         "convergence.",

@@ -80,8 +80,8 @@ SETTING = (
     "each epoch of 12 batches. In the paper, the learning rate is multiplied by 0.95 after each epoch of 391 "
     "batches, which corresponds to 0.998 per 12 batches. At the full budget, the network has 512 units per "
     "layer and is trained on all images, with batches of 128 and the paper's decay. The initial learning "
-    "rate is the best on a grid for true labels. Training stops when every training image is classified "
-    "correctly. "
+    "rate is the best in a grid search on true labels. Training stops when every training image is "
+    "classified correctly. "
 )
 
 MEMORISES = Claim(
@@ -152,9 +152,9 @@ REGULARISED = Claim(
             "on random labels did not converge at that learning rate."
         ),
         (
-            "The decay of 0.99 per epoch over 300 epochs was chosen for the other claim. On seed 5002 the "
-            "network with dropout then reached an accuracy of only 0.31 on random labels, so the rule fails "
-            "on that seed."
+            "The decay of 0.99 per epoch over 300 epochs was chosen for the other claim. With this "
+            "decay, the accuracy of the network with dropout on random labels was only 0.31 on seed 5002, so "
+            "the rule fails on that seed."
         ),
     ),
 )

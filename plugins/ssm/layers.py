@@ -43,8 +43,8 @@ MATRIX = Claim(
     chosen_on=(0, 1, 2),
     deviations="The network is one layer of 16 systems of order 16, and only its last step is read out. The "
     "input is a digit whose 64 pixels are in the usual order. In the paper, the memory is part of a gated "
-    "network, and the pixels of MNIST are permuted. Each accuracy is the mean of three networks. The "
-    "control's three networks have different matrices.",
+    "network, and the pixels of MNIST are permuted. Each accuracy is the mean over three networks. In "
+    "the control, each of these networks has a different matrix.",
     headline=True,
     history=(
         (

@@ -20,7 +20,7 @@ INITIAL = Break("initial weights", "The network keeps its initial weights.")
 HALF = Break("upper half covered", "Only the upper half of the queried digit is covered.", "near miss")
 BRIGHTEST = Break(
     "brightest box covered",
-    "The box to cover is the brightest one of the digit's size, found without a network.",
+    "The covered box is the brightest box of the digit's size. It is found without a network.",
     "rival",
 )
 NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over the pooling window.", "near miss")
@@ -30,7 +30,7 @@ DEVIATIONS = (
     "We use scenes of 20 × 20 pixels instead of ImageNet. Each scene contains two digits from five classes, "
     "and half of a third digit, on a photograph. The network has four convolutions. It is trained for 1,000 "
     "steps of 32 images with batch normalisation, which is later folded into the convolutions. Of 800 "
-    "held-out scenes, we judge those whose two digits the network recognises. "
+    "held-out scenes, we judge those in which the network recognises both digits. "
 )
 LOST = "probability lost"
 OVER = "asked box over other"
@@ -69,8 +69,8 @@ OCCLUSION = Claim(
 
 PROJECTS = Claim(
     name="deconvnet projection of a score",
-    sentence="A deconvnet's projection of a digit's score lies in this digit's box, and not in the other "
-    "digit's, more often for a trained network than for an untrained one.",
+    sentence="A deconvnet's projection of a digit's score lies in the box of that digit, and not in the box "
+    "of the other digit, more often for a trained network than for an untrained network.",
     paper=Figure(
         "Projections show the parts of the image that excite a feature map. The paper shows only pictures.",
         where="section 4 and figure 2",

@@ -1,6 +1,6 @@
 """Read the data sets in the home (`readtrack data`) as tensors, with the authors' own split if there is one.
 
-The files are untrusted: sizes announced by a header are checked before memory is allocated.
+The files are untrusted: sizes declared in a header are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _idx_array(path: Path, dims: int) -> np.ndarray:
         count = _product(shape)
         values = file.read(count + 1)
     if len(values) != count:
-        raise ValueError(f"{path.name} does not contain the {count:,} values that it announces")
+        raise ValueError(f"{path.name} does not contain the {count:,} values that its header declares")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
 
 
@@ -190,7 +190,7 @@ def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _opened(folder: Path, paths: list[str], mode: str, size: tuple[int, ...] | None = None) -> np.ndarray:
-    """Pictures (n, height, width, 3), or (n, height, width) for mode "L", of `size`: width and height."""
+    """Pictures (n, height, width, 3), or (n, height, width) for mode "L". `size` is (width, height)."""
     import numpy as np
     from PIL import Image
 
@@ -242,7 +242,7 @@ def _speech_commands(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
-    """Sentences; a label is the index of its transcript among the names."""
+    """Recorded sentences. The label of a recording is the index of its transcript among the names."""
     root = folder / "LJSpeech-1.1"
     with (root / "metadata.csv").open(encoding="utf-8", newline="") as file:
         said = {row[0]: row[-1] for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE)}
@@ -264,7 +264,7 @@ def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, ...]]:
-    """Files of a folder with labels, evenly subsampled; the labels in order."""
+    """At most `at_most` files, evenly spaced in sorted order, and the sorted labels of all files."""
     paths = sorted(
         path for path in stored.files if not path.endswith((".txt", ".md", ".json")) and "/" in path
     )
@@ -275,7 +275,7 @@ def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, 
 
 
 def _evenly(paths: list[str], at_most: int | None) -> list[str]:
-    """At most `at_most` of the sorted paths at equal distances, so that they come from all classes."""
+    """At most `at_most` of the sorted paths, evenly spaced so that every class is represented."""
     if at_most is None or at_most >= len(paths):
         return paths
     return [paths[i * len(paths) // at_most] for i in range(at_most)]
@@ -305,7 +305,7 @@ def _padded(sounds: list[Tensor]) -> Tensor:
     longest = max(map(len, sounds))
     if 4 * longest * len(sounds) > _MOST:
         raise ValueError(
-            f"{len(sounds):,} sounds of up to {longest:,} samples do not fit into memory. Take fewer"
+            f"{len(sounds):,} sounds of up to {longest:,} samples do not fit into memory. Use fewer sounds"
         )
     return torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
 

@@ -1,7 +1,8 @@
 """Synthetic handwriting: joined letters as pen offsets, with the letter of each point.
 
-Six letters of smooth curves. Every word has its own slant, width, height and speed. Every letter has small
-shape variations. Every offset has noise of known size, which bounds the likelihood of any model.
+There are six letters, drawn as smooth curves. Every word has its own slant, width, height and speed. Every
+letter has small shape variations. Every offset has noise of known size, which bounds the likelihood of any
+model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Generator, Tensor
 LETTERS = "eilnot"
 
 # "x,y" points of a letter's strokes: x to the right, y upwards, 1 is the height of an "e". The first
-# stroke begins where the letter before it ended, on the line, and ends where the next one begins.
+# stroke begins on the line, where the previous letter ended, and ends where the next letter begins.
 _SHAPES = {
     "e": ["0,0 .45,.4 .62,.75 .42,1 .2,.7 .25,.2 .5,0 .9,0"],
     "i": ["0,0 .3,.6 .35,1 .35,.4 .45,.03 .8,0", ".38,1.4 .4,1.55"],
@@ -35,14 +36,14 @@ class Strokes:
 
     points: Float[Tensor, "N T 3"]  # offset x, offset y, and 1 where a stroke ends; the first is from (0, 0)
     lengths: Int64[Tensor, " N"]
-    words: Int64[Tensor, "N letters"]  # indices of `LETTERS`
-    letter: Int64[Tensor, "N T"]  # index within the word of each point's letter; -1 is padding
+    words: Int64[Tensor, "N letters"]  # indices into `LETTERS`
+    letter: Int64[Tensor, "N T"]  # for each point, the index of its letter in the word; -1 is padding
 
 
 def write(
     words: Int64[Tensor, "N letters"], generator: Generator, *, spacing: float = 0.25, tremor: float = 0.02
 ) -> Strokes:
-    """Write words (indices of `LETTERS`), each in its own hand. Lengths are in heights of an "e".
+    """Write words (indices into `LETTERS`), each in its own hand. The unit of length is the height of an "e".
 
     Points are about `spacing` apart, varying by a sixth between hands. `tremor` is the standard deviation of
     the normal noise on each offset, so no model can have fewer than ln(2 pi e tremor^2) nats per point.
@@ -66,7 +67,7 @@ def write(
 def _word(
     word: list[int], hand: Float[Tensor, " style"], wobble: Float[Tensor, "letters 2 most 2"], spacing: float
 ) -> tuple[Float[Tensor, "points 3"], Int64[Tensor, " points"]]:
-    """A word without tremor: its points, and the index within the word of each point's letter."""
+    """A word without tremor: its points, and for each point, the index of its letter in the word."""
     slant, width, height, speed = (hand * torch.tensor([0.3, 0.15, 0.15, 1 / 6])).tolist()
     turned = torch.tensor([[1 + width, 0], [slant, 1 + height]])
     strokes, joined, start = [], [], 0.0
@@ -113,7 +114,7 @@ def _curve(count: int) -> Float[Tensor, "dense count"]:
     curve = torch.zeros(_DENSE * (count - 1) + 1, count)
     for i in range(count - 1):
         for j in range(4):
-            neighbour = min(max(i + j - 1, 0), count - 1)  # at its ends a curve repeats its last point
+            neighbour = min(max(i + j - 1, 0), count - 1)  # beyond either end, the end point is repeated
             curve[i * _DENSE : (i + 1) * _DENSE, neighbour] += weights[:, j]
     curve[-1, -1] = 1
     return curve

@@ -1,4 +1,4 @@
-"""The reader's file with a paper's exercises. It is never overwritten, but one exercise can be reset."""
+"""The reader's file with a paper's exercises. It is never overwritten, but single exercises can be reset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Desk:
 
     @property
     def all_done(self) -> bool:
-        """Whether every exercise has passed or was skipped, and at least one has passed."""
+        """Whether every exercise has been passed or skipped, and at least one has been passed."""
         found = self.standings().values()
         return any(one.passed for one in found) and all(one.passed or one.skipped for one in found)
 
@@ -48,7 +48,10 @@ class Desk:
         return chosen(self.sheets, name) if name is not None else None
 
     def choose(self, name: str) -> Sheet:
-        """Continue with this exercise and reopen it if skipped. Raises ReadtrackError if there is none."""
+        """Continue with this exercise and reopen it if skipped.
+
+        Raises ReadtrackError if there is no such exercise.
+        """
         sheet = chosen(self.sheets, name)
         if self.standings()[sheet.name].skipped:
             self.diary.add(self.paper, sheet.name, "resumed")
@@ -56,7 +59,7 @@ class Desk:
         return sheet
 
     def following(self, sheet: Sheet) -> Sheet:
-        """The next exercise, in cyclic order, that is neither done nor skipped. This one if there is none."""
+        """The next exercise, in cyclic order, that is neither done nor skipped, or this one."""
         found = self.standings()
         at = self.sheets.index(sheet) + 1
         order = [*self.sheets[at:], *self.sheets[:at]]
@@ -120,14 +123,14 @@ class Desk:
             return False
 
     def hint(self, sheet: Sheet) -> str:
-        """The next hint, the last one if there are no more, or "" if there are none. The diary records it."""
+        """The next hint, the last one if there are no more, or "" if there are none. Noted in the diary."""
         opened = self.standings()[sheet.name].hints
         if opened < len(sheet.hints):
             self.diary.add(self.paper, sheet.name, "hint")
         return sheet.hints[min(opened, len(sheet.hints) - 1)] if sheet.hints else ""
 
     def solution(self, sheet: Sheet) -> list[str]:
-        """The lines of a diff from the reader's function to the paper's. The diary records it."""
+        """The lines of a diff from the reader's function to the paper's. Noted in the diary."""
         self.diary.add(self.paper, sheet.name, "solution")
         node = definition(parsed(sheet.file), sheet.qualname)
         assert node is not None  # `sheet.sheets` has checked that it exists

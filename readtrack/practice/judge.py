@@ -38,10 +38,10 @@ _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 class Verdict:
     """The verdict on one exercise.
 
-    outcome   passed; wrong (another result); failed (an error); empty (not written yet); slow
+    outcome   passed; wrong (a different result); failed (an error); empty (not written yet); slow
     compared  number of inputs compared
     line      line number in the reader's file, 0 if unknown
-    report    lines to print: the first failing input, expected and found
+    report    lines to print: the first failing input with its expected and found results
     hint      the likely mistake, or ""
     """
 
@@ -83,7 +83,7 @@ class PaperError(Exception):
 
 
 class WrongError(Exception):
-    """The reader's function returned something else."""
+    """The reader's function returned a wrong result."""
 
     def __init__(self, mistake: Mistake) -> None:
         super().__init__(mistake.part)
@@ -158,7 +158,7 @@ class _Judged:
         return _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
 
     def _difference(self, wrong: list[tuple[Try, Result, Result]]) -> Mistake:
-        """The difference on the first wrong input, with a hint that takes all wrong inputs into account."""
+        """The difference on the first input with a wrong result. The hint considers all such inputs."""
         one, expected, found = wrong[0]
         arguments = self.target.named(one)
         extra = found.changed - expected.changed
@@ -194,12 +194,12 @@ class _Judged:
         return Mistake("values", one, part, a, b, _searched(lambda: self._said(wrong, bad)))
 
     def _said(self, wrong: list[tuple[Try, Result, Result]], bad: list[str]) -> str:
-        """A hint for the first wrong input, consistent with all of them."""
+        """A hint for the first input with a wrong result, consistent with all such inputs."""
         one, expected, found = wrong[0]
         arguments, part = self.target.named(one), bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         said = self._as_if(wrong)
-        # A row that sees nothing is a separate mistake: its NaNs hide other explanations.
+        # A query that sees no key is a separate problem: its NaNs would hide other explanations.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
         if not said and seen and seen[0][0] is one:
             said = self.known.slips.explain(self._with_mistake, seen[:_EXPLAINED])
@@ -217,7 +217,9 @@ class _Judged:
         return _joined(*hints)
 
     def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
-        """A changed argument that explains the first wrong result, and a second of the same form if any."""
+        """A change to an argument that explains the first wrong result and also, if there is one, the next
+        wrong result with the same arguments.
+        """
         one, _, found = wrong[0]
         said = self._changed(one, found)
         alike = (
@@ -410,7 +412,10 @@ class _Judged:
 
 
 def is_of_answer(error: BaseException) -> bool:
-    """Whether the reader's function raised the error or could not be called. Else it is readtrack's error."""
+    """Whether the reader's function raised the error or could not be called.
+
+    Otherwise the error is readtrack's own.
+    """
     reader = _Judged._reader.__code__
     return any(frame.f_code is reader for frame, _ in traceback.walk_tb(error.__traceback__))
 
@@ -422,7 +427,7 @@ def own_error(error: BaseException) -> str:
 
 
 def _searched(search: Callable[[], str]) -> str:
-    """The hint that was found. Neither the search time nor its errors are charged to the reader."""
+    """The hint, if any. Neither the time nor the errors of the search count against the reader."""
     try:
         with deadline(_EXPLAINING):
             return search()
@@ -452,8 +457,8 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
     if not outputs:
         return dict.fromkeys(leaves)
     draw = torch.Generator().manual_seed(SEED)
-    # Take the gradient of a sum, because torch imports sympy, which takes a second, to check an explicit
-    # gradient.
+    # A sum needs no explicit gradient. To check an explicit one, torch would import sympy, which takes a
+    # second.
     weighted = [
         (out * torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype)).sum()
         for out in outputs
@@ -478,7 +483,7 @@ def _kept(value: Any, name: str) -> Parts:
 
 
 def _same(a: Parts, b: Parts) -> bool:
-    """Whether nothing was changed, compared exactly."""
+    """Whether nothing changed, by exact comparison."""
     return a.keys() == b.keys() and all(_unchanged(one, b[name]) for name, one in a.items())
 
 
@@ -525,7 +530,10 @@ def _relation(expected: Any, found: Any, arguments: Mapping[str, Any]) -> str:
 
 
 def _article(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _whole(result: Result) -> Any:

@@ -237,6 +237,7 @@ MISTAKES = [
      "a list, tuple or dictionary of 2 items was returned"),
     ("an array", linear, lambda x, w, b: (x @ w.mT + b).detach().numpy(),
      "it is a ndarray, expected a Tensor"),
+    ("an integer", linear, lambda x, w, b: 3, "it is an int, expected a Tensor"),
 ]  # fmt: skip
 
 
