@@ -83,7 +83,7 @@ class Scale:
 def estimate(scale: Scale, y: float, found: tuple[float, float, float], *, dot: str, r: float) -> list[str]:
     """A mean as a dot on the line of its interval, with x as a percentage of the width.
 
-    An arrow shows where the line leaves the scale; a mean outside has no dot.
+    An arrow shows where the line leaves the scale; no dot is drawn for a mean outside it.
 
     found  mean, lower and upper end
     dot    the class of the dot

@@ -33,8 +33,8 @@ STEADY = Break(
 
 WINDOW = Claim(
     name="moving window against mean of the letters",
-    sentence="After 120 steps, a network with a moving window over the text has a loss at least 0.9 nats "
-    "per word lower than one that receives the mean of the letters.",
+    sentence="After 120 steps, the loss of a network with a moving window over the text is at least 0.9 nats "
+    "per word lower than the loss of a network that receives the mean of the letters.",
     paper=Figure(
         "The network writes realistic cursive in many styles. No figure is given for the window",
         read="abstract",

@@ -95,7 +95,9 @@ class State(NamedTuple):
 
 
 class Writer(nn.Module):
-    """Two LSTMs (section 5.1). The first moves the window over the text, and both get the window's output.
+    """Two LSTMs. The first moves the window over the text, and both receive the window's output.
+
+    Source: section 5.1.
 
     text  "window"; "mean": the mean of the letters instead; "none": no text
     """

@@ -110,7 +110,7 @@ MEMORISES = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the learning rate was constant, which it is not in the paper, and the "
+            "Until November 2026 the learning rate was constant, unlike in the paper, and the "
             'verdict was "inconclusive" (3 of 5 seeds). On the other two seeds, training on random labels '
             "did not converge at the chosen learning rate. The linear model's accuracy on random labels had "
             "a separate bound (at most 0.7)."

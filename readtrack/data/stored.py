@@ -190,7 +190,10 @@ def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _opened(folder: Path, paths: list[str], mode: str, size: tuple[int, ...] | None = None) -> np.ndarray:
-    """Pictures (n, height, width, 3), or (n, height, width) for mode "L". `size` is (width, height)."""
+    """Pictures (n, height, width, 3), or (n, height, width) for mode "L".
+
+    size  (width, height) to resize them to, by default the size of the first picture
+    """
     import numpy as np
     from PIL import Image
 

@@ -109,7 +109,7 @@ class Desk:
 
     @property
     def saved(self) -> int:
-        """Modification time of the reader's file in nanoseconds; 0 if there is none."""
+        """Modification time of the reader's file in nanoseconds; 0 if there is no file."""
         try:
             return self.file.stat().st_mtime_ns
         except OSError:

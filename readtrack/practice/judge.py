@@ -277,7 +277,7 @@ class _Judged:
                 raise WrongError(Mistake("gradients", one, f"gradient of {name}", a, b, said))
 
     def _said_of_gradient(self, one: Try, found: Result, pair: tuple[Tensor | None, Tensor]) -> str:
-        """A hint about a gradient. Searches the backward pass if that is what the exercise asks for."""
+        """A hint about a gradient. Searches the backward pass if the exercise is about it."""
 
         def with_mistake(one: Try) -> Parts:
             return dict(self._paper(one, own=False, gradients=True).grads)
