@@ -88,9 +88,9 @@ ADAGRAD = Break(
 
 TASK = (
     "The lecture has no experiment. A linear classifier of 8 × 8 digits is trained from zero weights, and "
-    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm uses the learning rate of "
-    "its lowest final loss, and is trained again on other batches. Losses are means over the last 50 of "
-    "200 batches. Only training losses are judged. "
+    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm uses the learning rate that "
+    "gave it the lowest final loss, and is trained again on other batches. Losses are means over the last 50 "
+    "of 200 batches. Only training losses are judged. "
 )
 
 SCALES = Claim(
@@ -123,8 +123,8 @@ SCALES = Claim(
 
 MINI_BATCHES = Claim(
     name="Rprop on mini-batches",
-    sentence="On mini-batches, RMSProp reaches a lower training loss after 200 steps than Rprop, and than "
-    "dividing each gradient by its own size.",
+    sentence="After 200 steps on mini-batches, RMSProp has a lower training loss than Rprop and than a "
+    "method that divides each gradient by its own size.",
     paper=Figure(
         "No figure: nine gradients of +0.1 and one of −0.9 should leave a weight unchanged, but Rprop "
         "changes it. The divisor should be about the same for consecutive mini-batches.",

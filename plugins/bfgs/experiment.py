@@ -52,11 +52,11 @@ CONJUGATE = Break(
     "rival",
 )
 PROBLEMS = (
-    "The counts are geometric means over three problems, whose starting points and digits are drawn by the "
-    "seed. The problems are Rosenbrock's function (n = 10) and logistic regressions on two of the digits, "
-    "with pixels up to 16 and up to 1. A minimisation ends when the gradient's norm is a millionth of the "
-    "initial one, or after 800 iterations. The 1970 papers use other test functions and line searches, and "
-    "Fletcher's program switches between the two updates. "
+    "The counts are geometric means over three problems, whose starting points and digits depend on the "
+    "seed. The problems are Rosenbrock's function (n = 10) and two logistic regressions on a pair of digits, "
+    "one with pixel values from 0 to 16 and one with values from 0 to 1. A minimisation ends when the "
+    "gradient's norm is a millionth of the initial one, or after 800 iterations. The 1970 papers use other "
+    "test functions and line searches, and Fletcher's program switches between the two updates. "
 )
 
 LOOSE = Claim(

@@ -1,4 +1,5 @@
-"""Implements the BFGS update, a line search for the strong Wolfe conditions, and the optimiser `BFGS`.
+"""Implements the BFGS update, a line search that satisfies the strong Wolfe conditions, and the optimiser
+`BFGS`.
 
 Dimensions: n (all weights as one vector).
 """
@@ -20,8 +21,8 @@ Update = Callable[[Matrix, Vector, Vector], Matrix]
 def bfgs_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
     """The model of the inverse Hessian after a step s that changed the gradient by y, with H⁺ y = s.
 
-    H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, as two symmetric rank-one updates: O(n²)
-    operations. H⁺ is positive definite if H is and sᵀy > 0.
+    H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, computed as one symmetric rank-two
+    update in O(n²) operations. H⁺ is positive definite if H is and sᵀy > 0.
     """
     rho, Hy = 1 / (s @ y), H @ y
     # ρ (1 + ρ yᵀHy) s sᵀ - ρ (Hy sᵀ + s yᵀH) = u sᵀ + s uᵀ
@@ -30,7 +31,7 @@ def bfgs_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
 
 
 def wide_enough(s: Vector, y: Vector) -> bool:
-    """Whether the curvature sᵀy is positive beyond rounding, which keeps H positive definite."""
+    """Whether the curvature sᵀy exceeds rounding error. If it does, the update keeps H positive definite."""
     return (s @ y).item() > 1e-10 * (s.norm() * y.norm()).item()
 
 
@@ -64,14 +65,16 @@ def strong_wolfe(
     fall that the initial slope predicts, and the size of the slope is at most c2 times that of the initial
     slope.
 
-    Nocedal and Wright, algorithms 3.5 and 3.6, with cubic interpolation kept a tenth away from both ends.
+    Nocedal and Wright, algorithms 3.5 and 3.6, with cubic interpolation. Each trial point is kept at
+    least a tenth of the bracket away from both ends.
 
     direction  must be a descent direction
-    first      first trial of the length a; quadrupled while the slope stays steep
-    most       limit of evaluations; then returns the best point with sufficient decrease, or None
+    first      first trial value of the length a; quadrupled while the slope stays steep
+    most       maximum number of evaluations, after which the best point with sufficient decrease is
+               returned, or None
     """
     slope0 = (direction @ start.gradient).item()
-    # Where the predicted fall is below the loss's rounding error, the loss cannot be compared.
+    # Where the predicted fall is below the loss's rounding error, the losses cannot be compared.
     slack = 4 * torch.finfo(direction.dtype).eps * abs(start.loss)
 
     def look(length: float) -> tuple[float, Point, float]:
@@ -173,6 +176,6 @@ class BFGS(Minimizer):
         direction = self.direction(point.gradient)
         if not (direction @ point.gradient).item() < 0:
             return None
-        # The scale is unknown before the first step, so its length is at most 1.
+        # The scale is unknown before the first step, so the first trial step has length at most 1.
         first = 1.0 if self.memory else min(1.0, 1 / point.gradient.norm().item())
         return strong_wolfe(at, point, direction, first=first, c1=settings["c1"], c2=settings["c2"])

@@ -45,8 +45,8 @@ GENERALISES = Claim(
     sentence="After 200 steps, a detector trained on scenes keeps a larger share of its average precision "
     "on iconic pictures than a detector trained on iconic pictures keeps on scenes, and scenes are harder.",
     paper=Figure(
-        "A detector trained on PASCAL has an AP of 29.6 on PASCAL and 16.9 on COCO, which is 57 %. Trained "
-        "on COCO it has 26.8 and 19.1, which is 71 %.",
+        "A detector trained on PASCAL has an AP of 29.6 on PASCAL and 16.9 on COCO (57 % of that). "
+        "A detector trained on COCO has 26.8 on PASCAL and 19.1 on COCO (71 %).",
         where="table 1, section 7",
         read="table",
     ),

@@ -40,7 +40,7 @@ def pair_by_pair(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def gathered(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """Score all distances by one matrix multiplication, and gather the score of each pair."""
+    """Score all distances with one matrix multiplication, and gather the score of each pair."""
     q, k, v = heads_of(w, x, heads)
     time = torch.arange(x.shape[1], device=x.device)
     index = (time[None] - time[:, None] + x.shape[1] - 1).expand(*q.shape[:2], -1, -1)

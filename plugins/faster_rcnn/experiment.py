@@ -58,7 +58,7 @@ RANKED_GROUPS = Break(
 
 SIZES = Claim(
     name="sizes",
-    sentence="On VGG-16's 512 maps the region proposal network has 2.4 million weights.",
+    sentence="On the 512 feature maps of VGG-16, the region proposal network has 2.4 million weights.",
     paper=Figure(
         "3 × 3 × 512 × 512 + 512 × 6 × 9 = 2.4 million", where="section 3.1.1, a footnote", read="text"
     ),

@@ -28,7 +28,7 @@ from .model import GPT3, SIZES
 SIZE = Claim(
     name="parameter count of the largest model",
     seeded_as="the largest size",
-    sentence="The largest model of the table has 175 billion parameters.",
+    sentence="The largest model in the table has 175 billion parameters.",
     paper=Figure("175.0B: 96 layers, hidden size 12,288, 96 heads", where="table 2.1", read="table"),
     rule=(Bound("parameters, billions", "==", 175),),
     kind="identity",

@@ -64,17 +64,17 @@ CHEAPER = Claim(
     chosen_on=(0, 1),
     headline=True,
     deviations="The data are windows of 256 bytes from the source code of Python's standard library. The "
-    "paper's windows have 8,192 bytes and more, so our experiment does not need long context. Patches have "
+    "paper's windows have 8,192 bytes or more. Ours are too short to need long context. Patches have "
     "8 bytes. The global model has three layers of hidden size 192, the local model one layer of hidden "
     "size 48, and the plain decoder two layers of hidden size 72. Training takes 84 AdamW steps with 2 "
-    "windows each. After 84 steps, a local model that was trained without a global model predicts as well. "
-    "Each arm uses the best of three standard deviations for the initial embeddings. Images and audio are "
-    "left out.",
+    "windows each. After 84 steps, a local model that was trained without a global model predicts equally "
+    "well. Each arm uses the best of three standard deviations for the initial embeddings. Images and audio "
+    "are left out.",
     history=(
         (
             'Until November 2026 the verdict was "not reproduced", with the same bound. The chosen sizes '
-            "make the numbers of operations equal, so this bound is now a guard. The sentence did not give "
-            "the number of steps."
+            "make the numbers of operations equal, so the bound on operations is now a guard. The sentence "
+            "did not give the number of steps."
         ),
     ),
 )
@@ -84,8 +84,8 @@ FASTER = Claim(
     sentence="MEGABYTE generates 64 bytes 1.4 times as fast as a plain decoder with the same computation per "
     "byte.",
     paper=Figure(
-        "Generating 8192 bytes takes 93 s instead of 132 s, 40 % faster than a plain model of less than a "
-        "quarter of the size",
+        "MEGABYTE generates 8,192 bytes in 93 s, and a plain model of about a quarter of its size in 132 s. "
+        "MEGABYTE is 40 % faster.",
         where="section 8, table 5; in the preprint 9.1, table 9",
         read="table",
     ),
@@ -109,7 +109,7 @@ PLAIN: dict[str, Any] = {"model": 72, "heads": 4, "layers": 2, "std": 0.07}
 
 
 class Unheard(Megabyte):
-    """MEGABYTE whose local model gets zeros instead of the global model's output."""
+    """MEGABYTE with a local model that receives zeros instead of the global model's output."""
 
     def across_patches(self, x: Tensor, cache: Tensor | None = None, first: int = 0) -> Tensor:
         return super().across_patches(x, cache, first) * 0
@@ -180,7 +180,7 @@ def compare(run: Run) -> None:
 
 
 def bytes_of(source: DataSource) -> data.Parts:
-    """The text as bytes: Latin-1 if it can encode all characters (as enwik8 is read), otherwise UTF-8."""
+    """The text as bytes, encoded in Latin-1 (as enwik8 is read) if possible, and otherwise in UTF-8."""
     encoding = "latin-1" if max(source.names) < "\u0100" else "utf-8"
 
     def encoded(piece: Int[Tensor, " characters"]) -> Int[Tensor, " bytes"]:

@@ -34,7 +34,7 @@ MEANS = Claim(
     sentence="Another network, with a different initialisation, classifies more images correctly if they are "
     "optimised for the classes of a trained network than if they are optimised for an untrained network.",
     paper=Figure(
-        "Images show what a unit responds to. There is a gallery and no number.",
+        "Images show what a unit responds to. The announcement shows a gallery and gives no figures.",
         where="OpenAI's announcement",
         read="text",
     ),

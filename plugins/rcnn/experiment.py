@@ -66,12 +66,12 @@ SIZES = Claim(
 )
 
 DEVIATIONS = (
-    "Scenes of 48 × 48 pixels have one to three of five digits in two colours, and two halves of other "
-    "digits. Twenty proposals (regions of one colour, or pairs of such regions) replace the 2,000 from "
-    "selective search. A small network is pretrained on pictures of the other five digits and trained with "
-    "Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each side. Beyond the image "
-    "border the edge pixels are repeated, whereas the paper fills in the mean. Mean average precision is "
-    "computed as in COCO, at an overlap of 0.5."
+    "Scenes of 48 × 48 pixels contain one to three digits, drawn from five classes and in two colours, "
+    "plus halves of two other digits. Twenty proposals (regions of one colour, or pairs of such regions) "
+    "replace the 2,000 from selective search. A small network is pretrained on pictures of the other five "
+    "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each "
+    "side. Beyond the image border the edge pixels are repeated, whereas the paper fills in the mean. Mean "
+    "average precision is computed as in COCO, at an overlap of 0.5."
 )
 
 FEATURES = Claim(

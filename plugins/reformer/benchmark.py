@@ -68,7 +68,8 @@ def _layer(
 
 
 def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Random weights that preserve the scale, but are smaller for projections into scores and ReLUs.
+    """Random weights that preserve the scale of the activations. Projections into scores and ReLUs get
+    smaller weights.
 
     With small scores, rounding shifts little attention weight between keys.
     """

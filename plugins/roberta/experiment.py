@@ -50,7 +50,7 @@ DROPOUT = Break(
 )
 COUNTED = Break(
     "topics without a network",
-    "A mixture of topics is fitted to the same texts by expectation maximisation, without masks. The number "
+    "A topic mixture is fitted to the same texts by expectation maximisation, without masks. The number "
     "of topics and the start are chosen on the validation texts.",
     "rival",
 )
@@ -68,20 +68,21 @@ LARGER = Break(
 TOY = (
     "We train one layer of hidden size 64, without dropout, on an artificial language. Each arm uses the "
     "best of three learning rates and the best step on validation texts. The paper judges fine-tuned models "
-    "on tasks. Here we judge the loss on masked words. We leave out the paper's other changes: dropping "
-    "next-sentence prediction, byte-pair tokens, and ten times as much text. "
+    "on tasks. Here we judge the loss on masked words. We leave out the paper's other changes: byte-pair "
+    "tokens, ten times as much text, and the removal of next-sentence prediction. "
 )
 ONE_BEFORE = 'Until November 2026 the verdict was "reproduced", with the same bounds. '
 TOPICS_JOIN = (
-    "A mixture of topics joined the rivals because it sees the same texts and needs neither masks nor a "
-    "network. On seeds 0 and 1 its loss is at least 1.2 nats below one mask and 0.9 below ten masks."
+    "A topic mixture joined the rivals because it sees the same texts and needs neither masks nor a "
+    "network. On seeds 0 and 1 its loss is at least 1.2 nats below that with one mask and "
+    "0.9 nats below that with ten."
 )
 
 VARIED = Claim(
     name="dynamic masking against one static mask",
     sentence="After 40 passes over a corpus, a model trained with fresh masks has a lower loss on new texts "
-    "than a model trained with a single mask for each text. A mixture of topics, a rival, reaches both "
-    "bounds too.",
+    "than a model trained with a single mask for each text. One rival, a topic mixture, also meets both "
+    "bounds.",
     paper=Figure(
         "BERT's authors stored ten masks for each text, to avoid using the same mask in every pass",
         where="section 4.1",
@@ -107,7 +108,7 @@ FRESH = Claim(
     name="dynamic masking against ten static masks",
     sentence="After 40 passes over a corpus, the loss on new texts is at most 0.05 nats higher for a model "
     "trained with fresh masks than for a model trained with ten stored masks. Fresh masks need no stored "
-    "copies of the texts. A mixture of topics, a rival, reaches the bound too.",
+    "copies of the texts. One rival, a topic mixture, also meets the bound.",
     paper=Figure(
         "On SQuAD 2.0, MNLI and SST-2, static masking reaches 78.3, 84.3 and 92.5, and dynamic masking 78.7, "
         "84.0 and 92.9",

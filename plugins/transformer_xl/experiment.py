@@ -33,7 +33,7 @@ from .model import TransformerXL
 
 SIZE = Claim(
     name="parameter count of the 12-layer model",
-    sentence="The 12-layer character model has the number of parameters in the paper's table.",
+    sentence="The 12-layer character model has the number of parameters given in the paper's table.",
     paper=Figure("41M", where="table 2", read="table"),
     rule=(Bound("parameters, millions", "==", 41),),
     kind="identity",

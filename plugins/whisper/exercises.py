@@ -1,4 +1,4 @@
-"""Exercises: the encoder, attention with a cache, the decoder layer, and the rules of timestamps."""
+"""Exercises: the encoder, attention with a cache, the decoder layer, and the timestamp rules."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def of_layers(draw: Draw) -> Iterator[Try]:
 
 
 def of_times(draw: Draw) -> Iterator[Try]:
-    # Text is 0 to 2, the end 3, "no times" 4, and the times 5 to 8.
+    # Tokens 0 to 2 are text, 3 is the end, 4 is "no times", and 5 to 8 are times.
     for label, said in (
         ("nothing was said", []),
         ("a time was said", [5]),
@@ -81,12 +81,15 @@ EXERCISES = (
     Exercise(
         name="times",
         of="decoding.in_time",
-        task="Section 2.3: set the logits of tokens that break the rules of timestamps to -inf.",
+        task="Section 2.3: set the logits of tokens that break the timestamp rules to -inf.",
         hints=(
-            "A text is a time, tokens, and a time. The token 'no times' is never allowed.",
             (
-                "After text, times up to the last one are not allowed. After an end time, no earlier time "
-                "is allowed, and no text."
+                "Each segment consists of a start time, text tokens and an end time. The token 'no times' is "
+                "never allowed."
+            ),
+            (
+                "After text, the last time and all earlier times are not allowed. After an end time, "
+                "earlier times and text are not allowed."
             ),
             "Last, if the logsumexp of the times exceeds the largest other logit, set all others to -inf.",
         ),

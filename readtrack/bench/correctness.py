@@ -1,7 +1,8 @@
 """Check correctness before speed. A variant that is wrong or cheats is shown without a time.
 
-Each rule has caught published results: empty kernels passed through allocator reuse, or results were cached
-by their inputs' `id()`, computed on another stream, returned as lazy tensors, or correct for one seed only.
+Each rule has caught a published result. Some empty kernels passed because the allocator reused memory. Other
+results were cached by their inputs' `id()`, computed on another stream, returned as lazy tensors, or correct
+for one seed only.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ _MEMORY_TRIES = 4  # another process may run in between
 class Check:
     """The result of a variant's check.
 
-    errors        the largest error, and the largest relative to the oracle's largest magnitude in that
-                  output; None if nothing could be compared
+    errors        the largest absolute error, and the largest error relative to the largest magnitude of
+                  the oracle's output; None if nothing could be compared
     oracle        the dtype that the oracle computed in
-    first_call_s  wall time of the first call, call_s of the second
+    first_call_s  wall time of the first call; call_s is that of the second call
     raised        whether the variant raised an error, rather than being wrong
-    reported      effort reported by the calls of an "until", mean of two
+    reported      effort that an "until" reports, as the mean of two calls
     """
 
     passed: bool
@@ -99,7 +100,8 @@ class Reference:
     outputs     the call's outputs, then for "forward+backward" the inputs' gradients
     cotangents  vectors for the vector-Jacobian products, one per differentiable output
     aliased     indices of outputs that share memory with the oracle's inputs
-    rounding    relative errors of the naive variant in half precision, by output; then that of all together
+    rounding    relative errors of the naive variant in half precision: one per output, then one for all
+                outputs together
     """
 
     outputs: Tensors
@@ -130,10 +132,10 @@ def gradient_leaves(case: Case, inputs: Inputs) -> list[Tensor]:
 def bind(
     variant: Variant, case: Case, mode: Mode, inputs: Inputs, cotangents: Sequence[Tensor]
 ) -> Callable[[], Any]:
-    """A call that returns the values to check, to be called under `gradients_on(mode)`.
+    """A function without arguments that returns the values to check. Call it under `gradients_on(mode)`.
 
-    The inputs are prepared within the call, so that the gradients are those of the case's inputs. A state is
-    carried over once.
+    The inputs are prepared within the call, so that the gradients are those of the case's inputs. In
+    mode "decode", the second of two calls starts from the first call's state.
     """
     call = twice(variant.call, case.state) if mode == "decode" else variant.call
     prepare = variant.prepare
@@ -183,7 +185,7 @@ def results(returned: Any) -> Sequence[Any]:
 
 
 def allowed_error(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> float:
-    """The largest error of one output relative to its largest magnitude.
+    """The largest allowed error of one output, relative to the output's largest magnitude.
 
     Longer reductions accumulate more rounding errors; their length is estimated as the multiply-adds per
     element. Half precisions also round intermediate results, but accumulate in float32. If these errors add
@@ -235,7 +237,7 @@ class CorrectnessCheck:
         return self._guarded(self._before_until if self.mode == "until" else self._before, variant)
 
     def after(self, variant: Variant, before: Check) -> Check:
-        """Check a third seed, which timing did not use, and check that new contents do not take longer.
+        """Check a third seed, which the timing did not use, and check that new contents take no longer.
 
         A passed check keeps the larger errors of both checks and the time of the first call.
         """
@@ -402,7 +404,7 @@ class CorrectnessCheck:
         returned, seconds = self._run(bind(variant, self.case, self.mode, inputs, ()))
         if not isinstance(returned, Mapping) or "reached" not in returned:
             raise IncorrectError(
-                'an "until" must return a dictionary that says whether it has "reached" its goal'
+                'an "until" must return a dictionary whose "reached" tells whether it met its goal'
             )
         self._check_inputs(kept)
         reported = {name: float(value) for name, value in returned.items() if name != "reached"}
@@ -425,9 +427,8 @@ class CorrectnessCheck:
             times = []
             for _ in range(calls):
                 for tensor in floating:
-                    # Known contents are rewritten as well, so that caches are equally cold. New ones are the
-                    # same
-                    # values in other places, which are still in the domain.
+                    # Known contents are rewritten as well, so that caches are equally cold. New contents
+                    # are the same values in other places, so they are still in the domain.
                     tensor.data.copy_(tensor.detach().roll(1) if change else tensor.detach().clone())
                 times.append(self._run(call, clock)[1])
             return min(times)
@@ -436,7 +437,7 @@ class CorrectnessCheck:
             known, new = fastest(change=False), fastest(change=True)
             if new <= _MEMOISED * known or new - known <= 50e-6:
                 return
-        raise IncorrectError(f"remembers results: {new / known:.0f} times as long on new contents")
+        raise IncorrectError(f"remembers results: new contents take {new / known:.0f} times as long")
 
     def _run(
         self, call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
@@ -445,7 +446,7 @@ class CorrectnessCheck:
             devices.synchronize(self.device)
             start = clock()
             outputs = call()
-            # Wait for all streams, because work hidden on another stream would not be finished.
+            # Wait for all streams, because work hidden on another stream would otherwise not be finished.
             devices.synchronize(self.device)
             return outputs, clock() - start
 

@@ -104,7 +104,7 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
     for name in _names(function):
         copied = copy.deepcopy(function)
         if (places := _Factor(name).left_out(copied)) > 1:
-            yield f"the same factor is missing in {places} places", ast.fix_missing_locations(copied)
+            yield f"the same factor is missing from {places} places", ast.fix_missing_locations(copied)
     for other in (-2, 0):
         copied = copy.deepcopy(function)
         if _Dimensions(other).changed(copied) > 1:
@@ -112,7 +112,9 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
 
 
 def _where(function: Definition, path: Path) -> str:
-    """`, in a step that uses q and k`: the innermost statement's parameters, or "" if none or too many."""
+    """A suffix such as `, in a step that uses q and k`, which names the parameters used in the innermost
+    statement, or "" if there are none or too many.
+    """
     step: ast.AST = function
     node: ast.AST = function
     for name, index in path:
@@ -170,7 +172,7 @@ class _Factor(ast.NodeTransformer):
 
 
 def _nodes(function: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
-    """The nodes of the function's body with their paths, without signature and docstring."""
+    """Yields the path and node of each part of the function's body, except the docstring."""
     for index, statement in enumerate(getattr(function, "body", ())):
         if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             yield from _below((("body", index),), statement)
@@ -189,7 +191,7 @@ def _below(path: Path, node: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
 
 @contextmanager
 def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
-    """Put another node at the end of the path within the block."""
+    """Replace the node at the end of the path for the duration of the `with` block."""
     before = _put(root, path, changed)
     try:
         yield
@@ -198,7 +200,7 @@ def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
 
 
 def _put(root: ast.AST, path: Path, changed: ast.AST) -> ast.AST:
-    """Replace the node; returns the old one."""
+    """Replace the node at the end of the path, and return the old node."""
     for name, index in path[:-1]:
         value = getattr(root, name)
         root = value if index is None else value[index]
@@ -346,7 +348,7 @@ def _constant(node: ast.Constant) -> Iterator[_Change]:
             yield _Change(f"{other} for {value}", _OFF_BY_ONE, ast.Constant(other))
     elif isinstance(value, float):
         twice = 2 * value or 1.0
-        yield _Change(f"{twice} for {value}", "a constant is another", ast.Constant(twice))
+        yield _Change(f"{twice} for {value}", "a constant has a different value", ast.Constant(twice))
 
 
 def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[_Change]:
@@ -385,4 +387,4 @@ def _targets(node: ast.Tuple) -> Iterator[_Change]:
 def _returned(node: ast.Return) -> Iterator[_Change]:
     if node.value is not None and not isinstance(node.value, ast.Tuple | ast.Constant | ast.UnaryOp):
         negated = ast.Return(ast.UnaryOp(ast.USub(), node.value))
-        yield _Change("the result has the wrong sign", "the result has the other sign", negated)
+        yield _Change("the result has the wrong sign", "the result has the opposite sign", negated)

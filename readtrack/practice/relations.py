@@ -66,7 +66,7 @@ def summand(expected: Tensor, found: Tensor, arguments: Mapping[str, object]) ->
         if close(b - x, a):
             return f"{name} is added once too often"
         if close(b - 2 * x, a) or close(b + 2 * x, a):
-            return f"{name} has the other sign in a sum"
+            return f"{name} has the opposite sign in a sum"
         if close(b * x, a):
             return f"a factor {name} is missing"
         if close(b, a * x):

@@ -62,7 +62,7 @@ class Chart:
 
 
 def told(record: Record, tell: Discretion) -> Record:
-    """The record with names of metrics, arms and axes that are safe to show."""
+    """A copy of the record in which the names of metrics, arms and axes are safe to show."""
     line = tell.line
     return replace(
         record,
@@ -79,7 +79,7 @@ def told(record: Record, tell: Discretion) -> Record:
 
 
 def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
-    """Maps arms to roles from the run, else from the claims: the papers' own arms first, then controls and
+    """Maps arms to roles, from the run or else from the claims: the papers' own arms first, then controls and
     others.
     """
     controls = dict.fromkeys((claim.control_arm for claim in claims if claim.control_arm), "control")
@@ -150,7 +150,7 @@ def _chart(
     timed = is_timed(name, x_name, (x for x, _ in first))
     log_x = not timed and by_factors(x for x, _ in first)
     what = x_name
-    x_name = x_name or ("step" if timed else "x, which this record does not name")
+    x_name = x_name or ("step" if timed else "x (not named in this record)")
     keys = [
         Key(
             _in_words(arm),
@@ -263,8 +263,8 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def pairs(record: Record, roles: Mapping[str, str], most: int = 3) -> list[Chart]:
-    """Charts of metrics such as `errors, hum` and `errors, echo` of two arms: a line for each metric, a dot
-    for each arm.
+    """Charts of metrics for two arms, such as `errors, hum` and `errors, echo`: one line per metric and one
+    dot per arm.
     """
     groups: dict[str, dict[str, dict[str, float]]] = {}
     for (name, arm), value in record.values.items():

@@ -362,7 +362,7 @@ def test_sums_that_are_not_rescaled_are_recognised() -> None:
     TRIES[online] = of_two
     verdict = judged(online, unscaled)
     del TRIES[online]
-    assert verdict.hint.startswith("the same factor is missing in 2 places; with this one mistake")
+    assert verdict.hint.startswith("the same factor is missing from 2 places; with this one mistake")
 
 
 def test_a_gradient_that_is_lost_behind_a_condition_is_explained() -> None:

@@ -364,7 +364,7 @@ def test_an_axis_without_a_name_is_marked(home: Home) -> None:
         ],
     )
     page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
-    assert "x, which this record does not name, log scale" in page.text
+    assert "x (not named in this record), log scale" in page.text
     assert "ours at 32 (the paper’s)" in page.text  # an arm at one of its levels
 
 
