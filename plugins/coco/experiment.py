@@ -68,9 +68,9 @@ GENERALISES = Claim(
         "The detector is a small convolutional network instead of a deformable parts model. The images are "
         "synthetic, with 32 × 32 pixels and the digits 0 to 4. They are written to and read from files in "
         "COCO's format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three "
-        "digits of 7 to 18 pixels and half of another one. There are 1,200 objects of each kind, and "
+        "digits of 7 to 18 pixels and half of another digit. There are 1,200 objects of each kind, and "
         "training takes 200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are hard for "
-        "several reasons. Our scenes are hard only because objects are small."
+        "several reasons. Our scenes are hard only because their objects are small."
     ),
     headline=True,
     history=(

@@ -74,7 +74,8 @@ STEEPER = Claim(
     chosen_on=(0, 1),
     deviations="Rules come from a pool that all training documents share, so a model recognises a rule "
     "and does not learn it. With rules that occur in no training document, examples add nothing. "
-    "The models have two layers and hidden sizes of 8, 16 and 64. There is no text.",
+    "The models have two layers and hidden sizes of 8, 16 and 64. Documents contain keys and "
+    "answers, not natural language.",
     headline=True,
     history=(
         (

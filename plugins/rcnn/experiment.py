@@ -60,7 +60,11 @@ SIZES = Claim(
     name="sizes",
     sentence="The features are the 4,096 activations of AlexNet's last hidden layer, which holds 29 % of "
     "the network's parameters.",
-    paper=Figure("4096 features; fc7 has 29 %, 16.8 million", where="sections 2.1 and 3.2", read="text"),
+    paper=Figure(
+        "There are 4096 features. fc7 has 29 % of the parameters, 16.8 million",
+        where="sections 2.1 and 3.2",
+        read="text",
+    ),
     rule=(Bound("features", "==", 4096), Bound("parameters of fc7, percent", "==", 29)),
     kind="identity",
 )
@@ -87,7 +91,7 @@ FEATURES = Claim(
     breaks=(RANDOM, COLOURED_HOG, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG features. Ours is "
-    "an SVM on them.",
+    "an SVM on HOG features.",
     headline=True,
     history=(
         (

@@ -317,7 +317,7 @@ def _attribute(node: ast.Attribute) -> Iterator[_Change]:
 def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
     text = ast.unparse(node)
     if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
-        yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
+        yield _Change(f"{text} without its sign", "a minus sign is missing", node.operand)
         if "inf" in text:
             yield _Change(
                 f"0.0 for {text}",
@@ -333,7 +333,7 @@ def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
                 changed = ast.UnaryOp(ast.USub(), ast.Constant(other))
                 yield _Change(f"{-other} for {-value}", _OFF_BY_ONE, changed)
         elif isinstance(value, float):
-            yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
+            yield _Change(f"{text} without its sign", "a minus sign is missing", node.operand)
 
 
 _OFF_BY_ONE = "a whole number is off by one: a dimension, an index or a shift"
@@ -342,7 +342,7 @@ _OFF_BY_ONE = "a whole number is off by one: a dimension, an index or a shift"
 def _constant(node: ast.Constant) -> Iterator[_Change]:
     value = node.value
     if isinstance(value, bool):
-        yield _Change(f"{not value} for {value}", "a True and a False are mixed up", ast.Constant(not value))
+        yield _Change(f"{not value} for {value}", "True and False are swapped", ast.Constant(not value))
     elif isinstance(value, int):
         for other in (value + 1, value - 1) if value > 0 else (value + 1, -1):
             yield _Change(f"{other} for {value}", _OFF_BY_ONE, ast.Constant(other))
