@@ -9,7 +9,7 @@ gradients of +0.1 and one of −0.9 should cancel, but their signs do not.
 
 The idea. Divide by a number that changes little between consecutive mini-batches: the root of a running mean
 of the squared gradients of each weight. On large batches this is similar to Rprop. On small batches the
-gradients still average. RMSProp was never published as a paper; Adam combines it with momentum.
+gradients still average out. RMSProp was never published as a paper; Adam combines it with momentum.
 
 This file. The running mean square, which later papers import, and the optimiser. The experiment trains digit
 classifiers on randomly scaled pixels, with RMSProp and with Rprop on mini-batches, among others. The
