@@ -55,7 +55,7 @@ BIAS = Break(
 )
 
 CONVERGES = Claim(
-    name="loss with rotary, learned and sinusoidal positions",
+    name="loss by kind of positions",
     seeded_as="learns sooner",
     sentence="After 250 steps, a language model with rotated queries and keys has a lower loss on new text "
     "than one with learned position vectors or the Transformer's sinusoids added to its input.",
