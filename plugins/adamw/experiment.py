@@ -29,9 +29,10 @@ from readtrack.plugin import (
 )
 
 from ..adam import Adam
-from ..sgd import SGD, Vector
+from ..sgd import SGD
 from ..sgd.trials import Problem, cosine, digits, evaluate, perceptron, start, train
-from .model import SGDW, AdamW, Betas
+from .arms import coupled, decoupled, rescaled, with_sgd
+from .model import SGDW, AdamW
 
 COUPLED = Break("coupled", "The decay is a penalty in the loss, so it enters both of Adam's moments.")
 RESCALED = Break(
@@ -173,43 +174,6 @@ class World(NamedTuple):
     problems: list[Problem]
     choose: tuple[Tensor, Tensor]
     judge: tuple[Tensor, Tensor]
-
-
-def decoupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
-    """`amount` is the share of the weights that the first step removes, whatever the learning rate."""
-    return AdamW(weights, lr=rate, weight_decay=amount / rate), 0.0
-
-
-def coupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[Adam, float]:
-    return Adam(weights, lr=rate), amount
-
-
-class RescaledDecay(AdamW):
-    @staticmethod
-    def update(
-        w: Vector,
-        g: Vector,
-        m: Vector,
-        v: Vector,
-        *,
-        t: int,
-        lr: float,
-        betas: Betas,
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        before = w.clone()
-        Adam.update(w, g, m, v, t=t, lr=lr, betas=betas, eps=eps)
-        v_hat = v / (1 - betas[1] ** t)
-        w -= lr * weight_decay * before / (v_hat.sqrt() + eps)
-
-
-def rescaled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
-    return RescaledDecay(weights, lr=rate, weight_decay=amount), 0.0
-
-
-def with_sgd(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[torch.optim.SGD, float]:
-    return torch.optim.SGD(weights, lr=10 * rate, momentum=0.9), amount
 
 
 @hookimpl

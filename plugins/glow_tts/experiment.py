@@ -25,8 +25,9 @@ from readtrack.plugin import (
     hookimpl,
 )
 
-from .flow import ChannelMixing, Coupling, Flow, Frames, Mask, mask_of
-from .model import GlowTTS, Sizes, pad_mels, pad_text
+from .arms import SIZES, linear, uncoupled
+from .flow import Flow, mask_of
+from .model import GlowTTS, pad_mels, pad_text
 from .search import divide, search
 
 NO_COUPLINGS = Break(
@@ -124,46 +125,6 @@ EVENLY = 30  # steps with equal durations before the search starts; 1 at smoke
 ALIGNMENT = "path of an unseen sentence"
 WITHIN = "phonemes' ends found"
 WORST = 10  # largest error in frames on the plot
-SIZES = Sizes(
-    symbols=len(speech.PHONEMES),
-    bands=speech.MELS,
-    hidden=32,
-    ffn=64,
-    heads=2,
-    layers=1,
-    prenet=1,
-    durations=32,
-    channels=32,
-    blocks=2,
-    depth=2,
-    kernel=3,
-    dropout=0.0,
-)
-LINEAR = Sizes(**{**{name: getattr(SIZES, name) for name in SIZES.__dataclass_fields__}, "couples": False})
-
-
-class Blind(Coupling):
-    """A coupling whose network gets zeros instead of the first half."""
-
-    def affine(self, first: Frames, mask: Mask) -> tuple[Frames, Frames]:
-        return super().affine(torch.zeros_like(first), mask)
-
-
-def uncoupled() -> GlowTTS:
-    model = GlowTTS(SIZES)
-    for index, step in enumerate(model.flow.steps):
-        if isinstance(step, Coupling):
-            model.flow.steps[index] = Blind(2 * SIZES.bands, SIZES.channels, SIZES.depth, SIZES.kernel, 0.0)
-    return model
-
-
-def linear() -> GlowTTS:
-    """A flow without couplings whose matrices mix all channels instead of groups of four."""
-    model = GlowTTS(LINEAR)
-    for index, step in enumerate(model.flow.steps):
-        if isinstance(step, ChannelMixing):
-            model.flow.steps[index] = ChannelMixing(2 * SIZES.bands, 2 * SIZES.bands)
-    return model
 
 
 class Recipe(NamedTuple):

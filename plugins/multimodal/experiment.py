@@ -361,10 +361,7 @@ def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
     def of_both(present: dict[str, Tensor]) -> Tensor:
         return network.code(present)
 
-    readers = {
-        "sound": reader(of_both, data, "sound"),
-        "image": reader(of_both, data, "image"),
-    }
+    readers = {name: reader(of_both, data, name) for name in ("sound", "image")}
     both = [
         fit_reader(of_both(data.labelled.present()), data.labelled.digit, 10, ridge=ridge) for ridge in RIDGES
     ]

@@ -28,7 +28,7 @@ from readtrack.scores.vision import ANY_AREA, precision_and_recall
 
 from ..alexnet import AlexNet
 from ..alexnet.task import Pictures, train
-from .boxes import encode, overlaps
+from .boxes import encode
 from .features import Features, crops, gradients, gradients_and_colours, hidden, last_maps
 from .model import Linear, RegionNet, linear_svms, ridge
 from .task import (
@@ -43,6 +43,7 @@ from .task import (
     mean_ap,
     moved,
     recall,
+    svm_targets,
 )
 
 RANDOM = Break("random network", "The features come from a network with its initial weights.", "near miss")
@@ -74,7 +75,7 @@ DEVIATIONS = (
     "plus halves of two other digits. Twenty proposals (regions of one colour, or pairs of such regions) "
     "replace the 2,000 from selective search. A small network is pretrained on pictures of the other five "
     "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each "
-    "side. Beyond the image border the edge pixels are repeated, whereas the paper fills in the mean. Mean "
+    "side. Outside the image, edge pixels are repeated. The paper fills in the mean there. Mean "
     "average precision is computed as in COCO, at an overlap of 0.5."
 )
 
@@ -203,17 +204,6 @@ def fine_tune(at: Trial, network: RegionNet, known: Detection, rate: float, step
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
         schedule.step()
     at.run.phase("evaluate")
-
-
-def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:
-    """SVM targets of section 2.3: 1 for objects, -1 for regions that overlap no object of the class by 0.3.
-
-    Proposals that overlap an object by at least 0.8 count as the object.
-    """
-    classes = torch.arange(CLASSES, device=data.labels.device)
-    overlap = overlaps(data.proposals, data.boxes)[..., None]
-    of_class = (overlap * (data.labels[:, None, :, None] == classes)).amax(2)
-    return (1 * (of_class >= 0.8) - 1 * (of_class < 0.3)).flatten(0, 1)
 
 
 class Parts(NamedTuple):

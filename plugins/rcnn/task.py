@@ -196,3 +196,14 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
     rows = ["regions", "kept"]
     run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
     run.text("names", "\n".join(lines), caption="The detected digits, and the digits in the scene.")
+
+
+def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:
+    """SVM targets of section 2.3: 1 for objects, -1 for regions that overlap no object of the class by 0.3.
+
+    Proposals that overlap an object by at least 0.8 count as the object.
+    """
+    classes = torch.arange(CLASSES, device=data.labels.device)
+    overlap = overlaps(data.proposals, data.boxes)[..., None]
+    of_class = (overlap * (data.labels[:, None, :, None] == classes)).amax(2)
+    return (1 * (of_class >= 0.8) - 1 * (of_class < 0.3)).flatten(0, 1)

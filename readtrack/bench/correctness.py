@@ -100,8 +100,7 @@ class Reference:
     outputs     the call's outputs, then for "forward+backward" the inputs' gradients
     cotangents  vectors for the vector-Jacobian products, one per differentiable output
     aliased     indices of outputs that share memory with the oracle's inputs
-    rounding    relative errors of the naive variant in half precision: one per output, then one for all
-                outputs together
+    rounding    relative errors of the naive variant in half precision, for each output and then for all
     """
 
     outputs: Tensors
@@ -500,9 +499,7 @@ class CorrectnessCheck:
 
     def _compare(self, outputs: Sequence[Tensor], reference: Reference) -> Errors:
         if len(outputs) != len(reference.outputs):
-            raise IncorrectError(
-                f"returns {len(outputs)} tensors instead of the oracle's {len(reference.outputs)}"
-            )
+            raise IncorrectError(f"returns {len(outputs)} tensors, but expected {len(reference.outputs)}")
         errors: Errors | None = None
         largest = _magnitude(*reference.outputs)
         for index, (out, exact) in enumerate(zip(outputs, reference.outputs, strict=True)):
@@ -521,9 +518,7 @@ class CorrectnessCheck:
         if self.case.together and reference.rounding:
             error, allowed = _together(outputs, reference.outputs), _HALF_SLACK * reference.rounding[-1]
             if error > allowed:
-                raise IncorrectError(
-                    f"all outputs together are off by {error:.2g} ({allowed:.2g} is allowed)"
-                )
+                raise IncorrectError(f"all outputs together are off by {error:.2g} (at most {allowed:.2g})")
         return errors or (0.0, 0.0)
 
 

@@ -129,7 +129,8 @@ class Run:
     def generator(self, stream: str) -> torch.Generator:
         """A CPU generator seeded from the run's seed and the name of the stream ("batches").
 
-        Draw on the CPU and move the result to `device`, so that a seed gives the same on every device.
+        Draw on the CPU and move the result to `device`, so that a seed gives the same
+        numbers on every device.
         """
         from readtrack.runs.stream import Stream
 
@@ -147,9 +148,7 @@ class Run:
         Raises ValueError for any other part.
         """
         if part not in get_args(Part):
-            raise ValueError(
-                f"stream {stream!r}: the part must be world, train, choose or judge, not {part!r}"
-            )
+            raise ValueError(f"stream {stream!r}: {part!r} is not a part (world, train, choose or judge)")
         return self.generator(stream)
 
     def data_seed(self, part: Part) -> int:

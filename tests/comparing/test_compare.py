@@ -442,7 +442,7 @@ def test_the_precision_of_a_ratio_matches_resampled_items(carry_out):
 
 
 def test_data_have_one_of_four_parts(carry_out):
-    with pytest.raises(ValueError, match="part must be world, train, choose or judge, not 'held out'"):
+    with pytest.raises(ValueError, match="'held out' is not a part"):
         carry_out(lambda run, flaw: run.data("inputs", "held out"))
 
 

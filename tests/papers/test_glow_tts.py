@@ -38,16 +38,8 @@ from readtrack.papers.glow_tts import (
     squeeze,
     unsqueeze,
 )
-from readtrack.papers.glow_tts.experiment import (
-    EVENLY,
-    LINEAR,
-    RATES,
-    SIZES,
-    Corpus,
-    boundary_errors,
-    linear,
-    uncoupled,
-)
+from readtrack.papers.glow_tts.arms import LINEAR, SIZES, linear, uncoupled
+from readtrack.papers.glow_tts.experiment import EVENLY, RATES, Corpus, boundary_errors
 
 MASK = mask_of(torch.tensor([6, 4]), 6, torch.zeros(1, dtype=torch.float64))
 

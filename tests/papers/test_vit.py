@@ -259,7 +259,7 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "f68b10a0cf94"
+    assert digest(its) == "e678bc4f6bd4"
 
 
 def test_a_null_run_has_the_controls_networks(run_experiment, monkeypatch):
