@@ -128,7 +128,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             return built().compress(prompt, gists=1, room=request + count)
         return read(built(), prompt, request + count)
 
-    def anew(ids: Tensor, length: int) -> dict[str, Any]:
+    def reprocessed(ids: Tensor, length: int) -> dict[str, Any]:
         return answer(built(), ids, count, read(built(), ids.new_zeros(1, length), request + count))
 
     def cached(ids: Tensor, length: int) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             axes={"prompt": length},
             inputs=lambda g, length=length: (drawn(g, 1, request), length),
             variants=(
-                Variant(name="reprocessed prompt", role="naive", call=anew),
+                Variant(name="reprocessed prompt", role="naive", call=reprocessed),
                 Variant(name="KV cache of the prompt", role="strong", call=cached),
                 Variant(name="KV cache of the gist", role="paper", call=compressed),
             ),
