@@ -50,7 +50,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient through the scale is parallel to x and is zero for features outside the mean square."""
+        """The gradient through the scale is parallel to x, and zero for features outside the mean square."""
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # double backward
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps, share=ctx.share), x, weight)
