@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-# The tests start hundreds of processes. Without kept bytecode each would compile readtrack anew.
+# The tests start hundreds of processes. Without kept bytecode each would compile readtrack again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test papers others thorough timing again bench docs lint style types imports clean

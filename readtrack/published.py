@@ -126,12 +126,12 @@ def claims(paper: str) -> dict[str, Claim]:
 
 
 def _effects(row: Mapping[str, Any]) -> str:
-    effects = [Effect(**one) for one in row.get("effects", ())]
     guards = row.get("guards", {})
-    notes = [" (a guard, not counted)" if str(one) in guards else "" for one in effects]
-    return "; ".join(
-        f"{one.found}, asked {one.wanted}{note}" for one, note in zip(effects, notes, strict=True)
-    )
+
+    def told(one: Effect) -> str:
+        return f"{one.found}, asked {one.wanted}{' (a guard, not counted)' if str(one) in guards else ''}"
+
+    return "; ".join(told(Effect(**one)) for one in row.get("effects", ()))
 
 
 def shipped_file() -> Path:

@@ -30,9 +30,8 @@ def executed(module: ModuleType) -> Iterator[set[Line]]:
     """Collect the executed lines of the plugin's own files as (file, line)."""
     own_files = set(map(str, files(module)))
     found: set[Line] = set()
-    left: dict[
-        CodeType, set[int] | None
-    ] = {}  # lines that have not been executed; None for code outside the plugin
+    # Lines that have not been executed; None for code outside the plugin.
+    left: dict[CodeType, set[int] | None] = {}
 
     def in_code(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
         lines = left[frame.f_code]
