@@ -24,7 +24,7 @@ def one_tensor_at_a_time(
     *,
     weight_decay: float = 0.0,
 ) -> None:
-    """Algorithm 1 line by line, or algorithm 2 of AdamW with `weight_decay`."""
+    """Adam's algorithm 1 line by line, or AdamW's algorithm 2 if `weight_decay` is given."""
     for w, g, m, v in zip(weights, gradients, first, second, strict=True):
         m.copy_(0.9 * m + 0.1 * g)
         v.copy_(0.999 * v + 0.001 * g**2)

@@ -26,7 +26,7 @@ EXERCISES = (
         hints=(
             "m ← β₁ m + (1 - β₁) g and v ← β₂ v + (1 - β₂) g², in place.",
             "m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). Do not write them into the stored moments.",
-            "w ← w - lr · m̂ / (√v̂ + eps): eps is added outside of the root.",
+            "w ← w - lr · m̂ / (√v̂ + eps): eps is added outside the root.",
         ),
         tries=of_steps,
     ),

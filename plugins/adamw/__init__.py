@@ -11,11 +11,12 @@ The idea. Leave the penalty out of the loss and shrink the weights in a separate
 weights then decay at the same rate, and the best decay depends less on the learning rate. Most Transformers
 are trained with AdamW.
 
-The result. Both identities hold, and Adam with a penalty decays weights unevenly. On the small network here,
-the best decay depends on the learning rate as much as the best penalty does, and AdamW is not clearly better.
+The result. The penalty and weight decay are equivalent for SGD and not for Adam, and Adam with a penalty
+decays weights unevenly. On this plugin's small network, the best decay depends on the learning rate as much
+as the best penalty does, and AdamW is not clearly better.
 
 This folder. `model` implements algorithms 1 and 2 line by line, on one vector of all weights. `experiment`
-tests both identities, measures how unevenly Adam decays, and searches the grid of learning rates and decays
+tests both statements, measures how unevenly Adam decays, and searches the grid of learning rates and decays
 of figure 2.
 """
 

@@ -13,7 +13,7 @@ from .model import AdamW, Betas
 
 
 def decoupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
-    """`amount` is the share of the weights that the first step removes, whatever the learning rate."""
+    """The first step shrinks the weights by the fraction `amount`, whatever the learning rate."""
     return AdamW(weights, lr=rate, weight_decay=amount / rate), 0.0
 
 

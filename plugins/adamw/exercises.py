@@ -35,8 +35,8 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.AdamW.update",
-        task="Write algorithm 2 in place. The decay is not part of the gradient, so that no moment "
-        "contains it.",
+        task="Write algorithm 2 in place. The decay is not part of the gradient, so neither moment contains "
+        "it.",
         hints=(
             "Compute both moments and their correction from g alone, as in Adam.",
             "w ← w - lr · (m̂ / (√v̂ + eps) + weight_decay · w).",

@@ -1,4 +1,4 @@
-"""Checks the identities for SGD and Adam, and compares weight decay with an L2 penalty over a grid."""
+"""Tests whether an L2 penalty equals weight decay, for SGD and for Adam, and compares both over a grid."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ EVENLY = Claim(
     sentence="With an L2 penalty in Adam's gradient, weights with large gradients decay least. With "
     "decoupled decay, all weights decay at the same rate.",
     paper=Figure(
-        "The paper argues for this and proves it for a fixed preconditioner. It does not measure it.",
+        "The paper argues this and proves it for a fixed preconditioner, but does not measure it.",
         where="section 2, proposition 3",
         read="text",
     ),
@@ -95,8 +95,8 @@ TASK = (
     "We train a perceptron of 64 units on 200 of the 8 × 8 digits, a fifth of which have random labels. The "
     "paper trains a ResNet on CIFAR-10 and ImageNet32. Training takes 300 batches of 64 under a cosine "
     "schedule without restarts, which also scales the decay. The grid combines three learning rates, which "
-    "span a decade, with eight decays, one of which is zero. The decay is not normalised. Losses and errors "
-    "are means over three draws of the 200 digits. "
+    "span a decade, with eight decays, one of which is zero. We do not use the paper's normalised weight "
+    "decay. Losses and errors are means over three random samples of 200 digits. "
 )
 
 SEPARABLE = Claim(
@@ -120,15 +120,15 @@ SEPARABLE = Claim(
     after_steps=300,
     breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "We use the paper's λ as the decay, so the same λ removes the same share of the "
-    "weights at every learning rate. The logarithm of a learning rate's best decay is the mean over the "
-    "decays' logarithms, weighted by exp(−held-out loss / 0.02 nats). Expressed as torch's λ / lr, the best "
-    "decay moves by one decade less.",
+    deviations=TASK + "We use the paper's λ as the decay, so the same λ shrinks the weights by the same "
+    "fraction at every learning rate. At each learning rate, the logarithm of the best decay is the mean of "
+    "the logarithms of all decays, weighted by exp(−held-out loss / 0.02 nats). Expressed as torch's λ / "
+    "lr, the best decay moves by one decade less.",
     history=(
         (
-            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The best decay '
-            "was the argmin over half decades, the learning rates covered 0.9 decades, and each seed had "
-            "one draw."
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The best '
+            "decay was the argmin over half decades, the learning rates covered 0.9 decades, and each seed "
+            "used one sample of digits."
         ),
     ),
 )
@@ -151,8 +151,8 @@ GENERALISES = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "inconclusive" (same bound). Each seed drew the digits once '
-            "and was tested on about 360 digits."
+            'Until November 2026 the verdict was "inconclusive" (same bound). Each seed used one sample of '
+            "training digits and about 360 test digits."
         ),
     ),
 )

@@ -54,12 +54,12 @@ EXERCISES = (
         task="Compute the height and width of the maps that the first hidden layer reads.",
         hints=(
             (
-                "A window of w with a stride of s fits (side - w) // s + 1 times; padded convolutions keep "
-                "the side."
+                "A window of size w with stride s fits (side - w) // s + 1 times. Padded convolutions keep "
+                "the size."
             ),
             (
-                "There are one convolution of size 11 with stride 4 and three poolings of size 3 with stride "
-                "2."
+                "The layers that shrink the maps are one convolution (size 11, stride 4) and three poolings "
+                "(size 3, stride 2)."
             ),
         ),
         tries=of_sides,

@@ -34,7 +34,7 @@ SAME_HALF = Break(
 WEIGHT_DECAY = Break(
     "weight decay", "No unit is dropped, and the weight decay is 0.01 instead of 0.0005.", "rival"
 )
-TANH = Break("tanh everywhere", "The network of the ReLU arm also has tanh.")
+TANH = Break("tanh everywhere", "Both networks have tanh.")
 SATURATES = Break("ReLU clipped at 1", "ReLU is clipped at 1, so units saturate on both sides.", "near miss")
 SCALED_TANH = Break(
     "scaled tanh",
@@ -49,8 +49,8 @@ SIZES = Claim(
     "290,400.",
     paper=Figure(
         "The network has 60 million parameters, and its layers have 253,440, 186,624, 64,896, 64,896, "
-        "43,264, 4096, 4096 and 1000 neurons. The first number does not fit whole maps: 55 × 55 × 96 is "
-        "290,400.",
+        "43,264, 4096, 4096 and 1000 neurons. The first number is inconsistent with the layer's maps, "
+        "because 55 × 55 × 96 is 290,400.",
         where="abstract and figure 2",
         read="text",
     ),
@@ -59,14 +59,14 @@ SIZES = Claim(
         Bound("parameters", "==", 60_965_224),
     ),
     kind="identity",
-    deviations="Images are 227 × 227. With 224 × 224, the size in the paper's text, the first layer would "
-    "not fit.",
+    deviations="Images have 227 × 227 pixels. The first convolution does not fit the 224 × 224 pixels that "
+    "the paper's text states.",
 )
 
 DROPOUT = Claim(
     name="test error with and without dropout",
-    sentence="A network that fits its training set has a lower test error with dropout of half of the hidden "
-    "units than without dropout, each at its best learning rate.",
+    sentence="A network that fits its training set has a lower test error with 50 % dropout in its hidden "
+    "layers than without dropout, each at its best learning rate.",
     paper=Figure(
         "Dropout reduces overfitting in the fully connected layers and is very effective. Without it the "
         "network overfits substantially.",
@@ -99,16 +99,16 @@ DROPOUT = Claim(
     deviations="The data are 200 pictures of 16 × 16 pixels with five digits, not 1.2 million photographs. "
     "The network has three convolutions and two hidden layers of 256 units. The paper's network has five "
     "convolutions, and its hidden layers have 4,096 units. The initial weights have variance 2 / fan-in. "
-    "Images are not cropped, mirrored or recoloured. Both arms are trained for 600 steps with batches of 32 "
-    "at a learning rate that falls linearly. The abstract's results on ImageNet need its photographs and "
-    "are not tested.",
+    "Images are not cropped, mirrored or recoloured. Both networks are trained for 600 steps with batches "
+    "of 32 at a learning rate that falls linearly. The abstract's results on ImageNet need its photographs "
+    "and are not tested.",
     headline=True,
     history=(
         (
             "Until November 2026 dropout was applied before the hidden layers. The verdict was "
-            '"inconclusive", because both arms had their best learning rate at the edge of the grid. The '
-            "paper drops the hidden layers' outputs, and so does the claim now. The test set now has 4,000 "
-            "pictures instead of 1,500, and the grid is extended at an edge. The bound is unchanged."
+            '"inconclusive", because both networks had their best learning rate at the edge of the grid. '
+            "Dropout is now applied to the hidden layers' outputs, as in the paper. The test set now has "
+            "4,000 pictures instead of 1,500, and the grid is extended at an edge. The bound is unchanged."
         ),
     ),
 )
@@ -124,8 +124,8 @@ RELU = Claim(
     ),
     rule=(at_least("steps", "tanh", 2.0, over="ReLU", toward=1.0, called="steps to 25 %, tanh / ReLU"),),
     control=(
-        "the same network with tanh, at its fastest learning rate from the same grid. The network must have "
-        "started to learn (guessing has an error of 0.8)"
+        "the same network with tanh, at its fastest learning rate from the same grid. The tanh network must "
+        "do better than guessing, which has an error of 0.8"
     ),
     control_arm="tanh",
     control_reaches=(at_most("lowest error", "tanh", 0.7, called="lowest training error, tanh"),),
@@ -134,16 +134,16 @@ RELU = Claim(
     deviations=(
         "The data are 2,000 pictures of 16 × 16 pixels with five digits. The network has three convolutions "
         "with 16, 32 and 32 maps, and one linear layer. As in sections 2 and 5, pixels range from 0 to 255 "
-        "before their mean is subtracted, and weights are drawn from N(0, 0.01). All biases start at 0. In "
-        "section 5, the biases of the second layer start at 1, but tanh learns sooner if they start at 0. "
-        "The error is the mean over the last 20 batches of 32. A network that has not reached 25 % after "
-        '1,200 steps counts as "at least 1,200".'
+        "before their mean is subtracted, and weights are normal with a standard deviation of 0.01. All "
+        "biases start at 0. In section 5, the biases of the second layer start at 1, but tanh learns sooner "
+        "if they start at 0. The error is the mean over the last 20 batches of 32. A network that has not "
+        'reached 25 % after 1,200 steps counts as "at least 1,200".'
     ),
     history=(
         (
             "Until November 2026 pixels were in [-0.3, 0.7] and weights started with variance 2 / fan-in. "
             'The verdict was "not reproduced" (tanh took 1.06 times as many steps). No unit saturates in '
-            "that set-up, which is not the paper's. It is now the rival. The bound is unchanged."
+            "that set-up, which differs from the paper's and is now the rival. The bound is unchanged."
         ),
     ),
 )

@@ -144,5 +144,5 @@ def error_by_height(
         for rows in heights.argsort().chunk(5):
             fifth = Pictures(*(field[rows.to(run.device)] for field in held_out))
             run.metric(curve, error(network, fifth), step=heights[rows].mean().item(), arm=arm)
-    run.axes(curve, x="height of the digit in pixels", y="share named wrongly")
+    run.axes(curve, x="height of the digit in pixels", y="share misclassified")
     run.headline(curve)

@@ -4,13 +4,13 @@ Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.2.
 its encoder came first: Bahdanau, Cho and Bengio 2014, arXiv 1409.0473.
 
 The problem. A recurrent encoder compresses a sentence into one vector of fixed size, and its decoder
-generates the translation from that vector. Longer sentences lose more information.
+generates the translation from that vector. The longer the sentence, the more information is lost.
 
 The idea. Keep the encoder's state at every position. Each position of the decoder computes a *query*,
 compares it with the *key* of each position of the encoder, and averages the *values*, weighted by a softmax
 over the similarities. Two additions made attention the building block of whole models. Scores are divided by
 the root of the keys' dimension, because the softmax saturates otherwise. The hidden size is split over
-*heads*, which attend to different positions at the cost of one head.
+*heads*, which attend to different positions at the total cost of one full-size head.
 
 This folder. `model` has equation 1 as a function, and section 3.2.2 as a module for self-attention (queries,
 keys and values come from one sequence) and cross-attention (keys and values come from another sequence than

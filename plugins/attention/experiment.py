@@ -57,14 +57,15 @@ HEADS = Claim(
     ),
     rule=(Bound("different parameter counts", "==", 1), Bound("different FLOP counts", "==", 1)),
     kind="identity",
-    control="one head, against 2, 4 and 8",
+    control="one head, compared with 2, 4 and 8 heads",
     deviations="Only matrix multiplications are counted. The number of softmaxes grows with the number of "
     "heads.",
 )
 
 EVEN = Break("uniform weights", "All encoder states have equal weight for every query.", "near miss")
 SHUFFLED_VALUES = Break(
-    "shuffled values", "Each weight is applied to the value of a different position than the key's."
+    "shuffled values",
+    "The values are permuted at random, so each weight is applied to the value of another position.",
 )
 BY_POSITION = Break(
     "position-dependent weights",
@@ -89,8 +90,8 @@ NO_BOTTLENECK = Claim(
         at_least("accuracy at 12 words", "attention", 0.8),
         at_least("accuracy at 12 words", "attention", 0.2, minus="fixed vector", toward=0.0),
     ),
-    control="the same network and initial weights, restricted to the encoder's last state, each arm at the "
-    "best of three learning rates",
+    control="the same network and initial weights, restricted to the encoder's last state, each at the best "
+    "of three learning rates",
     control_arm="fixed vector",
     control_reaches=(at_least("accuracy at 4 words", "fixed vector", 0.9),),
     after_steps=STEPS,
@@ -114,7 +115,7 @@ NO_BOTTLENECK = Claim(
 
 VOCAB, WIDTH = 8, 48
 LENGTHS, LONGEST = (4, 8, 12), 16  # words in training sentences, and in the longest test sentences
-DRAWN = (4, 8, 12, 12)  # the longest length is drawn twice as often, because it takes longest to learn
+DRAWN = (4, 8, 12, 12)  # the longest is sampled twice as often, because it takes longest to learn
 
 
 @hookimpl
@@ -213,7 +214,7 @@ def with_shuffled_values() -> Translator:
 
 
 class PositionWeights(nn.Module):
-    """The translator with learned weights for pairs of target and source positions, not attention."""
+    """Replaces attention by one learned weight for each pair of target and source positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +306,7 @@ def translate_all(at: Trial, found: Sweep[Translator]) -> dict[str, Float[Tensor
 
 @torch.no_grad()
 def translate(run: Run, translator: Translator, length: int) -> Float[Tensor, " sentences"]:
-    """Share of correct words in each new sentence, decoded greedily."""
+    """Fraction of correct words in each test sentence, with greedy decoding."""
     count = run.pick(smoke=20, quick=500, full=2000)
     draw = run.data(f"{length} words to judge by", "judge")
     source, target, written = sentences(run, count, length, draw)

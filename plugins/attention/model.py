@@ -29,8 +29,8 @@ def attention_weights(
     """Attention weights: the softmax in equation 1, taken over the keys for each query.
 
     mask    True where a query may attend to a key; the result for a query without any visible key is zero
-    causal  no query sees a later position. The last query is aligned with the last key (lower right), as in
-            decoding with a cache, where the queries are the newest positions
+    causal  no query attends to a later position. The last query is aligned with the last key (lower right),
+            as in decoding with a cache, where the queries are the newest positions
     scale   factor on the scores, by default 1 / √dim
     """
     queries, keys, dim = q.shape[-2], *k.shape[-2:]
@@ -44,7 +44,7 @@ def attention_weights(
     if bias is None:
         return scores.softmax(-1)
     if mask is None and queries <= keys:
-        return scores.add_(bias).softmax(-1)  # every query sees a key
+        return scores.add_(bias).softmax(-1)  # every query has a visible key
     # A row whose scores are all -inf would be NaN, and so would the gradient.
     blind = bias.amax(-1, keepdim=True) == -torch.inf
     return (scores + bias.masked_fill(blind, 0)).softmax(-1).masked_fill(blind, 0)

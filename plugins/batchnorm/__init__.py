@@ -17,8 +17,8 @@ This folder. `model` implements algorithm 1 as written and with section 3's grad
 keeps algorithm 2's running averages, for vectors and images (section 3.2). `convolutions` trains a deep
 network with any normalisation on noisy digits, and the plugins of later normalisation papers use it too.
 `experiment` trains this network and the network of figure 1 with batch normalisation, without it, and with
-the statistics of the first batch. This last control starts like a normalised network but is not normalised
-afterwards.
+the statistics of the first batch. The last of these networks starts like a normalised network, but its
+statistics then stay fixed.
 
 Dimensions: batch, features (channels of an image), positions (none, or height and width).
 """

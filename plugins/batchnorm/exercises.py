@@ -64,7 +64,7 @@ EXERCISES = (
         of="model.BatchNorm.forward",
         task="In training, normalise the batch and update the averages. In evaluation, use the averages.",
         hints=(
-            "batch_norm gives the result, the mean and the biased variance of the batch.",
+            "batch_norm returns the result, and the mean and the biased variance of the batch.",
             "Update each average as average ← (1 - momentum) · average + momentum · newest.",
             "Average the unbiased variance, which is the biased one times count / (count - 1).",
         ),

@@ -8,8 +8,8 @@ depends on its left context only. Many tasks need the representation of a word i
 
 The idea. Select 15 % of the tokens, replace most of them by a mask token, and predict the originals. The
 targets are hidden, so every layer may attend to both sides. A tenth of the selected tokens become a random
-token and a tenth stay as they are, because fine-tuning never shows the mask. A second task, whether one
-sentence follows another, trains a vector for the whole input.
+token and a tenth stay as they are, because the mask does not occur in fine-tuning. A second task, to predict
+whether one sentence follows another, trains a vector for the whole input.
 
 This folder. `model` has the encoder (GPT's blocks without the causal mask, with exact GELU and segments),
 both heads, and the masking. `weights` renames the released parameters. `experiment` pre-trains a

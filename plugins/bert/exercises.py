@@ -41,11 +41,14 @@ EXERCISES = (
     Exercise(
         name="mask tokens",
         of="model.mask_tokens",
-        task="Section 3.1: choose tokens, then draw their fates and replacements.",
+        task="Section 3.1: choose tokens, then sample their fates and replacements.",
         hints=(
             "Draw the dice, then the fates, then the replacements: torch.rand twice, then torch.randint.",
-            "Tokens whose dice are below the rate are chosen. Give special tokens dice above any rate.",
-            "The token with the smallest dice of all is chosen too, unless it is special.",
+            (
+                "Tokens whose dice value is below the rate are chosen. Give special tokens a value above any "
+                "rate."
+            ),
+            "The token with the smallest dice value is always chosen, unless it is special.",
         ),
         tries=of_texts,
     ),

@@ -49,7 +49,7 @@ BLIND = Break(
     "near miss",
 )
 SHUFFLED = Break(
-    "words of any texts", "Pre-training texts are made by shuffling words across all texts.", "near miss"
+    "words of any texts", "In pre-training, the words are shuffled across all texts.", "near miss"
 )
 UNMASKED = Break(
     "mask dropped for tuning",
@@ -85,8 +85,8 @@ BOTH_SIDES = Claim(
     ),
     rule=(at_least("accuracy", "both sides", 0.08, minus="left to right", toward=0.0),),
     control_arm="left to right",
-    control="a language model of the same size, trained for the same number of steps, that keeps its "
-    "causal mask during fine-tuning, each arm at its best learning rate",
+    control="a language model of the same size, trained for the same number of steps, that keeps its causal "
+    "mask during fine-tuning, each model at its best learning rate",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, UNMASKED, UNTRAINED),
@@ -99,8 +99,8 @@ BOTH_SIDES = Claim(
 RECURRENT = Claim(
     name="accuracy against left-to-right pre-training with a BiLSTM",
     seeded_as="a recurrent layer on top does not make up for it",
-    sentence="After 300 steps of pre-training, the bidirectional model is still more accurate than the "
-    "left-to-right model when the latter gets a bidirectional LSTM on top for fine-tuning.",
+    sentence="After 300 steps of pre-training, the bidirectional model is still more accurate than a "
+    "left-to-right model that is fine-tuned with a bidirectional LSTM on top.",
     paper=Figure(
         "The left-to-right model with a BiLSTM on top scores 84.9 on SQuAD, against 87.9 for BERT",
         where="section 5.1, table 5",

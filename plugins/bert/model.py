@@ -173,7 +173,7 @@ def mask_tokens(
     vocab    random tokens are drawn from the first `vocab` ids
     special  True where no token may be chosen: separators, padding
 
-    Draws on the CPU. Chooses at least one token if any may be chosen.
+    Samples on the CPU. Chooses at least one token if any may be chosen.
     """
     dice, fate = (torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2))
     drawn = torch.randint(vocab, ids.shape, generator=generator).to(ids.device)

@@ -49,7 +49,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif inside := trunk_name(short):
             ours[f"bert.{inside}"] = tensor
         else:
-            raise ValueError(f"no parameter of a BERT: {name}")
+            raise ValueError(f"BERT has no parameter {name}")
     return ours
 
 

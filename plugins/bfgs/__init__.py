@@ -11,7 +11,8 @@ searches, because H recovers slowly once it is too small in some direction.
 The idea. A step s and the change y of the gradient along it show the curvature in one direction. BFGS and its
 predecessor both choose the H⁺ nearest to H with H⁺ y = s. If distance is measured between the inverses, the
 result is the update of Davidon, Fletcher and Powell (DFP). If it is measured between H⁺ and H, the result is
-BFGS, which corrects errors of the model. With BFGS the line search may stop early, mostly at its first trial.
+BFGS, which corrects errors of the model. With BFGS the line search may stop early, usually at its first trial
+point.
 
 The result. With an inexact line search BFGS needs fewer evaluations than DFP. With a nearly exact search the
 two hardly differ.

@@ -1,4 +1,4 @@
-"""Exercises: write the BFGS and DFP updates, decide when to skip one, and minimise a cubic."""
+"""Exercises: write the BFGS and DFP updates, and minimise a cubic."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ EXERCISES = (
         task="Update the model of the inverse Hessian after a step s that changed the gradient by y.",
         hints=(
             "H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy.",
-            "Multiplied out it needs H y and two outer products only.",
+            "Multiplied out, the update needs only H y and two outer products.",
         ),
         tries=of_updates,
     ),
@@ -39,11 +39,11 @@ EXERCISES = (
     Exercise(
         name="cubic",
         of="model.cubic_minimum",
-        task="Compute the minimiser of the cubic with given values and slopes at two points, or NaN "
-        "without a minimum.",
+        task="Compute the minimiser of the cubic with given values and slopes at two points, or NaN if it "
+        "has no minimum.",
         hints=(
-            "With d1 = da + db - 3 (fa - fb) / (a - b): there is no minimum if d1² < da · db.",
-            "d2 is the root of d1² - da · db, with the sign of b - a.",
+            "Let d1 = da + db - 3 (fa - fb) / (a - b). There is no minimum if d1² < da · db.",
+            "Let d2 be the root of d1² - da · db, with the sign of b - a.",
             "The minimiser is b - (b - a) (db + d2 - d1) / (db - da + 2 d2).",
         ),
         tries=of_cubics,

@@ -11,14 +11,14 @@ and the cost of attention is quadratic in their length.
 The idea. Start from single symbols, find the most frequent pair of neighbouring symbols, merge the pair into
 a new symbol, and repeat until the vocabulary is full. Frequent words become one token, and rare words become
 a few tokens. GPT-2 starts from the 256 bytes, so every text can be encoded. It splits a text into words
-first, so no token contains both parts of a word and of its punctuation. GPT-3 uses GPT-2's 50,257 tokens,
-and most later language models use a larger vocabulary of the same kind.
+first, so no token spans a word and its punctuation. GPT-3 uses GPT-2's 50,257 tokens, and most later language
+models use a larger vocabulary of the same kind.
 
 This folder. `training` has the paper's loop, which recounts all pairs before each merge, and a faster version
-with an index and a heap. `words` has GPT-2's byte order and its pattern for splitting text. `encoding`
-has GPT-2's loop, and a faster version with a heap and a cache. `experiment` measures how bytes per token grow
-with the number of merges, for the most frequent pairs, random pairs, pairs that are counted once, and pruned
-substrings. Nothing is trained by gradient descent.
+with an index and a heap. `words` has GPT-2's byte order and its pattern for splitting text. `encoding` has
+GPT-2's loop, and a faster version with a heap and a cache. `experiment` measures how the number of bytes per
+token grows with the number of merges, for the most frequent pairs, random pairs, pairs that are counted once,
+and pruned substrings. Nothing is trained by gradient descent.
 
 A symbol is an id, and `tokens[id]` gives its bytes. The first 256 ids are the bytes in GPT-2's order.
 """

@@ -60,8 +60,8 @@ EXERCISES = (
         hints=(
             "count_words gives each word once, with its count. Each pair in the word counts that many times.",
             (
-                "ID maps a byte to its id, Vocabulary.add a pair to its new id; replace merges the pair in a "
-                "word."
+                "ID maps a byte to its id, and Vocabulary.add maps a pair to its new id. replace merges the "
+                "pair in a word."
             ),
             "Stop early if no word has two symbols left.",
         ),
@@ -74,8 +74,14 @@ EXERCISES = (
         of="encoding.ByteBPE.merge_slowly",
         task="Encode a word as ids: apply the merges of training in the order in which they were found.",
         hints=(
-            "self.ranks maps a pair to its position in that order, self.merged a position to the merge's id.",
-            "Apply the earliest merge of all neighbouring pairs everywhere in the word, and repeat.",
+            (
+                "self.ranks maps a pair to its position in that order. self.merged maps a position to the "
+                "merge's id."
+            ),
+            (
+                "Find the earliest merge among all neighbouring pairs, apply it everywhere in the word, and "
+                "repeat."
+            ),
         ),
         tries=of_cuts,
         gradients=False,

@@ -83,11 +83,11 @@ MERGES, LONGEST, POOL = 300, 12, 20
 SHORT = Claim(
     name="bytes per token, most frequent and random pairs",
     sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes per token. This is "
-    "at least 1.1 times as many as with merges of pairs that are drawn in proportion to their frequency. "
-    "The rival (pruned substrings) reaches both bounds, with more bytes per token than the merges.",
+    "at least 1.1 times as many as with merges of random pairs, sampled in proportion to their frequency. "
+    "The rival (pruned substrings) also passes both bounds, with even more bytes per token.",
     paper=Figure(
-        "There are 4.9 characters per token with 59,500 merges, computed from the paper's token counts in "
-        "millions.",
+        "With 59,500 merges there are 4.9 characters per token. We computed this from the paper's token "
+        "counts, which are in millions.",
         where="table 1 of Sennrich and others",
         read="table",
     ),
@@ -95,7 +95,7 @@ SHORT = Claim(
         at_least("bytes per token", "most frequent pair", 1.8, over="bytes", toward=1.2),
         at_least("bytes per token", "most frequent pair", 1.1, over="random pair", toward=1.02),
     ),
-    control="the same number of merges of random pairs, drawn in proportion to their frequency (without "
+    control="the same number of merges of random pairs, sampled in proportion to their frequency (without "
     "merges there is 1 byte per token)",
     control_arm="random pair",
     control_reaches=(at_least("bytes per token", "random pair", 1.2, over="bytes"),),
@@ -109,8 +109,9 @@ SHORT = Claim(
             "drawn from a separate random stream. The near miss (pairs counted once) is new."
         ),
         (
-            "The first rival was the 300 most frequent substrings with longest match, which missed the bound "
-            "of 1.1 (1.06 on seeds 0 and 1). Pruned substrings replace this rival because they are stronger."
+            "The first rival split words by longest match with the 300 most frequent substrings, and missed "
+            "the bound of 1.1 (1.06 on seeds 0 and 1). Pruned substrings replace this rival because they "
+            "are stronger."
         ),
     ),
 )
@@ -164,7 +165,7 @@ def experiment(run: Run) -> None:
 
 
 def parted(run: Run) -> World:
-    """Splits the text into nine tenths for learning merges and one stretch in between for testing."""
+    """Holds out a random stretch of a tenth of the text for testing. Merges are learned from the rest."""
     text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
     length = len(text) // 10
     start = int(torch.randint(len(text) - length, (), generator=run.data("held-out text", "world")))
@@ -193,7 +194,7 @@ def most_frequent(at: Trial, merges: int) -> list[Pair]:
 
 
 def random_merges(at: Trial, merges: int) -> list[Pair]:
-    """The control: pairs drawn in proportion to their frequency."""
+    """The control: pairs sampled in proportion to their frequency."""
     pairs, found, draw = Pairs(at.world.seen), [], Random(at.generator("pairs").initial_seed())
     for _ in range(merges):
         at.run.check_cancelled()
@@ -204,7 +205,7 @@ def random_merges(at: Trial, merges: int) -> list[Pair]:
 
 
 def any_pair(pairs: Pairs, draw: Random) -> Pair:
-    """A pair drawn in proportion to its frequency."""
+    """A random pair, sampled in proportion to its frequency."""
     [pair] = draw.choices(list(pairs.counts), cum_weights=list(accumulate(pairs.counts.values())))
     return pair
 
@@ -225,9 +226,8 @@ def counted_once(at: Trial, merges: int) -> list[Pair]:
 
 
 def by_substrings(at: Trial, size: int) -> Learned:
-    """Starts from `POOL` · `size` frequent substrings, and removes a quarter at a time, choosing those whose
-    removal would add the fewest tokens to the text. Unigram language models (Kudo 2018) are pruned in this
-    way.
+    """Starts from `POOL` · `size` frequent substrings, and repeatedly removes the quarter whose removal adds
+    the fewest tokens to the text. Unigram language models (Kudo 2018) are pruned in this way.
     """
     words, counts = count_words(at.world.seen), Counter[bytes]()
     for word, times in words.items():
@@ -248,7 +248,7 @@ def by_substrings(at: Trial, size: int) -> Learned:
 
 
 def tokens_saved(words: Counter[bytes], tokens: set[bytes]) -> dict[bytes, int]:
-    """For each token, the number of uses times (the number of tokens that would replace it minus 1)."""
+    """Number of tokens that each token saves: its uses × (number of tokens that would replace it - 1)."""
     used: Counter[bytes] = Counter()
     for word, times in words.items():
         for token in fewest_tokens(word, tokens):

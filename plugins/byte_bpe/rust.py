@@ -20,7 +20,7 @@ def rust_tokenizer(tokens: Sequence[bytes], merges: Iterable[Pair]) -> Any:
 
 
 def train_in_rust(text: str, merges: int) -> list[Pair]:
-    """Returns the same merges as `train`, with the same ids of bytes and the same choice in a tie."""
+    """Returns the same merges as `train`, with the same byte ids and the same tie-breaking."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -29,7 +29,8 @@ def members(test: Callable[[str], bool], codes: range) -> str:
 
 @cache
 def word_pattern() -> re.Pattern[str]:
-    """GPT-2's pattern: letters, digits or other signs with a space before them, endings as in "it's", spaces.
+    """GPT-2's pattern: letters, digits or other signs, each with an optional leading space, endings as in
+    "it's", and spaces.
 
     `re` has no classes for letters and numbers, and counts U+001C to U+001F as spaces. It has a lookup table
     for characters of the first plane and tries ranges beyond it one by one, so words within that plane come
@@ -37,7 +38,7 @@ def word_pattern() -> re.Pattern[str]:
     """
     low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
     # Unicode's categories Nd, Nl and No: some Chinese characters are numeric and letters. Tests check the
-    # arguments of functions but not of lambdas, and there are 262,144 calls.
+    # arguments of functions but not of lambdas. As there are 262,144 calls, we use a lambda.
     kinds = str.isalpha, lambda c: c.isnumeric() and not c.isalpha()
     letters, numbers = ([members(kind, codes) for codes in (low, high)] for kind in kinds)
     space = members(lambda c: c.isspace() and not "\x1c" <= c <= "\x1f", low)
