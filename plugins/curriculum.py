@@ -13,7 +13,7 @@ compelling evidence for any of its measures of difficulty.
 
 This file implements the pacing function and two measures of difficulty, and trains a small GPT-2. A null
 result is informative only if a benefit would have been detected, so the same comparison must detect the
-benefit of a quarter more steps.
+benefit of 25 % more steps.
 
 Dimensions: windows (pieces of text), time, drawn.
 """
@@ -65,8 +65,8 @@ IN_ORDER, LONGER, LETTERS = "text in any order", "a quarter more steps", "unigra
 NO_HELP = Claim(
     name="held-out loss with and without a curriculum",
     sentence="After 200 steps, neither a curriculum by letter rarity nor a curriculum by letter-pair rarity "
-    "lowers the held-out loss by 0.03 nats per character, compared with the same model trained with uniform "
-    "sampling. Training for 25 % more steps does lower the loss by that much.",
+    "lowers the held-out loss by more than 0.03 nats per character, compared with the same model trained "
+    "with uniform sampling. Training for 25 % more steps does lower it by at least 0.03 nats.",
     paper=Figure("No compelling evidence that curricula help", where="abstract", read="abstract"),
     rule=(
         at_least("nats per character", "rare letters last", -0.03, minus=IN_ORDER),
@@ -74,8 +74,8 @@ NO_HELP = Claim(
         at_most("nats per character", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
         at_most("nats per character", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
     ),
-    control="the same model, trained on samples from the whole text at every step; each arm uses the best of "
-    "three learning rates",
+    control="the same model, trained on samples from the whole text at every step, each model at the best "
+    "of three learning rates",
     control_arm=IN_ORDER,
     control_reaches=(at_least("nats per character", IN_ORDER, 0.03, minus=LONGER),),
     breaks=(PLANTED, TWICE, UNTRAINED),

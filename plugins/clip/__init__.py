@@ -7,11 +7,11 @@ The problem. An image classifier predicts the labels that it was trained with. A
 of labelled images and another output layer.
 
 The idea. Captions carry far more information than labels, and there are hundreds of millions of them.
-Predicting their words is hard and mostly unnecessary. CLIP solves an easier task: to find out which images
-and captions in a batch belong together. An image tower and a text tower map to one space. Matching pairs are
-trained to be close, and all other pairs to be far apart. A classifier is then a list of sentences, and an
-image is assigned to the closest sentence, without any labelled image of the task. Image generators use the
-text tower as their text encoder.
+Predicting their words is hard and mostly unnecessary. CLIP solves an easier task: it predicts which images
+and captions in a batch belong together. An image tower and a text tower map to a shared space. Matching pairs
+are trained to be close, and all other pairs to be far apart. A classifier is then a list of sentences, and an
+image is assigned to the closest sentence, without labelled images for the task. Several image generators use
+the text tower as their text encoder.
 
 This folder. `model` has the text tower, the Vision Transformer's tower and CLIP. `resnet` has the residual
 network's tower with its attention pool. `loss` has the contrastive loss, and a version that never stores the

@@ -12,7 +12,7 @@ from .loss import contrastive, two_cross_entropies
 
 
 def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """Computes the loss pair by pair: the image's over all texts, and the text's over all images."""
+    """Computes the loss pair by pair: each image against all texts, and each text against all images."""
     total = scale.new_zeros(())
     for index, (image, text) in enumerate(zip(seen, said, strict=True)):
         for logits in (scale * said @ image, scale * seen @ text):
@@ -33,7 +33,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
     def inputs(generator: torch.Generator, pairs: int) -> tuple[Tensor, ...]:
         images, texts = (F.normalize(torch.randn(pairs, dim, generator=generator), dim=1) for _ in range(2))
-        # The pairs are similar already, as after some training.
+        # The pairs are already similar, as they would be after some training.
         return images, F.normalize(images + 2 * texts, dim=1), torch.tensor(20.0)
 
     for pairs in bench.pick(smoke=(5,), quick=(256, 512), full=(4096, 16_384)):

@@ -53,7 +53,7 @@ EXERCISES = (
         name="text tower",
         of="model.TextTower.forward",
         task="Compute a text's vector: the hidden state of its end token, projected.",
-        hints=("The end token has the highest id: argmax of the ids gives its position in each text.",),
+        hints=("The end token has the highest id, so argmax of the ids gives its position in each text.",),
         tries=of_texts,
     ),
     Exercise(
@@ -62,7 +62,7 @@ EXERCISES = (
         task="Apply patches, summary token, positions and blocks, then project the summary token's hidden "
         "state.",
         hints=(
-            "self.patches gives maps: flatten the positions, and move them before the width.",
+            "self.patches returns maps. Flatten the positions, and move them before the width.",
             "The summary token comes first and has a position too. Apply norm_first, then the blocks.",
             "Only the first token of the last block is normalised and projected.",
         ),
@@ -74,7 +74,7 @@ EXERCISES = (
         task="Section 3.1.4: compute the weights of a zero-shot classifier from an ensemble of prompts.",
         hints=(
             "Normalise each prompt's vector before you average over a class.",
-            "The mean is shorter than 1, so normalise it again.",
+            "The mean has a norm below 1, so normalise it again.",
         ),
         tries=of_prompts,
     ),

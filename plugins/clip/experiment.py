@@ -36,16 +36,17 @@ CONTESTS_OF_TWO = Break(
 OTHERS_TEXTS = Break("mismatched texts", "Each image is paired with the text of its neighbour in the batch.")
 RARE_WORDS = Break(
     "inverse-frequency word weights",
-    "The network predicts words as the control does, each weighted by the inverse of its number of captions.",
+    "The network predicts words like the control, with each word weighted by the inverse of the number of "
+    "captions that contain it.",
     "rival",
 )
 IMAGES = "images until 35 %"
 
 SIZES = Claim(
     name="sizes",
-    sentence="The towers have the same numbers of parameters as the released ones.",
+    sentence="The models have the same numbers of parameters as the released models.",
     paper=Figure(
-        "A text tower of 63 million parameters with 12 layers of hidden size 512. The released files have "
+        "The text tower has 63 million parameters in 12 layers of hidden size 512. The released files have "
         "151,277,313 for ViT-B/32 and 102,007,137 for RN50, without the buffers of position ids.",
         where="section 2.4",
         read="secondary",
@@ -62,12 +63,12 @@ EFFICIENT = Claim(
     sentence="A network that predicts the text's words needs at least 1.2 times as many images to reach 35 "
     "% zero-shot accuracy as one trained with the contrastive loss.",
     paper=Figure(
-        "Four times fewer images for the same zero-shot accuracy on ImageNet.",
+        "The contrastive loss needs a quarter of the images for the same zero-shot accuracy on ImageNet.",
         where="section 2.3 and figure 2",
         read="secondary",
     ),
     rule=(at_least(IMAGES, "words", 1.2, over="contrastive", toward=1.0),),
-    control="the same image tower, which predicts the bag of words with a softmax (this needed fewer "
+    control="the same image tower, trained to predict the bag of words with a softmax (which needed fewer "
     "images than a sigmoid for each word), at its fastest learning rate from the same grid",
     control_arm="words",
     control_reaches=(at_least("zero-shot accuracy at its end", "words", 0.25),),
@@ -274,7 +275,7 @@ def unseen_accuracy(network: nn.Module, data: Data) -> float:
     """Accuracy on unseen pairs among all 42 pairs.
 
     The word predictor learns that the unseen pairs do not occur, because a colour rules out some digits. In
-    the contrastive loss, a text that never occurred was never a negative.
+    the contrastive loss, texts of unseen pairs are never negatives.
     """
     return (ask(network, data.unseen, list(range(PAIRS))) == data.unseen.pair).float().mean().item()
 

@@ -1,4 +1,4 @@
-"""Implements figure 3's contrastive loss, which classifies each image's text and each text's image.
+"""Implements figure 3's contrastive loss, which predicts the text of each image and the image of each text.
 
 Dimensions: n (images, and their texts in the same order), dim.
 """

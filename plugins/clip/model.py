@@ -49,8 +49,8 @@ class Block(nn.Module):
 class TextTower(nn.Module):
     """Section 2.4: a causal Transformer. The end token's hidden state, projected, represents the text.
 
-    The end token has the highest id. The padding after it is invisible to it because of the causal mask. The
-    defaults are those of ViT-B/32.
+    The end token has the highest id. Because of the causal mask, it does not attend to the padding after it.
+    The defaults are those of ViT-B/32.
 
     context  longest text, in tokens
     dim      size of the shared space
@@ -84,7 +84,7 @@ class TextTower(nn.Module):
         """
         tokens, room = ids.shape[1], self.positions.num_embeddings
         if tokens > room:
-            raise ValueError(f"{tokens} tokens, but {room} positions")
+            raise ValueError(f"the text has {tokens} tokens, but the tower has {room} positions")
         x = self.tokens(ids) + self.positions.weight[:tokens]
         for block in self.blocks[:last]:
             x = block(x, causal=True)
@@ -160,7 +160,7 @@ class CLIP(nn.Module):
         return F.normalize(self.vision(images), dim=1), F.normalize(self.text(ids), dim=1)
 
     def forward(self, images: Images, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "batch texts"]:
-        """Logits of each image and each text."""
+        """Logits of all pairs of an image and a text."""
         seen, said = self.embed(images, ids)
         return self.scale() * seen @ said.T
 
@@ -193,8 +193,8 @@ def init_normal(weight: Tensor, std: float) -> None:
 
 
 def init_blocks(blocks: nn.ModuleList) -> None:
-    """Initialise as the released code does for text, here for both towers. Layers that write to the residual
-    stream are scaled down by the root of their number. Biases start at 0."""
+    """Initialise both towers as the released code initialises the text tower. Layers that write to the
+    residual stream are scaled down by the root of their number. Biases start at 0."""
     written = (2 * len(blocks)) ** -0.5
     for block in blocks:
         attention, (first, _, second) = block.attention, block.feed_forward

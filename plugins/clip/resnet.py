@@ -17,7 +17,7 @@ Maps = Float[Tensor, "batch inputs height across"]
 
 
 class AttentionPool(nn.Module):
-    """Section 2.4: attention whose query is the average over all positions, instead of that average.
+    """Section 2.4: attention whose query is the average over all positions, in place of average pooling.
 
     side  side of the square maps; each position, and the average, has a learned embedding
     dim   size of the result

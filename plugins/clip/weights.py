@@ -37,8 +37,8 @@ _POOL = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "c_proj": "outpu
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `CLIP`, from the parameters of `transformers`' CLIPModel.
 
-    From a CLIPTextModel come `TextTower`'s parameters, under "text.". Buffers of position ids are left out.
-    Raises ValueError for a name that CLIP does not have.
+    For a CLIPTextModel, these are `TextTower`'s parameters under "text.". Buffers of position ids are left
+    out. Raises ValueError for a name that CLIP does not have.
     """
     return {_renamed(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
 
@@ -53,7 +53,7 @@ def _renamed(name: str) -> str:
         return f"{_TOWERS[tower]}.{_PARTS[part]}.{kind}"
     if tower in _TOWERS and found and found[2] in _LAYER:
         return f"{_TOWERS[tower]}.blocks.{found[1]}.{_LAYER[found[2]]}.{kind}"
-    raise ValueError(f"no parameter of a CLIP: {name}")
+    raise ValueError(f"CLIP has no parameter {name}")
 
 
 def resnet_from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,4 +85,4 @@ def _renamed_resnet(name: str) -> str:
         return "pool.positions.weight"
     if part.startswith("attnpool.") and part.removeprefix("attnpool.") in _POOL:
         return f"pool.{_POOL[part.removeprefix('attnpool.')]}.{kind}"
-    raise ValueError(f"no parameter of CLIP's residual networks: {name}")
+    raise ValueError(f"CLIP's residual networks have no parameter {name}")

@@ -4,12 +4,12 @@ Lin et al. 2014, "Microsoft COCO: Common Objects in Context", arXiv 1405.0312.
 
 The problem. Earlier data sets were collected by searching for object names. Their images are iconic: each
 shows one large object alone. A detector that is trained and evaluated on such images may fail in a kitchen or
-a street.
+on a street.
 
 The idea. Search for pairs of objects and for scenes, keep images that are not iconic, and segment every
-instance of 91 categories in 328,000 images. Detectors lost almost half of their average precision (AP). The
-file format and the evaluation (AP over ten overlap thresholds) became the standard of the field. The
-twelve numbers that the evaluation prints come from the challenges that followed.
+instance of 91 categories in 328,000 images. On these images, detectors lost almost half of their average
+precision (AP). The file format and the evaluation (AP over ten overlap thresholds) became the standard of the
+field. The twelve numbers that the evaluation prints come from the challenges that followed.
 
 This folder. `dataset` reads COCO's files and writes generated scenes in their format, `masks` has run-length
 encoding, `model` has a small detector, and `drawing` draws detections. `experiment` trains the detector on

@@ -1,10 +1,11 @@
-"""Reads data in COCO's format (a JSON file of instances and a folder of images), and writes scenes in it.
+"""Reads data in COCO's format (a JSON file of instances and a folder of images), and writes scenes in that
+format.
 
     FOLDER/annotations/instances_train2017.json    images, annotations, categories
     FOLDER/train2017/000000000009.jpg              the images listed in it
 
-Boxes are x, y, width, height in the files, and x1, y1, x2, y2 here, in pixels. Categories have arbitrary ids
-in the files, and are 0, 1, ... here, in the order of the ids.
+Boxes are in pixels: x, y, width, height in the files, and x1, y1, x2, y2 in this plugin. Categories have
+arbitrary ids in the files, and are renumbered 0, 1, ... in the order of these ids.
 """
 
 import json
@@ -65,9 +66,9 @@ class Coco:
         except OSError as error:
             raise ReadtrackError(f"{instances} cannot be read: {error.strerror}.") from error
         except (ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise ReadtrackError(f"{instances} is not a file of COCO's instances ({error!r}).") from error
+            raise ReadtrackError(f"{instances} is not a COCO instances file ({error!r}).") from error
         if not images.is_dir():
-            raise ReadtrackError(f"{images}, the folder of the images, does not exist.")
+            raise ReadtrackError(f"The image folder {images} does not exist.")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +88,7 @@ class Coco:
         return Batch(images, boxes, labels)
 
     def scale(self, row: int, side: int) -> float:
-        """Factor from the image's own pixels to those of a square with this side."""
+        """Factor from pixels of the original image to pixels of a square with this side."""
         return side / max(self.sizes[row])
 
     def results(

@@ -49,7 +49,7 @@ EXERCISES = (
         task="Compute the lengths of a mask's runs, column by column.",
         hints=(
             "Transpose before you flatten: COCO goes down the columns.",
-            "The first run is of pixels outside, and has length 0 if the first pixel is inside.",
+            "The first run is outside the mask, and has length 0 if the first pixel is inside.",
         ),
         tries=of_masks,
     ),
@@ -58,7 +58,7 @@ EXERCISES = (
         of="masks.decode",
         task="Decode the mask from the given run lengths.",
         hints=(
-            "Every other run is inside: use repeat_interleave.",
+            "Every other run is inside, so use repeat_interleave.",
             "The pixels come column by column: shape them as (width, height), and transpose.",
         ),
         tries=of_runs,
@@ -69,11 +69,14 @@ EXERCISES = (
         task="Decode run lengths from COCO's text, which has six bits per character.",
         hints=(
             (
-                "Subtract 48: a character holds five bits, lowest first, and a sixth that marks that more "
-                "follow."
+                "Subtract 48. A character holds five bits, lowest first, and a sixth bit that is set if "
+                "more characters follow."
             ),
-            "Bit 16 of the last character is the sign: subtract 1 shifted past all bits of the number.",
-            "From the fourth number on, the text stores the difference to the number two before.",
+            (
+                "If the bit of value 16 is set in the last character, the number is negative. Subtract 1 "
+                "shifted past all its bits."
+            ),
+            "From the fourth number on, the text stores the difference from the number two places before.",
         ),
         tries=of_texts,
     ),
@@ -82,9 +85,9 @@ EXERCISES = (
         of="masks.overlap",
         task="Compute the intersection over union of all pairs of masks, from their run lengths.",
         hints=(
-            "Simplest: unpack each mask into pixels, and count.",
-            "Without unpacking: count b's pixels before each edge of a's runs, and take differences.",
-            "The union is the sum of both areas minus the intersection; where it is 0, return 0.",
+            "The simplest way is to unpack each mask into pixels, and count.",
+            "To avoid unpacking, count b's pixels before each edge of a's runs, and take differences.",
+            "The union is the sum of both areas minus the intersection. Where it is 0, return 0.",
         ),
         tries=of_pairs,
     ),
@@ -94,7 +97,7 @@ EXERCISES = (
         task="Non-maximum suppression: the indices of the kept boxes, the best first.",
         hints=(
             "Go through the boxes by descending score.",
-            "Keep a box if no kept box overlaps it by more than the threshold; box_iou gives all pairs.",
+            "Keep a box if no kept box overlaps it by more than the threshold. box_iou compares all pairs.",
         ),
         tries=of_boxes,
     ),

@@ -31,19 +31,21 @@ from .dataset import Batch, Coco, read, write
 from .drawing import drawn
 from .model import Detector, Found, detect, detection_loss
 
-NO_CONTEXT = Break("no context", "The scenes, too, show one large digit alone.")
+NO_CONTEXT = Break("no context", "The scenes also show only one large digit.")
 LARGE_DIGITS = Break(
     "large digits", "Scenes have no small digits: all digits are as large as iconic ones.", "near miss"
 )
 ONE_DIGIT = Break(
-    "one digit of any size", "Images show one digit, as small as in scenes, without any context.", "rival"
+    "one digit of any size",
+    "Images show one digit, with the range of sizes in scenes, and no context.",
+    "rival",
 )
 STEPS = 200
 
 GENERALISES = Claim(
     name="transfer between scenes and iconic pictures",
-    sentence="After 200 steps, a detector trained on scenes keeps a larger share of its average precision "
-    "on iconic pictures than a detector trained on iconic pictures keeps on scenes, and scenes are harder.",
+    sentence="After 200 steps, a detector trained on scenes has a lower AP50 on scenes than on iconic "
+    "pictures. The ratio of the two is higher than for a detector trained on iconic pictures.",
     paper=Figure(
         "A detector trained on PASCAL has an AP of 29.6 on PASCAL and 16.9 on COCO (57 % of that). "
         "A detector trained on COCO has 26.8 on PASCAL and 19.1 on COCO (71 %).",
@@ -67,19 +69,19 @@ GENERALISES = Claim(
     deviations=(
         "The detector is a small convolutional network instead of a deformable parts model. The images are "
         "synthetic, with 32 × 32 pixels and the digits 0 to 4. They are written to and read from files in "
-        "COCO's format. Iconic images show one digit of 12 to 18 pixels anywhere. Scenes show one to three "
-        "digits of 7 to 18 pixels and half of another digit. There are 1,200 objects of each kind, and "
-        "training takes 200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are hard for "
-        "several reasons. Our scenes are hard only because their objects are small."
+        "COCO's format. Iconic images show one digit of 12 to 18 pixels at a random position. Scenes show "
+        "one to three digits of 7 to 18 pixels and half of another digit. There are 1,200 objects of each "
+        "kind, and training takes 200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are "
+        "hard for several reasons. Our scenes are hard only because their objects are small."
     ),
     headline=True,
     history=(
         (
-            "Until November 2026 iconic digits were exactly in the middle, the first bound was 0.2, and "
-            "a third bound of 0.2 compared scenes with digits as large as iconic ones. The "
-            'verdict was "reproduced". A detector that had only seen centred digits lost for '
-            "that reason. Iconic digits are now anywhere in the image, and the bound is near the "
-            "paper's 0.14."
+            "Until November 2026 iconic digits were exactly in the middle, the first bound was 0.2, and a "
+            "third bound of 0.2 compared scenes with digits as large as iconic ones. The verdict was "
+            '"reproduced". The detector trained on iconic pictures had seen only centred digits and lost '
+            "precision for that reason. Iconic digits are now anywhere in the image, and the bound is near "
+            "the paper's 0.14."
         ),
     ),
 )
@@ -234,7 +236,7 @@ def compare(run: Run, folder: Path) -> None:
         [arm, kind, round(float(table[arm, f"AP50 on {kind}"]), 3)] for arm in table.sweeps for kind in KINDS
     ]
     run.table("two by two", ["trained on", "judged on", "AP50"], rows)
-    run.axes(OVER_OVERLAP, x="overlap that counts as found", y="average precision")
+    run.axes(OVER_OVERLAP, x="overlap threshold", y="average precision")
     show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, world.judge)
     run.headline(OVER_OVERLAP)
 

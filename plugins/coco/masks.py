@@ -1,4 +1,4 @@
-"""Encodes masks as in COCO's files: lengths of outside and inside runs in turn, column by column.
+"""Encodes masks as in COCO's files: lengths of alternating outside and inside runs, column by column.
 
 Dimensions: masks (n, m), runs, height, width.
 """

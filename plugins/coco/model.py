@@ -1,6 +1,6 @@
 """Implements a small detector that predicts a class (or background) and a box at each cell of the maps.
 
-The paper's detector has deformable parts on hand-crafted features. This one is of a later kind: one
+The paper's detector has deformable parts on hand-crafted features. This detector is of a later kind: one
 convolutional network without anchors or proposals, trained on all cells at once.
 
 Dimensions: batch, classes, cells, most (objects in an image), found.

@@ -45,5 +45,5 @@ def added(a: float, b: float) -> float:
 
 
 def decode(logs: Float[Tensor, "batch time labels"], rows: list[int]) -> list[list[int]]:
-    """Greedy decoding of each utterance. `rows` gives their numbers of valid time steps."""
+    """Greedy decoding of each utterance. `rows` holds the number of valid time steps of each."""
     return [greedy(one[:length]) for one, length in zip(torch.unbind(logs), rows, strict=True)]

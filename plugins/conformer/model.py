@@ -79,7 +79,7 @@ class ConvolutionModule(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Hidden, inside: Inside | None = None) -> Hidden:
-        """Padding is set to 0 before the convolution. The batch statistics include it."""
+        """Padding is set to 0 before the convolution. The batch statistics include the padding."""
         hidden = F.glu(self.pointwise_conv1(self.layer_norm(x).mT), 1)
         if inside is not None:
             hidden = hidden * inside[:, None]
@@ -131,9 +131,9 @@ class Conformer(nn.Module):
     """Maps log-mel spectrograms to label log-probabilities, one row per four frames. Label 0 is the blank.
 
     Table 1: the small model has 16 blocks of width 144 with 4 heads, the medium one 16 blocks of width 256,
-    and the large one 17 blocks of width 512 with 8 heads. The paper's kernel size is 32. Here it must be odd.
-    `channels` is the number of channels of the two convolutions that halve the frame rate (the width in the
-    paper).
+    and the large one 17 blocks of width 512 with 8 heads. The paper's kernel size is 32. This implementation
+    needs an odd size. `channels` is the number of channels of the two convolutions that halve the frame rate
+    (the width in the paper).
     """
 
     def __init__(

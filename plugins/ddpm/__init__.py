@@ -12,11 +12,11 @@ steps with little noise are easy and dominate the bound. Without the weights the
 
 This folder. `model` has the schedule with every formula of sections 2 and 3, ancestral sampling, DDIM's
 steps, and the experiment's perceptron. `unet` has the paper's U-Net, and `weights` renames its released
-parameters. `experiment` trains with the simple loss and with the bound, and compares the samples. The same
-network samples by algorithm 2 and by DDIM.
+parameters. `experiment` trains with the simple loss and with the bound, and compares the samples. It also
+samples from one network with algorithm 2 and with DDIM.
 
-Dimensions: batch, then channels, height and width of an image or its pixels in a row. The step t counts from
-0.
+Dimensions: batch, then channels, height and width of an image or its pixels as one vector. The step t counts
+from 0.
 """
 
 from torch import nn

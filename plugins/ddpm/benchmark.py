@@ -39,7 +39,7 @@ def equation_11(x: Tensor, noise: Tensor, draw: Tensor, t: Tensor) -> Tensor:
 
 def step_inputs(generator: torch.Generator, batch: int, side: int) -> tuple[Tensor, ...]:
     images = torch.randn(3, batch, 3, side, side, generator=generator)
-    # For other t the naive variant subtracts nearly equal numbers, and is too inexact to compare with.
+    # For other t the naive variant subtracts nearly equal numbers, and is too inexact for a comparison.
     t = torch.randint(100, 400, (batch,), generator=generator)
     return *images.unbind(0), t
 

@@ -1,4 +1,5 @@
-"""Exercises: write the closed forward process, its posterior, a sampling step and the time embedding."""
+"""Exercises: write the forward process in closed form, its posterior, a sampling step and the time
+embedding."""
 
 from collections.abc import Iterator
 
@@ -54,8 +55,8 @@ EXERCISES = (
         task="Equations 6 and 7: compute mean and variance of the previous step, given the data.",
         hints=(
             "The mean is a sum of x0 and x, each with a factor. Both are divided by 1 - alpha_bar[t].",
-            "x0 has the factor √before · beta, x has √(1 - beta) (1 - before), with alpha_bar_before[t].",
-            "The variance is beta · (1 - before) / (1 - alpha_bar[t]).",
+            "x0 has the factor √b · beta, and x has √(1 - beta) (1 - b), where b is alpha_bar_before[t].",
+            "The variance is beta · (1 - b) / (1 - alpha_bar[t]).",
         ),
         tries=of_posteriors,
     ),
@@ -74,8 +75,8 @@ EXERCISES = (
         of="model.Schedule.step",
         task="Algorithm 2: take one sampling step.",
         hints=(
-            "The mean, plus the root of the variance times `draw`.",
-            "The variance is beta[t], or with `small` the posterior's. At t = 0 no noise is added.",
+            "Return the mean plus the root of the variance times `draw`.",
+            "The variance is beta[t], or the posterior's if `small` is set. At t = 0 no noise is added.",
         ),
         tries=of_steps,
     ),
@@ -84,8 +85,8 @@ EXERCISES = (
         of="model.timestep_embedding",
         task="The sinusoidal time embedding.",
         hints=(
-            "width / 2 frequencies fall geometrically from 1 to 1/10000, in width / 2 - 1 equal factors.",
-            "All sines first, then all cosines.",
+            "The width / 2 frequencies fall geometrically from 1 to 1/10000, both included.",
+            "All sines come first, then all cosines.",
         ),
         tries=of_times,
     ),

@@ -15,7 +15,7 @@ PerSample = Float[Tensor, " batch"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """The variances of the steps, beta_t, in float32 or float64. t counts from 0. All else follows from them.
+    """The variances of the steps, beta_t, in float32 or float64. t counts from 0.
 
     Factors are computed in this precision, whatever the precision of the data, because 1 - alpha_bar is as
     small as 1e-4.
@@ -106,8 +106,8 @@ def timestep_embedding(t: Times, width: int) -> Float[Tensor, "batch width"]:
 class Perceptron(nn.Module):
     """Predicts the noise in rows of pixels, with residual blocks that are conditioned on the time.
 
-    Layer normalisation removes the scale of the input, which nearly determines the answer when x is almost
-    only noise. So the input, times a learned factor of the time, is added to the output.
+    Layer normalisation removes the scale of the input. This scale nearly determines the answer when x is
+    almost pure noise. The input, times a factor learned for each time, is therefore added to the output.
     """
 
     def __init__(self, pixels: int, width: int = 128, blocks: int = 3) -> None:

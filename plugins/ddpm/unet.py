@@ -80,11 +80,11 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """Appendix B: predicts noise from an image and a time, at four resolutions of two blocks, attention at
-    one.
+    """Appendix B: predicts noise from an image and a time, with two blocks at each of four resolutions, and
+    attention at one.
 
-    The defaults are the paper's for 32 x 32 images: 35.7 million parameters. Height and width are multiples
-    of 2 ** (resolutions - 1).
+    The defaults are the paper's for 32 x 32 images: 35.7 million parameters. Height and width must be
+    multiples of 2 ** (resolutions - 1).
     """
 
     def __init__(

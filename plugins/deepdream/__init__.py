@@ -3,20 +3,22 @@
 Mordvintsev, Olah and Tyka 2015, "Inceptionism: Going Deeper into Neural Networks" (Google Research's blog),
 and the notebook that its authors published: github.com/google/deepdream.
 
-The problem. A trained network classifies images without showing the reasons. What does a layer in its middle
-respond to? An image that maximises a class score requires choosing a class, and looks like noise unless it is
-regularised towards natural images.
+The problem. A trained network classifies images without giving reasons. What does an intermediate layer
+respond to? Maximising a class score requires choosing a class, and the resulting image looks like noise
+unless it is regularised towards natural images.
 
 The idea. Start from a photograph, run it up to a layer, and follow the gradient of the squared norm of that
 layer's own activations. This amplifies patterns to which the layer responds only weakly. Three tricks make
-the result an image: steps whose size does not depend on the gradient's, a random shift before each step, and
-octaves, where the ascent starts on a small copy and only the added detail is carried over to the next size.
-Feature visualisation (Olah et al. 2017), which shows what single units respond to, developed from it.
+the result look like an image: steps whose size does not depend on the gradient's norm, a random shift before
+each step, and octaves, where the ascent starts on a small copy and only the added detail is carried over to
+the next size. Feature visualisation (Olah et al. 2017), which shows what single units respond to, developed
+from it.
 
 This file has the experiment, which tests whether the layer's response grows, and whether the dream shows what
-the network was trained on. `ascent` has the dream, also guided by another image, with the notebook's settings
-as its defaults. `network` has a small network that learns within seconds which part of two photographs a
-patch comes from, and digits pasted on the patches. `timing` has the benchmark.
+the network was trained on. `ascent` implements the dream, optionally guided by another image, with the
+notebook's settings as defaults. `network` has a small network, which is trained within seconds to predict
+which part of a photograph a patch comes from, and to recognise digits pasted on the patches. `timing` has the
+benchmark.
 
 Dimensions: batch, height, width of images in red, green and blue from 0 to 1.
 """
@@ -62,7 +64,7 @@ SEEN = "energy by the judges, dream / start"
 
 AMPLIFIES = Claim(
     name="layer response after gradient ascent",
-    sentence="Gradient ascent on a layer's squared activations at least doubles them, and noise of the "
+    sentence="Gradient ascent on a layer's squared activations at least doubles them, whereas noise of the "
     "same norm does not.",
     paper=Figure(
         "The image is changed to increase a layer's own response. The blog has pictures only, no number.",
@@ -77,7 +79,7 @@ AMPLIFIES = Claim(
     control="Gaussian noise with the norm of the dream's change, added to the photograph",
     deviations="The layer is the third of our small network, not GoogLeNet's inception_4c. There are two "
     "photographs of 120 rows, and the worse result counts. The ascent takes 60 steps of the notebook's "
-    "size, without shifts and octaves. An untrained network raises its own activations as well.",
+    "size, without shifts and octaves. Gradient ascent also raises the activations of an untrained network.",
 )
 
 FIRST_LAYER = Break(
@@ -87,14 +89,14 @@ FIRST_LAYER = Break(
 )
 BLENDED = Break(
     "blended photographs",
-    "No network dreams: the photograph that it was trained on is blended in, by the norm of the dream's "
-    "change.",
+    "Instead of the dream, a blend with the network's training photograph is used. Its change has the norm "
+    "of the dream's change.",
     "rival",
 )
 
 LEARNED = Claim(
     name="response to dreams of the same and of another subject",
-    sentence="After 200 steps of training, a dream shows what its network was trained on: a second network "
+    sentence="After 200 steps of training, a dream shows what its network was trained on. A second network "
     "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
     "of a network trained on the other photograph.",
     paper=Figure(
@@ -104,7 +106,7 @@ LEARNED = Claim(
     ),
     rule=(at_least(SEEN, "same subject", 1.15, over="other subject", toward=1.02),),
     control="dreams of the network trained on the other photograph. The judging networks have the same "
-    "architecture, other initial weights and other training patches",
+    "architecture, but other initial weights and other training patches",
     control_arm="other subject",
     after_steps=200,
     breaks=(FIRST_LAYER, BLENDED, UNTRAINED),
@@ -170,7 +172,7 @@ def experiment(run: Run) -> None:
 def dream_of_both(
     at: Trial, make: Callable[[Trial, Dreamers], dict[str, Images]], _: None
 ) -> tuple[float, Dreamt]:
-    """Train a network for each subject, and dream. There is nothing to choose by."""
+    """Train a network for each subject, and dream. Nothing is tuned, so the score is NaN."""
     steps = at.length(at.run.pick(smoke=4, quick=200, full=2000))
     networks = {}
     for subject, photograph in at.world.photographs.items():
@@ -197,7 +199,7 @@ def train(
     taken: Iterable[int],
     descend: Callable[[Tensor, torch.optim.Optimizer, int], object] = descend_silently,
 ) -> Network:
-    """Train a network to classify where in a photograph a patch comes from, and digits."""
+    """Train a network to classify digits, and the part of a photograph that a patch comes from."""
     network = Network(colors_of(photograph), 10 + ROWS * COLUMNS).to(run.device, run.dtype)
     images, labels = data.digits()
     known, _, held_out = data.parts(strokes(images), labels, seed=run.seed)
@@ -268,7 +270,7 @@ def what_judges_see(at: Trial, found: Sweep[Dreamt]) -> dict[str, float]:
 
 
 def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
-    """Measure how far a dream raises its own network's energy, and noise with the same norm."""
+    """Measure how far a dream, and noise of the same norm, raise the energy of the dreaming network."""
     image, levels = climb(run, "temple, again", dreamer, photographs)
     curve = levels / levels[0]
     run.axes("energy / start", x="step of ascent")
@@ -293,7 +295,7 @@ def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
 def draw(run: Run, dreamers: Dreamers) -> None:
     """Save dreams with all tricks: of the deepest layer, of each layer, by octaves, of digits, and guided.
 
-    The network trained on the flower dreams on the temple, and the one trained on the temple on the flower.
+    Each network dreams on the photograph that it was not trained on.
     """
     photographs = data.photographs(run.pick(smoke=48, quick=240, full=427)).to(run.device, run.dtype)
     china, flower = photographs.split(1)

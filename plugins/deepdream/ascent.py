@@ -55,7 +55,7 @@ def dream(
 
     octaves, scale  number of sizes, and the factor between neighbouring sizes
     steps, size     steps in each octave, and the mean change of a pixel per step
-    jitter          the shift before a step is drawn from [-jitter, jitter], for rows and for columns
+    jitter          the shift before a step is sampled from [-jitter, jitter], for rows and for columns
     """
     sizes = [images]
     for _ in range(octaves - 1):

@@ -61,7 +61,7 @@ EXERCISES = (
         name="step",
         of="ascent.step",
         task="Take a step of gradient ascent on the rolled image, with a size that does not depend on the "
-        "gradient's.",
+        "gradient's norm.",
         hints=(
             "Roll, take the gradient, step, and roll back.",
             "Divide the gradient by the mean of its absolute values in each image, and multiply it by size.",
@@ -75,9 +75,9 @@ EXERCISES = (
         of="ascent.dream",
         task="Dream on the smallest size first, and carry the added detail over to the next size.",
         hints=(
-            "Each size is the next larger one, resized to its sides divided by the scale and rounded.",
-            "detail is the dream minus the plain image; resized, it is added to the next plain image.",
-            "Before each step draw both shifts in one call, from -jitter to jitter.",
+            "To get the next smaller size, divide both sides by the scale, round, and resize.",
+            "detail is the dream minus the plain image. Resize it, and add it to the next plain image.",
+            "Before each step, sample both shifts in one call, from -jitter to jitter.",
         ),
         tries=of_dreams,
         gradients=False,

@@ -20,7 +20,7 @@ def pair(weights: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def one_step(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """Forward to the deepest layer, and the gradient back to the image."""
+    """Forward pass to the deepest layer, and the gradient with respect to the image."""
     layers = pair(weights)
     return step(image, lambda x: energy(activity(x, colors, layers)), size=1.5 / 255)
 
@@ -51,8 +51,8 @@ def reaches(
     way: Way, target: float, image: Tensor, colors: Tensor, *weights: Tensor
 ) -> dict[str, int | bool]:
     """Dream until the third layer's energy, averaged over the notebook's four sizes, is `target` times the
-    initial one: on the full size, on the mean over all sizes, or by octaves. Counts the steps on all
-    sizes."""
+    initial energy. The ascent uses the full size, the mean over all sizes, or octaves. Counts the steps at
+    all sizes."""
     layers = pair(weights)[:3]
 
     def objective(x: Tensor) -> Tensor:

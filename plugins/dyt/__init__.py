@@ -2,13 +2,13 @@
 
 Zhu, Chen, He, LeCun and Liu 2025, "Transformers without Normalization", arXiv 2503.10622.
 
-The problem. Every Transformer has normalisation layers and is believed not to train without them, although
-each needs statistics over all features of a token. Which part of their effect is necessary?
+The problem. Transformers are believed not to train without normalisation layers, each of which needs
+statistics over all features of a token. Which part of the layers' effect is necessary?
 
 The idea. In a trained Transformer, layer normalisation scales each token linearly, by a smaller factor if its
-values are large. Over all tokens, its outputs lie on a tanh-like curve of its inputs. So replace it by
-γ tanh(α x) + β, with one learned slope α per layer. This bounds extreme values, leaves the rest nearly
-linear, and needs no statistics.
+values are large. Over all tokens, the outputs plotted against the inputs form a tanh-like curve. Dynamic tanh
+therefore replaces the layer by γ tanh(α x) + β, with one learned slope α per layer. This bounds extreme
+values, leaves the rest nearly linear, and needs no statistics.
 
 This folder. `model` implements algorithm 1 as written, and with a hand-written gradient. `experiment` trains
 a Transformer with layer normalisation, with dynamic tanh, and without either, over a range of learning rates.

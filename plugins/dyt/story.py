@@ -1,4 +1,5 @@
-"""Lists the normalisation layers in the order of their papers, with their problems and invariances.
+"""Lists the normalisation layers in the order of their papers, with the problems that they address and their
+invariances.
 
 The columns are those of table 1 in the layer normalisation paper, computed in the same way for all layers.
 """
@@ -70,8 +71,8 @@ STORY = {
         2018,
         "a group of channels of one image",
         (
-            "layer norm treats all channels alike, instance norm treats none alike, batch norm fails with "
-            "small batches"
+            "layer norm normalises all channels together, instance norm each channel alone, and batch norm "
+            "fails with small batches"
         ),
     ),
     "RMSNorm": (
@@ -87,7 +88,7 @@ STORY = {
     "dynamic tanh": (
         2025,
         "none: elementwise",
-        "layer norm's effect on large values needs no statistics",
+        "layer norm computes statistics, which squashing large values does not need",
     ),
 }
 
@@ -121,7 +122,7 @@ def tell(run: Run) -> None:
     run.text(
         "one after the other",
         "\n".join(
-            f"{year}  {name}\n  statistics of  {over}\n  solves  {mended}"
+            f"{year}  {name}\n  statistics of  {over}\n  problem  {mended}"
             for name, (year, over, mended) in STORY.items()
         ),
         caption="The normalisation layers in the order of their papers.",

@@ -4,21 +4,21 @@ Bills et al. (OpenAI) 2023, "Language models can explain neurons in language mod
 https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
 
 The problem. A language model has more neurons than anybody can inspect, and an explanation of a neuron is
-easily made up and hardly ever tested.
+easy to make up and is rarely tested.
 
 The idea. Automate both in three steps. Explain: describe the pattern that a neuron responds to, from texts
 with its activations. Simulate: predict the activation at each token of a new text from the explanation alone.
-Score: correlate the prediction with the truth. An explanation that fits only the texts it was made from
-scores nothing, and two explainers can be compared over all neurons. Most explanations score poorly.
+Score: correlate the prediction with the truth. An explanation that fits only the texts from which it was made
+gets a score near zero. Mean scores over all neurons compare explainers. Most explanations score poorly.
 
-This folder. Here the explanations are not written by a language model. An explanation is the best of a
-thousand predicates about a character and those before it ("after a vowel", "t after a blank"). It is found on
-one part of a text, and simulated and scored on another. `model` has the score, the predicates, and a model's
-activations. `drawing` draws text coloured by activations. `experiment` compares explanations with those of
-other neurons and of an untrained network, and with a lookup table of characters. It also gives the explainer
-fewer predicates. Finally it shows the effect of ablating a neuron. If an explanation describes the neuron's
-function, the loss should rise where the explanation fires (the objection of Huang et al. 2023, arXiv
-2309.10312).
+This folder. The explanations are found by search, not written by a language model. An explanation is the best
+of a thousand predicates about a character and the characters before it ("after a vowel", "t after a blank").
+It is found on one part of a text, and simulated and scored on another. `model` has the score, the predicates,
+and a model's activations. `drawing` draws text coloured by activations. `experiment` compares explanations
+with those of other neurons and of an untrained network, and with a lookup table of characters. It also gives
+the explainer fewer predicates. Finally, it shows the effect of ablating a neuron. If an explanation describes
+the neuron's function, the ablation should raise the loss where the explanation fires (the objection of Huang
+et al. 2023, arXiv 2309.10312).
 
 Dimensions: tokens, neurons, predicates, batch.
 """

@@ -38,7 +38,7 @@ EXERCISES = (
         task="Compute Pearson's correlation of every neuron with every predicate, or 0 if one of them is "
         "constant.",
         hints=(
-            "Subtract the means; the dot products of all pairs are one matrix multiplication.",
+            "Subtract the means. One matrix multiplication then gives the dot products of all pairs.",
             "Divide by both norms. Where a norm is 0 the result is 0, not NaN.",
         ),
         tries=of_activations,
@@ -49,7 +49,7 @@ EXERCISES = (
         task="Compute the activations of all neurons on a text, in float32, starting with the first layer's.",
         hints=(
             "A forward hook on feed_forward[1] of each block receives the GELU's output.",
-            "The model reads all ids but the last. Flatten windows and time; remove the hooks.",
+            "The model reads all ids but the last. Flatten windows and time, and remove the hooks.",
         ),
         tries=of_texts,
         tolerance=1e-5,
@@ -59,7 +59,8 @@ EXERCISES = (
     Exercise(
         name="ablation",
         of="model.rise_without",
-        task="Compute the rise of each loss when one neuron's activation is fixed at a level.",
+        task="Compute how much the loss at each character rises when one neuron's activation is fixed at a "
+        "level.",
         hints=(
             "Neurons are numbered through all layers: the layer is neuron // width.",
             "A hook that returns a changed copy of the GELU's output replaces it.",

@@ -42,8 +42,8 @@ LOOKUP = Break(
 )
 RANDOM = Break(
     "random predicates",
-    "All predicates but 30 are true at random places, each at the same number of places as before. There "
-    "are more predicates to choose from, but the added ones carry no information.",
+    "All predicates but 30 are true at random positions, each at the same number of positions as before. "
+    "There are more predicates to choose from, but the added predicates carry no information.",
     "near miss",
 )
 REGRESSION = Break(
@@ -63,9 +63,9 @@ DEVIATIONS = (
 
 SCORES = Claim(
     name="own explanation against another neuron's",
-    sentence="On a new text a neuron's explanation correlates more with its activations than another "
-    "neuron's explanation does, and scores higher than explanations found in the same way for the untrained "
-    "network.",
+    sentence="On held-out text, a neuron's explanation correlates more with its activations than another "
+    "neuron's explanation does. The explanations also score higher than explanations found in the same way "
+    "for the untrained network.",
     paper=Figure(
         "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far below for most",
         where="OpenAI's announcement",
@@ -75,8 +75,8 @@ SCORES = Claim(
         at_least(SCORE, "own", 0.2, minus="another's", toward=0.0),
         at_least(SCORE, "own", 0.03, minus="untrained", toward=0.0),
     ),
-    control="the explanation of another neuron, drawn at random, and explanations for the network before "
-    "its training",
+    control="the explanation of another neuron, chosen at random, and explanations for the network before "
+    "training",
     control_arm="another's",
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, LATE, LOOKUP),
@@ -86,12 +86,12 @@ SCORES = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds), with the first bound alone. '
-            "Neurons of an untrained network scored 0.42 and those of the trained one 0.49, so the second "
-            "bound and the lookup table were added."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds), with only the first bound. '
+            "Explanations scored 0.42 for an untrained network and 0.49 for the trained network, so the "
+            "second bound and the lookup table were added."
         ),
         (
-            "A third claim, that the loss rises without a neuron where its explanation fires, was "
+            "A third claim, that ablating a neuron raises the loss where its explanation fires, was "
             "inconclusive. The announcement does not make this claim. The result is reported but no longer "
             "judged."
         ),
@@ -100,13 +100,13 @@ SCORES = Claim(
 
 STRENGTH = Claim(
     name="1000 predicates against 30",
-    sentence="On a new text, explanations chosen among 1000 predicates correlate more with the neurons' "
+    sentence="On held-out text, explanations chosen among 1000 predicates correlate more with the neurons' "
     "activations than explanations chosen among 30 of them.",
     paper=Figure(
         "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="secondary"
     ),
     rule=(at_least(SCORE, "1000 predicates", 0.1, minus="30 predicates", toward=0.0),),
-    control="the same search among 30 of the predicates, drawn at random",
+    control="the same search among 30 of the predicates, chosen at random",
     control_arm="30 predicates",
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, RANDOM, REGRESSION),
@@ -191,7 +191,7 @@ def own(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
 
 
 def anothers(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """Each neuron gets the explanation of another one, drawn at random."""
+    """Each neuron gets the explanation of another neuron, chosen at random."""
     neurons = network.chosen_on.shape[1]
     other = 1 + torch.randint(neurons - 1, (neurons,), generator=at.generator("others"))
     owners = (torch.arange(neurons) + other) % neurons
@@ -208,7 +208,7 @@ def late(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
 
 
 def lookup(here: tuple[Tensor, Tensor], network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """Simulates by each character's mean activation on the other text. `here`: characters of both."""
+    """Simulates a neuron by its mean activation for each character. `here` holds both texts' characters."""
     size = int(max(part.max() for part in here)) + 1
     count = torch.bincount(here[0], minlength=size).clamp_min(1)
     total = torch.zeros(size, network.chosen_on.shape[1]).index_add_(0, here[0], network.chosen_on)
@@ -216,7 +216,7 @@ def lookup(here: tuple[Tensor, Tensor], network: Network, at: Trial) -> Float[Te
 
 
 def at_random_places(network: Network, at: Trial) -> Float[Tensor, " neurons"]:
-    """Permutes all predicates but the first 30 over places, on both texts."""
+    """Permutes all predicates but the first 30 over positions, on both texts."""
     order = at.generator("places")
     asked = tuple(
         torch.cat((part[:, :WEAK], part[torch.randperm(len(part), generator=order)][:, WEAK:]), 1)
@@ -305,7 +305,7 @@ def own_of_first(network: Network, count: int) -> Float[Tensor, " neurons"]:
 
 
 def explain(at: Trial, explainer: Explainer, _: None) -> tuple[float, Tensor]:
-    """A score for each neuron. There is nothing to choose by."""
+    """A score for each neuron. Nothing is tuned, so the selection score is NaN."""
     return math.nan, explainer(at)
 
 
@@ -345,7 +345,7 @@ def show(
     scores: Float[Tensor, " neurons"],
     predicates: Predicates,
 ) -> None:
-    """Save the best, a middle and the worst neurons, each on the window where it is most active, as a
+    """Save the best, the median and the worst neurons, each on the window where it is most active, as a
     coloured picture and as text."""
     order = scores.argsort(descending=True).tolist()
     middle = len(order) // 2
@@ -355,7 +355,7 @@ def show(
     drawn, lines = [], []
     for name, neuron in (
         *(("best", neuron) for neuron in sorted(best_of.values(), key=order.index)[:3]),
-        ("middle", order[middle]),
+        ("median", order[middle]),
         *(("worst", neuron) for neuron in order[-3:]),
     ):
         window = int(activations[:, neuron].argmax()) // time
@@ -375,7 +375,8 @@ def show(
         "neurons on text",
         page(drawn),
         columns=1,
-        caption="The best neurons of three explanations, a middle one, and the three worst. Orange is the "
-        "neuron's activation, and blue is its simulation from the explanation. A bar (|) ends a line.",
+        caption="The best neurons of three different explanations, the median neuron, and the three worst "
+        "neurons. Orange is the neuron's activation, and blue is its simulation from the explanation. A bar "
+        "(|) ends a line.",
     )
     run.text("neurons", "\n".join(lines), caption="Activations from 0 to 9, and where the explanation fires.")

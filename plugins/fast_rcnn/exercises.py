@@ -40,7 +40,10 @@ EXERCISES = (
         of="model.roi_pool",
         task="Compute each channel's maximum in each cell of each region, or 0 in a cell beyond the maps.",
         hints=(
-            "Scale and round (halves away from 0); _cells gives positions along each side, and empty cells.",
+            (
+                "Scale and round (halves away from 0). _cells returns positions along each side, and empty "
+                "cells."
+            ),
             "Rows and columns of a cell give the index row · width + column into its image's maps.",
             "Gather the values, take the maximum, set empty cells to 0. Boxes get no gradient.",
         ),
@@ -61,10 +64,10 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.detection_loss",
-        task="Average equation 1 over regions: the class's loss, and for objects that of their own class's "
-        "box codes.",
+        task="Average equation 1 over regions: cross-entropy, plus smooth L1 of the true class's box codes "
+        "for objects.",
         hints=(
-            "The background is the last class: its label equals the number of classes in `codes`.",
+            "The background is the last class, so its label equals the number of classes in `codes`.",
             "Take the cross-entropy of all regions, and smooth_l1 of the objects' codes minus targets.",
             "Sum smooth_l1 and divide by the number of all regions, including background.",
         ),

@@ -91,7 +91,7 @@ SHARED = Claim(
     breaks=(ONE_CELL, HALF_THE_REGIONS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + " With twenty regions R-CNN does twice the work, not hundreds of times the work."
+    + " With twenty regions, R-CNN does twice the work of Fast R-CNN, not hundreds of times as much."
     + LEARNING,
     headline=True,
     history=(
@@ -124,7 +124,7 @@ THROUGH = Claim(
 
 IMAGES, BATCH, FOREGROUND = 8, 128, 32  # per step: images, regions, and the objects among the regions
 BY_WORK = "mAP over multiply-adds"
-COUNTS = (3, 6, 12, REGIONS)  # numbers of regions per image, the first of the proposals
+COUNTS = (3, 6, 12, REGIONS)  # numbers of regions per image, taken from the first proposals
 SLOWER = 0.1  # learning rate of the convolutions, relative to the rate of the layers behind them
 
 
@@ -208,7 +208,7 @@ def optimizer_of(network: nn.Module, backbone: nn.Module, rate: float) -> torch.
 
 
 def train(at: Trial, network: FastRCNN, known: Detection, rate: float, times: int = 1) -> Scale:
-    """Train classes, boxes and, unless they are frozen, the convolutions, together."""
+    """Train classes, boxes and (unless frozen) the convolutions together."""
     labels, codes, scale = targets_of(known)
     targets = (codes - scale.mean) / scale.std
     steps = at.length(times * at.run.pick(smoke=2, quick=STEPS, full=2000))

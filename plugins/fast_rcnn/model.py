@@ -1,4 +1,4 @@
-"""Implements RoI pooling, a detector whose regions share maps, its loss, and dense layers by SVD.
+"""Implements RoI pooling, a detector whose regions share feature maps, its loss, and dense layers by SVD.
 
 Dimensions: images, regions, maps (channels), rows, columns, classes.
 """
@@ -25,10 +25,11 @@ def roi_pool(
 
     boxes  in pixels of the images
     image  index of each region's image
-    scale  cells of the maps per pixel
+    scale  positions in the maps per pixel
 
-    A region's edges are rounded to cells, and both ends belong to it. Its cells start at the floor and end at
-    the ceiling, so neighbouring cells may share a row. Values beyond the maps count as 0.
+    A region's edges are rounded to positions in the maps, and both ends belong to the region. The bounds of
+    its size × size cells are rounded outwards, so neighbouring cells may share a row. Values beyond the maps
+    count as 0.
     """
     (height, width), channels = maps.shape[2:], maps.shape[1]
     # Half precision would round edges to other cells.

@@ -187,7 +187,7 @@ def test_tokens_after_the_end_token_are_not_seen():
     assert_close(tower(changed), tower(ids))
     short = ids[:1, : ends[0] + 1]
     assert_close(tower(short), tower(ids)[:1])
-    with pytest.raises(ValueError, match="8 tokens, but 7 positions"):
+    with pytest.raises(ValueError, match="8 tokens, but the tower has 7 positions"):
         tower(torch.zeros(1, 8, dtype=torch.long))
 
 
