@@ -40,7 +40,7 @@ class Action(NamedTuple):
     call     Textual's name of the method, if it is not the id: the app's, or one with an argument
     cli_command     the equivalent on the command line, if any
     footer_rank     actions with low ranks stay longest in a narrow footer; None: never there
-    precedes_typing   text follows the key, so it is handled before the keys after it are dispatched
+    precedes_typing   the reader types text next, so the key is handled before later keys are dispatched
     """
 
     id: str
@@ -133,7 +133,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("remove_row", "d", "remove", "Remove this row from your list, after confirmation.", "Import",
            call="app.remove_row", cli_command="readtrack remove ROW"),
     Action("import_row", "n", "no paper",
-           "In an import: no known paper; a BibTeX entry becomes a new one. Again: undo.", "Import",
+           "In an import: link no paper; a BibTeX entry becomes a new paper. Again: undo.", "Import",
            where="import"),
     Action("import_skip", "x", "leave out", "In an import: leave the row out, or include it again.",
            "Import", where="import"),
@@ -218,7 +218,7 @@ ACTIONS: tuple[Action, ...] = (
            where="code", call="next_file(1)"),
     Action("previous_file", "[ left h", "previous file",
            "In the code: show the previous file of the plugin.", "Code", where="code", call="next_file(-1)"),
-    Action("edit_code", "e", "edit your copy", "In the code: edit your own copy; it runs once it differs.",
+    Action("edit_code", "e", "edit your copy", "In the code: edit your copy, which runs once it is changed.",
            "Code", where="code", call="edit"),
     Action("code_edits", "E", "edits", "In the code: show how your copy differs from the shipped code.",
            "Code", where="code", call="edits", cli_command="readtrack plugins diff PAPER"),
@@ -236,7 +236,7 @@ ACTIONS: tuple[Action, ...] = (
            where="practice", call="hint", cli_command="readtrack practice PAPER --hint"),
     Action("practice_next", "n", "next", "In practice: go to the next open exercise; 1 to 9 choose any.",
            "Practice", where="practice", call="next"),
-    Action("practice_skip", "s", "skip", "In practice: skip the exercise. enter takes it up again.",
+    Action("practice_skip", "s", "skip", "In practice: skip the exercise. enter resumes it.",
            "Practice", where="practice", call="skip", cli_command="readtrack practice PAPER --skip"),
     Action("practice_reset", "r", "reset", "In practice: empty the exercise, after confirmation.", "Practice",
            where="practice", call="reset", cli_command="readtrack practice PAPER --reset"),
@@ -295,7 +295,7 @@ _SHOWN = {
 
 
 def remap(keys: Mapping[str, tuple[str, ...]]) -> None:
-    """Make these the keys of the actions named; all others have their defaults."""
+    """Assign these keys to the named actions, and the default keys to all others."""
     _remapped.clear()
     _remapped.update(keys)
 

@@ -150,7 +150,7 @@ def measured(event: Event) -> VariantView:
 
 
 def absent(rows: Sequence[VariantView]) -> tuple[list[VariantView], dict[str, list[str]]]:
-    """The rows without variants that cannot run here at any size, and the latter by reason."""
+    """The rows of variants that can run here, and the names of all other variants by reason."""
     reasons: dict[str, set[str]] = {}
     for row in rows:
         reasons.setdefault(row.name, set()).add(row.missing if row.skipped else "")

@@ -60,8 +60,8 @@ def withdrawn(bet: Bet) -> str:
 
 
 def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
-    """Lines with the calibration curve and the Brier score, for all bets and by topic, or with the number of
-    missing bets.
+    """The calibration curve and the Brier score of all bets and of each topic. If there are too few bets, the
+    lines say how many are missing.
     """
     total = calibration(bets)
     waiting = sum(bet.open for bet in bets)

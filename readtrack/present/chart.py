@@ -115,7 +115,7 @@ def _drawable(points: Sequence[Point], log_x: bool, log_y: bool) -> list[Point]:
 
 
 class _Axis:
-    """The range of one axis, its scale to dots and its round ticks."""
+    """The range of one axis, its mapping to dots, and its ticks at round numbers."""
 
     def __init__(self, values: Sequence[float], log: bool) -> None:
         self.log = log

@@ -1,4 +1,4 @@
-"""Texts for a run's claims: pending ones with their rules, and the outcome of the others."""
+"""Texts for a run's claims: the rules of pending claims, and the outcomes of judged claims."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class StatedClaim:
 
     @property
     def paper(self) -> str:
-        """The paper's own figure, and where it was read."""
+        """The value that the paper reports, and its source."""
         return "" if self.claim is None else one_line(str(self.claim.paper)).rstrip(".")
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Tone = Literal["good", "doubtful", "bad", "quiet"]
 
 PENDING = "pending"  # a claim that the run has not judged yet
-RUNNABLE = "r"  # the key that runs it
+RUNNABLE = "r"  # the key that runs a paper
 
 
 class Mark(NamedTuple):

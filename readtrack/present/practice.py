@@ -90,15 +90,15 @@ def verdict(number: int, event: ExerciseJudged, width: int) -> PracticeLine:
 
 
 def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
-    """The likely mistake, then the first failing input, expected and found.
+    """The likely mistake, then the first failing input with the expected and the actual result.
 
-    A small screen has no room for both.
+    The mistake comes first, because a small screen may cut the rest off.
     """
     report = event.get("report", [])
     names = {
         "result",
         *re.findall(r"\w+", "".join(report[:1])),
-    }  # of arguments and results: they keep their case
+    }  # names of arguments and results keep their case
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
             first, _, rest = sentence.removesuffix(".").partition(" ")
@@ -220,7 +220,7 @@ def ask_solution(sheet: Sheet) -> str:
 
 
 def ask_reset(sheet: Sheet) -> str:
-    return f"Empty {sheet.name}? Your file as it is will be kept."
+    return f"Empty {sheet.name}? A copy of your file will be kept."
 
 
 def ask_implemented(paper: str) -> str:
@@ -232,20 +232,22 @@ def chosen(sheet: Sheet) -> str:
 
 
 def was_reset(sheet: Sheet, kept: Path) -> str:
-    return f"{sheet.name} is empty again. Your file as it was: {kept}"
+    return f"{sheet.name} is empty again. The previous version of your file: {kept}"
 
 
 def was_skipped(sheet: Sheet) -> str:
-    return f"{sheet.name} is skipped. Choosing it takes it up again."
+    return f"{sheet.name} is skipped. Choose it to resume it."
 
 
 ALL_DONE = "All exercises are done or skipped."
 NOT_ALL_PASS = "Not all exercises pass yet."
 # {key} starts the run with the reader's code
-PROVES = "All exercises pass. {key} runs benchmark and claims with your code in the paper's place."
-PROVES_LATER = "When all exercises pass, {key} runs benchmark and claims with your code in the paper's place."
+PROVES = "All exercises pass. {key} runs benchmark and claims with your code in place of the paper's."
+PROVES_LATER = (
+    "When all exercises pass, {key} runs benchmark and claims with your code in place of the paper's."
+)
 OLDER = "Your file has changed since this run. {key} runs it again."
 QUEUED = "It runs after {paper}."
 CONDITION = "practice: "  # prefix of `Job.condition` in a run with the reader's functions
-ASK_PROOF = "Run benchmark and claims with your code in the paper's place?"
-PROVING = "Now with your code in the paper's place: its speed, then the paper's claims."
+ASK_PROOF = "Run benchmark and claims with your code in place of the paper's?"
+PROVING = "Now running your code in place of the paper's: first its speed, then the paper's claims."

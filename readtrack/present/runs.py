@@ -73,7 +73,7 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
 
 
 class PhaseView(NamedTuple):
-    """seconds: time in the phase so far, or in all; 0 for a future one."""
+    """seconds: time spent in the phase so far; 0 for a future phase."""
 
     name: str
     state: Literal["done", "now", "stopped", "to come"]
@@ -129,7 +129,7 @@ def time_left(record: Record) -> str:
 
 
 def load(record: Record) -> str:
-    """`12.3 steps/s   CPU 98%   304 MiB`, as far as known, for a live run."""
+    """The known load of a live run, such as `12.3 steps/s   CPU 98%   304 MiB`."""
     if record.outcome is not None:
         return ""
     parts = (
@@ -142,7 +142,7 @@ def load(record: Record) -> str:
 
 
 def message(text: str) -> str:
-    """A line that a plugin logged. Long lines are cut; the record has them in full."""
+    """A line that a plugin logged. Long lines are cut here; the record keeps them in full."""
     line = one_line(text)
     return line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]} …"
 
@@ -176,7 +176,9 @@ def end(record: Record) -> str:
 
 
 def how(record: Record) -> str:
-    """`quick, seed 0, completed in 2 min, cpu (AMD EPYC), float32, ...`: how the run was made and ended."""
+    """`quick, seed 0, completed in 2 min, cpu (AMD EPYC), float32, ...`: how the run was configured, and how
+    it ended.
+    """
     asked = [record.job.budget, f"seed {record.job.seed}"] if record.job is not None else []
     return ", ".join(filter(None, [*asked, end(record), environment(record.environment)]))
 

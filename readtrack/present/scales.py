@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 DECADES = 1000.0
-_FACTOR = 1.5  # least ratio of neighbours that counts as spaced by factors
+_FACTOR = 1.5  # smallest ratio of neighbouring points that counts as spacing by factors
 _REACH = 8.0
 _TIME = re.compile(r"\b(step|update|epoch|iteration)s?\b")
 

@@ -12,16 +12,16 @@ WORDS: dict[str, str] = {
     "reproduced": "The means over 5, 10 or 20 seeds clear all bounds with 95 % one-sided confidence. "
     "docs/method.md in the repository explains how, and states the error rates.",
     "unsteady": "Reproduced, but fewer than three in four seeds satisfy the rule individually.",
-    "not specific": "Reproduced, but a rival in the place of the paper's arm passes the same rule: true "
+    "not specific": "Reproduced, but a rival in place of the paper's arm passes the same rule: true "
     "here, but not because of the idea.",
     "weak": "The effect has the right sign but does not reach the threshold.",
     "inconclusive": "20 seeds do not decide: neither reproduced nor excluded.",
     "earlier": "Measured by the previous procedure, with 5 or 10 seeds, and counted separately.",
     "not judged": "The run was too short, shared the machine, or its control had not learned.",
-    "null run": "A run that uses the control as every arm. Its claims must not hold.",
+    "null run": "A run in which every arm is the control. Its claims must not hold.",
     "break": "A run with a change that removes the idea. The claims that name the break must fail.",
     "near miss": "A break that removes only what the paper calls essential, and leaves the rest.",
-    "rival": "The strongest cheap method that sees the same information, in the place of the paper's arm.",
+    "rival": "The strongest cheap method with the same information, used in place of the paper's arm.",
     "differs": "How the run's set-up differs from the paper's: smaller data, another model, fewer steps.",
     "edited": "The run used a copy of the code that you changed. It is not evidence for the shipped paper.",
     "exact": "An identity or a theorem that held, up to rounding. It does not count as evidence.",

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """The facts of one paper. Unknown facts are empty: no authors, no sources, year 0.
+    """The facts of one paper. Unknown facts are empty (year 0).
 
     builds_on  ids of papers
     line       line of its block in the list; 0 for a shipped paper without a block
@@ -65,7 +65,7 @@ class Paper(NamedTuple):
 
     @property
     def by(self) -> str:
-        """`Ada Example, Ré Muster, 2014`, as far as known."""
+        """`Ada Example, Ré Muster, 2014`, without unknown facts."""
         return ", ".join([*self.authors, *([str(self.year)] if self.year else [])])
 
     @property

@@ -82,7 +82,7 @@ class Part:
 def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
     """`text`, a list that `catalog.load` accepts, with the paper at its end and the paper's row in `section`.
 
-    Without a section, the one named "Added", which is created at the end if needed. Raises ReadtrackError if
+    `section` defaults to "Added", which is created at the end if needed. Raises ReadtrackError if
     there is no such section, CannotInsertError if the lines cannot be inserted.
     """
     if text.startswith("\ufeff"):
@@ -96,7 +96,7 @@ def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
         edits.append(_paper_edit(text, root, entry))
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     pieces, done = [], 0
-    for at, lines in sorted(edits, key=itemgetter(0)):  # at the same place, the row goes first
+    for at, lines in sorted(edits, key=itemgetter(0)):  # at the same position, the row comes first
         piece = text[done:at]
         if piece and not piece.endswith("\n"):
             piece += end_of_line
@@ -174,20 +174,20 @@ def _paper_edit(text: str, root: Part, entry: NewPaper) -> tuple[int, list[str]]
 
 
 def blank_between(text: str, parts: list[Part]) -> list[str]:
-    """A blank line, if the file has blank lines between such parts."""
+    """A blank line if the file separates these parts by blank lines, else nothing."""
     last = parts[-1]
     before = parts[-2].end if len(parts) > 1 else last.start
     return [""] if re.search(r"\n[ \t]*\r?\n", text[before : last.start]) or len(parts) == 1 else []
 
 
 def next_line(text: str, end: int) -> int:
-    """The beginning of the line after that of `end`."""
+    """The start of the line that follows the position `end`."""
     found = text.find("\n", end)
     return len(text) if found < 0 else found + 1
 
 
 def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
-    """`text` with those of `facts` (title, authors, year) that the paper lacks.
+    """`text` with the facts (title, authors, year) that the paper lacks.
 
     Rows whose text is the paper's title are updated as well.
     """

@@ -8,9 +8,9 @@ order, with repeats: `fold` orders entries by `at`. An entry is
 or has a `tag` ("+gpu", "-gpu") or a `rating` (1 to 5, or null) in place of `state`. Entries written together
 share their `id`; `{"at", "id", "undo": "5f0c9a1e"}` reverts them, and an undo of that undo restores them. An
 `at` more than a day in the future comes from a wrong clock, so such a line is ordered by its position in the
-file. `"ahead": ["2106-..."]` in an entry lists such times of earlier lines, because one day they will have
-passed. A row without papers is named `row:<key>`; its entries also have its wording and place, `"about":
-["Read the blog", "Attention", true]`.
+file. `"ahead": ["2106-..."]` in an entry lists the wrong times of earlier lines, which could not be
+recognised once they have passed. A row without papers is named `row:<key>`; its entries also have its wording
+and place, `"about": ["Read the blog", "Attention", true]`.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ _NOTHING = Reading()  # for papers that the journal does not mention; read-only
 class JournalView:
     """The folded journal.
 
-    `last` has the entries that an undo would revert; `undone` is the undo that a redo would revert, followed
-    by the entries which that restores, or empty.
+    `last` has the entries that an undo would revert. `undone` has the undo that a redo would revert, followed
+    by the entries that the redo restores; it is empty if there is nothing to redo.
     """
 
     readings: dict[str, Reading]
@@ -148,10 +148,10 @@ class Journal:
         about: Mapping[str, About] = MappingProxyType({}),
         **change: State | str | int | None,
     ) -> None:
-        """Record a change of each of `papers`: `state=`, `tag=` ("+gpu", "-gpu") or `rating=`.
+        """Record a change for each of `papers`: `state=`, `tag=` ("+gpu", "-gpu") or `rating=`.
 
-        `about` describes the rows among them. One undo reverts all of them. Raises ReadtrackError, and writes
-        nothing, if `parse` would reject the change.
+        `about` describes the rows among `papers`. One undo reverts all changes. Raises ReadtrackError, and
+        writes nothing, if `parse` would reject the change.
         """
         self.append_all([(paper, change) for paper in papers], about=about)
 
@@ -288,7 +288,7 @@ def _about(entry: Entry) -> About | None:
 
 
 def latest_plausible() -> str:
-    """The latest `at` that a clock could give which is at most a day fast."""
+    """The latest `at` from a clock that is at most a day fast."""
     return (datetime.now(UTC) + _PLAUSIBLE).isoformat(timespec="microseconds")
 
 

@@ -68,7 +68,7 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
         stamp = _stamp(path)
     except OSError:
         return load(path)  # which reports the error
-    # The name only separates several lists; the stamp inside decides on validity.
+    # The name only tells the copies of several lists apart. The stamp inside decides whether a copy is valid.
     cache = cache_dir / f"catalog-{_checksum(str(path))}.json"
     with suppress(OSError, ValueError):
         head, checksum, body = cache.read_text(encoding="utf-8").split("\n", 2)
@@ -85,7 +85,7 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
 
 @lru_cache(maxsize=1)
 def _shipped_papers(status: tuple[int, ...]) -> Mapping[str, Paper]:
-    """The shipped papers, read once as long as the file's `status` is the same."""
+    """The shipped papers, read again only if the file's `status` changes."""
     return load(shipped()).papers
 
 

@@ -72,8 +72,8 @@ def _row(node: Node, papers: dict[str, Paper], keys: dict[str, int]) -> Row | No
 
 
 def _unused_key(text: str, keys: dict[str, int]) -> str:
-    """A key that no row has yet. `keys` has every key, with the last number appended to it."""
-    # Short enough for a part of a file name in any script.
+    """A key that no row has yet. `keys` maps every key to the last number appended to it."""
+    # Short enough to be part of a file name in any script.
     stem = "-".join(re.findall(r"\w+", text.casefold()))[:48].strip("-") or "row"
     key, count = stem, keys.get(stem, 1)
     while key in keys:

@@ -1,8 +1,8 @@
 """Match names in the journal to rows of the list, after rows were reworded or moved.
 
-A row without papers is named `row:<key>`, and the key is derived from its text. So that correcting a word
-does not lose the row's state and note, the journal also stores the row's wording and place, which are matched
-here. Uncertain matches are ignored: rows with the same wording never swap their states.
+A row without papers is named `row:<key>`, and the key is derived from its text. The journal also stores the
+row's wording and place, which are matched here, so a corrected word does not lose the row's state and note.
+Uncertain matches are ignored: rows with the same wording never swap their states.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Names(NamedTuple):
 
 
 def names(catalog: Catalog, said: Mapping[str, About | None]) -> Names:
-    """Match rows and names. `said` has every name with the stored facts about its row."""
+    """Match rows and names. `said` maps every name to the stored facts about its row."""
     rows = dict(_rows(catalog))
     left = dict(said)
     found: dict[str, str] = {}
@@ -79,7 +79,7 @@ def _exactly(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Mat
 
 
 def _by_key(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Matches:
-    """Match by key where nothing else is stored: in old entries, and for notes alone."""
+    """Match by key if nothing else is stored: old entries, and rows that have only a note."""
     return [(subject, subject) for subject in rows if subject in said and said[subject] is None]
 
 

@@ -65,7 +65,7 @@ def not_a_source(text: str) -> str:
 
 
 def _unquoted(link: str) -> str:
-    from urllib.parse import unquote  # takes 2 ms, which most starts can save
+    from urllib.parse import unquote  # the import takes 2 ms, and most starts do not need it
 
     return unquote(link)
 

@@ -17,7 +17,7 @@ from readtrack.text import one_line, quoted
 MAX_BYTES = 32 * 1024 * 1024  # some 100,000 papers
 MAX_DEPTH = 40
 
-# The parser's messages where a text should have been quoted.
+# The parser's messages for text that should have been quoted.
 _UNQUOTED = (
     "mapping values",
     "could not find expected ':'",
@@ -28,7 +28,7 @@ _UNQUOTED = (
 
 
 class Problem(Exception):
-    """A problem of the file and its solution, at a line (0: the whole file)."""
+    """A problem in the file and its solution, at a line (0: the whole file)."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ Value: TypeAlias = "str | list[Node] | dict[str, Node] | None"
 
 @dataclass(slots=True)
 class Node:
-    """`line` is that of the key for a value under a key, where the reader will look."""
+    """`line` is the key's line for a value under a key, because the reader will look there."""
 
     line: int
     value: Value
@@ -81,7 +81,7 @@ def read(path: Path) -> Node:
 
 
 def _compose(text: str) -> Node:
-    # From the parser's events, because its own composer recurses as deep as the file (in C, which would crash
+    # Uses the parser's events, because its own composer recurses as deep as the file (in C, which would crash
     # the process) and resolves aliases (so that a small file could fill the memory).
     import yaml
 

@@ -79,7 +79,7 @@ def told(record: Record, tell: Discretion) -> Record:
 
 
 def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
-    """Maps arms to roles, from the run or else from the claims: the papers' own arms first, then controls and
+    """Maps arms to roles, from the run or else from the claims: the paper's arms first, then controls, then
     others.
     """
     controls = dict.fromkeys((claim.control_arm for claim in claims if claim.control_arm), "control")
@@ -128,7 +128,7 @@ def curves(record: Record, roles: Mapping[str, str], most: int = 6) -> list[Char
 
 
 def _is_choice(name: str) -> bool:
-    """Whether the curve only shows the choice of a setting."""
+    """Whether the curve only shows how a setting was chosen."""
     return "over rate" in name or "choos" in name
 
 

@@ -95,7 +95,9 @@ class ReportSource:
         return self.library.home.runs / run_id
 
     def shown_run(self, paper: str) -> RunSummary | None:
-        """The run for curves, pictures and sounds: one that has any, or else the best run."""
+        """The run whose curves, pictures and sounds are shown: one that has any of them, or else the best
+        run.
+        """
         plain = [run for run in self.runs.get(paper, ()) if run.outcome == "completed" and not run.condition]
         with_files = [run for run in plain if (self.folder(run.run_id) / "artifacts").is_dir()]
         return best(with_files) or best(plain)
@@ -110,8 +112,8 @@ class ReportSource:
         return next((run for run in plain if run.budget != "smoke"), None)
 
     def own_values(self, paper: str, claim: Claim) -> list[dict[str, float]]:
-        """The claim's numbers in the reader's quick runs, the budget of verdicts. Excludes seeds on which the
-        rule was chosen.
+        """The claim's numbers in the reader's quick runs (verdicts use this budget), except on seeds on which
+        the rule was chosen.
         """
         metrics = [bound.metric for bound in claim.rule]
         found = []

@@ -32,7 +32,7 @@ _LETTERS = 4000  # maximum number of characters in a text
 _SHOWN = 760  # pixels up to which a picture is enlarged, by an integer factor
 _LINE, _LETTER = 18, 7.5  # height of a row's name and width of a letter, in pixels
 _NAMES = 64  # maximum number of names for rows or columns, and maximum number of letters in a name
-# The same scale for every sound: a window of 256 samples, 75 dB from paper to ink.
+# The same scale for every sound: a window of 256 samples, 75 dB from the lightest to the darkest grey.
 _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 
@@ -223,7 +223,7 @@ def _sound(found: Media, data: bytes, name: str, said: tuple[str, str], stem: st
         frames = min(file.getnframes(), int(_LONGEST * rate))
         samples = file.readframes(frames)
     if width != 2 or channels not in (1, 2) or not samples or not 1 <= rate <= 192_000:
-        raise ValueError("not a sound of 16 bits")
+        raise ValueError("not a 16-bit sound")
     body = io.BytesIO()
     with wave.open(body, "wb") as again:
         again.setnchannels(channels)

@@ -70,7 +70,7 @@ class ClaimView:
     def tried_words(self) -> str:
         """Heading of the collapsed list of other runs, with their outcomes unless a strip shows them."""
         if any(bound.strip and len(bound.strip.lanes) > 1 for bound in self.shown):
-            return "What the runs below “Found here” change"
+            return "Changes in the runs below “Found here”"
         said = ", ".join(f"{one.name} ({OUTCOMES[one.verdict]})" for one in self.tried[:3])
         return f"Runs that must fail the rule: {said}{' …' if len(self.tried) > 3 else ''}"
 
@@ -303,7 +303,7 @@ def _short(row: VerdictRow) -> str:
     if row.why and row.verdict != "not specific":
         parts[0] = row.why
     if "unsteady" in caveats(row):
-        parts.append("unsteady: single runs often do not hold")
+        parts.append("unsteady: single seeds often miss the rule")
     if row.earlier:
         parts.append("judged by the earlier procedure")
     return "; ".join(parts)
@@ -328,7 +328,7 @@ def _facts(row: VerdictRow) -> list[tuple[str, str]]:
     return [
         ("Rule", rules(claim)),
         ("No rival", claim.no_rival),
-        ("Chance of another verdict next time", luck),
+        ("Chance of a different verdict if repeated", luck),
         ("Best at the edge of the grid", edges),
         ("Procedure", procedure),
         ("Earlier rules", " ".join(claim.history)),

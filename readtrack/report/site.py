@@ -348,7 +348,7 @@ def _rank(verdict: str) -> int:
 
 
 def _tally(name: str, counts: Counter[str]) -> Iterator[tuple[str, Drawn, list[tuple[str, int]]]]:
-    """A bar with a part for each verdict, and the counts; nothing without verdicts."""
+    """A bar with a segment for each verdict, and the counts; nothing without verdicts."""
     total = sum(counts.values())
     parts, x = [], 0.0
     for word in ORDER:

@@ -1,4 +1,4 @@
-"""Draws a claim: thresholds as fields, measured values as dots and lines.
+"""Draws a claim: thresholds bound coloured fields, and measured values are dots and lines.
 
 The paper's side is on the right. x is in percent of the width, so that a strip scales with its column. Its
 text is next to it in HTML.

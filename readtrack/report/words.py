@@ -84,7 +84,7 @@ def slug(text: str) -> str:
 
 
 def anchors(names: list[str]) -> list[str]:
-    """A slug for each name, no two alike."""
+    """A unique slug for each name."""
     taken: set[str] = set()
     found = []
     for name in names:

@@ -1,8 +1,8 @@
 """Checkpoints of attempts and loops, from which a stopped run can be resumed.
 
 A resumed run starts its experiment from the beginning. A saved attempt returns its result at once. A loop
-that hands over its state starts at the step of its last checkpoint. Both emit their events again. Everything
-else is recomputed from the same seeds.
+that passes its state to `steps` starts at the step of its last checkpoint. Both emit their events again.
+Everything else is recomputed from the same seeds.
 
 The files are pickles in the home's cache, which is neither merged, imported nor sent anywhere.
 """
@@ -156,7 +156,7 @@ class Checkpoints:
         return f"{scope.key}\0{name}\0{scope.counts[name]}"
 
     def _path(self, key: str) -> Path:
-        """The file name of a loop within an attempt begins with the attempt's."""
+        """The file name of a loop within an attempt begins with the attempt's file name."""
         assert self._folder is not None
         scope = self._scopes[-1].key
         return self._folder / f"{_digest(scope) + '-' if scope else ''}{_digest(key)}.pt"
@@ -237,7 +237,7 @@ class Loop:
 
 
 def _taken(one: Any) -> Any:
-    """The state of an object that a loop hands over. Raises TypeError if it has none."""
+    """The state of an object that a loop passes to `steps`. Raises TypeError if it has none."""
     import torch
 
     if hasattr(one, "state_dict") and hasattr(one, "load_state_dict"):
@@ -249,7 +249,7 @@ def _taken(one: Any) -> Any:
     if isinstance(one, list | dict):
         return one
     raise TypeError(
-        f"steps(state=...): {type(one).__name__} has no state to keep. Hand over modules, optimisers, "
+        f"steps(state=...): {type(one).__name__} has no state to keep. Pass modules, optimisers, "
         "schedules, tensors, lists, dictionaries and random.Random. Torch's generators are kept anyway."
     )
 

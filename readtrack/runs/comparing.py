@@ -1,4 +1,4 @@
-"""`Run.compare` trains arms alike, collects their numbers in a table and judges claims on it."""
+"""`Run.compare` trains all arms the same way, collects their numbers in a table and judges claims on it."""
 
 from __future__ import annotations
 
@@ -203,7 +203,9 @@ class Comparison(Generic[A, T]):
         return self._joined(tables)
 
     def _changed_tables(self, run: Runner, wanted: Sequence[Claim], change: Mapping[str, Any]) -> Table:
-        """The joined tables of all groups of claims with the same paper's arms, whose seats are changed."""
+        """The joined table of all claims. Claims with the same arms of the paper share a table, in which
+        these arms are changed.
+        """
         tables = []
         for changed, own, note in self._groups(wanted, self._papers_arms, "without {}"):
             seats = [
@@ -330,8 +332,8 @@ class Comparison(Generic[A, T]):
     def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
         """Facts about the comparison for its page.
 
-        What a null run redraws, the role of each row, and which bounds compare arms that the run's break
-        makes equal in every number.
+        They are: what a null run redraws, the role of each row, and the bounds that compare arms which the
+        run's break makes equal in every number.
         """
         papers = self._papers_arms(claim)
         roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
@@ -397,7 +399,8 @@ class Comparison(Generic[A, T]):
         return f"{bound.metric}: standard error {error:.2g}, but only {allowed:.2g} is allowed"
 
     def _tossed(self, run: Runner, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
-        """Both arms' means after random swaps: a coin flip for each judged item swaps the arms' values.
+        """Both arms' means after random swaps: a coin flip for each judged item decides whether to swap the
+        arms' values.
 
         Items are on the first axis of the tensors, so values in one row share a coin.
         """
@@ -444,7 +447,7 @@ class _Tries(Generic[A, T]):
         return outcome
 
     def best(self) -> Best[Point]:
-        """The best point of the grid, as the result."""
+        """The best point of the grid. `Best.result` is the point itself."""
         points: list[Any] = list(self.scores)
         numeric = all(isinstance(point, int | float) for point in points)
         places = dict(zip(points, points if numeric else range(len(points)), strict=True))
@@ -455,7 +458,9 @@ class _Tries(Generic[A, T]):
         return Best.of(self.seat.label, given.what, found, given.keep)
 
     def beyond(self) -> float | None:
-        """The next value beyond the edge if it is the best, by the grid's last factor; otherwise None."""
+        """If the best value is at an edge of the grid, the next value beyond it, spaced by the last factor;
+        else None.
+        """
         grid = sorted(point for point in self.scores if isinstance(point, float) and point > 0)
         if len(grid) < 2:
             return None
@@ -466,7 +471,7 @@ class _Tries(Generic[A, T]):
 
 
 def papers_arms(claim: Claim) -> list[str]:
-    """The arm or reference that each bound describes; the control only if it is alone."""
+    """The arm or reference that each bound describes, never the control."""
     found: list[str] = []
     for bound in claim.bounds:
         names = [row.partition("@")[0] for row in bound.of.rows] if bound.of else []

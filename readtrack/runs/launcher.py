@@ -64,8 +64,8 @@ def start(job: Job, home: Home) -> RunHandle:
     """Write the job into a new run folder and start the worker in its own session.
 
     Raises ReadtrackError if the paper lacks a setting, the folder cannot be created or the interpreter for
-    runs cannot be started, and NotAvailableError if it has no PyTorch or there is no such device. Errors that
-    only torch can detect end the run later.
+    runs cannot be started, and NotAvailableError if that interpreter has no PyTorch or the device does not
+    exist. Errors that only torch can detect end the run later.
     """
     interpreter.require_torch()
     devices.require(job.device)
@@ -220,7 +220,7 @@ class RunHandle:
     def _escalate(self) -> None:
         following = STOP_LEVELS.index(self.stop_level) + 1 if self.stop_level else 0
         if self._child is None and following == 0:
-            following = 1  # only the starter has the pipe for asking
+            following = 1  # only the starter has the pipe that asks the run to stop
         self.stop_level = STOP_LEVELS[min(following, len(STOP_LEVELS) - 1)]
         self._level_since = time.monotonic()
         if self.stop_level == "asked":

@@ -1,4 +1,4 @@
-"""Networks on the characters of a text (`--data NAME`), for papers whose claims are about other data."""
+"""Character-level language models on a text (`--data NAME`), for papers whose claims are about other data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bits_per_character(
     rates: Sequence[float],
     paper: str = "",
 ) -> None:
-    """Train every arm to predict the next character, and report its bits per character on unseen text.
+    """Train every arm to predict the next character, and report its bits per character on held-out text.
 
     arms      take the size of the alphabet; the module maps ids (batch, time) to logits (batch, time, size),
               alone or as the first of a tuple
@@ -77,7 +77,9 @@ def bits_per_character(
 
 
 def bits(run: Run, network: nn.Module, windows: Tensor) -> float:
-    """The mean over all predicted characters in windows (count, time). The first ones have little context."""
+    """The mean over all predicted characters in windows (count, time). The first characters of a window have
+    little context.
+    """
     run.phase("evaluate")
     with run.evaluating(network):
         losses = [

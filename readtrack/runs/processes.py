@@ -30,7 +30,8 @@ _UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` eve
 
 
 def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: None) -> list[str]:
-    """End the runs whose process is gone, and return their ids. Called when the app or command line starts.
+    """Record the end of runs whose process is gone, and return their ids. Called when the app or command line
+    starts.
 
     report  called with a message for each run whose end could not be saved
     """

@@ -158,7 +158,7 @@ class Run:
     def rows(self, count: int, part: Part) -> torch.Tensor:
         """Indices of the rows of a finite data set for `part`, (rows,): all `count` rows in order.
 
-        The check for leaks judges on other rows.
+        The check for leaks evaluates on other rows.
         """
         import torch
 
@@ -221,10 +221,10 @@ class Run:
         score: str = "validation score",
         keep: Literal["lowest", "highest"] = "lowest",
     ) -> Best[T]:
-        """Call `train` with each of `values` and return the best, by the validation score that it returns.
+        """Call `train` with each of `values`, and return the one with the best validation score.
 
         `train` returns a score and a result. The score is measured on a split that no reported number uses.
-        Each point is logged as a curve over the value; a NaN loses. Pass the results to `claim`, which marks
+        Scores are logged as a curve over the value; NaN is the worst. Pass the results to `claim`, which marks
         a best value at the edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
@@ -270,7 +270,7 @@ class Run:
         read        measures the chosen outcome of an arm: metric to number, `AtLeast`, or a tensor with a
                     value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
-                    `keep` says which scores are better. Without a grid there is one attempt, its score unused
+                    `keep` says which scores are better. Without a grid there is one unscored attempt
         widen       if an arm's best value is the first or last of a grid of floats, extend the grid by one
                     value for all arms, up to twice. False if no value is left, or the claim is about the grid
         again       train again at the chosen point (`Trial.again`), and read that outcome
@@ -350,7 +350,7 @@ class Run:
 
     @contextmanager
     def evaluating(self, *networks: torch.nn.Module) -> Iterator[None]:
-        """Within it the networks are in evaluation mode without gradients; modes are restored at the end."""
+        """A context with the networks in evaluation mode and without gradients. It restores their modes."""
         import torch
 
         modes = [(module, module.training) for network in networks for module in network.modules()]
@@ -502,7 +502,7 @@ class Run:
     def judge_timed(self, claims: Sequence[Claim], measurements: Sequence[Mapping[str, Any]] | None) -> None:
         """Judge the claims that depend on the benchmark. The worker calls it at the end.
 
-        measurements  the benchmark's; None if it did not run
+        measurements  the benchmark's measurements; None if it did not run
         """
         for claim in claims:
             if not claim.timed or not self.wants(claim):
@@ -556,7 +556,7 @@ class Run:
         """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width).
 
         A batch becomes a grid of `columns`, by default nearly square. Values are clamped to [0, 1]. Pages
-        show the names of columns and rows beside it, also if one picture is composed of several.
+        show the names of columns and rows beside it, even if one picture is composed of several.
 
         alt  description for readers who cannot see the picture; without it pages give name and caption
         """

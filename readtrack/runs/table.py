@@ -111,8 +111,8 @@ def items(value: Value) -> torch.Tensor | None:
 def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
     """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may be a lower bound.
 
-    If only `theirs` is a lower bound, the result is an upper bound: it can meet upper bounds, and is NaN for
-    any other.
+    If only `theirs` is a lower bound, the result is an upper bound: it can satisfy upper bounds, and is NaN
+    for all others.
     """
     if not how:
         return ours
@@ -124,7 +124,9 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
 
 
 def fall(losses: Sequence[float]) -> float:
-    """The fraction of the loss's total decrease that falls in its last fifth, from means of its two halves.
+    """The share of the total decrease of the loss that falls into its last fifth.
+
+    The decrease in the last fifth is estimated from the means of its two halves.
 
     NaN if the loss does not decrease, or has too few steps.
     """

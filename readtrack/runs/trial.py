@@ -64,7 +64,9 @@ class Best(Generic[T]):
 
 
 class Runner(Protocol):
-    """The members of `readtrack.runs.run.Run` that a comparison uses, because `run` imports this module."""
+    """The members of `readtrack.runs.run.Run` that a comparison uses. A protocol, because `run` imports this
+    module.
+    """
 
     null: bool
     seed: int
@@ -243,7 +245,7 @@ class Trial:
         return found
 
     def length(self, steps: int) -> int:
-        """The number of training steps for a claim that states it (`Claim.after_steps`).
+        """The number of training steps for a claim that states this number (`Claim.after_steps`).
 
         Returns `steps`, or a multiple in a run that tests longer training.
         """

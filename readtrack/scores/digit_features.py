@@ -1,7 +1,7 @@
 """Features of a small image classifier, for comparing generated digits or clothes with real ones.
 
 Papers that generate digits are judged by the Fréchet distance between the features of their samples and of
-held-out digits. The distance between training digits and held-out digits is the lower limit.
+held-out digits. The distance between training digits and held-out digits is the best attainable value.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class DigitFeatures(nn.Module):
 def digit_features(run: Run, source: DataSource) -> DigitFeatures:
     """The trained network, from the cache (`Run.trained`) or trained in 2 seconds on one core.
 
-    source  square grey images, of which only the training part is used
+    source  square greyscale images, of which only the training split is used
     """
     x, y = source.parts.train
 

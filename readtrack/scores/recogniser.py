@@ -1,7 +1,7 @@
 """A speech recogniser: a network that transcribes digits from a log-mel spectrogram.
 
-It judges papers that synthesise speech, by comparing its errors on their sound with its errors on the
-synthetic voice itself. It is a convolutional network, trained with the loss of connectionist temporal
+It evaluates papers that synthesise speech: its error rate on their output is compared with its error rate on
+the synthetic voice itself. It is a convolutional network, trained with the loss of connectionist temporal
 classification (Graves et al. 2006, doi 10.1145/1143844.1143891) on many speakers of `readtrack.data.speech`
 with noise at 0 to 40 dB.
 """

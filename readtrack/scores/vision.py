@@ -109,7 +109,7 @@ def average_precision(
     areas: tuple[float, float] = ANY_AREA,
     most: int = 100,
 ) -> float:
-    """COCO's average precision, 0 to 1: the mean over thresholds of overlap, 101 recalls, and classes.
+    """COCO's average precision, 0 to 1: the mean over IoU thresholds, 101 recalls, and classes.
 
     `thresholds=(0.5,)` is AP50. Counts only objects with an area within `areas`, and the `most`
     highest-scored detections of each class in an image. Classes without such objects are left out; nan if

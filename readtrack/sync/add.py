@@ -99,8 +99,9 @@ def add(
     `text` is a known id, alias or title, an arXiv id, a DOI, a link, or a title; a title may stand next to an
     id or a link. No request is made for a known paper, nor if title, authors and year are given. If the
     source cannot be contacted, its facts are missing until a sync fetches them. Arguments take precedence
-    over fetched facts, and these over a title in `text`. Raises ListedError if the paper is on the list
-    already, NotAvailableError if the source does not know it, ReadtrackError if `text` identifies nothing.
+    over fetched facts, and fetched facts over a title in `text`. Raises ListedError if the paper is on the
+    list already, NotAvailableError if the source does not know it, ReadtrackError if `text` identifies
+    nothing.
     """
     find_section([part.title for part in library.catalog.sections], section)
     if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
@@ -155,7 +156,8 @@ def add(
 def known_paper(library: Library, text: str) -> Paper | None:
     """The known paper, listed or not, with this id, alias, title or source.
 
-    The link may stand next to a title. Of several parts of one work it is the work itself.
+    The link may stand next to a title. If several papers match, such as a work and its parts, the one with
+    the shortest title is returned.
     """
     papers = library.catalog.papers.values()
     name, title = name_key(text), letters(text)
@@ -403,7 +405,7 @@ def _with_source(library: Library, paper: Paper, source: Source) -> Added:
         wanted = {**old.papers, paper.id: paper._replace(sources=(*paper.sources, source))}
         lines = ({id_: one._replace(line=0) for id_, one in of.items()} for of in (wanted, new.papers))
         if next(lines) != next(lines) or _outline(old, True) != _outline(new, True):
-            raise ReadtrackError("adding the link would change something else; the list is as it was.")
+            raise ReadtrackError("adding the link would change something else, so the list was not changed.")
 
     new = rewrite(
         library.home, path, path, lambda text: insert_source(text, paper.id, source.kind, source.value), check
@@ -460,7 +462,7 @@ def _check(old: Catalog, new: Catalog, entry: NewPaper, ticks: bool) -> None:
         rows.pop()  # the section that was created for it
     same = papers == known and rows == before
     if not new.rows_of(entry.id) or not same or (new.title, new.note) != (old.title, old.note):
-        raise ReadtrackError("inserting the paper would change something else; the list is as it was.")
+        raise ReadtrackError("inserting the paper would change something else, so the list was not changed.")
 
 
 def _outline(listed: Catalog, ticks: bool) -> list[tuple[Any, ...]]:

@@ -109,7 +109,7 @@ class Bytes:
 
 
 class Client:
-    """`notice` is called for pauses; `patience`: longest Retry-After that is waited for, in seconds."""
+    """`notice` is called for pauses; `patience`: longest Retry-After that the client waits for, in seconds."""
 
     def __init__(
         self,
@@ -196,8 +196,7 @@ class Client:
     def _once(self, url: str, sink: Sink, public_only: bool) -> tuple[str | None, bool]:
         """One request.
 
-        Returns the redirect, or None if `sink` has the whole body; and whether the host has a private
-        address.
+        Returns the redirect (None if `sink` has the whole body), and whether the host has a private address.
         """
         from readtrack.sync.transfer import ResponseHead, TransferThread
 
@@ -278,7 +277,7 @@ class Client:
             raise Fault("truncated", f"only {format_bytes(count)} of {format_bytes(length)} arrived")
 
     def _page(self, exchange: TransferThread, url: str) -> bytes:
-        """The beginning of an error's body, as far as it arrives quickly."""
+        """The beginning of an error page, as much of it as arrives quickly."""
         data, began = b"", self._clock.now()
         while len(data) < _PAGE and self._clock.now() - began < 10:
             try:

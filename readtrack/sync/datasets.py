@@ -88,7 +88,7 @@ def _fetch_file(client: Client, path: Path, file: DataFile, progress: Progress) 
                 break
     assert fault
     kind = ReadtrackError if fault.kind in ("disk", "page") else NotAvailableError
-    raise kind(f"{file.name}: {fault}. What arrived is kept; run the command again to continue.") from fault
+    raise kind(f"{file.name}: {fault}. Received data are kept; run the command again to continue.") from fault
 
 
 def _digest(path: Path) -> str:
@@ -121,7 +121,7 @@ class _FileSink:
         begins = head.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if head.status == 206 and not begins:
             self._path.unlink(missing_ok=True)
-            raise Fault("truncated", f"{self._about.name}: the server sent another part than requested")
+            raise Fault("truncated", f"{self._about.name}: the server sent a different part than requested")
         self._close()
         try:
             self._file = self._path.open("ab" if head.status == 206 else "wb")

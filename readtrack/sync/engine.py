@@ -1,6 +1,6 @@
-"""A complete sync: `Sync(library).run()` in any thread; `status` reports one in another process.
+"""A complete sync: `Sync(library).run()` in any thread; `status` reports a sync in another process.
 
-The list is read once, when the Sync is constructed; later edits count for the next sync.
+The list is read once, when the Sync is constructed; later edits take effect in the next sync.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sync:
     pdf       whether to fetch PDFs, or only metadata
     refresh   fetch all metadata again
     verify    read every PDF and fetch damaged ones again
-    patience  longest Retry-After that is waited for, in seconds; beyond it the host is skipped
+    patience  longest Retry-After that the sync waits for, in seconds; beyond it the host is skipped
     report    called with each SyncProgress, in the thread of `run`
     cancel    set it to stop within a second
     """
@@ -295,7 +295,7 @@ class Sync:
         return False
 
     def _from_source(self, client: Client, endpoints: Endpoints, paper: Paper, source: Source) -> None:
-        """Raises Fault, "gone" if arXiv has the paper but no PDF of it."""
+        """Fetch the PDF from `source`. Raises Fault, of kind "gone" if arXiv has the paper but no PDF."""
         version = self._version(paper, source)
         if version is None:
             self._download(client, paper, source, source.value)
@@ -331,7 +331,7 @@ class Sync:
         wanted: int | None = None,
         fallback: str | None = None,
     ) -> None:
-        """Publish one PDF, copied from another paper if that has the same."""
+        """Publish one PDF, copied from another paper if that has the same PDF."""
         key = (source.value, version)
         if key in self._failed:
             raise self._failed[key]

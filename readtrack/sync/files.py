@@ -41,7 +41,7 @@ _HEAD, _TAIL = 1024, 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfRecord:
-    """The origin of a PDF. `wanted`: the requested version, if `version` is another one.
+    """The origin of a PDF. `wanted`: the requested version, if it differs from `version`.
 
     Origin "withdrawn" means that no PDF is offered; "found", that the reader put the file here.
     """
@@ -362,7 +362,7 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
 def _open_regular(file: Path) -> BinaryIO:
     """Raises ReadtrackError for devices and pipes, and for files above the size limit."""
     try:
-        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not wait for a writer
     except OSError as error:
         raise ReadtrackError(f"could not read {file}: {error.strerror}.") from error
     status = os.fstat(number)

@@ -47,9 +47,9 @@ def state_folder(home: Home) -> Path:
 
 @contextmanager
 def exclusive(home: Home) -> Iterator[Path]:
-    """Hold the home's sync lock and the user's; yields the folder for the throttle's state.
+    """Hold the sync locks of the home and of the user; yields the folder for the throttle's state.
 
-    Raises AlreadyRunningError at once if another process has one of them. The locks are the operating
+    Raises AlreadyRunningError at once if another process holds one of them. The locks are the operating
     system's and end with the process; the file next to the second only names its holder.
     """
     import psutil

@@ -1,7 +1,7 @@
 """Metadata of papers from arXiv: requested in batches, stored as metadata/<id>.json.
 
 The `arxiv` package builds the query and parses the feed. Errors that it hides or mishandles when a server
-misbehaves are caught before (see `_Session` and `_Feed`).
+misbehaves are caught first (see `_Session` and `_Feed`).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
         said = unquote(fault.body.decode("utf-8", "replace"))
         named = [one for one in ids if f"incorrect_id_format_for_{one}<" in said]
         answer.unnamed += not named
-        if answer.unnamed > MAX_REFUSALS:  # then the reason is hardly an id
+        if answer.unnamed > MAX_REFUSALS:  # so many refusals hardly have ids as their reason
             raise Fault("refused", str(fault), body=fault.body) from None
         if len(ids) == 1:
             named = ids

@@ -33,7 +33,7 @@ def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str,
     def check(old: Catalog, new: Catalog) -> None:
         ids = {paper.id for paper in changed}
         if _others(old, ids) != _others(new, ids) or old.listed() != new.listed():
-            raise ReadtrackError("filling in the facts would change something else; the list is as it was.")
+            raise ReadtrackError("filling in the facts would change more, so the list was not changed.")
 
     rewrite(home, path, path, change, check)
     return [paper.id for paper in changed]

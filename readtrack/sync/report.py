@@ -31,7 +31,7 @@ class SyncProgress:
     """A progress event. `paper` is an id, or "" for a `message` about the whole sync.
 
     `bytes` of `total` (None: unknown) of the file have arrived; `eta`: estimated seconds until the end of the
-    sync. States in FINAL are a paper's last.
+    sync. The last state of a paper is in FINAL.
     """
 
     paper: str

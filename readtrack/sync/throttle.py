@@ -1,8 +1,8 @@
 """Throttling of hosts: pauses between requests, Retry-After, hosts that are blocked for this sync.
 
-arXiv's terms allow one request every three seconds and one connection at a time, over everything under one's
-control. So the API's host, the PDFs' host and arxiv.org count as one, and the time of the last request is
-stored for the next process. Every other host gets one request per second.
+arXiv's terms allow one request every three seconds and one connection at a time, for all machines that a
+person controls. So the API's host, the PDFs' host and arxiv.org count as one, and the time of the last
+request is stored for the next process. Every other host gets one request per second.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ def entry(
 
 def completed(one: BibEntry, paper: Paper) -> dict[str, str]:
     """The encoded fields that an imported entry of this paper lacks. An entry without authors also gets
-    the paper's title, because its own may be only a nickname.
+    the paper's title, because its own title may be only a nickname.
     """
     sources = {source.kind: source.value for source in reversed(paper.own_sources)}
     is_stub = bool(paper.authors and not one.authors)

@@ -107,7 +107,9 @@ class ImportPlan:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The reader's decisions by line of a row: its papers (empty for a plain row), or to leave it out."""
+    """The reader's decisions by a row's line in the file: its papers (empty for a plain row), or to leave it
+    out.
+    """
 
     papers: Mapping[int, Sequence[str]] = field(default_factory=dict)
     left_out: Collection[int] = ()
@@ -325,7 +327,7 @@ def _row(
         )
 
     there = known.rows.take(section, item.text)
-    if there is None and match.how != "chosen":  # a row that the reader resolved keeps their text
+    if there is None and match.how != "chosen":  # a row that the reader resolved keeps the reader's text
         there = known.rows.with_papers(match.papers)
     if there is not None:
         place, row = there

@@ -1,4 +1,4 @@
-"""Undo and redo for changes of the list: imports, and rows that were added, linked or removed.
+"""Undo and redo for changes to the list: imports, and rows that were added, linked or removed.
 
 The journal undoes states, tags and ratings. `undo` and `redo` here act on the list or the journal, depending
 on which was changed last. The cache stores the texts of the list and of imported files before and after

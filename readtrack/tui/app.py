@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from readtrack.tui.screens.run_options import Options
 
 T = TypeVar("T")
-_LOOK = 1.0  # seconds until marks of other processes are shown
+_LOOK = 1.0  # seconds between two checks for marks set by other processes
 
 
 def _papers() -> type[Provider]:
@@ -184,7 +184,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         """Called after the first paint."""
         gc.enable()
         gc.freeze()  # exclude modules and list from collections, which would delay keys by 50 ms
-        gc.set_threshold(700, 10, 100)  # for the rest, a full collection ten times as rarely as usual
+        gc.set_threshold(700, 10, 100)  # makes full collections ten times rarer than by default
         self.runs.look()
         self.search.refresh()
         self._adding.offer_list()

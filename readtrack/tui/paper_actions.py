@@ -121,7 +121,7 @@ def show_practice(
         said = partial(wrapped, str(error))  # the plugin's explanation is too long for the status line
         shell.ask(Paged(f"{plugin}: nothing to write", said, "esc closes"))
     except ReadtrackError as error:
-        shell.fail(f"read the exercises of {plugin}", error, "mend that line.")
+        shell.fail(f"read the exercises of {plugin}", error, "fix that line.")
     else:
         shell.ask(PracticeScreen(bench, practice, runs, notes))
 

@@ -30,7 +30,7 @@ def tone_style(tone: str) -> str:
 
 
 def verdict_mark(verdict: str, *, control: bool = False) -> tuple[str, str]:
-    """The verdict's sign and style. In a control run, verdicts have no colour of good or bad."""
+    """The verdict's sign and style. In a control run, verdicts are not coloured as good or bad."""
     sign, tone = marks.verdict("not judged" if control else verdict)
     return sign, _TONES[tone]
 

@@ -160,7 +160,7 @@ class Worker:
             every=job.checkpoint,
         )
         self._run = run
-        # Only now, because earlier requests did not reach the run.
+        # Earlier requests to stop did not reach the run.
         run.cancelled = run.cancelled or self._stop_reason is not None
         judged = claims(job.paper)
         _check_break(job, judged)

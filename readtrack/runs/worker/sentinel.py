@@ -43,7 +43,7 @@ def start_sentinel(folder: Path, commands: int) -> int:
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         hang_up = select.poll()
-        hang_up.register(commands, 0)  # wakes only on hang-up, and takes no command from the worker
+        hang_up.register(commands, 0)  # wakes only on hang-up, and reads none of the worker's commands
         hang_up.poll()
         if not (folder / DETACHED).exists():
             if os.getppid() == worker:

@@ -26,7 +26,7 @@ class ReadingController:
         self._shell = shell
 
     def look(self) -> None:
-        """Show what another app or a command has marked."""
+        """Show marks set by another app or a command."""
         if self._shell.library.read_journal_again():
             self._shell.post(news.ReadingChanged())
 

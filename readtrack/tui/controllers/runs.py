@@ -316,7 +316,7 @@ class RunController:
         try:
             self.alive.process.detach()
         except ReadtrackError as error:
-            self._shell.fail("leave the run alone", error, "stay here, or stop it.")
+            self._shell.fail("let the run continue", error, "stay here, or stop it.")
             return
         self.left_running = self.alive.record.paper
         self.alive = None

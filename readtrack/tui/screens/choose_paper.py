@@ -35,7 +35,7 @@ class PaperChoice(NamedTuple):
 
 class ChoosePaper(Dialog[PaperChoice | None]):
     """Returns the choice, or None on escape. Before the reader types, the order is: the row's papers,
-    candidates, no paper, guesses by single words. So enter never accepts a guess.
+    candidates, no paper, guesses by single words. Therefore enter never accepts a guess.
     """
 
     CSS_PATH: ClassVar = "choose_paper.tcss"

@@ -325,7 +325,7 @@ class PracticeScreen(Answering[None]):
             self._runs.cancel()
             self._say("Asked the run with your code to stop.")
         else:
-            self._say("Nothing of this paper is running.")
+            self._say("Nothing is running for this paper.")
 
     def _offer_implemented(self) -> None:
         library = self.shell.library

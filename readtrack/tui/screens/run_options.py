@@ -1,5 +1,5 @@
-"""Dialog for a run with options: device, precision, budget, halves, seed, settings. Shows the equivalent
-command.
+"""Dialog for a run with options: budget, part of the run, precision, device, place, seed, settings. Shows the
+equivalent command.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reader's checklist as a tree, in their order, wording and nesting, with the state of every line."""
+"""The checklist as a tree, in the reader's order, wording and nesting, with the state of every line."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, 
 class Checklist(LineView):
     """The tree. `found` narrows it to some subjects, best first. `verdicts` marks papers with past results.
 
-    moved  called as soon as the cursor has moved, before the message arrives, so that the details are drawn
-    in
-           the same frame
+    moved  called as soon as the cursor has moved, before the message arrives, to draw the details in the
+           same frame
     """
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("checklist")

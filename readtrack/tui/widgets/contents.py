@@ -1,4 +1,4 @@
-"""Joins and wraps styled text: what Textual does, faster for the text of a page."""
+"""Joins and wraps styled text as Textual does, but faster for the text of a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORD = re.compile(r"\s*\S+\s*")
 
 
 def joined(parts: Iterable[Content | str]) -> Content:
-    """The parts side by side. Textual's own joins them letter by letter."""
+    """The parts side by side. Textual's own function joins them letter by letter."""
     texts: list[str] = []
     spans: list[Span] = []
     at = 0
@@ -43,7 +43,7 @@ def _wrapped(paragraph: Content, room: int, indent: int) -> list[Content]:
 
 
 def wrapped_ascii(paragraph: str, room: int, style: str, indent: int) -> list[Content]:
-    """The lines as Textual wraps them, in a fraction of its time.
+    """The lines as Textual wraps them, but faster.
 
     Returns [] for text that is not printable ASCII or has a word longer than `room`.
     """

@@ -43,7 +43,7 @@ def legend(series: Sequence[Series], width: int, name: str = "", x: str = "") ->
 
 
 def _last_value(series: Series) -> str:
-    """Text such as `last 0.12`. If the curve diverged, also the step from which on."""
+    """Text such as `last 0.12`. If the curve diverged, the step at which it did follows."""
     _, last = series.points[-1]
     if math.isfinite(last):
         return f"last {format_number(last)}"

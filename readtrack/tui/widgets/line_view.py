@@ -295,7 +295,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         """Redraw only visible lines that have changed."""
         top = self.scroll_offset.y
         changed = [index for index in range(top, top + self._height) if self._differs(index, lines, cursor)]
-        for first, last in contents.consecutive(changed):  # one part of the screen each
+        for first, last in contents.consecutive(changed):  # one region of the screen for each
             self.refresh(Region(0, first - top, self.size.width, last - first + 1))
 
     def _differs(self, index: int, lines: Lines, cursor: int | None) -> bool:

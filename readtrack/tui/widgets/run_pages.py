@@ -196,7 +196,7 @@ def _facts(record: Record, width: int) -> list[Line]:
 def _nothing_yet(record: Record, width: int) -> list[Line]:
     if record.outcome is None:
         return wrapped(
-            "Curves, claims and figures appear here as the run reports them.", width, "$muted", indent=1
+            "Curves, claims and numbers appear here as the run reports them.", width, "$muted", indent=1
         )
     return wrapped(
         "This run recorded no metrics and no claims. Its log may say why.", width, "$muted", indent=1

@@ -256,7 +256,7 @@ class RunView(Vertical):
         self.refresh_run(top=True)
 
     def action_log_scale(self) -> None:
-        """Toggle the log scale, starting from the curve's own choice."""
+        """Toggle the log scale, starting from the scale that suits the curve."""
         if self.record is None or not self.record.curves:
             return
         from readtrack.tui.widgets import run_pages

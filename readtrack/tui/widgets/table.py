@@ -14,7 +14,7 @@ from readtrack.tui.widgets.line_view import EMPTY, Line, join, text
 
 _GAP = 2
 _NARROWEST = 6
-_NAME = 4  # above figures
+_NAME = 4  # minimum width of a column of numbers, for its heading
 _LONG_WORD = 16  # longer words may be broken
 
 Cell = Content | str | float | int | None
@@ -22,7 +22,7 @@ Cell = Content | str | float | int | None
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
     """The table's lines. A row is as high as its longest cell. Numbers, and columns that contain only numbers
-    and short figures, are right-aligned.
+    or texts that begin with a digit, are right-aligned.
     """
     layout = _layout(head, rows, width, indent)
     lines = _wrapped(layout.head, layout, indent, whole=[False for _ in head])
