@@ -170,7 +170,7 @@ class Watch:
     def _stop(self) -> None:
         followed = self._check or self._proof
         if followed is None or followed.ended:
-            raise NotAvailableError("Nothing of this paper is running.")
+            raise NotAvailableError("Nothing is running for this paper.")
         followed.process.cancel()
 
     # The screen

@@ -224,8 +224,8 @@ class Run:
         """Call `train` with each of `values`, and return the one with the best validation score.
 
         `train` returns a score and a result. The score is measured on a split that no reported number uses.
-        Scores are logged as a curve over the value; NaN is the worst. Pass the results to `claim`, which marks
-        a best value at the edge of the grid and refuses arms that had different grids.
+        Scores are logged as a curve over the value; NaN is the worst. Pass the results to `claim`. It marks a
+        best value at the edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
         self._meaning.say(better={f"{score} over {what}": meaning.of_choice(keep)})
@@ -270,7 +270,7 @@ class Run:
         read        measures the chosen outcome of an arm: metric to number, `AtLeast`, or a tensor with a
                     value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
-                    `keep` says which scores are better. Without a grid there is one unscored attempt
+                    `keep` says which scores are better. Without a grid there is one attempt, its score unused
         widen       if an arm's best value is the first or last of a grid of floats, extend the grid by one
                     value for all arms, up to twice. False if no value is left, or the claim is about the grid
         again       train again at the chosen point (`Trial.again`), and read that outcome

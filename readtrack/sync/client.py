@@ -109,7 +109,7 @@ class Bytes:
 
 
 class Client:
-    """`notice` is called for pauses; `patience`: longest Retry-After that the client waits for, in seconds."""
+    """`notice` is called for pauses; `patience`: longest Retry-After that is accepted, in seconds."""
 
     def __init__(
         self,

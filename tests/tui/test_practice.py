@@ -151,7 +151,7 @@ async def test_hints_skip_reset_solution_and_choosing(
         await pilot.pause()
         assert screen.page.has_focus
         assert app.library.state("flash") == "todo"
-        assert "Nothing of this paper is running." in screen_text(app)
+        assert "Nothing is running for this paper." in screen_text(app)
 
 
 @pytest.mark.slow
