@@ -11,8 +11,8 @@ The idea. Divide by a number that changes little between consecutive mini-batche
 of the squared gradients of each weight. On large batches this is similar to Rprop. On small batches the
 gradients still average out. RMSProp was never published as a paper; Adam combines it with momentum.
 
-This file. The running mean square, which later papers import, and the optimiser. The experiment trains digit
-classifiers on randomly scaled pixels, with RMSProp and with Rprop on mini-batches, among others. The
+This file. It has the running mean square, which plugins of later papers import, and the optimiser. The
+experiment trains digit classifiers on randomly scaled pixels with RMSProp, Rprop and other optimisers. The
 benchmark times a step, and the training of a network until it reaches a given loss.
 """
 
@@ -78,7 +78,7 @@ ONE_DIVISOR = Break(
 )
 NO_MEMORY = Break(
     "no memory",
-    "There is no running mean. Each gradient is divided by its own size, so only its sign remains.",
+    "There is no running mean. Each gradient is divided by its absolute value, so only its sign remains.",
 )
 ADAGRAD = Break(
     "AdaGrad",
@@ -88,9 +88,9 @@ ADAGRAD = Break(
 
 TASK = (
     "The lecture has no experiment. A linear classifier of 8 × 8 digits is trained from zero weights, and "
-    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm uses the learning rate that "
-    "gave it the lowest final loss, and is trained again on other batches. Losses are means over the last 50 "
-    "of 200 batches. Only training losses are judged. "
+    "each pixel is multiplied by 10^u with u uniform in [−1.5, 1.5]. Each optimiser uses the learning rate "
+    "with the lowest final loss, and then trains again on other batches. Losses are means over the last 50 "
+    "of 200 batches. Only training losses are compared. "
 )
 
 SCALES = Claim(
@@ -98,7 +98,8 @@ SCALES = Claim(
     sentence="If inputs differ in scale, RMSProp reaches a lower training loss after 200 steps than SGD "
     "with one learning rate for all weights, with or without Nesterov momentum.",
     paper=Figure(
-        "No figure: gradients of different weights vary widely, so a single learning rate is hard to choose.",
+        "The lecture has no results. Gradients of different weights vary widely, so a single learning rate "
+        "is hard to choose.",
         where="lecture 6e",
         read="secondary",
     ),
@@ -116,7 +117,7 @@ SCALES = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). AdaGrad was shown '
-            "for comparison, but was not a rival. The sentence did not give the number of steps."
+            "for comparison, but was not a rival. The claim did not state the number of steps."
         ),
     ),
 )
@@ -124,10 +125,10 @@ SCALES = Claim(
 MINI_BATCHES = Claim(
     name="Rprop on mini-batches",
     sentence="After 200 steps on mini-batches, RMSProp has a lower training loss than Rprop and than a "
-    "method that divides each gradient by its own size.",
+    "method that divides each gradient by its absolute value.",
     paper=Figure(
-        "No figure: nine gradients of +0.1 and one of −0.9 should leave a weight unchanged, but Rprop "
-        "changes it. The divisor should be about the same for consecutive mini-batches.",
+        "The lecture has no results. Nine gradients of +0.1 and one of −0.9 should leave a weight unchanged, "
+        "but Rprop changes it. The divisor should be about the same for consecutive mini-batches.",
         where="lecture 6e",
         read="secondary",
     ),
@@ -153,7 +154,7 @@ MINI_BATCHES = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and there was no '
-            "rival. The sentence did not give the number of steps."
+            "rival. The claim did not state the number of steps."
         ),
     ),
 )
@@ -162,12 +163,12 @@ signs = partial(RMSProp, decay=0.0)
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
-    """RMSProp with an eps far larger than any mean square, which makes plain steps of `lr`."""
+    """RMSProp with an eps far larger than any mean square, which is SGD with learning rate `lr`."""
     return RMSProp(weights, 1e6 * lr, eps=1e6)
 
 
 class OneDivisor(RMSProp):
-    """Divides by the root of a running mean over all weights."""
+    """Divides by the root of a running mean square that is averaged over all weights."""
 
     @staticmethod
     def update(w: Vector, g: Vector, squares: Vector, *, t: int, lr: float, decay: float, eps: float) -> None:

@@ -2,9 +2,9 @@
 
 Van den Oord, Kalchbrenner and Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", arXiv 1601.06759.
 
-The problem. Images have no natural order. A model that generates one pixel after another must remember pixels
-that are far away, and it should be trained on all pixels in parallel. Latent-variable models give only a
-bound on the likelihood, and models with independent pixels generate only noise.
+The problem. The pixels of an image have no natural order. A model that generates them one by one must
+remember distant pixels, and training should process all pixels in parallel. Latent-variable models give only
+a bound on the likelihood, and models with independent pixels generate only noise.
 
 The idea. Order the pixels row by row, from the top left. The likelihood factorises into one conditional
 distribution per pixel, a softmax over its values. Masked convolutions hide the pixels that are not yet
@@ -14,10 +14,10 @@ and from the right, and its receptive field covers all previous pixels. Within a
 first, then green conditioned on red, and blue conditioned on both.
 
 This folder. `model` has the masked convolution, the two recurrent layers, and the network, whose input and
-output layers are the same for all three. `experiment` compares the exact likelihoods of digits, and completes
-the lower halves of digits.
+output layers are the same for all three. `experiment` compares the networks' exact likelihoods on digits, and
+completes the lower halves of digits.
 
-Dimensions: batch, channels (of a feature map), height, width; h is the state size, and maps have 2 h
+Dimensions: batch, channels (of a feature map), height, width; h is the state size, and feature maps have 2 h
 channels.
 """
 

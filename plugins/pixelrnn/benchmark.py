@@ -15,7 +15,7 @@ Weights = Mapping[str, Tensor]
 
 
 def place_by_place(w: Weights, x: Tensor) -> Tensor:
-    """Equation 3 in two loops, from the left and, on the mirrored map, from the right."""
+    """Equation 3 in a loop over pixels, from the left and, on the mirrored map, from the right."""
     height, width = x.shape[2:]
     maps = []
     for side, image in enumerate((x, x.flip(3))):

@@ -50,7 +50,7 @@ EXERCISES = (
                 "In the middle itself, compare the colours of input and output. Channel c has colour c % "
                 "colours."
             ),
-            "An output sees inputs of smaller colours, and with mask B also inputs of its own colour.",
+            "An output sees inputs of lower-numbered colours, and with mask B also of its own colour.",
         ),
         tries=of_masks,
     ),
@@ -60,7 +60,7 @@ EXERCISES = (
         task="Shift row r by r positions to the right, without a loop over rows.",
         hints=(
             "Pad each row with one zero per row of the map, and flatten rows and columns.",
-            "If you read the result as rows that are one shorter, each row starts one position later.",
+            "Reshape the result to rows that are one position shorter: each row then starts one later.",
         ),
         tries=of_maps,
     ),
@@ -69,7 +69,7 @@ EXERCISES = (
         of="model.unskew",
         task="Undo the shift of `skew`.",
         hints=(
-            "Flatten, pad at the end, and read the result as rows that are one longer.",
+            "Flatten, pad at the end, and reshape the result to rows that are one position longer.",
             "Keep the first `width` positions of each row.",
         ),
         tries=of_skewed,
@@ -80,7 +80,7 @@ EXERCISES = (
         task="Section 3.1: one LSTM step per row, and the residual connection.",
         hints=(
             "Apply input_to_state to the whole map first, then loop over its rows.",
-            "A row's gates are its input part plus state_to_state(h). lstm_cell expects them last.",
+            "A row's gates are its row of that map plus state_to_state(h). lstm_cell expects them last.",
             "Stack the states as rows, move the channels to the second dimension, and add up(...) to x.",
         ),
         tries=of_rows,
@@ -88,11 +88,11 @@ EXERCISES = (
     Exercise(
         name="diagonal BiLSTM",
         of="model.DiagonalBiLSTM.forward",
-        task="Section 3.2: run over the skewed diagonals from both sides.",
+        task="Section 3.2: loop over the columns of the skewed map, in both directions.",
         hints=(
             "Stack the map and its mirror image, multiply by the masked weights, and then skew.",
             "Each step sees h, and h shifted down by one row. Keep the states outside the map at 0.",
-            "Mirror the states from the right back, and move them down by one row before you add them.",
+            "Flip the states from the right back, and move them down by one row before you add them.",
         ),
         tries=of_diagonals,
     ),

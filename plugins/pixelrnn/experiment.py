@@ -37,20 +37,20 @@ SHALLOW = Break(
 
 DEVIATIONS = (
     "The digits have 8 × 8 pixels and a softmax over 17 grey levels instead of 256. Two recurrent layers of "
-    "16 or 17 units are compared with six residual blocks, with about 20 thousand weights each. Training "
+    "16 or 17 units are compared with six residual blocks. Each network has about 20,000 weights. Training "
     "takes 160 steps with batches of 32 digits. Adam replaces RMSprop, and the learning rate decays "
-    "linearly to 0. There is no multi-scale network. The images are so small that the convolutions' "
-    "receptive field covers most of them, too."
+    "linearly to 0. There is no multi-scale network. The images are so small that the receptive field of "
+    "the PixelCNN covers most of them, too."
 )
 HISTORY = (
-    "Until November 2026 the digits were black and white. The runs had 200 steps, at the best learning rate "
-    "of runs of 40 steps, which favours large learning rates. The bound was the same. The verdict was "
+    "Until November 2026 the digits were black and white. The runs had 200 steps, but their learning rate "
+    "was chosen in runs of 40 steps, which favours large ones. The bound was the same. The verdict was "
 )
 
 CAUSAL = Claim(
     name="autoregressive order and total probability",
-    sentence="No pixel depends on itself or on later pixels. In colour, red does not depend on green, nor "
-    "green on blue. The probabilities of all images sum to one.",
+    sentence="The logits of a pixel do not depend on this pixel or on later ones. In colour, red does not "
+    "depend on green, nor green on blue. The probabilities of all images sum to one.",
     paper=Figure("Equation 1.", where="section 2.1", read="secondary"),
     kind="identity",
     rule=(
@@ -176,7 +176,7 @@ def experiment(run: Run) -> None:
 
 
 def independent(train: Images, judge: Images) -> float:
-    """Nats per digit of a model with independent pixels, estimated from training counts plus one."""
+    """Nats per digit of a model with independent pixels, estimated from training counts, smoothed by 1."""
     values = [F.one_hot((x * (LEVELS - 1)).round().long(), LEVELS).double() for x in (train, judge)]
     odds = (values[0].sum(0) + 1) / (len(train) + LEVELS)
     return -(values[1] * odds.log()).sum((1, 2, 3, 4)).mean().item()
@@ -218,7 +218,10 @@ def all_images(run: Run, colours: int, side: int) -> Float[Tensor, "n {colours} 
 def slopes_in_order(
     network: PixelNetwork, x: Float[Tensor, "1 colours height width"]
 ) -> Float[Tensor, "places places"]:
-    """Summed absolute derivatives of each pixel's logits by each pixel, both axes in generation order."""
+    """The summed absolute derivatives of each pixel's logits with respect to each pixel.
+
+    Both axes are in generation order.
+    """
     slopes = torch.autograd.functional.jacobian(network, x)[0, :, :, :, :, 0].abs().sum(1)
     return slopes.permute(1, 2, 0, 4, 5, 3).reshape(x.numel(), x.numel())
 
@@ -267,7 +270,7 @@ def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
         data.tiles(columns.transpose(0, 1).flatten(0, 1)),
         columns=count,
         rows=["given", *["completed"] * 3, "digit"],
-        caption="Upper halves of held-out digits, three completions each, and the original (as in figure 1).",
+        caption="Upper halves of held-out digits, three completions of each, and the originals (figure 1).",
     )
     whole = sample(network, torch.zeros_like(judge[: 2 * count]), 0, generator)
     run.image(

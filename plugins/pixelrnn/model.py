@@ -17,10 +17,10 @@ Kind = Literal["A", "B"]
 def mask(
     kind: Kind, outputs: int, inputs: int, height: int, width: int, colours: int = 1
 ) -> Bool[Tensor, "o i h w"]:
-    """Section 3.4: the weights of a kernel that are kept: the rows above, the pixels to the left and, at the
-    pixel itself, the previous colours. Mask B also keeps the output's own colour.
+    """Section 3.4: True for the weights of a kernel that are kept.
 
-    The colours take turns among the channels: channel c belongs to colour c % colours.
+    These weights belong to the rows above, to the pixels to the left and, at the pixel itself, to the
+    previous colours. Mask B also keeps the output's own colour. Channel c belongs to colour c % colours.
     """
     row, column = torch.arange(height)[:, None], torch.arange(width)
     before = (row < height // 2) | ((row == height // 2) & (column < width // 2))
@@ -52,7 +52,7 @@ def lstm_cell(gates: Float[Tensor, "*any gates"], c: Float[Tensor, "*any h"]) ->
 
 
 class RowLSTM(nn.Module):
-    """Section 3.1: a recurrence over rows. A pixel sees its own row up to itself, and three positions of the
+    """Section 3.1: a recurrence over rows. A pixel sees itself, its left neighbour and three positions of the
     state above. Beyond the edges, inputs and states are 0."""
 
     def __init__(self, channels: int, h: int, colours: int = 1) -> None:
@@ -72,8 +72,8 @@ class RowLSTM(nn.Module):
 
 
 def skew(x: Float[Tensor, "*batch height width h"]) -> Float[Tensor, "*batch height diagonals h"]:
-    """Figure 3: shift each row one position further to the right, so diagonals become columns. The rest
-    is 0."""
+    """Figure 3: shift each row by one position more than the row above, so diagonals become columns. The
+    other positions are 0."""
     height, width = x.shape[-3:-1]
     padded = F.pad(x, (0, 0, 0, height))  # each row has width + height positions
     flat = padded.flatten(-3, -2)[..., : height * (width + height - 1), :]
@@ -179,14 +179,14 @@ class PixelNetwork(nn.Module):
         return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
 
     def size(self) -> int:
-        """The number of weights, without masked ones."""
+        """The number of weights that are not masked."""
         hidden = sum(int((~m).sum()) for name, m in self.named_buffers() if name.endswith("mask"))
         return sum(weight.numel() for weight in self.parameters()) - hidden
 
 
 @torch.no_grad()
 def sample(network: PixelNetwork, x: Image, given: int, generator: torch.Generator) -> Image:
-    """Generate the rows from number `given` on, conditioned on the rows of `x` above."""
+    """Generate the rows from index `given` on, conditioned on the rows of `x` above."""
     x = x.clone()
     x[:, :, given:] = 0
     for row, column, colour in itertools.product(

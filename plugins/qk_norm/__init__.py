@@ -7,9 +7,9 @@ the other keys get no gradient. Dividing by √dim is right only at the start of
 before the block does not bound the queries and keys, because they are projections of its output.
 
 The idea. Normalise each query and each key to length 1 in each head. The scores are then cosines. Their range
-is too small for the softmax, so a learned number g scales them up. For sequence length L, g is initialised to
-log2(L² - L). Later large models use layer or RMS normalisation of queries and keys instead of unit length, so
-that training does not diverge at high learning rates.
+is too small for the softmax, so they are multiplied by a learned scale g. For sequence length L, g is
+initialised to log2(L² - L). Later large models apply layer or RMS normalisation to queries and keys instead.
+It keeps their training from diverging at high learning rates.
 
 This folder. `model` has the equations as written, a version that uses one kernel, and an attention layer that
 normalises rotary queries and keys (a rotation preserves lengths, so the order does not matter). `experiment`

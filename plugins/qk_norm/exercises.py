@@ -1,4 +1,4 @@
-"""Exercises: write unit vectors, cosine attention, and the initial scale."""
+"""Exercises: unit vectors, cosine attention, and the initial scale."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.normalised",
-        task="Rescale vectors to length `scale`. Zeros stay zeros, and the dtype stays the same.",
+        task="Rescale vectors to length `scale`. Zero vectors stay zero, and the dtype stays the same.",
         hints=("Divide by the norm over the last dimension, or by 1e-12 if the norm is smaller.",),
         tries=of_vectors,
     ),

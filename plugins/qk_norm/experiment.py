@@ -31,7 +31,7 @@ from .model import Heads, QKNormAttention, normalised
 BOUNDED = Claim(
     name="bound on the scores",
     sentence="With cosine attention, no score exceeds the learned scale, however long queries and keys "
-    "become. So the softmax does not saturate.",
+    "become. The softmax therefore does not saturate.",
     paper=Figure("The softmax is less prone to arbitrary saturation", where="abstract", read="abstract"),
     rule=(
         Bound("largest score over the scale g, queries and keys × 100", "<=", 1.0001),
@@ -65,8 +65,8 @@ STEPS = 250
 SAVED, LOST = "loss saved", "loss lost at a learning rate of 0.1"
 DEVIATIONS = (
     "We train a causal character model with rotary positions, two layers and hidden size 48 for 250 steps. "
-    "Batches have 8 windows of 48 characters. The loss is measured in nats per character on other parts of "
-    "the text. Each arm uses the best of four learning rates. "
+    "Batches have 8 windows of 48 characters. The loss is measured in nats per character on held-out parts "
+    "of the text. Each model uses the best of four learning rates. "
 )
 
 QUALITY = Claim(
@@ -90,7 +90,7 @@ QUALITY = Claim(
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds, same bound), and there was no '
-            "rival. The sentence was about translation, although no translation model is trained here."
+            "rival. The claim was about translation, although no translation model is trained here."
         ),
     ),
 )

@@ -25,7 +25,7 @@ def line_by_line(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False
 
 
 def normalised(x: Heads, scale: Tensor | float = 1.0) -> Heads:
-    """Rescale vectors to length `scale`. Zeros stay zeros. Computes half precision in float32."""
+    """Rescale vectors to length `scale`. Zero vectors stay zero. Half precision is computed in float32."""
     single = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=single)
     return (x * (scale / length.clamp_min(1e-12))).to(x.dtype)

@@ -4,19 +4,20 @@ Girshick, Donahue, Darrell and Malik 2013, "Rich feature hierarchies for accurat
 semantic segmentation", arXiv 1311.2524.
 
 The problem. AlexNet classifies an image, but a detector must also locate the objects. A sliding window is too
-coarse, because the network's last feature maps have a large stride. There are few images with boxes to learn
-from. Detection with histograms of gradients had stopped improving.
+coarse, because the network's last feature maps have a large stride. Few images with annotated boxes are
+available for training. Detection with histograms of gradients had stopped improving.
 
 The idea. A cheap method proposes about two thousand regions that may hold an object of any class. Each region
 is warped to the network's input square, whatever its shape. The network is trained on a million whole images
 and then fine-tuned on such regions. It computes features of the region, and a linear SVM for each class
-scores them. A regression adjusts the boxes. Among overlapping boxes, only the best is kept.
+scores them. A regression adjusts the boxes. Among overlapping boxes, only the highest-scoring one is kept.
 
-This folder. `boxes` encodes boxes and has non-maximum suppression. `model` warps regions, and has a small
-network, histograms of gradients, SVMs and ridge regression. `task` has scenes and proposals. The later papers
-of this line use these parts as they are. `experiment` compares the network's features with histograms of
-gradients and with its features before fine-tuning. The digits of the scenes consist of strokes, and the
-histograms win on them. `benchmark` times non-maximum suppression and the network on regions.
+This folder. `boxes` has box encoding and non-maximum suppression. `model` warps regions, and has a small
+network, histograms of gradients, SVMs and ridge regression. `task` has scenes and proposals. The plugins of
+R-CNN's successors import these modules unchanged. `experiment` compares the network's features with
+histograms of gradients and with its features before fine-tuning. The scenes show digits, which consist of
+strokes, and histograms of gradients work better on them. `benchmark` times non-maximum suppression, and the
+network on warped regions.
 """
 
 from torch import nn

@@ -36,7 +36,7 @@ def of_shifts(draw: Draw) -> Iterator[Try]:
 def of_scores(draw: Draw) -> Iterator[Try]:
     yield Try("two boxes", boxes(draw, 2), draw(2), 0.1)
     yield Try("one suppresses both others", boxes(draw, 1).expand(3, 4).clone(), draw(3), 0.5)
-    # The second overlaps both others, which do not overlap each other, so the second's rank decides.
+    # The second box overlaps both others, which do not overlap each other. It is suppressed by the first.
     chain = torch.tensor([[0.0, 0, 4, 4], [1.5, 0, 5.5, 4], [3.0, 0, 7, 4]]).double()
     yield Try("a suppressed box suppresses none", chain, torch.tensor([3.0, 2, 1]).double(), 0.3)
     yield Try("12 boxes", boxes(draw, 12), draw(12), 0.2)
@@ -47,13 +47,13 @@ EXERCISES = (
     Exercise(
         name="IoU",
         of="boxes.overlaps",
-        task="Intersection over union of every box of a with every box of b.",
+        task="Compute the intersection over union of every box of a with every box of b.",
         hints=(
             "Broadcast: insert a dimension before the last one of a, and before the boxes of b.",
             "The intersection's corners are the larger low corners and the smaller high corners.",
             (
-                "Clamp its sides at 0. The union is both areas minus the intersection. Where it is 0, so "
-                "is the IoU."
+                "Clamp its sides at 0. The union is both areas minus the intersection. Where the union is "
+                "0, the IoU is 0."
             ),
         ),
         tries=of_pairs,
@@ -61,7 +61,7 @@ EXERCISES = (
     Exercise(
         name="encode",
         of="boxes.encode",
-        task="Appendix C: the shifts and the log scales that turn `boxes` into `targets`.",
+        task="Appendix C: compute the shifts and the log scales that turn `boxes` into `targets`.",
         hints=(
             "_centred returns the centres and the sides.",
             "A shift is the difference of the centres, divided by the side of `boxes`.",
@@ -85,7 +85,7 @@ EXERCISES = (
     Exercise(
         name="NMS",
         of="boxes.unsuppressed",
-        task="Greedy non-maximum suppression of many images at once: True for boxes that are kept.",
+        task="Apply greedy non-maximum suppression to many images at once. Boxes that are kept get True.",
         hints=(
             (
                 "Sort by descending score (stable), and compute the overlaps of the sorted boxes with each "

@@ -71,12 +71,12 @@ SIZES = Claim(
 )
 
 DEVIATIONS = (
-    "Scenes of 48 × 48 pixels contain one to three digits, drawn from five classes and in two colours, "
+    "Scenes of 48 × 48 pixels contain one to three digits of five classes, each in two colours, "
     "plus halves of two other digits. Twenty proposals (regions of one colour, or pairs of such regions) "
     "replace the 2,000 from selective search. A small network is pretrained on pictures of the other five "
     "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each "
     "side. Outside the image, edge pixels are repeated. The paper fills in the mean there. Mean "
-    "average precision is computed as in COCO, at an overlap of 0.5."
+    "average precision is computed as in COCO, at an IoU threshold of 0.5."
 )
 
 FEATURES = Claim(
@@ -97,8 +97,8 @@ FEATURES = Claim(
     history=(
         (
             "Until November 2026 HOG was computed on regions of 24 × 24 pixels, but the network saw "
-            "regions of 16 × 16. The bound was a ratio of 1.15, which is impossible if HOG "
-            'reaches 0.9. The verdict was "not reproduced" (0.85). Now both see the same pixels, '
+            "regions of 16 × 16. The bound was a ratio of 1.15, which is out of reach if HOG has an mAP "
+            'of 0.9. The verdict was "not reproduced" (0.85). Now both see the same pixels, '
             "and the bound is a difference."
         ),
     ),
@@ -349,7 +349,7 @@ def compare(run: Run) -> None:
             "R-CNN is fine-tuned, but the controls are not"
         },
     )
-    run.axes(PRECISION, x="recall", y="precision, mean of the classes")
+    run.axes(PRECISION, x="recall", y="precision, mean over classes")
     if not run.null and not run.broken:
         regress(run, parts, table.sweeps["R-CNN"].chosen)
 

@@ -1,4 +1,4 @@
-"""The parts of R-CNN: warped regions, a small network for them, linear SVMs and ridge regression.
+"""The components of R-CNN: warped regions, a small network for them, linear SVMs and ridge regression.
 
 Dimensions: images, regions, maps (channels), classes, rows (examples), features.
 """
@@ -26,7 +26,7 @@ def warp(
     """Warp each region to a square, whatever its shape (section 2.1).
 
     image    index of the image that a region lies in
-    context  pixels of the square around the box; the paper has 16 of 227
+    context  pixels of context on each side of the box, within the square; the paper uses 16 of 227
     """
     height, width = images.shape[2:]
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -43,7 +43,7 @@ def _look_up(
     x: Float[Tensor, "regions side"],
     y: Float[Tensor, "regions side"],
 ) -> Float[Tensor, "regions 3 side side"]:
-    """Bilinear interpolation at all pairs of a region's x and y. Pixel centres are whole numbers."""
+    """Bilinear interpolation at all pairs of a region's x and y. Pixel centres are at integers."""
     height, width = images.shape[2:]
     left, top = (v.long().clamp(max=last - 2) for v, last in ((x, width), (y, height)))
     across, down = (x - left)[:, None, None, :], (y - top)[:, None, :, None]
@@ -59,7 +59,7 @@ def _look_up(
 
 
 class Backbone(nn.Module):
-    """Three convolutions, from images to feature maps of half the side."""
+    """Three convolutions, which map images to feature maps of half the side length."""
 
     def __init__(self, maps: int = 32) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
 
 class Head(nn.Module):
-    """A hidden layer and scores on pooled feature maps of regions, for all detectors of the R-CNN line."""
+    """A hidden layer and an output layer on pooled feature maps of regions, for all R-CNN variants."""
 
     def __init__(self, scores: int, *, maps: int = 32, hidden: int = 64) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Head(nn.Module):
     def forward(
         self, pooled: Float[Tensor, "regions maps rows columns"]
     ) -> tuple[Float[Tensor, "regions hidden"], Float[Tensor, "regions scores"]]:
-        """The hidden layer and the scores."""
+        """The hidden activations and the scores."""
         hidden = self.hidden(pooled.flatten(1)).relu()
         return hidden, self.scores(hidden)
 
@@ -117,9 +117,9 @@ def hog(
 ) -> Float[Tensor, "regions features"]:
     """Histograms of oriented gradients (Dalal and Triggs 2005): the features that R-CNN replaced.
 
-    A pixel's gradient is taken from the channel where the gradient is longest. Its length is distributed over
-    the two nearest of `bins` directions (of half a turn) in its cell. Cells are normalised in overlapping
-    blocks of 2 × 2, clipped at 0.2 and normalised again.
+    A pixel's gradient is taken from the channel with the largest gradient. Its length is divided between the
+    two nearest of `bins` orientations (of half a turn) in the histogram of its cell. Cells are normalised in
+    overlapping blocks of 2 × 2, clipped at 0.2 and normalised again.
     """
     padded = F.pad(crops, (1, 1, 1, 1), mode="replicate")
     dx = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
@@ -156,7 +156,7 @@ def linear_svms(
 ) -> Linear:
     """A one-against-all linear SVM for each class: |w|² / 2 + C × the sum of squared hinge losses.
 
-    y  1 and -1; a row with 0 is ignored for that class
+    y  1 or -1; a row with 0 is ignored for that class
     """
     weight = x.new_zeros(y.shape[1], x.shape[1]).requires_grad_()
     bias = x.new_zeros(y.shape[1]).requires_grad_()

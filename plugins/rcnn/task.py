@@ -66,9 +66,9 @@ def detection(run: Run, part: scenes.Part, count: int) -> Detection:
 def grouped(image: Float[Tensor, "3 side side"], generator: torch.Generator) -> Float[Tensor, "20 4"]:
     """Region proposals from connected regions of one colour, as a substitute for selective search.
 
-    Boxes are drawn around connected pixels that are bright or have one of eight colours, and around touching
-    pairs of these. They are ranked by the number of criteria that find them, then by size. Random windows are
-    added until there are twenty boxes.
+    Each box encloses connected pixels that are bright, bright in one channel, or of one of seven colours. The
+    boxes of touching one-colour regions are also merged in pairs. All boxes are ranked by the number of
+    criteria that find them, then by size. Random windows are added until there are twenty boxes.
     """
     from scipy import ndimage  # installed with scikit-learn
 
@@ -98,7 +98,7 @@ def grouped(image: Float[Tensor, "3 side side"], generator: torch.Generator) -> 
 
 
 def random_windows(count: int, side: int, generator: torch.Generator) -> Float[Tensor, "count 4"]:
-    """Windows of the digits' sizes, anywhere in the image."""
+    """Random windows of about the size of a digit, anywhere in the image."""
     sides = 8 + 12 * torch.rand(count, 2, generator=generator)
     corner = torch.rand(count, 2, generator=generator) * (side - sides)
     return torch.cat((corner, corner + sides), 1)
@@ -191,7 +191,7 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
         below.append(framed(image, found.boxes[i, classes, place].cpu().float(), GREEN))
         names = ", ".join(map(str, classes.tolist())) or "nothing"
         there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
-        lines.append(f"scene {i + 1}: found {names}; there are {there}")
+        lines.append(f"scene {i + 1}: detected {names}; contains {there}")
     caption = f"The proposed regions of each scene, and the kept boxes with a score above {least:g}."
     rows = ["regions", "kept"]
     run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
@@ -199,9 +199,10 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
 
 
 def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:
-    """SVM targets of section 2.3: 1 for objects, -1 for regions that overlap no object of the class by 0.3.
+    """SVM targets of section 2.3: 1 for proposals that overlap an object of the class by at least 0.8.
 
-    Proposals that overlap an object by at least 0.8 count as the object.
+    The target is -1 for proposals that overlap each object of the class by less than 0.3, and 0 for the
+    others.
     """
     classes = torch.arange(CLASSES, device=data.labels.device)
     overlap = overlaps(data.proposals, data.boxes)[..., None]

@@ -1,4 +1,4 @@
-"""Exercises: write the hash, attention in sorted chunks, the count of meetings, and a layer's inverse."""
+"""Exercises: the hash, attention in sorted chunks, the number of meetings, and the inverse of layers."""
 
 from collections.abc import Iterator
 
@@ -81,9 +81,9 @@ EXERCISES = (
         hints=(
             (
                 "Take the argsort of bucket · tokens + position, gather, unflatten into chunks, and roll "
-                "for the previous one."
+                "to get the previous chunk."
             ),
-            "Mask later keys, set a token's score with itself to ITSELF, subtract the log of the meetings.",
+            "Mask later keys, set a token's score with itself to ITSELF, and subtract log(meetings).",
             (
                 "Undo the sorting of softmax @ values and logsumexp. A softmax of the logsumexps weights the "
                 "rounds."

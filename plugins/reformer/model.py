@@ -47,7 +47,7 @@ def lsh_attention(
 
     A pair that meets in several rounds counts once, so the result is attention over all pairs that meet in
     any round. Scores are dot products of queries and keys of length 1, without 1 / √dim. In the released
-    code, keys are longer by √dim, which cancels this factor.
+    code, keys have length √dim, which cancels this factor.
 
     width  tokens per chunk; the first chunk also sees the last chunk. Raises ValueError if the number of
            tokens is not a multiple of `width`
@@ -81,7 +81,7 @@ def lsh_attention(
         twice = torch.arange(2 * width, device=qk.device) < width
         scores = scores.masked_fill(twice, -torch.inf)
     scores = scores - meetings(chunk, here, there, tokens // width).to(scores.dtype).log()
-    # The result of each round, and the round's weight, which is the sum of its exponentials.
+    # The result of each round, and the round's weight, the logarithm of its sum of exponentials.
     found = scores.softmax(-1) @ values
     weight = scores.logsumexp(-1)
     back = order.argsort(-1)
@@ -184,7 +184,7 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d1: Tensor, d2: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("a gradient calculated backwards has no derivative: build it with stored=True")
+            raise RuntimeError("reversible layers have no second derivative: use Reformer(stored=True)")
         y1, y2, *weights = ctx.saved_tensors
         found: list[Tensor | None] = []
         layers = list(zip(ctx.halves, _split(weights, ctx.counts), strict=True))
@@ -225,8 +225,8 @@ class Reformer(nn.Module):
     The defaults are those of the paper's enwik8 model: 3 layers of hidden size 1,024 and 64K tokens.
     Positions are learned vectors. We leave out the paper's axial positions and chunked feed-forward layers.
 
-    stored  False stores only the activations of one layer at a time. True stores all activations, so that
-            second derivatives exist
+    stored  False stores only the activations of one layer at a time. True stores all activations, which
+            makes second derivatives possible
     """
 
     def __init__(

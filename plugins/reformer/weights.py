@@ -1,4 +1,4 @@
-"""Renames released weights of Reformer, as `transformers` has them."""
+"""Renames the released Reformer weights from the names in `transformers`."""
 
 import re
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif found and found[2] in LAYER:
             ours[f"layers.{found[1]}.{LAYER[found[2]]}.{kind}"] = tensor
         else:
-            raise ValueError(f"no parameter of a Reformer that hashes in every layer: {name}")
+            raise ValueError(f"not a parameter of a Reformer with hashed attention in all layers: {name}")
     return ours
 
 

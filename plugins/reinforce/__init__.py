@@ -15,7 +15,7 @@ environment of Barto, Sutton and Anderson (1983). `experiment` compares the esti
 of a bandit, and trains policies that balance the pole with and without a baseline, each at its best learning
 rate. `benchmark` times the loss.
 
-Dimensions: batch (draws, or episodes), actions, time, state (position, velocity, angle, angular velocity).
+Dimensions: batch (samples or episodes), actions, time, state (position, velocity, angle, angular velocity).
 """
 
 from collections.abc import Callable

@@ -48,11 +48,11 @@ ONE_STEP = Break(
 )
 RANDOM_SEARCH = Break(
     "random search",
-    "The policy is the best of several random linear policies. For each update, one policy is drawn and "
-    "tried on one batch of episodes.",
+    "The policy is the best of several random linear policies. For each update, one policy is sampled and "
+    "evaluated on one batch of episodes.",
     "rival",
 )
-NO_BASELINE = Break("no baseline", "The arm with a baseline is trained without it.")
+NO_BASELINE = Break("no baseline", "The network with a baseline is trained without it.")
 ONE_BASELINE = Break(
     "one baseline for all steps",
     "The baseline at every step is the other episodes' mean total reward, not their mean reward-to-go.",
@@ -101,9 +101,9 @@ BALANCES = Claim(
     chosen_on=(0, 1, 2),
     headline=True,
     deviations="The task is cart-pole, for at most 200 steps. Five networks are trained per seed with "
-    "Adam, which is not in the paper. In both arms, the baseline is the mean reward-to-go of the other "
-    "episodes in the batch. Theorem 2 credits each action with the rewards of the whole episode. Here each "
-    "action is credited with the reward-to-go.",
+    "Adam, which is not in the paper. The baseline is always the mean reward-to-go of the other episodes in "
+    "the batch. Theorem 2 credits each action with the rewards of the whole episode. We credit each action "
+    "with the reward-to-go.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (179.8 steps more, 153 to 189.9), with the '
@@ -123,7 +123,7 @@ SOONER = Claim(
         read="text",
     ),
     rule=(at_least("updates", "without baseline", 1.5, over="with baseline", toward=1.1),),
-    control="the same training without a baseline, each arm at its best learning rate",
+    control="the same training without a baseline. Both use their best learning rate",
     control_arm="without baseline",
     learned=(at_least("steps balanced", "without baseline", 150.0),),
     breaks=(NO_BASELINE, ONE_BASELINE, DISCOUNTED, UNTRAINED),
@@ -131,13 +131,13 @@ SOONER = Claim(
     deviations="The task is cart-pole, for at most 200 steps. The optimiser is Adam, which is not in the "
     "paper. The baseline is the mean reward-to-go of the other episodes in the batch, which does not depend "
     "on the episode's own actions. The paper's baseline is an average over past updates. Theorem 2 credits "
-    "each action with the rewards of the whole episode. Here each action is credited with the reward-to-go. "
-    "The number of updates is the geometric mean over five networks.",
+    "each action with the rewards of the whole episode. We credit each action with the reward-to-go. The "
+    "number of updates is the geometric mean over five networks.",
     history=(
         (
-            "Until November 2026 the same bound was judged on one network per seed, and single networks "
-            "varied by more than the effect. The loss was divided by the number of steps played, which "
-            "depends on the rewards. The rival and the near misses are new."
+            "Until November 2026 the same bound was judged on one network per seed, and the difference "
+            "between networks was larger than the effect. The loss was divided by the number of steps "
+            "played, which depends on the rewards. The rival and the near misses are new."
         ),
     ),
 )
@@ -173,8 +173,8 @@ def compare_estimates(run: Run) -> None:
 class Played:
     """Result of a training run.
 
-    updates   for each network, the updates until the mean over five updates reaches 180 balanced steps, or
-              infinity
+    updates   for each network, the number of updates until it balances for 180 steps (on average over five
+              updates), or infinity
     total     number of updates made
     policies  the trained networks
     """
@@ -289,7 +289,7 @@ class Linear(nn.Module):
 
 
 def search(at: Trial, rate: float) -> tuple[float, Played]:
-    """The best of random linear policies with weights of standard deviation 1000 · rate."""
+    """Search for the best of random linear policies. Weights have standard deviation 1000 · rate."""
     total, generator = at.length(at.run.pick(smoke=2, quick=60, full=60)), at.generator("episodes")
     best, lasted = torch.zeros(NETWORKS, 4, 1), torch.full((NETWORKS,), -1.0)
     for _ in at.steps(total, f"random search, rate {rate:g}"):

@@ -36,10 +36,10 @@ FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0
 
 
 def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
-    """One step of 1/50 s. A force of 10 N to the left or right acts on a cart (1 kg) with a pole (0.1 kg, 1
-    m).
+    """Simulate one step of 1/50 s.
 
-    Implements the appendix of Barto, Sutton and Anderson 1983, without friction, with Euler's method.
+    A force of 10 N to the left or right acts on a cart (1 kg) with a pole (0.1 kg, 1 m). Implements the
+    appendix of Barto, Sutton and Anderson 1983, without friction, with Euler's method.
     """
     _, speed, angle, turning = state.unbind(-1)
     force = (action * 2 - 1) * FORCE

@@ -8,7 +8,7 @@ gradients from vanishing. A better solution existed, but the optimiser did not f
 
 The idea. The identity must be easy to learn. A few layers learn the residual F(x) instead of the output, and
 their input is added to it. With zero weights the block is the identity, so every block starts close to a
-solution. The sum costs almost nothing, and gradients pass through it unchanged.
+solution. The addition costs almost nothing, and gradients pass through it unchanged.
 
 Today. Nearly every deep network has residual connections, including each sub-layer of a Transformer, and
 ResNet-50 became the standard baseline of computer vision.

@@ -29,7 +29,7 @@ def layer_by_layer(weights: Weights, x: Images, *, layer: Layer, training: bool)
 def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
     """A layer as a matrix multiplication of patches, followed by batch normalisation from the formula.
 
-    In inference, the running averages are those of a new block, 0 and 1.
+    At inference, the running mean is 0 and the running variance is 1, as in a new block.
     """
     columns = F.unfold(x, weight.shape[-1], padding=weight.shape[-1] // 2)
     maps = (weight.flatten(1) @ columns).unflatten(-1, x.shape[2:])
@@ -163,7 +163,7 @@ def learn(
     normalization: Literal["batchnorm's", "torch's"] = "batchnorm's",
     limit: int = 300,
 ) -> dict[str, int | bool]:
-    """Train until ten steps have a mean loss of `target` nats per cell, but at most `limit` steps."""
+    """Train until ten steps have a mean loss of at most `target` nats per cell, or for `limit` steps."""
     losses: list[float] = []
     network = Marker(layers, shortcut)
     if normalization == "torch's":

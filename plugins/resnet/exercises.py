@@ -1,4 +1,4 @@
-"""Exercises: write the residual, the shortcuts, their sum, and the network."""
+"""Exercises: the residual, the shortcuts, their sum, and the network."""
 
 from collections.abc import Iterator
 
@@ -59,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Compute the block's output (equations 1 and 2), or the plain network's for shortcut “none”.",
+        task="Compute the block's output (equations 1 and 2). With shortcut “none”, the block is plain.",
         hints=(
             "Add F(x) and the output of the shortcut. There is a method for each.",
             "The ReLU comes after the sum.",

@@ -25,7 +25,7 @@ class Convolution(nn.Module):
         self.convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
         if (
             not self.convolution.weight.is_meta
-        ):  # on meta tensors torch would import its compiler for a second
+        ):  # for a meta tensor, torch would import its compiler, which takes a second
             nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
         self.normalization = BatchNorm(outputs)
 

@@ -8,10 +8,10 @@ are that the effective capacity of such networks is limited, or that regularisat
 solutions.
 
 The idea. Measure the capacity directly: replace the labels by random ones, or the pixels by noise, and train
-the same network with the same settings. The network reaches zero training error in only a few times the
+the same network with the same settings. The network reaches zero training error in only a few times as many
 steps, and neither weight decay nor dropout prevents it. Bounds that depend only on the model's capacity
-therefore cannot explain why it generalises on true labels. Theorem 1: two layers with 2n + d weights suffice
-for any n examples.
+therefore cannot explain why it generalises on true labels. By theorem 1, two layers with 2n + d weights can
+fit any labels of n examples.
 
 This folder. `model` has theorem 1's network in closed form. The experiment trains on five kinds of data, on
 partly random labels (figure 1), and with and without regularisers (tables 1 and 2). It also trains a linear
@@ -51,7 +51,7 @@ from .model import Memory, memorise
 
 THEOREM = Claim(
     name="fit with 2n + d weights",
-    sentence="A two-layer network with 2n + d weights fits any values on n examples.",
+    sentence="A two-layer network with 2n + d weights can fit any values on n examples.",
     paper=Figure("The paper proves this as theorem 1", where="section 4", read="text"),
     rule=(
         Bound("largest error on 500 random values", "<=", 1e-8),
@@ -69,8 +69,8 @@ FEW_UNITS = Break(
 FIXED = Break("fixed hidden layers", "Both hidden layers keep their initial weights.", "near miss")
 
 NO_RIVAL = (
-    "Any method that interpolates its training data memorises random labels. The paper shows this for "
-    "kernels, too (section 5), and does not claim that only networks memorise."
+    "Any method that interpolates its training data memorises random labels. The paper also shows this for "
+    "kernels (section 5), and does not claim that only networks memorise."
 )
 
 SETTING = (
@@ -87,9 +87,11 @@ SETTING = (
 MEMORISES = Claim(
     name="training accuracy on random data",
     sentence="The network that generalises on true labels also fits random labels, shuffled pixels, random "
-    "pixels and Gaussian noise with the same settings. Random labels take only a few times as many steps.",
+    "pixels and Gaussian noise with the same settings. Random labels take only a few times as many steps as "
+    "true labels.",
     paper=Figure(
-        "Training error reaches 0 on all five kinds of data. Random labels take a few times longer",
+        "Training error reaches 0 on all five kinds of data. Random labels take a few times as long as true "
+        "labels",
         where="section 2.1, figure 1",
         read="text",
     ),
@@ -142,7 +144,7 @@ REGULARISED = Claim(
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
     no_rival=NO_RIVAL,
     chosen_on=(0, 1, 5001, 5002),
-    deviations=SETTING + "Weight decay is 5e-4 on all weights. Dropout is 0.2 after each hidden layer. "
+    deviations=SETTING + "Weight decay is 5e-4 on all weights. The dropout rate is 0.2 in each hidden layer. "
     "Accuracies are measured without dropout. On these digits, weight decay and dropout hardly help on true "
     "labels.",
     history=(
@@ -200,7 +202,7 @@ def as_they_are(x: Tensor, y: Tensor, draw: torch.Generator) -> Data:
 
 
 def random_labels(x: Tensor, y: Tensor, draw: torch.Generator, part: float = 1.0) -> Data:
-    """Replace a random share of the labels, once for the whole training."""
+    """Replace the labels of a random share of the images. They stay the same throughout training."""
     changed = torch.rand(len(y), generator=draw) < part
     return x, torch.where(changed, torch.randint(10, y.shape, generator=draw), y)
 
@@ -248,7 +250,7 @@ class Recipe(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Final accuracies on training and new images, and the number of steps to 99 % training accuracy."""
+    """Final accuracies on training and test images, and the number of steps to 99 % training accuracy."""
 
     train: float
     new: float
@@ -284,7 +286,7 @@ def compare(run: Run) -> None:
         world=images_of(run),
         unequal={
             "weight decay": "optimisers: the claim is about weight decay",
-            "network": "step counts, updates: training stops when every image is right",
+            "network": "step counts, updates: training stops when all images are classified correctly",
         },
         judged_on="training",
     )
@@ -293,9 +295,9 @@ def compare(run: Run) -> None:
 
 class World(NamedTuple):
     """Images (n, pixels) with labels: training images (600, or all at the full budget), validation images,
-    and new images.
+    and test images.
 
-    The training images stay on the CPU. Noise is drawn there, so it is the same on every device.
+    The training images stay on the CPU. Noise is sampled there, so it is the same on every device.
     """
 
     train: Data
@@ -318,7 +320,7 @@ def attempt(at: Trial, recipe: Recipe, rate: float) -> tuple[float, dict[str, Tr
 
 
 def accuracies(at: Trial, found: Sweep[dict[str, Trained]]) -> dict[str, float | AtLeast]:
-    """The values that the bounds judge. Also plots figure 1 c, accuracy over the share of random labels."""
+    """The values that the bounds check. Also plots figure 1 c: accuracy over the share of random labels."""
     result = found.chosen
     for kind in FIVE:
         at.metric("training accuracy", result[kind].train, arm=f"{at.name}, {kind}")
@@ -383,6 +385,3 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
         found = (model(x).argmax(1) == y).float().mean().item()
     model.train()
     return found
-
-
-# Theorem 1's linear system

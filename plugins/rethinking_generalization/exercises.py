@@ -34,7 +34,7 @@ EXERCISES = (
         name="network",
         of="model.Memory.forward",
         task="Implement lemma 1's network: project, apply a ReLU above each threshold, and sum with weights.",
-        hints=("Project on a, subtract every threshold, apply the ReLU, and multiply by w.",),
+        hints=("Project onto a, subtract every threshold, apply the ReLU, and multiply by w.",),
         tries=of_networks,
     ),
 )

@@ -14,8 +14,8 @@ def memorise(z: Points, y: Points) -> tuple[Points, Points]:
     z   projections of the examples, all different
     b   thresholds. Each is the next smaller z, and the first is 1 below the smallest z
     """
-    # The system is triangular, and the slope between two neighbouring z is the sum of all w so far. So each w
-    # is a difference of slopes.
+    # The system is triangular, and the slope between two neighbouring z is the sum of all w so far. Each w is
+    # therefore a difference of slopes.
     single = torch.promote_types(z.dtype, torch.float32)
     z, order = z.to(single).sort()
     y = y.to(single)[order]

@@ -6,7 +6,7 @@ The problem. Layer normalisation stabilises training, but computes two statistic
 or recurrent network, this overhead cancels the time saved by fewer training steps.
 
 The idea. Layer normalisation centres and scales its input, but only scaling matters. RMSNorm divides by the
-root mean square and keeps the mean. It needs a single statistic and no bias.
+root mean square and does not subtract the mean. It needs a single statistic and no bias.
 
 This folder. `model` implements equation 4 as written, and with one fused gradient. A `share` below 1 gives
 the paper's pRMSNorm. `experiment` reproduces a row of table 1, and trains a recurrent network with RMSNorm,

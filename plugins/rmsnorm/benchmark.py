@@ -20,9 +20,10 @@ EPS = 1e-6
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
     """The cost for x of `shape`. Gain and bias are small in comparison and are not counted."""
     values = math.prod(shape)
-    # Forward, operations per value: square and add 2, scale 1, gain 1. Read x, write y. Backward: gradient of
-    # the gain 3, through the gain 1, along x 2, scale 1, subtract 2. The backward pass also reads and writes
-    # a gradient.
+    # Operations per value in the forward pass: 2 for squaring and adding, 1 for the scale, 1 for the gain. In
+    # the backward pass: 3 for the gain's gradient, 1 for the gain, 2 for the product with x, 1 for the scale,
+    # 2 for subtracting. The forward pass reads x and writes y. The backward pass also reads and writes a
+    # gradient.
     return {
         "forward": Cost(flops=4 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=13 * values, bytes=4 * values * itemsize),
@@ -42,7 +43,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def alone(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Vectors of which only the first is close to zero."""
+        """Random vectors, of which only the first is close to zero."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] *= 0.01
         return x, torch.rand(features, generator=generator) + 0.5
@@ -76,7 +77,7 @@ def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     """Compare both norms on vectors of mean 0, for which they agree."""
 
     def centre(half: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        # The mean is exactly 0 in every precision, and in `half` the gradient to the mean cancels.
+        # The mean is exactly 0 in every precision, and the gradients through the mean cancel in `half`.
         return torch.cat((half, -half), -1), weight, bias
 
     return Case(
@@ -103,7 +104,7 @@ def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
 
 
 def in_a_network(batch: int, steps: int, width: int, itemsize: int) -> Case:
-    """Layer normalisation's equation 4, with a bias after RMSNorm. Pre-activations have mean 0."""
+    """Equation 4 of the layer normalisation paper, with a bias after RMSNorm. Pre-activations have mean 0."""
     inputs = 4
 
     def centre(

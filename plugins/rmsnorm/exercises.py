@@ -1,4 +1,4 @@
-"""Exercises: write RMSNorm, and its backward pass by hand."""
+"""Exercises: RMSNorm, and its backward pass."""
 
 from collections.abc import Iterator
 
@@ -36,11 +36,11 @@ EXERCISES = (
         hints=(
             "The gradient of the weight is gradient · x · scale, summed over all vectors.",
             (
-                "The gradient of x is gradient · weight · scale, minus a part through the scale for the "
-                "features in the mean square."
+                "The gradient of x is gradient · weight · scale. For the features in the mean square, "
+                "subtract a term through the scale."
             ),
             (
-                "That part is x · scale³ · sum(gradient · weight · x) / n, where n is the number of these "
+                "This term is x · scale³ · sum(gradient · weight · x) / n, where n is the number of these "
                 "features."
             ),
         ),

@@ -1,4 +1,4 @@
-"""Checks a row of table 1, and trains RMSNorm and its ablations in a recurrent network from large weights."""
+"""Checks a row of table 1, and trains recurrent networks with RMSNorm and ablations from large weights."""
 
 import math
 from functools import partial
@@ -86,9 +86,9 @@ QUALITY = Claim(
     breaks=(CENTRING_INSTEAD, ONE_FEATURE, SCALED_START, UNTRAINED),
     chosen_on=(0, 1),
     deviations="We train the recurrent network of layer normalisation's plugin on digits, not translation "
-    "models. The initial weights are orthogonal matrices times four. Training takes 150 steps of Adam, with "
-    "each arm at the best of four learning rates. The large initial weights are a handicap that RMSNorm and "
-    "layer normalisation both remove by construction. From orthogonal initial weights, the network also "
+    "models. The initial weights are orthogonal matrices times four. Training takes 150 steps of Adam, and "
+    "each network uses the best of four learning rates. RMSNorm and layer normalisation both remove the "
+    "handicap of large initial weights by construction. From orthogonal initial weights, the network also "
     "learns without normalisation.",
     history=(
         (
@@ -118,8 +118,8 @@ TIME = Claim(
     ),
     control="readtrack's layer normalisation, which is optimised to the same degree",
     headline=True,
-    deviations="Times are measured on a CPU. PyTorch's layer normalisation is one fused kernel. Our two "
-    "normalisations are not. PyTorch's is the benchmark's strong variant.",
+    deviations="Times are measured on a CPU. PyTorch's layer normalisation is one fused kernel, unlike our "
+    "two normalisations. It is the benchmark's strong variant.",
 )
 
 

@@ -28,7 +28,7 @@ def line_by_line(x: Vectors, weight: Features, *, eps: float = 1e-6, share: floa
 
 
 def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 1.0) -> Vectors:
-    """A faster `line_by_line`. Computes half precision in float32.
+    """A faster `line_by_line`. Half precision is computed in float32.
 
     Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """
@@ -36,7 +36,7 @@ def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Saves x and one number per vector for the backward pass. Autograd saves three tensors of x's size."""
+    """Saves x and one number per vector for the backward pass. Autograd would save three tensors like x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, share: float) -> Tensor:

@@ -7,16 +7,17 @@ The problem. A network that gets a whole sequence at once needs an input for eve
 same word two positions later as something entirely new.
 
 The idea. At each step, the network gets one element of the sequence and its own hidden state from the
-previous step. Time needs no inputs of its own, because the state represents it. Trained only to predict the
-next element, the state learns to store the information that prediction needs. The drawback was understood
-later: the gradient over many steps is a product of Jacobians, one per step, so it shrinks or grows
-exponentially.
+previous step. Time needs no separate inputs, because the state represents it. The network is trained only to
+predict the next element, and its state learns to store the information that this prediction needs. The
+drawback was understood later: the gradient over many steps is a product of Jacobians, one per step, so it
+shrinks or grows exponentially.
 
-This folder. `model` has the network as a function and as a module. `tasks` has tests of its limits, by which
-its successors are measured: the gradient at each lag, and the adding problem. `experiment` trains on Elman's
-letters, whose vowels are predictable and whose consonants are not. It compares the gradient with the bound by
-the largest singular value, and trains the network to add numbers that lie a few or up to fifty steps back.
-With `--data` it trains a character model on a text instead. `benchmark` times a recurrent layer.
+This folder. `model` has the network as a function and as a module. `tasks` has two tests of its limits, which
+the plugins of its successors also use: the gradient at each lag, and the adding problem. `experiment` trains
+on Elman's letters, whose vowels are predictable and whose consonants are not. It compares the gradient with
+the bound that the largest singular value gives, and trains the network to add numbers that lie a few or up to
+fifty steps back. With `--data` it trains a character model on a text instead. `benchmark` times a recurrent
+layer.
 
 Dimensions: batch, time, inputs (size of an element), hidden (size of the state).
 """

@@ -31,9 +31,9 @@ EXERCISES = (
     Exercise(
         name="adding problem",
         of="tasks.adding_problem",
-        task="Random values with two marks, one in each half. The target is the sum of the marked values.",
+        task="Generate random values with a mark in each half. The target is the sum of the marked values.",
         hints=(
-            "Draw the values, then the first mark below half of the window, then the second from half on.",
+            "Draw the values, then a mark in the first half of the window, then one in the second half.",
             "The window is at the end, so add length - window to the positions of the marks.",
             "An input is (value, mark). Stack them along the last axis.",
         ),

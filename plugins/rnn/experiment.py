@@ -49,11 +49,11 @@ THREE_LETTERS = Break(
 STRUCTURE = Claim(
     name="next-letter surprise with and without memory",
     sentence="After 250 steps of next-letter prediction, a recurrent network predicts each vowel from its "
-    "consonant, and it predicts when a consonant comes next, but not which one. A network that sees one "
-    "letter at a time cannot do so.",
+    "consonant, and it predicts when a consonant comes next, but not which one. A network that sees only "
+    "the current letter cannot do so.",
     paper=Figure(
-        "Plots of the error over ba, dii and guuu: low on vowels, high on consonants, but low on the bit "
-        "that all consonants share.",
+        "In plots of the error over ba, dii and guuu, the error is low on vowels and high on consonants, but "
+        "low on the bit that all consonants share.",
         where="figures 4 and 5",
         read="text",
     ),
@@ -84,9 +84,13 @@ STRUCTURE = Claim(
 
 VANISHING = Claim(
     name="bound on the gradient",
-    sentence="For each step back in time, the gradient grows at most by the largest singular value of the "
-    "recurrent weights. If that value is below 1, the gradient vanishes exponentially.",
-    paper=Figure("A largest singular value under 1 is sufficient.", where="section 2.1", read="secondary"),
+    sentence="For each step back in time, the gradient grows at most by a factor equal to the largest "
+    "singular value of the recurrent weights. If this value is below 1, the gradient vanishes exponentially.",
+    paper=Figure(
+        "A largest singular value below 1 is sufficient for gradients to vanish.",
+        where="section 2.1",
+        read="secondary",
+    ),
     rule=(
         Bound("largest excess of the slope over log10 of the singular value", "<=", 1e-9),
         Bound("log10 of growth over 100 steps, orthogonal, singular values 0.9", "<=", -4.5),
@@ -99,9 +103,9 @@ VANISHING = Claim(
 EXPLODING = Claim(
     name="gradient with singular values above 1",
     sentence="If the largest singular value of the recurrent weights is above 1, the gradient can explode "
-    "exponentially. It need not: for another such matrix it vanishes.",
+    "exponentially. It does not always explode: for another such matrix, it vanishes.",
     paper=Figure(
-        "A largest singular value above 1 is necessary, not sufficient.",
+        "A largest singular value above 1 is necessary but not sufficient for gradients to explode.",
         where="section 2.1",
         read="secondary",
     ),
@@ -124,14 +128,12 @@ EXPLODING = Claim(
     ),
 )
 
-HALF = Break(
-    "marks in the last thirty", "The arm with near marks has them in the last thirty steps.", "near miss"
-)
-ANYWHERE = Break("marks anywhere", "The marks lie anywhere in both arms.")
+HALF = Break("marks in the last thirty", "The near marks lie anywhere in the last thirty steps.", "near miss")
+ANYWHERE = Break("marks anywhere", "Both networks get sequences with marks anywhere.")
 IDENTITY = Break(
     "ReLU with identity initialisation",
-    "The arm with marks anywhere has ReLU units with recurrent weights initialised to the identity (Le et "
-    "al. 2015), so that its gradient does not vanish at initialisation.",
+    "The network for marks anywhere has ReLU units, and its recurrent weights are initialised to the "
+    "identity (Le et al. 2015). Its gradient does not vanish at initialisation.",
     "near miss",
 )
 
@@ -156,12 +158,12 @@ LONG_LAGS = Claim(
     no_rival="The claim is about a limit of one network. `lstm` has the network without this limit.",
     chosen_on=(0, 1, 2),
     deviations="Values are in [0, 1], with one mark in each half, so the lags are 37 and 12 on average. "
-    "Training uses Adam with a learning rate that falls to 0. The paper `lstm` shows that an LSTM learns "
+    "Training uses Adam with a learning rate that falls to 0. The plugin `lstm` shows that an LSTM learns "
     "the same task.",
     history=(
         (
-            "Until November 2026 the network with near marks was the control and had to reach 0.03. That "
-            "is now a bound of the rule. The bounds are unchanged."
+            "Until November 2026 the network with near marks was the control and had to reach an error of "
+            "0.03. This is now a bound of the rule. The bounds are unchanged."
         ),
     ),
 )
@@ -276,7 +278,7 @@ def surprise_at_letters(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]
     if at.name == "with memory":
         letters = [ALPHABET[i] for i in judge[0, 5:29].tolist()]
         rows = [(letter, round(n, 3)) for letter, n in zip(letters, nats[0, :24].tolist(), strict=True)]
-        at.run.table("letters", ("letter", "surprise (nats)"), rows, caption="Elman's figure 4, as numbers.")
+        at.run.table("letters", ("letter", "surprise (nats)"), rows, caption="Loss, as in Elman's figure 4.")
     return {VOWELS: at_vowels, CONSONANTS: at_consonants - math.log(3)}
 
 

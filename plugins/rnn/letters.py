@@ -1,4 +1,4 @@
-"""Elman's text of three words, a network that predicts its letters, and a lookup table as its rival."""
+"""Elman's texts of three words, a network that predicts the next letter, and a lookup table as its rival."""
 
 import torch
 import torch.nn.functional as F

@@ -39,7 +39,7 @@ class RNN(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time inputs"], state: Float[Tensor, "batch hidden"] | None = None
     ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch hidden"]]:
-        """`state` is the initial state: zeros by default, or the last state of a previous piece."""
+        """`state` is the initial state: zeros by default, or the last state of the previous chunk."""
         if state is None:
             state = x.new_zeros(len(x), self.recurrent.in_features)
         states = unroll(x, state, self.input.weight, self.recurrent.weight, self.input.bias)
@@ -47,7 +47,7 @@ class RNN(nn.Module):
 
 
 class IdentityRNN(RNN):
-    """The strongest network without gates: ReLU units, with recurrent weights that start at the identity.
+    """The strongest network without gates: ReLU units, with recurrent weights initialised to the identity.
 
     The biases are initialised to 0 (Le, Jaitly and Hinton 2015, arXiv 1504.00941).
     """

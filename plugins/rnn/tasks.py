@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Run, Sweep, Trial
 
-LENGTH = 50  # of the sequences that all papers on recurrent layers use
+LENGTH = 50  # of the sequences in all plugins on recurrent layers
 
 
 def gradient_over_lags(
@@ -70,7 +70,7 @@ def learn_to_add(
     window: int | None = None,
     hidden: int = 32,
 ) -> Adder:
-    """Train on the adding problem with Adam, a learning rate that falls to 0, and gradients clipped to 1.
+    """Train on the adding problem with Adam, a learning rate that falls to 0, and gradient norms up to 1.
 
     name  of the arm and its learning rate, for the curves
     """
@@ -92,7 +92,7 @@ def learn_to_add(
 def adding_error(
     run: Run, network: Adder, part: Literal["choose", "judge"], *, length: int, window: int | None = None
 ) -> float:
-    """The mean squared error on new sequences, which are the same for all arms and learning rates."""
+    """The mean squared error on held-out sequences, which are the same for all arms and learning rates."""
     count = run.pick(smoke=10, quick=4000, full=10_000)
     stream = run.data(f"sequences to {part} by", part)
     return error_of(network, *adding_problem(count, length, stream, window=window)).item()

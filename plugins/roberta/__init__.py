@@ -7,8 +7,8 @@ The problem. Many models followed BERT. Each of them combined a new idea with mo
 which of the two had helped.
 
 The idea. Keep BERT's architecture and train it well: for more steps, in larger batches, on more and longer
-texts, without next-sentence prediction. A new mask is drawn each time a text is read. BERT stored ten masks
-for each text. This alone matched the models that followed BERT.
+texts, without next-sentence prediction. A new mask is sampled each time a text is read, whereas BERT stored
+ten masks for each text. With these changes alone, the model matched BERT's successors.
 
 This folder. `model` is BERT with one segment type and with positions that start after the padding position.
 `weights` renames released weights. `experiment` compares one mask per text, ten masks, and fresh masks for

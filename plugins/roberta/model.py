@@ -9,7 +9,7 @@ PADDING = 1  # id of the padding token
 
 
 class RoBERTa(BERT):
-    """The defaults are the base model. Masking and readout are in BERT's `MaskedModel`.
+    """The defaults are those of the base model. Masking and the readout are in BERT's `MaskedModel`.
 
     context  length of the longest sequence; positions start at `PADDING` + 1, so there are two more position
              vectors
@@ -59,7 +59,7 @@ def fresh_mask(
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
     """Section 4.1: mask a batch when it is read. Returns the model's input and the tokens to predict.
 
-    dice, fate  uniform draws in [0, 1) that decide which tokens are chosen, and how each is replaced
+    dice, fate  uniform random numbers in [0, 1): which tokens are chosen, and how each is replaced
     drawn       random tokens
     """
     chosen = dice < rate

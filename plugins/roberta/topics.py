@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Topics(nn.Module):
-    """A mixture of unigram models (Nigam and others 2000): each text has one topic, each topic its words.
+    """A mixture of unigram models (Nigam and others 2000). Each text has one topic.
 
-    corpus  texts of words below `vocab`; a larger id is a mask
+    corpus  texts, as word ids below `vocab`; in `forward`, the id `vocab` is the mask
     count   number of topics
-    added   to the number of times that a topic has a word
+    added   pseudocount of each word in each topic
     """
 
     words: Tensor
@@ -42,10 +42,10 @@ class Topics(nn.Module):
         return (counts @ self.words.log().T + self.shares.log()).softmax(-1)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the original words, each from the other words of its text.
+        """Logits of the original words, each predicted from the other words of its text.
 
-        Among the chosen words, equal numbers stay and are replaced by a random word, so a visible word is
-        more likely.
+        A chosen word is as likely to stay as to be replaced by a random word, so the visible word is more
+        likely than others to be the original.
         """
         seen = F.one_hot(ids, self.vocab + 1)[..., : self.vocab].to(self.words)
         others = seen.sum(1, keepdim=True) - seen

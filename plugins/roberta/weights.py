@@ -1,4 +1,4 @@
-"""Renames released weights of RoBERTa (`FacebookAI/roberta-base`), as `transformers` has them."""
+"""Renames the released weights of RoBERTa (`FacebookAI/roberta-base`) from the names in `transformers`."""
 
 from collections.abc import Mapping
 

@@ -4,7 +4,7 @@ Su, Lu, Pan, Murtadha, Wen and Liu 2021, "RoFormer: Enhanced Transformer with Ro
 arXiv 2104.09864.
 
 The problem. Attention ignores order. Adding a learned vector for each position to the input ties the model to
-absolute positions and does not extend beyond the last one. The model has to learn that mostly relative
+absolute positions and does not extend beyond the last position. The model has to learn that mostly relative
 distance matters.
 
 The idea. Group the coordinates of queries and keys into pairs, and rotate each pair by an angle proportional

@@ -14,8 +14,8 @@ from .model import FreqsCis, line_by_line, phases, rotate
 def cost(shape: tuple[int, int, int, int], itemsize: int) -> dict[str, Cost]:
     """The cost for x of shape (batch, heads, tokens, dim). The cost of the angles is small in comparison."""
     values = math.prod(shape)
-    # Two multiplications and one addition per value in each pass. Forward: read x, write the result.
-    # Backward: read and write a gradient.
+    # Two multiplications and one addition per value in each pass. The forward pass reads x and writes the
+    # result. The backward pass reads and writes a gradient.
     return {
         "forward": Cost(flops=3 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=6 * values, bytes=4 * values * itemsize),

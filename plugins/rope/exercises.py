@@ -33,10 +33,10 @@ EXERCISES = (
     Exercise(
         name="angles",
         of="model.phases",
-        task="Points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim).",
+        task="Compute points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim).",
         hints=(
             "The exponents are -0, -2, -4, ... over dim, one for each pair of coordinates.",
-            "The angles are the outer product of positions and θ. torch.polar makes complex numbers of them.",
+            "The angles are the outer product of positions and θ. torch.polar turns them into phases.",
         ),
         tries=of_phases,
         gradients=False,
@@ -57,7 +57,7 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.RotaryAttention.forward",
-        task="Equation 16: rotate queries and keys before computing the scores, but not values.",
+        task="Equation 16: rotate queries and keys, but not values, before computing the scores.",
         hints=(
             "Project and split into heads as in multi-head attention. self.turn rotates q and k.",
             "Positions are first, first + 1, ... in the dtype of x (float32 for half precision).",

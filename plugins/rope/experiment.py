@@ -1,4 +1,4 @@
-"""Checks shift invariance, and trains character models with rotations, learned positions and sinusoids."""
+"""Checks shift invariance, and trains character models with rotary, learned and sinusoidal positions."""
 
 import math
 from collections.abc import Callable
@@ -57,10 +57,10 @@ BIAS = Break(
 CONVERGES = Claim(
     name="loss by kind of positions",
     seeded_as="learns sooner",
-    sentence="After 250 steps, a language model with rotated queries and keys has a lower loss on new text "
-    "than one with learned position vectors or the Transformer's sinusoids added to its input.",
+    sentence="After 250 steps, a language model with rotated queries and keys has a lower held-out loss than "
+    "a model with learned position vectors or the Transformer's sinusoids added to its input.",
     paper=Figure(
-        "Faster convergence in pre-training than BERT, whose positions the paper calls sinusoidal",
+        "Pre-training converges faster than that of BERT, whose positions the paper calls sinusoidal",
         where="section 4.2, figure 3",
         read="text",
     ),
@@ -77,7 +77,7 @@ CONVERGES = Claim(
     ),
     control_arm="learned positions",
     control="learned position vectors, or sinusoids, added to the input of the same model. With learned "
-    "vectors the model must predict clearly better than a bigram model",
+    "vectors, the model's loss must be at least 0.1 nats lower than that of a bigram model",
     control_reaches=(
         at_most(
             "loss",
@@ -91,14 +91,14 @@ CONVERGES = Claim(
     chosen_on=(0, 1, 2, 5001, 5002),
     deviations="A causal character model with two layers of hidden size 48, with pre-norm and without "
     "dropout, is trained on windows of 48 characters. The paper trains a full-size BERT on masked words. "
-    "AdamW uses batches of 16 and a constant learning rate, and each arm uses its best learning rate from "
-    "the same grid. The loss is in nats per character on another part of the text.",
+    "AdamW uses batches of 16 and a constant learning rate, and each model uses its best learning rate from "
+    "the same grid. The loss is in nats per character on a held-out part of the text.",
     headline=True,
     history=(
         (
-            "Until November 2026 batches had 8 windows. After the same number of steps the control did not "
-            "predict better than a bigram model, but it was accepted because it only had to be within 0.1 "
-            "of it. Now it must be 0.1 better. The bounds of the rule are unchanged."
+            "Until November 2026 batches had 8 windows. After the same number of steps, the control's loss "
+            "was not lower than that of a bigram model. It was accepted, because it only had to be within "
+            "0.1 nats. Now it must be lower by 0.1 nats. The bounds of the rule are unchanged."
         ),
     ),
 )
@@ -184,7 +184,7 @@ class Characters(nn.Module):
         return self.readout(self.blocks(x))
 
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean loss in nats per character, without the first character."""
+        """Mean loss in nats per character, excluding the first character."""
         return F.cross_entropy(self(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())
 
 

@@ -16,7 +16,7 @@ FreqsCis = Complex[Tensor, "tokens pairs"]
 def line_by_line(
     x: Float[Tensor, "batch heads tokens dim"], freqs_cis: FreqsCis
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Equation 15: R_m x for token m. R_m rotates coordinates 2j and 2j + 1 by m θ_j (block-diagonal)."""
+    """Equation 15: R_m x for token m. The block-diagonal R_m rotates coordinates 2j and 2j + 1 by m θ_j."""
     c, s = freqs_cis.real.to(x.dtype), freqs_cis.imag.to(x.dtype)
     turn = torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))  # (tokens, pairs, 2, 2)
     rotation = torch.stack([torch.block_diag(*token) for token in turn])  # (tokens, dim, dim)
@@ -31,7 +31,7 @@ def phases(positions: Positions, dim: int, *, base: float = 10000.0) -> FreqsCis
     dim        size of a head. Raises ValueError if it is odd
     """
     if dim % 2:
-        raise ValueError(f"a head of width {dim} cannot be taken in pairs")
+        raise ValueError(f"rotary positions need an even head size, not {dim}")
     positions = positions.to(torch.promote_types(positions.dtype, torch.float32))
     theta = base ** (torch.arange(0, dim, 2, device=positions.device, dtype=positions.dtype) / -dim)
     angles = positions[:, None] * theta

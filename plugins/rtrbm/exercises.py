@@ -1,4 +1,4 @@
-"""Exercises: write biases over time, the free energy, Gibbs sampling, the loss, and the likelihood."""
+"""Exercises: the biases of all frames, the free energy, Gibbs sampling, the loss, and the likelihood."""
 
 from collections.abc import Iterator
 
@@ -65,13 +65,12 @@ EXERCISES = (
     Exercise(
         name="free energy",
         of="model.RTRBM.free_energy",
-        task="Compute the free energy of frames given their hidden biases, summed over the hidden units' "
-        "states.",
+        task="Compute the free energy of frames given their hidden biases, by a sum over all hidden states.",
         hints=(
             "The visible units contribute minus frames · visible_bias.",
             (
-                "The states of a hidden unit with input a sum to 1 + e^a, so each unit contributes minus a "
-                "softplus."
+                "The sum over the two states of a hidden unit with input a is 1 + e^a, so each unit "
+                "contributes minus a softplus."
             ),
         ),
         tries=of_energies,

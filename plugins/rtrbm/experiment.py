@@ -49,18 +49,18 @@ KEEPS = Claim(
     no_rival="A directed model that sees the frame before the previous one, such as logistic regression, "
     "recalls all bits. The claim is about machines that remember the past only through hidden units.",
     chosen_on=(0,),
-    deviations="In the paper's films, the previous frame almost determines the next one. Here a film shows "
+    deviations="In the paper's films, the previous frame almost determines the next one. Our films show "
     "eight random bits, a blank frame, and the same bits again. Three more pixels encode the frame number. "
     "The temporal RBM has no gradient from which it could learn to store bits, so the task favours the "
     "recurrent machine. Bouncing balls are shown but not judged. Both machines have 32 hidden units, and "
-    "are trained by Adam with 5 steps of Gibbs sampling. The initial weights have a standard deviation of "
+    "are trained with Adam and 5 steps of Gibbs sampling. The initial weights have a standard deviation of "
     "0.5, and the initial biases compensate for them. The initial recurrent weights are 3 times the "
-    "identity. From small weights, both machines fail to learn in 900 updates. Guessing gets 0.5 of the "
+    "identity. From small weights, both machines fail to learn in 900 updates. Guessing gets half of the "
     "bits wrong.",
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence did not give the number of updates. The verdict was "
+            "Until November 2026 the claim did not state the number of updates. The verdict was "
             '"reproduced" (5 of 5 seeds). The bounds are unchanged.'
         ),
     ),
@@ -136,8 +136,8 @@ def experiment(run: Run) -> None:
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
-    """Build a model with large weights. Hidden units have a mean of 0.5 on a typical frame, which has a
-    quarter of its pixels on.
+    """Build a model with large weights. Hidden units have a mean of 0.5 on a typical frame, in which a
+    quarter of the pixels are on.
     """
     model = make(BITS + CLOCK, HIDDEN, std=0.5, recurrent=RECURRENT)
     with torch.no_grad():
@@ -202,7 +202,7 @@ SIDE, GIVEN = 10, 6  # pixels; frames given to the models before they continue
 
 
 def show_balls(run: Run, machines: dict[str, Callable[..., RTRBM]]) -> None:
-    """Train each model on films of a bouncing ball, and continue new films."""
+    """Train each model on films of a bouncing ball, and continue held-out films."""
     count, time = run.pick(smoke=4, quick=400, full=4000), run.pick(smoke=8, quick=20, full=40)
     films = bounce(count, time, run.generator("balls"), size=SIDE).frames.flatten(2)
     new = bounce(50, time, run.generator("new balls"), size=SIDE).frames.flatten(2)

@@ -62,14 +62,15 @@ class RTRBM(nn.Module):
     def free_energy(
         self, frames: Float[Tensor, "*#some visible"], biases: Float[Tensor, "*#some hidden"]
     ) -> Float[Tensor, "*#some"]:
-        """-log Σ_h e^-E(v, h) of every frame. Lower is more likely."""
+        """-log Σ_h e^-E(v, h) of every frame. Frames with a lower value are more likely."""
         return -(frames @ self.visible_bias) - F.softplus(frames @ self.W + biases).sum(-1)
 
     def gibbs(
         self, frames: Frames, biases: HiddenStates, steps: int, generator: torch.Generator | None
     ) -> Frames:
-        """Gibbs sampling of all frames at once, starting at `frames`, or mean-field updates without a
-        generator.
+        """Gibbs sampling of all frames at once, starting at `frames`.
+
+        Without a generator, units take their expected values (mean-field updates).
         """
         for _ in range(steps):
             h = torch.sigmoid(frames @ self.W + biases)
@@ -93,7 +94,7 @@ class RTRBM(nn.Module):
         """
         visible = len(self.visible_bias)
         if visible > 16:
-            raise ValueError(f"2^{visible} frames are too many to be enumerated")
+            raise ValueError(f"a frame has 2^{visible} states, which are too many to enumerate")
         bits = torch.arange(visible, device=frames.device)
         states = (torch.arange(2**visible, device=frames.device)[:, None] >> bits & 1).to(frames)
         biases = self.biases(frames)

@@ -7,10 +7,10 @@ c ā^k b̄ needs powers of a matrix for every channel. HiPPO's matrix gives the 
 diagonalising it is numerically unstable.
 
 The idea. HiPPO's matrix is a normal matrix, which is stable to diagonalise, minus a rank-one term. Instead of
-the kernel, S4 evaluates the kernel's generating function at the roots of unity. There the powers sum up to
-one inverse. Woodbury's identity separates the rank-one term, and sums of 1 / (g - λ) over the eigenvalues λ
-remain. An inverse FFT gives the kernel. The recurrence has the same structure, so each new sample costs
-O(order).
+the kernel, S4 evaluates the kernel's generating function at the roots of unity, where the sum of the powers
+is a single inverse. Woodbury's identity separates the rank-one term, and sums of 1 / (g - λ) over the
+eigenvalues λ remain. An inverse FFT gives the kernel. The recurrence has the same structure, so each new
+sample costs O(order).
 
 This folder. `model` has HiPPO's matrix in this form, its kernel by powers and by Cauchy sums, the recurrence,
 and the layer. The layer learns c̃ = c (1 - ā^L) instead of c, as the paper's code does. `experiment` compares

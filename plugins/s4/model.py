@@ -25,11 +25,11 @@ class DPLR(NamedTuple):
 def hippo_dplr(order: int) -> DPLR:
     """HiPPO-LegS as a `DPLR` system (theorem 1 and appendix C.1), in complex128.
 
-    A + P Pᵀ with P_n = √(n + 1/2) is -1/2 on the diagonal and skew-symmetric elsewhere. So its eigenvectors
+    A + P Pᵀ with P_n = √(n + 1/2) is -1/2 on the diagonal and skew-symmetric elsewhere, so its eigenvectors
     are orthogonal. Raises ValueError if `order` is odd.
     """
     if order % 2:
-        raise ValueError(f"a state of {order} has no conjugate pairs")
+        raise ValueError(f"the state size must be even, not {order}")
     a, b = hippo_legs(order)
     p = (torch.arange(order, dtype=torch.float64) + 0.5).sqrt()
     return diagonalised(-a, p, b)
@@ -145,7 +145,7 @@ class S4(nn.Module):
     def forward(self, u: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
         """One convolution. Raises ValueError if the sequence is longer than the layer's kernels."""
         if u.shape[1] > self.time:
-            raise ValueError(f"a sequence of {u.shape[1]} samples, but kernels of {self.time}")
+            raise ValueError(f"the sequence has {u.shape[1]} samples, but the kernels only {self.time}")
         with torch.autocast(u.device.type, enabled=False):
             kernel = kernel_by_cauchy(*self.system(), self.time)[:, : u.shape[1]]
             return (convolve(u.mT.to(kernel.dtype), kernel).mT + self.bypass * u).to(u.dtype)

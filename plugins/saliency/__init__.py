@@ -9,12 +9,12 @@ prediction, and which image the network associates with a class.
 The idea. Near one image the score is approximately linear in the pixels, and the gradient gives the weights
 of this linear function. The larger the derivative, the less a pixel must change to change the score. One
 backward pass gives the map, which is the largest magnitude over the colour channels. Gradient ascent from an
-empty image, with a penalty on its norm, draws a picture of the class. Saliency maps are the simplest
+empty image, with a penalty on its norm, gives a picture of the class. Saliency maps are the simplest
 explanation method, and the baseline of all others.
 
 This folder. `maps` has the saliency map, the class picture, and two maps that do not use the network.
-`network` is the small network and its scenes, which later papers share. `experiment` measures how much of the
-maps lies on the objects. `benchmark` times the maps of all classes.
+`network` has the small network and its scenes, which plugins of later papers share. `experiment` measures
+which share of a map lies on the object. `benchmark` times the maps of all classes.
 """
 
 from collections.abc import Callable

@@ -56,7 +56,7 @@ def once_forward(network: PairNet, images: Tensor) -> Tensor:
 def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
-    # Far from 0 in either direction, because close to 0 rounding decides the gradient of a ReLU.
+    # Biases are far from 0 in either direction, because near 0, rounding decides the gradient of a ReLU.
     return torch.randn(shape, generator=generator).sign() * (10 if name == "layers.0.bias" else 30)
 
 

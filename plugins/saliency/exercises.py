@@ -35,7 +35,7 @@ EXERCISES = (
     Exercise(
         name="gradient",
         of="maps.class_gradient",
-        task="The derivative of each image's class score with respect to its pixels.",
+        task="Compute the derivative of each image's class score with respect to its pixels.",
         hints=(
             "Make a detached copy of the images, and gather the scores of their classes.",
             "The sum of the scores has the same gradient, because images do not affect each other's scores.",
@@ -46,7 +46,7 @@ EXERCISES = (
     Exercise(
         name="saliency",
         of="maps.saliency",
-        task="Section 3.1: one number for each pixel, from the derivatives with respect to its colours.",
+        task="Section 3.1: reduce the derivatives with respect to a pixel's colours to one number per pixel.",
         hints=("Take the largest absolute value of the three.",),
         tries=of_questions,
         gradients=False,
@@ -54,7 +54,7 @@ EXERCISES = (
     Exercise(
         name="class model",
         of="maps.class_model",
-        task="Equation 1: gradient ascent on a class score with an L2 penalty, in steps of fixed length.",
+        task="Equation 1: climb a class score with an L2 penalty, by gradient steps of fixed length.",
         hints=(
             "The network's input is mean + drawn. The penalty is decay times the mean square of drawn.",
             "Divide each image's gradient by its norm over all its pixels, and take a step of length `rate`.",

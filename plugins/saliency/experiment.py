@@ -22,17 +22,17 @@ ALL_CLASSES = Break(
 EDGES = Break("edges", "The map shows differences between neighbouring pixels, without any network.", "rival")
 
 SETTING = (
-    "Scenes of 20 × 20 pixels replace ImageNet. Each has two of five digits and half of a third one on a "
-    "photograph. The network has four convolutions. It is trained for 1,000 steps of 32 images with batch "
-    "normalisation, which is folded into its convolutions. Of 500 held-out scenes, those whose two digits "
-    "the network recognises are judged. "
+    "Scenes of 20 × 20 pixels replace ImageNet. Each shows two of five digits, and half of a third digit, on "
+    "a photograph. The network has four convolutions. It is trained for 1,000 steps on batches of 32 images, "
+    "with batch normalisation, which is then folded into the convolutions. We evaluate maps on those of 500 "
+    "held-out scenes whose two digits the network recognises. "
 )
 
 LOCATES = Claim(
     name="localisation by the map",
     seeded_as="locates",
     sentence="The strongest pixels of a digit's gradient lie in that digit's box more often than the "
-    "brightest pixels, and more often than for the gradient of an untrained network.",
+    "brightest pixels do, and more often than the strongest pixels of an untrained network's gradient.",
     paper=Figure(
         "Maps are used for weakly supervised localisation: 46.4 % top-5 error in ILSVRC-2013",
         where="abstract and section 3.2",
@@ -48,14 +48,14 @@ LOCATES = Claim(
     breaks=(INITIAL, ALL_CLASSES, EDGES),
     chosen_on=(0, 1),
     deviations=SETTING + "The paper segments the object from the pixels above the 95 % quantile and takes "
-    "the segment's box. Here the score is the share of those pixels that lie in the digit's box.",
+    "the segment's box. Our score is the share of these pixels that lie in the digit's box.",
     headline=True,
     history=(
         (
             "Until November 2026 the measure was the share of the whole map's sum, and the only control was "
             'the untrained network. The verdict was "reproduced" (2.03 times as much). Such a share depends '
-            "on the sparsity of a map, and brightness, which needs no network, was not compared. Now the "
-            "same number of pixels of each map is compared."
+            "on the sparsity of a map. Brightness, which needs no network, was not compared. Now the same "
+            "number of pixels is taken from each map."
         ),
     ),
 )
@@ -65,7 +65,11 @@ SPECIFIC = Claim(
     seeded_as="the class that was asked for",
     sentence="A larger share of the saliency map of one digit's score lies in that digit's box than in the "
     "other digit's box.",
-    paper=Figure("A map belongs to a given class; no number.", where="section 3", read="secondary"),
+    paper=Figure(
+        "A map is computed for a given class. The paper reports no number.",
+        where="section 3",
+        read="secondary",
+    ),
     rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
     control="the same network with its initial weights (chance is one half)",
     control_arm="untrained",
@@ -74,7 +78,7 @@ SPECIFIC = Claim(
     no_rival="Without the network, nothing distinguishes the two digits. Brightness and edges give the same "
     "map for both and score one half.",
     chosen_on=(0, 1),
-    deviations=SETTING + "The paper shows only the map of each picture's best class, and gives no number.",
+    deviations=SETTING + "The paper shows only the map of each picture's highest-scoring class.",
 )
 
 STRONGEST = 0.05  # of all pixels, as in section 3.2
@@ -87,7 +91,7 @@ def experiment(run: Run) -> None:
     pair = networks(run)
     asked = known(run, pair.trained, "judge", run.pick(smoke=8, quick=500, full=2000))
     run.metric("digits that the network names", asked.named)
-    run.log(f"{len(asked.images)} questions about scenes whose two digits are named")
+    run.log(f"{len(asked.images)} questions about scenes whose two digits are recognised")
     untrained = Arm(partial(saliency, pair.untrained))
     run.compare(
         LOCATES,
@@ -109,7 +113,7 @@ def experiment(run: Run) -> None:
         null="items",
     )
     run.headline("strongest pixels in the asked box, question by question")
-    run.axes("strongest pixels in the asked box, question by question", x="questions, from the worst, in %")
+    run.axes("strongest pixels in the asked box, question by question", x="questions, worst first, in %")
     draw(run, pair.trained, pair.untrained, asked)
     draw_classes(run, pair.trained, asked)
 

@@ -1,8 +1,9 @@
 """The network to be explained. It is trained on the classes of the two digits in a scene, without positions.
 
-Several papers share it. It is trained with batch normalisation, which is then folded into the convolutions.
-The explained networks of these papers consist of convolutions, ReLU and pooling, and their backward rules do
-not cover normalisation. Global average pooling before the classifier makes Grad-CAM a class activation map.
+Several plugins share it. It is trained with batch normalisation, which is then folded into the convolutions.
+The networks that these plugins' papers explain consist of convolutions, ReLU and pooling, and the papers'
+backward rules do not cover normalisation. Global average pooling before the classifier makes Grad-CAM a class
+activation map.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ class Layer(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
         if (
             not self.convolution.weight.is_meta
-        ):  # on meta tensors torch would import its compiler for a second
+        ):  # for a meta tensor, torch would import its compiler, which takes a second
             nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
             nn.init.zeros_(self.convolution.bias)
 
@@ -55,9 +56,9 @@ class Layer(nn.Module):
 
 
 class PairNet(nn.Module):
-    """Maps images to the log-odds of each digit: four convolutions, two poolings, and an average.
+    """Maps images to the log-odds of each digit: four convolutions, two max-poolings, and average pooling.
 
-    Each ReLU and each pooling is a module of its own, because explanation methods register hooks on them.
+    Each ReLU and each pooling is a separate module, because explanation methods register hooks on them.
     """
 
     def __init__(self, classes: int = CLASSES) -> None:
@@ -72,7 +73,7 @@ class PairNet(nn.Module):
         self.classifier = nn.Linear(fourth, classes)
 
     def features(self, images: Images) -> Maps:
-        """The last feature maps, with a quarter of the image's side."""
+        """The last feature maps, with a quarter of the image's side length."""
         return self.layers(images - BRIGHTNESS)
 
     def forward(self, images: Images) -> Scores:
@@ -93,7 +94,7 @@ def draw(run: Run, part: scenes.Part, count: int) -> scenes.Scenes:
 
 
 def shown(labels: Int64[Tensor, "count 2"]) -> Float[Tensor, "count classes"]:
-    """1 for the digits that a scene shows."""
+    """1 for each digit that a scene shows, else 0."""
     return F.one_hot(labels, CLASSES).amax(1).float()
 
 

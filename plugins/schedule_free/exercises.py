@@ -28,7 +28,7 @@ EXERCISES = (
     Exercise(
         name="sequences",
         of="model.schedule_free",
-        task="Equations 3 to 5 on y and z, in place, without storing x.",
+        task="Apply equations 3 to 5 to y and z in place, without storing x.",
         hints=(
             "x follows from y = (1 - β) z + β x. Insert it into x' = (1 - c) x + c z'.",
             "y ← (1 - c) y + c z - lr · (1 - β (1 - c)) · direction, with the old z.",

@@ -45,8 +45,8 @@ AT_Z = Break(
 NO_MEAN = Break("no mean", "There is no averaging. Gradients are computed at z, and z is evaluated.")
 AVERAGED = Break(
     "averaged weights",
-    "The control's optimiser runs at a constant learning rate. The mean of its weights is evaluated, with "
-    "most influence for the newest weights (polynomial decay, Shamir and Zhang 2013).",
+    "The control's optimiser runs at a constant learning rate. The mean of its weights is evaluated, in "
+    "which the newest weights count most (polynomial decay, Shamir and Zhang 2013).",
     "rival",
 )
 
@@ -67,11 +67,11 @@ FRONTIER = Figure(
 )
 TASK = (
     "A perceptron of 64 units is trained on the 8 × 8 digits in batches of 64, with new pixel noise in every "
-    "step. The paper trains ImageNet classifiers, translation models and language models. All arms have a "
-    "warm-up of 20 steps. The loss is measured on all training rows with four fixed draws of the noise. "
-    "Test accuracies are reported but not judged. Schedule-Free has one learning rate for all three times, "
-    "and cosine schedules have one for each time. All learning rates are chosen from the same grid, by the "
-    "mean logarithm of the loss in two other draws of weights and batches. "
+    "step. The paper trains ImageNet classifiers, translation models and language models. All optimisers "
+    "have a warm-up of 20 steps. The loss is measured on all training rows with four fixed samples of the "
+    "noise. Test accuracies are reported but not judged. Schedule-Free has one learning rate for all three "
+    "times, and cosine schedules have one for each time. All learning rates are chosen from the same grid, "
+    "by the mean logarithm of the loss with two other seeds for weights and batches. "
 )
 
 WITH_SGD = Claim(
@@ -81,7 +81,7 @@ WITH_SGD = Claim(
     paper=FRONTIER,
     rule=RULE,
     control="heavy ball with a cosine schedule after the same warm-up, at the best of seven learning rates "
-    "for each time; a constant learning rate must be worse at one of the times",
+    "for each time. A constant learning rate must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,
@@ -103,13 +103,13 @@ WITH_ADAMW = Claim(
     paper=FRONTIER,
     rule=RULE,
     control="AdamW with a cosine schedule after the same warm-up, at the best of five learning rates for "
-    "each time; a constant learning rate must be worse at one of the times",
+    "each time. A constant learning rate must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,
     breaks=(AT_Z, NO_MEAN, AVERAGED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "There is no weight decay in any arm.",
+    deviations=TASK + "There is no weight decay.",
     headline=True,
     history=(
         (
@@ -124,7 +124,7 @@ Build = Callable[[Iterable[Any], float, int], tuple[torch.optim.Optimizer, Lambd
 
 
 class World(NamedTuple):
-    """The training problem, and rows with fixed noise that measure the loss and the test accuracy."""
+    """The training problem, and rows with fixed noise for measuring the loss and the test accuracy."""
 
     problem: Problem
     train: tuple[Tensor, Tensor]
@@ -261,15 +261,15 @@ Losses = dict[str, tuple[float, float]]  # maps a stop to training loss and test
 
 
 def attempt(at: Trial, build: Build, rate: float, *, ninth: int) -> tuple[float, Losses]:
-    """The mean logarithm of the training loss at the stops, over two draws of weights and batches.
+    """The mean logarithm of the training loss at the stops, over two seeds for weights and batches.
 
-    In a single draw, a learning rate could be stable by luck. The second training, at the chosen learning
-    rate, uses a third draw.
+    With a single seed, a learning rate could be stable by chance. The second training, at the chosen learning
+    rate, uses a third seed.
     """
     draws = ("choose", "choose again", "judge")
     if at.again:
         for _ in draws[:2]:
-            at.world.problem.build()  # skips the weights that the first two draws took from torch's generator
+            at.world.problem.build()  # skips the initial weights of the first two runs in torch's generator
     draws = draws[2:] if at.again else draws[:2]
     found = [walk(at, build, rate, ninth=at.length(ninth), draw=draw) for draw in draws]
     logs = [math.log(loss) for one in found for loss, _ in one.values()]

@@ -1,4 +1,4 @@
-"""Exercises: write the stack of layers, teacher forcing, and beam search."""
+"""Exercises: the stack of layers, teacher forcing, and beam search."""
 
 from collections.abc import Iterator
 
@@ -49,8 +49,7 @@ EXERCISES = (
     Exercise(
         name="beam search",
         of="model.beam_search",
-        task="Write section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the "
-        "beam.",
+        task="Section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the beam.",
         hints=(
             "Scores are sums of log-probabilities. Flatten the matrix of prefixes by words, and take topk.",
             "An index in the flat matrix is row · vocab + word. Reorder the states by the rows.",

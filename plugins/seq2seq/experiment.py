@@ -37,7 +37,7 @@ OPEN = Break(
 REVERSING = Claim(
     name="source reversed against original order",
     sentence="After 300 steps, a network that reads the source backwards predicts more words correctly under "
-    "teacher forcing than one that reads it forwards.",
+    "teacher forcing than a network that reads it forwards.",
     paper=Figure(
         "BLEU rises from 25.9 to 30.6, and perplexity falls from 5.8 to 4.7", where="section 3.3", read="text"
     ),
@@ -51,7 +51,7 @@ REVERSING = Claim(
             called="accuracy gained by reversing",
         ),
     ),
-    control="the same network, but it reads the source forwards; it must learn to translate four words",
+    control="the same network, which reads the source forwards. It must learn to translate four words",
     control_arm="not reversed",
     control_reaches=(
         at_least(
@@ -65,10 +65,10 @@ REVERSING = Claim(
     chosen_on=(0, 1),
     deviations="The artificial lexicon has 30 words. A translation has the same number of words as the "
     "source, and puts the larger word id of each pair first. The network has one layer of hidden size 64 "
-    "and is trained by Adam on batches of 32. The paper uses gradient descent at a learning rate of 0.7. "
-    "Each arm uses its best learning rate from the same grid. We measure the accuracy under teacher "
-    "forcing, not BLEU of generated text. With 1,000 steps the gain is smaller, 0.02 and 0.03 on seeds 0 "
-    "and 1.",
+    "and is trained with Adam on batches of 32. The paper uses gradient descent at a learning rate of 0.7. "
+    "Each network uses its best learning rate from the same grid. We measure the accuracy under teacher "
+    "forcing, not BLEU of generated text. After 1,000 steps, the gain is smaller (0.02 and 0.03 on seeds 0 "
+    "and 1).",
     headline=True,
 )
 
@@ -217,7 +217,7 @@ def show(
             step=beam,
             arm="reversed",
         )
-    run.axes("BLEU over the beam's width", x="sentences that are kept", y="BLEU")
+    run.axes("BLEU over the beam's width", x="beam width", y="BLEU")
     lines = []
     for row, wide in enumerate(likeliest[12][:6]):
         source, target = sources[row : row + 1], references[row]

@@ -122,8 +122,8 @@ def until_case(
                 rate of `RATES` that reached the quick budget's target in the fewest steps, over three seeds
     spread      of the pixels' scales, in powers of ten
 
-    To find the learning rate of an optimiser, such as RMSProp, declare the case with any, and print the steps
-    for each. `benchmark` is that of the new plugin:
+    To find the learning rate of an optimiser, such as RMSProp, declare the case with any learning rate, and
+    print the number of steps for each of `RATES`. `benchmark` is the new plugin's function:
 
         *_, case = benchmark(Bench(device=torch.device("cpu"), dtype=torch.float32, budget="quick"))
         for lr in RATES:
@@ -161,8 +161,8 @@ def train_until(
     target: float,
     limit: int,
 ) -> dict[str, int]:
-    """Train until the loss on all rows, checked every tenth step, is at most `target`. Returns whether it got
-    there, and the number of steps.
+    """Train until the loss on all rows, checked every tenth step, is at most `target`. Returns whether the
+    target was reached, and the number of steps.
     """
     w1, b1, w2, b2 = parameters = [nn.Parameter(w.clone()) for w in weights]
 

@@ -18,9 +18,10 @@ from .model import SGD
 FLOOR = Claim(
     name="noise floor",
     sentence="SGD with a constant step size stalls at a noise floor proportional to the step size. With a "
-    "step size of 1/t it does not.",
+    "step size of 1/t, it keeps converging.",
     paper=Figure(
-        "Convergence is proved for steps of the type 1/t, whose squares have a finite sum; no experiment.",
+        "Convergence is proved for step sizes of the type 1/t, whose squares have a finite sum. The paper "
+        "has no experiment.",
         where="theorem 2",
         read="secondary",
     ),
@@ -34,8 +35,8 @@ FLOOR = Claim(
     kind="theorem",
     control="constant step sizes on the same measurements",
     headline=True,
-    deviations="The paper proves convergence and has no experiment. Here the problem is least squares with "
-    "one sample per step and 20,000 steps.",
+    deviations="The paper proves convergence and has no experiment. Our problem is least squares with one "
+    "sample per step and 20,000 steps.",
 )
 
 TOO_FAST = Claim(
@@ -43,12 +44,12 @@ TOO_FAST = Claim(
     seeded_as="too fast",
     sentence="SGD with step sizes that shrink so fast that their sum is finite stops before it reaches the "
     "root.",
-    paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),
+    paper=Figure("The paper requires that the sum of the step sizes is infinite.", read="secondary"),
     rule=(Bound("end of 1/t² / end of 1/t", ">=", 10.0, direction=1.0, ratio=True),),
     kind="theorem",
     control="a step size of 1/t on the same measurements, with the same initial step size",
-    deviations="The paper proves convergence and has no experiment. Here the problem is least squares with "
-    "one sample per step and 20,000 steps. Both arms start with a step size of 1/20.",
+    deviations="The paper proves convergence and has no experiment. Our problem is least squares with one "
+    "sample per step and 20,000 steps. Both runs start with a step size of 1/20.",
 )
 
 SCHEDULES: dict[str, Callable[[int], float]] = {
@@ -81,7 +82,7 @@ def walk(run: Run, *, steps: int) -> dict[str, float]:
     """
     rows, features, repeats = 2000, 10, 16
     generator = run.generator("samples")
-    # Computed in float64, because LAPACK's last digits depend on the memory address of a matrix.
+    # Float64, because the last digits of LAPACK's results depend on the memory address of a matrix.
     x = torch.randn(rows, features, generator=generator).double()
     y = x @ torch.randn(features, 1, generator=generator).double() + torch.randn(rows, 1, generator=generator)
     root, curvature = torch.linalg.lstsq(x, y).solution.mT, x.mT @ x / rows

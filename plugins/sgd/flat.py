@@ -37,7 +37,7 @@ class Flat:
                 state[name] = place
 
     def is_whole(self) -> bool:
-        """Whether the weights and memories still are views of the vectors.
+        """Whether the weights and memories are still views of the vectors.
 
         Another optimiser, `Module.to` or a checkpoint may have replaced them.
         """
@@ -51,7 +51,7 @@ class Flat:
         )
 
     def gather(self) -> None:
-        """Copy gradients that backward has put elsewhere, and make them views again."""
+        """Copy gradients that the backward pass has stored elsewhere, and make them views again."""
         elsewhere = [
             (weight, place)
             for weight, place in zip(self._weights, self._gradients, strict=True)

@@ -36,7 +36,7 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._flat = {}
-        # torch adds this setting to a loaded optimiser, and no optimiser here has it.
+        # torch adds this setting to a loaded optimiser, but no optimiser of this family has it.
         self.defaults.pop("differentiable", None)
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Test problems for optimisers: a small digit classifier, and a character model.
 
-All papers of this family use these problems, so they differ only in the optimiser.
+All plugins of this family use these problems, so their experiments differ only in the optimiser.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def perceptron(pixels: int = 64, *, hidden: int = 64) -> nn.Sequential:
 
 
 class NextCharacter(nn.Module):
-    """Predicts the ninth character from eight: an embedding and two hidden layers."""
+    """Predicts the next character from the previous eight: an embedding and two hidden layers."""
 
     def __init__(self, characters: int, *, context: int = 8, embedding: int = 16, hidden: int = 64) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def train(
 
 
 def cosine(t: int, total: int, *, warmup: int = 0) -> float:
-    """Factor of the learning rate at step t = 0 .. total − 1: linear `warmup`, then half a cosine to 0."""
+    """Factor of the learning rate at step t = 0 .. total − 1: linear `warmup` times half a cosine to 0."""
     return min((t + 1) / max(warmup, 1), 1) * (1 + math.cos(math.pi * t / total)) / 2
 
 
@@ -154,8 +154,8 @@ def late(losses: Sequence[float]) -> float:
 def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list[float]]:
     """Train on the problem of the trial's level, looked up in `Trial.world`.
 
-    The second training (`Trial.again`) draws new weights and batches, because a learning rate may have been
-    selected by luck. Returns the mean loss over the last quarter of the batches, and all losses.
+    The second training (`Trial.again`) uses new weights and batches, because a learning rate may have been
+    selected by chance. Returns the mean loss over the last quarter of the batches, and all losses.
     """
     problem: Problem = at.world[at.level]
     # The second network of a seed has different weights from the first.

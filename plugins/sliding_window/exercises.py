@@ -35,10 +35,10 @@ EXERCISES = (
     Exercise(
         name="window attention",
         of="model.window_attention",
-        task="Each token sees itself and the window - 1 tokens before it. Compute in blocks of a window.",
+        task="Let each token attend to itself and the window - 1 tokens before it, in blocks of one window.",
         hints=(
             "A block of queries needs the keys of its own block and of the previous one: pad and unfold.",
-            "Key j of 2 · window is at j - window. A query at i sees keys in (i - window, i].",
+            "Key j of the 2 · window keys is at j - window. A query at i sees keys in (i - window, i].",
             "The first block has no previous block. Cut off the padding of the last block at the end.",
         ),
         tries=of_windows,
@@ -47,13 +47,13 @@ EXERCISES = (
         name="slots",
         of="model.positions_in",
         task="Compute the token in each slot of the rolling cache, or a negative number for an empty slot.",
-        hints=("The newest token, length - 1, is in slot (length - 1) mod window. The others are older.",),
+        hints=("The newest token is length - 1, in slot (length - 1) mod window. Other slots are older.",),
         tries=of_slots,
     ),
     Exercise(
         name="SwiGLU",
         of="model.SwiGLU.forward",
-        task="W2 (silu(W1 x) · W3 x).",
+        task="Compute W2 (silu(W1 x) · W3 x).",
         hints=("w1 is the gate: apply silu to its output.",),
         tries=of_gates,
     ),

@@ -37,8 +37,12 @@ CHANCE = 1 / VALUES
 SIZE = Claim(
     name="parameter count of the released model",
     seeded_as="the released size",
-    sentence="With its default sizes, this model has the same number of parameters as the released one.",
-    paper=Figure("7 billion; the released files have 7,241,732,096", where="abstract, table 1", read="table"),
+    sentence="With its default sizes, our model has the same number of parameters as the released model.",
+    paper=Figure(
+        "The paper states 7 billion. The released files have 7,241,732,096",
+        where="abstract, table 1",
+        read="table",
+    ),
     rule=(Bound("parameters", "==", 7_241_732_096),),
     kind="identity",
 )
@@ -48,7 +52,9 @@ ROLLING = Claim(
     seeded_as="a window is all that the cache needs",
     sentence="Decoding token by token with a cache of one window gives the same logits as one forward pass "
     "over the whole text.",
-    paper=Figure("a cache of fixed size, 8 times smaller at 32K tokens", where="section 2", read="text"),
+    paper=Figure(
+        "The cache has a fixed size, which is 8 times smaller at 32K tokens", where="section 2", read="text"
+    ),
     rule=(Bound("largest change of a logit, rolling cache", "<=", 1e-4),),
     kind="identity",
     control="a cache one token shorter than the window",
@@ -69,11 +75,11 @@ AVERAGES = Break(
 RELAY = Claim(
     name="reach of stacked windows",
     seeded_as="layers relay",
-    sentence="After 180 steps of training, the largest distance from which a model recalls a value grows "
+    sentence="After 180 steps of training, the largest distance over which a model recalls a value grows "
     "with the number of its sliding-window layers.",
     paper=Figure(
-        "after k layers information has moved by up to k windows: 131 thousand tokens with 32 layers and "
-        "windows of 4,096",
+        "After k layers, information has moved by up to k windows, or 131 thousand tokens with 32 layers and "
+        "a window of 4,096",
         where="section 2",
         read="text",
     ),
@@ -95,8 +101,8 @@ RELAY = Claim(
             called="accuracy beyond three windows, three layers",
         ),
     ),
-    control="a model of one layer, each arm at its best learning rate from the same grid. It must reach "
-    "its whole window, and one layer of full attention must reach all distances",
+    control="a model of one layer. Each model uses its best learning rate from the same grid. The control "
+    "must reach its whole window, and one layer of full attention must reach all distances",
     control_arm="one layer",
     control_reaches=(
         at_least("lowest accuracy", "full attention", 0.95, called="accuracy of full attention"),
@@ -105,9 +111,9 @@ RELAY = Claim(
     breaks=(FIXED, AVERAGES, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A window has 4 tokens: the token itself and W - 1 = 3 tokens before it. A text has 12 tokens "
-    "of noise and one value. The hidden size is 32. A distance is reached if the model answers it and all "
-    "shorter distances correctly in 90 % of new texts. The paper also claims that the quality of the model "
-    "does not suffer, which is not judged here.",
+    "of noise and one value. The hidden size is 32. A distance is reached if the model answers correctly in "
+    "90 % of held-out texts at this distance and at all shorter distances. The paper also claims that the "
+    "quality of the model does not suffer, which we do not test.",
     headline=True,
 )
 
@@ -117,8 +123,8 @@ LINEAR = Claim(
     sentence="With sliding-window attention, the time and memory to read a text grow in proportion to its "
     "length, and the time to generate a token does not grow.",
     paper=Figure(
-        "operations quadratic in the length without a window; with one, no token attends to more than W "
-        "others",
+        "Without a window, the number of operations is quadratic in the length. With a window, a token "
+        "attends to at most W others",
         where="section 2, figure 1",
         read="text",
     ),
@@ -183,7 +189,7 @@ def averages(
 def draw(
     distance: Int[Tensor, " batch"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, " batch"]]:
-    """Noise that ends in a question, and the value that is `distance` tokens before it in each row."""
+    """Texts of noise that end with a question, `distance` tokens after a value. Also returns the values."""
     batch = len(distance)
     value = torch.randint(VALUES, (batch,), generator=generator)
     ids = torch.randint(VALUES, VALUES + NOISE, (batch, TOKENS), generator=generator)

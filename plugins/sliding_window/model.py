@@ -121,7 +121,7 @@ class WindowAttention(GroupedQueryAttention):
         """Attend to the cache and to the new tokens, then write the newest tokens into their slots."""
         tokens, slots = q.shape[2], kv.shape[3]
         new = first + torch.arange(tokens, device=q.device)
-        if tokens == 1:  # its slot holds the only token that left the window
+        if tokens == 1:  # its slot holds the only token that has left the window
             kv[:, :, :, first % slots] = torch.stack((k, v))[:, :, :, 0]
             filled = min(first + 1, slots)
             return grouped_attention(q, kv[0, :, :, :filled], kv[1, :, :, :filled])

@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' Mistral under our parameter names."""
+"""Renames the released Mistral weights from the names in `transformers`."""
 
 import re
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str,
 
     dim  size of a head
 
-    Their rotary embedding pairs coordinate j with j + dim / 2, ours pairs neighbours, so the rows of queries
-    and keys are permuted. Raises ValueError for an unknown name.
+    Their rotary embedding pairs coordinate j with j + dim / 2, and ours pairs neighbours. The rows of queries
+    and keys are therefore permuted. Raises ValueError for an unknown name.
     """
     return {renamed(name, LAYER): in_pairs(name, tensor, dim) for name, tensor in weights.items()}
 

@@ -14,8 +14,8 @@ system, once discretised, is a recurrence for inference step by step, and a conv
 steps at once.
 
 This folder. `model` has the HiPPO matrix and its memory of the whole past, discretisation, recurrence, kernel
-and convolution, and a layer with one such system per channel. `experiment` compares the three views, shows
-how well the memory recalls a photograph, and classifies digits shown pixel by pixel at a speed that did not
+and convolution, and a layer with one such system per channel. `experiment` compares the three views,
+reconstructs photographs from the memory, and classifies digits shown pixel by pixel at a speed that did not
 occur in training. `layers` trains the layer with HiPPO's matrix and with random matrices. `benchmark` times
 the views.
 

@@ -1,4 +1,4 @@
-"""Exercises: write the HiPPO matrix, two discretisations, the kernel, and two views of the system."""
+"""Exercises: the HiPPO matrix, two discretisations, and two views of the system."""
 
 from collections.abc import Iterator
 

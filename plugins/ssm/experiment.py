@@ -1,4 +1,4 @@
-"""Checks that a system's views agree, recalls a photograph, and classifies digits at a new speed."""
+"""Checks that a system's views agree, reconstructs photographs, and classifies digits at a new speed."""
 
 import math
 from collections.abc import Callable
@@ -40,8 +40,8 @@ from .model import (
 VIEWS = Claim(
     name="recurrence, convolution and differential equation",
     sentence="For both discretisations, the recurrence and the convolution compute the same function. If the "
-    "input is constant between samples, the differential equation computes this function, too.",
-    paper=Figure("An identity.", where="2110.13985, section 3.1", read="secondary"),
+    "input is constant between samples, the differential equation also computes this function.",
+    paper=Figure("This is an identity.", where="2110.13985, section 3.1", read="secondary"),
     rule=(
         Bound("recurrence to convolution, bilinear", "<=", 1e-10),
         Bound("recurrence to convolution, zero-order hold", "<=", 1e-10),
@@ -69,7 +69,7 @@ MEMORY = Claim(
     history=(
         (
             "Until November 2026 this claim was counted as measured. However, nothing is trained, and adding "
-            "coefficients of an orthogonal basis can only improve recall. The bounds are unchanged."
+            "coefficients of an orthogonal basis can only reduce the error. The bounds are unchanged."
         ),
     ),
 )
@@ -99,7 +99,7 @@ TIMESCALE = Claim(
         at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
-    control="the same matrix, readout and training, but with a fixed step size, so that the memory spans "
+    control="the same matrix, readout and training, but with a fixed step size, with which the memory spans "
     "the training sequence. At the slow speed, the memory retains only the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
@@ -223,9 +223,7 @@ def recall_photographs(run: Run) -> None:
     }
     run.claim(MEMORY, values)
     temple = data.photographs(128)[0].mean(0).double()
-    caption = (
-        f"A temple. On the right, each row of {temple.shape[1]} pixels is recalled from 64 coefficients."
-    )
+    caption = f"A temple. On the right, each row of {temple.shape[1]} pixels is rebuilt from 64 coefficients."
     run.image("memory", torch.cat((temple, recall(temple, 64, memory)), 1), caption=caption)
 
 

@@ -19,7 +19,7 @@ OTHER_BASIS = Break(
 )
 DECAYS = Break(
     "diagonal matrix",
-    "The matrix is diagonal, with HiPPO's eigenvalues, so each coefficient decays on its own.",
+    "The matrix is diagonal, with HiPPO's eigenvalues, so each coefficient decays independently.",
     "rival",
 )
 

@@ -13,9 +13,9 @@ Signal = Float[Tensor, "*signals time"]  # one signal for each system, or batche
 
 
 def hippo_legs(order: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
-    """A and B of Theorem 2, float64: dc/dt = -A c / t + B f / t for the coefficients c of the past of f.
+    """A and B of Theorem 2, in float64: dc/dt = -A c / t + B f / t for the coefficients c of the past of f.
 
-    A is lower triangular. Its diagonal, and so its eigenvalues, are 1, 2, ..., order.
+    A is lower triangular, and its eigenvalues 1, 2, ..., order are on the diagonal.
     """
     root = (2 * torch.arange(order, dtype=torch.float64) + 1).sqrt()
     diagonal = torch.arange(1, order + 1, dtype=torch.float64).diag()
@@ -25,8 +25,8 @@ def hippo_legs(order: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, 
 def legs_memory(order: int, time: int) -> Float[Tensor, "order time"]:
     """The matrix that maps `time` samples, over any span, to the state after the last sample.
 
-    Solves the equation of Theorem 2, whose step 1/k shrinks as the past grows, by the bilinear method, one of
-    the methods in the paper.
+    Solves the equation of Theorem 2 by the bilinear method, one of the methods in the paper. The step 1/k
+    shrinks as the past grows.
     """
     a, b = hippo_legs(order)
     identity = torch.eye(order, dtype=torch.float64)
@@ -53,7 +53,7 @@ def legendre(order: int, time: int) -> Float[Tensor, "time order"]:
 
 
 def bilinear(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Matrix, Vector]:
-    """dx/dt = a x + b u as x_k = ā x_{k-1} + b̄ u_k, by the trapezoid rule (Tustin's method)."""
+    """Discretise dx/dt = a x + b u to x_k = ā x_{k-1} + b̄ u_k by the trapezoid rule (Tustin's method)."""
     half = step[..., None, None] / 2 * a
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     right = torch.cat((identity + half, (step[..., None] * b)[..., None]), -1)
@@ -62,7 +62,7 @@ def bilinear(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Ma
 
 
 def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Matrix, Vector]:
-    """dx/dt = a x + b u as x_k = ā x_{k-1} + b̄ u_k, exact for an input that is constant between samples."""
+    """Discretise dx/dt = a x + b u to x_k = ā x_{k-1} + b̄ u_k, exactly for an input constant over a step."""
     # One exponential gives e^{step a} and a⁻¹(e^{step a} - 1) b, so `a` need not be invertible.
     block = F.pad(torch.cat((a, b[..., None]), -1), (0, 0, 0, 1)) * step[..., None, None]
     exponential = torch.linalg.matrix_exp(block)

@@ -111,7 +111,7 @@ def test_low_precision_is_turned_in_single():
 
 
 def test_an_odd_width_is_refused():
-    with pytest.raises(ValueError, match="width 5 cannot be taken in pairs"):
+    with pytest.raises(ValueError, match="need an even head size, not 5"):
         phases(positions(3), 5)
 
 
