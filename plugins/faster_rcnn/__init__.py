@@ -1,19 +1,21 @@
-"""Faster R-CNN: propose regions with a small network on the detector's own feature maps.
+"""Faster R-CNN: propose regions with a small network that shares the detector's feature maps.
 
 Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
 Networks", arXiv 1506.01497.
 
-The problem. Fast R-CNN takes a fraction of a second per image. Selective search, which proposes its regions,
-takes two seconds on a CPU and is not learned.
+The problem. Fast R-CNN processes an image in a fraction of a second. Selective search, which proposes the
+regions, takes two seconds per image on a CPU and is not learned.
 
 The idea. The detector's feature maps already show where objects are. A region proposal network (RPN) slides a
-3 × 3 window over them. At each position it predicts, for several boxes of fixed shapes (anchors), whether the
-box holds an object, and how to move the box onto that object. The convolutions are shared, so proposals cost
-almost no time. The proposals' ranking is learned, so few proposals suffice.
+3 × 3 window over them. At each position there are several reference boxes of fixed shapes (anchors). For each
+anchor, the RPN predicts whether it contains an object, and how to move and scale it to fit that object. The
+convolutions are shared, so proposals cost almost no extra time. The ranking of proposals is learned, so few
+of them suffice.
 
-This folder. `model` has anchors, the RPN, its targets and loss, and the detector. Box codes and suppression
-come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions from the RPN with three from
-grouping pixels. The measures are the recall of objects and the detector's average precision.
+This folder. `model` has the anchors, the RPN, its targets and loss, and the detector. Box encoding and
+non-maximum suppression come from the R-CNN plugin, the rest from the Fast R-CNN plugin. `experiment` compares
+the RPN's three best regions with the three best from grouping pixels, by object recall and by the detector's
+mean average precision.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Times the generation of anchors, and detection from pixels to boxes, proposals included."""
+"""Times the generation of anchors, and the whole detection pipeline including proposals."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -68,7 +68,7 @@ def faster(x: Tensor) -> dict[str, float]:
 
 
 def scene(generator: torch.Generator) -> tuple[Tensor]:
-    """A dark image with some bright boxes, similar to the scenes."""
+    """A dark image with some bright boxes, similar to the scenes of the experiment."""
     x = 0.3 * torch.rand(1, 3, 48, 48, generator=generator)
     for left, top in torch.randint(36, (5, 2), generator=generator).tolist():
         x[:, :, top : top + 10, left : left + 6] = torch.rand(3, 1, 1, generator=generator).round() * 0.9

@@ -11,7 +11,7 @@ from .model import Matched, anchors_at, anchors_over
 
 
 def boxes(draw: Draw, *many: int) -> Tensor:
-    """Boxes with an area, in images of 12 × 12."""
+    """Boxes of non-zero area, in images of 12 × 12."""
     corner = draw.between(0, 6, *many, 2)
     return torch.cat((corner, corner + draw.between(2, 6, *many, 2)), -1)
 
@@ -58,7 +58,7 @@ EXERCISES = (
         "square of equal area.",
         hints=(
             "Height times width is side², and height over width is the ratio.",
-            "The height is side · √ratio, the width side / √ratio; corners are half of them from 0.",
+            "The height is side · √ratio and the width side / √ratio. The corners are at ± half of these.",
         ),
         tries=of_shapes,
         gradients=False,
@@ -68,8 +68,8 @@ EXERCISES = (
     Exercise(
         name="places",
         of="model.anchors_over",
-        task="Place the anchors in `base` at each cell of the maps, row by row, with a cell's anchors "
-        "together.",
+        task="Place the anchors in `base` at each cell of the maps, row by row, with the anchors of a cell "
+        "next to each other.",
         hints=(
             "The cell at row r and column c moves an anchor by c · stride to the right and r · stride down.",
             "A shift is (x, y, x, y). Broadcast cells by anchors, and flatten.",
@@ -83,10 +83,10 @@ EXERCISES = (
         "overlaps most.",
         hints=(
             "Anchors that cross the border get -1, and their overlap counts as 0.",
-            "The label is 1 from `positive` on, 0 below `negative`, else -1.",
+            "The label is 1 if the overlap is at least `positive`, 0 if it is below `negative`, else -1.",
             (
-                "Anchors with an object's highest overlap get 1 too, if it is above 0. Padded objects have "
-                "no anchor."
+                "The anchors that overlap an object most also get 1, if that overlap is above 0. Padded "
+                "objects get no anchor."
             ),
         ),
         tries=of_objects,
@@ -95,9 +95,10 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.rpn_loss",
-        task="Compute the losses of objectness and of box codes, both averaged over the sampled anchors.",
+        task="Compute the sum of the objectness loss and the box loss, both averaged over the sampled "
+        "anchors.",
         hints=(
-            "Leave out anchors labelled -1. A score is the logit of being an object.",
+            "Leave out anchors labelled -1. A score is the logit of the anchor being an object.",
             "For objects, take smooth L1 of the codes minus `encode` of the matched box and the anchor.",
             "Add both sums and divide by the number of sampled anchors, at least 1.",
         ),

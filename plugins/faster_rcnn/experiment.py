@@ -1,4 +1,4 @@
-"""Compares the RPN's proposals with grouped pixels in recall and in a detector's average precision."""
+"""Compares the RPN's proposals with grouped pixels by recall and by a detector's average precision."""
 
 import math
 from copy import deepcopy
@@ -46,19 +46,19 @@ from .model import RPN, FasterRCNN, Matched, match, rpn_loss, sample
 
 UNRANKED = Break(
     "unranked proposals",
-    "Three of the network's twenty best regions are taken at random, not the best three.",
+    "Three regions are chosen at random from the network's twenty best.",
     "near miss",
 )
-INITIAL = Break("initial weights", "The proposal network is untrained, and the detector is the same.")
+INITIAL = Break("initial weights", "The proposal network is untrained. The detector is unchanged.")
 RANKED_GROUPS = Break(
     "grouping, ranked",
-    "The regions come from grouping, and are ranked by the detector's highest class score.",
+    "The regions come from grouping pixels and are ranked by the detector's highest class score.",
     "rival",
 )
 
 SIZES = Claim(
     name="sizes",
-    sentence="On the 512 feature maps of VGG-16, the region proposal network has 2.4 million weights.",
+    sentence="On the 512 feature maps of VGG-16, the region proposal network (RPN) has 2.4 million weights.",
     paper=Figure(
         "3 × 3 × 512 × 512 + 512 × 6 × 9 = 2.4 million", where="section 3.1.1, a footnote", read="text"
     ),
@@ -68,23 +68,23 @@ SIZES = Claim(
 )
 
 SETTING = (
-    "The detector and the proposals are trained together for 600 steps of eight images at a learning rate of "
-    "0.004, whereas the paper alternates between them in four stages. Proposals are suppressed at an overlap "
-    "of 0.4 instead of 0.7, because three are kept instead of 300. Each position has six anchors instead of "
-    "nine. Grouping looks for the colours in which the scenes are drawn. Selective search does not know any "
-    "colours in advance. "
+    "The detector and the proposals are trained together for 600 steps of eight images at a learning rate "
+    "of 0.004, whereas the paper alternates between them in four stages. Non-maximum suppression uses an "
+    "overlap of 0.4 instead of 0.7, because three proposals are kept instead of 300. Each position has six "
+    "anchors instead of nine. Grouping knows the colours of the objects in our scenes, whereas selective "
+    "search knows no colours in advance. "
 )
 RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
 
 RECALLS = Claim(
     name="recall of few proposals",
     sentence=(
-        "With three regions per image, the region proposal network's recall is at least 0.08 higher than the "
-        "recall of grouping pixels."
+        "With three regions per image, the recall of the region proposal network is at least 0.08 higher "
+        "than that of grouping pixels."
     ),
     paper=Figure(
-        "With 300 regions instead of 2,000, the recall is hardly lower. The recall of selective search "
-        "falls faster",
+        "With 300 regions instead of 2,000, the recall is hardly lower, whereas that of selective search "
+        "drops faster",
         where="figure 4",
         read="text",
     ),
@@ -98,21 +98,20 @@ RECALLS = Claim(
     deviations=DEVIATIONS + " " + SETTING,
     history=(
         (
-            "Until November 2026 proposals were suppressed at an overlap of 0.7, 60 anchors were decoded "
-            'and there were 150 steps. The verdict was "not reproduced", because two of three '
-            "regions were on one object. The bound is unchanged. A claim about time was dropped, "
-            "because suppression was a Python loop, and grouping took milliseconds where "
-            "selective search takes 1.5 seconds."
+            "Until November 2026 suppression used an overlap of 0.7, 60 anchors were decoded and training "
+            'took 150 steps. The verdict was "not reproduced", because two of the three regions were on the '
+            "same object. The bound is unchanged. A claim about speed was dropped. Suppression was a Python "
+            "loop, and grouping takes milliseconds, whereas selective search takes 1.5 seconds."
         ),
     ),
 )
 
 DETECTS = Claim(
     name="detection from few proposals",
-    sentence="With three regions per image, the same detector has a higher mAP on regions of the proposal "
-    "network than on regions from grouping.",
+    sentence="With three regions per image, the same detector has a higher mAP on regions from the proposal "
+    "network than on regions from grouping pixels.",
     paper=Figure(
-        "With VGG16, mAP is 69.9 with 300 regions from the network and 66.9 with 2,000 from selective search",
+        "With VGG16, the mAP is 69.9 with 300 regions from the RPN and 66.9 with 2,000 from selective search",
         where="table 3",
         read="table",
     ),
@@ -129,8 +128,8 @@ DETECTS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 proposals were suppressed at an overlap of 0.7, 60 anchors were decoded "
-            'and there were 150 steps. The verdict was "not reproduced". The bound is unchanged.'
+            "Until November 2026 suppression used an overlap of 0.7, 60 anchors were decoded and training "
+            'took 150 steps. The verdict was "not reproduced". The bound is unchanged.'
         ),
     ),
 )
@@ -163,14 +162,14 @@ def starting_from(before: RegionNet, seed: int) -> FasterRCNN:
 
 
 def regions_of(known: Detection, boxes: Float[Tensor, "images regions 4"]) -> tuple[Tensor, Tensor]:
-    """Labels of regions (background if a region overlaps no object by half) and their box codes."""
+    """Class labels of regions (background if the overlap with every object is below 0.5), and box codes."""
     labels, overlap, own = known.named(boxes)
     codes = (encode(own, boxes) - CODES.mean.to(boxes)) / CODES.std.to(boxes)
     return torch.where(overlap >= 0.5, labels, CLASSES), codes
 
 
 def train(run: Run, network: FasterRCNN, known: Detection, rate: float) -> None:
-    """Train proposals and detections on the sum of both losses, without gradients through the boxes."""
+    """Train the RPN and the detector on the sum of both losses, without gradients through the boxes."""
     steps = run.pick(smoke=2, quick=STEPS, full=4000)
     with torch.no_grad():
         anchors = network.anchors(network.detector.backbone(known.x[:1]))
@@ -186,7 +185,7 @@ def train(run: Run, network: FasterRCNN, known: Detection, rate: float) -> None:
         labels = sample(matched.labels[rows], ANCHORS, batches)
         proposing = rpn_loss(scores, codes, anchors, Matched(labels, matched.boxes[rows]))
         with torch.no_grad():
-            # Padded boxes have no area, and are replaced by the first object's.
+            # Padded boxes have no area. They are replaced by the first object's box.
             objects = torch.where(part.labels[..., None] >= 0, part.boxes, part.boxes[:, :1])
             boxes = torch.cat((network.proposals(maps, REGIONS), objects), 1)
             boxes = torch.cat((boxes[..., :2], boxes[..., 2:].maximum(boxes[..., :2] + 1)), -1)
@@ -204,7 +203,7 @@ def train(run: Run, network: FasterRCNN, known: Detection, rate: float) -> None:
 
 @torch.no_grad()
 def proposed(network: FasterRCNN, data: Detection) -> Detection:
-    """The same scenes with the network's proposals, best first."""
+    """The same scenes with the network's proposals, in descending order of score."""
     boxes = [network.proposals(network.detector.backbone(x), REGIONS) for x in data.x.split(50)]
     return data._replace(proposals=torch.cat(boxes))
 
@@ -263,11 +262,12 @@ def compare(run: Run) -> None:
 
 
 OVER_REGIONS = "recall over regions"
-ONE_DETECTOR = "both arms share one trained detector, and average precision is not a mean over images"
+ONE_DETECTOR = "both methods share one trained detector, and average precision is not a mean over images"
 
 
 def read_recall(at: Trial, found: Sweep[Detection]) -> dict[str, Tensor]:
-    """Whether three regions cover each object by half. Also plots recall against the number of regions."""
+    """Whether one of three regions overlaps each object by half. Also plots recall over the number of
+    regions."""
     data = found.chosen
     for count in (1, 2, 3, 5, 10, 20):
         at.metric(OVER_REGIONS, covered(first(data, count)).mean().item(), step=count)
@@ -283,7 +283,7 @@ def read_precision(detector: Fast, at: Trial, found: Sweep[Detection]) -> dict[s
 
 
 def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:
-    """Save the three best regions of the network, and below them those of grouping."""
+    """Save an image of the three best regions of the network and, below them, those of grouping."""
     shown = range(min(3, len(judge.x)))
     rows = [
         framed((judge.x[i] + 0.3).cpu().float(), data.proposals[i, :FEW].cpu().float(), (1.0, 1.0, 1.0))

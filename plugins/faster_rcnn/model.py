@@ -30,7 +30,7 @@ def anchors_at(sides: Sequence[float], ratios: Sequence[float]) -> Float[Tensor,
 def anchors_over(
     base: Float[Tensor, "anchors 4"], rows: int, columns: int, stride: int
 ) -> Float[Tensor, "all 4"]:
-    """`base` at each cell of the maps, row by row, with a cell's anchors together."""
+    """`base` at each cell of the maps, row by row, with the anchors of a cell next to each other."""
     y, x = (torch.arange(n, device=base.device, dtype=base.dtype) * stride for n in (rows, columns))
     corner = torch.cartesian_prod(y, x).flip(-1)
     return (corner.repeat(1, 2)[:, None] + base).flatten(0, 1)
@@ -55,7 +55,7 @@ class RPN(nn.Module):
     def forward(
         self, maps: Float[Tensor, "images maps rows columns"]
     ) -> tuple[Float[Tensor, "images all"], Float[Tensor, "images all 4"]]:
-        """Logits of being an object, and box codes, in the order of `anchors_over`."""
+        """Objectness logits and box codes, in the order of `anchors_over`."""
         x = self.window(maps).relu()
         return (
             self.score(x).permute(0, 2, 3, 1).flatten(1),
@@ -79,10 +79,10 @@ def match(
     positive: float = 0.7,
     negative: float = 0.3,
 ) -> Matched:
-    """Section 3.1.2: an anchor is positive if it overlaps an object by 0.7, or has its highest overlap.
+    """Section 3.1.2: an anchor is positive if its overlap with an object is 0.7 or the object's highest.
 
-    It is negative if all overlaps are below 0.3. Anchors in between, or across the image's border, are
-    ignored.
+    It is negative if all its overlaps are below 0.3. Anchors in between are ignored, as are those that cross
+    the image's border.
 
     boxes  padded with zeros
     """
@@ -122,8 +122,8 @@ def rpn_loss(
 ) -> Float[Tensor, ""]:
     """Equation 1: objectness, averaged over the sampled anchors, plus the box codes of positive anchors.
 
-    The paper divides the second part by the number of cells and multiplies it by 10, so that both parts have
-    about the same weight. Here both are divided by the number of sampled anchors.
+    The paper divides the second term by the number of cells and multiplies it by 10, so that both terms have
+    about the same weight. We divide both by the number of sampled anchors.
     """
     known = matched.labels >= 0
     objects = matched.labels == 1
@@ -143,9 +143,9 @@ def propose(
     regions: int,
     overlap: float = 0.7,
 ) -> Float[Tensor, "images regions 4"]:
-    """Section 3.3: the best `before` anchors, moved, clipped and suppressed at `overlap`.
+    """Section 3.3: decode the best `before` anchors, clip them, and suppress those that overlap a better one.
 
-    If fewer than `regions` are left, suppressed ones follow. Proposals get no gradient.
+    If fewer than `regions` are left, suppressed boxes follow. No gradient flows through the proposals.
     """
     scores, codes = scores.detach(), codes.detach()
     scores, rows = scores.topk(min(before, scores.shape[1]), 1)
@@ -173,10 +173,10 @@ class FasterRCNN(nn.Module):
     def proposals(
         self, maps: Float[Tensor, "images maps rows columns"], regions: int
     ) -> Float[Tensor, "images regions 4"]:
-        """The best regions of each image from its maps, in descending order of score.
+        """The best regions of each image, in descending order of score.
 
-        They are suppressed at 0.4, not at the paper's 0.7, because three regions are kept instead of 300, and
-        at 0.7 the best three are all on one object. 300 of 3,456 anchors are decoded.
+        Suppression uses an overlap of 0.4 instead of the paper's 0.7. We keep three regions instead of 300,
+        and at 0.7 the best three are all on one object. 300 of 3,456 anchors are decoded.
         """
         height, width = (STRIDE * side for side in maps.shape[2:])
         scores, codes = self.rpn(maps)

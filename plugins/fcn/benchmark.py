@@ -1,4 +1,4 @@
-"""Times bilinear upsampling of logits, and labelling of whole images."""
+"""Times bilinear upsampling of logits, and segmentation of whole images."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +13,7 @@ from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
-    """Crops the border, where interpolation repeats values and a transposed convolution adds zeros."""
+    """Crops the border, where `interpolate` repeats values and a transposed convolution pads with zeros."""
     return x[:, :, factor:-factor, factor:-factor]
 
 
@@ -41,7 +41,7 @@ def image_by_image(network: SmallFCN, images: Tensor) -> Tensor:
 
 
 def pooled_first(network: SmallFCN, images: Tensor) -> Tensor:
-    """Pools before the ReLU, which then has a quarter of the positions. ReLU and pooling commute."""
+    """Applies max pooling before the ReLU (they commute), which then has a quarter of the positions."""
     x = network.pool(network.stage1[0](images)).relu()
     x = network.pool(network.stage2[0](x)).relu()
     return upsample(network.score3(network.stage3(x)), 4)

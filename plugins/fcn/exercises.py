@@ -20,10 +20,11 @@ EXERCISES = (
     Exercise(
         name="bilinear filter",
         of="model.bilinear",
-        task="Build the filter that makes transposed convolution of stride `factor` bilinear interpolation.",
+        task="Build the filter with which a transposed convolution of stride `factor` is a bilinear "
+        "interpolation.",
         hints=(
-            "The size is 2 · factor - factor mod 2, so that the filter has a middle.",
-            "In each direction the weight falls linearly from the middle: 1 - distance / factor.",
+            "The filter's size is 2 · factor - factor mod 2.",
+            "In each direction the weight falls linearly with the distance: 1 - distance / factor.",
             "The filter is the outer product of the weights in both directions.",
         ),
         tries=of_factors,
@@ -31,7 +32,7 @@ EXERCISES = (
     Exercise(
         name="upsampling",
         of="model.upsample",
-        task="Enlarge each class's scores with a transposed convolution.",
+        task="Upsample the scores of each class with a transposed convolution.",
         hints=(
             "Each class is a group with the same filter.",
             "The padding is half of the filter's size minus the factor.",

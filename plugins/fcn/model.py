@@ -18,7 +18,7 @@ Scores = Float[Tensor, "batch classes height width"]
 
 
 def bilinear(factor: int) -> Float[Tensor, "size size"]:
-    """The filter that makes a transposed convolution of stride `factor` interpolate bilinearly."""
+    """The filter with which a transposed convolution of stride `factor` is a bilinear interpolation."""
     size = 2 * factor - factor % 2
     middle = factor - 1 if factor % 2 else factor - 0.5
     line = 1 - (torch.arange(size) - middle).abs() / factor
@@ -26,7 +26,7 @@ def bilinear(factor: int) -> Float[Tensor, "size size"]:
 
 
 def upsample(x: Float[Tensor, "batch classes rows columns"], factor: int) -> Scores:
-    """Bilinear interpolation to `factor` times as many rows and columns, with zeros outside the border."""
+    """Bilinear upsampling by `factor` in both directions, with zeros outside the border."""
     if factor == 1:
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # some processors accumulate in half precision
@@ -40,8 +40,9 @@ class FCN(nn.Module):
 
     stride  stride of the finest logits: 32 (no skip), 16 (skip from pool4) or 8 (skips from pool4 and pool3)
 
-    The first convolution pads by 100 pixels so that small images keep some positions, and the output is
-    cropped. The skips' logits start at zero, so that a network starts where the coarser network ended.
+    The first convolution pads by 100 pixels so that the maps of small images are not empty, and the output is
+    cropped. The logits of the skips are initially zero, so a network starts from the predictions of the
+    coarser one.
     """
 
     def __init__(self, stride: Literal[32, 16, 8] = 8, *, classes: int = 21) -> None:
@@ -67,7 +68,7 @@ class FCN(nn.Module):
             self.init_weights()
 
     def init_weights(self) -> None:
-        """Sections 4.2 and 4.3: logits start at zero, and learned upsampling starts out bilinear."""
+        """Sections 4.2 and 4.3: logits are initially zero, and learned upsampling is initially bilinear."""
         for layer in (self.score, *self.skips.values()):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -77,7 +78,7 @@ class FCN(nn.Module):
                 up.weight.data[label, label] = bilinear(2)
 
     def forward(self, images: Images) -> Scores:
-        """Logits of each pixel."""
+        """Class logits of each pixel."""
         pools, x = [], images
         for layer in self.features:
             x = layer(x)
@@ -129,7 +130,8 @@ class SmallFCN(nn.Module):
         self.score3 = nn.Conv2d(64, classes, 1)
         init_weights(self)
         self.source = source
-        # The added logits start at zero, so that a network with skips starts where the coarse one ended.
+        # The added logits are initially zero, so a network with skips starts from the coarse network's
+        # predictions.
         maps = {"layers": (32, 16), "coarse maps": (64, 64), "pixels": (3, 3)}[source]
         self.score2 = zeros(maps[0], classes) if finest <= 2 else None
         self.score1 = zeros(maps[1], classes) if finest == 1 else None

@@ -1,4 +1,4 @@
-"""Generates images of 16 × 16 with labelled pixels: five digits on photographs."""
+"""Generates images of 16 × 16 with labelled pixels: the digits 0 to 4 on photographs."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class Labelled(NamedTuple):
 def labelled(run: Run, part: scenes.Part, count: int, *, fragments: int = 0) -> Labelled:
     """Scenes of level `photo` at 16 × 16 with the digits 0 to 4, and the digits' masks.
 
-    fragments  number of half digits in each scene, which belong to the background
+    fragments  number of half digits in each scene, which are labelled as background
     """
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES - 1, "fragments": (fragments, fragments)}
     drawn = scenes.draw(count, run.data_seed(part), part, "photo", **changes)

@@ -11,7 +11,7 @@ from .model import EOT, MID, NAMES, PRE, SUF, fill_in_the_middle
 
 
 def one_by_one(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
-    """Reorders texts as Python lists, as a data loader might do it."""
+    """Reorders texts as Python lists, as a data loader might."""
     rows = []
     for text, (first, second), turned in zip(texts.tolist(), cuts.tolist(), spm.tolist(), strict=True):
         prefix, middle, suffix = text[:first], text[first:second], text[second:]

@@ -27,9 +27,9 @@ EXERCISES = (
         of="model.fill_in_the_middle",
         task="Split each text at two places, move the middle to the end, and add the sentinel tokens.",
         hints=(
-            "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
+            "PSM: PRE, prefix, SUF, suffix, MID, middle, EOT.",
             "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
-            "With one sort: append the four special tokens, rank each token by its part, sort stably.",
+            "A single stable sort suffices: append the four special tokens and rank each token by its part.",
         ),
         tries=of_texts,
     ),

@@ -33,23 +33,23 @@ ORDER = Claim(
     name="texts restored after reordering",
     sentence="The reordering is invertible: each reordered text can be restored exactly.",
     paper=Figure(
-        "The transformation permutes the text and adds three tokens", where="section 3", read="text"
+        "The transformation permutes the text and adds three sentinel tokens", where="section 3", read="text"
     ),
     rule=(Bound("share of texts restored exactly", "==", 1.0),),
     kind="identity",
 )
 
-OTHERS = Break("suffix of another text", "The suffix after the hole comes from another text.", "near miss")
+OTHERS = Break("suffix of another text", "In training, the suffix comes from another text.", "near miss")
 UNNAMED = Break(
     "suffix first, without sentinel tokens",
-    "Half of the texts start with their suffix, and no sentinel token marks where a part starts.",
+    "Half of the training texts start with their suffix, and no sentinel token marks where a part starts.",
     "rival",
 )
 
 FILLS = Claim(
     name="infilling and left-to-right loss with reordered texts",
-    sentence="After 150 steps, a model for which half of the training texts are reordered fills more holes "
-    "correctly than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
+    sentence="After 150 steps, a model trained with half of its texts reordered fills more gaps correctly "
+    "than one trained on the original texts, and its left-to-right loss is at most 1 % higher.",
     paper=Figure(
         "With up to 90 % of the texts reordered, the left-to-right loss does not get worse",
         where="section 4.2, figure 4",
@@ -61,8 +61,8 @@ FILLS = Claim(
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
     guards=(Bound("infilling accuracy, plain model given prefix", "<=", 0.2),),
-    control="the same model without reordered texts, each arm at its best learning rate from the same "
-    "grid, by its own validation loss",
+    control="the same model trained without reordered texts. Each model has its best learning rate from the "
+    "same grid, by its own validation loss",
     control_arm="none",
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="entropy of the texts"),),
     after_steps=STEPS,
@@ -77,12 +77,12 @@ FILLS = Claim(
     ),
     deviations=(
         "A text has 18 letters: neutral letters, a colon, three letters of one of 8 languages, then letters "
-        "of the next language. The three letters are the hole. The colon marks the hole's position, and only "
-        "the suffix determines its language. In left-to-right training the suffix never precedes the hole. "
-        "Infilling accuracy is the share of holes that greedy decoding after a prompt of prefix and suffix "
-        "fills only with letters of the right language. Half of the training texts are reordered, equally "
-        "often as prefix, suffix, middle (PSM) and as suffix, prefix, middle (SPM). No higher share is "
-        "tested."
+        "of the next language. The three letters are the gap. The colon marks the position of the gap, and "
+        "only the suffix determines the gap's language. In left-to-right training the suffix never precedes "
+        "the gap. The model fills a gap by greedy decoding from a prompt of prefix and suffix. Infilling "
+        "accuracy is the share of gaps whose three letters are all of the right language. Half of the "
+        "training texts are reordered, equally often as prefix, suffix, middle (PSM) and as suffix, prefix, "
+        "middle (SPM). We test no higher share."
     ),
 )
 
@@ -112,7 +112,7 @@ class Recipe(NamedTuple):
     share   share of texts that are reordered
     mixed   whether suffixes come from other texts
     named   whether sentinel tokens precede the parts (if not, the suffix comes first, without sentinels)
-    prompt  the key in `PROMPTS` of the prompt for filling a hole
+    prompt  the key in `PROMPTS` of the prompt for filling a gap
     """
 
     share: float
@@ -122,7 +122,7 @@ class Recipe(NamedTuple):
 
 
 def batch_of(count: int, recipe: Recipe, generator: torch.Generator) -> Int[Tensor, "count longer"]:
-    """Draws training texts. PRE pads original texts after the end token to the length of reordered ones."""
+    """Samples training texts. Original texts are padded with PRE to the length of reordered ones."""
     texts, _, _ = texts_of(count, generator)
     cuts = torch.randint(LENGTH + 1, (count, 2), generator=generator).sort(1).values
     spm = torch.rand(count, generator=generator) < 0.5
@@ -239,7 +239,8 @@ PROMPTS: dict[str, Prompt] = {
 
 @torch.no_grad()
 def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]:
-    """Share of new texts whose hole is filled in the right language by greedy decoding, and some examples."""
+    """Share of held-out texts whose gap is filled in the right language by greedy decoding, and some
+    examples."""
     run.phase("evaluate")
     texts, begins, language = texts_of(run.pick(smoke=32, quick=1000, full=3000), run.data("holes", "judge"))
     right, shown = 0, []
@@ -268,5 +269,6 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
     run.text(
         "infilled texts",
         "\n".join(lines),
-        caption="Holes are in brackets. Dots are neutral letters, and other letters denote their language.",
+        caption="Generated letters are in brackets. A dot is a neutral letter, and any other letter stands "
+        "for its language.",
     )

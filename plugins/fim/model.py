@@ -8,8 +8,8 @@ PRE, SUF, MID, EOT = range(4)  # tokens of texts start at 4
 NAMES = 4
 
 # Positions of prefix, middle, suffix and the four special tokens: section 3's PSM, and appendix D's second
-# variant of SPM. In this variant no token separates prefix and middle, so a KV cache of the text before the
-# hole stays valid.
+# variant of SPM. In this variant no token separates prefix and middle, so the KV cache of the prefix stays
+# valid as the middle grows.
 PSM = (1, 5, 3, 0, 2, 4, 6)
 SPM = (4, 5, 2, 0, 1, 3, 6)
 

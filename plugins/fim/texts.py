@@ -1,4 +1,4 @@
-"""Generates texts with a hole that can only be filled from the text after it."""
+"""Generates texts with a gap that can only be filled with the help of the text after it."""
 
 import math
 
@@ -9,16 +9,17 @@ from torch import Tensor
 from .model import NAMES
 
 LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
-COLON = NAMES + NEUTRAL  # precedes the hole, so that its position is known
+COLON = NAMES + NEUTRAL  # precedes the gap, so that the model knows its position
 FIRST = COLON + 1  # the first letter of the languages
 VOCAB = FIRST + LANGUAGES * LETTERS
-HOLE, LAST = 3, 4  # letters in the hole, and minimum number of letters after it
+HOLE, LAST = 3, 4  # letters in the gap, and minimum number of letters after it
 
 
 def texts_of(
     count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Returns texts, the start of each hole, and its language. The next language follows the hole."""
+    """Returns texts, the start of each gap, and the gap's language. The text after the gap is in the next
+    language."""
     begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
     language = torch.randint(LANGUAGES, (count,), generator=generator)
     neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)
@@ -33,8 +34,8 @@ def texts_of(
 def least_loss() -> float:
     """Entropy of the texts in nats per letter, without the first letter: a lower bound on the loss.
 
-    Each letter except the colon is drawn from 8 neutral letters or from a language's 4. The colon reveals
-    the start of the hole, and the letter after it the language, which determines the next language.
+    Each letter except the colon is drawn from 8 neutral letters or from a language's 4. The colon reveals the
+    start of the gap. The letter after the colon reveals the language, which determines the next language.
     """
     places = torch.arange(2, LENGTH - HOLE - LAST + 1).double()
     drawn = (places - 2) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)

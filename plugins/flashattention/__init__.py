@@ -5,19 +5,19 @@ arXiv 2307.08691). FlashAttention-3 (Shah et al. 2024, arXiv 2407.08608) overlap
 
 The problem. Attention computes tokens² scores and writes them to the GPU's main memory (HBM). It reads the
 scores for the softmax, writes the weights, and reads the weights to multiply them with the values. The
-arithmetic is cheap. Memory bandwidth limits the speed, and memory size limits the length. Approximations of
-attention save arithmetic, which is not the bottleneck.
+arithmetic is cheap: memory bandwidth limits the speed, and memory size limits the length. Approximate
+attention methods save arithmetic, which is not the bottleneck.
 
-The idea. Work in tiles that fit the fast on-chip memory (SRAM). There are two obstacles. First, the softmax
-needs a whole row of scores. FlashAttention keeps a running maximum and a running sum, and rescales the
-partial results when the maximum rises (section 3.1). Second, the backward pass needs the attention weights.
-FlashAttention stores one number per row, the log of the row's sum, and recomputes the tiles (appendix B.2).
-The result is exact. It takes more arithmetic and less memory traffic.
+The idea. Compute attention in tiles that fit in the fast on-chip memory (SRAM). There are two obstacles.
+First, the softmax needs a whole row of scores. FlashAttention keeps a running maximum and a running sum, and
+rescales the partial results when the maximum rises (section 3.1). Second, the backward pass needs the
+attention weights. FlashAttention stores one number per row, the log of the row's sum, and recomputes the
+tiles (appendix B.2). The result is exact. It costs more arithmetic but less memory traffic.
 
-This folder. `tiled` has the algorithm in PyTorch for every device, once in ten lines and once in tiles,
-forward and backward. `triton_kernel` has GPU kernels, and `model` chooses between `tiled` and the kernels.
-`accesses` counts the memory accesses of theorem 2. `experiment` measures exactness and memory accesses, and
-trains a GPT-2 with tiled attention.
+This folder. `tiled` has the algorithm in PyTorch for every device, first in ten lines, then with a tiled
+forward and backward pass. `triton_kernel` has GPU kernels, and `model` chooses between `tiled` and the
+kernels. `accesses` counts the memory accesses of theorem 2. `experiment` measures exactness and memory
+accesses, and trains a GPT-2 with tiled attention.
 
 Dimensions: batch, heads, kv_heads (heads of keys and values, a divisor of heads), queries, keys, tokens
 (either), dim (size of a query or a key), values (size of a value).

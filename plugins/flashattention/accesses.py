@@ -18,7 +18,8 @@ def blocks_for(sram: int, dim: int) -> tuple[int, int]:
 
 
 def tiled_accesses(schedule: Schedule, dim: int) -> int:
-    """Counts each block of queries, its result and log-sum, and the keys and values that it sees."""
+    """Counts accesses to each block of queries, its output and log-sum, and the keys and values that it
+    sees."""
     accesses = 0
     for rows in schedule.rows():
         accesses += (rows.stop - rows.start) * (2 * dim + 1)

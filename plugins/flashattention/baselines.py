@@ -45,7 +45,7 @@ def chunked_attention(
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
-    """torch's fastest attention, for equal numbers of queries and keys. A window is passed as a mask."""
+    """torch's fused attention, for equal numbers of queries and keys. A window is passed as a mask."""
     grouped = q.shape[1] != k.shape[1]
     if window is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)

@@ -15,8 +15,8 @@ from .tiled import tiled_attention
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    # As in the papers, batches of all lengths have the same number of tokens. On a GPU there are 16,384
-    # tokens, with hidden size 2,048.
+    # As in the papers, a batch has the same number of tokens for every length. On a GPU it has 16,384 tokens
+    # with hidden size 2,048.
     on_cpu = bench.device.type == "cpu"
     whole = (512, 1024, 2048, 4096) if on_cpu else (512, 2048, 4096, 8192, 16_384)
     lengths = bench.pick(smoke=(48,), quick=(512, 2048), full=whole)
@@ -26,7 +26,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             for tokens in lengths:
                 batch = bench.pick(smoke=1, quick=1, full=lengths[-1] // tokens)
                 yield case(bench, "attention", (batch, width // dim, tokens, dim), causal=causal)
-    # With such large scores, weights fall below the smallest normal number, and CPUs compute slowly.
+    # With such large scores, many weights are subnormal numbers, which are slow on CPUs.
     shape = bench.pick(smoke=(1, 2, 48, 64), quick=(1, 4, 512, 64), full=(1, 8, 2048, 64))
     yield case(bench, "attention", shape, causal=True, spread=30.0)
     for tokens in bench.pick(smoke=(48,), quick=(), full=(1024, 4096)):
@@ -73,7 +73,7 @@ def case(
                 )
                 for backend in ("cuDNN", "flash")
             ),
-            # On a CPU, compiling would take longer than measuring.
+            # On a CPU, compiling would take longer than the measurement.
             Variant(
                 name="equation 1, compiled",
                 role="compiled",

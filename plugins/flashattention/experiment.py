@@ -50,9 +50,9 @@ EXACT = Claim(
     kind="identity",
     control="equation 1 with the whole score matrix in the same precision (float32 for bfloat16)",
     deviations=(
-        "We measure the largest absolute error on normal random vectors, with and without a causal mask, and "
-        "for odd lengths too. In PyTorch, the tiles of half-precision inputs are float32. The Triton kernels "
-        "round the weights, as the paper does."
+        "We measure the largest absolute error on normal random vectors, with and without a causal mask, "
+        "and also for odd lengths. In PyTorch, the tiles of half-precision inputs are float32. The Triton "
+        "kernels round the weights, as the paper does."
     ),
 )
 
@@ -74,8 +74,8 @@ ACCESSES = Claim(
     ),
     kind="theorem",
     control="algorithm 0, counted in the same way",
-    deviations="We count the accesses of the forward pass from the schedule of tiles that the code runs. For "
-    "the ratio, M is the 192 KB of an A100, in float16.",
+    deviations="We count the accesses of the forward pass from the tile schedule of our code. For the "
+    "ratio, M is the 192 KB of an A100, in float16.",
 )
 
 STEPS = 100
@@ -91,13 +91,12 @@ CHUNKED = Break(
 TRAINING = Claim(
     name="losses and memory, tiled and standard",
     sentence=(
-        "In 100 training steps, a GPT-2 with tiled attention has the same loss at every step as one with "
-        "standard attention, to within 0.001. At 2,048 tokens, tiled attention takes at most a fifth of the "
-        "memory."
+        "At each of 100 training steps, the loss of a GPT-2 with tiled attention is within 0.001 of the "
+        "loss with standard attention. At 2,048 tokens, tiled attention takes at most a fifth of the memory."
     ),
     paper=Figure(
-        "GPT-2 small has a perplexity of 18.2, the same as with Hugging Face's and Megatron-LM's attention. "
-        "At 2K tokens, tiled attention needs a tenth of the memory",
+        "GPT-2 small has a perplexity of 18.2, as with the attention of Hugging Face and Megatron-LM. At 2K "
+        "tokens, tiled attention needs a tenth of the memory",
         where="table 2, and the authors' README",
         read="table",
     ),
@@ -114,21 +113,21 @@ TRAINING = Claim(
     deviations=(
         "The GPT-2 has two layers of hidden size 64. It is trained on windows of 127 characters at a single "
         "learning rate. Blocks have 32 tokens, so there are several tiles. Memory is measured for a forward "
-        "and backward pass of one head, in blocks of 64 by 128. The paper trains its models for longer. "
-        "Here, equal losses mean that the computation is the same up to rounding."
+        "and backward pass of one head, in blocks of 64 by 128. The paper trains its models for longer. In "
+        "our runs, equal losses show that the computation is the same up to rounding."
     ),
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival is new. It '
-            "saves memory without tiles, by processing rows in chunks."
+            'Until November 2026 the verdict was "reproduced", with the same bounds. The rival, which saves '
+            "memory without tiles by processing rows in chunks, has been added since."
         ),
     ),
 )
 
 LINEAR = Claim(
     name="linear memory",
-    sentence="Not counting inputs, the memory of tiled attention grows at most linearly with length, and the "
-    "memory of standard attention grows quadratically.",
+    sentence="Not counting inputs, the memory of tiled attention grows at most linearly with the length, "
+    "whereas the memory of standard attention grows quadratically.",
     paper=Figure("The algorithm needs O(N) memory beyond inputs and output", where="theorem 1", read="text"),
     rule=(
         Growth(
@@ -156,8 +155,8 @@ LINEAR = Claim(
 
 FASTER = Claim(
     name="faster",
-    sentence="Tiled attention is at least 1.5 times as fast as standard attention, forward and backward, "
-    "although it computes the scores twice.",
+    sentence="For a forward and backward pass, tiled attention is at least 1.5 times as fast as standard "
+    "attention, although it computes the scores twice.",
     paper=Figure(
         "Tiled attention is up to 3 times as fast for lengths up to 2K", where="section 4", read="text"
     ),
@@ -171,8 +170,8 @@ FASTER = Claim(
         ),
     ),
     control="equation 1 with the whole score matrix",
-    deviations="We measure the speed in PyTorch on a CPU, where the cache is the fast memory. Attention is "
-    "causal, so part of the gain comes from skipping tiles above the diagonal.",
+    deviations="We measure the speed in PyTorch on a CPU, where the cache takes the role of the fast "
+    "memory. Attention is causal, so some of the gain comes from skipping tiles above the diagonal.",
     headline=True,
 )
 
@@ -201,7 +200,7 @@ class Trained(NamedTuple):
 
 
 def compare_training(run: Run) -> None:
-    """Train one model with tiled and with standard attention, and measure memory over the length."""
+    """Train one model with tiled and one with standard attention, and measure memory for several lengths."""
     small = partial(tiled_attention, query_block=32, key_block=32)
     large = partial(tiled_attention, query_block=64, key_block=128)
     whole = partial(tiled_attention, query_block=2**20, key_block=2**20)
@@ -247,7 +246,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 
 
 def step_by_step(table: Table) -> dict[str, dict[str, float]]:
-    """The largest difference of the losses at one step, or infinity if the numbers of steps differ."""
+    """The largest difference between the losses at a step, or infinity if the numbers of steps differ."""
     standard, tiled = (table.sweeps[arm].chosen.losses for arm in ("standard", "tiled"))
     if len(standard) != len(tiled):
         return {"": {"largest difference in loss": float("inf")}}
@@ -264,7 +263,7 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
         inputs = torch.randn(4, 1, 1, tokens, 64, generator=draw).to(run.device, run.dtype).unbind()
         call = partial(results, attend, *inputs, causal=False)
         if index == 0:
-            call()  # a warm-up, so that one-time allocations of libraries do not count
+            call()  # warm-up, so that one-time allocations by libraries are not counted
         peak = run.peak_memory(call)
         run.metric("peak bytes", peak, step=tokens, arm=arm)
     return peak
@@ -326,7 +325,7 @@ def count_accesses(run: Run) -> None:
 
     lengths, sizes = [2**power for power in range(9, 15)], [2**power for power in range(15, 19)]
     run.axes("HBM accesses", x="tokens")
-    run.axes("HBM accesses over SRAM", x="numbers that SRAM holds")
+    run.axes("HBM accesses over SRAM", x="SRAM size (elements)")
     for tokens in lengths:
         run.metric("HBM accesses", standard_accesses(tokens, dim), step=tokens, arm="standard")
         run.metric("HBM accesses", accesses(tokens, a100), step=tokens, arm="tiled")

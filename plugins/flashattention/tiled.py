@@ -1,6 +1,6 @@
-"""Implements the algorithm in PyTorch for any device, as written and in tiles that fit a cache.
+"""Implements the algorithm in PyTorch for any device, as written and in tiles that fit in a cache.
 
-`online_attention` is the idea in ten lines, but autograd stores every tile for the gradient.
+`online_attention` is the idea in ten lines, but autograd stores every tile for the backward pass.
 `tiled_attention` has a hand-written gradient. Its loop order is FlashAttention-2's (arXiv 2307.08691,
 algorithms 1 and 2): blocks of queries in the outer loop, blocks of keys in the inner loop. Several choices
 make it fast without a kernel. Each multiplication is batched over several heads. The scores stay in one
@@ -23,7 +23,7 @@ from torch import Tensor
 
 LOG2_E = math.log2(math.e)
 
-# Four heads' tiles of float32 scores, 2 MiB for each thread, fit into a last-level cache. With smaller tiles,
+# Each thread's tiles of float32 scores (four heads, 2 MiB) fit into a last-level cache. With smaller tiles,
 # the overhead of calls exceeds the computation.
 QUERY_BLOCK, KEY_BLOCK, HEADS_PER_THREAD = 256, 512, 4
 
@@ -37,7 +37,7 @@ LOWEST = -1e30
 def check_window(window: int | None, *, causal: bool) -> None:
     """Raises ValueError for an invalid window."""
     if window is not None and (window < 1 or not causal):
-        raise ValueError("a window is at least 1 wide, and causal")
+        raise ValueError("a window must be at least 1, and needs causal=True")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Schedule:
     causal  no query sees a later position; the last query is aligned with the last key (lower right)
     window  a query sees itself and the `window - 1` positions before it (needs `causal`)
 
-    Raises ValueError for an invalid window. Also raises ValueError for block sizes that would leave some
-    query without a visible key in its first tile, because the first tile sets each row's maximum.
+    Raises ValueError for an invalid window. Also raises ValueError if, with these block sizes, some query has
+    no visible key in its first tile. The first tile sets each row's maximum.
     """
 
     queries: int
@@ -113,7 +113,7 @@ def online_attention(
         scores = q @ k[..., keys, :].mT
         bias = schedule.bias(slice(0, q.shape[-2]), slice(keys.start, keys.start + scores.shape[-1]), scores)
         scores = scores if bias is None else scores + bias
-        # The result does not depend on the maximum, so it needs no gradient.
+        # The result does not depend on the maximum, so no gradient needs to flow through it.
         new = torch.maximum(maximum, scores.amax(-1, keepdim=True)).detach()
         weights, correction = (scores - new).exp(), (maximum - new).exp()
         total = total * correction + weights.sum(-1, keepdim=True)
@@ -139,7 +139,7 @@ def forward(
         keys, values = (x[heads].to(buffer.dtype) for x in (k, v))
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
-            # For each row: the negative of the maximum that is subtracted from the logits, and the sum of
+            # For each row: the negative of the maximum, which is subtracted from the logits, and the sum of
             # 2^logit.
             offset, total = query.new_zeros(2, *query.shape[:-1], 1)
             weighted = query.new_zeros(*query.shape[:-1], v.shape[-1])
@@ -154,8 +154,8 @@ def forward(
                     scores.sub_(new.clamp_(min=LOWEST))
                     offset.sub_(new)
                 elif new.amax() > SLACK:
-                    # The online softmax rescales the sums from the old maximum to the new one. Any number
-                    # near the maximum works, so most tiles skip this step (as in FlashAttention-4).
+                    # The online softmax rescales the sums from the old maximum to the new maximum. Any number
+                    # near the maximum works, so this step is skipped for most tiles (as in FlashAttention-4).
                     scores.sub_(new.clamp_(min=0))
                     offset.sub_(new)
                     correction = new.neg_().exp2_()
@@ -182,8 +182,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Algorithm 2 of the second paper: the gradients of q, k and v, with recomputed tiles of scores.
 
-    Tiles are transposed here, keys by queries, so three of the four multiplications read them along
-    rows.
+    Tiles are transposed (keys by queries), so three of the four multiplications read them along rows.
     """
     dtype = working_dtype(q)
     dq = torch.empty_like(q)
@@ -193,8 +192,7 @@ def backward(
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
             dout = gather(grad[heads, :, rows])
-            # The negative of D = rowsum(dO ∘ O), the softmax's part of the gradient (first paper, equation
-            # 4).
+            # The negative of D = rowsum(dO ∘ O), a term of the softmax gradient (first paper, equation 4).
             delta = (dout * gather(out[heads, :, rows])).sum(-1, keepdim=True).neg_().mT
             # For a query without visible keys, lse is -inf, and 2^(-inf + inf) would be NaN.
             offset = gather(lse[heads, :, rows]).neg_()

@@ -4,7 +4,7 @@ There are three kernels. The forward kernel is algorithm 1 of the second paper (
 backward kernels are algorithm 2 of that paper, split into a pass for dQ and a pass for dK and dV, so that no
 two blocks add to the same memory. Two of the five matrix multiplications are therefore computed twice, but
 the results are the same in every call. From Hopper on, tensor descriptors let the copy engine move the tiles.
-Older GPUs use ordinary loads that are prefetched. Rows beyond a tensor's end are read as zero and are not
+Older GPUs use ordinary loads with prefetching. Rows beyond a tensor's end are read as zero and are not
 written.
 
 The kernels support float16 and bfloat16, accumulate in float32, and need a head size (DIM) of 64 or 128.
@@ -28,8 +28,8 @@ LOWEST = tl.constexpr(-1e30)  # the maximum of an empty row; finite, because -in
 
 
 def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
-    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages). The first choice fits every GPU's registers. `tiles`
-    maps each tensor to the block size of its tiles."""
+    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages). The first configuration fits into every GPU's
+    registers. `tiles` maps each tensor to the block size of its tiles."""
 
     def set_blocks(arguments: dict) -> None:
         if arguments["ENGINE"]:
@@ -355,7 +355,7 @@ def fused_attention(
     scale: float | None = None,
     engine: bool | None = None,
 ) -> Tensor:
-    """`flash_attention` in these kernels. `engine` turns on the copy engine (default: if there is one)."""
+    """`flash_attention` in these kernels. `engine` turns on the copy engine (default: if the GPU has one)."""
     if engine is None:
         engine = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] >= 9
     scale = q.shape[-1] ** -0.5 if scale is None else scale

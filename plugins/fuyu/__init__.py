@@ -6,9 +6,9 @@ Agents", Adept's post with the released model.
 The problem. Multimodal language models use a separately pre-trained image encoder with adapter layers. The
 encoder accepts only one image size, so images are resized, cropped or padded. Training needs several stages.
 
-The idea. Cut the image into patches and project each linearly into the decoder, in place of a token
-embedding. A newline token ends each row of patches, so a one-dimensional sequence of positions can represent
-images of any height and width.
+The idea. Cut the image into patches. A linear projection turns each patch into a vector that takes the place
+of a token embedding. A newline token ends each row of patches, so a one-dimensional sequence of positions can
+represent images of any height and width.
 
 This folder. `model` has Persimmon's decoder with patches and newlines. `weights` renames the released
 parameters. `experiment` trains decoders with and without newlines to find the column of a mark, and tests

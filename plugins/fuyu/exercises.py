@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="image tokens",
         of="model.Fuyu.image_tokens",
-        task="Convert an image to vectors for the decoder, with a newline after each row.",
+        task="Convert an image to the decoder's input vectors, with a newline after each row of patches.",
         hints=(
             "`patches` gives a grid. self.look turns each patch into a vector.",
             "If there is a newline id, append its embedding as one more column. Then flatten.",

@@ -29,7 +29,7 @@ from .model import Fuyu, layout
 
 ANYWHERE = Break(
     "newlines at random positions",
-    "The same number of newlines stands at random positions among the patches.",
+    "The newlines are moved to random positions among the patches.",
     "near miss",
 )
 WIDTH_FIRST = Break(
@@ -40,8 +40,8 @@ WIDTH_FIRST = Break(
 
 SIZE = Claim(
     name="the released size",
-    sentence="With default sizes, this model has the same number of parameters as the released model: "
-    "Persimmon's parameters, plus one matrix for image patches.",
+    sentence="With its default sizes, our model has the same number of parameters as the released model: "
+    "Persimmon's parameters plus one matrix for image patches.",
     paper=Figure(
         "The released files have 9.41 billion parameters", where="the released files", read="secondary"
     ),
@@ -58,9 +58,9 @@ STEPS = 400
 
 NEWLINES = Claim(
     name="newline tokens at unseen image sizes",
-    sentence="After 400 steps, a decoder with a newline token after each row of patches finds the column of "
-    "a mark more often than one without newlines on image sizes not seen in training. Its accuracy there is "
-    "at most 10 points lower than on sizes seen in training.",
+    sentence="After 400 steps, a decoder with a newline token after each row of patches names the column of "
+    "a mark more accurately than one without newlines, on image sizes not seen in training. Its accuracy on "
+    "these sizes is at most 10 points lower than on sizes seen in training.",
     paper=Figure(
         "A newline token tells the model where a row ends, so the existing position embeddings work for "
         "different image sizes. The post gives no number.",
@@ -78,23 +78,23 @@ NEWLINES = Claim(
     breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
     deviations=(
-        "The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A patch is 2 "
-        "× 2 pixels of noise, and one patch is marked. The only question is the column of the mark. Three "
+        "The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A patch is "
+        "2 × 2 pixels of noise, and one patch is marked. The only question is the column of the mark. Three "
         "sizes, 3 × 5, 5 × 3 and 4 × 4, do not occur in training. The loss covers only the answer. On "
-        "training sizes, random guessing is right for 34 % of images. The control sees only the length of "
-        "the sequence and the position of the mark, which suffice for 73 % of images."
+        "training sizes, random guessing is correct for 34 % of images. The control can use only the length "
+        "of the sequence and the position of the mark, which determine the answer for 73 % of images."
     ),
     headline=True,
     history=(
         (
-            "Until November 2026 there were 180 steps at four learning rates, which were too few steps for "
-            'the paper\'s arm on some seeds. The verdict was "weak". The bounds are unchanged.'
+            "Until November 2026 training took 180 steps at four learning rates, which was too short for "
+            'the network with newlines on some seeds. The verdict was "weak". The bounds are unchanged.'
         ),
     ),
 )
 
 PATCH, MOST = 2, 5  # side of a patch in pixels; largest number of rows or columns
-ASK, NEWLINE, FIRST = 0, 1, 2  # token ids; from FIRST on the names of the columns
+ASK, NEWLINE, FIRST = 0, 1, 2  # token ids; from FIRST on, the columns
 VOCAB = FIRST + MOST
 UNSEEN = ((3, 5), (5, 3), (4, 4))
 SIZES = tuple((rows, columns) for rows in range(2, MOST + 1) for columns in range(2, MOST + 1))
@@ -238,7 +238,7 @@ def scores(run: Run, network: Fuyu, asked: Questions) -> Float[Tensor, "batch mo
 def right(
     run: Run, network: Fuyu, sizes: tuple[Size, ...], part: Literal["choose", "judge"]
 ) -> dict[Size, Float[Tensor, " count"]]:
-    """1 for each correct answer, else 0, by size."""
+    """For each size, 1 for each correct answer, else 0."""
     found = {}
     for rows, columns in sizes:
         stream = run.data(f"{part} {rows} {columns}", part)
@@ -262,7 +262,7 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
             :, :, 24 * (rows - 2) + 9 : 24 * (rows - 2) + 15, 24 * (columns - 2) + 9 : 24 * (columns - 2) + 15
         ] = 0
     caption = (
-        f"Share of correct answers by an image's rows (2 to {MOST}, downwards) and columns (2 to {MOST}, to "
+        f"Share of correct answers by number of rows (2 to {MOST}, downwards) and columns (2 to {MOST}, to "
         "the right). White is 100 %. Dots mark unseen sizes."
     )
     run.image("right by size", large, columns=list(learnt), caption=caption)
@@ -275,4 +275,4 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
     asked = draw(8, 4, 5, run.generator("pictures"))
     pictures = (asked.images / 4 + 0.5).clamp(0, 1).repeat_interleave(12, 2).repeat_interleave(12, 3)
     columns = ", ".join(str(answer + 1) for answer in asked.answers.tolist())
-    run.image("questions", pictures, columns=4, caption=f"The mark is in column {columns}, row by row.")
+    run.image("questions", pictures, columns=4, caption=f"Columns of the marks, image by image: {columns}.")

@@ -18,13 +18,12 @@ Images = Float[Tensor, "batch channels height width"]
 
 
 class Fuyu(Persimmon):
-    """A decoder without an image encoder. One matrix projects each patch to the size of an embedding.
-
-    The defaults are the released configuration's.
+    """A decoder without an image encoder. One matrix projects each patch to the size of an embedding. The
+    defaults are those of the released model.
 
     patch     side of a patch in pixels
     newline   id of the token that ends each row of patches; None for no newlines
-    settings  of `Persimmon`
+    settings  passed to `Persimmon`
     """
 
     def __init__(
@@ -59,8 +58,8 @@ class Fuyu(Persimmon):
     ) -> Float[Tensor, "batch text vocab"]:
         """Logits of the next token after each of `ids`, which follow the image.
 
-        images  one image per text, as a batch of one size or as a sequence of different sizes, or None.
-                Shorter sequences are padded at the end. Earlier tokens do not attend to the padding
+        images  one image per text: a batch if all have the same size, else a sequence; empty for texts alone.
+                Shorter sequences are padded at the end, and no token attends to later padding
         """
         x, starts = self.sequences(self.embed(ids), images)
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""Renames released weights, as `transformers`' Fuyu has them."""
+"""Renames the released parameters, which have the names of `transformers`' Fuyu."""
 
 from collections.abc import Mapping
 

@@ -60,7 +60,7 @@ def with_cache(weights: Weights, question: Tensor, work: Tensor, *, heads: int) 
 
 
 def write(network: Galactica, question: Tensor, work: Tensor) -> Tensor:
-    """Logits along a given text of work, because rounding could make variants generate different texts."""
+    """Logits along a given work text. Generated texts could differ between variants because of rounding."""
     cache = network.empty_cache(len(question), question.shape[1] + work.shape[1])
     logits = [network(question, cache)[:, -1]]
     logits += [network(token, cache)[:, -1] for token in work.split(1, 1)]

@@ -65,8 +65,8 @@ WORK = Claim(
     name="accuracy on chained additions with and without written work",
     sentence=(
         "After 288 training steps, a model that writes the intermediate sums of a chain of six digits "
-        "answers more accurately than a model that answers immediately and a model that answers after the "
-        "same number of empty tokens."
+        "answers more accurately than a model that answers immediately, and than a model that answers after "
+        "the same number of empty tokens."
     ),
     paper=Figure(
         "accuracy on MMLU mathematics without and with <work>: 35.8 and 41.3 at 120B, 29.9 and 37.1 at 30B. "
@@ -78,8 +78,8 @@ WORK = Claim(
         at_least("accuracy", "work", 0.3, minus="at once", toward=0.05),
         at_least("accuracy", "work", 0.3, minus="empty tokens", toward=0.05),
     ),
-    control="the same model trained on the same chains to answer immediately, each arm at its best learning "
-    "rate from the same grid",
+    control="the same model trained on the same chains to answer immediately, each model at its best "
+    "learning rate from the same grid",
     control_arm="at once",
     control_reaches=(at_least("accuracy on two digits", "at once", 0.95),),
     after_steps=STEPS,
@@ -88,18 +88,18 @@ WORK = Claim(
     chosen_on=(0, 1, 2),
     headline=True,
     deviations=(
-        "The task is to add up to 6 digits modulo 5, and the test uses chains of 6 digits that are not in "
+        "The task is to add up to 6 digits modulo 5. The test uses chains of 6 digits that do not occur in "
         "training. The model has two layers of hidden size 48. It is trained with AdamW on these chains "
-        "only. The text with an immediate answer has half as many digits as the text with work. Layer "
-        "normalisations have biases, as in the released files, but section 4.1 says that there are none. The "
-        "abstract compares with larger models on LaTeX and on MATH. The paper's first result, that training "
-        "can repeat a corpus for several epochs, is not tested."
+        "only. A text with an immediate answer has about half as many digits as a text with work. Layer "
+        "normalisations have biases, as in the released files, but section 4.1 says that there are none. "
+        "The paper also compares Galactica with larger models on LaTeX equations and on MATH, and finds "
+        "that a corpus can be repeated for several epochs. We test neither."
     ),
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (7 of 10 seeds, same bounds), and 16 % of '
-            "the test chains occurred in training. Now no test chain does, and the sentence states the "
-            "number of steps."
+            "the test chains occurred in training. The test chains are now held out, and the sentence "
+            "states the number of steps."
         ),
     ),
 )
@@ -274,7 +274,7 @@ def judge(at: Trial, found: Sweep[Outcome]) -> dict[str, Float[Tensor, " chains"
 def right(
     run: Run, outcome: Outcome, terms: int, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " chains"]:
-    """1.0 for each chain whose answer, the last token, is correct, else 0. Work is decoded greedily."""
+    """1.0 for each chain whose last token, the answer, is correct, else 0. Work is decoded greedily."""
     run.phase("evaluate")
     generator = run.data(f"chains of {terms} to {part} by", part)
     question, sums = chains(terms, run.pick(smoke=16, quick=200, full=2000), generator, new=True)
@@ -294,7 +294,7 @@ def answer(
 
 
 def show(run: Run, network: nn.Module, way: Way) -> None:
-    """Saves some questions with all text that the model generated."""
+    """Saves some questions with the model's full output."""
     generator = run.data("chains to show", "judge")
     names = {PAD: "", START: " <work> ", EMPTY: "·", END: " </work> "}
     lines = []

@@ -1,4 +1,4 @@
-"""Implements section 4.1's decoder, which is GPT-2's without biases and with the exact GELU."""
+"""Implements section 4.1's decoder: GPT-2's decoder without biases and with the exact GELU."""
 
 from torch import nn
 
@@ -15,7 +15,7 @@ SIZES = {  # table 5: hidden size, heads, layers
 
 
 class Galactica(GPT2):
-    """The defaults are the paper's smallest model. `SIZES` has all five sizes.
+    """The paper's decoder. The defaults are its smallest size, and `SIZES` has all five.
 
     context  maximum number of tokens
     bias     whether linear layers have biases, as in the released files of some sizes (the paper has none)

@@ -86,7 +86,7 @@ EXERCISES = (
     Exercise(
         name="Parzen windows",
         of="model.parzen",
-        task="Compute the log-density at each x of the mean of Gaussians around the samples.",
+        task="Compute, at each x, the log-density of a uniform mixture of Gaussians centred on the samples.",
         hints=(
             "Use logsumexp over the samples, minus the log of their number, for the log of the mean.",
             "The exponent is -|x - sample|² / (2 width²), and the constant is pixels / 2 · log(2π width²).",

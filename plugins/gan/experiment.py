@@ -44,8 +44,8 @@ STILL = Break(
 )
 BY_ADAM = Break(
     "minimax loss with Adam",
-    "Adam minimises the minimax loss. Adam divides by the size of the gradient, which compensates for small "
-    "gradients.",
+    "The minimax loss is minimised with Adam, which divides by the gradient's magnitude and so compensates "
+    "for small gradients.",
     "rival",
 )
 
@@ -66,9 +66,9 @@ OPTIMAL = Claim(
 
 SATURATES = Claim(
     name="samples with the non-saturating and the minimax loss",
-    sentence="After 700 updates by gradient descent with momentum, the samples of a generator that maximises "
-    "log D(G(z)) have a smaller Fréchet distance to real digits than the samples of a generator that "
-    "minimises log(1 - D(G(z))), and cover at least three more of the ten digits.",
+    sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
+    "has better samples than one that minimises log(1 - D(G(z))). Their Fréchet distance to real digits is "
+    "smaller, and they cover at least three more of the ten digits.",
     paper=Figure(
         "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. The "
         "paper gives no number.",
@@ -79,7 +79,7 @@ SATURATES = Claim(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
         at_least("digits generated", "non-saturating", 3, minus="minimax", toward=0),
     ),
-    control="training with the minimax loss and the same networks, batches and noise, each arm at its best "
+    control="training with the minimax loss and the same networks, batches and noise, each GAN at its best "
     "learning rate from the same grid",
     control_arm="minimax",
     after_steps=700,
@@ -87,10 +87,10 @@ SATURATES = Claim(
     chosen_on=(0, 1),
     deviations="The data are 8 × 8 digits. The generator has 128 hidden units, and the discriminator has 64 "
     "maxout units. As in the paper, the two networks are trained by gradient descent with momentum 0.5, and "
-    "the discriminator has dropout. The discriminator takes one step for each step of the generator. We "
-    "judge the Fréchet distance between features of a small classifier. Table 1's Parzen windows are "
-    "shown but not judged. The number of generated digits is the exponential of the entropy of the class "
-    "frequencies, according to the same classifier.",
+    "the discriminator has dropout. The discriminator takes one step for each step of the generator. The "
+    "Fréchet distance is measured between features of a small classifier. The number of generated digits is "
+    "the exponential of the entropy of the classes that the same classifier predicts. Table 1's Parzen "
+    "windows are shown but not judged.",
     headline=True,
     history=(
         (
@@ -117,7 +117,7 @@ class Way(NamedTuple):
     still: bool = False
 
     def optimizer(self, player: nn.Module, rate: float) -> torch.optim.Optimizer:
-        """Section 5: gradient descent with momentum."""
+        """Gradient descent with momentum, as in section 5, or Adam."""
         if self.adam:
             return torch.optim.Adam(player.parameters(), ADAM * rate, betas=(0.5, 0.999))
         return torch.optim.SGD(player.parameters(), rate, momentum=0.5)
@@ -131,7 +131,7 @@ class Played(NamedTuple):
 
 
 class Digits(NamedTuple):
-    """Digits as rows, and the features for the Fréchet distance."""
+    """Flattened digits, and the features for the Fréchet distance."""
 
     train: Float[Tensor, "train pixels"]
     choose: Float[Tensor, "choose pixels"]
@@ -247,7 +247,7 @@ def play_for_one_number(run: Run) -> None:
 
 
 def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float[Tensor, "3 rows columns"]:
-    """Draws three curves over 160 points, each two pixels wide. Values above 1 are cut off."""
+    """Draws three curves over 160 points, each two pixels wide. Values above 1 are clipped."""
     picture = torch.ones(3, height, 2 * len(real))
     for curve, colour in ((real, (0.0, 0.0, 0.0)), (fake, (0.0, 0.6, 0.2)), (judged, (0.2, 0.3, 1.0))):
         rows = ((1 - curve.clamp(0, 1)) * (height - 2)).round().long().repeat_interleave(2)
@@ -369,7 +369,7 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         ("maker", "Fréchet distance", "digits generated", "Parzen windows (nats)", "their width"),
         rows,
         caption="On digits this small, a Gaussian with the digits' mean and covariance has a smaller "
-        "distance than both GANs. Parzen windows also rank the Gaussian above every network.",
+        "Fréchet distance than both GANs. Parzen windows also rank the Gaussian above both GANs.",
     )
     nearest = digits.train[torch.cdist(ours[:8], digits.train).argmin(1)]
     run.image(

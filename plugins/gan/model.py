@@ -66,13 +66,14 @@ def minimax_loss(fake: Logits) -> Loss:
 
 
 def non_saturating_loss(fake: Logits) -> Loss:
-    """Section 3's generator loss, with the same equilibrium. Its gradient is large where D is confident."""
+    """Section 3's generator loss. The equilibrium is the same, but the gradient is large where D is
+    confident."""
     # The negative mean of log D(G(z)).
     return F.softplus(-fake).mean()
 
 
 class Game(nn.Module):
-    """Generator and discriminator. Returns the losses of both on the same noise."""
+    """Generator and discriminator. The forward pass returns the losses of both on the same noise."""
 
     def __init__(self, pixels: int, hidden: int, latent: int, pieces: int = 3, dropout: float = 0.3) -> None:
         super().__init__()
@@ -103,7 +104,7 @@ def value(p: Density, q: Density, spacing: float) -> float:
 
 
 def parzen(samples: Samples, x: Float[Tensor, "n pixels"], width: float) -> Float[Tensor, " n"]:
-    """Table 1's estimate of log p(x) in nats: Gaussians with standard deviation `width` at the samples."""
+    """Table 1's estimate of log p(x) in nats: Gaussians of standard deviation `width` around the samples."""
     distance = torch.cdist(x.double(), samples.double()).square()
     height = math.log(len(samples)) + x.shape[1] / 2 * math.log(2 * math.pi * width**2)
     return (-distance / (2 * width**2)).logsumexp(1) - height

@@ -32,7 +32,10 @@ EXERCISES = (
         of="model.sides",
         task="Return masks of the tokens before the first gist token, and of those after the last.",
         hints=(
-            "The cumulative sum of the marks is 0 before the first one, a reversed sum after the last.",
+            (
+                "Mark each gist token with 1. The cumulative sum is 0 before the first gist token, and the "
+                "reversed cumulative sum is 0 after the last."
+            ),
             "Both are all False in a text without a gist token.",
         ),
         tries=of_texts,
@@ -54,7 +57,7 @@ EXERCISES = (
         hints=(
             "empty_cache allocates entries for the prompt and the gist tokens. A forward pass fills them.",
             "Cut off the prompt's keys and values, and pad with `room` entries for later tokens.",
-            "The new cache's length is the number of gists, and its `before` the prompt's length.",
+            "The new cache's length is the number of gist tokens, and `before` is the length of the prompt.",
         ),
         tries=of_prompts,
         gradients=False,

@@ -55,18 +55,18 @@ LAST = Break(
 )
 
 TASK = (
-    "A prompt has 2 settings of 10 values among 24 filler words, and requests ask for both in any order. A "
-    "tenth of all combinations of settings is held out for the test. The model has two layers of hidden "
-    "size 48. It is trained for 60 steps with the whole prompt visible, then fine-tuned for 140. The paper "
-    "fine-tunes LLaMA-7B and FLAN-T5-XXL on instructions, and evaluates with ROUGE-L, other models and "
-    "people. "
+    "A prompt contains two settings, each with one of 10 values, among 24 filler words. Requests ask for "
+    "both settings in random order. A tenth of all combinations of settings is held out for the test. The "
+    "model has two layers of hidden size 48. It is trained for 60 steps with the whole prompt visible, then "
+    "fine-tuned for 140. The paper fine-tunes LLaMA-7B and FLAN-T5-XXL on instructions, and evaluates with "
+    "ROUGE-L, ChatGPT and human raters. "
 )
 
 COMPRESSES = Claim(
     name="accuracy with a gist and without a prompt",
     sentence="After 140 steps of fine-tuning with the mask, a model with one gist token is more accurate on "
-    "each of the two settings in unseen prompts of 26 tokens than a model without a prompt, which has to "
-    "guess.",
+    "unseen prompts of 26 tokens than a model without the prompt, which has to guess. This holds for each "
+    "of a prompt's two settings.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=tuple(
         at_least(f"accuracy, {setting} setting", "gist", 0.3, minus="no prompt", toward=0.1)
@@ -74,7 +74,7 @@ COMPRESSES = Claim(
     ),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
     control="the same model fine-tuned in the same way without a prompt (later tokens do not attend to the "
-    "gist token either), each arm at its best learning rate from the same grid",
+    "gist token either), each model at its best learning rate from the same grid",
     control_arm="no prompt",
     control_reaches=(at_least("accuracy", "whole prompt", 0.9),),
     after_steps=STEPS,
@@ -83,9 +83,9 @@ COMPRESSES = Claim(
     deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and the claim had '
-            "no rival. The whole-prompt arm was the model before fine-tuning. The sentence did not state the "
-            "number of steps."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds), and the claim '
+            "had no rival. The model with the whole prompt had not been fine-tuned. The sentence did not "
+            "state the number of steps."
         ),
     ),
 )
@@ -97,8 +97,8 @@ HARMLESS = Claim(
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=(at_least("accuracy", "gist", -0.1, minus="whole prompt", toward=-0.3),),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model fine-tuned in the same way with the whole prompt visible, each arm at its best "
-    "learning rate from the same grid",
+    control="the same model fine-tuned in the same way with the whole prompt visible, each model at its "
+    "best learning rate from the same grid",
     control_arm="whole prompt",
     learned=(at_least("accuracy", "whole prompt", 0.9, over="perfect accuracy"),),
     breaks=(HALF, LAST, UNTUNED, UNTRAINED),
@@ -107,8 +107,8 @@ HARMLESS = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The '
-            "whole-prompt arm was the model before fine-tuning."
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The model '
+            "with the whole prompt had not been fine-tuned."
         ),
     ),
 )
@@ -144,7 +144,7 @@ class Way(NamedTuple):
 
 
 def half_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """The gist mask that also hides the prompt's first half from its second half and the gist."""
+    """A gist mask that also hides the prompt's first half from its second half and from the gist token."""
     early = torch.arange(ids.shape[1], device=ids.device) < PROMPT // SETTINGS
     return gist_mask(ids, gist) & (early[:, None] | ~early)
 
@@ -193,7 +193,7 @@ def saved(table: Table) -> dict[str, dict[str, float]]:
 
 
 def held_out(settings: Int[Tensor, "count settings"]) -> Bool[Tensor, " count"]:
-    """A tenth of all combinations. Each value of each setting occurs in nine combinations for training."""
+    """True for a tenth of all combinations. Each value of a setting occurs in nine training combinations."""
     return (settings * torch.tensor([1, 3])).sum(1) % VALUES == 0
 
 
@@ -220,7 +220,7 @@ def nats(network: GistGPT2, part: Texts) -> Float[Tensor, ""]:
 
 @torch.no_grad()
 def accuracies(network: GistGPT2, part: Texts) -> Float[Tensor, "settings texts"]:
-    """1 for each correct answer, else 0, by setting. The inputs contain the earlier answers."""
+    """For each setting, 1 for each correct answer, else 0. The inputs contain the correct earlier answers."""
     ids, target = (ids.to(network.tokens.weight.device) for ids in part)
     right = (network(ids).argmax(-1) == target).double()
     return torch.stack([right[ids == ASKS + setting] for setting in range(SETTINGS)])
@@ -263,7 +263,7 @@ def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> 
 
 
 def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -> None:
-    """Trains on newly drawn texts. Every text contains the gist token."""
+    """Trains on freshly sampled texts. Every text contains the gist token."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     drawn = at.generator("texts to train on")

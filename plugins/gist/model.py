@@ -54,7 +54,7 @@ Visible = Callable[[Tensor, int], Tensor]
 class GistCache(Cache):
     """Keys and values of gist tokens and of all tokens after them.
 
-    before  length of the dropped prompt; positions continue as if it were there
+    before  length of the dropped prompt; positions continue as if the prompt were still there
     """
 
     before: int = 0
@@ -93,7 +93,7 @@ class GistGPT2(GPT2):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`, which are a prompt, its gist tokens, and the rest.
 
-        cache  of a prompt's gist and later tokens, which `ids` continue
+        cache  cache of the earlier tokens, which `ids` continue; from `compress`, or a whole `Cache`
         """
         if not isinstance(cache, GistCache):
             self.mask = None if cache else self.visible(ids, self.gist)

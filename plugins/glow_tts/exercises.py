@@ -42,8 +42,8 @@ EXERCISES = (
         task="Algorithm 1: find the monotonic path with the largest sum, by dynamic programming.",
         hints=(
             "best[i] at frame j is the score plus the larger of best[i] and best[i - 1] at frame j - 1.",
-            "Only the first symbol is possible in the first frame; all others start at -inf.",
-            "Backtrack from the last symbol and frame; step to i - 1 only if it was strictly better.",
+            "Only the first symbol is possible in the first frame, so all others start at -inf.",
+            "Backtrack from the last symbol and frame. Step to i - 1 only if it was strictly better.",
         ),
         tries=of_scores,
         gradients=False,
@@ -53,7 +53,7 @@ EXERCISES = (
         of="model.log_normal",
         task="Compute the log-density of all frames under all symbols, by matrix multiplications only.",
         hints=(
-            "Expand (z - μ)² / σ² into three terms; two of them are matrix multiplications.",
+            "Expand (z - μ)² / σ² into three terms. Two of them are matrix multiplications.",
             "The other terms, with log σ and log 2π, are per symbol and summed over the bands.",
         ),
         tries=of_latents,
@@ -73,7 +73,7 @@ EXERCISES = (
         of="flow.Coupling.forward",
         task="Apply the affine coupling layer, and return the log-determinant of each row.",
         hints=(
-            "The first half is unchanged; self.affine computes shift and log-scale from it.",
+            "The first half is unchanged. self.affine computes shift and log-scale from it.",
             "The second half becomes shift + exp(logs) · second. Only logs inside the mask count.",
         ),
         tries=of_couplings,

@@ -32,7 +32,8 @@ from .search import divide, search
 
 NO_COUPLINGS = Break(
     "no couplings",
-    "The couplings get zeros as input, so the scale of each half does not depend on the other half.",
+    "The coupling networks get zeros as input, so the scale and shift of one half of the channels do not "
+    "depend on the other half.",
     "near miss",
 )
 NO_SEARCH = Break(
@@ -48,13 +49,14 @@ BEST_PATH = Claim(
     ),
     kind="identity",
     rule=(Bound("largest loss against all paths (nats)", "<=", 1e-9),),
-    control="all paths, one by one",
+    control="an exhaustive search over all paths",
 )
 
 INVERSE = Claim(
     name="inverse and determinant of the flow",
     seeded_as="the flow is exact",
-    sentence="The inverse restores the flow's input, and the computed log-determinant is the Jacobian's.",
+    sentence="The inverse restores the flow's input, and the computed log-determinant equals that of the "
+    "Jacobian.",
     paper=Figure("The likelihood is exact, by the change of variables.", where="section 3.1", read="text"),
     kind="identity",
     rule=(
@@ -68,8 +70,9 @@ COUPLINGS = Claim(
     name="likelihood and alignment of the flow",
     seeded_as="a flow with its own aligner",
     sentence=(
-        "Without being given durations, training on the currently most probable alignment finds the symbol "
-        "boundaries, and coupling layers give unseen speech a higher likelihood than a linear flow does."
+        "Trained on the currently most probable alignment, without given durations, the model finds the "
+        "symbol boundaries. With coupling layers it assigns a higher likelihood to unseen speech than with "
+        "a linear flow."
     ),
     paper=Figure(
         "The flow is trained without an external aligner, and its speech is rated above Tacotron 2's.",
@@ -94,9 +97,9 @@ COUPLINGS = Claim(
             called="boundary error, equal division / search",
         ),
     ),
-    control="the same encoder and search with a linear flow in place of the couplings. Its matrices mix "
-    "all bands of two frames. It is trained on the same data for the same number of steps, at "
-    "its best learning rate from the same grid",
+    control="the same encoder and search with a linear flow instead of couplings. The flow's matrices mix "
+    "all bands of two frames. The control is trained on the same data for the same number of steps, at its "
+    "best learning rate from the same grid",
     control_arm="linear",
     control_reaches=(
         at_most("boundary error (frames)", "linear", 2.0, called="boundary error of linear (frames)"),
@@ -114,8 +117,8 @@ COUPLINGS = Claim(
     history=(
         (
             "Until November 2026 the linear flow mixed fixed groups of four channels, so the couplings were "
-            "compared with 40 separate maps, and the claim was reproduced with a gap of about 14 nats. The "
-            "linear flow's matrices now mix all bands. The bounds are unchanged."
+            "compared with 40 separate maps, and the claim was reproduced with a difference of about 14 "
+            "nats. The linear flow's matrices now mix all bands. The bounds are unchanged."
         ),
     ),
 )
@@ -211,7 +214,7 @@ def try_all_paths(run: Run) -> None:
 
 
 def undo(run: Run) -> None:
-    """Compare a small random flow with its inverse, and its log determinant with autograd's."""
+    """Check the inverse of a small random flow, and compare the log-determinant with autograd's."""
     flow = Flow(4, 8, 2, 2, 3).double()
     generator = run.generator("flow")
     with torch.no_grad():
@@ -324,7 +327,7 @@ def first_path(run: Run, model: GlowTTS, given: Corpus) -> Tensor:
 
 
 def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Corpus) -> None:
-    """Plot the first sentence's alignment, and the share of symbol ends found against the allowed error."""
+    """Plot the first sentence's alignment, and the share of symbol ends found within each tolerance."""
     wanted, frames = judge.durations[0], len(judge.mels[0])
     paths = {arm: list(one.paths.values())[-1] for arm, one in trained.items()}
     paths["equal division"] = divided[0, : len(wanted), :frames]
@@ -339,7 +342,7 @@ def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Co
         for allowed in range(WORST + 1):
             run.metric(WITHIN, (distances <= allowed).double().mean().item(), step=allowed, arm=arm)
     run.axes(ALIGNMENT, x="frames", y="phoneme")
-    run.axes(WITHIN, x="frames of error allowed", y="share")
+    run.axes(WITHIN, x="allowed error (frames)", y="share")
     run.headline(ALIGNMENT)
 
 
@@ -356,8 +359,8 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
     run.image(
         "alignment",
         torch.cat(picture).repeat_interleave(4, 1),
-        caption=f"The spectrogram of {said!r}, and below it the best path before steps "
-        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first one at the top. True ends are "
+        caption=f"The spectrogram of {said!r} and, below it, the best path before training steps "
+        f"{', '.join(map(str, ours.paths))}. Each phoneme is a row, the first at the top. True ends are "
         "grey.",
     )
     generator, text = run.generator("sound"), judge.texts[0].to(run.device)
@@ -370,4 +373,4 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
         wave = speech.wave_of(logs.clamp(max=4.0), generator)
         wave = wave / wave.abs().max().clamp(min=1e-6) * 0.5
         beside = "" if name == "the corpus" else "the corpus"
-        run.audio(name, wave, speech.RATE, caption=f"{said!r} with phases by Griffin-Lim", beside=beside)
+        run.audio(name, wave, speech.RATE, caption=f"{said!r}, with phases from Griffin-Lim", beside=beside)

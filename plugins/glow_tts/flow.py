@@ -10,7 +10,7 @@ PerRow = Float[Tensor, " batch"]
 
 
 def mask_of(lengths: Int[Tensor, " batch"], longest: int, like: Tensor) -> Mask:
-    """1 up to each row's length and 0 after it, in the type of `like`."""
+    """1 up to each row's length and 0 after it, in the dtype of `like`."""
     inside = torch.arange(longest, device=like.device) < lengths.to(like.device).unsqueeze(1)
     return inside.to(like.dtype).unsqueeze(1)
 
@@ -49,13 +49,13 @@ class ActNorm(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """An invertible 1 × 1 convolution in groups of `size` channels, half of each group from each half of
+    """An invertible 1 × 1 convolution in groups of `size` channels, with half of each group from each half of
     x."""
 
     def __init__(self, channels: int, size: int = 4) -> None:
         super().__init__()
         if channels % size or size % 2:
-            raise ValueError(f"{channels} channels do not fall into groups of {size} with two halves")
+            raise ValueError(f"{channels} channels cannot be split into groups of {size} with two halves")
         self.size = size
         self.weight = nn.Parameter(torch.eye(size))
         self.reset_parameters()
@@ -115,7 +115,7 @@ class WaveNet(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Scales and shifts the second half of the channels depending on the first. It starts as the identity."""
+    """Scales and shifts the second half of the channels depending on the first. Initially the identity."""
 
     def __init__(self, channels: int, hidden: int, layers: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Frames, mask: Mask) -> None:
-        """Initialises every activation norm from the data that reach it (Kingma and Dhariwal 2018)."""
+        """Initialises every activation norm from its input data (Kingma and Dhariwal 2018)."""
         x, mask = squeeze(x), mask[..., ::2]
         for step in self.steps:
             if isinstance(step, ActNorm):
@@ -176,7 +176,7 @@ class Flow(nn.Module):
 
     def forward(self, x: Frames, mask: Mask) -> tuple[Frames, PerRow]:
         if x.shape[-1] % 2:
-            raise ValueError(f"{x.shape[-1]} frames are not pairs")
+            raise ValueError(f"{x.shape[-1]} frames cannot be split into pairs")
         x, mask = squeeze(x), mask[..., ::2]
         total = torch.zeros_like(x[:, 0, 0])
         for step in self.steps:

@@ -1,4 +1,5 @@
-"""Implements text encoder, duration predictor and complete model, with transformers' VITS layer names."""
+"""Implements the text encoder, duration predictor and complete model, with the layer names of transformers'
+VITS."""
 
 import itertools
 import math
@@ -168,7 +169,8 @@ def log_normal(
 
 
 class GlowTTS(nn.Module):
-    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment or text to spectrograms."""
+    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment, or text to
+    spectrograms."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

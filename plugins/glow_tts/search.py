@@ -15,8 +15,8 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     """The symbol of each frame on the path with the largest sum of scores.
 
     A path begins with the first symbol in the first frame and ends with the last symbol in the last frame.
-    From one frame to the next it stays or advances by one symbol, so every symbol has a frame. In a tie the
-    search, which starts at the end, prefers to stay. Half precisions are summed in float32.
+    From one frame to the next it stays or advances by one symbol, so every symbol has a frame. In a tie,
+    backtracking stays on the current symbol. Half-precision scores are summed in float32.
 
     scores   of symbol i in frame j; finite
     symbols  number of symbols of each row; scores beyond it and beyond `frames` are ignored
@@ -24,14 +24,14 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     Raises ValueError if a row has fewer frames than symbols.
     """
     if (frames < symbols).any():
-        raise ValueError("a row has fewer frames than symbols: no path gives each a frame")
+        raise ValueError("a row has fewer frames than symbols, but every symbol needs a frame")
     # On the CPU, like the paper's code. One numpy call per column takes a quarter of the time that torch
     # needs.
     half = scores.dtype in (torch.float16, torch.bfloat16)
     values = (scores.float() if half else scores).cpu().numpy()
     values = np.ascontiguousarray(values.transpose(2, 0, 1))
     length, batch, count = values.shape
-    # An additional column before the first symbol, which no path comes from.
+    # An additional column of -inf before the first symbol.
     best = np.full((batch, count + 1), -np.inf, dtype=values.dtype)
     best[:, 1] = values[0, :, 0]
     moves = np.zeros(values.shape, dtype=bool)

@@ -69,8 +69,8 @@ def _renamed(layer: str) -> str:
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:
-    """A model with the given parameters, in evaluation mode. All sizes but `heads` are read off the
-    tensors."""
+    """A model with the given parameters, in evaluation mode. All sizes except `heads` are inferred from the
+    tensors' shapes."""
     ours = from_released(weights)
 
     def count(name: str) -> int:

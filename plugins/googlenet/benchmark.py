@@ -42,7 +42,7 @@ def apart(w: Mapping[str, Tensor], x: Tensor, *, widths: Widths, convolve: Convo
 def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
-    # All values are far from 0, because close to 0 rounding decides the gradient of a ReLU.
+    # All biases are far from 0, because near 0 the gradient of a ReLU depends on rounding.
     return torch.randn(shape, generator=generator).sign() * (10 if "entry" in name else 60)
 
 

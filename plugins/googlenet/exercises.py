@@ -26,7 +26,7 @@ EXERCISES = (
         task="Run the four branches of figure 2 in parallel, with or without reductions.",
         hints=(
             "self.entry computes the 1 × 1 branch and both reductions at once. Apply a ReLU, then split.",
-            "Without a reduction, a branch reads the input itself.",
+            "A branch without a reduction reads the input directly.",
             "A ReLU follows every convolution. The order is one, three, five, pooled.",
         ),
         tries=of_blocks,

@@ -49,7 +49,7 @@ PLAIN = Break(
 FEWER = Claim(
     name="parameters of AlexNet and GoogLeNet",
     sentence="GoogLeNet without its auxiliary heads has 8.7 times fewer parameters than AlexNet. The paper "
-    "says 12 times fewer. Most of AlexNet's parameters are in its hidden layers.",
+    "says 12 times fewer. Most of AlexNet's parameters are in its fully connected hidden layers.",
     paper=Figure("GoogLeNet has 12 times fewer parameters than AlexNet", where="section 1", read="text"),
     rule=(
         Bound("parameters, AlexNet / GoogLeNet", ">=", 8.7),
@@ -108,14 +108,14 @@ REDUCTIONS = Claim(
     deviations="The network has two blocks of 64 maps, not nine blocks of up to 1,024. It is trained on "
     "2,000 images of 16 × 16 pixels with five digits that are 6 to 14 pixels high, not on ImageNet. "
     "Training takes 600 Adam steps with batches of 32. The paper uses SGD. We leave out auxiliary heads, "
-    "dropout, response normalisation and crops. Reductions save less if a block reads few maps (32 and 64 "
-    "here, 192 to 832 in the paper).",
+    "dropout, response normalisation and crops. Reductions save less when a block has few input maps (32 "
+    "and 64 in our network, 192 to 832 in the paper).",
     headline=True,
     history=(
         (
-            'Until November 2026 there were 250 steps and learning rates up to 0.027. The verdict was "not '
-            'reproduced" (1.11 times the error), and both arms were at the last learning rate of the grid. '
-            "The bound is unchanged. The limit for weak evidence was 0.97 and is now 1."
+            "Until November 2026 training took 250 steps at learning rates up to 0.027. The verdict was "
+            '"not reproduced" (1.11 times the naive error), and both networks had the highest learning rate '
+            "in the grid. The bound is unchanged. The limit for weak evidence was 0.97 and is now 1."
         ),
     ),
 )
@@ -169,7 +169,7 @@ def first_rows(count: int, gradient: Tensor) -> Tensor:
 
 
 def compare(run: Run) -> None:
-    """Train both networks at each learning rate, and test the best of each kind on separate images."""
+    """Train both networks at each learning rate, and test the best of each kind on held-out images."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
     judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)

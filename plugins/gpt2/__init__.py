@@ -3,15 +3,15 @@
 Radford, Wu, Child, Luan, Amodei and Sutskever 2019, "Language Models are Unsupervised Multitask Learners"
 (OpenAI).
 
-The problem. Each task had its own data set and training, and each system was good at one task only. GPT
+The problem. Each task needed its own data set and training, and each system could perform only one task. GPT
 (2018) pre-trained a language model first, but still fine-tuned it for each task.
 
 The idea. Text contains demonstrations of tasks, so a model that predicts text well enough can perform tasks
 that are phrased as text, without training for them. This needs a large model and varied text: 1.5 billion
-parameters, and web pages that people had linked to. For such a deep stack the block was changed. Layer
-normalisation moved to the input of each sub-layer, with one more after the last block, so the residual path
-is a plain sum. The initial weights of layers that write to the residual path are divided by the square root
-of the number of these layers. Most later language models use this block.
+parameters, and web pages that people had linked to. The block was also changed to suit deeper stacks. Layer
+normalisation moved to the input of each sub-layer, so the residual path is a plain sum, and one more
+normalisation follows the last block. The initial weights of layers that write to the residual path are
+divided by the square root of the number of these layers. Most later language models use this block.
 
 This folder. `model` has the decoder with a KV cache for generation, and sampling with a temperature and from
 the top k tokens. It imports attention, layer normalisation and the vocabulary from the plugins of their

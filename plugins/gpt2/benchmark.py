@@ -1,4 +1,4 @@
-"""Times a training step and the next token, for our model and one written with torch's functions."""
+"""Times a training step and next-token generation, for our model and one written with torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -147,7 +147,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     name="head by head", role="naive", call=partial(loss, heads=heads, attend=head_by_head)
                 ),
                 Variant(name="torch SDPA", role="strong", call=partial(loss, heads=heads, attend=fused)),
-                # On a CPU, compiling would take longer than measuring.
+                # On a CPU, compiling would take longer than the measurement.
                 Variant(
                     name="torch SDPA, compiled",
                     role="compiled",

@@ -32,12 +32,12 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.CausalAttention.forward",
-        task="Compute queries, keys and values with one projection. With a cache, attend to the cached "
-        "tokens, too.",
+        task="Compute queries, keys and values with one projection. With a cache, also attend to the cached "
+        "tokens.",
         hints=(
             "Unflatten the projection into (3, heads, dim), and move 3 and the heads to the front.",
             "Write keys and values into the cache at first, first + 1, ... and read all entries up to there.",
-            "A single new token sees all others, so use the causal mask only for several tokens.",
+            "A single new token attends to all others, so use the causal mask only for several tokens.",
         ),
         tries=of_attention,
     ),

@@ -56,7 +56,7 @@ class CausalAttention(nn.Module):
             end = first + x.shape[1]
             kv[:, :, :, first:end] = qkv[1:]
             k, v = kv[:, :, :, :end]
-        causal = x.shape[1] > 1  # the newest token sees all
+        causal = x.shape[1] > 1  # a single new token attends to all
         return self.output(merge_heads(self.attend(q, k, v, causal=causal)))
 
 
@@ -87,7 +87,7 @@ class GPT2(nn.Module):
     vocab    size of the vocabulary (the output matrix is tied to the embedding)
     context  maximum number of tokens, each position with a learned embedding
     std      standard deviation of the initial weights, 0.02 in the released code (half of it for positions)
-    scaled   whether the layers that write to the residual path start with smaller weights
+    scaled   whether the layers that write to the residual path have smaller initial weights
     attend   see `CausalAttention`
     """
 

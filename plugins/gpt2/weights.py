@@ -1,7 +1,7 @@
 """Loads the released weights into this folder's model, and the released vocabulary.
 
 The weights are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` (Hugging Face's file
-names), for gpt2, gpt2-medium, gpt2-large and gpt2-xl. Nothing is downloaded here.
+names), for gpt2, gpt2-medium, gpt2-large and gpt2-xl. This module downloads nothing.
 
     readtrack weights get gpt2
     readtrack run gpt2 --set weights=gpt2 --data wikitext-2
@@ -105,7 +105,7 @@ def read_merges(path: Path) -> ByteBPE:
     The end-of-text token comes last. No text is encoded to it. Raises NotAvailableError for other files.
     """
     if not path.is_file():
-        raise NotAvailableError(f"There is no file {path}: name GPT-2's merges with --set merges=FILE.")
+        raise NotAvailableError(f"There is no file {path}. Give GPT-2's merges with --set merges=FILE.")
     ids, merges = dict(TO_ID), []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -4,11 +4,11 @@ Brown, Mann, Ryder, Subbiah, Kaplan and others 2020, "Language Models are Few-Sh
 2005.14165.
 
 The problem. Language models are fine-tuned for each task, which needs thousands of labels and a separate copy
-of the weights. People need an instruction and an example or two.
+of the weights. People need only an instruction and an example or two.
 
 The idea. Text is full of repeated patterns, so a good language model learns to continue a pattern that it
 sees for the first time. Make the model a hundred times larger, write a few examples before the question, and
-leave the weights as they are. The gain from examples grows with the size of the model. The architecture is
+do not update the weights. The gain from examples grows with the size of the model. The architecture is
 GPT-2's, with locally banded attention in every other layer.
 
 This folder. `model` has the banded layers in GPT-2's model, and the sizes in the paper's table. `experiment`

@@ -15,13 +15,13 @@ from .model import GPT3
 
 
 def for_each_query(weights: Weights, prompt: Tensor, queries: Tensor, *, heads: int) -> Tensor:
-    """The prompt before every query, in one batch."""
+    """Processes the prompt before every query, in one batch."""
     whole = torch.cat((prompt.expand(len(queries), -1), queries), 1)
     return logits(weights, whole, heads=heads, attend=fused)[:, -1]
 
 
 def read_once(weights: Weights, prompt: Tensor, queries: Tensor, *, heads: int) -> Tensor:
-    """A cache of the prompt, copied for every query."""
+    """Processes the prompt once, and copies its cache for every query."""
     context, model = weights["positions.weight"].shape
     layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     kv = weights["positions.weight"].new_zeros(layers, 2, 1, heads, context, model // heads)
@@ -39,7 +39,7 @@ def read_once(weights: Weights, prompt: Tensor, queries: Tensor, *, heads: int) 
 
 
 def with_cache(network: GPT3, prompt: Tensor, queries: Tensor) -> Tensor:
-    """The prompt processed once, with this folder's model and GPT-2's cache."""
+    """Processes the prompt once, with this folder's model and GPT-2's cache."""
     cache = network.empty_cache(1, prompt.shape[1] + queries.shape[1])
     network(prompt, cache)
     shared = Cache(cache.kv.repeat(1, 1, len(queries), 1, 1, 1), cache.length)

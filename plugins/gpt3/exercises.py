@@ -19,7 +19,7 @@ EXERCISES = (
     Exercise(
         name="banded attention",
         of="model.locally_banded",
-        task="Attention to the last `window` tokens, up to the query's own.",
+        task="Write attention to the last `window` tokens, including the query's own.",
         hints=(
             "The first query is at position keys - tokens.",
             "A query may attend to keys from 0 to window - 1 positions before it.",

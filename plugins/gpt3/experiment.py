@@ -35,7 +35,7 @@ SIZE = Claim(
 )
 
 UNRELATED = Break(
-    "examples of other rules", "Each example in the prompt follows a rule of its own.", "near miss"
+    "examples of other rules", "Each example in the prompt follows a different rule.", "near miss"
 )
 LONGER = Break(
     "small, trained longer", "The smallest model is trained for four times as many steps.", "rival"
@@ -72,10 +72,10 @@ STEEPER = Claim(
     breaks=(UNRELATED, LONGER, UNTRAINED),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
-    deviations="Rules come from a pool that all training documents share, so a model recognises a rule "
-    "and does not learn it. With rules that occur in no training document, examples add nothing. "
-    "The models have two layers and hidden sizes of 8, 16 and 64. Documents contain keys and "
-    "answers, not natural language.",
+    deviations="Rules come from a pool that all training documents share, so a model recognises a known "
+    "rule and does not learn a new one from the prompt. With rules that occur in no training document, "
+    "examples add nothing. The models have two layers and hidden sizes of 8, 16 and 64. Documents contain "
+    "keys and answers, not natural language.",
     headline=True,
     history=(
         (
@@ -120,10 +120,10 @@ def parameters(module: nn.Module) -> int:
 class Rules:
     """A pool of rules, each of which maps every key to a value.
 
-    A document consists of a rule's examples. An example is a key, and an answer token that determines key and
-    value.
+    A document consists of examples of one rule. An example is a key followed by an answer token, which
+    determines the key and its value.
 
-    unrelated  whether every example of a document follows a rule of its own
+    unrelated  whether every example of a document follows a different rule
     """
 
     value: Int[Tensor, "rules keys"]

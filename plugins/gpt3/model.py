@@ -21,7 +21,8 @@ def locally_banded(
     window: int,
     causal: bool = True,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Each token attends to itself and the `window` - 1 tokens before it. The last query is at the last key.
+    """Each token attends to itself and the `window` - 1 tokens before it. The last query is aligned with the
+    last key.
 
     causal  ignored; GPT-2's layers pass it, False for a single newest token
     """

@@ -9,8 +9,8 @@ generates, so decoding is limited by memory bandwidth, not by arithmetic. Sharin
 among all queries is fast but lowers the quality.
 
 The idea. Divide the query heads into groups of neighbours, and give each group one head of keys and values.
-To convert a trained multi-head model, average the projections of a group's heads, and train for another
-twentieth of the steps.
+To convert a trained multi-head model, average the projections of a group's heads, and train for another 5 %
+of the original steps.
 
 This folder. `model` has grouped attention that does not copy the keys, and conversion by mean, first head or
 random initialisation. `experiment` trains a small multi-head model, converts it in six ways, and trains each

@@ -39,7 +39,7 @@ EQUAL_HEADS = Claim(
     sentence="Converting a model by averaging the key-value heads of each group does not change its output "
     "if these heads are equal.",
     paper=Figure(
-        "The projections of a group's heads are averaged. The paper has no figure.",
+        "The projections of a group's heads are averaged. The paper gives no number.",
         where="section 2.2",
         read="text",
     ),
@@ -88,15 +88,15 @@ TWICE_AS_LONG = Break(
 
 STEPS, FURTHER = 600, 30  # steps of pre-training, and the 5 % of section 3.1
 HISTORY = (
-    "Until November 2026 the verdict was {}, with the same bounds, on other windows. Near misses and rivals "
-    "are new. There are now enough test windows to estimate a model's standard error."
+    "Until November 2026 the verdict was {}, with the same bounds, on other windows. Since then, near "
+    "misses and rivals were added. There are now enough test windows to estimate a model's standard error."
 )
 MODEL = (
     "We train a causal character model with two layers, 8 heads of size 8 and a learned distance bias, not "
     "T5-Large or T5-XXL. We report the loss in nats per character, not scores on summarisation, translation "
-    "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at a learning rate "
-    "of 0.004. After conversion, each arm uses the best of four learning rates. The paper continues the "
-    "pre-training schedule. "
+    "and question answering. Pre-training takes 600 AdamW steps with batches of 8 windows at a learning "
+    "rate of 0.004. After conversion, each model uses the best of four learning rates. The paper continues "
+    "the pre-training schedule. "
 )
 
 ORDER = Claim(
@@ -128,9 +128,9 @@ LOST = "excess loss, two groups / one head"
 
 NEARLY = Claim(
     name="loss and decoding time with two groups",
-    sentence="30 steps after conversion, the excess loss over all heads is less than half as large with two "
-    "groups as with one key-value head. Attention with 32 heads in four groups decodes at least twice as "
-    "fast as with all heads.",
+    sentence="After conversion and 30 further steps, the excess loss over a model with all heads is at most "
+    "half as large with two groups as with one key-value head. Attention with 32 heads in four groups "
+    "decodes at least twice as fast as with all heads.",
     paper=Figure(
         "T5-XXL scores 47.2 in 1.51 s with all heads, 46.6 in 0.24 s with one head, and 47.1 in 0.28 s with "
         "eight groups of 64 heads",
@@ -143,7 +143,8 @@ NEARLY = Claim(
             "one token", over="all heads", threshold=2.0, axes={"tokens": 4096, "groups": 4}, mode="forward"
         ),
     ),
-    control="one averaged head, and all heads, each after the same number of further steps",
+    control="the same model with one averaged head, and with all heads, each after the same number of "
+    "further steps",
     control_arm="mean",
     control_reaches=(at_least("nats a character", "mean", 0.05, minus="all heads"),),
     after_steps=FURTHER,
@@ -217,7 +218,7 @@ class Way(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The start of all arms: a trained model and the parts of the text."""
+    """The starting point of all arms: a trained model and the parts of the text."""
 
     checkpoint: Characters
     text: data.Parts

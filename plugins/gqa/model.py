@@ -23,7 +23,7 @@ def grouped_attention(
     """Section 2.2: attention in which each group of heads / groups query heads shares one key-value head.
 
     A group's query heads are treated as more queries of one head, so keys and values need not be copied.
-    Repeating keys and values for every head would forfeit the gain of sharing.
+    Repeating keys and values for every head would lose the benefit of sharing.
 
     mask    True where a query may attend; each query needs at least one key
     bias    added to the scores (T5's relative positions)
@@ -103,7 +103,7 @@ def convert(
     *,
     generator: torch.Generator | None = None,
 ) -> GroupedQueryAttention:
-    """Section 2.1: convert an attention to fewer heads of keys and values.
+    """Section 2.1: convert an attention layer to fewer heads of keys and values.
 
     mean    averages the projections of each group's heads
     first   takes the first head of each group

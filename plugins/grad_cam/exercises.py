@@ -35,7 +35,7 @@ EXERCISES = (
         of="maps.grad_cam",
         task="Equations 1 and 2: compute the map of each image's class.",
         hints=(
-            "Detach the maps and make them a leaf; apply the head to them.",
+            "Detach the maps, make them a leaf, and apply the head to them.",
             "A map's weight is the gradient of the score with respect to the map, averaged over positions.",
         ),
         tries=of_questions,
@@ -45,7 +45,7 @@ EXERCISES = (
         name="weighted sum",
         of="maps.weighted",
         task="Equation 2: combine maps and their weights into one map.",
-        hints=("Sum the weighted maps; a ReLU keeps the evidence for the class.",),
+        hints=("Sum the weighted maps. A ReLU keeps the evidence for the class.",),
         tries=of_maps,
     ),
     Exercise(

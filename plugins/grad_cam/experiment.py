@@ -1,4 +1,4 @@
-"""Tests whether Grad-CAM follows the given class more closely than the gradient of the pixels does."""
+"""Tests whether Grad-CAM is more class-specific than the gradient with respect to the pixels."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from ..zfnet.experiment import of_scores
 from .maps import cam, enlarge, grad_cam, grad_cam_of, weighted
 from .side_by_side import show, warm
 
-UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever the class is.", "near miss")
+UNWEIGHTED = Break("unweighted", "All maps have the same weight for every class.", "near miss")
 GUIDED = Break(
     "guided backpropagation",
-    "The map is the pixels' guided gradient, which is the paper's own rival.",
+    "The map is the guided gradient with respect to the pixels, the paper's own baseline.",
     "rival",
 )
 
@@ -29,7 +29,9 @@ EQUALS_CAM = Claim(
     seeded_as="generalises CAM",
     sentence="If average pooling and a linear layer follow the maps, Grad-CAM is the positive part of the "
     "class activation map, divided by the number of positions.",
-    paper=Figure("Grad-CAM is a generalisation of CAM: a proof.", where="section 3.1", read="text"),
+    paper=Figure(
+        "The paper proves that Grad-CAM is a generalisation of CAM.", where="section 3.1", read="text"
+    ),
     rule=(Bound("largest difference, over the largest value", "<=", 1e-5),),
     kind="theorem",
     deviations="Both maps are computed in float32 or a wider type.",
@@ -39,8 +41,9 @@ FOLLOWS = Claim(
     name="class specificity of the map",
     seeded_as="class-discriminative",
     sentence=(
-        "On scenes with two digits, a larger share of a map's energy in the digits' boxes falls into the "
-        "queried digit's box with Grad-CAM than with the pixels' gradient."
+        "On scenes with two digits, Grad-CAM is more class-specific than the gradient with respect to the "
+        "pixels. Of the map's energy in both digits' boxes, a larger share falls into the box of the "
+        "queried digit."
     ),
     paper=Figure(
         "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
@@ -53,14 +56,15 @@ FOLLOWS = Claim(
         at_least("asked box of both boxes", "Grad-CAM", 0.2, minus="untrained", toward=0.05),
     ),
     control_arm="gradient",
-    control="the gradient of the same score with respect to the pixels, and Grad-CAM of the initial weights",
+    control="the gradient of the same score with respect to the pixels, and Grad-CAM of the untrained "
+    "network",
     learned=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
     deviations=(
         "The scenes are 20 × 20 pixels with two of five digits, and the last maps are 5 × 5. There are 500 "
         "held-out scenes. Only scenes in which the network recognises both digits count. There is no human "
-        "study. The measure is the map's position. An empty map counts as a miss."
+        "study. We measure where the map's energy lies. An empty map counts as a miss."
     ),
     headline=True,
 )
@@ -93,7 +97,7 @@ def unweighted(network: PairNet) -> Question:
 
 
 def guided_gradient(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """Guided backpropagation's map: the largest magnitude over a pixel's colours."""
+    """Guided backpropagation's map: the largest magnitude over a pixel's colour channels."""
     return pull_back(network.layers, images - BRIGHTNESS, guided, of_scores(network, classes)).abs().amax(1)
 
 
@@ -130,7 +134,7 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
         null="items",
     )
     run.headline("lead of the asked box, by its rank in %")
-    run.axes("lead of the asked box, by its rank in %", x="questions, from the worst, in %")
+    run.axes("lead of the asked box, by its rank in %", x="questions, ranked from the worst (%)")
     draw(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, asked)
     if not (run.null or run.broken):
         show(run, trained, untrained, asked)

@@ -38,7 +38,7 @@ def explanations(network: PairNet, asked: Known) -> dict[str, Map]:
 
 
 def pointing(map_: Map, asked: Known) -> Float[Tensor, " questions"]:
-    """1 if a map's maximum is in the queried digit's box (Zhang et al. 2016), else 0, as for an empty map."""
+    """1 if a map's maximum is in the queried digit's box (Zhang et al. 2016), else 0. An empty map gets 0."""
     flat = map_.float().cpu().flatten(1)
     boxes = inside(asked.boxes, map_.shape[1:]).flatten(1)
     hit = boxes.gather(1, flat.argmax(1, keepdim=True))[:, 0]
@@ -66,7 +66,7 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         sheet,
         columns=["scene", *maps],
         rows=[f"of {label}" for label in few.classes[:rows].tolist()],
-        caption="Rows are questions, and columns are explanations.",
+        caption="Each row is an image with a queried digit, and each column is an explanation.",
     )
 
     maps |= {f"{name}, untrained": map_ for name, map_ in explanations(untrained, few).items()}

@@ -2,14 +2,14 @@
 
 Graves 2013, "Generating Sequences With Recurrent Neural Networks", arXiv 1308.0850.
 
-The problem. A pen's path consists of real numbers, and a network that predicts the mean of the next point
-draws an average of all writers. For a given text, it is not known which point belongs to which letter.
+The problem. Pen trajectories are real-valued, and a network that predicts the mean of the next point averages
+over all possible continuations. When the text is given, it is not known which point belongs to which letter.
 
 The idea. The network outputs the parameters of a mixture of Gaussians, and the probability that a stroke
-ends. A point is sampled from them and fed back as input. A soft window over the text consists of a few
-Gaussians whose positions only move forward, by predicted amounts. The network learns the alignment without
-supervision. This is an early form of attention. Sampling with a bias towards probable points makes the
-handwriting neater.
+ends. A point is sampled from this distribution and fed back as input. A soft window over the text consists of
+a few Gaussians whose positions only move forward, by predicted amounts. The network learns the alignment
+without supervision. This is an early form of attention. Sampling with a bias towards probable points makes
+the handwriting neater.
 
 This folder. `model` has the mixture, the window, and a network of two LSTMs. `experiment` trains on synthetic
 handwriting, with the window and with the mean of the letters. `benchmark` times the density.

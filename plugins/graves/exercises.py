@@ -39,10 +39,10 @@ EXERCISES = (
         hints=(
             (
                 "Split the outputs into sizes components, 2 components, 2 components, components, 1. The "
-                "first argument is the class."
+                "first argument is the class itself."
             ),
             (
-                "log_pi is a log_softmax of pi · (1 + bias); subtract the bias from log_sigma; rho is 0.999 "
+                "log_pi is a log_softmax of pi · (1 + bias). Subtract the bias from log_sigma. rho is 0.999 "
                 "tanh."
             ),
         ),
@@ -64,7 +64,7 @@ EXERCISES = (
         of="model.window_weights",
         task="Equations 46 to 51: compute the weight of each letter, and the new positions of the window.",
         hints=(
-            "All three parts of the outputs go through exp; the third is added to kappa.",
+            "Apply exp to all three parts of the outputs, and add the third to kappa.",
             "The weight of letter u is Σ α exp(-β (κ - u)²), with the new kappa.",
         ),
         tries=of_windows,

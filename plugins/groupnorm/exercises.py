@@ -49,7 +49,7 @@ EXERCISES = (
     Exercise(
         name="ghost batches",
         of="model.GhostBatchNorm.forward",
-        task="Write batch normalisation with statistics over a few successive examples each.",
+        task="Write batch normalisation in which each statistic covers only a few successive examples.",
         hints=(
             "Turn ghosts into channels: (ghosts, examples, ...) → (examples, ghosts · features, ...).",
             "batch_norm then normalises each ghost's channels separately. Repeat weight and bias.",

@@ -55,7 +55,7 @@ STEPS = 80
 DEVIATIONS = (
     "A network of seven convolutions is trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only "
     "the statistics are computed over parts of the batch, as on several devices. The loss is measured on "
-    "held-out digits, with each arm at the best of five learning rates. "
+    "held-out digits, with each network at the best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
@@ -90,7 +90,10 @@ SMALL_BATCHES = Claim(
     sentence="After 80 steps, a network with group normalisation has a held-out loss at least 10 % lower "
     "than one with batch normalisation over two examples.",
     paper=Figure(
-        "The error of ResNet-50 on ImageNet is 10.6 points lower", where="abstract", read="abstract"
+        "With 2 images per device, ResNet-50's error on ImageNet is 10.6 points lower than with batch "
+        "normalisation",
+        where="abstract",
+        read="abstract",
     ),
     rule=(at_most("loss", "groups", 0.9, over="over 2", toward=1.0),),
     control="batch normalisation over pairs of examples, with the same batches, steps and learning rates",

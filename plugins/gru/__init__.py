@@ -4,16 +4,16 @@ Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for 
 Translation", arXiv 1406.1078. Chung et al. 2014, arXiv 1412.3555, found it about as good as an LSTM.
 
 The problem. A simple recurrent network forgets inputs from many steps ago. An LSTM remembers such inputs, but
-needs four gated parts, and a cell in addition to the state.
+needs four gating units, and a memory cell in addition to the hidden state.
 
 The idea. Use the state itself as the memory. An *update gate* z mixes, unit by unit, the old state with a
 candidate. At z = 1 the unit keeps its value, and the gradient passes unchanged. A *reset gate* r scales the
-old state in the candidate's input, so a unit can forget. There are two gates and no separate cell. In
-the paper the unit is part of an encoder-decoder that scores phrases for translation, which is not built here.
+old state in the candidate's input, so a unit can forget. There are two gates and no separate cell. In the
+paper the unit is part of an encoder-decoder that scores phrases for translation. We implement only the unit.
 
 This folder. `model` has the layer as the equations (`unroll`, optionally with the reset gate after the
 matrix, as in cuDNN and torch), and with a hand-written backward pass like that of `lstm`. `experiment` uses
-the adding problem from `rnn`, where a simple tanh network fails, and plots the update gates on it.
+the adding problem from `rnn`, where a simple tanh network fails, and plots the update gates on this problem.
 
 Dimensions: batch, time, inputs (size of an element), hidden (hidden size). The three parts of every matrix
 are stacked in torch's order: r (reset), z (update), n (candidate, h with a tilde in the paper).

@@ -31,7 +31,7 @@ EXERCISES = (
                 "The weights stack r, z and the candidate n. r and z are sigmoids of the sum of both "
                 "projections."
             ),
-            "The candidate's tanh gets U (r · h); with reset_after it gets r · (U h).",
+            "The input of the candidate's tanh contains U (r · h), or r · (U h) with reset_after.",
             "The new state is z · h + (1 - z) · n.",
         ),
         tries=of_both,

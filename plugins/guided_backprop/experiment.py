@@ -1,4 +1,4 @@
-"""Tests whether guided backpropagation highlights the object better than the gradient and a deconvnet do."""
+"""Tests whether guided backpropagation highlights the object better than the gradient and the deconvnet."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -49,12 +49,13 @@ OUTSIDE = "strongest pixels outside the asked box"
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
     sentence=(
-        "Guided backpropagation has at most half as many of its strongest 5 % of pixels outside the queried "
-        "digit's box as the gradient, a deconvnet, or guided backpropagation of an untrained network."
+        "Of a map's strongest 5 % of pixels, guided backpropagation has at most half as many outside the "
+        "queried digit's box as the gradient, the deconvnet, or guided backpropagation of an untrained "
+        "network."
     ),
     paper=Figure(
         "Guided backpropagation gives sharper, more recognisable images than the gradient and the "
-        "deconvnet. They are compared by eye, and no number is given.",
+        "deconvnet. The paper compares them by eye and gives no number.",
         where="section 4.2, figures 3 to 5",
         read="secondary",
     ),
@@ -63,17 +64,17 @@ SHARPER = Claim(
         for other in ("gradient", "deconvnet", "guided, untrained")
     ),
     control_arm="gradient",
-    control="the gradient and the deconvnet of the same network, and guided maps of its initial weights",
+    control="the gradient and the deconvnet of the same network, and guided maps of the untrained network",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(INITIAL, LAST_RELU, FIRST_RELU, SMOOTHED, TIMES_BRIGHTNESS),
     chosen_on=(0, 1),
     deviations=(
         "The images are not from ImageNet but scenes of 20 × 20 pixels, with two of five digits and half of "
-        "a third one on photographs. The network has four convolutions and is trained for 1,000 steps with "
-        "batches of 32. Its batch normalisation is folded into the convolutions. There are 500 held-out "
-        "scenes. Only scenes in which the network recognises both digits count. Maps are for the logit of a "
-        "digit, not for a single unit. The network has max-pooling, whose switches the deconvnet uses. The "
-        "paper shows that guided backpropagation does not need the switches."
+        "a third digit on photographs. The network has four convolutions and is trained for 1,000 steps "
+        "with batches of 32. Its batch normalisation is folded into the convolutions. There are 500 "
+        "held-out scenes. Only scenes in which the network recognises both digits count. Maps are for the "
+        "logit of a digit, not for a single unit. The network has max-pooling, whose switches the deconvnet "
+        "uses. The paper shows that guided backpropagation does not need the switches."
     ),
     headline=True,
     history=(
@@ -179,7 +180,7 @@ def compare(run: Run) -> None:
         },
         null="items",
     )
-    run.axes(BY_RANK, x="maps, from the worst, in %", y="share of the strongest pixels outside the box")
+    run.axes(BY_RANK, x="maps, ranked from the worst (%)", y="share of the strongest pixels outside the box")
     run.headline(BY_RANK)
     draw(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, asked)
 
@@ -220,5 +221,6 @@ def draw(run: Run, returned: Mapping[str, Tensor], asked: Known) -> None:
         large,
         columns=[f"of {label}" for label in asked.classes[:count:2].tolist()],
         rows=["scene", *returned],
-        caption="Scenes, and each rule's backward signal from the logit of the digit above.",
+        caption="Scenes, and each rule's backward signal from the logit of the digit in the column's "
+        "heading.",
     )

@@ -8,9 +8,9 @@ The problem. A network of n weights has n² second derivatives, too many to stor
 decompose.
 
 The idea. Most methods only multiply the Hessian by vectors. H v is the derivative of the gradient along v, so
-it suffices to differentiate the program that computes the gradient in the direction v. The product is exact,
-needs no matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the ends of
-the spectrum and its approximate density. The spectrum of a trained network has a bulk at zero and a few large
+it suffices to differentiate the gradient computation in the direction v. The product is exact, needs no
+matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the ends of the
+spectrum and its approximate density. The spectrum of a trained network has a bulk at zero and a few large
 outliers, one for each cluster in the data.
 
 This folder. `model` has the Hessian-vector product for any module, and Lanczos's method. `experiment` tests

@@ -64,8 +64,8 @@ EXERCISES = (
         task="Write Pearlmutter's operator: return a function that maps v to H v, without storing H.",
         hints=(
             "H v is the derivative of the gradient along v.",
-            "torch.func.grad(loss) is a function; torch.func.jvp differentiates it in a direction.",
-            "The direction has the weights' names and shapes (unflatten); the result is a vector (flatten).",
+            "torch.func.grad(loss) is a function. torch.func.jvp differentiates it in a direction.",
+            "The direction has the weights' names and shapes (unflatten). The result is a vector (flatten).",
         ),
         tries=of_weights,
         through="exercises.times_hessian",
@@ -77,8 +77,8 @@ EXERCISES = (
         task="Compute the matrix from products with unit vectors. It must be exactly symmetric.",
         hints=(
             (
-                "The rows of an identity matrix are the unit vectors; torch.func.vmap processes them all at "
-                "once."
+                "The rows of an identity matrix are the unit vectors. torch.func.vmap processes all of them "
+                "at once."
             ),
             "Rounding makes the two triangles unequal. Average the matrix with its transpose.",
         ),

@@ -68,8 +68,8 @@ EXACT = Claim(
         Bound("error of the five largest eigenvalues", "<=", 1e-6),
     ),
     control="the full matrix, computed by applying reverse mode twice, and its eigendecomposition",
-    deviations="The network has one hidden tanh layer. The loss is that of 300 digits, in float64. Lanczos's "
-    "method uses 80 products.",
+    deviations="The network has one hidden tanh layer. The loss is computed on 300 digits, in float64. "
+    "Lanczos's method uses 80 products.",
 )
 
 CHEAP = Claim(
@@ -105,22 +105,22 @@ OUTLIERS = Claim(
     after_steps=500,
     breaks=(ONE_RING, COVARIANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane. The paper uses MNIST and two "
-    "Gaussians. The labels alternate, and a tenth of them are flipped so that the loss does not vanish. The "
-    "network has one hidden layer of 8 or 32 tanh units. Adam trains it on the full batch at a learning "
-    "rate of 0.01. The result is the median of three draws. To count outliers, we sort the eigenvalues, "
-    "keep those above 0.3 % of the largest (at most 12), find the largest ratio of neighbours, and count "
-    "the eigenvalues above it. On digits, the numbers of outliers and classes need not agree, as the "
-    "plotted spectrum shows. On seeds 0 and 1, networks with 8 units have 5 outliers for 8 clusters, and "
-    "networks with 32 units have 8. The mean difference between the hidden sizes then equals the bound of "
-    "1, and rounding decides the verdict.",
+    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane. The paper uses MNIST and "
+    "two Gaussians. The labels alternate, and a tenth of them are flipped so that the loss does not vanish. "
+    "The network has one hidden layer of 8 or 32 tanh units. Adam trains it on the full batch at a learning "
+    "rate of 0.01. The number of outliers is the median over three random data sets. To count outliers, we "
+    "sort the eigenvalues, keep those above 0.3 % of the largest (at most 12), find the largest ratio "
+    "between neighbours, and count the eigenvalues above this gap. On digits, the numbers of outliers and "
+    "classes need not agree, as the plotted spectrum shows. On seeds 0 and 1, networks with 8 units have 5 "
+    "outliers for 8 clusters, and networks with 32 units have 8. The mean difference between the hidden "
+    "sizes then equals the bound of 1, and rounding decides the verdict.",
     headline=True,
     history=(
         (
-            'Until November 2026 the clusters were at right angles, and the verdict was "reproduced" (5 of 5 '
-            "seeds). The covariance of the inputs and an untrained linear model passed the rule as well. If "
-            "every cluster has its own direction, every second-moment matrix has one large eigenvalue per "
-            "cluster."
+            "Until November 2026 the clusters lay in orthogonal directions, and the verdict was "
+            '"reproduced" (5 of 5 seeds). The covariance of the inputs and an untrained linear model passed '
+            "the rule as well. If every cluster has its own direction, every second-moment matrix has one "
+            "large eigenvalue per cluster."
         ),
     ),
 )
@@ -182,7 +182,7 @@ def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> 
 
 
 def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
-    """Number of eigenvalues above the largest ratio of neighbours."""
+    """Number of eigenvalues above the largest gap, measured as the ratio between neighbours."""
     top = eigenvalues.flip(0)
     top = top[top > 3e-3 * top[0]][:13]
     return (top[:-1] / top[1:]).argmax().item() + 1.0 if len(top) > 1 else 1.0
@@ -203,7 +203,7 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
 World = dict[int, list[Data]]  # maps number of clusters to draws
 Eigenvalues = dict[
     tuple[int, int], list[Float[Tensor, " n"]]
-]  # maps hidden size and number of clusters to each draw's
+]  # maps hidden size and number of clusters to the eigenvalues of each draw
 # Maps a hidden size to a network, or to None to use the inputs' covariance instead of a Hessian.
 Make = Callable[[int], nn.Module | None]
 
