@@ -1,4 +1,4 @@
-"""The breaks of a paper that are known without importing its plugin, which takes seconds."""
+"""The breaks of a paper, without importing its plugin, because the import takes seconds."""
 
 from __future__ import annotations
 

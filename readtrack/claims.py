@@ -156,9 +156,9 @@ def flat(arm: str, within: float = 0.05) -> Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The paper's own figure, and where it was read.
+    """A number that the paper reports, and where it was read.
 
-    text   the figure, or the sentence in our words ("BLEU 28.4")
+    text   the number, or the sentence in our words ("BLEU 28.4")
     where  the place in the paper ("table 2")
     read   table, text or abstract: in the paper; secondary: quoted by another source; memory: not looked up
     """
@@ -175,10 +175,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A change of the experiment with which the claim must fail.
+    """A change to the experiment that must make the claim fail.
 
     name        the argument of `readtrack run PAPER --break` ("no residual")
-    takes_away  one sentence: what is left out, done wrongly or put in the paper's place
+    takes_away  one sentence: what is left out, done wrongly, or used in place of the paper's method
     role        coarse: removes the whole idea. near miss: removes only what the paper calls essential. rival:
                 replaces the paper's method with the strongest cheap method that sees the same information; if
                 it passes the rule too, the claim is true here but not because of the idea
@@ -203,7 +203,7 @@ def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
 class AtLeast:
     """A value that was not reached within the budget: a lower bound of the true value ("at least 400 steps").
 
-    It passes a lower bound that `value` passes, and never an upper one.
+    It passes a lower bound that `value` passes, and never an upper bound.
     """
 
     value: float
@@ -215,7 +215,7 @@ class Claim:
 
     name             short and unique within the paper, for tables
     sentence         the paper's claim in our words
-    paper            the paper's own figure, and where it was read
+    paper            the number that the paper reports, and where it was read
     rule             bounds that must all hold; a `Speedup` or a `Growth` is judged by the benchmark
     kind             identity: equal up to rounding, or a count; theorem: mathematically necessary; measured:
                      the result could have been different. Only measured claims count as evidence
@@ -267,7 +267,7 @@ class Claim:
         if compared and self.kind == "measured" and not self.control_arm:
             raise TypeError(f"claim {self.name!r}: compares arms but names no control_arm")
         if self.learned and self.after_steps:
-            raise TypeError(f"claim {self.name!r}: either its control has learned, or it says after how long")
+            raise TypeError(f"claim {self.name!r}: set either learned or after_steps, not both")
         if self.control_arm and self.kind == "measured" and SHUFFLED not in self.breaks:
             object.__setattr__(self, "breaks", (*self.breaks, SHUFFLED))
 

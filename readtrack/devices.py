@@ -68,7 +68,7 @@ def require(text: str) -> None:
         raise ReadtrackError(f"{quoted(text)} is not a device. Devices are cpu, cuda, cuda:1, mps and xpu.")
     reason = ""
     if kind == "mps" and sys.platform != "darwin":
-        reason = "mps is Apple's"
+        reason = "mps exists only on Apple computers"
     elif kind in ("cuda", "xpu") and interpreter.is_own():
         reason = _without(kind)
     if reason:
@@ -153,7 +153,7 @@ def resolve_dtype(text: str, device: torch.device) -> torch.dtype:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until all work queued on the device is done, whatever the stream."""
+    """Wait until all work queued on the device is done, on all streams."""
     import torch
 
     if device.type != "cpu":
@@ -222,7 +222,7 @@ def physical_cores() -> int:
 
 @cache
 def _cpu_model() -> str:
-    """The processor's name. ARM kernels report only numbers."""
+    """The processor's name; on ARM, where the kernel reports no names, its numbers."""
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string") or platform.machine()
     try:
@@ -241,7 +241,7 @@ def _cpu_model() -> str:
 def last_level_cache() -> int | None:
     """Bytes of the CPU's largest cache; None if unknown."""
     if sys.platform == "darwin":
-        # The first is that of the performance cores. Apple's processors report no third level.
+        # The first is the L2 cache of the performance cores. Apple's processors report no L3 cache.
         names = ("hw.perflevel0.l2cachesize", "hw.l3cachesize", "hw.l2cachesize")
         return max((int(text) for name in names if (text := _sysctl(name)).isdecimal()), default=0) or None
     sizes = (path.read_text(encoding="ascii").strip() for path in Path(_CACHES).glob("index*/size"))

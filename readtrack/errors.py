@@ -11,6 +11,6 @@ class ReadtrackError(Exception):
 
 
 class NotAvailableError(ReadtrackError):
-    """The request is valid, but its object does not exist."""
+    """The request is valid, but there is nothing to do, or the object does not exist."""
 
     exit_code = 3

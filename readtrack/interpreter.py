@@ -1,6 +1,6 @@
 """The Python that runs papers: the one that runs readtrack, or READTRACK_PYTHON.
 
-The list, the sync and the app do not need PyTorch. Runs do, and may use an environment elsewhere that has it.
+The list, the sync and the app do not need PyTorch. Runs need it, and may use a separate environment.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def timeline(catalog: Catalog, topic: str) -> list[Moment]:
     if not found or not wanted:
         titles = [section.title for section in catalog.sections]
         hint = nearest(topic, titles, f"sections are {', '.join(titles)}")
-        raise ReadtrackError(f"no section and no row that names papers has {quoted(topic)} in it; {hint}.")
+        raise ReadtrackError(f"no section and no row with papers contains {quoted(topic)}; {hint}.")
     papers = sorted((catalog.papers[id_] for id_ in found), key=when)
     return [Moment(paper, tuple(id_ for id_ in paper.builds_on if id_ in found)) for paper in papers]
 

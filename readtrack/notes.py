@@ -1,4 +1,4 @@
-"""Notes: started from the reader's own template, with quotes from the paper's PDF and their pages."""
+"""Notes: the reader's own template for new notes, and quotes from the paper's PDF with page numbers."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from readtrack.runs.events import ExerciseJudged
     from readtrack.runs.record import Record
 
-_SECONDS = 50.0  # per exercise, above its own limits, which end it first
-_ENDLESS = "it has not returned, and could not be interrupted: its loop is inside one call"
+_SECONDS = 50.0  # per exercise; the exercise's own, shorter limits normally apply first
+_ENDLESS = "it has not returned and could not be interrupted: it loops inside a single call"
 
 
 def job(desk: Desk, names: list[str]) -> Job:

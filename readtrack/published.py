@@ -19,7 +19,7 @@ _FALLS = ("missed", "not reproduced", "inconclusive")
 
 
 class Control(NamedTuple):
-    """`mark` is a word of `present.marks.VERDICTS`: "held" if the control behaved as it must."""
+    """`mark` is a word of `present.marks.VERDICTS`: "held" if the control behaved as it should."""
 
     mark: str
     words: str
@@ -70,8 +70,8 @@ class PublishedVerdict:
     def controls(self) -> list[Control]:
         """The outcome of the claim in null runs and with each break.
 
-        A control is good news if the claim does not hold in it. If the claim fails anyway, a control
-        shows nothing.
+        A control is good news if the claim does not hold in it. If the claim fails in plain runs, too,
+        a control shows nothing.
         """
         found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []
         return found + [Control.of(self.verdict, said, f"with {name}") for name, said in self.breaks]

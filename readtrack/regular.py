@@ -1,7 +1,7 @@
 """Safe opening of files in folders of unknown origin, such as a merged run.
 
 A link, a FIFO or a device with a known name could make readtrack write to another file, block for ever, or
-read without end. Here all of these raise OSError.
+read without end. The functions of this module raise OSError instead.
 """
 
 from __future__ import annotations

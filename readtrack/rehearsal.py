@@ -63,7 +63,7 @@ def _due(standings: dict[str, list[tuple[Sheet, PracticeStanding]]], now: dateti
     for when, sheet, one in sorted(due, key=lambda found: found[0]):
         if when <= now and one.passed is not None:
             days = (now - one.passed).days
-            yield Suggestion(sheet, f"you wrote it {days} days ago: does it still come to you?", again=True)
+            yield Suggestion(sheet, f"you wrote it {days} days ago; can you still write it?", again=True)
 
 
 def _papers(library: Library, candidates: set[str]) -> list[tuple[str, str]]:

@@ -61,5 +61,5 @@ def editor(environment: Mapping[str, str] = os.environ) -> list[str]:
             try:
                 return shlex.split(line)
             except ValueError as error:
-                raise ReadtrackError(f"{name} is {line!r}, which ends inside a quoted text.") from error
+                raise ReadtrackError(f"{name} is {line!r}, which has an unclosed quotation mark.") from error
     return []

@@ -48,7 +48,7 @@ class VerdictRow:
     null_kind  what the null runs redraw (`Judged.null_kind`), or ""
     deviations by metric: standard deviation over plain and over null runs, of logarithms for a ratio; for
     bounds that have both
-    alike      breaks that make arms equal in every number, with these arms: null runs that catch nothing
+    alike      breaks that make arms equal in every number, and these arms; in effect these are null runs
 
     The other fields are those of `Judged`.
     """
@@ -151,8 +151,8 @@ class VerdictRow:
         """Bounds whose null runs vary less than half as much as the plain runs, so that a source of variation
         was not redrawn.
 
-        Excludes items, because a coin cannot redraw the explained network, and times, because they involve no
-        training.
+        Excludes null runs of items, because a coin flip cannot redraw the explained network, and times,
+        because they involve no training.
         """
         if self.null_kind in ("items", "times"):
             return []

@@ -114,7 +114,7 @@ class Judged:
     edges      arms whose best value was at the edge of the grid with some seed
     null_kind  for null runs: what they redraw
     sides      the state of each bound of the rule, those on time last
-    guards     bounds of the rule that are shown but not counted, with who clears them without the idea
+    guards     bounds of the rule that are shown but not counted, with the arm that clears them anyway
     alike      for runs with a break: pairs of arms equal in every number, with each seed
     """
 
@@ -240,7 +240,7 @@ def judge_over_seeds(
 ) -> list[Judged]:
     """Judge a paper's claims from the `claim` events of its runs by seed, None for a failed run.
 
-    stated        in the order of the seeds; a claim is judged by the first of them that decide
+    stated        in the order of the seeds; a claim is judged on the shortest prefix of them that decides
     benchmarks    the measurements of each run of the benchmark, for claims on time and memory
 
     If one of its runs failed, a claim is not judged, because the completed seeds may be the lucky ones. A
@@ -386,7 +386,7 @@ def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
 def _turned(column: Column) -> bool:
     """Whether the order of compared arms is reversed.
 
-    The mean is beyond equal arms, or beyond the threshold if equal arms satisfy it.
+    The mean lies beyond the value of equal arms, or beyond the threshold if equal arms satisfy the bound.
     """
     bound = column.bound
     if bound.of is None or not bound.of.how:

@@ -158,7 +158,7 @@ class Case:
                tensors in them (default: all arguments; targets and constants have no gradient)
     state      index of the argument that "decode" carries over from call to call
     fresh      every timed call has its own inputs, created before timing. Use it for calls that may cache
-               results. A call must itself clear caches for parts of its inputs (words)
+               results. A call must itself clear caches for parts of its inputs, such as words
 
     Modes:
 

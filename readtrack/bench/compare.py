@@ -179,7 +179,7 @@ def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Benchmar
             ratio, interval = t_b["p50"] / t_a["p50"], ratio_interval(t_b["p50"], ci_b, t_a["p50"], ci_a)
             found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b, band=band)
             if found == "SAME" and band > _COARSEST:
-                found, note = "UNCLEAR", "the machine drifts too much to call it the same"
+                found, note = "UNCLEAR", "the machine drifts too much to tell whether the times are the same"
     return BenchmarkComparison(
         case=one["case"],
         axes=one["axes"],

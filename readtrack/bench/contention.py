@@ -1,8 +1,8 @@
-"""Detects other programs that use the CPU during measurements by comparing system counters.
+"""Detects, from system counters, other programs that use the CPU during measurements.
 
 The best indicator is the share of time that our threads were ready to run and had to wait, because it does
 not depend on the number of threads an operation uses. With four OpenMP threads on four shared cores, an
-optimiser step took 195 times as long, and rankings were reversed.
+optimiser step took 195 times as long as on free cores, and rankings were reversed.
 """
 
 from __future__ import annotations

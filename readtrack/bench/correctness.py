@@ -1,8 +1,8 @@
 """Check correctness before speed. A variant that is wrong or cheats is shown without a time.
 
-Each rule has caught a published result. Some empty kernels passed because the allocator reused memory. Other
-results were cached by their inputs' `id()`, computed on another stream, returned as lazy tensors, or correct
-for one seed only.
+Each rule has exposed a published result as wrong. Some empty kernels passed because the allocator reused
+memory. Other results were cached by their inputs' `id()`, computed on another stream, returned as lazy
+tensors, or correct for one seed only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Check:
                   the oracle's output; None if nothing could be compared
     oracle        the dtype that the oracle computed in
     first_call_s  wall time of the first call; call_s is that of the second call
-    raised        whether the variant raised an error, rather than being wrong
+    raised        whether the variant raised an error instead of returning a wrong result
     reported      effort that an "until" reports, as the mean of two calls
     """
 
@@ -472,7 +472,7 @@ class CorrectnessCheck:
         return outputs, errors, seconds
 
     def _fill_with_nan(self, reference: Reference) -> None:
-        """Write NaN to the memory that the call's outputs are likely to be given."""
+        """Write NaN to the memory that the call's outputs are likely to use."""
         held = [
             torch.full_like(out, math.nan, dtype=self.dtype, device=self.device)
             for out in reference.outputs

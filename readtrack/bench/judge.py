@@ -70,7 +70,7 @@ class Speedup(_MeasuredBound):
 
     @property
     def ratio(self) -> bool:
-        """Whether the average over seeds is taken of the logarithm (yes)."""
+        """Whether the logarithm is averaged over seeds (yes)."""
         return True
 
     @property
@@ -107,7 +107,7 @@ class Growth(_MeasuredBound):
 
     @property
     def ratio(self) -> bool:
-        """Whether the average over seeds is taken of the logarithm (no, of the exponent itself)."""
+        """Whether the logarithm is averaged over seeds (no, the exponent itself)."""
         return False
 
     @property
@@ -154,9 +154,9 @@ class BoundEstimate:
 def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> BoundEstimate:
     """The estimate from several runs of the benchmark, each in its own process.
 
-    The rounds of one process do not show the variation between processes. So the interval is Student's over
-    the runs, for the logarithm of a speed-up and for an exponent itself. If one run cannot be judged, neither
-    can the bound.
+    The rounds of one process do not show the variation between processes. The interval is
+    therefore Student's over the runs, for the logarithm of a speed-up or for the exponent itself. If one run
+    cannot be judged, neither can the bound.
     """
     found = [judge(bound, measurements) for measurements in runs]
     if hindered := next((one for one in found if one.obstacle), None):

@@ -123,8 +123,8 @@ class _Job:
 class _Session:
     """State shared by all cases of a run.
 
-    threads_delayed  whether the CPU is shared. If so, one thread is used from here on, because it waits for
-                     no other, and no measurement becomes a record
+    threads_delayed  whether the CPU is shared. If so, one thread is used from here on, because it never
+                     waits for others, and no measurement becomes a record
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class _Session:
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            # One burst of work by other programs costs this round. Two in a row, or many, end multithreading.
+            # After a burst of other work, repeat this round. After two in a row, or many, use one thread.
             if self._bursts < _MOST_BURSTS:
                 self._bursts += 1
                 for result, rounds in zip(running, kept, strict=True):
@@ -364,7 +364,7 @@ class _Session:
         )
         if self.budget == "smoke" or (kept is not None and self._dtype_name in kept.flops):
             return kept
-        self.emit("log", text="Measuring ceilings for 2 s; `readtrack calibrate` does it with more care.")
+        self.emit("log", text="Measuring ceilings for 2 s; `readtrack calibrate` is more accurate.")
         new = ceilings.measure(
             self.device,
             dtypes=[self._dtype_name],
@@ -374,7 +374,7 @@ class _Session:
         if not new.contended:
             new = ceilings.merged(kept, new)
             ceilings.save(self.home, new)
-        # The best of many short samples is right under load on one thread, but meaningless on several.
+        # The best of many short samples is reliable under load for one thread, but not for several.
         return None if new.contended and threads > 1 else new
 
 

@@ -1,7 +1,7 @@
 """The order and number of samples. Independent of devices: the clock is an argument, and can be simulated.
 
 Variants are interleaved by block, back and forth (A B, B A, A B, ...), so that the machine's drift affects
-all of them alike. They are not interleaved call by call, because each would evict the other's cache.
+all of them equally. They are not interleaved call by call, because each would evict the other's cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SamplingPlan:
     rounds       number of rounds per variant, with all others in between, so that the interval includes the
                  machine's drift over seconds or minutes
     seconds      duration of the samples for one variant in one round
-    precision    sufficient half-width of the median's 95 % interval in a round, relative. Five rounds reduce
+    precision    sufficient relative half-width of the median's 95 % interval in a round. Five rounds reduce
                  it to a sixth of the smallest difference to detect (3 %)
     min_samples  per round, unless three times `seconds` have passed
     min_passes   batches of at most five blocks per variant before the interval is examined
@@ -160,8 +160,8 @@ def collect(
 ) -> list[SampleSeries]:
     """Sample all sources in interleaved passes until each has a reason to stop (`SampleSeries.stop`).
 
-    A variant that stops early continues until its time is used up, because medians of different periods would
-    not be comparable when the machine drifts.
+    A variant with enough samples is still sampled until its time is used up, because medians of different
+    periods would not be comparable when the machine drifts.
     """
     all_series = [SampleSeries(source) for source in sources]
     for series in all_series:

@@ -33,7 +33,7 @@ def median_rank(n: int, confidence: float = 0.95) -> int | None:
     half of the allowed error (David & Nagaraja, Order Statistics, section 7.1).
     """
     allowed = (1 - confidence) / 2
-    if n > 1000:  # 2^-n underflows, and the normal approximation is exact to a rank
+    if n > 1000:  # 2^-n underflows, and the normal approximation is accurate to one rank
         return math.floor((n + NormalDist().inv_cdf(allowed) * math.sqrt(n)) / 2)
     below, term, r = 0.0, 0.5**n, 0
     while r < n and below + term <= allowed:

@@ -156,7 +156,7 @@ def check_breaks(runs: ShortRuns) -> None:
             roles = {one.role for one in claim.breaks}
             assert "near miss" in roles, f"{claim.name}: no break is a near miss"
             assert ("rival" in roles) != bool(claim.no_rival), (
-                f"{claim.name}: has either a rival among its breaks or a reason in no_rival"
+                f"{claim.name}: needs either a rival among its breaks or a reason in no_rival"
             )
             named = {one.name for one in claim.breaks}
             trained = comparison.null == "pipeline"
@@ -315,7 +315,7 @@ def _facts(work: Work) -> list[tuple[str, object]]:
 def check_arms_differ(runs: ShortRuns, *others: Watched) -> None:
     """Fail if two compared arms are the same in the plain run, the longer run and the runs `others`.
 
-    Two optimisers may differ only from their second update on. After two steps, all losses are equal then.
+    Two optimisers may first differ in their second update. Then all losses of a run of two steps are equal.
     """
     tables = [_tables(run) for run in (runs.plain, runs.longer, *others)]
     for comparison, _ in runs.compared:

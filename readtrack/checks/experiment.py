@@ -168,14 +168,14 @@ def check_claims(claims: Sequence[Claim]) -> None:
     """Fail if a claim is incomplete, for example a measured claim without a break or a control."""
     assert claims, "no claim is defined at module level"
     names = [claim.name for claim in claims]
-    assert len(set(names)) == len(names), f"two claims of one name: {names}"
+    assert len(set(names)) == len(names), f"two claims have the same name: {names}"
     for claim in claims:
         if claim.kind == "measured":
-            assert claim.breaks or not claim.bounds, f"{claim.name}: a measured claim names a break"
-            assert claim.control or not claim.bounds, f"{claim.name}: a measured claim names its control"
+            assert claim.breaks or not claim.bounds, f"{claim.name}: a measured claim must name a break"
+            assert claim.control or not claim.bounds, f"{claim.name}: a measured claim must name its control"
     if any(claim.control_arm for claim in claims):
         headlines = [claim.name for claim in claims if claim.headline]
-        assert len(headlines) == 1, f"one claim is the headline of the paper, not {headlines}"
+        assert len(headlines) == 1, f"exactly one claim must be the paper's headline, not {headlines}"
         for claim in claims:
             alone = not claim.deviations.startswith("As above")
             assert alone, f"{claim.name}: deviations must be complete without the claim above"

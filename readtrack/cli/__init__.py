@@ -1,7 +1,7 @@
 """The command line: one thin module for each group of commands.
 
-stdout is data, stderr is narration, and exit codes are an interface (see `readtrack --help`). Nothing here
-imports torch, numpy or textual at import time, and `list` and `--help` never do.
+Data goes to stdout and messages to stderr, and exit codes are part of the interface (see `readtrack --help`).
+No module imports torch, numpy or textual at import time, and `list` and `--help` never do.
 """
 
 

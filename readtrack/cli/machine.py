@@ -63,7 +63,7 @@ def devices(
         (d["name"], format_bytes(d["memory_bytes"]) if d["memory_bytes"] else "", one_line(d["description"]))
         for d in found
     ]
-    terminal.table(rows, head=("device", "memory", "what it is"))
+    terminal.table(rows, head=("device", "memory", "description"))
 
 
 def _available() -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _asked() -> list[dict[str, Any]]:
             return found
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ReadtrackError(f"the devices could not be listed: {error}") from error
-    lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+    lines = done.stderr.strip().splitlines() or [f"the process ended with exit code {done.returncode}"]
     last = one_line(lines[-1]).removeprefix("readtrack: ")
     kind = NotAvailableError if done.returncode == NotAvailableError.exit_code else ReadtrackError
     raise kind(f"the devices could not be listed: {last}")
@@ -326,4 +326,4 @@ def _terminal(home: Home) -> Iterator[_Finding]:
     columns = terminal.width()
     yield True, "terminal", f"TERM {term}, {f'{columns} columns' if columns else 'a pipe'}, {encoding}"
     if "utf" not in encoding.lower():
-        yield False, "locale", f"{encoding} cannot show every title; set LANG to a UTF-8 one, such as C.UTF-8"
+        yield False, "locale", f"{encoding} cannot show every title; set LANG to a UTF-8 locale (C.UTF-8)"

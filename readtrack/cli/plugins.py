@@ -85,7 +85,7 @@ def check(
     if not chosen:
         raise NotAvailableError("no plugin was found. `readtrack plugins path` lists the folders searched.")
     if mutants and not names:
-        raise ReadtrackError("--mutants takes minutes a plugin: name the plugins to try it on.")
+        raise ReadtrackError("--mutants takes minutes per plugin. Name the plugins to test.")
     if names:
         (_try_mutants if mutants else _check_all)([plugin.name for plugin in chosen], home)
         return

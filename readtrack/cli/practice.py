@@ -181,7 +181,7 @@ def _skip(desk: Desk, sheet: Sheet) -> None:
     desk.skip(sheet)
     following = desk.current()
     then = f" Next: {following.name}." if following is not None else ""
-    told = f"{sheet.name} is skipped. `readtrack practice {desk.paper} '{sheet.name}'` takes it up.{then}"
+    told = f"{sheet.name} is skipped. `readtrack practice {desk.paper} '{sheet.name}'` resumes it.{then}"
     for line in terminal.paragraphs(told):
         terminal.print_out(line)
 

@@ -234,7 +234,7 @@ def add(
             notice=lambda text: terminal.print_err(f"readtrack: {text}"),
         )
     if added.linked:
-        terminal.print_err(f"it was on your list without this link, which it has now: {added.linked}")
+        terminal.print_err(f"the paper was already on your list; its new link is {added.linked}")
     if added.copied:
         terminal.print_err(f"your list is now a copy of the one shown: {added.path}")
     if added.unasked:

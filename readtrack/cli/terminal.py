@@ -61,8 +61,8 @@ def paint(text: str, *styles: Style) -> str:
 
 
 def verdict(word: str, *, control: bool = False) -> str:
-    """A verdict such as `✓ held`, padded and coloured. In a control run, verdicts have no colour of good or
-    bad.
+    """A verdict such as `✓ held`, padded and coloured. In a control run, verdicts are not coloured as
+    good or bad.
     """
     sign, tone = marks.verdict("not judged" if control else word)
     return paint(f"{sign} {word:<14}", _TONES[tone])
@@ -84,7 +84,7 @@ def say_exactly(text: str) -> None:
 
 
 def print_err(line: str) -> None:
-    """Print a line of narration on stderr."""
+    """Print a message line on stderr."""
     sys.stdout.flush()
     sys.stderr.write(plain(line) + "\n")
     sys.stderr.flush()

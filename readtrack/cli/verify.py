@@ -54,7 +54,7 @@ def verify(
         ),
     ] = None,
     null: Annotated[
-        bool, typer.Option("--null", help="Also make null runs, with the control as every arm.")
+        bool, typer.Option("--null", help="Also make null runs, in which every arm is the control.")
     ] = False,
     breaks: Annotated[
         bool, typer.Option("--breaks", help="Also run each paper once without each ingredient.")
@@ -400,7 +400,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         numbers = {
             name: said.why if said.verdict == "not judged" else said.ours for name, said in tried.items()
         }
-        if more:  # on fewer seeds than a verdict takes, and only for the sign
+        if more:  # on fewer seeds than a verdict needs, because only the sign matters
             numbers[str(LONGER)] = more.ours or more.why
         rows.append(
             replace(
@@ -437,7 +437,7 @@ def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> No
 
 
 def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) -> None:
-    """Append one line to the ledger, so that nobody can drop a bad audit without a trace."""
+    """Append one line to the ledger, so that no unfavourable audit can be dropped without a trace."""
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds, "verdicts": verdicts}
     with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Grey films of balls that bounce in a box without friction. Predicting a frame takes two earlier ones."""
+"""Grey films of balls that bounce in a box without friction. Two frames are needed to predict the next."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class DataSource(NamedTuple):
         """The number of rows or characters in each part, as text."""
         train, choose, judge = (sum(map(len, part[: None if kind == "text" else 1])) for part in self.parts)
         items = "characters" if kind == "text" else kind
-        return f"{self.name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by"
+        return f"{self.name}: {train:,} {items} (training), {choose:,} (validation), {judge:,} (test)"
 
     def grey(self, side: int) -> DataSource:
         """The same data as grey images (n, 1, height, width), downsampled to at most `side` × `side`."""
@@ -97,7 +97,7 @@ def load(
     """The data called `name`, split by `seed` unless their authors have split them.
 
     at_most  number of rows or characters
-    needs    "classes": labels that rows of all parts share; "ten classes": at most ten of them;
+    needs    "classes": labels that all parts share; "ten classes": at most ten of them;
              "masks": a mask for each image
     split    shares of shipped data, as arguments of `parts` and `stretches`
 
@@ -115,8 +115,8 @@ def load(
         found = _of_home(kind, name, seed, at_most)
     if needs == "masks" and found.parts.train[1].dim() < 3:
         raise ReadtrackError(
-            f"The paper learns masks, but {name} has none. Add a folder with subfolders images and masks. "
-            "Pixels to find in images/1.png are white in masks/1.png."
+            f"The paper's networks predict masks, but {name} has none. Add a folder with subfolders images "
+            "and masks. Pixels to find in images/1.png are white in masks/1.png."
         )
     if needs in ("classes", "ten classes"):
         _check_classes(kind, found, most=10 if needs == "ten classes" else None)
@@ -131,14 +131,15 @@ def _check_classes(kind: Kind, found: DataSource, most: int | None) -> None:
     elif len(known) < 2:
         problem = f"all of its {kind} have the same label"
     elif sum(label in known for label in judged) < len(judged) / 2:
-        problem = f"most of its {kind} have a label of their own"
+        problem = f"the labels of most test {kind} do not occur in training"
     elif most and len(found.names) > most:
         problem = f"it has {len(found.names)} labels, but the paper's networks distinguish only {most}"
     else:
         return
     raise ReadtrackError(
-        f"The paper learns labels, but {found.name} is not suitable: {problem}. Fetch labelled {kind} with "
-        f"`readtrack data get {WITH_LABELS[kind]}`, or add a folder with a subfolder for each label."
+        f"The paper's networks predict labels, but {found.name} is not suitable: {problem}. Fetch "
+        f"labelled {kind} with `readtrack data get {WITH_LABELS[kind]}`, or add a folder with a subfolder "
+        "for each label."
     )
 
 

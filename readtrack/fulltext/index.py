@@ -2,7 +2,7 @@
 
 The index can be rebuilt, and is if it is damaged, deleted or of another version. If the file cannot be
 written, the index is in memory. `refresh` checks which files changed and reads only those. A row number
-encodes subject, kind and page of its text, so that a keystroke over many papers reads no text.
+encodes subject, kind and page of its text, so that a search after a keystroke need not read texts.
 
 Names and titles are not in the index. They are scanned for each word, because there a word also matches
 inside another ("former" finds "transformer"). Other texts match at the beginnings of their words.
@@ -84,7 +84,7 @@ class FullText:
         from readtrack.fulltext.units import pdfs
 
         self._read_texts(library)
-        with self._reading_pdfs:  # one at a time, because another would read the same files
+        with self._reading_pdfs:  # one refresh at a time, because a second would read the same files
             wanted = {unit.name: unit for unit in pdfs(library)}
             self._forget_others(wanted, "unit LIKE 'pdf:%'")
             for unit in self._changed(wanted):
@@ -114,7 +114,7 @@ class FullText:
                     self._list, self._heads = listed(self._catalog), heads(self._catalog)
                     self._kept_heads = {}
                     self.places = {subject: place for place, subject in enumerate(self._heads)}
-                    # Here instead of at the first misspelling, where it would delay a key press.
+                    # Counted now, because at the first misspelling it would delay a key press.
                     self._words = Counter(
                         word for head in self._heads.values() for word in head.words.split()
                     )
@@ -209,7 +209,7 @@ class FullText:
 
     def _first_in(self, table: str, match: str) -> dict[str, int]:
         """The number of the best text of each subject with a match, among the list's subjects."""
-        # One row, because Python takes longer for thousands of rows than SQLite to find them.
+        # One row, because Python would take longer to fetch thousands of rows than SQLite takes to find them.
         ((joined,),) = self._rows(f"SELECT group_concat(rowid) FROM {table} WHERE {table} MATCH ?", (match,))
         numbers = sorted(map(int, joined.split(",")), reverse=True) if joined else []
         first = {number // _SUBJECT: number for number in numbers}
@@ -233,7 +233,7 @@ class FullText:
         if words not in self._kept_heads:
             named = f"|{words.replace(' ', '')}"
             name, heads = f"{named}|", self._heads
-            # What has "mat" in it has "ma" in it, and that was typed before.
+            # A name that contains "mat" also contains "ma", which was typed before.
             known = (self._kept_heads.get(words[:end]) for end in range(len(words) - 1, 0, -1))
             among = next((found for found in known if found is not None), heads)
             self._kept_heads[words] = {

@@ -136,7 +136,7 @@ class Search:
         if isinstance(node, Not):
             found = self._of(node.part, among)
             return {subject: (0, 0) for subject in among if subject not in found}
-        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))  # words are fast, and leave few
+        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))  # fast, few matches
         if isinstance(node, Or):
             either: dict[str, Fit] = {}
             for part in parts:
@@ -195,7 +195,7 @@ def _test(library: Library, asked: Field) -> Callable[[str], bool]:
     match asked.name:
         case "state":
             states = [value] if value in STATES else [one for one in STATES if one.startswith(value)]
-            # A paper off the list is not todo; it has a state only after the reader sets one.
+            # A paper that is not on the list is not "todo"; it has a state only after the reader sets one.
             without = {id_ for id_ in papers.keys() - library.listed.keys() if library.since(id_) is None}
             return lambda subject: subject not in without and library.state(subject) in states
         case "tag":

@@ -183,7 +183,7 @@ def cancel(root: Path, request: Request, payload: bytes) -> Answer:
     number = _slurm_job(folder)
     if not number:
         return {}, b""
-    # With a fresh state, because dequeuing a job that has begun would kill its worker.
+    # Ask for the current state, because dequeuing a job that has begun would kill its worker.
     forced = not folders.attempts(folder) or request["times"] >= _LAST
     if forced or slurm.state(number, age=0).waiting:
         slurm.cancel(number)

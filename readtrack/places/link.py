@@ -57,7 +57,7 @@ def command(place: Place) -> list[str]:
     far = [place.python, "-u", "-P", "-m", "readtrack.places.agent", place.home]
     if not place.host:
         return far
-    # One line that sh, bash, fish and tcsh parse alike; ~ is expanded by the remote shell.
+    # One line that sh, bash, fish and tcsh parse in the same way; ~ is expanded by the remote shell.
     words = [_quoted(word) for word in far]
     return [*_SSH, "--", place.host, "exec " + " ".join(words)]
 

@@ -60,7 +60,7 @@ class Noted:
 def _from_whole_place(fields: dict[str, Any]) -> dict[str, Any]:
     known = {key: fields[key] for key in ("name", "kind", "host", "home", "scheduler") if key in fields}
     if not {"name", "kind"} <= known.keys() or not all(isinstance(value, str) for value in known.values()):
-        raise ValueError("its place is not one")
+        raise ValueError("its place is invalid")
     return {"place": known["name"], "machine": Place(**known).machine}
 
 
@@ -83,7 +83,7 @@ def place_of(folder: Path, home: Home) -> tuple[Place, Noted]:
         )
     if noted.machine != place.machine:
         raise ReadtrackError(
-            f"the run {run} is ignored: it was sent to another {quoted(place.name)} than the one in "
+            f"the run {run} is ignored: it was sent to a machine other than {quoted(place.name)} in "
             f"{file(home)}. If the run is yours, set kind, host, home and scheduler as they were."
         )
     return place, noted

@@ -152,17 +152,17 @@ def _places(root: Node) -> dict[str, Place]:
         return {}
     if not isinstance(root.value, dict):
         raise Problem(
-            root.line, f"the file is {described(root)}; it must be names of places, each with 'kind:'"
+            root.line, f"the file is {described(root)}; it must consist of names of places, each with 'kind:'"
         )
     return {name: _place(name, node) for name, node in root.value.items()}
 
 
 def _place(name: str, node: Node) -> Place:
     if not _NAME.fullmatch(name):
-        text = f"{quoted(name)} is not a name for a place; use letters, digits, '_', '-' and '.'"
+        text = f"{quoted(name)} is not a valid name for a place; use letters, digits, '_', '-' and '.'"
         raise Problem(node.line, text)
     if not isinstance(node.value, dict):
-        text = f"the place {name} is {described(node)}; it must be keys such as 'kind: ssh'"
+        text = f"the place {name} is {described(node)}; it must have keys such as 'kind: ssh'"
         raise Problem(node.line, text)
     fields = dict(node.value)
     kind = _kind(name, node.line, fields.pop("kind", None))
@@ -227,5 +227,5 @@ def _text(node: Node, what: str) -> str:
 
 def _parameters(node: Node) -> dict[str, str]:
     if not isinstance(node.value, dict):
-        raise Problem(node.line, f"parameters is {described(node)}; it must be such as {{partition: gpu}}")
+        raise Problem(node.line, f"parameters is {described(node)}; it must be a mapping: {{partition: gpu}}")
     return {name: _text(item, name) for name, item in node.value.items()}

@@ -21,8 +21,8 @@ def implementation() -> Callable[..., Any]:  # type: ignore[empty-body]
 def experiment(run: Any) -> bool | None:
     """Train and evaluate in miniature, with a `readtrack.runs.run.Run`.
 
-    Log at least one training curve (`run.metric` with a step), one evaluation metric, and state at least one
-    claim (`run.claim`).
+    Log at least one training curve (`run.metric` with a step) and one evaluation metric, and state at least
+    one claim (`run.claim`).
     """
 
 

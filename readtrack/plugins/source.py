@@ -34,7 +34,9 @@ def files(plugin: PluginRef) -> list[Path]:
     Raises NotAvailableError for an installed plugin, which only an import can locate.
     """
     if plugin.origin == "installed":
-        raise NotAvailableError(f"{plugin.name} is installed as {plugin.location}: its package has the code.")
+        raise NotAvailableError(
+            f"{plugin.name} is installed as {plugin.location}; see that package for its code."
+        )
     main = Path(plugin.location)
     if main.name != "__init__.py":
         return [main]

@@ -122,12 +122,12 @@ class Session:
         line = self._line(error)
         told = str(error)
         if isinstance(error, MemoryError) or "can't allocate memory" in told:
-            report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may have"]
+            report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may use"]
         elif isinstance(error, SystemExit):
             report = ["it exits the program (sys.exit, exit or quit)"]
         elif isinstance(error, RecursionError):
             report = [
-                "it calls itself without end. So does a call of the paper's function, because it runs yours"
+                "it calls itself without end, perhaps by a call of the paper's function, which runs yours"
             ]
         elif isinstance(error, NotImplementedError) and not told:
             report = ["it calls a function that is not written yet"]

@@ -26,8 +26,8 @@ from tests.cli.conftest import TOYS, Cli
         ("big: {host: gpu1}", "the place big has no kind"),
         ("big: {kind: ssh, host: -oProxyCommand=x}", "is not the name of a host"),
         ("big: {kind: slurm, minutes: soon}", "minutes is 'soon'; it must be a whole number"),
-        ("- big", "it must be names of places"),
-        ("-big: {kind: ssh, host: a}", "is not a name for a place"),
+        ("- big", "it must consist of names of places"),
+        ("-big: {kind: ssh, host: a}", "is not a valid name for a place"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(home: Home, text: str, said: str) -> None:

@@ -189,7 +189,7 @@ def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path)
 
 def test_an_editor_that_is_not_a_command_is_reported(command: str, cli: Cli) -> None:
     said = on_terminal(command, "note", "toy_adam", environment={"EDITOR": 'vim "', "VISUAL": " "}, code=2)
-    assert said == """readtrack: EDITOR is 'vim "', which ends inside a quoted text.\n"""
+    assert said == """readtrack: EDITOR is 'vim "', which has an unclosed quotation mark.\n"""
     said = on_terminal(
         command, "note", "toy_adam", environment={"EDITOR": "no-such-vim", "VISUAL": ""}, code=2
     )

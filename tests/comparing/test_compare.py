@@ -496,5 +496,5 @@ def test_more_steps_are_for_claims_that_state_their_number(carry_out):
     assert {work.loops[0] for work in table.works if not work.stage} == {32}
     _, table = carry_out(compared(attempt=train), budget="quick", times=4)
     assert not table.works
-    with pytest.raises(TypeError, match="either its control has learned, or it says after how long"):
+    with pytest.raises(TypeError, match="set either learned or after_steps, not both"):
         replace(stated, learned=(flat("half"),))

@@ -84,7 +84,7 @@ def test_a_run_folder_cannot_choose_a_program_to_start(folder, tmp_path, kind):
 
 def test_a_place_that_means_another_machine_by_now_is_not_asked(folder, home):
     (home.root / "places.yaml").write_text("far: {kind: ssh, host: elsewhere}\n")
-    with pytest.raises(ReadtrackError, match="it was sent to another 'far'"):
+    with pytest.raises(ReadtrackError, match="it was sent to a machine other than 'far'"):
         process.attach(folder, connect=None)
 
 
