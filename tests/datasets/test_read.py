@@ -162,7 +162,7 @@ def test_pictures_with_masks_of_the_same_names(home, tmp_path):
     assert (masks.unique().tolist(), masks[0, 0].tolist()) == ([0, 1], [1, 1, 1, 0, 0, 0])
     with pytest.raises(ReadtrackError, match="masks but no labels"):
         sources.load("images", "cells", 0, needs="classes")
-    with pytest.raises(ReadtrackError, match="learns masks, but digits has none"):
+    with pytest.raises(ReadtrackError, match="networks predict masks, but digits has none"):
         sources.load("images", "digits", 0, needs="masks")
     store = DataSets(home)
     store.remove("cells")

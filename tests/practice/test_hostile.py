@@ -96,7 +96,7 @@ def test_a_loop_inside_one_call_ends_soon_and_is_reported_with_its_line(desk: De
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     (first,), line, _ = judged(desk, "    x.numel()\n    sum(range(10**15))\n")
     assert (first["name"], first["outcome"], first["line"]) == ("merge heads", "slow", line + 1)
-    assert "inside one call" in first["report"][0]
+    assert "inside a single call" in first["report"][0]
     assert "the exercises after it were not judged" in first["hint"]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
 
