@@ -69,7 +69,8 @@ STEPS = 60
 SAME_LOSS = "steps to the same loss, step schedule / own"
 DEVIATIONS = (
     "We train a deep convolutional network with batch normalisation on noisy 8 × 8 digits for 60 steps with "
-    "batches of 32. There is no weight decay. Each arm uses the best of four learning rates. "
+    "batches of 32. There is no weight decay. Each schedule is run with its best learning rate from a grid "
+    "of four. "
 )
 
 FASTER = Claim(
@@ -107,8 +108,8 @@ CYCLE = Claim(
     "cosine from the start.",
     paper=Figure("Large learning rates regularise and speed up training", where="abstract", read="abstract"),
     rule=(at_most("loss", "one cycle@T", 0.95, over="cosine@T", toward=1.0),),
-    control="a cosine schedule that decays to zero over the same number of steps, at the best of the same "
-    "learning rates",
+    control="a cosine schedule that decays to zero over the same number of steps, with its best learning "
+    "rate from the same grid",
     control_arm="cosine",
     control_reaches=(at_most("error", "cosine@T", 0.3),),
     after_steps=STEPS,
@@ -215,7 +216,7 @@ def experiment(run: Run) -> None:
             WARMED.name: {"one cycle": Arm(warmed)},
         },
         world=digits(run),
-        unequal=dict.fromkeys(schedules, "learning rates: schedules are compared, which favours none"),
+        unequal=dict.fromkeys(schedules, "learning rates: the schedules are compared, which favours no arm"),
         judged_on="training",  # training length
     )
     run.headline("loss over the length of the training")
@@ -276,7 +277,7 @@ def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[f
     return chosen_by["loss"].mean().item(), judged
 
 
-# Benchmark: all learning rates and momenta of one training
+# Benchmark: all learning rates and momenta of one training run
 
 Trace = Float[Tensor, "steps 2"]
 
@@ -341,11 +342,11 @@ def of_steps(_: Draw) -> Iterator[Try]:
         ("rising", 3),
         ("falling", 6),
         ("in the tail", 9),
-        ("the last", 10),
+        ("the last step", 10),
     ):
         yield Try(label, step, 11, peak=2.0)
     yield Try("other settings", 2.5, 21, peak=1.0, start=0.2, tail=0.3, end=0.1)
-    yield Try("their tail", 18, 21, peak=1.0, start=0.2, tail=0.3, end=0.1)
+    yield Try("tail with other settings", 18, 21, peak=1.0, start=0.2, tail=0.3, end=0.1)
 
 
 EXERCISES = (
@@ -354,7 +355,7 @@ EXERCISES = (
         of="one_cycle",
         task="Return the learning rate and the momentum at a step.",
         hints=(
-            "The cycle takes (1 - tail) (steps - 1) steps. The peak is half-way.",
+            "The cycle takes (1 - tail) (steps - 1) steps. The peak is halfway.",
             (
                 "The learning rate goes linearly from start · peak to peak and back, the momentum from "
                 "0.95 to 0.85."

@@ -108,7 +108,7 @@ def loss(weights: Weights, source: Tensor, target: Tensor, *, heads: int, attend
 
 
 def anew(weights: Weights, state: State, newest: Tensor, *, heads: int) -> tuple[Tensor, State]:
-    """Logits after the newest token, for which the source and all previous tokens are processed again."""
+    """Logits after the newest token, computed by processing the source and all tokens again."""
     model, written = Torch(weights, heads, fused), torch.cat([state["written"], newest], 1)
     logits = model.decode(written, model.read(model.encode(state["source"])))
     return logits[:, -1], {**state, "written": written}

@@ -9,14 +9,14 @@ from .tasks import VOCAB, Pairs
 
 
 def co_occurrences(ids: Int[Tensor, "count length"]) -> Float[Tensor, "vocab vocab"]:
-    """How often each pair of words occurs at two positions of one text."""
+    """Counts how often each pair of words occurs in the same text, at two different positions."""
     counts = F.one_hot(ids, VOCAB).sum(1).float()
     return counts.T @ counts - counts.sum(0).diag()
 
 
 class Centroids(nn.Module):
-    """Gives the answer whose examples have the nearest mean. A text's vector is the mean of its words'
-    vectors.
+    """Returns the answer whose examples have the nearest mean vector. A text's vector is the mean of its
+    words' vectors.
 
     together  co-occurrences of the pre-training texts; a word's vector is its row, divided by the row's sum
     examples  texts with answers of one token

@@ -44,12 +44,12 @@ EXERCISES = (
         hints=(
             "With both_sides, half of the buckets are for keys after the query, and count is halved.",
             (
-                "Half of the remaining buckets are exact. Beyond, compute log(distance / exact) / "
-                "log(furthest / exact)."
+                "Half of the remaining buckets are exact. For larger distances, compute log(distance / "
+                "exact) / log(furthest / exact)."
             ),
             (
-                "Multiply this by the number of other buckets and round down. The last bucket has all larger "
-                "distances."
+                "Multiply this by the number of other buckets and round down. The last bucket takes all "
+                "larger distances."
             ),
         ),
         tries=of_distances,
@@ -59,7 +59,10 @@ EXERCISES = (
         of="model.RelativeBias.forward",
         task="Look up a bias for each head, query and key. The last query is at the last key's position.",
         hints=(
-            "The distance is the key's position minus the query's. The queries are the last of the keys.",
+            (
+                "The distance is the key's position minus the query's. The queries are at the last keys' "
+                "positions."
+            ),
             (
                 "The table gives (queries, keys, heads). Move heads to the front, and add a batch "
                 "dimension of 1."
@@ -70,8 +73,8 @@ EXERCISES = (
     Exercise(
         name="corrupt",
         of="spans.corrupt",
-        task="Figure 2: a sentinel for each span in the source, and each span after its sentinel in the "
-        "target.",
+        task="Figure 2: replace each span in the source with a sentinel, and list each span after its "
+        "sentinel in the target.",
         hints=(
             "A removed token starts a span if the token before it is kept.",
             "In each text, sentinels count down from the first. The target ends with one more sentinel.",

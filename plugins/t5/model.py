@@ -59,7 +59,7 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention without bias vectors. The initial weights contain the division by √dim."""
+    """Attention without bias vectors. The initial query weights contain the division by √dim."""
 
     def __init__(self, model: int, heads: int, dim: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class DecoderLayer(nn.Module):
         bias: Float[Tensor, "1 heads target keys"],
         visible: Float[Tensor, "batch 1 1 source"] | None,
     ) -> Float[Tensor, "batch target model"]:
-        """`bias` contains positions and the causal mask. `visible` masks padding in the source."""
+        """`bias` contains the position bias and the causal mask. `visible` masks padding in the source."""
         normed = self.norms[0](x)
         k, v = self.attention.keys_values(normed)
         if cache.written is not None:
@@ -267,7 +267,7 @@ class T5(nn.Module):
     def loss(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"], *, filling: int = 0
     ) -> Float[Tensor, ""]:
-        """Mean nats per token of the target. The decoder's first input is the padding token."""
+        """Mean loss in nats per target token. The decoder's first input is the padding token."""
         written = F.pad(target[:, :-1], (1, 0), value=filling)
         return F.cross_entropy(self(source, written).flatten(0, 1), target.flatten())
 

@@ -12,15 +12,15 @@ def draw_spans(
 
     share  share of tokens to remove, in spans of `mean` tokens on average; a text's first token is kept
 
-    The released code ends every text with a span. In texts as short as the experiment's, spans would then
-    almost always be continuations of the text. Here a text may also end with tokens that are kept.
+    The released code ends every text with a span. In texts as short as the experiment's, almost every span
+    would then be the end of its text. Our texts may also end with tokens that are kept.
     """
     gone = min(max(round(length * share), 1), length - 1)
     spans = min(max(round(gone / mean), 1), length - gone)
     left_out = torch.zeros(count, length, dtype=torch.bool)
     for row in left_out:
         at = 0
-        # One more part and one more token, because the end of a text need not be kept.
+        # The kept end of the text may be empty, so it is an additional part with one token too many.
         *kept, _ = _parts(length - gone + 1, spans + 1, generator)
         for keep, leave in zip(kept, _parts(gone, spans, generator), strict=True):
             row[at + keep : at + keep + leave] = True
@@ -37,8 +37,8 @@ def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
 def corrupt(
     ids: Int[Tensor, "batch length"], left_out: Bool[Tensor, "batch length"], first_sentinel: int
 ) -> tuple[Int[Tensor, "batch source"], Int[Tensor, "batch target"]]:
-    """Figure 2: replace spans with sentinels. In the target, each span follows its sentinel, and a sentinel
-    ends it.
+    """Figure 2: replace spans with sentinels. In the target, each span follows its sentinel, and one more
+    sentinel ends the target.
 
     left_out        has the same number of tokens and of spans in each text
     first_sentinel  sentinels count down from it, as in the released vocabulary

@@ -1,4 +1,4 @@
-"""Renames released weights of T5 1.0 (such as `google-t5/t5-base`), as `transformers` has them."""
+"""Renames the parameters of released T5 1.0 weights, such as `google-t5/t5-base` in `transformers`."""
 
 import re
 from collections.abc import Mapping

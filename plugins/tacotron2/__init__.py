@@ -4,16 +4,17 @@ Shen et al. 2017, "Natural TTS Synthesis by Conditioning WaveNet on Mel Spectrog
 arXiv 1712.05884.
 
 The problem. Speech synthesis needed phonemes, durations and pitch from separate models. A network that
-attends to letters needs none of these models, but attention by content alone loses its place where symbols
-repeat.
+attends to letters needs none of these models, but purely content-based attention loses its place where
+symbols repeat.
 
 The idea. Mel spectrograms are an intermediate representation between text and sound. A recurrent decoder
 generates them frame by frame. Its attention also sees its own previous weights and their sum, so it can move
 on from its last position. A post-net refines the whole spectrogram, and a logit decides when to stop. The
-paper's WaveNet turns the frames into sound. Here the Griffin-Lim algorithm does.
+paper's WaveNet turns the frames into sound. We use the Griffin-Lim algorithm instead.
 
-This folder. `model` has encoder, decoder and post-net. `experiment` counts skipped symbols and steps back on
-long texts, with and without location features. `benchmark` times the attention of several decoder steps.
+This folder. `model` has the encoder, the decoder and the post-net. `experiment` counts skipped symbols and
+backward steps on long texts, with and without location features. `benchmark` times the attention of several
+decoder steps.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, steps of the decoder.
 """

@@ -49,7 +49,7 @@ EXERCISES = (
     Exercise(
         name="attention",
         of="model.LocationSensitiveAttention.forward",
-        task="Compute the weights of the symbols from the query, the keys and the past weights.",
+        task="Compute the attention weights from the query, the keys and the past weights.",
         hints=(
             "Add the projected query, the keys and, if there is a location layer, its features.",
             "The energy is v · tanh of the sum. Set it to -inf for padding before the softmax.",
@@ -59,14 +59,14 @@ EXERCISES = (
     Exercise(
         name="pre-net",
         of="model.Prenet.forward",
-        task="Linear layers with ReLU and a dropout that is always active.",
+        task="Apply linear layers with ReLU, and dropout that is always active.",
         hints=("Use F.dropout with training=True after each ReLU.",),
         tries=of_frames,
     ),
     Exercise(
         name="zoneout",
         of="model.Decoder.zone",
-        task="Zoneout: keep old values at random in training, and on average in evaluation.",
+        task="Apply zoneout: keep old values at random in training, and take the expectation in evaluation.",
         hints=(
             "In training, units with rand_like(new) < zoneout keep their old value.",
             "In evaluation, average both values with the weights zoneout and 1 - zoneout.",
@@ -76,13 +76,16 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Decoder.step",
-        task="One step of the decoder: its frames, the stop logit, and the new state.",
+        task="Compute one step of the decoder: its frames, the stop logit, and the new state.",
         hints=(
             "The lower LSTM gets the frame and the old context. Its state after zoneout is the query.",
-            "The past weights are the last weights and their sum. The new context is the weighted memory.",
             (
-                "The upper LSTM gets the lower state and the new context. Both outputs get the upper state "
-                "and context."
+                "Stack the last weights and the sum of all weights. The new context is the memory's weighted "
+                "sum."
+            ),
+            (
+                "The upper LSTM gets the lower state and the new context. Both output layers get the upper "
+                "state and the context."
             ),
         ),
         tries=of_steps,

@@ -1,4 +1,4 @@
-"""Counts attention's alignment errors on digit strings that are longer than in training."""
+"""Counts attention's alignment errors on digit strings longer than those in training."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -30,11 +30,11 @@ from .model import LocationLayer, LocationSensitiveAttention, Sizes, Tacotron2
 
 NO_LOCATION = Break(
     "no location features",
-    "The location features are zero, so attention does not know its previous position.",
+    "The past weights are replaced by zeros, so attention gets no information about its previous position.",
 )
 PREVIOUS = Break(
     "previous weights only",
-    "The location features see the weights of the last step, not their sum over all steps.",
+    "The location features are computed from the previous step's weights, without the sum over all steps.",
     "near miss",
 )
 WINDOW = Break(
@@ -50,21 +50,21 @@ EQUATION = Claim(
     name="location-sensitive attention weights",
     sentence="The attention weights equal those of the equation, computed symbol by symbol.",
     paper=Figure(
-        "The attention of Chorowski et al. 2015, over the sum of past weights.",
+        "The attention of Chorowski et al. 2015, extended to the sum of past weights.",
         where="section 2.2",
         read="text",
     ),
     kind="identity",
     rule=(Bound("largest difference of weights", "<=", 1e-12),),
     control="the equation, computed by loops",
-    deviations="The location features see the previous weights and their sum, as in common "
-    "implementations. Section 2.2 names only the sum.",
+    deviations="The location features are computed from the previous weights and from the sum of all past "
+    "weights, as in common implementations. Section 2.2 mentions only the sum.",
 )
 
 FORWARD = Claim(
     name="alignment errors, location features against content alone",
-    sentence="After 400 steps, on texts longer than in training, attention with location features skips "
-    "fewer symbols and steps back less often than attention by content alone.",
+    sentence="After 400 steps, on texts longer than those in training, attention with location features "
+    "skips fewer symbols and moves backward less often than attention by content alone.",
     paper=Figure(
         "Cumulative weights encourage moving forward and mitigate repeated or ignored subsequences.",
         where="section 2.2",
@@ -80,21 +80,21 @@ FORWARD = Claim(
     after_steps=400,
     breaks=(NO_LOCATION, PREVIOUS, WINDOW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A synthetic voice at 8 kHz speaks phonemes instead of letters. The decoder generates five "
-    "frames per step, and its layers have sizes from 32 to 64. Training takes 400 steps with batches of 12 "
-    "utterances, short ones first, without dropout except in the pre-net. Location features see the "
-    "previous weights and their sum. The last step counts five times in the stop loss. Training texts have "
-    "one or two digits, and test texts have four. In the quick budget, both arms have the same learning "
-    "rate. The paper has no such comparison. Its headline result, naturalness compared with recordings, "
-    "needs listeners.",
+    deviations="The text consists of phonemes instead of letters, and a synthetic voice speaks it at 8 kHz. "
+    "The decoder generates five frames per step, and its layers have sizes from 32 to 64. Training takes 400 "
+    "steps with batches of 12 utterances, short ones first, without dropout except in the pre-net. Location "
+    "features are computed from the previous weights and from the sum of all past weights. The last step "
+    "counts five times in the stop loss. Training texts have one or two digits, and test texts have four. In "
+    "the quick budget, both networks have the same learning rate. The paper does not make this comparison. "
+    "Its headline result, naturalness compared with recordings, needs listeners.",
     headline=True,
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds), with the same bounds and 8 '
             "filters with 15 taps. Now there are 32 filters with 31 taps, as in the paper. On some seeds "
-            "attention did not learn to align. The control's error had to be within 1.6 times that of the "
-            "other arm, so the control failed where location features help most (1.74 on seed 0). Now the "
-            "control must explain half of the frames' variance, which is about 1."
+            "attention did not learn to align. The control's error had to be at most 1.6 times that of the "
+            "other network, so the control failed where location features help most (1.74 on seed 0). Now "
+            "the control must explain half of the frames' variance, which is about 1."
         ),
     ),
 )
@@ -307,7 +307,7 @@ def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float,
 
 @torch.no_grad()
 def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
-    """Slips on texts longer than in training, and teacher-forced errors in frames and attended symbols."""
+    """Slips on texts longer than those in training, and teacher-forced errors of frames and attention."""
     run, model, judge = at.run, found.chosen, at.world.judge
     skipped, back, stopped = stumble(run, model, at.world.longer)
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
@@ -351,7 +351,7 @@ def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[
 
 @torch.no_grad()
 def stumble(run: Run, model: Tacotron2, given: Corpus) -> tuple[Tensor, Tensor, float]:
-    """Skips and steps back per text in generated speech, and the share of texts that stopped."""
+    """Skips and backward steps per text in generated speech, and the fraction of texts that stopped."""
     text, symbols, _, _ = batch(run, given, list(range(len(given.texts))))
     most = 6 * text.shape[1]
     spoken, lengths = model.speak(text, symbols, most)
@@ -393,6 +393,6 @@ def show(run: Run, models: Mapping[str, Tacotron2], given: Corpus) -> None:
     run.image(
         "attention",
         torch.cat(panels).repeat_interleave(2, 0).repeat_interleave(2, 1),
-        caption=f"{said!r}, generated: attention (symbols from top to bottom) and spectrogram, of "
+        caption=f"{said!r}, generated: attention (symbols from top to bottom) and spectrogram, for "
         + ", then ".join(models),
     )

@@ -175,7 +175,7 @@ class Decoder(nn.Module):
         )
 
     def zone(self, new: Tensor, old: Tensor) -> Tensor:
-        """Zoneout (Krueger et al. 2017): units keep their old value at random, or by expectation."""
+        """Zoneout (Krueger et al. 2017): units keep their old value at random. Evaluation takes the mean."""
         if not self.zoneout:
             return new
         if self.training:
@@ -246,7 +246,7 @@ class Tacotron2(nn.Module):
         """Raises ValueError if the number of frames is not a multiple of the group size."""
         group = self.decoder.group
         if mel.shape[-1] % group:
-            raise ValueError(f"{mel.shape[-1]} frames are not groups of {group}")
+            raise ValueError(f"{mel.shape[-1]} frames are not a multiple of the group size, {group}")
         memory, mask = self.read(text, symbols)
         before = F.pad(mel[..., group - 1 :: group][..., :-1], (1, 0)).permute(2, 0, 1)
         return self.finish(self.steps(self.decoder.prenet(before), memory, mask))

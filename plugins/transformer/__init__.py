@@ -12,11 +12,12 @@ depends on the order, sinusoidal position encodings are added to the input.
 
 This folder. `model` has the layers of section 3.1, the sinusoids of 3.5, the learning rate of 5.3 and the
 loss of 5.4. It imports attention and layer normalisation from the plugins of their papers. `experiment`
-counts table 3's parameters, checks that sinusoids at a fixed offset are linear functions of each other, and
-compares the Transformer with a recurrent encoder-decoder on reversing sequences, where each target symbol
-depends on a source symbol at a different distance. `benchmark` times an encoder layer.
+counts table 3's parameters, and checks that sinusoids at a fixed offset are linear functions of each other.
+It also compares the Transformer with a recurrent encoder-decoder that is trained to reverse sequences. In
+this task, each target symbol depends on a source symbol at a different distance. `benchmark` times an encoder
+layer.
 
-Dimensions: batch, source and target (tokens of either), model (d_model), hidden (d_ff).
+Dimensions: batch, source and target (tokens), model (d_model), hidden (d_ff).
 """
 
 from torch import nn

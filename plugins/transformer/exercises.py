@@ -39,21 +39,24 @@ EXERCISES = (
         task="Section 3.5: sine and cosine of position / 10000^(2i / model), in alternating columns.",
         hints=(
             "The exponents 2i / model are 0, 2/model, 4/model, ..., one for each pair of columns.",
-            "Sines are the even columns, and cosines the odd ones. Stack them last, and flatten.",
+            (
+                "Even columns are sines, and odd columns are cosines. Stack both in a last dimension, and "
+                "flatten."
+            ),
         ),
         tries=of_sines,
     ),
     Exercise(
         name="learning rate",
         of="model.learning_rate",
-        task="Equation 3: rise linearly, then fall with the root of the step.",
+        task="Equation 3: rise linearly, then fall with the inverse square root of the step.",
         hints=("Multiply model^-0.5 by the smaller of step^-0.5 and step · warmup^-1.5.",),
         tries=of_steps,
     ),
     Exercise(
         name="label smoothing",
         of="model.smoothed_cross_entropy",
-        task="Section 5.4: cross entropy with 1 - epsilon on the correct word, the rest shared by all words.",
+        task="Section 5.4: the correct word has the weight 1 - epsilon, and all words share the rest.",
         hints=(
             "The loss is minus the log-probabilities weighted by the targets, averaged over the words.",
             (
@@ -69,7 +72,7 @@ EXERCISES = (
         task="Section 3.1: causal self-attention, attention to the source, and the feed-forward network.",
         hints=(
             "Compute norm(x + dropout(part(x))) three times, with norms 0, 1 and 2.",
-            "The mask hides words of the source, so it goes to source_attention only.",
+            "The mask hides words of the source, so pass it to source_attention only.",
         ),
         tries=of_layers,
     ),

@@ -15,14 +15,14 @@ def sines(tokens: int, model: int, *, dtype: torch.dtype = torch.float32) -> Flo
     Raises ValueError if `model` is odd.
     """
     if model % 2:
-        raise ValueError(f"a width of {model} cannot be filled with pairs of sine and cosine")
+        raise ValueError(f"the size {model} is odd, so sines and cosines cannot be paired")
     speeds = 10000.0 ** (torch.arange(0, model, 2, dtype=torch.float64) / -model)
     angles = torch.arange(tokens, dtype=torch.float64)[:, None] * speeds
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2).to(dtype)
 
 
 def learning_rate(step: int, *, model: int = 512, warmup: int = 4000) -> float:
-    """Equation 3: rises linearly for `warmup` steps, then falls with the root of `step` (from 1)."""
+    """Equation 3: rises linearly for `warmup` steps, then falls as 1 / √step. `step` counts from 1."""
     return model**-0.5 * min(step**-0.5, step * warmup**-1.5)
 
 

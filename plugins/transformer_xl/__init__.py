@@ -8,14 +8,15 @@ so the first words of each segment have no context. To give each word a full con
 one word at a time, and the whole window must be recomputed each time.
 
 The idea. Cache the inputs of each layer for the last segment, and let the next segment attend to them. With
-every layer, the context reaches one memory length further back. Absolute positions do not work with such a
+every layer, the context reaches one memory length further back. Absolute positions do not work with this
 memory, because the same position in two segments has the same encoding. So an attention score depends on the
 content of the key and on its distance from the query.
 
 This folder. `model` has the attention, with the shift that computes all distances in one matrix
-multiplication, and the language model. `weights` renames released weights. `experiment` reads a text whose
-topic lasts over several segments, with and without memory, and with memories of several lengths. `arms` has
-the networks with other positions. `benchmark` times the evaluation of the next segment.
+multiplication, and the language model. `weights` renames released weights. `experiment` trains models with
+and without memory on texts whose topic lasts for several segments, and evaluates them with memories of
+several lengths. `arms` has the networks with other positions. `benchmark` times the evaluation of the next
+segment.
 
 Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (hidden size),
 vocab.

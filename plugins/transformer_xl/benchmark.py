@@ -1,4 +1,4 @@
-"""Times evaluating a segment with one pass per token, one pass over context and segment, and a memory."""
+"""Times the evaluation of a segment: a pass per token, a pass over context and segment, or a memory."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -34,7 +34,7 @@ EXERCISES = (
         task="Move each row's scores by distance to the columns of their keys, by padding and reshaping.",
         hints=(
             "Pad one column on the left, then flatten the matrix.",
-            "Drop the first `tokens` entries, and cut the rest into rows of `keys` again.",
+            "Drop the first `tokens` entries, and reshape the rest into rows of length `keys`.",
         ),
         tries=of_shifts,
     ),
@@ -44,11 +44,11 @@ EXERCISES = (
         task="Section 3.3: scores by content and by distance, softmax, and weighted values.",
         hints=(
             (
-                "Use (q + u) kᵀ by content and (q + v) rᵀ by distance, shifted. r is the projection of "
-                "distances."
+                "The content score is (q + u) kᵀ. The distance score is (q + v) rᵀ, shifted. r is the "
+                "projection of distances."
             ),
-            "Divide their sum by the root of the head size, and mask later keys.",
-            "The last query sees the last key, so the mask starts at keys - tokens + 1.",
+            "Divide their sum by the square root of the head size, and mask later keys.",
+            "The last query sees the last key, so the mask starts at diagonal keys - tokens + 1.",
         ),
         tries=of_attention,
     ),

@@ -1,4 +1,4 @@
-"""Checks the parameter count, and compares the loss with that without memory and with absolute positions."""
+"""Checks the parameter count, and compares losses with and without memory and with absolute positions."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -64,11 +64,11 @@ LANGUAGE = (
 
 MEMORY = Claim(
     name="loss at the start of a segment, with and without memory",
-    sentence="After 200 steps, a model with a memory predicts the first words of a segment nearly as well "
-    "as the last words, and the memory lowers the loss by more than half as much as tripling the segment "
-    "length does.",
+    sentence="After 200 steps, a model with a memory predicts the first words of a segment nearly as well as "
+    "the last words. The memory lowers the loss by more than half as much as tripling the segment length "
+    "does.",
     paper=Figure(
-        "on One Billion Word, which has no long context, the perplexity is 25.2 "
+        "On One Billion Word, which has no long context, the perplexity is 25.2 "
         "with recurrence and 27.1 without",
         where="section 4.2, table 7",
         read="memory",
@@ -77,8 +77,9 @@ MEMORY = Claim(
         at_most("nats per word, segment start - segment end", "with memory", 0.05, toward=0.1),
         Bound(HALF, ">=", 0.05, direction=0.0),
     ),
-    control="the same network without memory, on segments of the same length, and on segments three times "
-    "as long with the same number of tokens per step, each arm at its best learning rate from the same grid",
+    control="the same network without memory, on segments of the same length, and on segments three times as "
+    "long with the same number of tokens per step, each network with its best learning rate from the same "
+    "grid",
     control_arm="without memory",
     control_reaches=(
         at_least("nats per word, segment start - segment end", "without memory", 0.15),
@@ -128,8 +129,8 @@ POSITIONS = Claim(
     after_steps=STEPS,
     breaks=(NO_DISTANCES, BIAS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=LANGUAGE + "In this language, distance carries no information except the age of a word. "
-    "The memory holds 64 words in evaluation and 16 in training.",
+    deviations=LANGUAGE + "In this language, the distance of a word carries no information except how long "
+    "ago it occurred. The memory holds 64 words in evaluation and 16 in training.",
 )
 
 FASTER = Claim(
@@ -143,10 +144,9 @@ FASTER = Claim(
     ),
     control="the same network with the same context: a pass for each token, and one pass over all tokens",
     deviations="A segment of 64 tokens follows a context of 64 tokens. The model has two layers of hidden "
-    "size 256. "
-    "The speed-up over a pass for each token grows with the segment, which has 3,800 tokens in the paper. "
-    "Rotary positions with a KV cache avoid the same recomputation, but compute a different function and are "
-    "not timed here.",
+    "size 256. The speed-up over a pass for each token grows with the length of the segment, which is 3,800 "
+    "tokens in the paper. Rotary positions with a KV cache avoid the same recomputation, but compute a "
+    "different function and are not timed here.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the first bound alone. One pass over '
@@ -247,7 +247,7 @@ class World(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A network, its way of reading, and the weight of the unigram cache in its prediction."""
+    """A network, how it reads a text, and the weight of the unigram cache in its prediction."""
 
     net: TransformerXL
     reading: Reading
@@ -305,8 +305,8 @@ def steps_of(run: Run) -> int:
 def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
     """Train on the texts in a single pass, all in parallel.
 
-    Longer segments come with fewer texts, so all arms have equal tokens per step. Returns the validation loss
-    and the network.
+    With longer segments there are fewer texts, so all arms have the same number of tokens per step. Returns
+    the validation loss and the network.
     """
     run, world = at.run, at.world
     net = TransformerXL(WORDS, model=MODEL, heads=4, hidden=4 * MODEL, layers=2, std=STD, dropout=0.0)

@@ -96,7 +96,7 @@ class Layer(nn.Module):
 class TransformerXL(nn.Module):
     """The defaults are the paper's 12-layer character model (table 2, 41M). Embedding and readout are tied.
 
-    u and v are shared by all layers. The adaptive softmax, for vocabularies of words, is left out.
+    u and v are shared by all layers. The adaptive softmax for word-level vocabularies is left out.
 
     scale  factor of the input embedding (√model in the released models, which the paper does not mention)
     """

@@ -1,6 +1,6 @@
 """Renames the released weights of the authors' PyTorch character model.
 
-`transformers` had this model as TransfoXL until it was removed. Names may begin with its `transformer.`
+The package `transformers` contained this model as TransfoXL. Names may begin with its prefix `transformer.`
 """
 
 import re
@@ -28,8 +28,8 @@ ELSEWHERE = {"crit.out_layers.0.weight", "pos_emb.inv_freq"}  # a copy of the em
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Map released parameters to those of `TransformerXL`, with `scale` = √model and shared u and v.
 
-    Raises ValueError for an unknown name. Word-level models have several embeddings, or u and v in each
-    layer.
+    Raises ValueError for an unknown name, for example from a word-level model, which has several embeddings,
+    or u and v in each layer.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

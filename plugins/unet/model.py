@@ -27,7 +27,7 @@ class UNet(nn.Module):
     """Class scores for each pixel, by a contracting and an expanding path with skip connections.
 
     widths   channels of each level; each level has half the side length of the level above
-    padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size stays
+    padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size is kept
     joins    number of levels with a skip connection, starting from the deepest; None: all. At other levels
              the expanding path gets the same number of channels from below
     dropout  at the end of the contracting path (section 3.1, which gives no probability)
@@ -118,8 +118,8 @@ def border_weights(
 ) -> Float[Tensor, "height width"]:
     """Equation 2 without its class weights: the weights are large between objects that nearly touch.
 
-    Outside of objects the weight is 1 + w0 exp(-(d1 + d2)² / 2σ²) with the distances d1 and d2 to the two
-    nearest objects. Inside objects it is 1, and everywhere if there are fewer than two objects.
+    Outside objects the weight is 1 + w0 exp(-(d1 + d2)² / 2σ²), where d1 and d2 are the distances to the two
+    nearest objects. Inside objects the weight is 1. If there are fewer than two objects, it is 1 everywhere.
     """
     weights = torch.ones(masks.shape[1:])
     if len(masks) < 2:
