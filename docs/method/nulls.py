@@ -95,7 +95,7 @@ def table() -> str:
     """A table of each claim's null runs, in Markdown."""
     lines = [
         (
-            "| claim | null runs | of them hold | 95 % | closest bound, sd | reproduced, drawn "
+            "| claim | null runs | runs that hold | 95 % | closest bound, sd | reproduced, drawn "
             "| normal | weak, drawn | normal |"
         ),
         "| --- |" + " ---: |" * 8,
@@ -117,7 +117,7 @@ def rates() -> str:
     kinds: dict[str, list[Null]] = {"pipelines": [], "items": []}
     for null in nulls():
         kinds["items" if null.paper in ITEMS else "pipelines"].append(null)
-    lines = ["| what is redrawn | claims | single runs | of them hold | 95 % |", "| --- |" + " ---: |" * 4]
+    lines = ["| kind of null run | claims | single runs | runs that hold | 95 % |", "| --- |" + " ---: |" * 4]
     for kind, found in kinds.items():
         won, runs = (sum(count) for count in zip(*((sum(n.held), len(n.held)) for n in found), strict=True))
         low, high = (f"{100 * share:.0f}" for share in wilson(won, runs))

@@ -45,12 +45,12 @@ NO_GRADIENT = Break(
 )
 ONE_DRAW = Break(
     "score-function gradient, one sample",
-    "The encoder learns with the score-function gradient from one sample.",
+    "The encoder is trained with the score-function gradient from one sample.",
     "near miss",
 )
 FOUR_DRAWS = Break(
     "score-function gradient, four samples",
-    "The encoder learns with the score-function gradient from four samples per image, with a baseline. "
+    "The encoder is trained with the score-function gradient from four samples per image, with a baseline. "
     "This costs four times the compute.",
     "rival",
 )
@@ -72,7 +72,7 @@ DEVIATIONS = (
 LIKELIHOOD = Claim(
     name="likelihood against wake-sleep",
     sentence="After 800 steps, networks trained with the bound give held-out digits a higher likelihood than "
-    "networks trained with wake-sleep, and a much higher likelihood than independent pixels.",
+    "networks trained with wake-sleep, and a much higher likelihood than a model with independent pixels.",
     paper=Figure(
         "The curves show a higher estimated likelihood than wake-sleep with 1,000 and with 50,000 images.",
         where="figure 3",
@@ -83,8 +83,9 @@ LIKELIHOOD = Claim(
         at_least("log-likelihood", "bound", 3.0, minus="independent pixels", toward=0.5),
     ),
     guards=(at_least("log-likelihood over the bound", "bound", 0.0),),
-    control="wake-sleep with the same networks, optimiser and learning rates, each arm at its best learning "
-    "rate; also independent pixels, whose probabilities of ink are their training frequencies",
+    control="wake-sleep with the same networks, optimiser and learning rates, each method with its best "
+    "learning rate; also a model with independent pixels, whose probabilities of ink are the frequencies in "
+    "the training data",
     control_arm="wake-sleep",
     control_reaches=(at_least("log-likelihood", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -117,8 +118,8 @@ BETTER = Claim(
         at_least("bound", "bound", 0.2, minus="wake-sleep", toward=0.0),
         Bound("steps to wake-sleep's best bound, wake-sleep / bound", ">=", 1.15, direction=1.0, ratio=True),
     ),
-    control="wake-sleep with the same networks, optimiser and learning rates, each arm at its best learning "
-    "rate",
+    control="wake-sleep with the same networks, optimiser and learning rates, each method with its best "
+    "learning rate",
     control_arm="wake-sleep",
     control_reaches=(at_least("bound", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -224,7 +225,9 @@ def experiment(run: Run) -> None:
             MIXTURE.name: {"bound": Arm(fit_mixture)},
         },
         world=digits,
-        unequal={"wake-sleep": "how much they draw: wake-sleep also draws dreams, which favours neither arm"},
+        unequal={
+            "wake-sleep": "how much they draw: wake-sleep also samples images, which favours neither arm"
+        },
     )
     run.headline("bound on judge")
 
@@ -282,7 +285,7 @@ def fit(
 ) -> None:
     """Train with Adam and a learning rate that decays to 0. Calls `after` with the number of steps so far.
 
-    kept  the object that `after` changes, so that a stopped run can continue
+    kept  lists that `after` changes, saved so that a stopped run can continue
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -318,7 +321,7 @@ def average_bound(model: VAE, x: Images, noise: torch.Generator) -> EachDigit:
 
 @torch.no_grad()
 def likelihood(model: VAE, x: Images, draws: int, generator: torch.Generator) -> EachDigit:
-    """A lower estimate of log p(x) for each digit."""
+    """An estimated lower bound on log p(x) for each digit."""
     parts = []
     for some in x.split(20):
         noise = torch.randn(draws, len(some), model.latent, generator=generator).to(some)
@@ -340,7 +343,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, EachDigit]:
 
 
 def sooner(table: Table) -> dict[str, dict[str, float]]:
-    """The step of wake-sleep's best bound over the first step at which our bound is at least as high."""
+    """The step of wake-sleep's best bound, divided by the first step at which our bound is as high."""
     ours, theirs = (table.sweeps[arm].chosen for arm in ("bound", "wake-sleep"))
     step, best = max(theirs.curve, key=lambda point: point[1])
     first = next((mine for mine, bound in ours.curve if bound >= best), ours.steps)

@@ -21,7 +21,7 @@ def sample(mean: Posterior, log_variance: Posterior, noise: Latents) -> Latents:
 
 
 def divergence(mean: Posterior, log_variance: Posterior) -> Float[Tensor, " batch"]:
-    """Appendix B: KL(q(z|x) || p(z)) of a diagonal Gaussian from the standard normal."""
+    """Appendix B: the divergence KL(q(z|x) || p(z)) of a diagonal Gaussian from the standard normal."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
 
 

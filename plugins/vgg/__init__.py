@@ -3,14 +3,14 @@
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 arXiv 1409.1556.
 
-The problem. Networks after AlexNet differed in everything at once: large filters with strides, numbers of
-feature maps, and depth. So it was unknown how depth alone affects accuracy.
+The problem. Networks after AlexNet differed in everything at once: filter sizes, strides, numbers of feature
+maps, and depth. So it was unknown how depth alone affects accuracy.
 
 The idea. Keep everything else fixed. Use the smallest filter that distinguishes left from right and up from
 down, 3 × 3 with stride 1, and stack such layers. Two layers have a receptive field of 5 × 5, and three of 7 ×
 7, with fewer weights than one large filter and with a nonlinearity after each layer. The number of feature
-maps doubles after each pooling by two. From 11 to 19 layers errors fell. The simple design became the most
-popular backbone of detection, segmentation and style transfer.
+maps doubles after each pooling by two. Errors fell as the depth grew from 11 to 19 layers. The simple design
+became the most popular backbone for detection, segmentation and style transfer.
 
 This folder. `model` has the networks of table 1, with torchvision's parameter names, so torchvision's
 released weights load directly. It also has dense evaluation, which treats the hidden layers as convolutions.

@@ -79,7 +79,7 @@ def window_by_window(maps: Tensor, *layers: Tensor, side: int) -> Tensor:
 
 
 def all_windows(maps: Tensor, *layers: Tensor, side: int) -> Tensor:
-    """Copy out every window, and process all windows as one batch."""
+    """Copy every window, and process all windows as one batch."""
     windows = maps.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 1, 4, 5)
     return head(windows.flatten(3), *layers).movedim(3, 1)
 

@@ -43,13 +43,14 @@ LINEAR = Break(
 )
 WIDER = Break(
     "one wider 3 × 3 layer",
-    "The network has one 3 × 3 layer per stage. Twice as many feature maps make the number of multiply-adds "
-    "equal.",
+    "The network has one 3 × 3 layer per stage. It has twice as many feature maps, and therefore the same "
+    "number of multiply-adds.",
     "rival",
 )
 WIDER_5 = Break(
     "one wider 5 × 5 layer",
-    "The network has one 5 × 5 layer per stage. More feature maps make the number of multiply-adds equal.",
+    "The network has one 5 × 5 layer per stage. It has more feature maps, and therefore the same number of "
+    "multiply-adds.",
     "rival",
 )
 
@@ -58,8 +59,8 @@ SIZES = Claim(
     sentence="The parameter counts, rounded to millions, match the paper's table 2. A 7 × 7 layer has 81 % "
     "more weights than three 3 × 3 layers with the same receptive field.",
     paper=Figure(
-        "133 million for A, A-LRN and B, 134 for C, 138 for D, 144 for E; 49 C² against 27 C² weights, 81 % "
-        "more.",
+        "133 million for A, A-LRN and B, 134 for C, 138 for D, 144 for E; 49 C² against 27 C² weights, which "
+        "is 81 % more.",
         where="table 2 and section 2.3",
         read="table",
     ),
@@ -97,7 +98,7 @@ DEPTH = Claim(
             called="error, two of 3 × 3 / one of 3 × 3",
         ),
     ),
-    control="one 3 × 3 layer per stage, at the best of the same learning rates",
+    control="one 3 × 3 layer per stage, with its best learning rate from the same grid",
     control_arm="one of 3 × 3",
     control_reaches=(at_most("error", "one of 3 × 3", 0.25, called="error, one of 3 × 3"),),
     breaks=(LINEAR, WIDER, UNTRAINED),
@@ -128,7 +129,7 @@ SMALL_FILTERS = Claim(
             called="error, two of 3 × 3 / one of 5 × 5",
         ),
     ),
-    control="one 5 × 5 layer per stage, at the best of the same learning rates",
+    control="one 5 × 5 layer per stage, with its best learning rate from the same grid",
     control_arm="one of 5 × 5",
     control_reaches=(at_most("error", "one of 5 × 5", 0.25, called="error, one of 5 × 5"),),
     breaks=(ONE_LAYER, LINEAR, WIDER_5, UNTRAINED),
@@ -138,9 +139,9 @@ SMALL_FILTERS = Claim(
     "23 % more multiply-adds than the shallow one. The rival has the same number as the deep network.",
     history=(
         (
-            'Until November 2026 there were 400 steps and 2,000 test pictures. The verdict was "reproduced" '
-            "(0.68 times the error, 9 of 10 seeds). The bound is unchanged. At that time, a ratio below 0.97 "
-            "counted as weak evidence. Now a ratio below 1 does."
+            "Until November 2026 training took 400 steps, and there were 2,000 test pictures. The verdict "
+            'was "reproduced" (error ratio 0.68, 9 of 10 seeds). The bound is unchanged. At that time, a '
+            "ratio below 0.97 counted as weak evidence. Now a ratio below 1 does."
         ),
     ),
 )
@@ -269,4 +270,4 @@ def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
             sheet = (x[wrong] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3)
             caption = f"Misclassified by {arm}. True classes by row: {', '.join(f'{r[0]}' for r in rows)}."
             run.image(f"errors, {arm}", sheet, columns=10, caption=caption)
-            run.table(f"errors, {arm}", ["label", *(f"{name} says" for name in found)], rows)
+            run.table(f"errors, {arm}", ["label", *(f"prediction, {name}" for name in found)], rows)

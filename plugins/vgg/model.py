@@ -138,7 +138,7 @@ def weights_of(filters: Sequence[int], maps: int) -> int:
 
 
 def multiply_adds(network: Stages, side: int = 16) -> int:
-    """Multiply-adds of the convolutions and the classifier, for one image of `side`."""
+    """Multiply-adds of the convolutions and the classifier, for one image of `side` × `side` pixels."""
     total = network.scores.weight.numel()
     for layer in network.stages:
         if isinstance(layer, nn.Conv2d):

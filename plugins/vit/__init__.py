@@ -10,8 +10,9 @@ all pixels is too expensive.
 
 The idea. Cut the image into patches of 16 × 16 pixels, project each patch linearly to a vector, and add a
 learned position embedding. A Transformer encoder processes these vectors and an additional class token, from
-which the class is predicted. No other part of the model is two-dimensional. With enough images the model
-learns this structure and outperforms convolutional networks.
+which the class is predicted. Apart from the patches, nothing in the model reflects the two-dimensional
+structure of images. With enough images the model learns this structure and outperforms convolutional
+networks.
 
 This folder. `model` has the classifier, three kinds of position embeddings, and attention maps. `weights`
 loads released weights. `experiment` trains ViT and a convolutional network of equal cost on few and on many

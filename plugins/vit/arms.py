@@ -1,4 +1,4 @@
-"""The networks that the Vision Transformer is compared with, and those of its breaks."""
+"""The networks that the Vision Transformer is compared with, and the networks of the breaks."""
 
 from functools import partial
 

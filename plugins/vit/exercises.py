@@ -81,7 +81,7 @@ EXERCISES = (
         task="Write equations 2 and 3: attention and MLP on normalised inputs, with residual connections.",
         hints=(
             "Compute x + dropout(attention(norm(x))), then do the same with the MLP.",
-            "The MLP is up, activation, dropout, down. norms[1] belongs to it.",
+            "The MLP consists of up, activation, dropout and down. Its norm is norms[1].",
         ),
         tries=of_blocks,
     ),

@@ -1,4 +1,4 @@
-"""Compares ViT with convolutions at equal cost on few and many images, and with and without positions."""
+"""Compares ViT with a convolutional network of equal cost, and with a ViT without position embeddings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -56,7 +56,7 @@ MISPLACED = Break(
 SIZE = Claim(
     name="size",
     sentence="ViT-B/16 without its head has 86 million parameters, and ViT-H/14 with its head has 632 "
-    "million. ViT-L/16 has 304 million. The paper says 307 million.",
+    "million. ViT-L/16 has 304 million, where the paper states 307 million.",
     paper=Figure("The table states 86, 307 and 632 million parameters", where="table 1", read="table"),
     rule=(
         Bound("parameters of ViT-B/16 without its head, in millions", "==", 86),
@@ -78,9 +78,9 @@ PICTURES = (
 )
 NETWORKS = (
     "The ViT has two blocks of hidden size 48 and patches of 4 × 4. The convolutional network has six 3 × 3 "
-    "layers with group normalisation. Both are trained by Adam with batches of 32, without weight decay, "
-    "dropout or augmentation. Errors are measured on new pictures of the same kind. The paper fits a "
-    "linear classifier on five ImageNet images per class, after pre-training."
+    "layers with group normalisation. Both are trained with Adam on batches of 32, without weight decay, "
+    "dropout or augmentation. Errors are measured on test pictures of the same kind. The paper fits a linear "
+    "classifier on five ImageNet images per class, after pre-training."
 )
 
 EQUAL_COST = (
@@ -125,8 +125,8 @@ FEW = Claim(
 
 MANY = Claim(
     name="ViT and convolutions on many images",
-    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT's error on new images is no higher "
-    "than that of a convolutional network with the same number of multiply-adds.",
+    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT's test error is no higher than "
+    "that of a convolutional network with the same number of multiply-adds.",
     paper=FEW.paper,
     rule=(
         at_most(
@@ -146,7 +146,7 @@ MANY = Claim(
     chosen_on=(0, 1),
     deviations=f"{PICTURES} The digits are 9 to 11 pixels high and can be anywhere. {NETWORKS} The claim is "
     "judged only with the full budget. In the 400 steps of a quick run, the convolutional network learns "
-    "these pictures, but the ViT does not.",
+    "to classify these pictures, but the ViT does not.",
     headline=True,
     history=(
         (
@@ -168,14 +168,14 @@ POSITIONS = Claim(
     ),
     rule=(at_most("error", "1-D", 0.714, over="none", toward=0.952),),
     control_arm="none",
-    control="the same ViT without position embeddings, at the best of the same learning rates",
+    control="the same ViT without position embeddings, with its best learning rate from the same grid",
     control_reaches=(at_most("error", "none", 0.6, called="error without positions"),),
     breaks=(MISPLACED, PIXELS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=f"{PICTURES} The digits are 11 to 14 pixels high and in the middle. There are 3,200 "
+    deviations=f"{PICTURES} The digits are 11 to 14 pixels high and in the centre. There are 3,200 "
     "pictures, each seen once. The ViT has two blocks of hidden size 48 and patches of 4 × 4. It is "
-    "trained by Adam with batches of 32, without weight decay, dropout or augmentation. Errors are "
-    "measured on new pictures of the same kind. There is no pre-training.",
+    "trained with Adam on batches of 32, without weight decay, dropout or augmentation. Errors are "
+    "measured on test pictures of the same kind. There is no pre-training.",
     history=(
         (
             "Until November 2026 the ratio was inverted: the error without positions, divided by the error "
@@ -207,7 +207,7 @@ def experiment(run: Run) -> None:
     if run.wants(MANY) and steps:
         compare(run, MANY, 32 * steps, steps)
     if run.wants(MANY) and not steps:
-        why = "a quick run is too short for a ViT to learn many images"  # not at smoke: it trains nothing
+        why = "a quick run is too short to train a ViT on many images"  # not at smoke: it trains nothing
         run.leave_unjudged(MANY, why)  # not at smoke
     if run.wants(POSITIONS):
         place(run)

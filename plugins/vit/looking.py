@@ -25,9 +25,7 @@ def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> No
     maps = maps / maps.amax((2, 3), keepdim=True)
     seen = (x + mean).clamp(0, 1)
     rows = [part for ten in (0, 10) for part in (seen[ten : ten + 10], (seen * maps)[ten : ten + 10])]
-    caption = (
-        "Pictures. Below each, the same pixels are weighted by the attention of the class token (rollout)."
-    )
+    caption = "Pictures, and below each the same picture weighted by the class token's attention (rollout)."
     run.image("attention", enlarged(torch.cat(rows), 4), columns=min(10, len(x)), caption=caption)
     vectors = F.normalize(network.positions(grid, grid)[1:], dim=1)
     likeness = (vectors @ vectors.T).unflatten(1, (1, grid, grid))

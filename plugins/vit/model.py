@@ -26,7 +26,7 @@ def patches(images: Images, size: int) -> Float[Tensor, "batch rows columns pixe
     """
     height, width = images.shape[2:]
     if height % size or width % size:
-        raise ValueError(f"{height} × {width} pixels are no whole number of patches of {size} × {size}")
+        raise ValueError(f"{height} × {width} pixels cannot be divided into patches of {size} × {size}")
     cut = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
@@ -121,7 +121,7 @@ class ViT(nn.Module):
     side       image side in pixels, which determines the grid of positions
     patch      patch side in pixels
     positions  makes the position embedding from rows, columns and model; None for no position embedding
-    dropout    also applied to the sum of patches and positions
+    dropout    also applied to the sum of patch and position embeddings
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Renames released weights of `ViTForImageClassification`, as `transformers` has them."""
+"""Renames the parameters of released weights of `ViTForImageClassification` in `transformers`."""
 
 import re
 from collections.abc import Mapping

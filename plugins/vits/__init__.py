@@ -5,14 +5,14 @@ Text-to-Speech", arXiv 2106.06103.
 
 The problem. Two-stage systems have one network from text to spectrograms and another from spectrograms to
 waves. The second must be trained on the outputs of the first, and the spectrogram is a hand-designed
-interface. In addition, such a system predicts a single rhythm for a text, although people speak a text with
-many rhythms.
+interface. In addition, two-stage systems predict a single rhythm for each text, although people can speak it
+with many rhythms.
 
 The idea. VITS is a conditional variational autoencoder. A posterior encoder maps spectra to latents, and
-HiFi-GAN's generator maps latents to waves. The prior of the latents comes from the text: a normal
+HiFi-GAN's generator maps latents to waves. The prior of the latents is computed from the text: a normal
 distribution for each symbol, transformed by a volume-preserving flow and aligned along the best monotonic
 path (Glow-TTS's search). Discriminators of the waves are trained jointly. Durations are sampled from another
-flow, so a text has many rhythms.
+flow, so the same text can be spoken with different rhythms.
 
 This folder. `spline` and `durations` are the stochastic duration predictor, `model` is the rest, `weights`
 loads released weights. `experiment` tests whether sampled durations score better than a single prediction.

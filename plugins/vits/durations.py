@@ -108,10 +108,10 @@ class DurationFlow(nn.Module):
 
 
 class StochasticDurations(nn.Module):
-    """Samples the duration of each symbol: integer frames, at least one.
+    """Samples the duration of each symbol: a whole number of frames, at least one.
 
     A flow needs continuous values in more than one channel. So u in (0, 1) is subtracted from each duration,
-    and an auxiliary variable nu is appended. Both are drawn from a posterior flow, given the durations.
+    and an auxiliary variable nu is appended. Both are sampled from a posterior flow, given the durations.
     """
 
     def __init__(

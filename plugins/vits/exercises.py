@@ -35,7 +35,7 @@ EXERCISES = (
         of="model.path_of",
         task="Compute the alignment as a mask, from the number of frames of each symbol.",
         hints=(
-            "A cumulative sum gives the end of each symbol. Subtract its duration for its start.",
+            "A cumulative sum gives the end of each symbol. Subtract the duration to get the start.",
             "A frame belongs to a symbol if it is at or after the start and before the end.",
         ),
         tries=of_durations,
@@ -43,21 +43,21 @@ EXERCISES = (
     Exercise(
         name="coupling",
         of="model.MeanCoupling.forward",
-        task="The volume-preserving coupling layer.",
+        task="Implement the volume-preserving coupling layer.",
         hints=("Keep the first half. Add self.shift of it to the second half, and mask the result.",),
         tries=of_couplings,
     ),
     Exercise(
         name="inverse coupling",
         of="model.MeanCoupling.inverse",
-        task="The inverse of the coupling layer.",
+        task="Implement the inverse of the coupling layer.",
         hints=("The first half is unchanged, so the same shift can be computed from it.",),
         tries=of_couplings,
     ),
     Exercise(
         name="spline",
         of="spline.spline",
-        task="The rational-quadratic spline of Durkan et al., its inverse, and the log of its derivative.",
+        task="Implement the rational-quadratic spline of Durkan et al., its inverse, and the log derivative.",
         hints=(
             "_knots makes corners from widths and heights. Slopes are LEAST + softplus, and 1 at both ends.",
             "At ξ, with mean slope s, slopes a, b: low + height (s ξ² + a ξ(1-ξ)) / (s + (a+b-2s) ξ(1-ξ)).",

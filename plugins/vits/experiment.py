@@ -62,8 +62,8 @@ RHYTHM = Claim(
     name="sampled and predicted durations",
     seeded_as="rhythms are drawn",
     sentence="Durations sampled from the flow are closer to the true durations of unseen sentences than a "
-    "single predicted duration, and closer than samples drawn without seeing the sentence. Most true "
-    "durations lie within the middle 80 % of the samples.",
+    "single predicted duration, and closer than durations that are sampled without seeing the sentence. Most "
+    "true durations lie within the middle 80 % of the samples.",
     paper=Figure(
         "A stochastic duration predictor synthesises speech with diverse rhythms from the same text.",
         where="abstract",
@@ -90,7 +90,7 @@ RHYTHM = Claim(
     ),
     control="one duration per symbol, predicted by the same convolutions and trained on the absolute "
     "error by which it is judged, with the same data and learning rates and twice as many steps. "
-    "A second control is a table that draws a random training duration of the same phoneme",
+    "A second control samples a training duration of the same phoneme at random",
     control_arm="one",
     control_reaches=(
         at_most(
@@ -104,10 +104,11 @@ RHYTHM = Claim(
     breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A synthetic voice says one to three digits, each utterance at its own speaking rate and "
-    "faster if there are more digits. The number of digits replaces the text encoder's knowledge "
-    "of the sentence. A table for each number of digits would be equally good. Durations are the "
-    "true ones, not those that the alignment search finds. The paper reports listening tests "
-    "(4.43 with sampled durations, 4.39 with one predicted duration) and plots the lengths of samples.",
+    "faster if there are more digits. The predictors get the number of digits instead of a text encoder's "
+    "features of the sentence. A table of durations for each number of digits would be equally good. The "
+    "predictors are trained on true durations, not on those that the alignment search finds. The paper "
+    "reports listening tests (4.43 with sampled durations, 4.39 with one predicted duration) and plots the "
+    "lengths of samples.",
     headline=True,
 )
 
@@ -167,7 +168,7 @@ def utter(words: Sequence[speech.Word], generator: torch.Generator) -> speech.Ut
 
 
 def undo(run: Run) -> None:
-    """Check both flows with random weights, on values on both sides of the spline's bounds."""
+    """Check both flows with random weights, on values within and beyond the spline's bounds."""
     generator = run.generator("flows")
 
     def randn(*shape: int) -> Tensor:

@@ -155,7 +155,7 @@ class Result(NamedTuple):
 
 
 class VITS(nn.Module):
-    """`forward` computes the training terms except the sound's losses. `speak` turns text into waves."""
+    """`forward` computes the training losses except those on the waves. `speak` turns text into waves."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class VITS(nn.Module):
         """Sections 2.1.3 and 2.2.
 
         noise   standard normal, for the posterior's sample; `rhythm` for the durations' sample
-        evenly  divide the frames evenly among the symbols instead of searching the best path
+        evenly  divide the frames evenly among the symbols instead of searching for the best path
         """
         inside, mask = mask_of(symbols, text.shape[1], noise), mask_of(frames, noise.shape[2], noise)
         features, mean, logs = self.text_encoder(text, inside)

@@ -94,11 +94,11 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
         real = pieces(given.waves.unsqueeze(1), at, WINDOW * speech.HOP).squeeze(1)
         distance = (speech.log_mel(fake.float()) - speech.log_mel(real.float())).abs().mean()
         divergence = result.divergence.sum() / given.frames.sum()
-        # With full weight from the start, the divergence would empty the latents too early.
+        # With full weight from the start, the divergence would make the latents uninformative too early.
         counted = min(1.0, 2 * step / steps)
         lasts = result.durations.sum() / given.symbols.sum()
         loss = MEL_WEIGHT * distance + counted * divergence + lasts
-        if step >= 3 * steps // 4:  # earlier sounds are too poor for discriminators
+        if step >= 3 * steps // 4:  # before, sounds are too poor for discriminators
             told = discriminator_loss(judges(real), judges(fake.detach()))
             run.descend(told, theirs, step=step, metric="loss of the judges", arm="voice")
             seen = judges(fake)

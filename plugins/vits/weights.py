@@ -1,4 +1,4 @@
-"""Released weights of `transformers`' VITS, such as `facebook/mms-tts-eng`, under our parameter names.
+"""Renames the parameters of released VITS weights, such as `facebook/mms-tts-eng` in `transformers`.
 
 Supports single-speaker models only.
 """

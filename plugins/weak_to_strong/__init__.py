@@ -9,11 +9,12 @@ know more than people will often be mistaken, and no such models exist yet to ex
 The idea. Use an analogy: a small model trained on a task labels examples for a large pre-trained model. A
 student that merely imitated its teacher would be no better. But the large model already represents the task,
 and the labels only need to elicit this ability. The measure is the performance gap recovered, relative to
-training on the true labels. It is now the usual measure for weak supervision. A loss that lets the student
-trust itself where it disagrees with the teacher recovers more of the gap.
+training on the true labels. It is now the usual measure for weak supervision. A loss that also trains the
+student towards its own hardened predictions, even where they contradict the teacher, recovers more of the
+gap.
 
 This folder. `model` has the performance gap recovered (section 3), and the auxiliary confidence loss with its
-threshold and warm-up (section 4.3 and the appendix on its details). `experiment` resembles the paper's
+threshold and warm-up (section 4.3 and the appendix with its details). `experiment` resembles the paper's
 experiment with AlexNet labels and linear probes on DINO features. Weak teachers see a few pixels of a digit
 and predict whether it is odd. The student is a linear probe on features trained to classify the ten digits.
 `claims` has its claims, `classroom` the training of teachers and students, and `benchmark` times the loss and

@@ -10,7 +10,7 @@ TEACHERS_ANSWERS = Break(
 )
 NOBODY_BETWEEN = Break(
     "nobody in between",
-    "A strong student's labels replace those of the student of intermediate size.",
+    "The labels of a strong student replace the labels of the student of intermediate size.",
     "near miss",
 )
 ALL_PIXELS = Break(
@@ -41,7 +41,7 @@ BEATS_ITS_TEACHER = Claim(
     name="student and weak teacher",
     seeded_as="beats its teacher",
     sentence="A strong student trained on a weak teacher's labels becomes more accurate than the teacher, "
-    "while a student of the teacher's own kind does not.",
+    "while a student that sees only the teacher's pixels does not.",
     paper=Figure(
         "Linear probes on DINO's features recover 42 % (ViT) and 58 % (ResNet) of the gap to AlexNet, "
         "their teacher (from the accuracies in the authors' repository).",
@@ -71,8 +71,11 @@ TRUSTS_ITSELF = Claim(
     name="confidence loss and weak labels alone",
     seeded_as="trusts itself",
     sentence="A student that is also trained towards its own hardened predictions recovers more of the "
-    "performance gap than one trained on the weak labels alone.",
-    paper=Figure("From 25 % to 80 % on language tasks, for the widest gap between models.", read="secondary"),
+    "performance gap than a student trained on the weak labels alone.",
+    paper=Figure(
+        "The gap recovered rises from 25 % to 80 % on language tasks, for the widest gap between models.",
+        read="secondary",
+    ),
     rule=(
         at_least(
             "gap recovered",
@@ -106,9 +109,9 @@ TRUSTS_ITSELF = Claim(
 KNEW_BEFORE = Claim(
     name="pre-trained and random features",
     seeded_as="knew it before",
-    sentence="A student on pre-trained features recovers more of the performance gap than one on random "
-    "features, so the labels elicit abilities from pre-training.",
-    paper=Figure("The authors' explanation. They give no figure.", where="section 1", read="text"),
+    sentence="A student on pre-trained features recovers more of the performance gap than a student on "
+    "random features, so the labels elicit abilities from pre-training.",
+    paper=Figure("This is the authors' explanation. They give no number.", where="section 1", read="text"),
     rule=(
         at_least(
             "gap recovered",
@@ -135,7 +138,7 @@ BOOTSTRAPPING = Claim(
     "of intermediate size than with the teacher's own labels, or with labels passed on by "
     "another strong student.",
     paper=Figure(
-        "Bootstrapping helps for chess puzzles, but little for language. No figure was read.",
+        "Bootstrapping helps for chess puzzles, but little for language. We did not look up the numbers.",
         where="section 4.3.1",
         read="secondary",
     ),

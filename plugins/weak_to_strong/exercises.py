@@ -39,7 +39,7 @@ EXERCISES = (
     Exercise(
         name="hard predictions",
         of="model.harden",
-        task="Predict class 1 for the given share of each batch, for the largest scores.",
+        task="Predict class 1 for a given share of each batch: the examples with the largest scores.",
         hints=(
             "Sort the scores. The threshold is the largest score that must not be class 1.",
             "With a share of 1 every score is above the threshold, so it must be -inf.",
@@ -49,10 +49,10 @@ EXERCISES = (
     Exercise(
         name="mixed cross-entropy",
         of="model.mixed_cross_entropy",
-        task="The cross-entropies with soft and with hard labels, mixed by alpha.",
+        task="Compute the cross-entropies with soft and with hard labels, mixed by alpha.",
         hints=(
             "Compute both from one log-softmax: a weighted sum, and a gather.",
-            "Add (1 - alpha) times the soft one and alpha times the hard one. Labels get no gradient.",
+            "The weights are 1 - alpha (soft labels) and alpha (hard labels). Labels get no gradient.",
         ),
         tries=of_classes,
     ),

@@ -63,14 +63,14 @@ EXAMPLES_MEAN = Break(
 STEPS = 70
 DEVIATIONS = (
     "A network of seven convolutions is trained on noisy 8 × 8 digits for 70 steps of SGD with momentum on "
-    "batches of 32. We compare held-out losses, with each arm at the best of five learning rates. "
+    "batches of 32. We compare held-out losses, with the best of five learning rates for each network. "
 )
 
 FASTER = Claim(
     name="loss with weight normalisation, without, and without from the same start",
-    sentence="After 70 steps of SGD, a network with weight normalisation has a lower held-out loss than "
-    "the same network without it, both from He initialisation and from the same data-dependent "
-    "initialisation.",
+    sentence="After 70 steps of SGD, a network with weight normalisation has a lower held-out loss than the "
+    "same network without it, whether that network starts from He initialisation or from the same "
+    "data-dependent initialisation.",
     paper=Figure(
         "Weight normalisation gives much of the speed-up of batch normalisation",
         where="abstract",
@@ -104,7 +104,7 @@ SHARE = "share of batch norm's gain in log loss"
 MEAN_ONLY = Claim(
     name="loss with mean-only batch normalisation and with weight normalisation alone",
     sentence="After 70 steps, weight normalisation with mean-only batch normalisation has a lower held-out "
-    "loss than weight normalisation alone, and reaches most of the gain of batch normalisation.",
+    "loss than weight normalisation alone, and achieves most of the gain of batch normalisation.",
     paper=Figure("The paper's lowest error on CIFAR-10 is 7.31 %", where="table 1", read="secondary"),
     rule=(
         at_most("loss", "mean-only", 0.8, over="weight norm", toward=1.0),
@@ -118,7 +118,7 @@ MEAN_ONLY = Claim(
     breaks=(CONSTANT_MEAN, EXAMPLES_MEAN, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + "We compare the arms by their gain over the plain network, not by their final error.",
+    + "We compare the networks by their gain over the plain network, not by their final error.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bounds). The only break '
@@ -230,7 +230,7 @@ def same_start(images: Images) -> nn.Sequential:
 
 
 class Setting(NamedTuple):
-    """An arm: makes a network from the first images, and the maximal gradient norm."""
+    """An arm: a function that makes a network from the first images, and the maximum gradient norm."""
 
     make: Make
     clip: float | None = None
@@ -275,8 +275,8 @@ def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[floa
 
 
 def share(table: Table) -> dict[str, dict[str, float]]:
-    """Improvement over the plain network: that of mean-only batch normalisation, over batch
-    normalisation's."""
+    """The gain of mean-only batch normalisation over the plain network, as a fraction of batch
+    normalisation's gain."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     if "mean-only" not in losses:
         return {}

@@ -33,9 +33,9 @@ def axes(v: Tensor) -> tuple[int, ...]:
 
 
 class WeightNorm(nn.Module):
-    """A weight-normalised linear layer or convolution, with the names of `nn.utils.weight_norm`.
+    """A weight-normalised linear layer or convolution, with the parameter names of `nn.utils.weight_norm`.
 
-    Call `start` with a batch before training. Without `start`, the layer computes the same as `layer`.
+    Call `start` with a batch before training. Without `start`, the output is the same as that of `layer`.
     """
 
     normalise: Callable[[Weight, Lengths], Weight] = staticmethod(weight_norm)
@@ -47,7 +47,7 @@ class WeightNorm(nn.Module):
         """
         super().__init__()
         if getattr(layer, "padding_mode", "zeros") != "zeros":
-            raise ValueError(f"padding with zeros only, not {layer.padding_mode!r}")
+            raise ValueError(f"only zero padding is supported, not {layer.padding_mode!r}")
         weight = layer.weight.detach()
         self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=axes(weight), keepdim=True))
         self.weight_v = nn.Parameter(weight.clone())

@@ -8,7 +8,7 @@ corpus.
 
 The idea. Train an unmodified Transformer on audio with transcripts from everywhere, even if the transcripts
 are imperfect. The encoder reads log-mel frames, and the decoder writes text. The first tokens of the text
-give the language and the task, transcription or translation, so that one network does every task.
+give the language and the task, transcription or translation, so a single network performs all tasks.
 
 This folder. `model` has the network, under the parameter names of the released weights, and its KV cache.
 `decoding` decodes greedily, with timestamps, by beam search, and at rising temperatures if the text is

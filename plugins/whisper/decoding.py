@@ -42,7 +42,7 @@ def in_time(
     if not said:
         logits[:first] = never
     elif said[-1] >= first:
-        # After an end time comes the next begin time, or the end of the text; after a begin time comes text.
+        # An end time is followed by the next start time or the end of the text, a start time by text.
         began = len(said) < 2 or said[-2] >= first
         logits[slice(first, None) if began else slice(end)] = never
     if times:

@@ -63,7 +63,7 @@ class Attention(nn.Module):
         return self.split(self.k_proj(x)), self.split(self.v_proj(x))
 
     def forward(self, x: Hidden, keys: Keys, values: Keys, causal: bool = False) -> Hidden:
-        """With `causal`, the last query sees all keys, and each earlier query one key less."""
+        """With `causal`, the last query sees all keys, and each earlier query one key fewer."""
         q = self.split(self.q_proj(x))
         if causal and q.shape[2] > 1:
             hidden = torch.ones(q.shape[2], keys.shape[2], dtype=torch.bool, device=x.device)
@@ -96,7 +96,7 @@ class DecoderLayer(EncoderLayer):
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Hidden, sound: Sound | None, seen: Seen | None = None) -> tuple[Hidden, Seen]:
-        """Process the tokens after those in the cache, which is extended. Without a cache, pass `sound`."""
+        """Process the tokens after the cached tokens, and extend the cache. Without a cache, pass `sound`."""
         hidden = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.project(hidden)
         if seen is None:

@@ -22,7 +22,7 @@ Mels = Float[Tensor, "n frames mels"]
 
 
 class Sounds(NamedTuple):
-    """Spectrograms of single words, their labels, and each word's begin and end in units of `STEP`."""
+    """Spectrograms of single words, their labels, and each word's start and end in units of `STEP`."""
 
     mels: Mels
     labels: Int[Tensor, " n"]
@@ -31,12 +31,12 @@ class Sounds(NamedTuple):
 
 
 def features(waves: Waves) -> Mels:
-    """Section 2.2, for 8 kHz."""
+    """Log-mel spectrograms as in section 2.2, for 8 kHz."""
     return audio.log_mel_whisper(waves, rate=speech.RATE, window=speech.WINDOW, hop=HOP, bands=BANDS)
 
 
 class Said(NamedTuple):
-    """Zero-padded waves, with their labels, begin and end times, and the unpadded lengths in samples."""
+    """Zero-padded waves, with their labels, start and end times, and the unpadded lengths in samples."""
 
     waves: Waves
     labels: Int[Tensor, " n"]
@@ -56,7 +56,7 @@ class Said(NamedTuple):
 
 
 def say(count: int, first: int, speakers: int, seed: int) -> Said:
-    """Digits by `speakers` people from number `first` on, padded to 0.8 s as Whisper pads to 30."""
+    """Digits said by `speakers` people, numbered from `first`. Padded to 0.8 s, as Whisper pads to 30 s."""
     generator = torch.Generator().manual_seed(seed)
     digits = torch.randint(10, (count,), generator=generator)
     who = first + torch.randint(speakers, (count,), generator=generator)
@@ -72,7 +72,7 @@ def say(count: int, first: int, speakers: int, seed: int) -> Said:
 
 
 def recorded(run: Run) -> list[Said]:
-    """The words of `--data` to train on, to choose by and to judge by. Their begin and end are not known."""
+    """Training, validation and test words of `--data`. Their start and end times are not known."""
     source = run.source("speech", needs="classes", at_most=run.pick(smoke=20, quick=1500, full=None))
     said = []
     for part in source.parts:
@@ -101,7 +101,7 @@ def varied(said: Said, seed: int) -> Sounds:
 
 
 def mishear(labels: Int[Tensor, " n"], seed: int, share: float = 0.1, words: int = 10) -> Int[Tensor, " n"]:
-    """Replace a `share` of the labels by another of the `words`."""
+    """Replace a `share` of the labels with different labels, out of `words` in total."""
     generator = torch.Generator().manual_seed(seed)
     wrong = torch.rand(labels.shape, generator=generator) < share
     other = (labels + torch.randint(1, words, labels.shape, generator=generator)) % words
@@ -166,7 +166,7 @@ def hear(kind: Kind, data: Sequence[Said] | None, at: Trial) -> Heard:
         say(held, 1000, kind.speakers, seeds[1] + 3),
     ]
     train, choose = kind.recording(said[0], seeds[0] + 2), kind.recording(said[1], seeds[1] + 4)
-    # Its own seed: with the seed of the noise, the noisiest words would get the wrong labels.
+    # A separate seed. With the seed of the noise, the noisiest words would get the wrong labels.
     labels = mishear(train.labels, seeds[0] + 8, kind.wrong, len(train.tokens.words))
     return Heard(to_run(run, train._replace(labels=labels)), to_run(run, choose))
 

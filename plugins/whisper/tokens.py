@@ -54,7 +54,7 @@ class Tokens:
         times: Int[Tensor, "n 2"],
         timed: Bool[Tensor, " n"],
     ) -> Int[Tensor, "n 6"]:
-        """Token sequences: start, task, then "no times", word, end, end; or begin time, word, end time, end.
+        """Token sequences: start, task, then "no times", word, end, end; or start time, word, end time, end.
 
         A "translation" is the second language's word for the next label.
         """

@@ -1,5 +1,4 @@
-"""Released weights under our parameter names: `openai/whisper-tiny` and its siblings, as `transformers` loads
-them."""
+"""Renames the parameters of released weights, such as `openai/whisper-tiny` in `transformers`."""
 
 import re
 from collections.abc import Mapping

@@ -45,7 +45,10 @@ EXERCISES = (
         name="covered images",
         of="occlusion.covered",
         task="Make a copy of the image for each place, with a grey square there.",
-        hints=("A place is the top and left of the square.", "Set all three colours to GREY."),
+        hints=(
+            "A place is the upper left corner of the square, (top, left).",
+            "Set all three colours to GREY.",
+        ),
         tries=of_places,
     ),
     Exercise(

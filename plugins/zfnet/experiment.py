@@ -129,7 +129,7 @@ def cover(run: Run, pair: Pair, asked: Known) -> None:
         },
         null="items",
     )
-    run.axes(BY_RANK, x="questions, by the loss, in %", y="probability lost")
+    run.axes(BY_RANK, x="questions, ranked by the loss, in %", y="probability lost")
     run.headline(BY_RANK)
 
 

@@ -11,7 +11,7 @@ GREY = 0.3
 
 
 def corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
-    """Top and left of each square, from corner to corner of the image."""
+    """Top and left of each square, over the whole image."""
     return [
         (top, left)
         for top in range(0, height - side + 1, stride)
