@@ -62,7 +62,7 @@ def test_a_fixed_offset_is_a_linear_function_of_the_sines():
 
 
 def test_an_odd_width_is_refused():
-    with pytest.raises(ValueError, match="width of 5 cannot be filled"):
+    with pytest.raises(ValueError, match="the size 5 is odd"):
         sines(3, 5)
 
 

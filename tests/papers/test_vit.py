@@ -90,7 +90,7 @@ def test_patches_match_a_strided_convolution(assert_parity):
         lambda x, w: F.conv2d(x, w, stride=4).permute(0, 2, 3, 1),
         (torch.randn(2, 3, 8, 12), weight),
     )
-    with pytest.raises(ValueError, match="8 × 10 pixels are no whole number"):
+    with pytest.raises(ValueError, match="8 × 10 pixels cannot be divided into patches"):
         patches(torch.zeros(1, 3, 8, 10), 4)
 
 
