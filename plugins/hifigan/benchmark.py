@@ -1,4 +1,4 @@
-"""Times the generation of a waveform with and without folded weight norms, and with each version."""
+"""Times waveform generation with and without folded weight norms, and for each version of the generator."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -26,8 +26,8 @@ FASTER = Claim(
         read="abstract",
     ),
     rule=(Speedup("sound by a version", of="V3", over="V1", threshold=5.0, mode="until"),),
-    deviations="The weights are random, and each call generates a tenth of a second of sound. The CPU is "
-    "not the paper's.",
+    deviations="The weights are random, and each call generates a tenth of a second of sound. The CPU "
+    "differs from the paper's.",
     headline=True,
     history=(
         (
@@ -77,14 +77,14 @@ def made(version: Version) -> Generator:
 
 
 def speak(version: Version, mel: Tensor) -> dict[str, float]:
-    """Generates a wave, and returns its length."""
+    """Generates a wave. Returns its length in seconds, and whether all samples are finite."""
     with torch.no_grad():
         wave = made(version).to(mel)(mel)
     return {"reached": float(wave.isfinite().all()), "seconds of sound": wave.shape[1] / RATE}
 
 
 def multiplications(version: Version, bands: int, frames: int) -> tuple[int, int]:
-    """Multiply-adds for a wave of this number of frames, and the number of weights."""
+    """Number of multiply-adds to generate a wave from `frames` frames, and the number of weights."""
     width, total, weights = version.channels, 7 * bands * version.channels * frames, 0
     weights, samples = 7 * bands * version.channels, frames
     for stride, size in zip(version.strides, version.kernels, strict=True):

@@ -34,8 +34,8 @@ EXERCISES = (
     Exercise(
         name="residual block",
         of="model.ResidualBlock.forward",
-        task="Section 2.2: apply dilated convolutions, each followed by a plain one if there is one, with "
-        "residuals.",
+        task="Section 2.2: apply the dilated convolutions with residual connections. If the block has plain "
+        "convolutions, each dilated convolution is followed by one.",
         hints=(
             "Apply a leaky ReLU with SLOPE before each convolution.",
             "The residual connection skips a pair: x + plain(act(dilated(act(x)))).",
@@ -45,11 +45,12 @@ EXERCISES = (
     Exercise(
         name="generator",
         of="model.Generator.forward",
-        task="Generate a wave from log-mel: upsample, and take the mean over the blocks of each stage.",
+        task="Generate a wave from a log-mel spectrogram. In each stage, upsample, then average the outputs "
+        "of the residual blocks.",
         hints=(
-            "Each stage has one block per kernel size; self.resblocks has the blocks of all stages in a row.",
+            "Each stage has one block per kernel size. self.resblocks has the blocks of all stages in order.",
             "All blocks of a stage get the upsampled input, and their outputs are averaged.",
-            "The last leaky ReLU has torch's default slope; a tanh follows conv_post.",
+            "The last leaky ReLU has torch's default slope. A tanh follows conv_post.",
         ),
         tries=of_mels,
     ),
@@ -58,8 +59,8 @@ EXERCISES = (
         of="model.PeriodDiscriminator.forward",
         task="Section 2.3: reshape the wave by its period, and return the scores and all layers' features.",
         hints=(
-            "Pad the end by reflection to whole periods, then unflatten into (time, period).",
-            "Features are the outputs of each leaky ReLU, and of conv_post, which has none.",
+            "Pad the end by reflection to a multiple of the period, then unflatten into (time, period).",
+            "The features are the outputs of every leaky ReLU and of conv_post, which has no activation.",
         ),
         tries=of_waves,
     ),
@@ -67,7 +68,7 @@ EXERCISES = (
         name="discriminator loss",
         of="model.discriminator_loss",
         task="Equation 1: sum the discriminator loss over all discriminators.",
-        hints=("Real scores should be 1 and generated ones 0: add the mean squared errors.",),
+        hints=("The targets are 1 for real and 0 for generated waves. Add the two mean squared errors.",),
         tries=of_judges,
     ),
     Exercise(
@@ -77,7 +78,7 @@ EXERCISES = (
         "weight of 2.",
         hints=(
             "Pair the discriminators of both lists, then the layers of each pair.",
-            "Take the mean absolute difference of each layer, and twice the sum of all.",
+            "Take the mean absolute difference of each layer, sum over all layers, and multiply by 2.",
         ),
         tries=of_judges,
     ),

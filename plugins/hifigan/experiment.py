@@ -41,7 +41,7 @@ SPECTRA = Break(
 SIZES = Claim(
     name="the paper's sizes",
     sentence="The three generators have the paper's parameter counts.",
-    paper=Figure("13.92, 0.92 and 1.46 million.", where="table 1", read="secondary"),
+    paper=Figure("13.92, 0.92 and 1.46 million parameters.", where="table 1", read="secondary"),
     kind="identity",
     rule=(Bound("largest difference from table 1 (millions)", "<=", 0.011),),
     control="the paper's table",
@@ -58,7 +58,7 @@ PERIODS_TELL = Claim(
         where="table 2",
     ),
     rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
-    control="multi-scale discriminators on the same sounds with the same number of steps, each arm at its "
+    control="multi-scale discriminators on the same sounds with the same number of steps, each model at its "
     "best learning rate from the same grid",
     control_arm="scales",
     control_reaches=(at_least("area under the curve", "scales", 0.6),),
@@ -66,10 +66,10 @@ PERIODS_TELL = Claim(
     breaks=(NO_PERIODS, ONE_PERIOD, SPECTRA, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The paper removes discriminators from a long adversarial training run and asks listeners "
-    "to rate the speech. Here small discriminators are trained briefly and on their own, to "
-    "distinguish a synthetic voice at 8 kHz from its reconstruction by Griffin-Lim. A generator "
-    "is trained as well, but for too few steps to judge its sound. The paper's opinion scores "
-    "rate generated speech, not discriminators.",
+    "to rate the speech. We train small discriminators briefly and on their own, to distinguish a "
+    "synthetic voice at 8 kHz from its Griffin-Lim reconstruction. We also train a generator, but for "
+    "too few steps to judge its sound. The paper's opinion scores rate generated speech, not "
+    "discriminators.",
     history=(
         (
             "Until November 2026 the claim had the same bound, but no near miss and no rival, and its "
@@ -81,7 +81,7 @@ PERIODS_TELL = Claim(
 RATES = (0.003, 0.009, 0.027)
 SEGMENT = 2048
 PARTS: tuple[speech.Part, ...] = ("train", "choose", "judge")
-Wave = Float[Tensor, " _"]  # in lists, of different lengths
+Wave = Float[Tensor, " _"]  # waves in a list may differ in length
 Waves = Float[Tensor, "n samples"]
 
 
@@ -184,7 +184,7 @@ def count_weights(run: Run) -> None:
 def again(
     wave: Float[Tensor, " samples"], generator: torch.Generator, rounds: int = 8
 ) -> Float[Tensor, " samples"]:
-    """The wave's magnitudes with phases from Griffin-Lim."""
+    """Reconstructs the wave from its STFT magnitudes with Griffin-Lim."""
     magnitude = audio.stft(wave, window=speech.WINDOW, hop=speech.HOP).abs()
     return audio.griffin_lim(
         magnitude, window=speech.WINDOW, hop=speech.HOP, rounds=rounds, generator=generator
@@ -192,13 +192,13 @@ def again(
 
 
 def drawn(run: Run, part: speech.Part, count: int) -> list[Wave]:
-    """Words by synthetic voices."""
+    """Words spoken by synthetic voices."""
     first = 10_000 * run.data_seed(part)
     return [speech.draw(first + index, part, (1, 1))[0].wave for index in range(count)]
 
 
 def recorded(run: Run) -> list[list[Wave]]:
-    """The middle second of each sound of `--data`, for training, validation and test."""
+    """The middle second of each recording in `--data`, split into training, validation and test."""
     source = run.source("speech", at_most=run.pick(smoke=20, quick=320, full=3000))
     found = []
     for part in source.parts:
@@ -228,7 +228,7 @@ def sounds(run: Run, waves: list[Wave], part: speech.Part) -> Sounds:
 def learn(
     train: Sounds, choose: Sounds, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """Train with equation 1 on both kinds of sounds. Returns the area on the validation sounds as score."""
+    """Train with equation 1. Returns the area under the curve on the validation sounds, and the network."""
     judges = make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.8, 0.99))
     generator, steps = at.generator("batches"), at.length(at.run.pick(smoke=2, quick=80, full=80))
@@ -244,14 +244,14 @@ def learn(
 
 @torch.no_grad()
 def area(judges: nn.Module, given: Sounds) -> Float[Tensor, " n"]:
-    """For each speech segment, the share of Griffin-Lim sounds that score lower. A tie counts as half."""
+    """For each speech segment, the fraction of Griffin-Lim sounds with a lower score. A tie counts half."""
     real, made = (torch.stack([score.mean(1) for score, _ in judges(waves)]).mean(0) for waves in given)
     above = (real[:, None] > made).double() + 0.5 * (real[:, None] == made)
     return above.mean(1)
 
 
 def play(run: Run, model: Generator) -> None:
-    """Save a word as speech, by the generator and by Griffin-Lim: sounds, waves, and their periodicity."""
+    """Save audio, waveforms and scores of a word: speech, the generator's output, and Griffin-Lim."""
     generator = run.generator("a word")
     said = speech.say([1], speech.VOICE, generator, jitter=0.08)
     waves = {"speech": said.wave}
@@ -262,7 +262,7 @@ def play(run: Run, model: Generator) -> None:
     middle, pictures = len(said.wave) // 2, []
     for name, wave in waves.items():
         beside = "" if name == "speech" else "speech"
-        run.audio(name, wave, speech.RATE, caption=f"one, {name}", beside=beside)
+        run.audio(name, wave, speech.RATE, caption=f"the word 'one', {name}", beside=beside)
         run.metric("periodicity of voiced frames", periodicity(wave, said.pitch, rate=speech.RATE), arm=name)
         distance = log_spectral_distance(said.wave, wave, window=512, hop=128)
         run.metric("log-spectral distance, windows of 512 (dB)", distance, arm=name)
@@ -280,6 +280,6 @@ def play(run: Run, model: Generator) -> None:
         torch.stack(pictures)[:, None],
         columns=1,
         rows=list(waves),
-        caption="60 ms of the vowel in 'one' from speech, the small generator after a short training, and "
-        "Griffin-Lim. Each wave is scaled to its largest sample.",
+        caption="60 ms of the vowel in 'one': the original speech, the output of the small generator after a "
+        "short training, and Griffin-Lim. Each wave is divided by its largest absolute sample.",
     )

@@ -1,4 +1,4 @@
-"""Implements the generator (with transformers' weight names), both kinds of discriminators, and losses."""
+"""Implements the generator with transformers' weight names, both kinds of discriminators, and the losses."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 Wave = Float[Tensor, "batch samples"]
 Features = list[Tensor]
 Judged = list[tuple[Tensor, Features]]
-SLOPE = 0.1  # slope of the leaky ReLUs; the generator's last one has torch's 0.01
+SLOPE = 0.1  # slope of the leaky ReLUs, except the generator's last, which has torch's default of 0.01
 
 
 @dataclass(frozen=True)
 class Version:
     """Table 5: strides and kernels of the transposed convolutions, kernels and dilations of the blocks.
 
-    dilations  of each block: pairs of convolutions (V1, V2), or with `single` one convolution each (V3)
+    dilations  per block; each is for a pair of convolutions (V1, V2), or with `single` for one (V3)
     """
 
     channels: int
@@ -37,7 +37,8 @@ V3 = Version(256, (8, 8, 4), (16, 16, 8), (3, 5, 7), ((1, 2), (2, 6), (3, 12)), 
 
 
 class ResidualBlock(nn.Module):
-    """Section 2.2: dilated convolutions, each followed by a plain one (unless `single`), with residuals."""
+    """Section 2.2: dilated convolutions with residual connections. Unless `single`, a plain convolution
+    follows each dilated convolution."""
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int], single: bool) -> None:
         super().__init__()
@@ -59,8 +60,8 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Maps log-mel spectrograms (batch, bands, frames) to a wave in [-1, 1]. The samples per frame are the
-    product of all strides.
+    """Maps log-mel spectrograms (batch, bands, frames) to waves in [-1, 1]. The number of samples per frame
+    is the product of all strides.
 
     `normed()` adds weight normalisation to every convolution, for training.
     """
@@ -104,7 +105,7 @@ class Generator(nn.Module):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Section 2.3: the wave in columns of one period, with convolutions along time only."""
+    """Section 2.3: reshapes the wave to (time, period), and convolves along time only."""
 
     def __init__(
         self, period: int, channels: Sequence[int] = (32, 128, 512, 1024), width: int = 1024
@@ -122,7 +123,7 @@ class PeriodDiscriminator(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(width, 1, (3, 1), padding=(1, 0)))
 
     def forward(self, wave: Wave) -> tuple[Float[Tensor, "batch scores"], Features]:
-        """Scores by position, and the features of all layers. The wave's end is padded to whole periods."""
+        """Scores per position, and the features of all layers. The wave is padded to whole periods."""
         short = -wave.shape[1] % self.period
         x = F.pad(wave[:, None], (0, short), "reflect").unflatten(2, (-1, self.period))
         features = []
@@ -182,7 +183,7 @@ class Periods(nn.Module):
 
 
 class Scales(nn.Module):
-    """Three discriminators: of the wave, with spectral norm, and of its means over 2 and 4 samples."""
+    """Three discriminators: on the wave (with spectral norm), and on the wave average-pooled by 2 and 4."""
 
     def __init__(self, *arguments: Sequence[tuple[int, int, int, int]]) -> None:
         super().__init__()
@@ -212,6 +213,6 @@ def generator_loss(fake: Judged) -> Float[Tensor, ""]:
 
 
 def feature_loss(real: Judged, fake: Judged) -> Float[Tensor, ""]:
-    """Equation 4: twice the mean absolute differences of all layers' features, summed."""
+    """Equation 4: mean absolute feature differences, summed over all layers and multiplied by 2."""
     pairs = [pair for (_, r), (_, f) in zip(real, fake, strict=True) for pair in zip(r, f, strict=True)]
     return 2 * torch.stack([(one - other).abs().mean() for one, other in pairs]).sum()

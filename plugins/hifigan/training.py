@@ -82,7 +82,7 @@ def against_griffin_lim(
     said: list[Float[Tensor, " _"]],
     pitches: list[Float[Tensor, " _"]] | None = None,
 ) -> None:
-    """Measure unseen words that the generator and Griffin-Lim generate from mel spectrograms."""
+    """Score unseen words that the generator and Griffin-Lim reconstruct from mel spectrograms."""
     run.phase("evaluate")
     generator = run.generator("phases")
     ways = {
@@ -104,6 +104,6 @@ def against_griffin_lim(
             ]
             run.metric("periodicity from mels", sum(periodic) / len(periodic), arm=name)
         first = made[0] / made[0].abs().max().clamp(min=1e-6) * 0.5
-        caption = f"an unseen sound, {name}: {gaps[0]:.1f} dB off"
+        caption = f"an unseen sound, {name}: {gaps[0]:.1f} dB log-spectral distance"
         beside = "from mels, Griffin-Lim" if name == "generator" else ""
         run.audio(f"from mels, {name}", first, speech.RATE, caption=caption, beside=beside)

@@ -1,5 +1,5 @@
-"""Renames released weights: generators as `transformers` loads them (SpeechT5's
-`microsoft/speecht5_hifigan`), and the paper authors' checkpoints."""
+"""Renames released weights: those of `transformers` (SpeechT5's `microsoft/speecht5_hifigan`), and those of
+the paper's authors."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ _OURS = re.compile(r"(conv_pre|conv_post|upsampler\.\d+|resblocks\.\d+\.convs[12
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict for `Generator` without weight norms, which are multiplied out.
+    """A state dict for `Generator`, with weight norms folded into the weights.
 
-    SpeechT5's mean and scale of spectrograms are left out; apply them to the spectrogram. The authors' blocks
-    of single convolutions (V3) are called `convs`. Raises ValueError for a name that the generator does not
-    have.
+    Leaves out SpeechT5's `mean` and `scale`, which normalise the spectrogram; the caller must apply them. The
+    authors call the single convolutions of V3's blocks `convs`. Raises ValueError for a name that the
+    generator does not have.
     """
     ours: dict[str, Tensor] = {}
     norms: dict[str, dict[str, Tensor]] = {}

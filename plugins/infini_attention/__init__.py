@@ -6,15 +6,15 @@ Infini-attention", arXiv 2404.07143.
 The problem. Attention stores the keys and values of every token, so the KV cache grows with the text. A model
 that processes a text in segments forgets earlier segments.
 
-The idea. As in linear attention, each head sums in one matrix the outer products of its values and its keys,
-after a positive nonlinearity. Queries of later segments read from this memory, and a gate per head mixes the
-result with ordinary attention within the segment. The delta rule adds only the part of a value that the
-memory does not return yet.
+The idea. As in linear attention, each head applies a positive nonlinearity to its keys, and sums the outer
+products of keys and values in one matrix. Queries of later segments read from this memory, and a gate per
+head mixes the result with ordinary attention within the segment. A variant with the delta rule adds only the
+part of a value that the memory does not return yet.
 
 This folder. `model` has the attention in two forms: over all segments at once with prefix sums, and segment
 by segment with a memory. `experiment` tests the recall of a value hidden in a text of up to eight times the
-training length, against a KV cache of about equal size. `benchmark` times a text, and one token after texts
-of many lengths.
+training length, and compares it with a KV cache of about the same size. `benchmark` times attention over a
+text, and the decoding of one token after texts of several lengths.
 
 A public attempt to reproduce the paper (Hugging Face, August 2024) found that retrieval degrades with each
 write to the memory.

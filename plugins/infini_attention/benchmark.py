@@ -1,4 +1,4 @@
-"""Times attention over a text in segments, and attention for one token after texts of many lengths."""
+"""Times attention over a text in segments, and the decoding of one token after texts of several lengths."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -49,8 +49,8 @@ def segment_by_segment(weights: Weights, x: Tensor, *, heads: int, segment: int)
 
 
 def two_masks(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tensor:
-    """Attention over all pairs of tokens: torch's fused attention within segments, one kernel matrix across
-    them."""
+    """Attention over all pairs of tokens: torch's fused attention within segments, and one kernel matrix
+    across segments."""
     q, k, v = projected(weights, x, heads)
     place = torch.arange(x.shape[1], device=x.device)
     number = place // segment
@@ -70,7 +70,7 @@ def token_by_token(q: Tensor, state: State, k: Tensor, v: Tensor) -> tuple[Tenso
 
 
 def with_room(q: Tensor, state: State, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    """Keys with the nonlinearity applied, free space for more, and the current length."""
+    """A KV cache of keys after the nonlinearity, with free space for more tokens, and its current length."""
     room = {name: F.pad(kept, (0, 0, 0, 4)) for name, kept in state.items()}
     return q, {"k": sigma(room["k"]), "v": room["v"], "length": state["k"].shape[-2]}, k, v
 
@@ -104,7 +104,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     options = {"heads": heads, "segment": segment}
     for tokens in bench.pick(smoke=(11,), quick=(512, 2048), full=(8192, 32_768)):
         pairs = sum(place % segment + 1 for place in range(tokens))
-        # Two multiplications per pair within segments. Each token writes to M and reads from it once.
+        # Each pair within a segment costs two multiply-adds per channel. Each token writes to M and reads
+        # from it once.
         flops = 2 * batch * (4 * tokens * model**2 + 2 * pairs * model + 2 * tokens * model * dim)
         moved = 4 * model**2 + heads + 2 * batch * tokens * model
         yield Case.of_module(

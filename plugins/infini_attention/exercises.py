@@ -1,4 +1,4 @@
-"""Exercises: read from the memory, write to it, and mix memory and segment by the gate."""
+"""Exercises: read from the memory, write to it, and mix memory and local attention by the gate."""
 
 from collections.abc import Iterator
 
@@ -57,9 +57,10 @@ EXERCISES = (
     Exercise(
         name="update",
         of="model.update",
-        task="Equations 4 and 5: add a segment's keys and values by the linear or the delta rule.",
+        task="Equations 4 and 5: write a segment's keys and values to the memory, by the linear or the delta "
+        "rule.",
         hints=(
-            "M gets the outer product of σ(key) and value of every token, z gets every token's σ(key).",
+            "For every token, add the outer product of σ(key) and value to M, and σ(key) to z.",
             "The delta rule writes the value minus the value that the old memory retrieves for the key.",
             "Cast v to M's dtype first. The sum of all tokens' outer products is σ(k).mT @ v.",
         ),
@@ -68,11 +69,11 @@ EXERCISES = (
     Exercise(
         name="gate",
         of="model.InfiniAttention.mixed",
-        task="Equation 6: mix memory and segment by each head's gate, then apply the output layer.",
+        task="Equation 6: mix memory and local attention by each head's gate, then apply the output layer.",
         hints=(
-            "The segment's part is causal attention with q and k rotated to positions 0, 1, ...",
-            "The memory is read with q before rotation. Positions are at least float32.",
-            "sigmoid(self.gate) is the weight of the memory, one minus it that of the segment, by head.",
+            "Local attention is causal attention with q and k rotated to positions 0, 1, ...",
+            "Read the memory with the unrotated q. Positions must be in float32 or wider.",
+            "Per head, the memory has the weight sigmoid(self.gate), and local attention has the rest.",
         ),
         tries=of_gates,
     ),

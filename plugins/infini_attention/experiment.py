@@ -30,9 +30,9 @@ from ..rope import phases, rotate
 from .model import InfiniAttention, Memory, update
 
 SEGMENT = 16
-TRAINED = (2, 3, 4)  # segments of the training texts
+TRAINED = (2, 3, 4)  # numbers of segments in training texts
 LENGTHS = (2, 4, 8, 16, 32)
-CACHED = 8  # tokens whose keys and values are about as large as M and z, for heads of size 16
+CACHED = 8  # a KV cache of this many tokens is about as large as M and z, for heads of size 16
 VALUES, CYCLE = 16, 12
 
 STREAM = Claim(
@@ -50,7 +50,10 @@ COUNT = Claim(
     name="parameters and memory size per head",
     sentence="Compared with multi-head attention, a head of infini-attention has one additional parameter, "
     "and a memory of d_key · d_value + d_key numbers.",
-    paper=Figure("Each head and layer has d_key · (d_value + 1) numbers and a scalar gate", where="table 1"),
+    paper=Figure(
+        "Per head and layer, the memory has d_key · (d_value + 1) numbers, and there is one scalar gate",
+        where="table 1",
+    ),
     rule=(
         Bound("parameters per head beyond multi-head attention", "==", 1),
         Bound("numbers in the memory per head of size 64", "==", 64 * 65),
@@ -74,20 +77,20 @@ REACH = at_least(
     called="accuracy of the cache within its reach",
 )
 TASK = (
-    "The model has one layer of hidden size 32 and starts from random weights. Segments have 16 tokens, "
-    "and one of 16 values is hidden in a cycle of 12 tokens. Training takes 200 steps (budget quick) on "
-    "texts of 2 to 4 segments, in which half of the values are within the cache's reach. In the test all "
-    "values lie before the cache's reach. The need for the gate and for the attention within a segment is "
+    "The model has one layer of hidden size 32 and starts from random weights. Segments have 16 tokens. A "
+    "text repeats a cycle of 12 tokens and hides one of 16 values. Training takes 200 steps (budget quick) "
+    "on texts of 2 to 4 segments, and half of the values are within the cache's reach. In the test, all "
+    "values lie before the cache's reach. Whether the gate and the attention within a segment are needed is "
     "not tested. "
 )
 
 INSIDE = Claim(
     name="recall at the training length",
     sentence="On texts of four segments, a model with the compressive memory recalls values more "
-    "accurately than one with a KV cache of the same size, which no longer holds them.",
+    "accurately than one with a KV cache of the same size, which no longer contains the values.",
     paper=Figure(
-        "The model recalls passkeys at 32K tokens and more after 400 steps on 5K, with 114 times less "
-        "memory than the best baseline",
+        "After 400 steps of fine-tuning on 5K tokens, the model recalls passkeys in texts of 32K tokens and "
+        "more, with 114 times less memory than the best baseline",
         where="tables 2 and 3",
         read="table",
     ),
@@ -96,8 +99,8 @@ INSIDE = Claim(
         at_least("accuracy at four segments", "linear memory", 0.4, minus="a cache as large", toward=0.1),
     ),
     guards=(at_most("accuracy at four segments", "a cache as large", 0.3),),
-    control="a cache of keys and values of the last 8 tokens before the segment, each arm at its best "
-    "learning rate from the same grid",
+    control="a KV cache of the last 8 tokens before the segment, each model at its best learning rate from "
+    "the same grid",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
@@ -117,13 +120,13 @@ BEYOND = Claim(
     "value in 90 % of texts of 32 segments.",
     paper=Figure(
         "After fine-tuning on 5K tokens, accuracy at 1M tokens is 96, 94 and 100 % (start, middle, end) "
-        "with the linear memory and 100 % with delta. Without fine-tuning it is 8, 6 and 98 %",
+        "with the linear memory and 100 % with the delta rule. Without fine-tuning it is 8, 6 and 98 %",
         where="table 3",
         read="table",
     ),
     rule=(at_least("accuracy at 32 segments", "linear memory", 0.9, toward=0.3),),
-    control="a cache of keys and values of the last 8 tokens before the segment, each arm at its best "
-    "learning rate from the same grid",
+    control="a KV cache of the last 8 tokens before the segment, each model at its best learning rate from "
+    "the same grid",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
@@ -141,8 +144,8 @@ BEYOND = Claim(
 
 CONSTANT = Claim(
     name="decoding time and memory with text length",
-    sentence="Infini-attention's time per token and memory do not grow with the length of the text before "
-    "the token.",
+    sentence="Infini-attention's decoding time per token and its memory do not grow with the length of the "
+    "preceding text.",
     paper=Figure("The memory is bounded", where="abstract", read="abstract"),
     rule=(
         Growth("decoding one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
@@ -178,7 +181,7 @@ def count(run: Run) -> None:
 
 @torch.no_grad()
 def compare_formulas(run: Run) -> None:
-    """Compares streaming with one-shot attention, for random weights and five and a half segments."""
+    """Compares streaming with one-shot attention, for random weights and a text of 5.5 segments."""
     torch.manual_seed(run.seed)
     attention = InfiniAttention(32, 2, SEGMENT).to(run.device, run.dtype)
     x = torch.randn(2, 5 * SEGMENT + 8, 32, generator=run.generator("text")).to(run.device, run.dtype)
@@ -205,8 +208,8 @@ def compare_formulas(run: Run) -> None:
 def one_shot(
     attention: InfiniAttention, x: Float[Tensor, "batch tokens model"]
 ) -> Float[Tensor, "batch tokens model"]:
-    """Kernel attention over all earlier segments and softmax attention within the token's own, as two weight
-    matrices per head."""
+    """Kernel attention over all earlier segments and softmax attention within the token's own segment, as two
+    weight matrices per head."""
     q, k, v = attention.project(x)
     place = torch.arange(x.shape[1], device=x.device)
     segment = place // attention.segment
@@ -221,7 +224,7 @@ def one_shot(
 
 
 class CachedTokens(nn.Module):
-    """Attention within the segment and to a KV cache of `CACHED` tokens before it, as large as M and z."""
+    """Attention within the segment and to a KV cache of the `CACHED` tokens before it."""
 
     def __init__(self, model: int, heads: int, segment: int) -> None:
         super().__init__()
@@ -258,7 +261,7 @@ class Wiped(InfiniAttention):
 
 
 class Newest(InfiniAttention):
-    """A memory of the last segment only. On an empty memory, delta rule and linear update are equal."""
+    """A memory of the previous segment only. On an empty memory, the delta rule equals the linear update."""
 
     def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         q, k, v = self.project(x)
@@ -289,7 +292,7 @@ class Finder(nn.Module):
         self.readout = nn.Linear(model, VALUES)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch values"]:
-        """Logits of the answer to the last token, the question."""
+        """Logits of the answer to the question, which is the last token."""
         x = self.embed(ids)
         x = (x + self.attention(self.norms[0](x)))[:, -1]
         return self.readout(self.norms[2](x + self.mlp(self.norms[1](x))))
@@ -298,8 +301,8 @@ class Finder(nn.Module):
 def draw(
     segments: int, count: int, generator: torch.Generator, *, near: bool = False
 ) -> tuple[Int[Tensor, "count tokens"], Int[Tensor, " count"]]:
-    """Texts of one repeated cycle, with a value before the cache's reach (or within it: `near`) and a
-    question at the end."""
+    """Texts that repeat one cycle and end in a question. They hide a value before the cache's reach, or
+    within it if `near`."""
     tokens = segments * SEGMENT
     held = (segments - 1) * SEGMENT - CACHED
     start = torch.randint(CYCLE, (count, 1), generator=generator)
@@ -342,7 +345,7 @@ def find_values(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
-    """Returns the accuracy on validation texts of the training lengths and the network."""
+    """Returns the validation accuracy on texts of the training lengths, and the network."""
     run = at.run
     steps = run.pick(smoke=3, quick=200, full=2000)
     network = Finder(make()).to(run.device, run.dtype)
@@ -364,7 +367,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
 
 
 def by_length(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """1 for each correctly answered text, else 0, by length."""
+    """Whether each test text is answered correctly (1 or 0), at the lengths of the claims."""
     right = {}
     for segments in at.run.pick(smoke=(4, 32), quick=LENGTHS, full=(*LENGTHS, 64, 128)):
         right[segments] = answered(at.run, found.chosen, segments, "judge")
@@ -380,7 +383,7 @@ def by_length(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
 def answered(
     run: Run, network: nn.Module, segments: int, part: Literal["choose", "judge"], *, near: bool = False
 ) -> Float[Tensor, " count"]:
-    """1 for each correctly answered text, else 0."""
+    """Whether each text is answered correctly (1 or 0)."""
     count = run.pick(smoke=16, quick=256, full=1024)
     stream = f"{'near ' if near else ''}texts of {segments} segments to {part} by"
     ids, value = draw(segments, count, run.data(stream, part), near=near)

@@ -82,7 +82,7 @@ class InfiniAttention(nn.Module):
     def stream(
         self, x: Float[Tensor, "batch tokens model"], memory: Memory
     ) -> tuple[Float[Tensor, "batch tokens model"], Memory]:
-        """Attention over at most one segment, and the memory including this segment."""
+        """Attention over at most one segment, and the memory after this segment."""
         q, k, v = self.project(x)
         # Retrieve before writing.
         return self.mixed(q, k, v, memory), update(memory, k, v, delta=self.delta)

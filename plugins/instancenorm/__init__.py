@@ -4,11 +4,11 @@ Ulyanov, Vedaldi and Lempitsky 2016, "Instance Normalization: The Missing Ingred
 arXiv 1607.08022.
 
 The problem. The output of a stylisation network should not depend on the contrast of the content image,
-because the style determines the contrast. Batch normalisation mixes the contrasts of the batch, and uses the
-training averages at inference, which do not fit an image of different contrast.
+because the style determines the contrast. Batch normalisation mixes the contrasts of a batch. At inference it
+uses running averages from training, which do not fit an image of different contrast.
 
-The idea. Compute mean and variance over one channel of one image, in training and at inference. This removes
-the contrast of the image and of its channels, and the result does not depend on other images.
+The idea. Compute mean and variance per image and channel, in training and at inference. This removes the
+contrast of the image and of its channels, and the result does not depend on other images.
 
 This folder. `model` implements the equation as written, and as batch normalisation of one example.
 `stylisation` has a small generator and a perceptual loss with random filters. `experiment` trains the

@@ -1,4 +1,4 @@
-"""Times instance normalisation line by line, torch's, and ours on top of our batch normalisation."""
+"""Times instance normalisation: line by line, torch's version, and ours, which uses our batch norm."""
 
 from collections.abc import Iterator
 

@@ -55,7 +55,7 @@ CONTRAST = Claim(
     sentence="The output of a stylisation network with instance normalisation hardly changes with the "
     "contrast of its input image.",
     paper=Figure(
-        "The contrast of the content should not show in the result.", where="section 2", read="text"
+        "The result should not depend on the content's contrast.", where="section 2", read="text"
     ),
     rule=(
         at_most(
@@ -64,8 +64,8 @@ CONTRAST = Claim(
     ),
     kind="theorem",
     control="batch normalisation",
-    deviations="The change is averaged over pixels in [0, 1]. It is not exactly zero, because of the ε under "
-    "the root.",
+    deviations="The change is averaged over pixels with values in [0, 1]. It is not exactly zero, because of "
+    "the ε under the root.",
 )
 
 WHOLE_BATCH = Break(
@@ -84,10 +84,10 @@ INPUT_ALONE = Break(
 )
 
 SETTING = (
-    "A small generator is trained for 80 steps, with batches of four 32 × 32 crops from one photograph. "
+    "A small generator is trained for 80 steps, on batches of four 32 × 32 crops from one photograph. "
     "Another photograph is the style image. The perceptual loss uses random filters instead of VGG. "
-    "Contrasts are drawn from 0.2 to 1. The test uses contrasts of 0.2, 0.5 and 1, on crops from another "
-    "part of the photograph. The paper compares images by eye. "
+    "Contrasts are sampled between 0.2 and 1. The test uses contrasts of 0.2, 0.5 and 1, on crops from "
+    "another part of the photograph. The paper compares images by eye. "
 )
 
 
@@ -128,8 +128,8 @@ STYLISATION = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 this claim used the loss of the next claim, and was reproduced. The paper "
-            "names no such loss."
+            "Until November 2026 this claim used a content loss on standardised features, and was "
+            "reproduced. The paper does not name such a loss."
         ),
     ),
 )
@@ -240,7 +240,7 @@ def compare(run: Run) -> None:
 
 
 def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
-    """Compare both arms on one loss. `suffix` is appended to the names of its curves."""
+    """Compare both arms on one loss. `suffix` is appended to the names of the curves."""
     with torch.no_grad():
         as_it_is = studio.loss(studio.judge, studio.judge).mean().item()
     table = run.compare(

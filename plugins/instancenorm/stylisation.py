@@ -68,8 +68,8 @@ class Perceived(NamedTuple):
 
 
 class RandomFilters(nn.Module):
-    """A fixed network of random filters. Half of its mean is subtracted from each filter of the first layer,
-    so that it responds less to brightness."""
+    """A fixed network of random filters. In the first layer, half of each filter's mean is subtracted, which
+    makes the filters less sensitive to brightness."""
 
     def __init__(self, *, filters: int = 24) -> None:
         super().__init__()
@@ -95,7 +95,8 @@ def standardised(features: Float[Tensor, "batch filters height width"]) -> Tenso
 
 
 class PerceptualLoss(nn.Module):
-    """Style as Gram matrices and content as coarse features. Each term is about 1 for unrelated features.
+    """Compares style by Gram matrices and content by coarse features. For unrelated features, each term is
+    about 1.
 
     standardise  whether to standardise the content features, as section 2 argues; then the result should have
                  the style's contrast instead of the content's

@@ -3,16 +3,17 @@
 Millidge 2023, "Integer tokenization is insane", beren.io, 4 February 2023.
 
 The problem. Byte-pair merges are learned from frequencies, and numbers were treated like other text. Frequent
-numbers (2019) became single tokens, and other numbers are split without a rule. Such tokens are not digits in
+numbers (2019) became single tokens, and other numbers are split irregularly. Such tokens are not digits in
 any base, so no general algorithm can add them, and a model must memorise the sum of every pair of tokens.
 
-The idea. Plot the first 10,000 integers as squares. A square is yellow if the integer is one token. The post
-argues about the consequences for arithmetic, and this folder tests them. Later models split numbers into
-digits, or into groups of three digits.
+The idea. The post plots the first 10,000 integers as squares, which are yellow if the integer is a single
+token. It then argues about the consequences for arithmetic, which this folder tests. Later models split
+numbers into digits, or into groups of three digits.
 
-This folder. `cutting` has GPT-2's own merges if this machine has the file, otherwise byte-pair merges learned
-from the numbers of a text. It also has a table of ids. `experiment` draws the post's picture, and trains the
-same model on sums in digits and in tokens. `benchmark` times the tokenisation.
+This folder. `cutting` splits integers with GPT-2's own merges if this machine has the file, and otherwise
+with merges learned from the numbers in a text. It also has a lookup table of ids. `experiment` draws the
+post's picture, and trains the same model on sums written in digits and in merged tokens. `benchmark` times
+the tokenisation.
 """
 
 from collections.abc import Callable

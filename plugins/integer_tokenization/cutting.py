@@ -36,7 +36,7 @@ def cut(bpe: ByteBPE, integer: int) -> tuple[str, ...]:
 
 
 class NumberTable:
-    """A table of the ids of all integers below `count`, to avoid merging. `NOTHING` pads the rows."""
+    """A lookup table of the ids of all integers below `count`. `NOTHING` pads the rows."""
 
     def __init__(self, bpe: ByteBPE, count: int) -> None:
         rows = [bpe.encode(str(integer)) for integer in range(count)]

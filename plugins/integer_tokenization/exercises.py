@@ -29,9 +29,9 @@ EXERCISES = (
     Exercise(
         name="learn",
         of="cutting.merges_of_numbers",
-        task="Learn byte-pair merges from the numbers of a text alone, counting every occurrence.",
+        task="Learn byte-pair merges from only the numbers in a text, counting every occurrence.",
         hints=(
-            "Find the runs of the digits 0 to 9, and train on them alone.",
+            "Find the runs of the digits 0 to 9, and train only on them.",
             (
                 "Put each number on a separate line, so that no merge spans two numbers or begins with a "
                 "space."

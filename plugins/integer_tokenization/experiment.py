@@ -61,13 +61,13 @@ COMPUTES = Claim(
     sentence="A model that has been trained until it knows the training sums answers more unseen sums "
     "correctly if numbers are written as digits than if each number is a single merged token.",
     paper=Figure(
-        "The post argues that if numbers are tokens, every sum is a special case to be memorised. The post "
-        "gives no figure",
+        "The post argues that if numbers are tokens, every sum is a special case to be memorised. It gives "
+        "no measurement",
         read="secondary",
     ),
     rule=(at_least("accuracy on unseen sums", "digits", 0.3, minus="merges", toward=0.0),),
     control="the same model on merged tokens of the same numbers, trained for the same number of steps, each "
-    "arm at its best learning rate from the same grid",
+    "model at its best learning rate from the same grid",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),
@@ -174,7 +174,7 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
     yellow, blue = torch.tensor([0.98, 0.9, 0.2]), torch.tensor([0.2, 0.1, 0.4])
     picture = torch.where(alone.view(-1, 100, 1), yellow, blue).permute(2, 0, 1)
     caption = (
-        "Each row is a hundred integers, from 0 on. Yellow integers are a single token. The tokens "
+        "Each row shows a hundred integers, starting at 0. Yellow integers are a single token. The tokens "
         f"come from {source}."
     )
     larger = picture.repeat_interleave(4, 1).repeat_interleave(4, 2)

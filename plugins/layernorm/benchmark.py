@@ -1,4 +1,4 @@
-"""Times layer normalisation line by line, torch's, and ours with a hand-written gradient."""
+"""Times layer normalisation: line by line, torch's version, and ours with a hand-written gradient."""
 
 from collections.abc import Iterator
 

@@ -90,17 +90,17 @@ NOTHING = Break(
 )
 SCALED_START = Break(
     "orthogonal start",
-    "There is no normalisation. The recurrent weights start as an orthogonal matrix, and are a quarter as "
-    "large.",
+    "There is no normalisation. The initial recurrent weights are an orthogonal matrix, without the factor "
+    "of four.",
     "rival",
 )
 
-STEPS_OF_4 = 809  # three passes over the digits
+STEPS_OF_4 = 809  # three epochs of batches of 4
 
 SMALL_BATCHES = Claim(
     name="loss at batches of 4, layer against batch normalisation",
     sentence="After 809 steps on batches of 4 (three epochs), a network with layer normalisation has a lower "
-    "held-out loss than one with batch normalisation. Its loss is at most 1.1 times the loss of layer "
+    "held-out loss than one with batch normalisation. The loss is at most 1.1 times that of layer "
     "normalisation after three epochs on batches of 32.",
     paper=Figure(
         "On MNIST, layer normalisation is robust to the batch size and trains faster than batch norm",
@@ -111,21 +111,21 @@ SMALL_BATCHES = Claim(
         at_least("loss", "batch norm@4", 1.2, over="layer norm@4", toward=1.0),
         at_most("loss", "layer norm@4", 1.1, over="layer norm@32"),
     ),
-    control="batch normalisation, each arm and batch size at its best of five learning rates",
+    control="batch normalisation, each network and batch size with the best of five learning rates",
     control_arm="batch norm",
     control_reaches=(at_most("loss", "batch norm@32", 0.3),),
     after_steps=STEPS_OF_4,
     breaks=(CENTRED, NOTHING, UNTRAINED),
     chosen_on=(0, 1),
     deviations="We train on 8 × 8 digits. The network has two layers of 64 units instead of 1000, and the "
-    "large batches have 32 examples instead of 128. SGD has a learning rate that falls to zero. We measure "
+    "large batches have 32 examples instead of 128. The learning rate of SGD decays to zero. We measure "
     "the held-out negative log-likelihood. Three epochs on batches of 4 take eight times as many steps as "
     "on batches of 32, which helps both normalisations and hides the cost of small batches.",
     history=(
         (
             'Until November 2026 the verdict was "weak" (2 of 5 seeds, same bounds). There was no rival, and '
             "the sentence did not state that training on small batches takes eight times as many steps. The "
-            "set-up was chosen on seeds 0, 1 and 2."
+            "setup was chosen on seeds 0, 1 and 2."
         ),
     ),
 )
@@ -156,7 +156,7 @@ RECURRENT = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). The orthogonal '
-            "start was reported, but did not count as a rival. The set-up was chosen on seeds 0, 1 and 2."
+            "start was reported, but did not count as a rival. The setup was chosen on seeds 0, 1 and 2."
         ),
     ),
 )

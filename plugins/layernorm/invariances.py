@@ -82,7 +82,7 @@ def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
         "what changes nothing",
         ["normalisation", *columns],
         ticks,
-        caption="Table 1, computed here. A tick means that the output is unchanged.",
+        caption="Table 1, recomputed. A tick means that the output is unchanged.",
     )
 
 

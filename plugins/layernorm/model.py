@@ -22,7 +22,7 @@ def line_by_line(x: Vectors, weight: Features, bias: Features, *, eps: float = 1
 
 
 def layer_norm(x: Vectors, weight: Features, bias: Features, *, eps: float = 1e-5) -> Vectors:
-    """A faster layer normalisation. Computes half precision in float32.
+    """A faster layer normalisation. Half-precision inputs are normalised in float32.
 
     Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """

@@ -17,7 +17,7 @@ STEPS, INPUTS = 16, 4  # of an 8 × 8 image
 
 
 class Setting(NamedTuple):
-    """An arm: its normalisation, and the scale of the recurrent weights."""
+    """An arm's normalisation, and the scale of its initial recurrent weights."""
 
     norm: Norm
     scale: float = 4.0
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 class Recurrent(nn.Module):
     """Equation 4: h_t = tanh(norm(W_hh h_{t-1} + W_xh x_t)), with logits from the last state.
 
-    scale  the recurrent weights start as an orthogonal matrix times this number
+    scale  factor of the orthogonal matrix that initialises the recurrent weights
     """
 
     def __init__(self, norm: Norm, *, scale: float = 1.0, width: int = 64) -> None:
@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
 
 
 class Bias(nn.Module):
-    """Adds only a bias, as layer normalisation does too."""
+    """Adds only a bias, which layer normalisation adds too."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -3,18 +3,18 @@
 Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization", doi
 10.1007/BF01589116.
 
-The problem. BFGS stores an n × n matrix. With a million weights, this inverse Hessian H does not fit in
-memory.
+The problem. BFGS stores an approximate inverse Hessian H, an n × n matrix. With a million weights, it does
+not fit in memory.
 
-The idea. A step needs only the product of H with the gradient. It follows from the steps s and the gradient
-changes y that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn stored
-numbers (Nocedal 1980). The older pairs are replaced by a single number: the recursion starts from gamma I
-with gamma = sᵀy / yᵀy of the newest pair. Each step then has about the right length, and the line search
-usually accepts its first trial.
+The idea. A step needs only the product of H with the gradient. Two loops over the last m pairs of a step s
+and a gradient change y compute this product, with 4mn multiplications and 2mn stored numbers (Nocedal 1980).
+The older pairs are replaced by a single number: the recursion starts from gamma I with gamma = sᵀy / yᵀy of
+the newest pair. Each step then has about the right length, and the line search usually accepts its first
+trial.
 
 This folder. `model` has the two loops and the optimiser. `experiment` counts evaluations with and without
-that scale, over m, and compares L-BFGS with BFGS and gradient descent. `benchmark` times the product and
-whole minimisations.
+the scale gamma for several m, and compares L-BFGS with BFGS and gradient descent. `benchmark` times the
+product and complete minimisations.
 """
 
 from readtrack.plugin import hookimpl

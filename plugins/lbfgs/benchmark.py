@@ -1,4 +1,4 @@
-"""Times one product with the inverse Hessian, and whole minimisations."""
+"""Times one product with the inverse Hessian, and complete minimisations."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def compact(
     Y: Float[Tensor, "m n"],
     SY: Float[Tensor, "m m"],
 ) -> Tensor:
-    """Theorem 2.2 of Byrd, Nocedal and Schnabel 1994, with products of both matrices, and m × m systems. An
-    optimiser would keep S Yᵀ from step to step."""
+    """Theorem 2.2 of Byrd, Nocedal and Schnabel 1994: products with S and Y, and two m × m triangular
+    systems. An optimiser would keep S Yᵀ between steps."""
     R, D = SY.triu(), SY.diagonal()
     gamma = SY[-1, -1] / (Y[-1] @ Y[-1])
     Sg, Yg = S @ gradient, Y @ gradient
@@ -55,7 +55,7 @@ def two_loops(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
 
 
 def history(generator: torch.Generator, *, n: int, m: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """A gradient, and m pairs with curvatures between 0.1 and 10."""
+    """A gradient, and m pairs (s, y) with curvatures between 0.1 and 10."""
     curvature = torch.logspace(-1, 1, n)
     steps = [torch.randn(n, generator=generator) for _ in range(m)]
     return torch.randn(n, generator=generator), steps, [curvature * s for s in steps]

@@ -19,9 +19,9 @@ EXERCISES = (
         of="model.two_loop",
         task="Return H g. H results from gamma I by BFGS updates with the pairs, the oldest first.",
         hints=(
-            "Loop from the newest pair: α = ρ sᵀq with ρ = 1 / sᵀy; subtract α y from q. Keep each α.",
-            "Then r = gamma q.",
-            "Loop from the oldest pair: β = ρ yᵀr; add (α - β) s to r.",
+            "Loop from newest to oldest pair: α = ρ sᵀq with ρ = 1 / sᵀy. Subtract α y from q. Keep each α.",
+            "Then set r = gamma q.",
+            "Loop from oldest to newest pair: β = ρ yᵀr. Add (α - β) s to r.",
         ),
         tries=of_loops,
     ),

@@ -37,7 +37,7 @@ SHUFFLED = Break(
 )
 CENTRED = Break(
     "fully connected on centred pictures",
-    "No weights are shared. Each image is shifted to centre its ink, as a cheque reader would.",
+    "No weights are shared. Each image is first shifted to centre its ink, as in a cheque reader.",
     "rival",
 )
 
@@ -50,12 +50,12 @@ SIZE = Claim(
 )
 
 DEVIATIONS = (
-    "8 × 8 digits are enlarged to 16 × 16 and put at a new random position in a field of 20 × 20 each "
-    "time. The paper centres MNIST digits. The LeNet has smaller windows (5, 3, 3) and 60 units in C5. It "
-    "is trained on 1,079 digits for 600 steps on batches of 32, by Adam with a learning rate that falls to "
-    "0, instead of stochastic diagonal Levenberg-Marquardt. The target images for F6 are our own. The "
-    "controls have the same F6, output layer and loss. With the full budget the network is LeNet-5 itself, "
-    "on fields of 32 × 32."
+    "Digits of 8 × 8 pixels are enlarged to 16 × 16. In each batch, they are placed at new random positions "
+    "in a field of 20 × 20. The paper centres MNIST digits. The LeNet has smaller kernels (5, 3, 3) and 60 "
+    "units in C5. It is trained on 1,079 digits for 600 steps with batches of 32. The optimiser is Adam with "
+    "a learning rate that decays to 0, instead of stochastic diagonal Levenberg-Marquardt. The target images "
+    "for F6 are our own. The controls have the same F6, output layer and loss. With the full budget, the "
+    "network is LeNet-5 itself, on fields of 32 × 32."
 )
 
 SHARING = Claim(
@@ -116,9 +116,10 @@ POSITIONS = 5  # of each validation or test image
 
 @dataclass(frozen=True)
 class Fields:
-    """Images in three parts (n, 1, side, side), and the larger blank field that they are put into.
+    """Training, validation and test images (n, 1, side, side), and the larger field that they are placed in.
 
-    hidden  units of the fully connected networks: with the number of weights of LeNet, and with more
+    field   side of the field
+    hidden  hidden units of the two fully connected networks
     order   permutation of a field's pixels
     """
 
@@ -137,7 +138,7 @@ class Fields:
 
 
 def fields(run: Run) -> Fields:
-    """Digits, enlarged twice, or the images of `--data`. The full budget has 28 × 28 in the paper's field."""
+    """Enlarged digits, or the images of `--data`. The full budget puts 28 × 28 in the paper's field."""
     found = run.source("images", needs="ten classes")
     side, field, hidden = run.pick(
         smoke=(16, 20, (29, 100)), quick=(16, 20, (29, 100)), full=(28, 32, (53, 300))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-A, S = 1.7159, 2 / 3  # equation 6: then f(1) = 1 and f(-1) = -1
+A, S = 1.7159, 2 / 3  # constants of equation 6, for which f(1) = 1 and f(-1) = -1
 RUBBISH = 1.0  # j in equation 9, for which the paper gives no value
 
 # Table I: each of the 16 maps of C3 is connected to these maps of S2.
@@ -43,7 +43,7 @@ def squash(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class Convolution(nn.Module):
     """A convolution with partial connections. Map m sees the maps in `table[m]`, and has a bias.
 
-    weight  one filter per connection, those of the first map first
+    weight  one filter per connection, ordered by map
     """
 
     def __init__(self, table: tuple[tuple[int, ...], ...], kernel: int) -> None:
@@ -120,9 +120,9 @@ def loss(
 
 
 class LeNet5(nn.Module):
-    """Section II.B: maps images to a penalty for each class. The class with the smallest is predicted.
+    """Section II.B: maps images to a penalty for each class, and predicts the class with the smallest.
 
-    kernels  windows of C1, C3 and C5; they determine the side of an image (`side`)
+    kernels  kernel sizes of C1, C3 and C5, which determine the image size (`side`)
     units    of C5
     table    for each map of C3, the maps of S2 that it sees
     """

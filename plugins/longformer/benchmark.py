@@ -20,7 +20,7 @@ def visible_pairs(tokens: int, everywhere: Tensor, window: int) -> Tensor:
 
 
 def with_mask(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> tuple[Tensor, ...]:
-    """Replaces the global tokens by the mask outside the timed call, as masks do not depend on the text."""
+    """Builds the mask outside the timed call, because the mask does not depend on the text."""
     return q, k, v, visible_pairs(q.shape[2], everywhere, window)
 
 
@@ -77,7 +77,7 @@ def banded(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) 
 
 
 def pairs(tokens: int, window: int, globals_: int) -> int:
-    """The number of visible pairs, with the global tokens at the beginning."""
+    """The number of visible pairs if the global tokens are the first tokens."""
     near = sum(min(i + window, tokens - 1) - max(i - window, 0) + 1 for i in range(tokens))
     inside = sum(min(g + window, tokens - 1) - max(g - window, 0) + 1 for g in range(globals_))
     return near + globals_ * tokens - inside

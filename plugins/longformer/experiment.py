@@ -1,4 +1,4 @@
-"""Checks parameter count and linear cost, and trains models to answer questions with a global token."""
+"""Checks the parameter count and linear cost, and trains models to answer questions with a global token."""
 
 from collections.abc import Callable
 from functools import partial
@@ -70,9 +70,9 @@ QUESTIONS = Claim(
     ),
     guards=(Bound("attention scores at 4,096 tokens, full / band", ">=", 4.0, ratio=True),),
     control=(
-        "the same network with the window alone, each arm at its best learning rate from the same grid. The "
-        "control predicts the answer from the mean of all hidden states, so it sees all tokens but cannot "
-        "use the question"
+        "the same network with the window alone, each network at its best learning rate from the same grid. "
+        "The control predicts the answer from the mean of all hidden states, so it sees all tokens but "
+        "cannot use the question"
     ),
     control_arm="window alone",
     control_reaches=(
@@ -219,7 +219,7 @@ def ask(run: Run) -> None:
 
 
 def train(at: Trial, make: Callable[[], Reader], rate: float) -> tuple[float, Reader]:
-    """Trains on newly drawn texts. Returns the validation accuracy and the reader."""
+    """Trains on freshly sampled texts. Returns the validation accuracy and the reader."""
     run = at.run
     reader = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
@@ -237,7 +237,7 @@ def train(at: Trial, make: Callable[[], Reader], rate: float) -> tuple[float, Re
 
 
 def judge(at: Trial, found: Sweep[Reader]) -> dict[str, Float[Tensor, " texts"]]:
-    """Accuracy on all texts, and on those whose answer is in the farthest third of the text."""
+    """Accuracy on all texts, and on the texts with the answer in their farthest third."""
     judged = at.world.judged
     correct = right(at.run, found.chosen, judged)
     third = (judged[2] - 1) * 3 // (LENGTH - 1)

@@ -1,7 +1,6 @@
 """Implements banded attention with a few global tokens, and the encoder that uses it.
 
-Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (tokens that attend to all and
-to which all attend).
+Dimensions: batch, heads, tokens, dim (of a head), model (hidden size), globals (number of global tokens).
 """
 
 import torch

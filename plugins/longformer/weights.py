@@ -1,4 +1,4 @@
-"""Renames released weights, `allenai/longformer-base-4096` and its sibling, as `transformers` loads them."""
+"""Renames released weights of `transformers`, such as `allenai/longformer-base-4096`."""
 
 import re
 from collections.abc import Mapping
