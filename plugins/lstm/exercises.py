@@ -24,7 +24,7 @@ EXERCISES = (
         task="Apply the equations over a sequence. Return all states, and the last cell. The gates are i, "
         "f, g, o.",
         hints=(
-            "One sum gives all four gates: the input's product, the state's product and the bias. chunk it.",
+            "One sum gives all four gates: the products with input and state, plus the bias. Use chunk.",
             "i, f and o are sigmoids, g is a tanh. The new cell is f · c + i · g.",
             "The new state is o · tanh(c), with the new cell. Stack the states along the time dimension.",
         ),
@@ -34,9 +34,9 @@ EXERCISES = (
         name="backward",
         of="model.LongShortTermMemory.backward",
         task=(
-            "Return the gradients of x, h, c and the three weights. Time is first. ctx.saved_tensors is "
-            "these six, the gates (i, f, g, o, after sigmoid or tanh), and the states and cells from step 0 "
-            "on."
+            "Return the gradients of x, h, c and the three weights. Time is the first dimension. "
+            "ctx.saved_tensors has these six tensors, the gates (i, f, g, o, after sigmoid or tanh), and the "
+            "states and cells, starting with the initial ones."
         ),
         hints=(
             "Loop from the last step to the first with dh and dc. Add dstates[t] to dh.",
@@ -45,8 +45,8 @@ EXERCISES = (
                 "or tanh."
             ),
             (
-                "For the step before, dh is the gates' gradient times recurrent_weight, and dc is multiplied "
-                "by f."
+                "For the previous step, dh is the gates' gradient times recurrent_weight, and dc is "
+                "multiplied by f."
             ),
         ),
         tries=of_layers,

@@ -43,7 +43,7 @@ FLOW = Claim(
     sentence=(
         "With the forget gate at 1, the full gradient through cells and gates also reaches back over a "
         "hundred steps, whereas the gradient of a simple recurrent network vanishes. With the layer's "
-        "default forget bias of 1 the gradient shrinks as well, to about a ten-millionth."
+        "default forget bias of 1, the gradient also shrinks, by a factor of about ten million."
     ),
     paper=Figure(
         "Errors in a cell do not decay, whereas errors in other networks do.", where="section 3", read="text"
@@ -78,7 +78,7 @@ FLOW = Claim(
     ),
     history=(
         (
-            "Until November 2026 this claim was counted as measured. Nothing is trained, and initial "
+            "Until November 2026 this claim was counted as measured. But nothing is trained, and initial "
             "weights of these sizes allow no other outcome."
         ),
     ),
@@ -89,11 +89,11 @@ LEAKY = Break(
     "Each cell forgets half of its value at each step. All gates except the forget gates are trained.",
     "near miss",
 )
-NO_MEMORY = Break("no memory", "The forget gates start closed, so a cell keeps none of its value.")
+NO_MEMORY = Break("no memory", "The forget gates are initially closed, so a cell keeps none of its value.")
 IDENTITY = Break(
     "rectified units, identity start",
-    "The model is a simple recurrent network of rectified linear units whose recurrent weights start at the "
-    "identity (Le et al. 2015).",
+    "The model is a simple recurrent network of rectified linear units whose initial recurrent weights are "
+    "the identity (Le et al. 2015).",
     "rival",
 )
 
@@ -102,7 +102,7 @@ LONG_LAGS = Claim(
     sentence="In 800 training steps an LSTM solves the adding problem over fifty elements, while a tanh "
     "RNN of the same hidden size stays at chance.",
     paper=Figure(
-        "Minimal lags of 50 to 500: at most 3 of 2560 sequences wrong (error over 0.04).",
+        "With minimal lags of 50 to 500, at most 3 of 2560 sequences are wrong (error over 0.04).",
         where="section 5.4 and table 7",
         read="table",
     ),
@@ -125,7 +125,7 @@ LONG_LAGS = Claim(
         "Values are in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in each "
         "half, at average lags of 37 and 12. There are 32 cells, each with its own gates, whereas the paper "
         "has two blocks of two cells. We add forget gates and a linear output, do not truncate the gradient, "
-        "and use Adam on batches of 32 with a learning rate that falls to zero. With the same hidden size "
+        "and use Adam on batches of 32 with a learning rate that decays to zero. With the same hidden size, "
         "the simple network has a quarter of the parameters."
     ),
     headline=True,
@@ -141,7 +141,7 @@ LONG_LAGS = Claim(
 
 RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 HIDDEN, LAGS = 64, 100
-OPEN, SHUT = 50.0, -1000.0  # biases with which a forget gate is exactly 1, and exactly 0
+OPEN, SHUT = 50.0, -1000.0  # biases that make a forget gate exactly 1 and exactly 0
 
 Layer = Callable[[int, int], nn.Module]
 
@@ -159,7 +159,7 @@ def experiment(run: Run) -> None:
 
 
 def read_text(run: Run) -> None:
-    """Compares with an RNN of twice the hidden size, which has the same number of recurrent weights."""
+    """Compares the LSTM with an RNN of twice the hidden size and the same number of recurrent weights."""
     hidden = run.pick(smoke=8, quick=128, full=512)
     bits_per_character(
         run,

@@ -35,8 +35,8 @@ class LongShortTermMemory(torch.autograd.Function):
     """`unroll` with time first and a hand-written backward pass.
 
     The backward pass computes the derivatives of the gates for all steps at once, and the weights' gradients
-    in one multiplication over all steps, where autograd does one per step and sums. Second derivatives come
-    from autograd through `unroll`.
+    in one matrix multiplication over all steps, where autograd does one multiplication per step and sums.
+    Second derivatives come from autograd through `unroll`.
     """
 
     @staticmethod
@@ -76,8 +76,9 @@ class LongShortTermMemory(torch.autograd.Function):
         x, _, _, input_weight, recurrent_weight, _ = inputs
         i, f, g, o = gates.chunk(4, 2)
         squashed = cells[1:].tanh()
-        through_o = o * (1 - squashed * squashed)  # derivative of a state by its cell
-        local = torch.empty_like(gates)  # derivatives by pre-activations: of the cell, for o of the state
+        through_o = o * (1 - squashed * squashed)  # derivative of a state w.r.t. its cell
+        # Derivatives w.r.t. the gates' pre-activations: of the state for o, of the cell for the others.
+        local = torch.empty_like(gates)
         di, df, dg, do = local.chunk(4, 2)
         torch.mul(i * (1 - i), g, out=di)
         torch.mul(f * (1 - f), cells[:-1], out=df)
@@ -132,7 +133,7 @@ def unroll_fast(
 class LSTM(nn.Module):
     """The layer. Returns all states together with the last state and cell.
 
-    Weights start uniform in ±1/√hidden, as in torch.
+    Initial weights are uniform in ±1/√hidden, as in torch.
 
     forget_bias  added to the forget gate's initial bias; larger values make the cell remember longer. At 50
                  the gate is 1, and the cell is that of 1997

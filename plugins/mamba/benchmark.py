@@ -147,7 +147,7 @@ def carried(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tup
 
 
 def packed(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tuple[Any, ...]:
-    """Arguments of `packed_step`: A, and one matrix with the merged projection to Δ and those to B and C."""
+    """Arguments of `packed_step`. For each layer, one matrix combines the projections to Δ, B and C."""
     layers = []
     for index in range(config.layers):
         own = {
@@ -253,7 +253,7 @@ def by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def in_room(attention: Any, context: int, step: int) -> Any:
-    """Attention from a cache (layers, 2, batch, heads, room, dim) with `context + step` positions in use."""
+    """Attention from a cache (layers, 2, batch, heads, room, dim) with `context + step` filled positions."""
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
         end = context + step + 1

@@ -71,10 +71,10 @@ EXERCISES = (
     Exercise(
         name="tree",
         of="scan.prefixes",
-        task="Compute all states from decays and drives by recursion on pairs, in a depth of 2 log₂ time.",
+        task="Compute all states from decays and drives by recursion on pairs, with a depth of 2 log₂(time).",
         hints=(
             "Two steps (a, u) and (b, v) make one step (b a, b u + v). That halves the sequence, so recurse.",
-            "The recursion gives the states 1, 3, 5, …; state 2i is drive + decay · state (2i - 1).",
+            "The recursion gives the states 1, 3, 5, … State 2i is drive + decay · state (2i - 1).",
             "Interleave even and odd states. If the number of steps is odd, append the last even state.",
         ),
         tries=of_pairs,
@@ -85,16 +85,16 @@ EXERCISES = (
         task="Algorithm 2: compute Δ, B and C from the input, run the scan, and add the skip connection.",
         hints=(
             "Split the output of x_proj into parts of size rank, order and order.",
-            "Δ is the softplus of dt_proj of the first part; A is -exp(A_log).",
-            "D times the input is added to the outputs.",
+            "Δ is the softplus of dt_proj of the first part. A is -exp(A_log).",
+            "Add D times the input to the outputs.",
         ),
         tries=of_spaces,
     ),
     Exercise(
         name="block",
         of="model.MambaBlock.forward",
-        task="Figure 3: the convolution and the SSM in one branch, the gate in the other. Return the new "
-        "state, too.",
+        task="Figure 3: apply the convolution and the SSM in one branch, and the gate in the other. Also "
+        "return the new state.",
         hints=(
             "in_proj gives signal and gate. Put the recent samples, or zeros, before the signal.",
             "The convolution needs time as the last axis and does not pad. SiLU and the SSM follow.",

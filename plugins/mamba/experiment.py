@@ -31,9 +31,9 @@ from .scan import selective_scan
 GATING = Claim(
     name="selection as a gate",
     seeded_as="selection is gating",
-    sentence="With one coefficient, A = -1, B = 1 and a step of softplus(z), the state space is a gated "
+    sentence="With state size 1, A = -1, B = 1 and a step size of softplus(z), the selective SSM is a gated "
     "recurrent network, h = (1 - σ(z)) h + σ(z) x.",
-    paper=Figure("An identity.", where="theorem 1", read="secondary"),
+    paper=Figure("The paper proves this identity.", where="theorem 1", read="secondary"),
     rule=(Bound("largest difference", "<=", 1e-12),),
     kind="identity",
     deviations="The difference is computed in float64 over 200 steps. The theorem holds for the exact "
@@ -50,9 +50,13 @@ GATED = Break(
 
 COPYING = Claim(
     name="selective copying",
-    sentence="After 400 steps, an SSM with selection copies more of the tokens that lie at random "
-    "positions in noise than an SSM without selection.",
-    paper=Figure("18.3 % for S4 and 97.0 % for S6, both without a gate.", where="table 1", read="secondary"),
+    sentence="After 400 steps, an SSM with selection copies tokens at random positions in noise more "
+    "accurately than an SSM without selection.",
+    paper=Figure(
+        "The accuracy is 18.3 % for S4 and 97.0 % for S6, both without a gate.",
+        where="table 1",
+        read="secondary",
+    ),
     rule=(
         at_least("accuracy", "selective", 0.75, toward=0.5),
         at_least("accuracy", "selective", 0.2, minus="time-invariant", toward=0.0, called="gain"),
@@ -66,8 +70,8 @@ COPYING = Claim(
     chosen_on=(0, 1, 2),
     deviations="Each sequence has 32 positions with 4 tokens to copy from an alphabet of 8. The paper's "
     "sequences have 4096 positions with 16 tokens from an alphabet of 16. The networks have two layers of "
-    "32 channels, without a gate or a convolution. After 1,000 steps the difference between the arms is "
-    "smaller.",
+    "32 channels, without a gate or a convolution. After 1,000 steps, the difference between the two "
+    "networks is smaller.",
     headline=True,
     history=(
         (
@@ -82,7 +86,7 @@ FAST_SCAN = Claim(
     name="time of the scan",
     seeded_as="fast scan",
     sentence="The selective scan, which keeps its states in fast memory, is faster than a standard scan.",
-    paper=Figure("20 to 40 times a scan in PyTorch, on a GPU.", where="section 4.5", read="text"),
+    paper=Figure("20 to 40 times as fast as a scan in PyTorch, on a GPU.", where="section 4.5", read="text"),
     rule=(
         Speedup("selective scan", over="strong", threshold=1.5, axes={"channels": 64, "time": 512}),
         Speedup(
@@ -93,7 +97,7 @@ FAST_SCAN = Claim(
             mode="forward+backward",
         ),
     ),
-    control="torch's associative scan in its general mode",
+    control="torch's associative scan in its generic mode",
     deviations="On a CPU, the fast memory is the cache. Both scans run step by step from Python.",
 )
 
@@ -112,7 +116,7 @@ THROUGHPUT = Claim(
 )
 
 RATES = (0.01, 0.03, 0.1)
-NOISE, TOKENS = 0, 8  # ids 1 .. TOKENS are to be copied; TOKENS + 1 asks for the copy
+NOISE, TOKENS = 0, 8  # ids 1 .. TOKENS are to be copied, and TOKENS + 1 requests the copy
 
 
 @hookimpl

@@ -25,7 +25,7 @@ def scan_loop(
     """The slow reference. Returns the outputs and the state after the last step."""
     decays, drives = discretise(x, delta, A, B)
     outputs = []
-    # Unbound, because the backward pass of indexing a step would fill a tensor of full length.
+    # `unbind`, because the backward pass of indexing a step would fill a tensor of full length.
     for decay, drive, readout in zip(decays.unbind(1), drives.unbind(1), C.unbind(1), strict=True):
         state = decay * state + drive
         outputs.append((state * readout[:, None]).sum(-1))

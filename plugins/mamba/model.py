@@ -28,7 +28,7 @@ BlockState = tuple[Recent, State]
 class SelectiveSSM(nn.Module):
     """Algorithm 2 (S6): an SSM whose step size Δ and vectors B and C depend on the input.
 
-    A is -exp(`A_log`); `D` weighs the skip connection.
+    A is -exp(`A_log`). `D` scales the skip connection.
     """
 
     def __init__(self, channels: int, order: int, rank: int) -> None:

@@ -150,8 +150,8 @@ def selective_scan(
 ) -> tuple[Channels, State]:
     """The fastest version for the device of `x`. Returns outputs in x's precision and the last state.
 
-    Computes in float32 or better, even under autocast, because a state sums many small steps. The returned
-    state has that precision, too. `state` is the initial state, zeros by default.
+    Computes in float32 or wider, even under autocast, because a state sums many small steps. The returned
+    state has the same precision. `state` is the initial state, zeros by default.
     """
     precision = torch.promote_types(x.dtype, torch.float32)
     if state is None:

@@ -1,7 +1,7 @@
 """Released weights under our parameter names.
 
-`transformers` loads `state-spaces/mamba-130m-hf` and its siblings. The authors' own files differ only in the
-name of the embedding.
+`transformers` loads `state-spaces/mamba-130m-hf` and the larger models. The authors' own files differ only in
+the name of the embedding.
 """
 
 import re

@@ -48,7 +48,7 @@ EXERCISES = (
     Exercise(
         name="logits",
         of="model.Megabyte.forward",
-        task="Write section 2: the patches, the global model, and the local model within each patch.",
+        task="Section 2: embed the patches, and apply the global model, then the local model in each patch.",
         hints=(
             "across_patches returns a vector for each byte. Add the local embeddings and positions to it.",
             ("The local model sees a patch's bytes shifted by one: first_byte, then all bytes but the last."),
@@ -59,15 +59,15 @@ EXERCISES = (
     Exercise(
         name="generation",
         of="model.Megabyte.generate",
-        task="Generate byte after byte. The global model runs once per patch, and the local model runs once "
-        "per byte.",
+        task="Generate byte by byte. The global model runs once per patch, and the local model runs once per "
+        "byte.",
         hints=(
             (
-                "Make two caches of shape (layers, 2, batch, heads, room, dim): for patches and for bytes "
-                "of one."
+                "Make two caches of shape (layers, 2, batch, heads, room, dim), one for the patches and one "
+                "for the bytes of a single patch."
             ),
-            "For the first pass, append a patch of zeros to the text. Only its last output vector is needed.",
-            "Within a patch, a byte's input is the global output, its local position and the byte before it.",
+            "For the first pass, append a patch of zeros to the text. Only the last output is needed.",
+            "Within a patch, the input is the sum of global output, local position and previous byte.",
         ),
         tries=of_prompts,
         gradients=False,

@@ -49,14 +49,14 @@ CHEAPER = Claim(
     sentence="After 84 steps, MEGABYTE needs fewer bits per byte on held-out source code than a plain "
     "decoder with the same number of operations per byte.",
     paper=Figure(
-        "With equal compute, MEGABYTE is better than plain byte models and PerceiverAR on five data sets",
+        "With equal compute, MEGABYTE outperforms plain byte models and PerceiverAR on five data sets",
         where="section 5, table 1",
         read="text",
     ),
     rule=(at_most("bits a byte", "MEGABYTE", -0.02, minus="plain", toward=0.0),),
     guards=(at_most("operations a byte", "MEGABYTE", 1.02, over="plain"),),
-    control="a plain byte-level decoder, trained for the same number of steps, each arm at its best learning "
-    "rate from the same grid",
+    control="a plain byte-level decoder, trained for the same number of steps, each model at its best "
+    "learning rate from the same grid",
     control_arm="plain",
     control_reaches=(at_most("bits a byte", "plain", -0.5, minus="byte frequencies"),),
     after_steps=STEPS,
@@ -68,8 +68,8 @@ CHEAPER = Claim(
     "8 bytes. The global model has three layers of hidden size 192, the local model one layer of hidden "
     "size 48, and the plain decoder two layers of hidden size 72. Training takes 84 AdamW steps with 2 "
     "windows each. After 84 steps, a local model that was trained without a global model predicts equally "
-    "well. Each arm uses the best of three standard deviations for the initial embeddings. Images and audio "
-    "are left out.",
+    "well. Each model uses the best of three standard deviations for the initial embeddings. Images and "
+    "audio are left out.",
     history=(
         (
             'Until November 2026 the verdict was "not reproduced", with the same bound. The chosen sizes '
@@ -81,8 +81,8 @@ CHEAPER = Claim(
 
 FASTER = Claim(
     name="generation time, MEGABYTE and plain decoder",
-    sentence="MEGABYTE generates 64 bytes 1.4 times as fast as a plain decoder with the same computation per "
-    "byte.",
+    sentence="MEGABYTE generates 64 bytes at least 1.4 times as fast as a plain decoder with the same "
+    "computation per byte.",
     paper=Figure(
         "MEGABYTE generates 8,192 bytes in 93 s, and a plain model of about a quarter of its size in 132 s. "
         "MEGABYTE is 40 % faster.",
@@ -93,7 +93,7 @@ FASTER = Claim(
     control="the plain decoder with a KV cache",
     deviations="The experiment's models generate 64 bytes on a CPU, both with a KV cache. The paper's models "
     "have 1.3 billion and 350 million parameters, and generate 8,192 bytes on a GPU. In the paper, the "
-    "plain model is the smaller one. Here the two models need the same computation.",
+    "plain model is the smaller one. In our benchmark, both models need the same computation.",
 )
 
 WINDOW, PATCH = 256, 8
@@ -218,7 +218,7 @@ def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     given, count = run.pick(smoke=(8, 16), quick=(64, 128), full=(128, 256))
     ids = data.windows(world.parts.judge, given, 1, run.data("what to go on from", "judge"))
     ids = ids.to(run.device)
-    lines = ["beginning", readable(ids[0])]
+    lines = ["prompt", readable(ids[0])]
     for arm, writer in networks.items():
         draw, began = run.data("bytes that are written", "judge"), time.perf_counter()
         written = continued(writer, ids, count, draw)

@@ -3,13 +3,13 @@
 OpenAI 2020, "OpenAI Microscope"; the method is that of Olah, Mordvintsev and Schubert 2017, "Feature
 Visualization", doi 10.23915/distill.00007.
 
-The problem. A claim that a unit detects something is supported by a few pictures. Others cannot inspect the
-same unit without the network, the code and an afternoon of work.
+The problem. A claim that a unit detects something is usually supported by a few pictures. Others cannot
+inspect the same unit without the network, the code and an afternoon of work.
 
 The idea. Publish images of all units: for every unit of every layer, an input optimised for it and the
 dataset patches that activate it most. The patches show what correlates with the unit's activity, and the
-optimised input shows what causes it. Where the two differ, the unit does not detect what one expected. A
-claim about a unit becomes a link.
+optimised input shows what causes it. Where the two differ, the unit does not detect what the patches suggest.
+A claim about a unit can then link to the images of that unit.
 
 This folder. `units` computes both kinds of images, for the saliency paper's network and with DeepDream's
 step. `experiment` makes a sheet for each layer and a page for each unit, including images for the untrained

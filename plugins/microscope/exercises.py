@@ -36,10 +36,10 @@ EXERCISES = (
         hints=(
             "Start from BRIGHTNESS plus 0.05 times normal noise, clamped to [0, 1].",
             (
-                "`step` of deepdream does gradient ascent; the objective is the activity of each image's "
+                "`step` of deepdream does gradient ascent. The objective is the activity of each image's "
                 "own unit."
             ),
-            "Draw both shifts at once. The step size decays linearly from `size` towards a tenth of it.",
+            "Sample both shifts in one call. The step size decays linearly from `size` to a tenth of it.",
         ),
         tries=of_units,
         gradients=False,
@@ -51,7 +51,7 @@ EXERCISES = (
         task="Cut out patches of the images in which each unit is most active, around its strongest "
         "activation.",
         hints=(
-            "The maps come from the first CUTS[layer] modules; an image's activity is the mean of its map.",
+            "The maps come from the first CUTS[layer] modules. An image's activity is the mean of its map.",
             "Use topk over the images. The position is the argmax of the flattened map.",
             "A position is stride pixels wide. Centre the patch on its middle and keep it inside the image.",
         ),

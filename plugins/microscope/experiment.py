@@ -34,7 +34,7 @@ MEANS = Claim(
     sentence="Another network, with a different initialisation, classifies more images correctly if they are "
     "optimised for the classes of a trained network than if they are optimised for an untrained network.",
     paper=Figure(
-        "Images show what a unit responds to. The announcement shows a gallery and gives no figures.",
+        "Images show what a unit responds to. The announcement shows a gallery and no measurements.",
         where="OpenAI's announcement",
         read="text",
     ),
@@ -129,7 +129,7 @@ def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor
     at.metric(RIGHT, right.mean().item())
     if not at.run.broken:
         caption = (
-            f"Images optimised for the classes 0 to 4 of the {at.name} network; one row per noise sample."
+            f"Images optimised for the classes 0 to 4 of the {at.name} network, one row per noise sample."
         )
         columns = [str(one) for one in range(CLASSES)]
         at.run.image(f"classes, {at.name}", large(images[: 4 * CLASSES]), columns=columns, caption=caption)
@@ -140,7 +140,7 @@ def pages(run: Run, pair: Pair, images: Images) -> float:
     """Write a sheet for each layer and a page for each unit: optimised images and the strongest scene
     patches.
 
-    Returns the share of the trained network's units that are more active in their image than in any scene.
+    Returns the fraction of the trained network's units that are more active in their image than in any scene.
     """
     above, count = 0, 0
     for layer in CUTS:
@@ -173,9 +173,9 @@ def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor,
     run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
     for unit, page in enumerate(tiles):
         caption = (
-            f"Optimised for the unit (activity {reached[unit]:.2f}); optimised for the untrained network's "
-            f"unit; patches of the {len(page) - 2} scenes in which it is most active (at most "
-            f"{found.activity[unit]:.2f})."
+            f"An image optimised for the unit (activity {reached[unit]:.2f}), one for the untrained "
+            f"network's unit, and patches of the {len(page) - 2} scenes in which the unit is most active "
+            f"(activity at most {found.activity[unit]:.2f})."
         )
         shown = page.repeat_interleave(2, 2).repeat_interleave(2, 3)
         columns = ["optimised", "untrained", *["scene"] * (len(page) - 2)]

@@ -1,7 +1,7 @@
 """Images of what a unit responds to: an input optimised for it, and the dataset's strongest examples.
 
 A unit is a feature map of the `PairNet` that several plugins inspect. Its activity is the mean of the feature
-map before the ReLU, so units with zero output also have a gradient. Classes are units of a last layer.
+map before the ReLU, so units with zero output also have a gradient. The units of "classes" are the logits.
 
 Dimensions: units, n (images), side.
 """

@@ -2,7 +2,7 @@
 
 Jiang, Sablayrolles, Roux, Mensch and others 2024, "Mixtral of Experts", arXiv 2401.04088.
 
-The problem. More parameters store more facts, but in a dense model each parameter costs time for every token.
+The problem. More parameters store more facts, but in a dense model every token passes through all parameters.
 
 The idea. Replace each feed-forward layer with eight experts. A linear router picks two experts for each
 token. Their outputs are summed, weighted by the softmax of the two chosen logits. The model has the

@@ -82,7 +82,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         touched = min(active * tokens, experts)
         moved = (3 * touched * hidden * model + experts * model + 2 * tokens * model) * itemsize
         few = (Variant(name="matrices gathered", role="strong", call=partial(gathered, active=active)),)
-        # If all experts are in use but each gets few tokens, the rival is one dense matrix multiplication.
+        # If every expert gets tokens, but only a few, the strong baseline is one dense matrix multiplication.
         of_dense = "strong" if experts <= active * tokens <= 8 * experts else "naive"
         yield Case.of_module(
             partial(SparseExperts, model, hidden, experts=experts, active=active),

@@ -52,7 +52,7 @@ EXERCISES = (
     Exercise(
         name="expert",
         of="model.SparseExperts.expert",
-        task="One expert: a SwiGLU layer.",
+        task="Apply one expert, a SwiGLU layer.",
         hints=("Multiply SiLU(w1 x) and w3 x, and apply w2. Use this expert's slice of each weight.",),
         tries=of_experts,
     ),
@@ -70,7 +70,7 @@ EXERCISES = (
     Exercise(
         name="balance loss",
         of="model.balance_loss",
-        task="The load-balancing loss of the Switch Transformer, for several active experts.",
+        task="Compute the Switch Transformer's load-balancing loss, for several active experts.",
         hints=(
             "Sum over experts: the share of choices that falls on an expert, times its mean probability.",
             "Multiply by `experts` and by `active`. Even routing gives `active`.",

@@ -38,7 +38,8 @@ SIZE = Claim(
     sentence="With its default sizes, this model has the same numbers of total and active parameters as "
     "the released model.",
     paper=Figure(
-        "47 billion, 13 billion active; the released files hold 46,702,792,704",
+        "The model has 47 billion parameters, 13 billion of them active. The released files have "
+        "46,702,792,704",
         where="abstract",
         read="abstract",
     ),
@@ -51,7 +52,7 @@ SIZE = Claim(
 
 ONE_EXPERT = Break("one expert for all", "The router sends every token to the same two experts.")
 AT_RANDOM = Break(
-    "experts at random", "Every token goes to two experts drawn at random each time.", "near miss"
+    "experts at random", "Every token goes to two randomly chosen experts, new ones each time.", "near miss"
 )
 FROZEN = Break(
     "a router that does not learn",
@@ -62,10 +63,10 @@ FROZEN = Break(
 FACTS = Claim(
     name="mixture and dense layers of equal cost and equal size",
     seeded_as="holds what a large one holds, for the cost of a small one",
-    sentence="A mixture-of-experts layer with the cost per token of a small dense layer closes most of the "
-    "gap in memorised facts between that layer and a dense layer with the parameters of all experts.",
+    sentence="A mixture-of-experts layer costs as much per token as a small dense layer. It closes most of "
+    "the gap in memorised facts between this layer and a dense layer with the parameters of all experts.",
     paper=Figure(
-        "level with or ahead of LLaMA 2 70B with 13 billion active parameters",
+        "With 13 billion active parameters, Mixtral matches or outperforms LLaMA 2 70B",
         where="abstract",
         read="abstract",
     ),
@@ -102,9 +103,9 @@ FACTS = Claim(
     breaks=(ONE_EXPERT, AT_RANDOM, FROZEN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A random table that maps pairs of names to values replaces text. The network has one layer "
-    "of hidden size 32. Each arm uses its best learning rate from the same grid, chosen on facts that are "
-    "not judged. No loss balances the experts, because the report mentions none. A table in the output "
-    "shows the effect of such a loss.",
+    "of hidden size 32. Each network uses its best learning rate from the same grid, chosen on other facts "
+    "than the tested ones. No loss balances the experts, because the report mentions none. A table in the "
+    "output shows the effect of a balancing loss.",
     headline=True,
     history=(
         (
@@ -119,13 +120,15 @@ FASTER = Claim(
     seeded_as="faster than a dense layer of its size",
     sentence="A mixture-of-experts layer processes one token faster than a dense layer with the same "
     "number of parameters.",
-    paper=Figure("five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"),
+    paper=Figure(
+        "Mixtral has five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"
+    ),
     rule=(Speedup("a layer", over="dense, as many parameters", threshold=1.5, axes={"tokens": 1}),),
-    control="a dense SwiGLU of all experts' parameters",
+    control="a dense SwiGLU layer with the parameters of all experts",
     deviations="The dense layer holds the weights of all experts, concatenated before the timing starts. A "
-    "single layer is timed on a CPU, always with the same token. The weights of the two experts may stay "
-    "in the processor's cache while those of the dense layer do not, so the speed-up can exceed the factor "
-    "of four that the number of bytes explains.",
+    "single layer is timed on a CPU, always with the same token. The weights of two experts may stay in the "
+    "processor's cache when those of the dense layer do not. The speed-up can therefore exceed four, the "
+    "ratio of the bytes read.",
 )
 
 NAMES, VALUES = 96, 64
@@ -199,7 +202,7 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """Random facts, all used for training. One half selects the learning rate, the other is judged."""
+    """Random facts, all used for training. One half selects the learning rate, and the other half tests."""
 
     pairs: Int[Tensor, "facts 2"]
     value: Int[Tensor, " facts"]

@@ -62,7 +62,7 @@ class SparseExperts(nn.Module):
         weights: Float[Tensor, "tokens active"],
         chosen: Int[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens model"]:
-        if len(tokens) == 1:  # Nothing to sort. In decoding, sorting would take as long as an expert does.
+        if len(tokens) == 1:  # Nothing to sort. In decoding, sorting would take as long as an expert.
             found = torch.stack([self.expert(expert, tokens[0]) for expert in chosen[0].tolist()])
             return weights.to(found.dtype) @ found
         order = chosen.flatten().argsort()  # positions in (tokens, active), grouped by expert

@@ -15,8 +15,8 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str,
 
     dim  size of a head
 
-    For transformers 5, which stores a layer's experts in one tensor, gate and up projection together. Raises
-    ValueError for an unknown name.
+    Expects the format of transformers 5, in which one tensor has all experts of a layer, with their gate and
+    up projections concatenated. Raises ValueError for an unknown name.
     """
     ours = {}
     for name, tensor in weights.items():
