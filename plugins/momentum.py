@@ -4,17 +4,17 @@ Polyak 1964, "Some methods of speeding up the convergence of iteration methods",
 10.1016/0041-5553(64)90137-5.
 
 The problem. Where the curvature differs by a factor of κ between directions, gradient descent needs steps
-small enough for the steepest one. It zigzags across the valley and creeps along its floor, and the number of
-steps grows with κ.
+small enough for the steepest direction. It zigzags across the valley and creeps along its floor, and the
+number of steps grows with κ.
 
 The idea. Add a fraction of the previous step to the next one. Along the floor, steps point the same way and
-accumulate; across it, they alternate and cancel. On a quadratic, with the optimal step and momentum for its
-curvatures, the number of steps grows with √κ, and no method that uses only gradients does better by more than
-a constant factor. Most later optimisers keep such a memory.
+accumulate. Across it, they alternate and cancel. On a quadratic, with the optimal step size and momentum for
+its curvatures, the number of steps grows with √κ. No method that uses only gradients is better by more than a
+constant factor. Most later optimisers also average past gradients.
 
 This file. The heavy ball is implemented as an optimiser. The experiment counts steps on quadratics of growing
-κ and compares the convergence rates with the paper's formulas. It illustrates a theorem, so the outcome is
-certain. The benchmark times both methods until they converge.
+κ and compares the convergence rates with the paper's formulas. The claims follow from a theorem, so the
+outcome is certain. The benchmark times both methods until they converge.
 
 Dimensions: curvatures (the eigenvalues of a quadratic, one for each of its weights).
 """
@@ -65,13 +65,14 @@ class Momentum(Optimizer):
 def best_descent(lowest: float, highest: float) -> float:
     """The optimal step size of gradient descent for curvatures between `lowest` and `highest`.
 
-    The error then shrinks by (κ − 1) / (κ + 1) each step.
+    Each step then multiplies the error by (κ − 1) / (κ + 1).
     """
     return 2 / (lowest + highest)
 
 
 def best_heavy_ball(lowest: float, highest: float) -> tuple[float, float]:
-    """The heavy ball's optimal step size and momentum. The error shrinks by (√κ − 1) / (√κ + 1) each step."""
+    """The heavy ball's optimal step size and momentum, for which each step multiplies the error by
+    (√κ − 1) / (√κ + 1)."""
     a, b = math.sqrt(lowest), math.sqrt(highest)
     return 4 / (a + b) ** 2, ((b - a) / (b + a)) ** 2
 
@@ -87,7 +88,8 @@ ROOT = Claim(
     sentence="On quadratics, the number of steps grows with the square root of the condition number for "
     "the heavy ball, and with the condition number itself for gradient descent.",
     paper=Figure(
-        "Error × (√κ − 1) / (√κ + 1) each step, against (κ − 1) / (κ + 1).",
+        "Each step multiplies the error by (√κ − 1) / (√κ + 1), and in gradient descent by "
+        "(κ − 1) / (κ + 1).",
         where="theorem 9",
         read="secondary",
     ),
@@ -99,7 +101,7 @@ ROOT = Claim(
         Bound("smallest speed-up / root of kappa", ">=", 0.4, direction=0.0, ratio=True),
     ),
     kind="theorem",
-    control="gradient descent with its best step, from the same start",
+    control="gradient descent with its optimal step size, from the same initial point",
     headline=True,
     deviations="The paper proves convergence rates near a minimum. The experiment counts steps until the "
     "error is 1e-8 of the initial error. The quadratics have 50 curvatures between 1/κ and 1, with κ = "
@@ -193,7 +195,7 @@ def slope(x: tuple[float, ...], y: list[int]) -> float:
 
 
 def contraction(run: Run, kappa: float) -> float:
-    """The heavy ball's mean contraction per step, divided by the theoretical one."""
+    """The heavy ball's mean contraction per step, divided by the theoretical value."""
     errors = roll(run, "heavy ball", kappa, until=1e-12)
     first = next(step for step, error in enumerate(errors) if error <= 1e-4)
     measured = (errors[-1] / errors[first]) ** (1 / (len(errors) - 1 - first))
@@ -266,7 +268,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def quadratic(generator: torch.Generator, *, kappa: float) -> tuple[Tensor, Tensor]:
-    """A starting point, and the curvatures."""
+    """An initial point, and the curvatures."""
     return torch.randn(50, generator=generator), curvatures(kappa).float()
 
 

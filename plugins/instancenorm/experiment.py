@@ -54,9 +54,7 @@ CONTRAST = Claim(
     seeded_as="contrast",
     sentence="The output of a stylisation network with instance normalisation hardly changes with the "
     "contrast of its input image.",
-    paper=Figure(
-        "The result should not depend on the content's contrast.", where="section 2", read="text"
-    ),
+    paper=Figure("The result should not depend on the content's contrast.", where="section 2", read="text"),
     rule=(
         at_most(
             "change", "instance norm", 0.05, called="change when contrast falls to a fifth, instance norm"

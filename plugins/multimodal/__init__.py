@@ -1,9 +1,9 @@
-"""Multimodal deep learning: features learned from several modalities improve each modality alone.
+"""Multimodal deep learning: learning from several modalities gives better features for each of them.
 
-Ngiam, Khosla, Kim, Nam, Lee and Ng 2011, "Multimodal Deep Learning", ICML. Its modern form shows images to a
+Ngiam, Khosla, Kim, Nam, Lee and Ng 2011, "Multimodal Deep Learning", ICML. A modern form feeds images to a
 frozen language model: Alayrac et al. 2022, "Flamingo", arXiv 2204.14198.
 
-The problem. The video of a mouth and the sound of its voice are two views of the same thing, and each has its
+The problem. A video of the lips and the sound of the voice are two views of the same speech, and each has its
 own noise. A classifier on the concatenated inputs does not use one modality to learn about the other, and it
 fails if a modality is missing.
 
@@ -15,9 +15,9 @@ alone gives the same code. A classifier trained on one modality then works for t
 representation).
 
 This folder. `model` has the autoencoder for any number of modalities, canonical correlation analysis, and a
-linear classifier of codes. `flamingo` has gated cross-attention into a frozen language model. `task` draws
-handwritten digits and the tones of telephone keys. `experiment` learns image features with and without the
-sounds, and classifies images with a classifier trained on sounds. `benchmark` times the codes of the
+linear classifier of codes. `flamingo` has gated cross-attention into a frozen language model. `task`
+generates pairs of handwritten digits and telephone tones. `experiment` learns image features with and without
+the sounds, and classifies images with a classifier trained on sounds. `benchmark` times the encoding of the
 augmented data.
 
 Dimensions: batch, features (of a modality), hidden, code.

@@ -63,7 +63,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.reconstruction_loss",
-        task="The reconstruction error, in which every modality has the same weight.",
+        task="Compute the reconstruction error, with the same weight for every modality.",
         hints=(
             "Compute the mean squared error for each modality, and sum them.",
             "Repeat the targets as a block until there are as many targets as outputs.",
@@ -73,7 +73,7 @@ EXERCISES = (
     Exercise(
         name="gated attention",
         of="flamingo.GatedCrossAttention.forward",
-        task="Flamingo's layer: cross-attention and a feed-forward layer, each behind a tanh gate.",
+        task="Write Flamingo's layer: cross-attention and a feed-forward layer, each with a tanh gate.",
         hints=(
             "The two gates are the tanh of self.gates.",
             "Each part is x + gate · sublayer(norm(x)). The image vectors are not normalised.",

@@ -44,7 +44,7 @@ IMAGES = "accuracy from images to images"
 DEVIATIONS = (
     "Handwritten digits of 8 × 8 pixels with noise replace the video of lips, and telephone tones replace "
     "the voice. Each of about 800 training images has four copies with different noise and sounds. A tanh "
-    "network trained end to end replaces sparse RBMs, and ridge regression on 100 labels the SVM. "
+    "network trained end to end replaces sparse RBMs, and ridge regression on 100 labels replaces the SVM. "
 )
 
 BETTER_FEATURES = Claim(
@@ -58,7 +58,7 @@ BETTER_FEATURES = Claim(
         read="abstract",
     ),
     rule=(at_least(RIGHT, "with sound", 0.05, minus="images alone", toward=0.0),),
-    control="the same autoencoder for the image alone, at the best of the same learning rates",
+    control="the same autoencoder on images alone, at its best learning rate from the same grid",
     control_arm="images alone",
     control_reaches=(at_least(RIGHT, "images alone", 0.4),),
     after_steps=500,
@@ -66,13 +66,13 @@ BETTER_FEATURES = Claim(
     shortcuts=("accuracy of the pixels",),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "Image and sound share only the digit, so the sound is a noisy label of the "
-    "image. Lips and voice share more.",
+    "image. Lip movements and voice share more.",
     headline=True,
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (same bound, no rival), and each image was '
-            "judged once. Each image is now judged with four samples of noise, because the standard error "
-            "with one was 0.02."
+            "tested once. Each image is now tested with four samples of noise, because the standard error "
+            "with a single sample was 0.02."
         ),
     ),
 )
@@ -80,9 +80,8 @@ BETTER_FEATURES = Claim(
 SHARED = Claim(
     name="shared representation",
     sentence="After 500 steps, an autoencoder that must reconstruct both modalities from either one has a "
-    "shared code. A classifier trained on its codes of sounds recognises images more accurately than one "
-    "trained on the codes of an autoencoder that reconstructs only its input, or of canonical correlation "
-    "analysis.",
+    "shared code. A classifier trained on its sound codes is more accurate on images than with the codes of "
+    "an autoencoder that reconstructs only its inputs, or with canonical correlation analysis.",
     paper=Figure(
         "A classifier trained on audio alone is tested on video alone, and vice versa.",
         where="abstract",
@@ -99,8 +98,8 @@ SHARED = Claim(
     after_steps=500,
     breaks=(ANOTHER_SOUND, NEVER_MISSING, TOWERS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The ridge is chosen on sounds only. Image and sound share only the digit, so "
-    "the sound is a noisy label of the image.",
+    deviations=DEVIATIONS + "The ridge penalty is chosen on sounds only. Image and sound share only the "
+    "digit, so the sound is a noisy label of the image.",
     history=('Until November 2026 the verdict was "reproduced" (same bounds, no rival).',),
 )
 
@@ -229,7 +228,7 @@ def attempt(at: Trial, learner: Learner, rate: float, *, of: str) -> tuple[float
 
 
 def reader(code: Callable[[dict[str, Tensor]], Tensor], data: Data, name: str) -> LinearReader:
-    """A classifier trained on codes of one modality, with the best ridge for that modality."""
+    """A classifier trained on codes of one modality, with the best ridge penalty for that modality."""
 
     def of(part: Pairs) -> Tensor:
         return code(part.present(name))

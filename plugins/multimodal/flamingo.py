@@ -1,4 +1,4 @@
-"""Flamingo's way to show images to a frozen language model: gates that are closed at initialisation.
+"""Flamingo's cross-attention from a frozen language model to images, with gates that are closed initially.
 
 Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning", arXiv
 2204.14198, section 3.1.2.

@@ -1,4 +1,4 @@
-"""Section 3's autoencoder, which computes a code from any of its modalities, and CCA as its rival.
+"""Section 3's autoencoder, which computes a code from any of its modalities, and the baseline CCA.
 
 Dimensions: batch, features (of a modality), hidden, code, rows.
 """

@@ -20,7 +20,7 @@ BINS = slice(18, 52)  # bins of the spectrum, from 560 to 1590 Hz
 IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; a pixel is in [0, 1], a tone of amplitude 1/2
 PIXELS = 64
 COPIES = 4  # copies of each training image, with different noise and sounds
-JUDGED = 4  # number of times that each test image is judged, with different noise and sounds
+JUDGED = 4  # copies of each test image, with different noise and sounds
 FRAMES = SAMPLES // WINDOW
 FEATURES = {"image": PIXELS, "sound": FRAMES * (BINS.stop - BINS.start)}
 
@@ -65,7 +65,7 @@ Part = Literal["train", "choose", "judge"]
 
 
 def paired(run: Run, part: Part, images: Tensor, digits: Tensor) -> Pairs:
-    """Add noise to each image, and pair it with a sound of its own."""
+    """Add noise to each image, and pair it with a newly generated sound of its digit."""
     generator = run.data(f"noise and sounds to {part}", part)
     noisy = images + IMAGE_NOISE * torch.randn(images.shape, generator=generator)
     sound = spectra(waves(digits, generator, SOUND_NOISE))

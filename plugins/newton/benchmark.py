@@ -1,4 +1,4 @@
-"""Times one Newton step, and logistic regressions too large for operations of order n³."""
+"""Times one Newton step, and logistic regressions up to sizes at which O(n³) operations are slow."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def curved(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
 
 
 def regression(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """Features whose scales differ by up to a factor of ten, and labels of which a tenth are flipped."""
+    """Features whose scales differ by up to a factor of ten, and labels, a tenth of which are flipped."""
     x = torch.randn(4 * n, n, generator=generator) * torch.logspace(-0.5, 0.5, n)
     flipped = torch.rand(4 * n, generator=generator) < 0.1
     return x, ((x.sum(1) > 0) ^ flipped).float()
@@ -91,7 +91,7 @@ def fit(
 ) -> dict[str, Any]:
     """Minimise until the gradient norm is 1e-4 of the initial one.
 
-    Runs in float64, because in lower precision rounding errors in the loss stop line searches, scipy's first.
+    Runs in float64, because in lower precision, rounding errors in the loss stop the line searches early.
     """
     x, y = x.double(), y.double()
     w = nn.Parameter(x.new_zeros(x.shape[1]))

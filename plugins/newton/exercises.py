@@ -37,8 +37,8 @@ EXERCISES = (
     Exercise(
         name="order",
         of="experiment.order",
-        task="The order of convergence, from the last three gradient norms above 1e-13.",
-        hints=("With the last three norms a, b, c above 1e-13: the order is log(c / b) / log(b / a).",),
+        task="Compute the order of convergence from the last three gradient norms above 1e-13.",
+        hints=("For the last three norms a, b, c above 1e-13, the order is log(c / b) / log(b / a).",),
         tries=of_orders,
     ),
 )

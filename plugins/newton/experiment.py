@@ -32,10 +32,10 @@ ORDER = Claim(
         Bound("order, gradient descent", ">=", 0.9),
         Bound("order, gradient descent", "<=", 1.1),
     ),
-    control="gradient descent with the step 1 / (largest curvature) on the same function",
+    control="gradient descent with the step size 1 / (largest curvature) on the same function",
     headline=True,
     deviations="The functions are logistic regressions on three pairs of digits, in float64. The order is "
-    "the ratio of successive logarithms of the gradient's contraction, over the last steps above 1e-13.",
+    "log(c / b) / log(b / a), where a, b and c are the last three gradient norms above 1e-13.",
 )
 
 DAMPED = Claim(
@@ -52,7 +52,7 @@ DAMPED = Claim(
     kind="theorem",
     guards=(Bound("share that arrives, full, nearest starts", ">=", 0.9),),
     control="full steps from the same starts",
-    deviations="The function is a logistic regression on two digits. Starts are drawn around zero with a "
+    deviations="The function is a logistic regression on two digits. Starts are sampled around zero with a "
     "standard deviation of 0.1 to 3. A start converges if 30 steps reach a gradient norm of 1e-8.",
     history=(
         (

@@ -46,7 +46,7 @@ class Minimizer(torch.optim.Optimizer):
     def __init__(self, weights: Iterable[Any], *, iterations: int, tolerance: float, **defaults: Any) -> None:
         super().__init__(weights, {"iterations": iterations, "tolerance": tolerance, **defaults})
         if len(self.param_groups) != 1:
-            raise ValueError("All weights are one vector here: one parameter group only.")
+            raise ValueError("all weights form one vector, so only one parameter group is allowed")
         self.evaluations = 0
         self.trace: list[Progress] = []
 

@@ -65,8 +65,8 @@ def two_digits(
 def logistic_problem(generator: torch.Generator, *, scale: float = 1.0, l2: float = 1e-2) -> Problem:
     """Logistic regression on two digits, with a bias.
 
-    scale  factor for the pixels; 16 gives the range of the data set and a worse conditioned function
-    l2     weight of half the squared norm, which keeps the minimum finite when the digits are separable
+    scale  factor for the pixels; 16 gives the range of the data set and a worse-conditioned function
+    l2     weight of half the squared norm, which keeps the minimiser finite when the digits are separable
     """
     name, images, labels = two_digits(generator)
     x = torch.cat([scale * images, torch.ones(len(images), 1, dtype=torch.float64)], 1)

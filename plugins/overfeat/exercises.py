@@ -61,7 +61,7 @@ EXERCISES = (
         task="Replace the two boxes that match best by their mean and add their scores, until no two boxes "
         "match.",
         hints=(
-            "Match all pairs by intersection over union, and take the best one of each image.",
+            "Match all pairs by intersection over union, and take each image's best pair.",
             ("The first box becomes the mean and gets the summed scores. The second box's scores become 0."),
         ),
         tries=of_many,

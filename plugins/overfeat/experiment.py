@@ -39,7 +39,7 @@ from .task import (
     windows,
 )
 
-ONE_SCALE = Break("one scale", "The arm with three scales uses only the best scale.")
+ONE_SCALE = Break("one scale", "Localisation uses only the best of the three scales.")
 MIDDLES = Break(
     "central windows of three scales", "Only the central window of each scale is used.", "near miss"
 )
@@ -56,8 +56,8 @@ SIZES = Claim(
     sentence="The networks have the numbers of parameters that the paper states, and an image of 281 × 317 "
     "pixels has 54 views.",
     paper=Figure(
-        "The fast network has 145 million parameters and the accurate one 144 million. At scale 2 there are "
-        "2 × 3 places for each of 9 offsets",
+        "The fast network has 145 million parameters, and the accurate network has 144 million. At scale 2 "
+        "there are 2 × 3 positions for each of 9 offsets",
         where="table 4, figure 8",
         read="secondary",
     ),
@@ -101,10 +101,10 @@ STEPS = 250
 
 LOCATES = Claim(
     name="three scales against one scale and one view",
-    sentence="After 250 steps, localisation makes fewer errors from all windows of three scales than from "
-    "all windows of one scale, and fewer than from one view.",
+    sentence="After 250 steps, localisation from all windows of three scales makes fewer errors than "
+    "localisation from all windows of one scale or from one view.",
     paper=Figure(
-        "With 4 scales, the localisation error on ILSVRC 2013 is 29.9 %. Several scales and views were "
+        "With 4 scales, the localisation error on ILSVRC 2013 is 29.9 %. Using several scales and views was "
         "critical",
         where="figure 10, section 4.4",
         read="text",
@@ -113,8 +113,8 @@ LOCATES = Claim(
         at_least(ERROR, "one view", 0.1, minus="three scales", toward=0.02),
         at_least(ERROR, "one scale", 0.03, minus="three scales", toward=0.0),
     ),
-    control="the same network on one view, the central window at the best scale and learning rate; each arm "
-    "accumulates its own best number of boxes",
+    control="the same network on one view, the central window, at its best scale, learning rate and number "
+    "of accumulated boxes",
     control_arm="one view",
     control_reaches=(at_most(ERROR, "one view", 0.85),),
     breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, UNTRAINED),
@@ -125,10 +125,10 @@ LOCATES = Claim(
     "error among five classes. The classifier and the regressor are trained at three scales, on windows "
     "that have an object of 9 to 20 pixels within 4 pixels of the centre. The paper trains on any window "
     "that shows half of the object, but with so few steps our network learnt nothing from such windows. "
-    "The classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. The "
-    "arms share the trained networks. Each arm chooses its scale and the number of boxes to accumulate (1, "
-    "4 or 24) together. On the exploration seeds, all arms chose 1, because the most certain window's box "
-    "alone gave fewer errors.",
+    "The classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. All "
+    "methods use the same trained networks. Each method's scale and number of boxes to accumulate (1, 4 or "
+    "24) are chosen jointly on validation pictures. On the exploration seeds, the best number was always 1, "
+    "because the most confident window's box alone gave fewer errors.",
     headline=True,
     history=(
         (
@@ -140,7 +140,7 @@ LOCATES = Claim(
 )
 
 RATES = (0.002, 0.006, 0.018, 0.054)
-KEPT = (1, 4, 24)  # boxes of a picture to accumulate, from the most certain windows
+KEPT = (1, 4, 24)  # boxes of a picture to accumulate, from the most confident windows
 BY_SIZE = "localisation error over the object's size"
 SIZES_OF = ((8, 12), (12, 16), (16, 21), (21, 27), (27, 40))  # the larger side, in pixels
 
@@ -328,7 +328,7 @@ def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, Tensor]:
 
 
 def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
-    """Draw the most certain windows' boxes in grey, the prediction in yellow, the object's box in white."""
+    """Draw the most confident windows' boxes in grey, the prediction in yellow, and the true box in white."""
     several, found = (
         locate(learnt.network, judge.x[:9], learnt.scales, views="all", kept=kept)
         for kept in (max(KEPT), learnt.kept)
@@ -343,7 +343,7 @@ def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
         outline(tile, 4 * box, (1.0, 0.9, 0.0))
     names = ", ".join(str(label) for label in found.labels.tolist())
     caption = (
-        f"Grey: boxes of the {max(KEPT)} most certain windows. Yellow: the prediction from the best "
+        f"Grey: boxes of the {max(KEPT)} most confident windows. Yellow: the prediction from the best "
         f"{learnt.kept}. White: the object's box. Predicted classes, row by row: {names}."
     )
     run.image("boxes", tiles, columns=3, caption=caption)

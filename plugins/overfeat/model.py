@@ -157,9 +157,8 @@ def accumulate(
 ) -> Accumulated:
     """Section 4.3's greedy merge: replace the two best matching boxes by their mean and add up their scores.
 
-    Stops when no two boxes have an intersection over union of at least `threshold`, which is the match score
-    here. (The paper adds the distance between centres and the intersection's area, but does not give their
-    scale.)
+    Stops when no two boxes have an intersection over union of at least `threshold`. (The paper's match score
+    adds the distance between centres and the intersection's area, but the paper does not give their scale.)
     """
     boxes, scores = boxes.clone(), scores.clone()
     rows = torch.arange(len(boxes), device=boxes.device)

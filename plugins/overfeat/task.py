@@ -75,10 +75,10 @@ class Located(NamedTuple):
 
 @torch.no_grad()
 def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views, kept: int) -> Located:
-    """The class and box accumulated from the most certain windows (section 4.3).
+    """The class and box accumulated from the most confident windows (section 4.3).
 
     views  all windows of each scale, the central window, or the central window and the four corner windows
-    kept   number of windows whose boxes are accumulated; 1 returns the most certain box unchanged
+    kept   number of windows whose boxes are accumulated; 1 returns the most confident box unchanged
     """
     certain, boxes = [], []
     for side in scales:

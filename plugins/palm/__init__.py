@@ -2,15 +2,15 @@
 
 Chowdhery, Narang, Devlin and others 2022, "PaLM: Scaling Language Modeling with Pathways", arXiv 2204.02311.
 
-The problem. In a decoder block, the feed-forward layer waits for the output of attention. In generation, the
-model reads the keys and values of every head for every token.
+The problem. In a decoder block, the feed-forward layer has to wait for the output of attention. In
+generation, the model reads the keys and values of every head for every token.
 
 The idea. The design choices are listed in section 2 of the paper. Attention and the feed-forward layer of a
 block read the same normalised input, and their outputs are added (parallel layers), so their matrices can be
 fused into one matrix multiplication. All query heads share one key-value head. The feed-forward layer is a
-SwiGLU. Positions are rotary. There are no biases, and the input embedding is also the readout matrix.
+SwiGLU. Position embeddings are rotary. There are no biases, and the input embedding is also the readout.
 
-This folder. `model` has the decoder, which needs only two weight multiplications per block, and its KV cache.
+This folder. `model` has the decoder, which multiplies by only two weight matrices per block, and a KV cache.
 `experiment` counts the parameters of the paper's three sizes. It trains parallel and serial blocks, and
 blocks with one key-value head and with one per query head. `benchmark` times the training step of a parallel
 and a serial block, and the decoding of one token after a long text.

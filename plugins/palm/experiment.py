@@ -49,10 +49,10 @@ SIZE = Claim(
     "parameters.",
 )
 
-NO_FEED_FORWARD = Break("no feed-forward", "The feed-forward layer in parallel to attention adds nothing.")
+NO_FEED_FORWARD = Break("no feed-forward", "There is no feed-forward layer in parallel with attention.")
 HALF = Break("half of the steps", "The parallel blocks are trained for half of the steps.", "near miss")
 BLIND_HEAD = Break(
-    "no attention", "The single head does not attend. It gives each token its own value vector."
+    "no attention", "The single head does not attend, but returns each token's own value vector."
 )
 ONE_QUERY = Break("one query head", "There is also only one query head.", "near miss")
 NARROW = Break(
@@ -66,7 +66,7 @@ STEPS = 150
 MODEL = (
     "We train a character model with two layers of hidden size 48 for 150 steps of AdamW, on batches of 8 "
     "windows of 48 characters. The paper trains models of 8 to 540 billion parameters with Adafactor. The "
-    "paper's abstract is about the largest model's few-shot scores. "
+    "paper's abstract reports the largest model's few-shot scores. "
 )
 
 PARALLEL = Claim(
@@ -84,8 +84,8 @@ PARALLEL = Claim(
         Speedup("blocks, a training step", of="parallel", over="serial, fused", threshold=1.05, mode="until"),
     ),
     guards=(at_most("products of weights in a row", "parallel", 0.6, over="serial"),),
-    control="serial blocks, which also have fused projections, each arm at its best learning rate from the "
-    "same grid",
+    control="serial blocks, which also have fused projections, each model at its best learning rate from "
+    "the same grid",
     control_arm="serial",
     control_reaches=(at_least("nats a character", "no feed-forward", 1.04, over="serial"),),
     after_steps=STEPS,
@@ -94,7 +94,7 @@ PARALLEL = Claim(
     "control.",
     chosen_on=(0, 1),
     headline=True,
-    deviations=MODEL + "In both arms, every query head has its own key-value head. The paper fuses the "
+    deviations=MODEL + "In both models, every query head has its own key-value head. The paper fuses the "
     "matrix multiplications that read the input. We also fuse those that write the output. We measure times "
     "on a CPU, which a matrix multiplication of this size already keeps busy.",
     history=(
@@ -112,8 +112,9 @@ LOST = "share of the loss increase without attention"
 
 ONE_HEAD = Claim(
     name="loss and decoding time, one and all key-value heads",
-    sentence="After 150 steps, sharing one key-value head among all queries raises the loss by less than "
-    "half as much as using heads that do not attend to other tokens. Decoding is 1.5 times as fast.",
+    sentence="After 150 steps, sharing one key-value head among all query heads raises the loss by at most "
+    "half as much as using heads that do not attend to other tokens. Decoding is at least 1.5 times as fast "
+    "as with all key-value heads.",
     paper=Figure(
         "The effect on quality and training speed is neutral, and decoding is cheaper",
         where="section 2",
@@ -130,14 +131,14 @@ ONE_HEAD = Claim(
         ),
     ),
     guards=(at_most("numbers in the cache", "one head", 0.3, over="parallel"),),
-    control="one key-value head per query head, in parallel blocks, too",
+    control="parallel blocks with one key-value head per query head",
     control_arm="parallel",
     control_reaches=(at_least("nats a character", "without attention", 1.03, over="parallel"),),
     after_steps=STEPS,
     breaks=(BLIND_HEAD, ONE_QUERY, NARROW, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations=MODEL + "There are 4 heads. We compare the increase in loss with that of heads that give each "
-    "token its own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
+    deviations=MODEL + "There are 4 heads. We compare the increase in loss with the increase for heads that "
+    "return each token's own value. Decoding is timed on a block of hidden size 512 after 4,096 tokens.",
     history=(
         (
             'Until November 2026 the verdict was "weak", with the same bounds. The number of heads '

@@ -4,8 +4,8 @@ Elsen, Odena, Nye, Taşırlar, Dao, Hawthorne, Moparthi and Somani 2023, "Releas
 with the released model.
 
 The problem. Attention scores are dot products of queries and keys, whose length is unbounded. In training,
-they can grow until the softmax attends to a single token. A feed-forward layer computes with all of its
-hidden activations, even those that do not contribute to the output.
+they can grow until the softmax attends to a single token. A feed-forward layer multiplies all of its hidden
+activations, even those that do not contribute to the output.
 
 The idea. A layer normalisation of each head's queries and keys, before they are rotated, bounds the scores. A
 squared ReLU sets many hidden activations to exactly zero, so the matching rows of the second matrix need not

@@ -78,9 +78,9 @@ WIDER = Claim(
     history=(
         (
             'Until November 2026 the verdict was "inconclusive", with the same bound. The highest learning '
-            "rate was a point on a grid whose neighbouring values differ by a factor of 3. An arm trained "
-            "well if its loss was within 10 % of the same arm's lowest loss. An arm that does not train at "
-            "all satisfies this at every learning rate."
+            "rate was a point on a grid whose neighbouring values differ by a factor of 3. A model trained "
+            "well if its loss was within 10 % of its own lowest loss. A model that does not train at all "
+            "satisfies this condition at every learning rate."
         ),
     ),
 )
@@ -106,7 +106,7 @@ SPARSE = Claim(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
         at_most("nats a character", "squared ReLU", 1.01, over="GELU", toward=1.03),
     ),
-    control="GELU, each arm at its best learning rate from the same grid; before training, half of the "
+    control="GELU, each model at its best learning rate from the same grid. Before training, half of the "
     "squared ReLU's activations are zero",
     control_arm="GELU",
     control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="GELU"),),
@@ -147,15 +147,15 @@ NINETY = Claim(
 SKIPPED = Claim(
     name="sparse against dense product at 95 % zeros",
     sentence="For one token with 95 % zero hidden activations, a multiplication that reads only the rows of "
-    "nonzero activations is 1.5 times as fast as the multiplication with all rows.",
+    "nonzero activations is at least 1.5 times as fast as the multiplication with all rows.",
     paper=Figure(
         "The zeros provide opportunities for faster inference", where="the post, footnote 2", read="secondary"
     ),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
     control="the matrix multiplication with all rows",
-    deviations="We time a single token of hidden size 1,024 on a CPU. No model here has 95 % zeros. The "
-    "benchmark also measures 60 % zeros, which is the share in these models, and 75 %. At 60 % and at 75 %, "
-    "the multiplication with all rows was faster when we measured it.",
+    deviations="We time a single token of hidden size 1,024 on a CPU. None of our models has 95 % zeros. The "
+    "benchmark also times 60 % zeros, which is the share in our models, and 75 %. In our measurements at "
+    "both of these shares, the multiplication with all rows was faster.",
     history=(
         'Until November 2026 the sentence did not name the share of zeros. The verdict was "reproduced".',
     ),
@@ -318,7 +318,7 @@ def leaky_squared(x: Tensor) -> Tensor:
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
-    """Train with AdamW and one-cycle learning rates. Returns the validation loss and the network."""
+    """Train with AdamW and a one-cycle learning rate. Returns the validation loss and the network."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
     network = text.network(**recipe.settings)

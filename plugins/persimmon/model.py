@@ -29,7 +29,7 @@ class NormalisedAttention(nn.Module):
     def __init__(self, model: int, heads: int, *, base: float = 25000.0, normalised: bool = True) -> None:
         super().__init__()
         if model % heads or model // heads % 4:
-            raise ValueError(f"a model of size {model} cannot have {heads} heads of even half size")
+            raise ValueError(f"a model of size {model} cannot have {heads} heads of a size divisible by 4")
         self.heads = heads
         self.base = base
         self.qkv = nn.Linear(

@@ -1,4 +1,4 @@
-"""Renames the released weights of Persimmon, as `transformers` has them."""
+"""Renames the released weights of Persimmon, as loaded by `transformers`."""
 
 import re
 from collections.abc import Mapping

@@ -109,7 +109,7 @@ def test_the_norm_comes_before_the_rotation_and_only_half_is_rotated():
 
 
 def test_heads_whose_half_is_odd_are_refused():
-    with pytest.raises(ValueError, match="cannot have 4 heads of even half size"):
+    with pytest.raises(ValueError, match="cannot have 4 heads of a size divisible by 4"):
         NormalisedAttention(24, 4)
 
 
