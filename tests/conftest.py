@@ -28,15 +28,15 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OF_PAPER = re.compile(r"tests/papers/test_(?:every_(?:plugin|exercise)\.py::.*\[(\w+)\]|(\w+)\.py)")
-# The shipped report, a browser, a wheel and an environment without torch are made once in a process.
+# These tests share the shipped report, a browser, a wheel or an environment without torch in one process.
 _TOGETHER = re.compile(r"tests/(?:report/test_(?:browser|site)|test_packaging|cli/test_without_torch)\b")
 _numbers = count()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run all tests of a paper in one process, where they share its runs, and those that share something
-    else in one as well. Other tests run in any process.
+    """Run all tests of a paper in one process, where they share its runs. The tests of `_TOGETHER` run in one
+    process, too, and all other tests in any process.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -52,16 +52,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Imported modules stay: garbage collection need not go through them again and again, which took 12 % of
-    the time of BERT's tests.
-    """
+    """Exclude imported modules from garbage collection, which took 12 % of the time of BERT's tests."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _read_once_and_never_flushed() -> Iterator[None]:
-    """The shipped list is parsed once, not for the empty home of each test, and no test cuts the power."""
+    """Parse the shipped list once instead of in every test, and flush no files: no test cuts the power."""
     real = load.load
 
     @lru_cache(maxsize=1)
@@ -80,7 +78,7 @@ def _read_once_and_never_flushed() -> Iterator[None]:
 
 @pytest.fixture
 def tmp_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """In place of pytest's, which looks through the folders of all tests before each new one."""
+    """Replaces pytest's fixture, which searches the folders of all tests before it creates a new one."""
     name = re.sub(r"\W", "_", request.node.name)[:27]
     folder = tmp_path_factory.getbasetemp() / f"{name}{next(_numbers):04d}"
     folder.mkdir(mode=0o700)

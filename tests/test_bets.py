@@ -1,4 +1,4 @@
-"""Bets: valid bets, bets that count, and their statistics."""
+"""Bets: which are valid, which count, and their statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts with ambiguous words: their distribution, and the information about the topic."""
+"""Texts with ambiguous words: their distribution, and their information about the topic."""
 
 from __future__ import annotations
 

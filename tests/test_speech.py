@@ -82,7 +82,7 @@ def test_pitch_is_heard_as_it_is_given(i: int) -> None:
             peak = best + (a - c) / (2 * (a - 2 * b + c))
             errors.append(abs(8000 / peak / float(utterance.pitch[frame]) - 1))
     assert np.median(errors) < 0.01
-    assert np.mean(np.array(errors) > 0.1) < 0.25  # octave errors, or changing sounds
+    assert np.mean(np.array(errors) > 0.1) < 0.25  # octave errors, or transitions between sounds
 
 
 def test_pulses_are_the_sum_of_all_harmonics() -> None:

@@ -1,4 +1,4 @@
-"""Draws a claim: thresholds bound coloured fields, and measured values are dots and lines.
+"""Draws a claim: thresholds bound coloured areas, and measured values are dots and lines.
 
 The paper's side is on the right. x is in percent of the width, so that a strip scales with its column. Its
 text is next to it in HTML.
@@ -19,7 +19,7 @@ _LANE, _HEAD = 24, 34  # pixels
 _ROOM = 0.1  # margin on both sides, as a fraction of the width
 _MOST = 1.2  # largest extension of the scale by breaks, relative to the range of the claim's own numbers
 _BREAKS = 3  # maximum number of breaks drawn next to the claim's own numbers
-# The scale of the table of all claims: linear around "arms equal" (0) and "asked" (1), compressed outside.
+# The scale of the table of all claims: linear around "arms equal" (0) and "required" (1), compressed outside.
 FOREST_TICKS = (-1, 0, 1, 2, 4)
 
 
@@ -102,7 +102,7 @@ def _scale(one: Found, with_breaks: bool) -> Scale:
 
 
 def _fields(one: Found, scale: Scale) -> list[str]:
-    """Draw fields for the claimed range and for weak evidence, with lines at their limits."""
+    """Draw areas for the claimed range and for weak evidence, with lines at their limits."""
     asked, even = scale(one.effect.asked), scale(one.effect.even or 0.0)
     return [
         element("rect", class_="zone", x=percent(asked), width=percent(100 - asked), height=_LANE),
@@ -130,7 +130,7 @@ def _head(one: Found, scale: Scale) -> Drawn:
     parts: list[str] = []
     for x, words, y, kind, left in (
         (even, f"{one.even} {number(one.effect.even, one.unit)}", 12, "even", even <= asked),
-        (asked, f"asked {one.asked}", 27, "asked", asked < even),
+        (asked, f"required {one.asked}", 27, "asked", asked < even),
     ):
         before = x > (30 if left else 80)
         anchor = "end" if before else "start"

@@ -509,7 +509,7 @@ def test_a_case_may_state_its_own_tolerance() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_outputs_judged_together_may_err_as_much_as_the_naive_variant(dtype: torch.dtype) -> None:
-    """Each output is right in full precision, and in half precision off where rounding has its way."""
+    """Each output is exact in full precision. In half precision, outputs are off by the given errors."""
 
     def off(*errors: float, full: float = 0.0) -> Callable[..., tuple[Tensor, ...]]:
         def call(x: Tensor, w: Tensor) -> tuple[Tensor, ...]:

@@ -233,7 +233,7 @@ def own_stage(run: Run, flaw: str = ""):
 
 
 def twice(run: Run, flaw: str = ""):
-    """The choice uses short trainings, and the chosen point is trained for longer."""
+    """The choice uses short training runs, and the chosen point is trained for longer."""
 
     def train(at: Trial, width: int, rate: float) -> tuple[float, nn.Linear]:
         if flaw == "shared":

@@ -1,4 +1,4 @@
-"""Real formats as tensors: small files made here, damaged ones, and Fashion-MNIST where Debian has put it."""
+"""Real formats as tensors: small generated files, damaged files, and Debian's Fashion-MNIST if installed."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def tarred(mode="w:gz", **members):
 
 
 def png(width, height):
-    """The head of a picture, and no pixels."""
+    """The header of a PNG, without pixels."""
     size = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b""))]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -244,7 +244,7 @@ def png(width, height):
 
 
 def spoilt(packed):
-    """Bytes in the middle are others, as on a bad disk."""
+    """The data with changed bytes in the middle, as from a bad disk."""
     middle = len(packed) // 2
     return packed[:middle] + bytes(200) + packed[middle + 200 :]
 

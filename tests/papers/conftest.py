@@ -9,7 +9,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
                                              tests of a paper
     comparisons(module)                      the `Comparison` (`.arms`, `.breaks`, ...) of each `Run.compare`
                                              in a smoke run
-    silent_parts(module, *inputs)            the parts whose forward hooks are not called
+    silent_parts(module, *inputs)            the sub-modules whose forward hooks are not called
     part_of_run()                            a smoke run for calling a part of an experiment
     check_benchmark(module)                  compares every variant of every case with the oracle
     tones                                    a home with a data set of twenty sounds
@@ -175,7 +175,7 @@ def silent_parts() -> Callable[..., set[str]]:
 
 
 def _silent_parts(module: torch.nn.Module, *inputs: Any) -> set[str]:
-    """The names of the parts whose forward hooks are not called for these inputs."""
+    """The names of the sub-modules whose forward hooks are not called for these inputs."""
     called: set[str] = set()
     for name, part in module.named_modules():
         part.register_forward_hook(lambda *_, name=name: called.add(name))
@@ -256,7 +256,7 @@ def _assert_half_precision(
 
     The exact values are those of the reference in float64 with the same rounded inputs. Half a unit in the
     last place of the largest number is always allowed, because no code can store it better. Pass inputs of a
-    few thousand numbers; with fewer, the reference's largest error is a matter of luck. If one rounding
+    few thousand numbers; with fewer, the reference's largest error depends on chance. If one rounding
     affects every number (such as the norm in a cosine), pass several draws of the weights; then the mean over
     them counts. `inputs` and `weights` are as in `assert_parity`.
     """

@@ -153,7 +153,7 @@ def test_the_order_of_keys_does_not_matter():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_masked_positions_have_no_weight_for_any_score(dtype):
-    """A finite number instead of -inf would be exceeded by scores of tens of thousands."""
+    """With a finite number in place of -inf, scores of tens of thousands would exceed it."""
     q = torch.full((3, 1), 180.0, dtype=dtype)
     k = torch.tensor([[-180.0], [180.0], [180.0]], dtype=dtype)
     first = attention_weights(q, k, causal=True, scale=1.0)[0]
@@ -346,7 +346,7 @@ def test_the_language_swaps_neighbours_and_translates_each_word(run):
 
 
 class Stumbling(Translator):
-    """Knows the language, writes one wrong word, and continues wrongly after a wrong word."""
+    """Translates correctly except for one wrong word, and continues wrongly after a wrong word."""
 
     lexicon: Tensor
     stumbles_at: int
@@ -418,7 +418,7 @@ def test_breaks_remove_the_named_ingredient():
 
 
 def test_the_rivals_weights_go_by_position():
-    """Other words get the same weights, and shorter sentences use a corner of the table."""
+    """The weights do not depend on the words, and shorter sentences use a corner of the table."""
     rival = with_weights_by_position()
     nn.init.normal_(rival.attention.scores)
     states, decoded = torch.randn(2, 6, 48), torch.randn(2, 3, 48)

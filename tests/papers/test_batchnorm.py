@@ -189,8 +189,8 @@ def test_a_batch_comes_out_with_mean_0_and_variance_1():
 
 
 def test_the_scale_of_the_weights_does_not_matter():
-    """Section 3.3: BN((aW)u) = BN(Wu); the gradient with respect to u is the same, and that of the weights
-    is 1/a of it.
+    """Section 3.3: BN((aW)u) = BN(Wu). The gradient with respect to u is unchanged, and the gradient with
+    respect to the weights is divided by a.
     """
     u, dy = torch.randn(2, 9, 4, dtype=torch.float64)
     w, one, zero = (tensor.double() for tensor in (torch.randn(4, 4), torch.ones(4), torch.zeros(4)))

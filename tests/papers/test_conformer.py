@@ -119,7 +119,7 @@ def test_attention_is_a_vector_a_pair(assert_parity):
 
 
 def test_padding_does_not_change_the_inside():
-    """In evaluation mode; in training mode, batch normalisation sees all rows."""
+    """This holds in evaluation mode; in training mode, batch normalisation sees all rows."""
     model = Conformer(10, 4, 12, 2, heads=3, kernel=5, channels=3).eval()
     randomise(model)
     mel = torch.randn(2, 23, 10)
@@ -173,7 +173,7 @@ def test_a_row_that_attends_to_itself_hears_no_other(make, alone):
 
 
 def test_the_papers_sizes():
-    """Table 1's 10.3, 30.7 and 118.8 million include a decoder, which is not implemented here."""
+    """Table 1's 10.3, 30.7 and 118.8 million parameters include a decoder, which is not implemented here."""
     counts = []
     with torch.device("meta"):
         for width, blocks, heads in ((144, 16, 4), (256, 16, 4), (512, 17, 8)):

@@ -189,7 +189,7 @@ def test_released_weights_run_in_these_lines():
 
 
 def test_the_papers_size():
-    """Appendix B: 35.7 million for 32 x 32 images, and the names of the released weights."""
+    """Appendix B: 35.7 million parameters for 32 x 32 images; also the names of the released weights."""
     with torch.device("meta"):
         ours = UNet()
         theirs = theirs_of(ours, 128, (1, 2, 2, 2), 2, 32)

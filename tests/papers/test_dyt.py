@@ -131,7 +131,7 @@ def test_the_story_follows_the_order_of_the_papers_and_ticks_read_ones(part_of_r
     ticks = {name: "".join(row) for name, *row in tables["what changes nothing"]}
     assert list(ticks) == ["none", *names]
     # Weights: all × 3, all + a vector, one unit's × 3. Examples: all × 3, all + a vector, this one × 3, the
-    # others. Last: in use.
+    # others. Last: at inference.
     assert ticks == {
         "none": "✗✗✗✗✗✗✓✓",
         "batch norm": "✓✗✓✓✓✗✗✗",

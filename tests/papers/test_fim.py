@@ -60,7 +60,7 @@ def test_texts_follow_their_law():
 
 
 def test_the_least_loss_is_the_entropy_of_the_texts():
-    """It is the negative mean log-probability of the texts, without their first letter."""
+    """The entropy is the negative mean log-probability of the texts, without their first letter."""
     _, begins, _ = its.texts_of(20_000, torch.Generator().manual_seed(0))
     places = len(begins.unique())
     nats = (begins - 2) * math.log(8) + (its.LENGTH - begins) * math.log(4) + math.log(8 * places)

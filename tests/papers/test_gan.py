@@ -1,5 +1,5 @@
-"""The losses compared with logarithms as written, the theory by quadrature, and the players' own
-gradients.
+"""The losses compared with logarithms as written, the theory by quadrature, and the gradients of both
+networks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ experiment = importlib.import_module("readtrack.papers.gan.experiment")  # the h
 
 
 class Reference(nn.Module):
-    """The same players from torch's layers, with losses from logarithms of probabilities."""
+    """The same networks from torch's layers, with losses from logarithms of probabilities."""
 
     def __init__(self, pixels: int, hidden: int, latent: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def test_pixels_are_ink():
 
 
 def test_no_judge_is_worth_more_than_the_optimal_one():
-    """The value of D* is 2 JSD - log 4; any other D has a lower value (proposition 1)."""
+    """The value of the optimal D is 2 JSD - log 4; any other D has a lower value (proposition 1)."""
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     p, q = data_density(x), normal(x, 0.3, 1.0)
     step = (x[1] - x[0]).item()
@@ -197,7 +197,7 @@ def test_the_experiment_runs(run_experiment):
         "the game for digits",
     }
     first = {arm: curve[0] for arm, curve in record.curves["the discriminator's loss"].items()}
-    assert len(set(first.values())) == 1  # the same players, batch and noise
+    assert len(set(first.values())) == 1  # the same networks, batch and noise
     assert first.keys() == {f"{arm}, rate 0.2" for arm in ("non-saturating", "minimax")}
 
 
@@ -217,7 +217,7 @@ def test_both_players_descend_with_momentum_and_the_rivals_by_adam():
 
 @pytest.mark.parametrize(("still", "moved"), [(True, {"generator"}), (False, {"generator", "discriminator"})])
 def test_each_player_is_updated_unless_it_is_fixed(part_of_run, still, moved):
-    """Compares the players after four updates with one seed with the players before."""
+    """Compares both networks before and after four updates."""
     run = part_of_run()
     eye = digit_features(run, run.source("images").grey(8))
     digits = Digits(torch.rand(9, 64), torch.rand(9, 64), torch.rand(9, 64), eye)
@@ -239,7 +239,7 @@ def test_the_gradients_ratio_is_the_odds_against_data():
 
 
 def test_modes_are_the_digits_drawn():
-    """Half of the samples are a 3, and the rest are equally 5 and 7: 2^1.5 digits."""
+    """Half of the samples are 3, and a quarter each are 5 and 7: 2^1.5 modes."""
     sure = 100 * torch.nn.functional.one_hot(torch.tensor([3, 3, 5, 7]), 10).float()
     digits = Digits(*[torch.zeros(1, 64)] * 3, lambda _: sure)
     assert digits.drawn(torch.zeros(4, 64)) == pytest.approx(2**1.5)

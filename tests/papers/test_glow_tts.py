@@ -1,5 +1,5 @@
 """Glow-TTS: layers compared with transformers' VITS, the flow with Jacobians, the search with all paths,
-and the whole model with the authors' lines under the names of their released weights.
+and the whole model with the authors' code under the names of their released weights.
 """
 
 from __future__ import annotations
@@ -443,7 +443,7 @@ def drawn(sizes: Sizes, mean_only: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("mean_only", [True, False])
 def test_released_weights_run_alike(assert_parity, mean_only):
-    """Likelihoods, durations, paths and all gradients agree within 1e-9 with the authors' lines, for rows
+    """Likelihoods, durations, paths and all gradients agree within 1e-9 with the authors' code, for rows
     of 7 and 4 symbols, and 12 and 8 frames.
     """
     weights = drawn(ODD, mean_only)
@@ -461,7 +461,7 @@ def test_released_weights_run_alike(assert_parity, mean_only):
 
 
 def test_released_weights_speak_alike():
-    """The mean of the latents and the inverse agree within 1e-9 with the authors' lines."""
+    """The mean of the latents and the inverse agree within 1e-9 with the authors' code."""
     weights = drawn(ODD, True)
     model, authors = load_released(weights).double(), Authors(weights, ODD)
     model.load_state_dict(from_released(weights))  # first in float32

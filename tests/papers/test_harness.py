@@ -1,4 +1,4 @@
-"""The fixtures for papers' tests fail if something is wrong."""
+"""The fixtures for papers' tests detect planted mistakes."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_norms_change_no_sound():
 
 @pytest.mark.parametrize("length", [30, 31, 34])
 def test_a_judge_of_a_period_sees_each_phase_alone(length):
-    """Columns of the reshaped wave, one at a time, through one-dimensional convolutions."""
+    """One-dimensional convolutions on each column of the reshaped wave separately."""
     judge = PeriodDiscriminator(5, (4, 6), 7).double()
     wave = torch.randn(2, length, dtype=torch.float64)
     scores, features = judge(wave)

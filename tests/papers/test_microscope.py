@@ -42,7 +42,7 @@ def test_activities_are_means_before_the_relu(layer, units):
 
 @pytest.mark.parametrize("layer", CUTS)
 def test_the_receptive_field_of_a_position(layer):
-    """The gradient of one central position, with positive filters, covers this number of pixels."""
+    """The gradient of one central position, with positive filters, is nonzero at this number of pixels."""
     net = network()
     for weight in net.parameters():
         weight.data.fill_(0.01)

@@ -172,8 +172,8 @@ def test_the_defaults_are_the_papers():
 
 
 def test_costs_of_the_three_layers():
-    """Experts cost the same as the small dense layer plus the router; the large dense layer costs four
-    times as much.
+    """Experts cost the same as the small dense layer plus the router. The large dense layer costs four times
+    as much as the small one.
     """
     small = its.operations(its.Recall(SwiGLU(its.WIDTH, 2 * its.HIDDEN)))
     large = its.operations(its.Recall(SwiGLU(its.WIDTH, 8 * its.HIDDEN)))

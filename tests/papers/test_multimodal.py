@@ -1,4 +1,4 @@
-"""The autoencoder written out, CCA and the classifier compared with scikit-learn's, gates that start
+"""The autoencoder written out, CCA and the classifier compared with scikit-learn's, gates that are initially
 closed, and the arms.
 """
 

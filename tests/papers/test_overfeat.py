@@ -303,7 +303,7 @@ def test_the_arms():
 
 def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run, monkeypatch):
     drawn = {part: marked([(15, 15)] * 20) for part in ("choose", "judge")}
-    found = {(24,): 6, (34,): 4, (48,): 5, (24, 34, 48): 3}  # errors in 20 by scales, on `choose`
+    found = {(24,): 6, (34,): 4, (48,): 5, (24, 34, 48): 3}  # errors among 20 images, by scales, on `choose`
 
     def located(network, part, scales, *, views, kept):
         wrong = found[tuple(scales)] + 2 * (part is drawn["judge"]) + 2 * (kept != 4)

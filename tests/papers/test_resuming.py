@@ -1,5 +1,5 @@
-"""Papers whose loops hand over their state: a run that stops within such a loop and is resumed has the
-same numbers as one that did not stop. Each test session draws three of the papers at random.
+"""Papers whose loops pass their state to `steps`: a run that stops within such a loop and is resumed has the
+same numbers as an uninterrupted run. Each test session draws three of the papers at random.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Stopped(BaseException):
 
 
 class Breaking(Watched):
-    """A run that stops in the middle of a loop that hands over its state.
+    """A run that stops in the middle of a loop that passes its state to `steps`.
 
     skip  number of these loops before the one in which it stops, or None: it does not stop
     part  position in the loop, in [0, 1)

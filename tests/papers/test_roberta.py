@@ -174,7 +174,7 @@ def test_arms_differ_in_steps_and_texts_alone(part_of_run, monkeypatch, broken, 
 
 
 def test_topics_are_found_without_masks():
-    """Two topics with disjoint words. One visible word gives the topic, and a mask none of its own."""
+    """Two topics with disjoint words. One visible word reveals the topic, and a mask token adds nothing."""
     corpus = torch.tensor([[0, 1, 2, 0], [1, 2, 0, 1], [3, 4, 5, 4], [5, 3, 4, 3]] * 5)
     topics = Topics(corpus, 6, 2, torch.Generator().manual_seed(1))
     assert_close(topics.words.sum(1), torch.ones(2))

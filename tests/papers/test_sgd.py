@@ -95,7 +95,9 @@ def test_steps_are_counted_for_each_weight():
 
 @family
 def test_a_weight_walks_as_if_it_were_alone(make):
-    """Independent of other weights: late gradients, missing ones, a weight of another shape next to it."""
+    """Its steps do not depend on other weights, with late and missing gradients and a weight of another
+    shape.
+    """
     gradients = torch.randn(30, 4, dtype=torch.float64)
     ends = []
     for beside in (False, True):
@@ -456,7 +458,7 @@ def test_the_experiments_compute_in_the_requested_precision(run_experiment, pape
 
 
 def test_the_schedules_match_the_conditions():
-    """A sum diverges if ten times as many terms add at least as much again as the first ones. This holds
+    """A sum diverges if ten times as many terms add at least as much again as the first terms. This holds
     for constant steps (and their squares), for 1/t (but not its squares), and not for 1/t².
     """
     diverges = {"0.05": (True, True), "0.025": (True, True), "0.0125": (True, True)}

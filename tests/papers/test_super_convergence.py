@@ -1,4 +1,4 @@
-"""The one-cycle schedule compared with torch's scheduler and its corners, and the experiment's schedules."""
+"""The one-cycle schedule at its corners and compared with torch's scheduler, and the arms' schedules."""
 
 from __future__ import annotations
 

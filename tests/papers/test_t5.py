@@ -339,7 +339,7 @@ def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
 
 
 def test_the_rival_finds_the_nearest_centroid():
-    """Words 1 and 2 occur together, and so do 3 and 4. An example of word 1 is enough to classify word 2."""
+    """Words 1 and 2 occur together, and so do 3 and 4. One example of word 1 is enough to classify word 2."""
     together = co_occurrences(torch.tensor([[1, 2, 1, 2], [3, 4, 4, 3], [2, 1, 2, 1]]))
     assert together[1:5, 1:5].tolist() == [[4, 8, 0, 0], [8, 4, 0, 0], [0, 0, 2, 4], [0, 0, 4, 2]]
     examples = torch.tensor([[0, 1], [0, 3], [0, 1]]), torch.tensor([[8], [7], [8]])

@@ -111,7 +111,9 @@ def test_the_whole_is_torchaudios(assert_parity):
 
 
 def test_the_papers_size():
-    """28.2 million, as counted by Glow-TTS's authors (from memory), and exactly torchaudio's number."""
+    """28.2 million parameters, as counted by Glow-TTS's authors (from memory), and exactly torchaudio's
+    number.
+    """
     with torch.device("meta"):
         assert sum(weight.numel() for weight in Tacotron2(Sizes()).parameters()) == 28_193_153
 

@@ -67,7 +67,7 @@ def test_scores_are_the_four_terms(assert_parity, tokens, memory, heads):
 
 
 def test_scores_match_xlnet():
-    """Its core takes the projections in the order (tokens, batch, heads, dim)."""
+    """XLNet's attention takes the projections in the order (tokens, batch, heads, dim)."""
     config = XLNetConfig(d_model=12, n_head=3, d_inner=8, n_layer=1, vocab_size=5, dropout=0.0)
     theirs = XLNetRelativeAttention(config).double()
     layer, x, before = RelativeAttention(12, 3).double(), torch.randn(2, 5, 12), torch.randn(2, 4, 12)

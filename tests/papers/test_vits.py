@@ -230,8 +230,8 @@ def test_a_coupling_of_durations_matches_transformers(assert_parity):
 
 def test_the_bound_of_durations_matches_transformers_parts(assert_parity, monkeypatch):
     """In training, transformers' flows have one more permutation than in synthesis, so they are not
-    inverse to each other, and it documents that it does not support training. Here its parts are combined
-    as in synthesis.
+    inverse to each other. Its documentation says that it does not support training. Here its modules are
+    combined as in synthesis.
     """
     import transformers.models.vits.modeling_vits as module
 

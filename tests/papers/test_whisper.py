@@ -85,7 +85,7 @@ def test_the_logits_match_transformers(assert_parity):
     for weight in ours.parameters():
         if weight.dim() == 1:
             torch.nn.init.normal_(weight)
-    tokens = torch.randint(1, SMALL.vocab, (2, 6))  # theirs learns nothing of a padding token, 0
+    tokens = torch.randint(1, SMALL.vocab, (2, 6))  # the reference learns nothing about the padding token, 0
 
     def reference(weights, mel):
         named = {f"model.{name}": weight for name, weight in weights.items()}
@@ -121,7 +121,7 @@ def test_released_weights_read_as_in_transformers():
 
 @pytest.mark.parametrize(("name", "count"), [("tiny", 37_760_640), ("large", 1_543_304_960)])
 def test_the_papers_sizes(name, count):
-    """Table 1: 39 million and 1550 million; the released weights' names and shapes."""
+    """Table 1: 39 and 1550 million parameters; the released weights' names and shapes."""
     with torch.device("meta"):
         ours, theirs = Whisper(SIZES[name]), theirs_of(SIZES[name])
     assert sum(weight.numel() for weight in ours.parameters()) == count
@@ -222,7 +222,7 @@ def test_an_unlikely_text_is_drawn_again(monkeypatch):
 
 
 def test_rules_of_times_match_transformers():
-    """Over texts with no time, one, two, and a pair."""
+    """For texts with no time stamp, one, two, and a pair."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.GenerationConfig(
         no_timestamps_token_id=NO_TIMES, eos_token_id=END, bos_token_id=END, max_initial_timestamp_index=None
@@ -269,7 +269,8 @@ def test_texts_contain_task_word_and_end():
 
 
 def test_the_arms_differ_in_sound_alone():
-    """As many utterances; the studio is quiet, the varied sound noisy; every tenth transcript is wrong."""
+    """Both have as many utterances. Studio recordings are quiet and varied recordings are noisy. Every tenth
+    transcript is wrong."""
     quiet, loud = studio(say(40, 0, 20, 1), 2), varied(say(40, 0, 100, 1), 2)
     assert quiet.mels.shape == loud.mels.shape == (40, 40, 40)
     floor = [one.mels.quantile(0.1).item() for one in (quiet, loud)]

@@ -16,7 +16,7 @@ def timers() -> tuple[float, float]:
 
 
 def ring(*signals: signal.Signals) -> None:
-    """Fire both clocks at once, as when they expire during one long call."""
+    """Send both timers' signals at once, as if they had expired during one long call."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for one in signals:
         os.kill(os.getpid(), one)

@@ -230,7 +230,7 @@ def column(tab: Tab, table: str, at: int) -> list[str]:
     [
         ("index.html", "#papers", "Paper", 0, False),
         ("index.html", "#papers", "Year", 4, True),
-        ("claims.html", "table.forests", "Found, asked", 2, True),
+        ("claims.html", "table.forests", "Found, required", 2, True),
         ("benchmarks.html", "table >> nth=-1", "Found", 1, True),
     ],
 )

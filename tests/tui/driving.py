@@ -34,7 +34,7 @@ async def start(pilot: Pilot[int], app: ReadtrackApp, paper: str, **fields: obje
 
 
 def type_ahead(app: ReadtrackApp, text: str) -> None:
-    """Presses the keys of a text at once, none of them after an answer to the one before."""
+    """Presses the keys of a text at once, without waiting for the effect of any of them."""
     assert app._driver is not None
     for character in text:
         name = character if character.isalnum() else _character_to_key(character)

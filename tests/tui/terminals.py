@@ -14,7 +14,7 @@ import psutil
 
 TOYS = Path(__file__).parents[1] / "toys"
 COMMAND = Path(sys.executable).with_name("readtrack")
-DEADLINE = 240.0  # seconds: after them a program hangs, however busy the machine is
+DEADLINE = 240.0  # seconds; a program that takes longer hangs, even on a busy machine
 
 
 def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:

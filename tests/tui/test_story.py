@@ -99,7 +99,7 @@ def run(terminal: Terminal, home: Home, count: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # against a hang alone: each wait has its own end, and shows the screen
+@pytest.mark.timeout(3600)  # only against a hang, because each wait has its own deadline
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_a_list_of_the_reader_and_a_visible_edit(
     terminal: Terminal, home: Home, tmp_path: Path, size: tuple[int, int]
