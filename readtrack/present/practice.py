@@ -35,7 +35,7 @@ OUTCOMES: dict[str, Mark] = {
     "skipped": Mark(signs.SKIPPED, "quiet"),
 }
 _WORDS = {
-    "wrong": "another result",
+    "wrong": "wrong result",
     "failed": "an error",
     "slow": "does not end",
     "empty": "not written yet",
@@ -73,7 +73,7 @@ def facts(found: PracticeStanding) -> str:
 
 
 def outcome(event: ExerciseJudged) -> str:
-    """`another result, line 33`; `5 sets of inputs` for one that passed."""
+    """`wrong result, line 33`; `5 sets of inputs` for one that passed."""
     if event["outcome"] == "passed":
         return f"{counted(event.get('compared', 0), 'set')} of inputs"
     said = _WORDS.get(event["outcome"], "")
@@ -82,7 +82,7 @@ def outcome(event: ExerciseJudged) -> str:
 
 
 def verdict(number: int, event: ExerciseJudged, width: int) -> PracticeLine:
-    """`✗ 2 split heads  another result, line 33`."""
+    """`✗ 2 split heads  wrong result, line 33`."""
     shown = OUTCOMES.get(event["outcome"], OUTCOMES["failed"])
     return PracticeLine(
         f"{shown.sign} {number} {one_line(event['name']):<{width}}  {outcome(event)}".rstrip(), shown.tone

@@ -132,7 +132,7 @@ class Section(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """The whole list. `papers` are those of the list, followed by the shipped ones."""
+    """The whole list. `papers` has the list's papers, followed by the shipped papers."""
 
     path: Path
     title: str

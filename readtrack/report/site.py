@@ -156,7 +156,7 @@ class Site:
             lines.append(
                 f"{now['reproduced']} of {sum(now.values())} measured claims are reproduced. Each is a rule "
                 "that was written before the runs. It is tested with small models on one CPU, against a "
-                "tuned control, over 5 to 20 seeds that are hashed from the rule."
+                "tuned control, over 5 to 20 seeds derived from a hash of the rule."
             )
         return lines
 

@@ -50,7 +50,7 @@ def at_the_best(record: Record) -> tuple[Record, dict[str, str]]:
     for (head, what), names in cells.items():
         if len(names) < 2 or not (kept := _each_at_its_best(record, names, what, best[what])):
             continue
-        note = f"{len(names)} values of the {what} were tried. Each arm is drawn at its best one."
+        note = f"{len(names)} values of the {what} were tried. Each arm is drawn at its best value."
         merged |= dict.fromkeys(names.values(), (f"{head} at the best {what}", kept, note))
     for name, arms in record.curves.items():
         if name in merged:

@@ -233,7 +233,7 @@ class Heartbeat(_Stamp, total=False):
 class Error(_Stamp, total=False):
     """An error that ended the run.
 
-    kind: usage, memory, plugin; where: file:line in the plugin; exit_code: that of the command line (3: not
+    kind: usage, memory, plugin; where: file:line in the plugin; exit_code: the command's exit code (3: not
     available).
     """
 

@@ -244,7 +244,7 @@ def _placeholder(source: Source | None) -> str:
 
 
 def _year_of(source: Source) -> int | None:
-    """The year in an arXiv id, that of the first version."""
+    """The year in an arXiv id, which is the year of the first version."""
     found = re.match(r"(?:[a-z.-]+/)?(\d\d)\d\d", source.value, re.IGNORECASE)
     if source.kind != "arxiv" or not found:
         return None

@@ -171,7 +171,7 @@ class Sync:
                     self._note(f"{paper.id}: newer version v{facts.version} (v{old['version']} before)")
 
     def _fill_in_missing(self, client: Client, endpoints: Endpoints) -> None:
-        """Add missing facts to the list; those of DOIs are requested here."""
+        """Add missing facts to the list. Facts for DOIs are requested here."""
         papers = [paper for paper in self._papers.values() if paper.missing]
         if not papers:
             return

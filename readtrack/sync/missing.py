@@ -18,7 +18,7 @@ from readtrack.sync.add import GivenFacts, rewrite, shortened
 def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, GivenFacts]) -> list[str]:
     """Add missing facts of `papers` to the list at `path`; returns the ids of changed papers.
 
-    found  facts by id; those of arXiv papers come from the fetched metadata
+    found  facts by id; facts of arXiv papers come from the fetched metadata
 
     Raises ReadtrackError, with the list unchanged, if it cannot be edited.
     """

@@ -242,8 +242,8 @@ def cited_title(paper: Paper) -> str:
 
 
 def cite_key(paper: Paper) -> str:
-    """A key such as `kingma2014adam`: the first author's last name, the year and the paper's id, as far as
-    known.
+    """A key such as `kingma2014adam`: the first author's last name, the year and the paper's id, without
+    unknown parts.
     """
     words = next(iter(paper.authors), "").replace("et al.", "").split() or [""]
     name = re.sub(r"[^a-z0-9]", "", folded(words[-1]))

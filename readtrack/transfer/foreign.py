@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from readtrack.errors import ReadtrackError
 
 _MIB = 1 << 20
-# Size limits in bytes. The journal and a run's events grow with use. The limit for a PDF is that of a sync.
+# Size limits in bytes. The journal and a run's events grow with use. A PDF has the same limit as in a sync.
 _LARGEST = {
     "papers.yaml": 64 * _MIB,
     "journal.jsonl": 256 * _MIB,

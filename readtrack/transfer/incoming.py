@@ -105,7 +105,7 @@ def _title(name: str) -> str:
 
 
 def _kept(home: Home, name: str) -> Path:
-    """The path for keeping the file, which is that of its earlier version if there is one."""
+    """The path at which the file is kept: the path of its earlier version if there is one."""
     there = originals(home)
     same = [one for one in there if one.name.partition("-")[2] == name]
     number = max((int(one.name.partition("-")[0]) for one in there), default=0) + 1

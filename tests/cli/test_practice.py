@@ -28,7 +28,7 @@ def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     file.write_text(solved.replace("(1 - beta1**t)", "1"))
     wrong = cli("practice", "adam", "1", "--check")
     assert wrong.returncode == 1
-    assert "✗ 1 step  another result, line " in wrong.stdout
+    assert "✗ 1 step  wrong result, line " in wrong.stdout
     assert wrong.stdout.index("expected") < wrong.stdout.index("is missing")  # the hint comes last
     assert "0 of 1 pass" in wrong.stdout
     assert not list(home.runs.iterdir())

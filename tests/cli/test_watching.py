@@ -48,7 +48,7 @@ def test_saving_checks_again_and_keys_work(papers, command: str, home: Home) -> 
         os.write(main, b"n")
         solved = skeleton.text("LSTM", sheet.sheets(find(home)["lstm"]), solved=True)
         (home.practice / "lstm.py").write_text(solved.replace("f.sigmoid() * c + ", "c + "))
-        until("another result")
+        until("wrong result")
         until("A factor is missing")
         os.write(main, b"1p")
         until("Not all exercises pass yet.")

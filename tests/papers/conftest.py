@@ -54,7 +54,7 @@ from readtrack.runs.run import Run
 
 install_import_hook("readtrack.papers", "beartype.beartype")
 
-# Use the checkout's plugins, whatever plugins the home of the tester has.
+# Use the checkout's plugins, regardless of the plugins in the tester's home.
 readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
 
 

@@ -225,7 +225,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
-    """Also those of the breaks: an untrained proposal network, unranked proposals, and grouping with the
+    """Also for the breaks: an untrained proposal network, unranked proposals, and grouping with the
     detector.
     """
     trained, train = [], experiment_module.train

@@ -341,7 +341,7 @@ def test_each_arm_of_a_sweep_is_drawn_at_its_best_setting(home: Home) -> None:
     arms = "ours, rate 0.4 (the paper’s) 4.4 control, rate 0.2 (control) 4.2"
     assert f"Error at the best rate {arms}" in page.text
     assert f"Length {arms}" in page.text
-    assert "4 values of the rate were tried. Each arm is drawn at its best one." in page.text
+    assert "4 values of the rate were tried. Each arm is drawn at its best value." in page.text
     assert "Each arm is drawn at its best setting. The others are left out." in page.text
     assert "Score ours (the paper’s) best 0.4 at 0.4 control (control) best 0.2 at 0.2" in page.text
     tried = [named["class"] for _, named in page.tags if named.get("class", "").startswith("tried")]

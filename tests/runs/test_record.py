@@ -1,4 +1,4 @@
-"""Reading records of runs, whatever is left of them."""
+"""Reading complete, damaged and partial records of runs."""
 
 import json
 import math

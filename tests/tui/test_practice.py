@@ -77,7 +77,7 @@ async def test_from_an_empty_file_over_a_mistake_to_implemented_and_back(
         await until(pilot, lambda: screen.bench.check is None, "the end of the check")
         await pilot.pause()
         text = screen_text(app)
-        assert "✗ another result" in text
+        assert "✗ wrong result" in text
         assert "1 try" in text
         assert "expected" in text
         assert "heavy_ball(point, velocity, gradient, lr, momentum)   from rest" in text

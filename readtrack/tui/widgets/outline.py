@@ -105,7 +105,7 @@ def _rows(
 
 
 def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
-    """Maps each entry's key to the subjects in and below it, and "" to those of the whole list."""
+    """Maps each entry's key to the subjects in and below it, and "" to all subjects of the list."""
     found: dict[str, set[str]] = {"": set()}
     for entry in entries:
         below = found.setdefault(entry.key, set())
