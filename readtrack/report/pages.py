@@ -101,7 +101,7 @@ def card_pages(card: Card) -> tuple[str, str]:
     from readtrack.report.card import as_json
     from readtrack.report.replay import RULE
 
-    left = "file paths, names of machines and the reader’s note"
+    left = "file paths, machine names and the reader’s note"
     values: dict[str, Any] = {
         "c": card,
         "rows": [_values(one) for one in card.claims],

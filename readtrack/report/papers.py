@@ -294,11 +294,11 @@ _READ = {"secondary": ", quoted by others", "memory": ", from memory"}
 def _short(row: VerdictRow) -> str:
     """Details after the verdict's word."""
     if row.claim.timed and not row.claim.bounds:
-        told = "a benchmark decides"
+        told = "judged by its benchmark"
     elif len(row.seeds) == 1:
         told = f"one run, seed {row.seeds[0]}"
     else:
-        told = f"{row.held} of {counted(len(row.seeds), 'seed')} hold individually"
+        told = f"{row.held} of {counted(len(row.seeds), 'seed')} satisfy the rule individually"
     parts = [MEANING[known(row.verdict)], told]
     if row.why and row.verdict != "not specific":
         parts[0] = row.why
@@ -327,13 +327,13 @@ def _facts(row: VerdictRow) -> list[tuple[str, str]]:
     procedure = f"procedure {row.procedure} (the current one is {PROCEDURE})" if row.earlier else ""
     return [
         ("Rule", rules(claim)),
-        ("No rival", claim.no_rival),
+        ("Why there is no rival", claim.no_rival),
         ("Chance of a different verdict if repeated", luck),
         ("Best at the edge of the grid", edges),
         ("Procedure", procedure),
         ("Earlier rules", " ".join(claim.history)),
         ("Seeds", ", ".join(map(str, row.seeds))),
-        ("Time of a run", _seconds(row)),
+        ("Run time", _seconds(row)),
     ]
 
 

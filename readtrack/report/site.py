@@ -322,9 +322,9 @@ def footer(source: ReportSource) -> str:
     if source.library is None:
         return made
     if source.private:
-        return f"{made}This report has notes, tags, ratings, file paths and names of machines."
+        return f"{made}This report has notes, tags, ratings, file paths and machine names."
     notes, bare = len(source.library.noted()), len(source.library.bare_rows())
-    left = [counted(notes, "note") if notes else "notes", "tags, ratings, file paths, names of machines"]
+    left = [counted(notes, "note") if notes else "notes", "tags, ratings, file paths, machine names"]
     if bare:
         left.append(f"{counted(bare, 'row')} of the list that {'names' if bare == 1 else 'name'} no paper")
     return f"{made}Left out: {', '.join(left)}."

@@ -79,7 +79,7 @@ def _note(one: Found) -> str:
             if one.way == "interval"
             else f"{len(one.dots)} seeds, range"
         )
-        return seeds + (f"; no number with {one.missing}" if one.missing else "")
+        return seeds + (f"; {one.missing} more without a value" if one.missing else "")
     return {"interval": "95 % interval", "range": "mean and range", "one": ""}[one.way]
 
 
@@ -164,8 +164,8 @@ def forest_lane(found: tuple[float, float, float], verdict: str, *, dashed: bool
 
 def forest_axis() -> Drawn:
     marks = [
-        text("the opposite", x=0, y=12),
-        text("as the paper says", x="100%", y=12, text_anchor="end"),
+        text("opposite direction", x=0, y=12),
+        text("as the paper claims", x="100%", y=12, text_anchor="end"),
     ]
     marks += [
         text(number(float(tick)), x=percent(_FOREST(forest_place(tick))), y=28, text_anchor="middle")

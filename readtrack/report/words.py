@@ -1,4 +1,4 @@
-"""Numbers and names as the pages of the report write them."""
+"""The format of numbers and names on the pages of the report."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MEANING = {
     "reproduced": "the mean clears every bound of the rule",
     "not specific": "true here, but a rival passes the rule, too",
     "weak": "the effect has the right sign but is smaller than required",
-    "inconclusive": "the seeds do not decide",
+    "inconclusive": "the seeds do not settle the claim",
     "not reproduced": "a bound of the rule is missed",
-    "not judged": "the runs allow no verdict",
+    "not judged": "no verdict is possible from these runs",
     "held": "checked and true",
-    "missed": "checked and not true",
+    "missed": "checked and false",
 }
 STATES = {
     "todo": "To read",

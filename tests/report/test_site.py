@@ -437,7 +437,7 @@ def test_notes_tags_paths_and_machines_are_left_out(home: Home) -> None:
     for path, body in site.files.items():
         assert not [word for word in hidden if word.decode() in path]
         assert [word for word in hidden if word in body] == [], path
-    assert "Left out: 1 note, tags, ratings, file paths, names of machines" in pages(site)["index.html"].text
+    assert "Left out: 1 note, tags, ratings, file paths, machine names" in pages(site)["index.html"].text
     assert "saved by (machine) to x.npz on (machine), see plan.md" in pages(site)["papers/adam.html"].text
 
 
