@@ -67,7 +67,7 @@ NO_HELP = Claim(
     sentence="After 200 steps, neither a curriculum by letter rarity nor a curriculum by letter-pair rarity "
     "lowers the held-out loss by more than 0.03 nats per character, compared with the same model trained "
     "with uniform sampling. Training for 25 % more steps does lower it by at least 0.03 nats.",
-    paper=Figure("No compelling evidence that curricula help", where="abstract", read="abstract"),
+    paper=Figure("There is no compelling evidence that curricula help", where="abstract", read="abstract"),
     rule=(
         at_least("nats per character", "rare letters last", -0.03, minus=IN_ORDER),
         at_least("nats per character", "rare pairs last", -0.03, minus=IN_ORDER),

@@ -17,11 +17,11 @@ without it are tuned alike. (The convergence proof has a gap, which AMSGrad clos
 arXiv 1904.09237.)
 
 This folder. model.py implements algorithm 1 on one vector of all weights, line by line. The implementation
-makes about ten passes over memory, whereas torch's fused kernel makes one. It is as fast as the kernel for
-many small tensors and much slower for large ones. `torch.compile` helps with large ones, but does not reach
-the kernel's speed when the step number varies. experiment.py trains the same networks on the same batches
-with Adam and its predecessors, each tuned on the same grid of learning rates, under dropout (figure 2) and
-with sparse gradients (figure 1). It also repeats figure 4, a long memory without bias correction.
+makes about ten passes over memory, whereas torch's fused kernel makes one. It is as fast as the kernel on
+many small tensors and much slower on large tensors. `torch.compile` speeds up large tensors, but does not
+reach the kernel's speed when the step number varies. experiment.py trains the same networks on the same
+batches with Adam and its predecessors, each tuned on the same grid of learning rates, under dropout (figure
+2) and with sparse gradients (figure 1). It also repeats figure 4, a long memory without bias correction.
 """
 
 from readtrack.plugin import hookimpl

@@ -22,7 +22,7 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Adam.update",
-        task="Algorithm 1 in place: update both moments, correct their bias, take the step.",
+        task="Algorithm 1 in place: update both moments, correct their bias, and take the step.",
         hints=(
             "m ← β₁ m + (1 - β₁) g and v ← β₂ v + (1 - β₂) g², in place.",
             "m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). Do not write them into the stored moments.",

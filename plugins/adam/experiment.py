@@ -99,10 +99,10 @@ DROPOUT = Claim(
             "of Adam's loss to Nesterov momentum's was 1.55."
         ),
         (
-            "A second claim took the worse of each optimiser's two results, on well-scaled and on badly "
-            "scaled digits, and stated that Adam falls less far behind than any other optimiser. The "
-            'verdict was "inconclusive" (7 of 10 seeds). We removed this claim because the paper makes no '
-            "such comparison."
+            "A second claim measured the ratio of each optimiser's loss to the lowest loss, on well-scaled "
+            "and on badly scaled digits, and kept the higher of the two ratios. It stated that Adam's ratio "
+            'is the lowest. The verdict was "inconclusive" (7 of 10 seeds). We removed this claim because '
+            "the paper makes no such comparison."
         ),
     ),
 )
@@ -196,14 +196,14 @@ EQUALLY_TUNED = Claim(
     breaks=(ONE_MOMENT, WARM_UP, UNTRAINED),
     chosen_on=(0, 1),
     deviations="We train a perceptron of 64 units on 8 × 8 digits with beta2 = 0.9999, not a variational "
-    "autoencoder. Adam trains at a learning rate if the loss ends below half of ln 10. Over 200 batches the "
-    "bias acts like a learning rate proportional to 1/√t, a schedule that Adam with bias correction lacks. "
-    "Even when both had a cosine schedule, Adam without bias correction was ahead.",
+    "autoencoder. Adam counts as trained at a learning rate if the final loss is below half of ln 10. Over "
+    "200 batches the bias acts like a learning rate proportional to 1/√t, a schedule that Adam with bias "
+    "correction lacks. Even when both had a cosine schedule, Adam without bias correction was ahead.",
     history=(
         (
-            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds). The bounds were the same, '
-            "with an uncorrected loss of at least 1.2 times the corrected loss. The claim had no near miss "
-            "and no rival."
+            'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds). The bounds were the same: '
+            "the uncorrected loss had to be at least 1.2 times the corrected loss. The claim had no near "
+            "miss and no rival."
         ),
     ),
 )

@@ -7,7 +7,7 @@ considered equivalent, and libraries implemented the penalty under the name of w
 equivalent up to a factor lr. Adam divides the penalty's gradient, like every gradient, by its root mean
 square, so weights with large gradients decay least.
 
-The idea. Leave the penalty out of the loss and shrink the weights in a separate term of the update. All
+The idea. Leave the penalty out of the loss and shrink the weights by a separate term of the update. All
 weights then decay at the same rate, and the best decay depends less on the learning rate. Most Transformers
 are trained with AdamW.
 

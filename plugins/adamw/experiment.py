@@ -37,7 +37,8 @@ from .model import SGDW, AdamW
 COUPLED = Break("coupled", "The decay is a penalty in the loss, so it enters both of Adam's moments.")
 RESCALED = Break(
     "rescaled decay",
-    "The decay is not part of either moment, but is divided by the second moment's root, like the gradient.",
+    "The decay is not part of either moment, but is divided by the root of the second moment, like the "
+    "gradient.",
     "near miss",
 )
 WITH_SGD = Break(
@@ -87,8 +88,8 @@ EVENLY = Claim(
     kind="theorem",
     guards=(Bound("AdamW: 9th / 1st decile of the decay", "<=", 1.001),),
     control="one step from the same trained state, with decoupled decay, with a penalty, and without either",
-    deviations="The decay is measured on a trained perceptron's first layer. The root of Adam's second "
-    "moment is taken as the size of a weight's gradients.",
+    deviations="The decay is measured on a trained perceptron's first layer. The size of a weight's "
+    "gradients is measured by the root of Adam's second moment.",
 )
 
 TASK = (
@@ -289,7 +290,7 @@ def search(run: Run) -> None:
 def attempt(
     at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
 ) -> tuple[float, tuple[float, Found]]:
-    """Returns the validation loss together with the test loss and test error, all as means over the draws."""
+    """Returns the validation loss, test loss and test error, all averaged over the training sets."""
     world: World = at.world
     found = []
     for draw, problem in enumerate(world.problems):

@@ -43,7 +43,7 @@ EXERCISES = (
         task="Apply the five convolutions of figure 2, each with activation, normalisation and pooling.",
         hints=(
             "A ReLU follows each convolution. The first two are normalised and then pooled.",
-            "The fifth is pooled as well.",
+            "The fifth is also pooled.",
         ),
         tries=of_images,
         gradients=False,

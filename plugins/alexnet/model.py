@@ -43,8 +43,8 @@ class AlexNet(nn.Module):
 
     widths   maps of the five convolutions, both columns together
     hidden   units of each of the two hidden layers
-    side     image side; 227 gives the paper's layer sizes, but 224, which the paper's text states, does not
-    dropout  share of each hidden layer's outputs that are dropped in training (section 4.2)
+    side     image side; 227 gives the paper's layer sizes, but 224, the size in the paper's text, does not
+    dropout  fraction of each hidden layer's outputs dropped in training (section 4.2)
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SmallNet(nn.Module):
     """A small AlexNet for images of 16 × 16: three convolutions, overlapping pooling, hidden layers.
 
     hidden      units of each hidden layer; figure 1's network has no hidden layer
-    dropout     share of each hidden layer's outputs that are dropped in training
+    dropout     fraction of each hidden layer's outputs dropped in training
     activation  used after every layer but the last
     """
 

@@ -31,7 +31,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     for causal in (False, True):
         for tokens in bench.pick(smoke=(16,), quick=(64, 256), full=(512, 1024, 2048, 4096)):
             yield case(bench, (batch, heads, tokens, dim), causal=causal, spread=1.0)
-    # With scores this large, many weights are subnormal numbers, with which CPUs compute slowly.
+    # With scores this large, many weights are subnormal numbers, on which CPUs are slow.
     tokens = bench.pick(smoke=8, quick=256, full=1024)
     yield case(bench, (batch, heads, tokens, dim), causal=False, spread=30.0)
 

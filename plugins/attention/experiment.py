@@ -69,7 +69,7 @@ SHUFFLED_VALUES = Break(
 )
 BY_POSITION = Break(
     "position-dependent weights",
-    "One weight is learned for each pair of positions, and does not depend on the words.",
+    "One weight is learned for each pair of positions. It does not depend on the words.",
     "rival",
 )
 
@@ -167,7 +167,7 @@ def count_heads(run: Run) -> None:
 class Translator(nn.Module):
     """A recurrent encoder-decoder (arXiv 1409.0473, section 3).
 
-    attend  whether the decoder attends to all encoder states; if not, it sees only the last state, the
+    attend  whether the decoder attends to all encoder states; if not, it receives only the last state, the
             fixed-size vector that initialises the decoder
     """
 
@@ -255,7 +255,7 @@ def compare_translators(run: Run) -> None:
         breaks={one.name: {"attention": Arm(make)} for one, make in changed.items()},
     )
     run.headline("accuracy over words")
-    if run.wants(SCALING):  # not needed to judge
+    if run.wants(SCALING):  # not needed for the verdict
         show_alignment(run, table.sweeps["attention"].chosen)
 
 

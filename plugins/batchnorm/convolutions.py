@@ -2,8 +2,8 @@
 normalisations.
 
 The network has seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then average pooling
-and one linear layer. The weights have He initialisation (2015), so that a network without normalisation has
-no disadvantage at the start. Fresh noise is added to the pixels of every batch.
+and one linear layer. The weights are initialised as in He et al. (2015), so a network without normalisation
+has no disadvantage at the start. Fresh noise is added to the pixels of every batch.
 """
 
 from collections.abc import Callable, Sequence

@@ -66,7 +66,7 @@ EXERCISES = (
         hints=(
             "batch_norm returns the result, and the mean and the biased variance of the batch.",
             "Update each average as average ← (1 - momentum) · average + momentum · newest.",
-            "Average the unbiased variance, which is the biased one times count / (count - 1).",
+            "Average the unbiased variance, which is the biased variance times count / (count - 1).",
         ),
         tries=of_layers,
     ),

@@ -32,7 +32,7 @@ SIZES = Claim(
     seeded_as="the paper's sizes",
     sentence="The paper's two configurations have the same numbers of parameters as the released encoders.",
     paper=Figure(
-        "110M and 340M parameters. The released encoders have 109,482,240 and 335,141,888",
+        "The models have 110M and 340M parameters. The released encoders have 109,482,240 and 335,141,888",
         where="section 3",
         read="text",
     ),
@@ -197,7 +197,7 @@ def compare_sides(run: Run) -> None:
     for position, value in enumerate(known.tolist()):
         run.metric("accuracy over position in the text", value, step=position + 1, arm="the law, left side")
     run.headline("accuracy over position in the text")
-    if run.wants(SIZES):  # not needed to judge
+    if run.wants(SIZES):  # not needed for the verdict
         filled_in(run, table.stage(both), language, LENGTH)
 
 

@@ -54,7 +54,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def trunk_name(name: str) -> str:
-    """Our name of a parameter of `BertModel` or `RobertaModel`, "" if it has none."""
+    """Our name for a parameter of `BertModel` or `RobertaModel`, or "" if we have none."""
     part, _, kind = name.rpartition(".")
     if part == "pooler.dense":
         return f"pooler.{kind}"

@@ -6,9 +6,9 @@ pre-trained byte-to-byte models", arXiv 2105.13626.
 The problem. A tokeniser is fixed before the model is trained. A missing letter splits a word into tokens that
 rarely occurred together in training. Languages that were rare in the tokeniser's data need many tokens.
 
-The idea. Use T5 on UTF-8 bytes, with 256 ids and a few special ids. The parameters that the smaller embedding
-saves go into the layers, and the encoder is three times as deep as the decoder. Masked spans are 20 bytes
-long instead of 3 tokens. The drawback is that sequences are several times as long.
+The idea. Use T5 on UTF-8 bytes, with 256 byte ids and a few special ids. The parameters that the smaller
+embedding saves go into the layers, and the encoder is three times as deep as the decoder. Masked spans are 20
+bytes long instead of 3 tokens. The drawback is that sequences are several times as long.
 
 This folder. `model` converts bytes to ids, and adds gated layers and separate depths for encoder and decoder
 to the T5 plugin's code. `weights` renames the released parameters. `experiment` trains the same network on

@@ -36,7 +36,7 @@ EXERCISES = (
         name="ids",
         of="model.to_ids",
         task="Convert a text, or its bytes, to ids.",
-        hints=("str.encode gives UTF-8. Add FIRST_BYTE to each byte, and append END.",),
+        hints=("str.encode returns UTF-8. Add FIRST_BYTE to each byte, and append END.",),
         tries=of_texts,
     ),
     Exercise(

@@ -61,8 +61,8 @@ OPEN = Claim(
     "also shown)",
     headline=True,
     deviations="A word counts as lost if decoding does not return it. The text is held-out prose from the "
-    "same manual, which always contains a new word. The abstract also reports better translations (1.1 and "
-    "1.3 BLEU), which we do not test.",
+    "manual that the training text comes from, and always contains a new word. The abstract also reports "
+    "better translations (1.1 and 1.3 BLEU), which we do not test.",
 )
 
 SHUFFLED = Break("shuffled letters", "The merges are learned from the same letters, shuffled.")

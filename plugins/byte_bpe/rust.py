@@ -1,4 +1,4 @@
-"""Wraps the `tokenizers` package, written in Rust, to train and encode in the same way."""
+"""Wraps the `tokenizers` package, written in Rust, to train and encode as this plugin does."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,8 @@
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv
 2103.00020.
 
-The problem. An image classifier predicts the labels that it was trained with. Another task needs another set
-of labelled images and another output layer.
+The problem. An image classifier predicts only the labels that it was trained with. Another task needs another
+set of labelled images and another output layer.
 
 The idea. Captions carry far more information than labels, and there are hundreds of millions of them.
 Predicting their words is hard and mostly unnecessary. CLIP solves an easier task: it predicts which images

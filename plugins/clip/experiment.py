@@ -61,7 +61,7 @@ SIZES = Claim(
 EFFICIENT = Claim(
     name="images until 35 % zero-shot accuracy",
     sentence="A network that predicts the text's words needs at least 1.2 times as many images to reach 35 "
-    "% zero-shot accuracy as one trained with the contrastive loss.",
+    "% zero-shot accuracy as a network trained with the contrastive loss.",
     paper=Figure(
         "The contrastive loss needs a quarter of the images for the same zero-shot accuracy on ImageNet.",
         where="section 2.3 and figure 2",
@@ -76,10 +76,10 @@ EFFICIENT = Claim(
     chosen_on=(0, 1),
     deviations=(
         "The images are 4,000 scenes of 16 × 16 pixels with one of seven digits in one of six colours. The "
-        "captions have eight forms with two names for each digit and colour. The classifier chooses among 36 "
-        "pairs of colour and digit. Batches have 64 pairs, not 32,768. The text encoder is the bag of words "
-        "of figure 2, and the image tower has three convolutions and an attention pool. The third curve of "
-        "the paper's figure, a Transformer that generates captions, is left out."
+        "captions have eight forms with two names for each digit and colour. The classifier chooses among "
+        "36 pairs of colour and digit. Batches have 64 pairs, not 32,768. The text encoder is the bag of "
+        "words of figure 2, and the image tower has three convolutions and an attention pool. We leave out "
+        "the third curve of the paper's figure, a Transformer that generates captions."
     ),
     headline=True,
     history=(

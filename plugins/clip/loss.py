@@ -25,7 +25,8 @@ def two_cross_entropies(seen: Vectors, said: Vectors, scale: Float[Tensor, ""]) 
 def contrastive(
     seen: Vectors, said: Vectors, scale: Float[Tensor, ""], *, rows: int = 256
 ) -> Float[Tensor, ""]:
-    """The same loss by `rows` images at a time. The whole matrix (4 GB for 32,768 pairs) is never stored.
+    """The same loss, computed for `rows` images at a time. The whole matrix (4 GB for 32,768 pairs) is never
+    stored.
 
     Both cross-entropies are log-sum-exps minus the matching logits. The columns' log-sum-exps are combined
     from those of the parts. Each part is recomputed in the backward pass.

@@ -137,7 +137,7 @@ class VisionTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Figure 3: an image tower and a text tower with outputs in one space, and a temperature.
+    """Figure 3: an image tower and a text tower with outputs in a shared space, and a temperature.
 
     The logarithm of the inverse temperature, which scales the cosines, is learned. It starts at log(1 /
     0.07), and the scale never exceeds 100.

@@ -136,7 +136,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
     with torch.device("meta"):
         weights = [m.weight for m in make().modules() if isinstance(m, nn.Conv2d)]
-    # The first convolution runs at a quarter of the pixels, all others at a sixteenth.
+    # The first convolution runs on a quarter of the pixels, all others on a sixteenth.
     a_pixel = sum(w.numel() / (16 if i else 4) for i, w in enumerate(weights))
     for batch, side in bench.pick(smoke=((2, 16),), quick=((8, 64),), full=((1, 256), (32, 64))):
         pixels = batch * side**2

@@ -2,8 +2,8 @@
 
 Gulati et al. 2020, "Conformer: Convolution-augmented Transformer for Speech Recognition", arXiv 2005.08100.
 
-The problem. Self-attention sees a whole utterance, but has to learn from data that neighbouring frames belong
-together. Convolutions have this inductive bias, but need many layers to reach distant frames.
+The problem. Self-attention covers a whole utterance, but has to learn from data that neighbouring frames
+belong together. Convolutions have this inductive bias, but need many layers to reach distant frames.
 
 The idea. Each block has self-attention followed by convolution, between two feed-forward layers that are
 scaled by one half. Attention uses relative positions (as in Transformer-XL). The convolution is gated and

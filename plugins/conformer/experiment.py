@@ -119,7 +119,7 @@ PATHS = Claim(
     sentence="The CTC loss is the negative logarithm of the summed probability of all paths of a text, and "
     "prefix search computes the same sum.",
     paper=Figure(
-        "Graves et al. 2006: a text's probability is the sum over its paths. The Conformer uses a "
+        "In Graves et al. 2006, a text's probability is the sum over its paths. The Conformer uses a "
         "transducer.",
         read="secondary",
     ),

@@ -4,7 +4,7 @@ Ho, Jain and Abbeel 2020, "Denoising Diffusion Probabilistic Models", arXiv 2006
 
 The problem. A chain that turns data into noise in small Gaussian steps can be reversed by Gaussian steps,
 trained with a bound on the likelihood (Sohl-Dickstein et al. 2015). But nobody knew what the network should
-predict and how the steps should be weighted, and the samples were poor.
+predict or how the steps should be weighted, and the samples were poor.
 
 The idea. Any step of the chain can be sampled directly: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar)
 noise. Train the network to predict this noise, and drop the weights that the bound gives to the steps. The

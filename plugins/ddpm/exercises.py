@@ -44,7 +44,7 @@ EXERCISES = (
         of="model.Schedule.add_noise",
         task="Equation 4: sample step t directly from the data.",
         hints=(
-            "alpha_bar[t] is the share of the variance that comes from the data; the rest is noise.",
+            "alpha_bar[t] is the share of the variance that comes from the data. The rest is noise.",
             "Both factors are square roots of these shares. `like` shapes them for the data.",
         ),
         tries=of_noise,

@@ -332,7 +332,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         pictures(torch.cat((few, nearest))),
         columns=len(few),
         rows=["sample", "nearest"],
-        caption="Samples with all steps. Below each is the nearest training digit.",
+        caption="Samples generated with all steps. Below each is the nearest training digit.",
     )
 
 

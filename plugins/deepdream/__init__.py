@@ -7,12 +7,12 @@ The problem. A trained network classifies images without giving reasons. What do
 respond to? Maximising a class score requires choosing a class, and the resulting image looks like noise
 unless it is regularised towards natural images.
 
-The idea. Start from a photograph, run it up to a layer, and follow the gradient of the squared norm of that
-layer's own activations. This amplifies patterns to which the layer responds only weakly. Three tricks make
-the result look like an image: steps whose size does not depend on the gradient's norm, a random shift before
-each step, and octaves, where the ascent starts on a small copy and only the added detail is carried over to
-the next size. Feature visualisation (Olah et al. 2017), which shows what single units respond to, developed
-from it.
+The idea. Start from a photograph, run it through the network up to a layer, and follow the gradient of the
+squared norm of that layer's own activations. This amplifies patterns to which the layer responds only weakly.
+Three tricks make the result look like an image: steps whose size does not depend on the gradient's norm, a
+random shift before each step, and octaves, where the ascent starts on a small copy and only the added detail
+is carried over to the next size. Feature visualisation (Olah et al. 2017), which shows what single units
+respond to, developed from DeepDream.
 
 This file has the experiment, which tests whether the layer's response grows, and whether the dream shows what
 the network was trained on. `ascent` implements the dream, optionally guided by another image, with the
@@ -67,7 +67,8 @@ AMPLIFIES = Claim(
     sentence="Gradient ascent on a layer's squared activations at least doubles them, whereas noise of the "
     "same norm does not.",
     paper=Figure(
-        "The image is changed to increase a layer's own response. The blog has pictures only, no number.",
+        "The image is changed to increase a layer's own response. The blog shows only pictures and gives no "
+        "number.",
         read="text",
     ),
     kind="theorem",
@@ -89,8 +90,8 @@ FIRST_LAYER = Break(
 )
 BLENDED = Break(
     "blended photographs",
-    "Instead of the dream, a blend with the network's training photograph is used. Its change has the norm "
-    "of the dream's change.",
+    "The dream is replaced by a blend with the network's training photograph. The change has the same norm "
+    "as the dream's change.",
     "rival",
 )
 
@@ -100,8 +101,8 @@ LEARNED = Claim(
     "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
     "of a network trained on the other photograph.",
     paper=Figure(
-        "A network that was trained mostly on animals finds animals in shapes. The blog has pictures only, "
-        "no number.",
+        "A network that was trained mostly on animals finds animals in shapes. The blog shows only pictures "
+        "and gives no number.",
         read="text",
     ),
     rule=(at_least(SEEN, "same subject", 1.15, over="other subject", toward=1.02),),
@@ -113,7 +114,7 @@ LEARNED = Claim(
     chosen_on=(0, 1),
     deviations="The layer is the third of our small networks, not GoogLeNet's inception_4c. The result is "
     "the geometric mean over two photographs of 120 rows and both subjects. The ascent takes 60 steps of "
-    "the notebook's size, without shifts and octaves. The blog shows pictures only.",
+    "the notebook's size, without shifts and octaves. The blog shows only pictures.",
     headline=True,
     history=(
         'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound). There was no rival.',

@@ -6,10 +6,11 @@ https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
 The problem. A language model has more neurons than anybody can inspect, and an explanation of a neuron is
 easy to make up and is rarely tested.
 
-The idea. Automate both in three steps. Explain: describe the pattern that a neuron responds to, from texts
-with its activations. Simulate: predict the activation at each token of a new text from the explanation alone.
-Score: correlate the prediction with the truth. An explanation that fits only the texts from which it was made
-gets a score near zero. Mean scores over all neurons compare explainers. Most explanations score poorly.
+The idea. Automate explanation and testing in three steps. Explain: describe the pattern that a neuron
+responds to, from texts with its activations. Simulate: predict the activation at each token of a new text
+from the explanation alone. Score: correlate the prediction with the truth. An explanation that fits only the
+texts from which it was made gets a score near zero. Mean scores over all neurons compare explainers. Most
+explanations score poorly.
 
 This folder. The explanations are found by search, not written by a language model. An explanation is the best
 of a thousand predicates about a character and the characters before it ("after a vowel", "t after a blank").

@@ -56,9 +56,9 @@ KNOWN = Bound("nats that the model knows more than letter counts do", ">=", 0.4)
 SCORE = "score on a new text"
 DEVIATIONS = (
     "We explain the 512 neurons of a two-layer character model, not the 307,200 of GPT-2 XL. An explanation "
-    "is the best of a thousand predicates about the current character and the characters before it, found by "
-    "search. It is not a sentence by GPT-4. Scores are over all characters of random windows, not of the "
-    "excerpts with the highest activations."
+    "is the best of a thousand predicates about the current character and the characters before it, found "
+    "by search. It is not a sentence written by GPT-4. Scores are over all characters of random windows, "
+    "not of the excerpts with the highest activations."
 )
 
 SCORES = Claim(

@@ -21,8 +21,8 @@ FASTER = Claim(
         read="secondary",
     ),
     rule=(Speedup("an image", over="strong", threshold=3.0, axes={"regions": 100}, mode="until"),),
-    deviations="The images are 48 × 48 with 100 regions instead of 2,000. R-CNN runs all of them in one "
-    "batch.",
+    deviations="The images have 48 × 48 pixels and 100 regions instead of 2,000. R-CNN runs all of them in "
+    "one batch.",
 )
 
 SIZE, SCALE = 4, 0.5

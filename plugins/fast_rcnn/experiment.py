@@ -54,7 +54,7 @@ SVD = Claim(
     sentence="VGG-16's layer fc6, approximated by its 1,024 largest singular values, has 29 % of the "
     "weights. With all singular values the approximation is exact.",
     paper=Figure(
-        "With 1024 singular values of 25088 × 4096, there are t (u + v) weights instead of u v",
+        "With t = 1024 singular values, a layer of u × v = 25088 × 4096 has t (u + v) weights instead of u v",
         where="3.1, 4.4",
         read="text",
     ),
@@ -69,7 +69,7 @@ STEPS = 150
 LEARNING = (
     " R-CNN trains on 64 regions per step and does not regress boxes. Fast R-CNN trains on 128 regions from "
     "eight images, with a tenth of the learning rate for its convolutions. Its background regions are all "
-    "regions that overlap no object by half, including regions with an overlap below 0.1."
+    "regions that overlap every object by less than half, including regions with an overlap below 0.1."
 )
 
 SHARED = Claim(
@@ -107,7 +107,9 @@ THROUGH = Claim(
     name="mAP with and without training through RoI pooling",
     sentence="After 150 steps, a detector whose convolutions are trained through RoI pooling has a higher "
     "mAP than one with frozen convolutions.",
-    paper=Figure("With VGG16, mAP is 66.9, and 61.4 with frozen convolutions", where="table 5", read="text"),
+    paper=Figure(
+        "With VGG16, mAP is 66.9 with trained and 61.4 with frozen convolutions", where="table 5", read="text"
+    ),
     rule=(at_least("mAP", "Fast R-CNN", 0.02, minus="frozen", toward=0.005),),
     control="the same detector with frozen convolutions from the pre-training task, at the best of the "
     "same three learning rates",
