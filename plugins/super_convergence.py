@@ -6,8 +6,8 @@ arXiv 1708.07120.
 The problem. The usual schedule keeps the learning rate constant for a long time, and divides it by ten when
 the loss stagnates. Training takes tens of thousands of steps, most of them on plateaus.
 
-The idea. Train with one cycle of the learning rate. The learning rate rises linearly to a peak that a range
-test finds, ten times the usual value or more. It then falls back symmetrically, and ends in a short tail at
+The idea. Train with one cycle of the learning rate. The learning rate rises linearly to a peak found with a
+range test, ten times the usual value or more. It then falls back symmetrically, and ends in a short tail at
 far lower values. The momentum moves in the opposite direction. The authors argue that high learning rates
 regularise, so other regularisation should be reduced, and that the same accuracy takes a tenth of the steps.
 
@@ -75,8 +75,8 @@ DEVIATIONS = (
 
 FASTER = Claim(
     name="steps to the same loss, step schedule against one cycle",
-    sentence="The usual step schedule needs three times as many steps to reach the held-out loss that one "
-    "cycle reaches after 60 steps.",
+    sentence="The usual step schedule needs at least three times as many steps to reach the held-out loss "
+    "that one cycle reaches after 60 steps.",
     paper=Figure(
         "Accuracy on CIFAR-10 reaches 92.4 % in 10,000 steps, and 91.2 % in 80,000 steps with the usual "
         "schedule",
@@ -91,7 +91,7 @@ FASTER = Claim(
     after_steps=STEPS,
     breaks=(NO_FALL, COSINE, UNTRAINED),
     chosen_on=(0,),
-    deviations=DEVIATIONS + "The usual schedule has 30, 60, 120 or 240 steps. The number of steps to the "
+    deviations=DEVIATIONS + "The usual schedule takes 30, 60, 120 or 240 steps. The number of steps to the "
     "loss of one cycle is interpolated between these lengths on a log scale.",
     headline=True,
     history=(
@@ -251,7 +251,7 @@ def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
         if losses[longer] <= reached:
             part = math.log(losses[shorter] / reached) / math.log(losses[shorter] / losses[longer])
             return float(shorter * (longer / shorter) ** part)
-    return AtLeast(lengths[-1])  # not at smoke: there the longest training reaches the loss
+    return AtLeast(lengths[-1])  # not at smoke: its longest training reaches the loss
 
 
 def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[float, Measures]:
@@ -360,7 +360,7 @@ EXERCISES = (
                 "The learning rate goes linearly from start · peak to peak and back, the momentum from "
                 "0.95 to 0.85."
             ),
-            "In the tail, the learning rate falls to end times its first value, and the momentum is 0.95.",
+            "In the tail, the learning rate falls to end · start · peak, and the momentum is 0.95.",
         ),
         tries=of_steps,
     ),

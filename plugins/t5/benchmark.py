@@ -18,7 +18,7 @@ EPS = 1e-6
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute scores, softmax and average for one head at a time."""
+    """Compute scores, softmax and weighted average for one head at a time."""
     heads = []
     for head in range(q.shape[1]):
         scores = q[:, head] @ k[:, head].mT
@@ -131,7 +131,7 @@ def from_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) ->
 
 
 def go_on(network: T5, state: State, newest: Tensor) -> tuple[Tensor, State]:
-    """`with_cache` for this folder's model and cache."""
+    """`from_cache` with this folder's model and cache."""
     kept, length = state["kept"], state["length"]
     caches = [Cache(kv, layer, length) for kv, layer in zip(state["read"], kept, strict=True)]
     logits = network.go_on(newest, caches)
@@ -149,7 +149,7 @@ def cost(
     layers: int,
     vocab: int,
 ) -> tuple[int, int]:
-    """Forward operations of matrix multiplications, with causal attention, and the number of weights."""
+    """FLOPs of the forward matrix multiplications, with causal attention, and the number of weights."""
     inner = heads * dim
     encoder = source * (4 * model * inner + 2 * model * hidden) + 2 * source**2 * inner
     decoder = target * (6 * model * inner + 2 * model * hidden) + 2 * source * model * inner

@@ -91,7 +91,7 @@ HELPS = Claim(
     "classifies the topic of a text more accurately than a network trained from scratch. A rival, nearest "
     "centroids of word counts, also reaches the bound.",
     paper=Figure(
-        "GLUE is 83.28 with pre-training and 66.22 without. SQuAD is 80.88 and 50.31",
+        "The GLUE score is 83.28 with pre-training and 66.22 without. The SQuAD score is 80.88 and 50.31",
         where="section 3.1.5, table 1",
         read="table",
     ),
@@ -122,8 +122,8 @@ CHEAPER = Claim(
     "network pre-trained to generate the whole text. The spans contain a third as many tokens as the whole "
     "text.",
     paper=Figure(
-        "GLUE is 83.28 with spans as targets and 82.32 with the whole text (MASS-style), and spans make "
-        "training faster",
+        "The GLUE score is 83.28 with spans as targets and 82.32 with the whole text (MASS-style), and spans "
+        "make training faster",
         where="section 3.3.2, table 5",
         read="memory",
     ),

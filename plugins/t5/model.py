@@ -225,7 +225,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of the next token after each of `written`, whose first token is the padding token."""
+        """Next-token logits at each position of `written`, whose first token is the padding token."""
         caches = [Cache(layer.source_attention.keys_values(encoded)) for layer in self.decoder]
         return self.go_on(written, caches, visible=visible)
 
@@ -244,7 +244,7 @@ class T5(nn.Module):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits after each of `written`, which continues the tokens in the caches. Updates the caches."""
+        """Next-token logits for `written`, which follows the tokens in the caches. Updates the caches."""
         x = self.dropout(self.embedding(written))
         queries, keys = written.shape[1], caches[0].length + written.shape[1]
         bias = self.decoder_bias(queries, keys)

@@ -1,4 +1,4 @@
-"""Makes three tasks in an artificial language. Each task is text whose first token names the task.
+"""Generates three tasks in an artificial language. The first token of each text names the task.
 
 All three tasks use the same texts, so only the prefix distinguishes them.
 """
@@ -30,7 +30,7 @@ def its_topic(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> 
 
 
 def last_word(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> Int[Tensor, "count 1"]:
-    """A part of the text, as in SQuAD."""
+    """A span of the text, as in SQuAD."""
     return ids[:, -1:] + FIRST_WORD
 
 
@@ -47,7 +47,7 @@ TASKS: dict[str, Answer] = {
 
 
 def task(language: Senses, name: str, count: int, generator: torch.Generator) -> Pairs:
-    """The task's prefix with a text, and the answer."""
+    """Returns sources (the task's prefix and a text) and answers."""
     ids, topic = language.draw(count, ASKED, generator)
     prefix = ids.new_full((count, 1), FIRST_PREFIX + list(TASKS).index(name))
     return torch.cat((prefix, ids + FIRST_WORD), 1), TASKS[name](ids, topic)

@@ -80,13 +80,13 @@ FORWARD = Claim(
     after_steps=400,
     breaks=(NO_LOCATION, PREVIOUS, WINDOW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The text consists of phonemes instead of letters, and a synthetic voice speaks it at 8 kHz. "
-    "The decoder generates five frames per step, and its layers have sizes from 32 to 64. Training takes 400 "
-    "steps with batches of 12 utterances, short ones first, without dropout except in the pre-net. Location "
-    "features are computed from the previous weights and from the sum of all past weights. The last step "
-    "counts five times in the stop loss. Training texts have one or two digits, and test texts have four. In "
-    "the quick budget, both networks have the same learning rate. The paper does not make this comparison. "
-    "Its headline result, naturalness compared with recordings, needs listeners.",
+    deviations="The text consists of phonemes instead of letters. A synthetic voice speaks it, sampled at 8 "
+    "kHz. The decoder generates five frames per step, and its layers have sizes from 32 to 64. Training "
+    "takes 400 steps with batches of 12 utterances, short ones first, without dropout except in the pre-net. "
+    "Location features are computed from the previous weights and from the sum of all past weights. The last "
+    "step has a weight of 5 in the stop loss. Training texts have one or two digits, and test texts have "
+    "four. In the quick budget, both networks have the same learning rate. The paper does not make this "
+    "comparison. A test of its headline result, naturalness compared with recordings, needs listeners.",
     headline=True,
     history=(
         (

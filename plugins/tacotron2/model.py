@@ -269,7 +269,7 @@ class Tacotron2(nn.Module):
     def speak(self, text: Text, symbols: Lengths, most: int) -> tuple[Spoken, Lengths]:
         """Generate until every row's stop probability has exceeded 1/2, for at most `most` steps.
 
-        The second result is the number of steps of each row, including the one that stopped.
+        The second result is each row's number of steps, including the step at which it stopped.
         """
         memory, mask = self.read(text, symbols)
         keys, state = self.decoder.attention_layer.memory_layer(memory), self.decoder.start(memory)

@@ -152,7 +152,7 @@ class Transformer(nn.Module):
         *,
         visible: Bool[Tensor, "batch 1 source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of the next word after each of `written`."""
+        """Next-word logits at each position of `written`."""
         return self.decode(written, self.encode(source, visible=visible), visible=visible)
 
 

@@ -1,4 +1,4 @@
-"""Attention by content and distance to a segment and its memory, and the language model.
+"""Attention to a segment and its memory, with scores by content and distance, and the language model.
 
 Dimensions: batch, tokens (of a segment), memory (tokens before it), keys (memory and tokens), heads, dim (of
 a head), model (hidden size), vocab.
@@ -131,7 +131,7 @@ class TransformerXL(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], memory: Sequence[Tensor] = (), *, keep: int = 0
     ) -> tuple[Float[Tensor, "batch tokens vocab"], Memory]:
-        """Logits of the next token after each of `ids`, and the memory for the next segment.
+        """Next-token logits at each position of `ids`, and the memory for the next segment.
 
         memory  memory of the tokens before `ids`, as returned by an earlier call
         keep    maximum number of tokens in the new memory, into which no gradient flows

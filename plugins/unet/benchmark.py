@@ -19,7 +19,7 @@ def patches(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tens
 
 
 def split(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve each half and add: no concatenation, but the result is written twice."""
+    """Convolve each half, and add the results. Nothing is concatenated, but the result is written twice."""
     halves = weight.split((beside.shape[1], below.shape[1]), 1)
     return F.conv2d(beside, halves[0], bias, padding=1) + F.conv2d(below, halves[1], padding=1)
 

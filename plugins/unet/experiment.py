@@ -58,9 +58,9 @@ SIZES = Claim(
 DEVIATIONS = (
     "Each of the thirty pictures of 16 × 16 pixels shows a digit and half of another digit on a photograph. "
     "The task is to segment the whole digit. Three levels of 12, 24 and 48 channels replace five of 64 to "
-    "1,024, with padded convolutions and dropout of 0.5. Training takes 480 steps of 10 pictures with Adam "
-    "instead of SGD with momentum 0.99. There are no border weights. The measure is intersection over union "
-    "(IoU) on 1,500 test pictures. "
+    "1,024, with padded convolutions and dropout of 0.5. Training takes 480 steps on batches of 10 pictures, "
+    "with Adam instead of SGD with momentum 0.99. There are no border weights. The measure is intersection "
+    "over union (IoU) on 1,500 test pictures. "
 )
 STEPS = 480
 

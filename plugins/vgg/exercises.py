@@ -1,4 +1,4 @@
-"""Exercises: write the head as convolutions, and compute the advantages of stacked small filters."""
+"""Exercises: write the head as convolutions, and compare stacks of small filters with large filters."""
 
 from collections.abc import Iterator
 

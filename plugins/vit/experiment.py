@@ -151,7 +151,8 @@ MANY = Claim(
     history=(
         (
             "Until November 2026 this claim was judged after 400 steps on 12,800 images, with a ViT that had "
-            'not learned. The verdict was "not reproduced" (error ratio 10.8). The bound is unchanged.'
+            'not learned the task. The verdict was "not reproduced" (error ratio 10.8). The bound is '
+            "unchanged."
         ),
     ),
 )

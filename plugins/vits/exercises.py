@@ -59,7 +59,10 @@ EXERCISES = (
         of="spline.spline",
         task="Implement the rational-quadratic spline of Durkan et al., its inverse, and the log derivative.",
         hints=(
-            "_knots makes corners from widths and heights. Slopes are LEAST + softplus, and 1 at both ends.",
+            (
+                "_knots computes corners from widths and heights. Slopes are LEAST + softplus, and 1 at both "
+                "ends."
+            ),
             "At ξ, with mean slope s, slopes a, b: low + height (s ξ² + a ξ(1-ξ)) / (s + (a+b-2s) ξ(1-ξ)).",
             "The derivative is s² (b ξ² + 2 s ξ(1-ξ) + a (1-ξ)²) / denominator². The inverse solves for ξ.",
         ),

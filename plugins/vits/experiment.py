@@ -47,9 +47,9 @@ LOG_NORMAL = Break(
 EXACT = Claim(
     name="inverses and determinants of the flows",
     seeded_as="the flows are exact",
-    sentence="The inverses of both flows are exact, the prior's flow preserves volumes, and the logarithm "
+    sentence="The inverses of both flows are exact, the prior's flow preserves volume, and the logarithm "
     "of the spline's derivative equals autograd's.",
-    paper=Figure("The couplings preserve volumes.", where="section 2.5.2", read="memory"),
+    paper=Figure("The couplings preserve volume.", where="section 2.5.2", read="memory"),
     kind="identity",
     rule=(
         Bound("largest error of the inverses", "<=", 1e-8),
@@ -103,8 +103,8 @@ RHYTHM = Claim(
     ),
     breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A synthetic voice says one to three digits, each utterance at its own speaking rate and "
-    "faster if there are more digits. The predictors get the number of digits instead of a text encoder's "
+    deviations="A synthetic voice says one to three digits. Each utterance has its own speaking rate, which "
+    "is higher if there are more digits. The predictors get the number of digits instead of a text encoder's "
     "features of the sentence. A table of durations for each number of digits would be equally good. The "
     "predictors are trained on true durations, not on those that the alignment search finds. The paper "
     "reports listening tests (4.43 with sampled durations, 4.39 with one predicted duration) and plots the "
@@ -341,7 +341,7 @@ def middle(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n"]) -> float
 
 
 def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) -> None:
-    """Show ten samples of a sentence as rows, with boundaries as ticks, and ten utterances of the voice."""
+    """Show ten sampled rhythms of a sentence as rows with ticks, and ten utterances of the voice."""
     said = judge[0]
     words, generator = said.spoken.words, run.generator("rhythms")
     rows: dict[str, list[Int[Tensor, " symbols"]]] = {"voice": []}

@@ -93,9 +93,7 @@ class PosteriorEncoder(nn.Module):
 
 
 class MeanCoupling(nn.Module):
-    """The first half of the channels shifts the second. Preserves volumes, and is initialised to the
-    identity.
-    """
+    """The first half of the channels shifts the second. Preserves volume, and starts as the identity."""
 
     def __init__(self, latents: int, hidden: int, depth: int, kernel: int) -> None:
         super().__init__()

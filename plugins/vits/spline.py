@@ -25,8 +25,8 @@ def spline(
     widths, heights  of the bins over [-bound, bound], before their softmax
     slopes           at the knots between bins, before their softplus; at both ends the slope is 1
 
-    Out of bounds the spline is the identity. Half precision is computed in float32. Raises ValueError if the
-    number of slopes is not one less than the number of bins.
+    Outside the bounds, the spline is the identity. Half precision is computed in float32. Raises ValueError
+    if the number of slopes is not one less than the number of bins.
     """
     if slopes.shape[-1] != widths.shape[-1] - 1:
         raise ValueError(f"{widths.shape[-1]} bins have {widths.shape[-1] - 1} knots between them")

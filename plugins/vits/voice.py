@@ -66,7 +66,7 @@ def batch(run: Run, said: list[Said]) -> Batch:
 
 
 def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
-    """Section 2.4: the divergence, the durations, the mel spectrogram distance, the adversarial losses."""
+    """Train with the losses of section 2.4: divergence, durations, mel distance and adversarial losses."""
     torch.manual_seed(run.seed)
     model = VITS(SIZES)
     # Weights as small as the paper's would silence a decoder with few channels.

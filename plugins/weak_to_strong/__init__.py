@@ -3,8 +3,8 @@
 Burns et al. 2023, "Weak-to-Strong Generalization: Eliciting Strong Capabilities With Weak Supervision", arXiv
 2312.09390.
 
-The problem. People can correct today's models because they can tell right from wrong. Labels for models that
-know more than people will often be mistaken, and no such models exist yet to experiment with.
+The problem. People can correct today's models because they can tell right from wrong. Human labels for models
+that know more than people will often be wrong, and such models do not exist yet.
 
 The idea. Use an analogy: a small model trained on a task labels examples for a large pre-trained model. A
 student that merely imitated its teacher would be no better. But the large model already represents the task,

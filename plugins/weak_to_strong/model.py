@@ -25,7 +25,7 @@ def gap_of_images(
 ) -> Float[Tensor, " images"]:
     """A value for each image, whose mean is the gap recovered.
 
-    To first order, the standard error of these values is that of the gap recovered.
+    To first order, the standard error of their mean is that of the gap recovered.
     """
     gap = (ceiling - weak).mean()
     recovered = (student - weak).mean() / gap

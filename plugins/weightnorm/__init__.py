@@ -15,9 +15,9 @@ the batch mean, while g controls the variance.
 
 This folder. `model` implements equation 2 as written and in a faster form that computes one scale per unit.
 It also contains the layer, its initialisation and mean-only batch normalisation. `experiment` trains the deep
-convolutional network of batch normalisation's plugin, and separates the effect of the initialisation from
-that of the parameterisation. `benchmark` times a convolution. The tables in `dyt` compare weight
-normalisation with earlier and later normalisation methods.
+convolutional network of the plugin `batchnorm`, and separates the effect of the initialisation from that of
+the parameterisation. `benchmark` times a convolution. The tables in `dyt` compare weight normalisation with
+earlier and later normalisation methods.
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """

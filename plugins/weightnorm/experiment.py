@@ -103,8 +103,9 @@ SHARE = "share of batch norm's gain in log loss"
 
 MEAN_ONLY = Claim(
     name="loss with mean-only batch normalisation and with weight normalisation alone",
-    sentence="After 70 steps, weight normalisation with mean-only batch normalisation has a lower held-out "
-    "loss than weight normalisation alone, and achieves most of the gain of batch normalisation.",
+    sentence="After 70 steps, a network with weight normalisation and mean-only batch normalisation has a "
+    "lower held-out loss than a network with weight normalisation alone. It achieves most of the gain of "
+    "batch normalisation.",
     paper=Figure("The paper's lowest error on CIFAR-10 is 7.31 %", where="table 1", read="secondary"),
     rule=(
         at_most("loss", "mean-only", 0.8, over="weight norm", toward=1.0),

@@ -6,9 +6,9 @@ The problem. Speech recognisers trained on clean corpora transcribe these corpor
 fail on other recordings. They must be fine-tuned for each domain, and fine-tuning only fits them to one more
 corpus.
 
-The idea. Train an unmodified Transformer on audio with transcripts from everywhere, even if the transcripts
-are imperfect. The encoder reads log-mel frames, and the decoder writes text. The first tokens of the text
-give the language and the task, transcription or translation, so a single network performs all tasks.
+The idea. Train an unmodified Transformer on audio from all over the internet, even if the transcripts are
+imperfect. The encoder reads log-mel frames, and the decoder writes text. The first tokens of the text specify
+the language and the task, transcription or translation, so a single network performs all tasks.
 
 This folder. `model` has the network, under the parameter names of the released weights, and its KV cache.
 `decoding` decodes greedily, with timestamps, by beam search, and at rising temperatures if the text is

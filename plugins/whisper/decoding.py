@@ -63,7 +63,7 @@ def greedy(
     generator: torch.Generator | None = None,
     times: int | None = None,
 ) -> list[Text]:
-    """Decode greedily, or sample at a temperature, at most `most` tokens.
+    """Decode at most `most` tokens, greedily or by sampling at a temperature.
 
     times  the id of time 0, if the text should have timestamps
     """

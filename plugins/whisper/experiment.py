@@ -97,7 +97,7 @@ ROBUST = Claim(
             'the noise 2 to 3 dB louder than stated. The verdict was "reproduced". The bounds are unchanged.'
         ),
         (
-            "Until later in that month the learning rate was chosen by the error rate, which was often equal "
+            "Until later that month the learning rate was chosen by the error rate, which was often equal "
             "for both learning rates. There were 200 test utterances. The break replaced the varied sound "
             'with studio sound, and there was no rival. The verdict was "reproduced" (9 of 10 seeds). The '
             "bounds are unchanged."
