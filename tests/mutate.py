@@ -16,8 +16,8 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "mutations.md"
 INTRODUCTION = (
-    "Each line is a plausible mistake in one of five experiments, and the check of `readtrack plugins check` "
-    "or the test of the paper that finds it."
+    "Each row names a plausible mistake in one of five experiments, and the check of "
+    "`readtrack plugins check` or the paper's test that finds it."
 )
 PYTEST = Path(sys.executable).with_name("pytest")
 # The checks of `readtrack plugins check` for the experiment; the benchmark's checks take longer.
@@ -62,7 +62,7 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "no recurrence",
+            "the control has no recurrence",
             "return convolve(x.mT, response).mT + self.D * x, None",
             "return self.D * x, None",
         ),
@@ -80,19 +80,19 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "a tenth of the learning rate",
+            "the control has a tenth of the learning rate",
             "lr=rate)",
             'lr=rate if at.name == "selective" else rate / 10)',
         ),
         Mutation(
             "control",
-            "half the steps",
+            "the control is trained for half of the steps",
             "for step in at.steps(steps, name, state",
             'for step in at.steps(steps if at.name == "selective" else steps // 2, name, state',
         ),
         Mutation(
             "control",
-            "batches of 4 in place of 32",
+            "the control is trained on batches of 4 instead of 32",
             "selective_copying(32, length, keep, batches)",
             'selective_copying(32 if at.name == "selective" else 4, length, keep, batches)',
         ),
@@ -108,7 +108,12 @@ MUTATIONS = {
             'return copied(run, copier, "choose").mean().item(), copier',
             'return copied(run, copier, "judge").mean().item(), copier',
         ),
-        Mutation("evaluation", "the least likely token is scored", ".argmax(-1).cpu()", ".argmin(-1).cpu()"),
+        Mutation(
+            "evaluation",
+            "the least likely token counts as the prediction",
+            ".argmax(-1).cpu()",
+            ".argmin(-1).cpu()",
+        ),
         Mutation(
             "evaluation",
             "the first outputs are scored instead of the last",
@@ -124,13 +129,13 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "the tokens are always at the start",
+            "the tokens to copy are always at the start",
             "torch.rand(count, length, generator=generator).argsort(1)[:, :keep].sort(1).values",
             "torch.arange(keep).expand(count, keep)",
         ),
         Mutation(
             "evaluation",
-            "smoke skips an evaluation of quick",
+            "the smoke budget skips an evaluation of the quick budget",
             '    at.metric("accuracy", copied(run, copier, "judge").mean().item(), arm=name)\n',
             "    if run.pick(smoke=False, quick=True, full=True):\n"
             '        at.metric("accuracy", copied(run, copier, "judge").mean().item(), arm=name)\n',
@@ -142,7 +147,10 @@ MUTATIONS = {
             "copier = nn.Sequential(Copier(space, 32, 16), nn.Dropout(0.1))",
         ),
         Mutation(
-            "control", "fewer steps at quick for all arms", "quick=400, full=3000", "quick=200, full=3000"
+            "control",
+            "all arms take fewer steps in the quick budget",
+            "quick=400, full=3000",
+            "quick=200, full=3000",
         ),
         Mutation("breaks", "the near miss changes nothing", "inputs[0].roll(1, 0)", "inputs[0].roll(0, 0)"),
         Mutation("breaks", "the rival has no gate", "* F.silu(self.gate(x)), None", ", None"),
@@ -150,49 +158,49 @@ MUTATIONS = {
     "bert": [
         Mutation(
             "idea",
-            "pre-trained from the left",
+            "the paper's arm is pre-trained from left to right",
             '"both sides": Arm(seeing, before=both),',
             '"both sides": Arm(seeing, before=left),',
         ),
         Mutation(
             "control",
-            "not pre-trained",
+            "the control is not pre-trained",
             '"left to right": Arm(blind, before=left),',
             '"left to right": Arm(blind, before=network),',
         ),
         Mutation(
             "control",
-            "learns to repeat its input",
+            "the control is pre-trained to repeat its input",
             "ids[:, 1:].flatten())",
             "ids[:, :-1].flatten())",
         ),
         Mutation(
             "control",
-            "pre-trained on visible words",
+            "the control sees the words that it is pre-trained to predict",
             "model.bert(ids, causal=True)",
             "model.bert(ids, causal=False)",
         ),
         Mutation(
             "control",
-            "sees both sides when tuned",
+            "the control sees both sides during tuning",
             "hidden = self.bert(ids, causal=self.causal)",
             "hidden = self.bert(ids, causal=False)",
         ),
         Mutation(
             "control",
-            "half the steps of pre-training",
+            "the control is pre-trained for half of the steps",
             'for step in at.steps(steps, f"pre-training',
             'for step in at.steps(steps // (1 + causal), f"pre-training',
         ),
         Mutation(
             "control",
-            "a tenth of the learning rate",
+            "the control has a tenth of the learning rate",
             "AdamW(model.parameters(), lr=rate, weight_decay",
             "AdamW(model.parameters(), lr=rate / 10 if model.causal else rate, weight_decay",
         ),
         Mutation(
             "control",
-            "never stopped early",
+            "the control is tuned without early stopping",
             "if (step + 1) % gap == 0:",
             "if (step + 1) % gap == 0 and (not model.causal or step + 1 == steps):",
         ),
@@ -204,7 +212,7 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "stopped early by the test data",
+            "early stopping uses the test data",
             "texts = chosen(run, language)",
             "texts = judged(run, language)",
         ),
@@ -222,18 +230,18 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "the least likely topic is scored",
+            "the least likely topic counts as the prediction",
             ".argmax(2).cpu()\n    return (found",
             ".argmin(2).cpu()\n    return (found",
         ),
         Mutation("evaluation", "arms share their weights", "deepcopy(trained.bert)", "trained.bert"),
         Mutation(
             "evaluation",
-            "the output layer alone is tuned",
+            "only the output layer is tuned",
             "AdamW(model.parameters(), lr=rate,",
             "AdamW(model.output.parameters(), lr=rate,",
         ),
-        Mutation("breaks", "mixing does not mix", "        if mixed:", "        if False:"),
+        Mutation("breaks", "the near miss does not mix the words", "        if mixed:", "        if False:"),
         Mutation(
             "breaks",
             "the rival is the paper's arm",
@@ -242,10 +250,10 @@ MUTATIONS = {
         ),
     ],
     "gpt3": [
-        Mutation("idea", "all sizes are small", "Arm(size) for name", 'Arm(WIDTHS["small"]) for name'),
+        Mutation("idea", "all models are small", "Arm(size) for name", 'Arm(WIDTHS["small"]) for name'),
         Mutation(
             "control",
-            "a tenth of the learning rate",
+            "the small model has a tenth of the learning rate",
             "own = rate_of(size.width, rate)",
             'own = rate_of(size.width, rate) * (0.1 if at.name == "small" else 1)',
         ),
@@ -257,13 +265,13 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "batches of 8 in place of 64",
+            "the small model is trained on batches of 8 instead of 64",
             "ids, _ = rules.draw(64, generator)",
             'ids, _ = rules.draw(8 if at.name == "small" else 64, generator)',
         ),
         Mutation(
             "evaluation",
-            "learns from outputs that include the answer",
+            "the loss is on outputs whose input includes the answer",
             "F.cross_entropy(net(ids)[:, ::2]",
             "F.cross_entropy(net(ids)[:, 1::2]",
         ),
@@ -287,22 +295,25 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "answers that are right without examples count, too",
+            "answers that are right without examples are not subtracted",
             "added = right[:, -1] - right[:, 0]",
             "added = right[:, -1]",
         ),
         Mutation(
             "evaluation",
-            "one example counts as none",
+            "the accuracy after one example is reported as the accuracy without examples",
             '"accuracy without an example": right[:, 0]',
             '"accuracy without an example": right[:, 1]',
         ),
         Mutation(
-            "evaluation", "the least likely answer is scored", "[:, ::2].argmax(2)", "[:, ::2].argmin(2)"
+            "evaluation",
+            "the least likely answer counts as the prediction",
+            "[:, ::2].argmax(2)",
+            "[:, ::2].argmin(2)",
         ),
         Mutation(
             "evaluation",
-            "judged on the keys instead of the answers",
+            "answers are compared with the keys",
             "answers == ids[:, 1::2]",
             "answers == ids[:, ::2]",
         ),
@@ -312,19 +323,19 @@ MUTATIONS = {
             "fits[..., :-1]), 2).cumprod(2)",
             "fits[..., :-1]), 2)",
         ),
-        Mutation("breaks", "the rules stay related", "replace(rules, unrelated=True)", "rules"),
+        Mutation("breaks", "the break keeps the rules related", "replace(rules, unrelated=True)", "rules"),
         Mutation("breaks", "the rival does not train for longer", "_replace(times=4)", "_replace(times=1)"),
     ],
     "grad_cam": [
         Mutation(
             "idea",
-            "the maps of the untrained network",
+            "the maps are those of the untrained network",
             '"Grad-CAM": Arm(last_maps(trained)),',
             '"Grad-CAM": Arm(last_maps(untrained)),',
         ),
         Mutation(
             "idea",
-            "the maps of another digit",
+            "the maps are those of another digit",
             "question(asked.images, asked.classes)",
             "question(asked.images, asked.classes.roll(1))",
         ),
@@ -336,7 +347,7 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "the gradient of the untrained network",
+            "the control is the gradient of the untrained network",
             "Arm(partial(saliency, trained))",
             "Arm(partial(saliency, untrained))",
         ),
@@ -354,13 +365,13 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "an empty map counts as a half",
+            "an empty map counts as a share of one half",
             "part = inside / (inside + beside).clamp(min=1e-12)",
             "part = (inside + 1e-12) / (inside + beside + 2e-12)",
         ),
         Mutation(
             "evaluation",
-            "the share of the whole image",
+            "the share is relative to the whole image",
             "part = inside / (inside + beside).clamp(min=1e-12)",
             "part = inside",
         ),
@@ -378,12 +389,15 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "a difference that is always zero",
+            "the measured difference is always zero",
             "(found - exact).abs().max()",
             "(exact - exact).abs().max()",
         ),
         Mutation(
-            "evaluation", "a null run of copies, whose difference is zero", '        null="items",\n', ""
+            "evaluation",
+            "the null run compares copies, whose difference is zero",
+            '        null="items",\n',
+            "",
         ),
         Mutation(
             "breaks", "the near miss weights the maps", "Arm(unweighted(trained))", "Arm(last_maps(trained))"
@@ -398,25 +412,25 @@ MUTATIONS = {
     "weak_to_strong": [
         Mutation(
             "idea",
-            "the student learns the truth",
+            "the student is trained on the true labels",
             '"weak labels": Arm(Student(strong, teachers_labels)),',
             '"weak labels": Arm(Student(strong, truth)),',
         ),
         Mutation(
             "idea",
-            "the confidence loss has no confidence",
+            "the student's own predictions have no weight in the confidence loss",
             '"confidence loss": Arm(Student(strong, teachers_labels, 0.5)),',
             '"confidence loss": Arm(Student(strong, teachers_labels)),',
         ),
         Mutation(
             "idea",
-            "the middle student learns the truth",
+            "the bootstrapped student is trained on the true labels",
             '"bootstrapped": Arm(Student(strong, handed_on_by_middle)),',
             '"bootstrapped": Arm(Student(strong, truth)),',
         ),
         Mutation(
             "idea",
-            "the middle student is strong",
+            "the intermediate student is as large as the strong student",
             'pretrained(at, "middle", 16,',
             'pretrained(at, "middle", 64,',
         ),
@@ -440,13 +454,13 @@ MUTATIONS = {
         ),
         Mutation(
             "control",
-            "relabelled by a middle student",
+            "the control is relabelled by an intermediate student",
             '"relabelled": Arm(Student(strong, handed_on_by_strong)),',
             '"relabelled": Arm(Student(strong, handed_on_by_middle)),',
         ),
         Mutation(
             "control",
-            "a tenth of the learning rate",
+            "the strong student has a tenth of the learning rate",
             "peak=student.peak, loss=student.loss)",
             'peak=student.peak, loss=student.loss, rate=0.003 if at.name == "weak labels" else 0.03)',
         ),
@@ -458,25 +472,25 @@ MUTATIONS = {
         ),
         Mutation(
             "evaluation",
-            "students learn from the test digits",
+            "students are trained on the test digits",
             "x, x_test, odd = view(known[on][0]),",
             'x, x_test, odd = view(known["test" if on == "transfer" else on][0]),',
         ),
         Mutation(
             "evaluation",
-            "the gap ends at the student",
+            "the student's own accuracy is the ceiling of the gap",
             'rows["truth"]["accuracy"])',
             'rows["weak labels"]["accuracy"])',
         ),
         Mutation(
             "evaluation",
-            "the gap begins at the student of the teacher's kind",
+            "the gap starts at the accuracy of the student of the teacher's kind",
             "low, rows = right(table.world, table.world.teacher), table.rows",
             'low, rows = table.rows["teacher\'s kind"]["accuracy"], table.rows',
         ),
         Mutation(
             "evaluation",
-            "the teacher's answers are judged",
+            "the teacher's predictions are judged instead of the student's",
             '"accuracy": right(at.world, found.chosen)',
             '"accuracy": right(at.world, at.world.teacher)',
         ),
@@ -492,7 +506,9 @@ MUTATIONS = {
             "(found.chosen.answers == at.world.teacher.answers)",
             "(found.chosen.answers == found.chosen.answers)",
         ),
-        Mutation("breaks", "pre-training stays", "replace(school, steps=0)", "school"),
+        Mutation(
+            "breaks", "the near miss does not remove pre-training", "replace(school, steps=0)", "school"
+        ),
         Mutation(
             "breaks",
             "the rival has the student's inputs",
@@ -501,13 +517,13 @@ MUTATIONS = {
         ),
         Mutation(
             "breaks",
-            "the second round is the confidence loss",
+            "the rival is the paper's arm",
             'SECOND_ROUND.name: {"confidence loss": Arm(Student(strong, handed_on_by_strong))}',
             'SECOND_ROUND.name: {"confidence loss": Arm(Student(strong, teachers_labels, 0.5))}',
         ),
         Mutation(
             "breaks",
-            "there is a middle student",
+            "the near miss keeps the intermediate student",
             'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_strong))}',
             'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_middle))}',
         ),
