@@ -71,8 +71,8 @@ SETTING = (
     "The detector and the proposals are trained together for 600 steps of eight images at a learning rate "
     "of 0.004, whereas the paper alternates between them in four stages. Non-maximum suppression uses an "
     "overlap of 0.4 instead of 0.7, because three proposals are kept instead of 300. Each position has six "
-    "anchors instead of nine. Grouping knows the colours of the objects in our scenes, whereas selective "
-    "search knows no colours in advance. "
+    "anchors instead of nine. Our grouping is given the colours of the objects, whereas selective search "
+    "has no colours in advance. "
 )
 RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
 
@@ -89,8 +89,8 @@ RECALLS = Claim(
         read="text",
     ),
     rule=(at_least(RECALL, "network", 0.08, minus="grouping", toward=0.0),),
-    control="connected regions of one colour or brightness, and pairs of such regions, the most frequent "
-    "first",
+    control="connected regions of one colour or brightness, and pairs of these regions, ranked by the "
+    "number of criteria that find them",
     control_arm="grouping",
     control_reaches=(at_least(RECALL, "grouping", 0.4),),
     breaks=(INITIAL, UNRANKED, RANKED_GROUPS),
@@ -100,8 +100,8 @@ RECALLS = Claim(
         (
             "Until November 2026 suppression used an overlap of 0.7, 60 anchors were decoded and training "
             'took 150 steps. The verdict was "not reproduced", because two of the three regions were on the '
-            "same object. The bound is unchanged. A claim about speed was dropped. Suppression was a Python "
-            "loop, and grouping takes milliseconds, whereas selective search takes 1.5 seconds."
+            "same object. The bound is unchanged. A claim about speed was dropped, because suppression was "
+            "a Python loop. Also, grouping takes milliseconds, whereas selective search takes 1.5 seconds."
         ),
     ),
 )

@@ -245,7 +245,7 @@ def draw(run: Run, networks: dict[str, nn.Module], judge: Labelled) -> None:
     found = [coloured(networks[arm](x).argmax(1)) for arm in names]
     rows = torch.cat(((x + BRIGHTNESS).cpu().float(), *found, coloured(y)))
     large = rows.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    rows_of = ["picture", *names, "truth"]
+    rows_of = ["image", *names, "true labels"]
     run.image(
         "labels",
         large,

@@ -58,8 +58,8 @@ EXACT = Claim(
 
 ACCESSES = Claim(
     name="memory accesses",
-    sentence="Tiled attention makes N²d²/M accesses to slow memory, inversely proportional to the fast "
-    "memory's size M. Standard attention makes Nd + N², which is far more.",
+    sentence="Tiled attention makes about N²d²/M accesses to slow memory, inversely proportional to the "
+    "fast memory's size M. Standard attention makes about Nd + N² accesses, which is far more.",
     paper=Figure(
         "For GPT-2 medium's shapes on an A100, standard attention moves 40.3 GB and tiled attention 4.4 GB",
         where="theorem 2 and figure 2",

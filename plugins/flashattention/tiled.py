@@ -242,8 +242,8 @@ def scatter(rows: Float[Tensor, "heads rows dim"], block: Tensor) -> Tensor:
 
 
 def exp2_(scores: Tensor) -> Tensor:
-    """Computes 2^scores in place. Values below the smallest normal number become 0, because processors are
-    many times slower with subnormal numbers, here and in later multiplications."""
+    """Computes 2^scores in place. Values below the smallest normal number become 0, because subnormal numbers
+    would slow down this function and later multiplications many times."""
     return F.threshold_(scores, math.log2(torch.finfo(scores.dtype).tiny), -torch.inf).exp2_()
 
 

@@ -132,7 +132,7 @@ def chains(
 ) -> tuple[Int[Tensor, "count question"], Int[Tensor, "count terms"]]:
     """Questions of `terms` digits, padded to the longest, and the running sums modulo 5.
 
-    new  draw held-out chains of the longest length. One chain in five is held out: those whose digits,
+    new  sample held-out chains of the longest length. One chain in five is held out: those whose digits,
          weighted by 1, 2, ..., 6, add up to 0 modulo 5
     """
     digits = torch.randint(MODULUS, (count, terms), generator=generator)

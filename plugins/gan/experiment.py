@@ -67,8 +67,8 @@ OPTIMAL = Claim(
 SATURATES = Claim(
     name="samples with the non-saturating and the minimax loss",
     sentence="After 700 updates by gradient descent with momentum, a generator that maximises log D(G(z)) "
-    "has better samples than one that minimises log(1 - D(G(z))). Their Fréchet distance to real digits is "
-    "smaller, and they cover at least three more of the ten digits.",
+    "generates better samples than one that minimises log(1 - D(G(z))). Their Fréchet distance to real "
+    "digits is smaller, and they cover at least three more of the ten digits.",
     paper=Figure(
         "Early in training log(1 - D(G(z))) saturates, and log D(G(z)) has much stronger gradients. The "
         "paper gives no number.",
@@ -366,7 +366,7 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         rows.append((maker, round(away, 2), round(digits.drawn(samples), 1), round(nats, 1), width))
     run.table(
         "makers of digits",
-        ("maker", "Fréchet distance", "digits generated", "Parzen windows (nats)", "their width"),
+        ("source", "Fréchet distance", "digits generated", "Parzen estimate (nats)", "Parzen width"),
         rows,
         caption="On digits this small, a Gaussian with the digits' mean and covariance has a smaller "
         "Fréchet distance than both GANs. Parzen windows also rank the Gaussian above both GANs.",

@@ -136,7 +136,7 @@ class Way(NamedTuple):
     """How an arm is fine-tuned.
 
     visible  mask for fine-tuning
-    tuned    whether to fine-tune at all
+    tuned    whether to fine-tune
     """
 
     visible: Visible

@@ -93,7 +93,7 @@ class GistGPT2(GPT2):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`, which are a prompt, its gist tokens, and the rest.
 
-        cache  cache of the earlier tokens, which `ids` continue; from `compress`, or a whole `Cache`
+        cache  of the tokens before `ids`: a `Cache` with all of them, or a `GistCache` from `compress`
         """
         if not isinstance(cache, GistCache):
             self.mask = None if cache else self.visible(ids, self.gist)

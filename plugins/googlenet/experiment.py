@@ -114,8 +114,9 @@ REDUCTIONS = Claim(
     history=(
         (
             "Until November 2026 training took 250 steps at learning rates up to 0.027. The verdict was "
-            '"not reproduced" (1.11 times the naive error), and both networks had the highest learning rate '
-            "in the grid. The bound is unchanged. The limit for weak evidence was 0.97 and is now 1."
+            '"not reproduced" (1.11 times the error of naive blocks), and the best learning rate of both '
+            "networks was the highest in the grid. The bound is unchanged. The limit for weak evidence was "
+            "0.97 and is now 1."
         ),
     ),
 )
@@ -227,6 +228,6 @@ def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
         chosen = chosen / chosen.amax((1, 2), keepdim=True).clamp(min=1e-6)
         large = chosen.repeat_interleave(8, 1).repeat_interleave(8, 2)
         rows.append(large[:, None].expand(-1, 3, -1, -1))
-    names = ["picture", "1 × 1", "3 × 3", "5 × 5", "pooled"]
+    names = ["image", "1 × 1", "3 × 3", "5 × 5", "pooled"]
     caption = "The strongest map of each branch of the first block."
     run.image("branches", torch.cat(rows), columns=len(x), rows=names, caption=caption)

@@ -83,9 +83,9 @@ FEW_LABELS = Claim(
     headline=True,
     deviations="The language is synthetic, with 128 words in 8 hidden classes and texts of 4 words. The "
     "task is to predict the class of the last word, for which vectors of single words are enough. The "
-    "paper's tasks need whole sentences. The network has one layer of hidden size 64 and no dropout. The "
-    "paper's dropout is 0.1. Besides the few training labels, 200 labelled validation texts are used to "
-    "choose the learning rate and the step.",
+    "paper's tasks require information from whole sentences. The network has one layer of hidden size 64 "
+    "and no dropout. The paper's dropout is 0.1. Besides the few training labels, 200 labelled validation "
+    "texts are used to choose the learning rate and the step.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the same bounds. There was no near miss '

@@ -37,7 +37,7 @@ SIZE = Claim(
     name="parameter counts of the released models",
     sentence="The smallest and the largest configuration have as many parameters as the released models.",
     paper=Figure(
-        "117 and 1542 million. The released files have 124,439,808 and 1,557,611,200 parameters",
+        "117 and 1542 million parameters. The released files have 124,439,808 and 1,557,611,200",
         where="table 2",
         read="secondary",
     ),
@@ -78,7 +78,7 @@ LARGER = Claim(
     name="held-out bits per byte of three model sizes",
     sentence="Three models have 3, 25 and 150 thousand parameters in their blocks. After 200 steps, each at "
     "its best learning rate, the medium model needs at least 0.1 bits per byte less on held-out text than "
-    "the small one. The large model needs at least 0.03 less than the medium one.",
+    "the small one. The large model needs at least 0.03 bits per byte less than the medium one.",
     paper=Figure(
         "perplexity falls with each of four sizes, on training and on held-out text (figure 4)",
         where="table 3",
@@ -106,7 +106,8 @@ LARGER = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the same bounds. The control must now '
-            "be better than a unigram model. The breaks with frozen blocks and n-gram models were added."
+            "be better than a unigram model. The breaks with frozen blocks and n-gram models have been "
+            "added."
         ),
     ),
 )

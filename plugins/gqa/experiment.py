@@ -89,7 +89,8 @@ TWICE_AS_LONG = Break(
 STEPS, FURTHER = 600, 30  # steps of pre-training, and the 5 % of section 3.1
 HISTORY = (
     "Until November 2026 the verdict was {}, with the same bounds, on other windows. Since then, near "
-    "misses and rivals were added. There are now enough test windows to estimate a model's standard error."
+    "misses and rivals have been added. There are now enough test windows to estimate a model's standard "
+    "error."
 )
 MODEL = (
     "We train a causal character model with two layers, 8 heads of size 8 and a learned distance bias, not "
@@ -101,8 +102,9 @@ MODEL = (
 
 ORDER = Claim(
     name="conversion by mean, first and random head",
-    sentence="After conversion to one key-value head and 30 further steps (5 % of pre-training), the loss is "
-    "lowest with averaged heads, higher with the first head, and highest with a random head.",
+    sentence="After conversion to one key-value head and 30 further steps (5 % of pre-training), the loss "
+    "is lowest with averaged heads, higher with the first head, and highest with a randomly initialised "
+    "head.",
     paper=Figure(
         "With T5-Large, the mean is better than the first head, and the first head is better than a random "
         "one",

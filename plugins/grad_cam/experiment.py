@@ -62,9 +62,9 @@ FOLLOWS = Claim(
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
     deviations=(
-        "The scenes are 20 × 20 pixels with two of five digits, and the last maps are 5 × 5. There are 500 "
-        "held-out scenes. Only scenes in which the network recognises both digits count. There is no human "
-        "study. We measure where the map's energy lies. An empty map counts as a miss."
+        "The scenes have 20 × 20 pixels and two of five digits, and the last maps have 5 × 5 positions. "
+        "There are 500 held-out scenes. Only scenes in which the network recognises both digits count. "
+        "There is no human study. We measure where the map's energy lies. An empty map counts as a miss."
     ),
     headline=True,
 )

@@ -79,8 +79,8 @@ FEW_EXAMPLES = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same: the '
-            "loss over 2 examples had to be 1.15 times as high. The sentence did not state the number of "
-            "steps. After 300 steps the two losses were equal."
+            "loss over 2 examples had to be at least 1.15 times as high. The sentence did not state the "
+            "number of steps. After 300 steps the two losses were equal."
         ),
     ),
 )

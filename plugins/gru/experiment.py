@@ -43,8 +43,8 @@ BLIND = Break(
 NO_UPDATE = Break("no update gate", "The new state is the candidate state, without any of the old state.")
 IDENTITY = Break(
     "rectified units, identity start",
-    "The model is a simple recurrent network of rectified linear units whose recurrent weights start at the "
-    "identity (Le et al. 2015).",
+    "The model is a simple recurrent network of rectified linear units whose recurrent weights are "
+    "initialised to the identity (Le et al. 2015).",
     "rival",
 )
 

@@ -49,8 +49,8 @@ OUTSIDE = "strongest pixels outside the asked box"
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
     sentence=(
-        "Of a map's strongest 5 % of pixels, guided backpropagation has at most half as many outside the "
-        "queried digit's box as the gradient, the deconvnet, or guided backpropagation of an untrained "
+        "Of the strongest 5 % of a map's pixels, guided backpropagation has at most half as many outside "
+        "the queried digit's box as the gradient, the deconvnet, or guided backpropagation of an untrained "
         "network."
     ),
     paper=Figure(
@@ -81,8 +81,8 @@ SHARPER = Claim(
         (
             "Until November 2026 the claim compared the share of the whole map's sum inside the box, and "
             'the verdict was "reproduced" (1.46 times the share of the gradient). Sparsity alone raises '
-            "such a share. All maps now have the same number of pixels, and the share outside the box is "
-            "compared."
+            "this share. The claim now takes the same number of pixels from each map and compares the share "
+            "outside the box."
         ),
     ),
 )

@@ -88,7 +88,7 @@ CHEAP = Claim(
 OUTLIERS = Claim(
     name="outliers of the Hessian and clusters",
     sentence="After 500 steps, a network's Hessian has about as many large eigenvalues as the data have "
-    "clusters, at both hidden sizes, and a linear model's Hessian does not.",
+    "clusters, at both hidden sizes. A linear model's Hessian does not.",
     paper=Figure(
         "More parameters only scale the bulk. Other data, such as more clusters, only change the outliers.",
         where="abstract of Sagun and others",
@@ -118,8 +118,8 @@ OUTLIERS = Claim(
     history=(
         (
             "Until November 2026 the clusters lay in orthogonal directions, and the verdict was "
-            '"reproduced" (5 of 5 seeds). The covariance of the inputs and an untrained linear model passed '
-            "the rule as well. If every cluster has its own direction, every second-moment matrix has one "
+            '"reproduced" (5 of 5 seeds). The covariance of the inputs and an untrained linear model also '
+            "passed the rule. If every cluster has its own direction, every second-moment matrix has one "
             "large eigenvalue per cluster."
         ),
     ),
