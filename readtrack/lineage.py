@@ -63,7 +63,7 @@ def drawn(nodes: list[LineageNode], before: str = "") -> Iterator[tuple[str, Lin
 
 
 def when(paper: Paper) -> tuple[int, int]:
-    """Year and month of publication; arXiv ids give the month if they are of the same year."""
+    """Year and month of publication. The month comes from an arXiv id of the same year."""
     found = re.search(r"(?:^|/)(\d\d)(\d\d)", paper.arxiv_id or "")
     same_year = found is not None and (1900 + int(found[1])) % 100 == paper.year % 100
     return (paper.year, int(found[2]) if found and same_year else 0)

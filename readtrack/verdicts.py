@@ -8,7 +8,7 @@ Measured claims are judged on seeds that are hashed from the rules. `readtrack.p
 - `weak`: the bounds that are not cleared significantly pass their `direction`;
 - `not reproduced`: some bound is significantly missed, and does not significantly pass its direction;
 - `inconclusive`: twenty seeds do not decide;
-- `not judged`: a run failed; or with more than a fifth of the seeds, the control did not pass its bounds or
+- `not judged`: a run failed; or on more than a fifth of the seeds, the control did not pass its bounds or
 too few items were judged.
 
 An identity or a theorem is `held` or `missed`, on all seeds, or not judged if there is nothing to compare

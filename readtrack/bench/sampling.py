@@ -28,8 +28,8 @@ _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches its
 class SamplingPlan:
     """How much to sample.
 
-    rounds       number of rounds per variant, with all others in between, so that the interval includes the
-                 machine's drift over seconds or minutes
+    rounds       number of rounds per variant, with all other variants in between, so the interval includes
+                 the machine's drift over seconds or minutes
     seconds      duration of the samples for one variant in one round
     precision    sufficient relative half-width of the median's 95 % interval in a round. Five rounds reduce
                  it to a sixth of the smallest difference to detect (3 %)

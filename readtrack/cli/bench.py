@@ -179,7 +179,7 @@ def _profile(home: Home, as_json: bool) -> None:
     terminal.print_out()
     for level, part in shares.items():
         terminal.print_out(
-            f"{part:4.0%} of {len(found)} cases are at least {level:g}× their strongest rival."
+            f"{part:4.0%} of {len(found)} cases are at least {level:g}× as fast as their strongest rival."
         )
 
 

@@ -16,13 +16,13 @@ app = typer.Typer(rich_markup_mode=None)
 def list_papers(
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="Show matching rows only: words, or a `search` query.", show_default=False),
+        typer.Argument(help="Show only matching rows: words, or a `search` query.", show_default=False),
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Show papers in this state only.")] = None,
+    state: Annotated[State | None, typer.Option(help="Show only papers in this state.")] = None,
     section: Annotated[
-        str | None, typer.Option(help="Show sections with this text in the heading only.")
+        str | None, typer.Option(help="Show only sections with this text in the heading.")
     ] = None,
-    runnable: Annotated[bool, typer.Option("--runnable", help="Show papers that can be run only.")] = False,
+    runnable: Annotated[bool, typer.Option("--runnable", help="Show only papers that can be run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: a list of rows.")] = False,
 ) -> None:
     """Show the checklist and the state of each paper.

@@ -156,7 +156,7 @@ def highlight(
 @app.command()
 def adopt(
     orphan: Annotated[str, typer.Argument(help="The row:KEY that `readtrack doctor` reports.")],
-    row: Annotated[str, typer.Argument(help="The row it is now: row:KEY or a part of its text.")],
+    row: Annotated[str, typer.Argument(help="The row as it is now: row:KEY or a part of its text.")],
 ) -> None:
     """Reattach state, tags and notes to a row whose wording you changed."""
     from readtrack import upkeep

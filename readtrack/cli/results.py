@@ -26,7 +26,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def results(
     paper: Annotated[
-        str | None, typer.Argument(help="Show this paper's runs only.", show_default=False)
+        str | None, typer.Argument(help="Show only this paper's runs.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: a list of runs.")] = False,
 ) -> None:

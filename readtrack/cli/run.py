@@ -46,7 +46,7 @@ def run(
         typer.Option(help="About a second, a minute, or several minutes."),
     ] = "quick",
     only: Annotated[
-        Literal["experiment", "benchmark"] | None, typer.Option(help="Run this half only.")
+        Literal["experiment", "benchmark"] | None, typer.Option(help="Run only this half.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     broken: Annotated[

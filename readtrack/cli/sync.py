@@ -57,7 +57,7 @@ def sync(
         bool, typer.Option("--verify", help="Check every PDF and replace damaged ones.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait up to 15 minutes, not 2, if a server asks to.")
+        bool, typer.Option("--wait", help="Wait up to 15 minutes instead of 2 if a server asks to.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines; the last one is the summary.")

@@ -57,7 +57,7 @@ def verify(
         bool, typer.Option("--null", help="Also make null runs, in which every arm is the control.")
     ] = False,
     breaks: Annotated[
-        bool, typer.Option("--breaks", help="Also run each paper once without each ingredient.")
+        bool, typer.Option("--breaks", help="Also run each paper with each of its breaks.")
     ] = False,
     audit: Annotated[
         bool, typer.Option("--audit", help="Use seeds drawn from the clock, recorded in audits.jsonl.")

@@ -1,6 +1,6 @@
 """The full-text index of a home: cache/search.sqlite, with SQLite's FTS5.
 
-The index can be rebuilt, and is if it is damaged, deleted or of another version. If the file cannot be
+The index is rebuilt if it is damaged, deleted or of another version. If the file cannot be
 written, the index is in memory. `refresh` checks which files changed and reads only those. A row number
 encodes subject, kind and page of its text, so that a search after a keystroke need not read texts.
 
@@ -182,7 +182,7 @@ class FullText:
         return self._heads.keys()
 
     def fits(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
-        """The subjects with this word, as a prefix, or anywhere in a word of names and titles.
+        """The subjects with words that start with this text, or with names or titles that contain it.
 
         A phrase must match exactly. Words of one or two letters that very many names and titles contain are
         not searched elsewhere.
@@ -219,7 +219,7 @@ class FullText:
         }
 
     def heads(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
-        """The subjects with this in a name or title.
+        """The subjects with this text in a name or title.
 
         The rank is 0 for a whole name, 1 for the beginning of a name, 2 for whole words, 3 for the beginning
         of a word, 4 inside a word.

@@ -127,7 +127,7 @@ class Search:
         return around(paper.title if paper is not None else self._library.wording(subject), self.told)
 
     def _of(self, node: Node, among: Iterable[str]) -> dict[str, Fit]:
-        """The matches of a node, independent of the rest of the query, so more terms only narrow it."""
+        """The matches of a node, independent of the rest of the query. So more terms only narrow it."""
         if isinstance(node, Word):
             return self._with_word(node)
         if isinstance(node, Field):
@@ -150,7 +150,7 @@ class Search:
         return every
 
     def _with_words(self, wanted: list[Word]) -> dict[str, Fit]:
-        """Texts with all of the words, and papers of that name: flash attention is flashattention."""
+        """Texts with all of the words, and papers with that name: flash attention finds flashattention."""
         found = self._with_word(wanted[0])
         for word in wanted[1:]:
             found = _both(found, self._with_word(word))

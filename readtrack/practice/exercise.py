@@ -16,7 +16,7 @@ YOURS = ", yours"  # suffix of a variant that uses the reader's functions
 class Try:
     """One set of arguments.
 
-    label  its special feature in a few words, such as "causal" or "a query that sees nothing"
+    label  what is special about them, in a few words, such as "causal" or "a query that sees nothing"
     """
 
     def __init__(self, label: str, /, *arguments: Any, **named: Any) -> None:

@@ -332,8 +332,8 @@ class _Judged:
                 str(other.dtype).removeprefix("torch.") if isinstance(other, Tensor) else type(other).__name__
             )
             said = (
-                f"in float64 it is right, but for {stage} inputs the dtype is {have}: keep the dtype of the "
-                "inputs"
+                f"the result is right in float64, but for {stage} inputs the dtype is {have}: keep the "
+                "dtype of the inputs"
             )
             raise WrongError(Mistake(stage, one, name, value, other, said))
         if not isinstance(exact, Tensor) or exact.shape != other.shape:
@@ -343,7 +343,7 @@ class _Judged:
             return
         if not torch.isfinite(other[usable]).all():
             said = (
-                f"in float64 it is right, but in {stage} it overflows: scale before you multiply or "
+                f"the result is right in float64, but overflows in {stage}: scale before you multiply or "
                 "exponentiate"
             )
             raise WrongError(Mistake(stage, one, name, value, other, said))
@@ -351,7 +351,7 @@ class _Judged:
         most = exact[usable].abs().max().item()
         if error > max(6 * allowed, 16 * torch.finfo(dtype).eps * most):
             said = (
-                f"in float64 it is right, but in {stage} its error is {shown.number(error)}, against "
+                f"the result is right in float64, but in {stage} its error is {shown.number(error)}, against "
                 f"{shown.number(allowed)} for the paper's code: sum in a higher precision, or in a different "
                 "order"
             )

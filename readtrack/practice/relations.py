@@ -70,7 +70,7 @@ def summand(expected: Tensor, found: Tensor, arguments: Mapping[str, object]) ->
         if close(b * x, a):
             return f"a factor {name} is missing"
         if close(b, a * x):
-            return f"{name} is a factor once too often"
+            return f"{name} occurs once too often as a factor"
         if close(b, x):
             return f"it is {name} itself"
     return ""
@@ -132,7 +132,7 @@ def _shape(expected: Tensor, found: Tensor) -> str:
             by = have[i] - want[i]
             where = f"dimension {i} has {have[i]} entries, expected {want[i]}"
             if have[i] == 1:
-                return f"{head}: dimension {i} was summed up or never expanded"
+                return f"{head}: dimension {i} was summed over or never expanded"
             if abs(by) == 1:
                 return f"{where}: {'one too many' if by > 0 else 'one is missing'} at its start or end"
             return f"{where}: it is cut, padded or concatenated at the wrong place"
@@ -146,9 +146,7 @@ def _shape(expected: Tensor, found: Tensor) -> str:
     if said := _unreduced(expected, found):
         return f"{head}: {said}"
     if len(have) < len(want):
-        return (
-            f"{head}: {len(want) - len(have)} dimension(s) are gone (a sum, an index or a flatten too many)"
-        )
+        return f"{head}: {len(want) - len(have)} dimension(s) are gone (one sum, index or flatten too many)"
     if found.numel() == expected.numel():
         return f"{head}: it has the right number of entries, but the last reshape is missing or wrong"
     return f"{head}: a sum or an index is missing"
@@ -204,11 +202,11 @@ def _hidden(expected: Tensor, found: Tensor) -> str:
         if torch.isinf(expected).any():
             return ""
         if not right(expected, found, _CLOSE)[~a].all():
-            return "numbers are left where the expected result hides them: mask with -inf, before the softmax"
+            return "entries are not 0 where the expected result is masked: mask with -inf, before the softmax"
         if bool((found[a] < 0).all()):
-            return "negative numbers are left where the expected result has zeros: a relu is missing"
+            return "entries are negative where the expected result has zeros: a relu is missing"
         return (
-            "numbers are left where the expected result has zeros, but the rest is right: hide or clamp them"
+            "entries are not 0 where the expected result has zeros, but the rest is right: mask or clamp them"
         )
     for by in range(1, a.shape[-1]):
         if torch.equal(a[..., by:], b[..., :-by]) and not torch.equal(a, b):

@@ -269,8 +269,8 @@ def test_the_profile_takes_the_newest_run_of_each_paper(home: Home) -> None:
     make_run(home.runs, "20260102-000000-b-bbbb", measurement("ours", 1.0, vs_strong=1.5), paper="b")
     make_run(home.runs, "20260103-000000-b-cccc", paper="b")
     said = compare("--profile")
-    assert "50% of 2 cases are at least 1× their strongest rival." in said
-    assert "100% of 2 cases are at least 0.5× their strongest rival." in said
+    assert "50% of 2 cases are at least 1× as fast as their strongest rival." in said
+    assert "100% of 2 cases are at least 0.5× as fast as their strongest rival." in said
     found = json.loads(compare("--profile", "--json"))
     assert found["shares"]["1.25"] == 0.5
     assert [(case["paper"], case["speed"]) for case in found["cases"]] == [("a", 0.5), ("b", 1.5)]

@@ -262,7 +262,7 @@ def test_an_overflow_of_float16_alone_is_reported() -> None:
 
     verdict = judged(squared, wrong)
     assert verdict.report[0].endswith("float16")
-    assert "in float64 it is right, but in float16 it overflows" in verdict.hint
+    assert "the result is right in float64, but overflows in float16" in verdict.hint
 
 
 def test_a_finite_number_is_not_taken_for_an_infinite_one() -> None:
