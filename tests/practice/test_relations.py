@@ -56,7 +56,7 @@ def test_a_mistake_is_named(wrong: Tensor, says: str) -> None:
     ("wrong", "says"),
     [
         (RIGHT, "a relu is missing"),
-        (RIGHT.abs(), "but the rest is right: hide or clamp them"),
+        (RIGHT.abs(), "but the rest is right: mask or clamp them"),
         (RIGHT.exp(), "mask with -inf, before the softmax"),
     ],
 )
