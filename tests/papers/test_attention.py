@@ -361,7 +361,7 @@ class Stumbling(Translator):
 
 @pytest.mark.parametrize(("stumbles_at", "right"), [(-1, 1.0), (0, 0.0), (1, 1 / 4), (3, 3 / 4)])
 def test_sentences_are_scored_as_the_network_writes_them_by_itself(run, stumbles_at, right):
-    """The network reads its own words, not the correct ones."""
+    """The network reads its own words, not the correct words."""
     translator = Stumbling(VOCAB, 4, attend=True)
     translator.lexicon = torch.randperm(VOCAB, generator=run.generator("lexicon"))
     translator.stumbles_at = stumbles_at

@@ -76,7 +76,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (7, 5, 6, 1, 1), (31, 16, 20, 5, 3)])
 def test_both_tasks_match_transformers(assert_parity, size):
-    """With two segments, and texts of different lengths."""
+    """The texts have two segments and different lengths."""
     ours, theirs = make(size).double(), reference(*size).double()
     tokens = size[1] - 1
     # The reference has no gradient for the vocabulary's first word, its padding token.

@@ -69,7 +69,7 @@ def test_words_are_gpt2s(text):
 
 
 def test_every_character_is_in_its_class():
-    """Before and after a letter, a digit, a sign and a space."""
+    """Each character stands before and after a letter, a digit, a sign and a space."""
     known = [
         c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) not in ("Cs", "Cn", "Co")
     ]

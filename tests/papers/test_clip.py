@@ -127,7 +127,7 @@ class Embeds(nn.Module):
 
 
 def test_every_token_has_the_vector_of_transformers():
-    """As an image generator uses them: after the last block, and after the block before."""
+    """An image generator uses the vectors after the last block or after the block before it."""
     theirs, ours = reference(), small()
     ours.load_state_dict(from_released(theirs.state_dict()))
     ids = texts(4)
@@ -229,7 +229,7 @@ def test_attention_pool_is_its_formula(assert_parity):
     pool = AttentionPool(3, 12, 4, 5).double()
 
     def formula(weights: dict[str, Tensor], maps: Tensor) -> Tensor:
-        """Image by image, head by head."""
+        """The formula, image by image and head by head."""
         results = []
         for image in maps:
             places = [image[:, y, x] for y in range(3) for x in range(3)]
@@ -357,7 +357,7 @@ def test_hooks_fire_and_it_trains_under_autocast(vision):
 
 @pytest.mark.parametrize("rows", [3, 7, 20])
 def test_losses_are_their_formula(assert_parity, rows):
-    """For 7 pairs: in three chunks of unequal sizes, in one, and in a larger one."""
+    """Computes the losses of 7 pairs in three unequal chunks, in one chunk, and in a larger chunk."""
     seen, said = (F.normalize(torch.randn(7, 5), dim=1) for _ in range(2))
 
     def formula(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:

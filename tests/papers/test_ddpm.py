@@ -166,7 +166,7 @@ def test_the_unet_matches_diffusers(assert_parity):
 
 
 def test_released_weights_run_in_these_lines():
-    """With the current names and with those of the original files, which diffusers renames."""
+    """Loads weights with the current names and with the original files' names, which diffusers renames."""
     sizes = {"width": 8, "multiples": (1, 2, 2), "blocks": 1, "groups": 4}
     theirs = theirs_of(None, **sizes).double().eval()
     x, t = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.tensor([0, 999])

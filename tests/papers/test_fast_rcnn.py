@@ -44,7 +44,7 @@ def rounded(x: float) -> int:
 
 
 def by_loops(maps, boxes, image, size, scale):
-    """Section 2.1 cell by cell, differentiable."""
+    """RoI pooling as in section 2.1, cell by cell and differentiable."""
     rows, columns = maps.shape[2:]
     pooled = []
     for box, i in zip(boxes.tolist(), image.tolist(), strict=True):

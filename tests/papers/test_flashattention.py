@@ -97,7 +97,7 @@ def test_the_ten_lines_equal_torchs(assert_parity, how, queries, keys):
 
 @pytest.mark.parametrize("steep", [1.0, 300.0])
 def test_the_ten_lines_keep_the_maximum_of_all_blocks(assert_parity, steep):
-    """With increasing and with decreasing scores."""
+    """The scores increase along the keys, or decrease."""
     q, k, v = vectors(20, 40)
     q[..., 0], k[..., 0] = 1, steep * torch.linspace(-1, 1, 40)
     for order in (slice(None), torch.arange(39, -1, -1)):
@@ -107,7 +107,7 @@ def test_the_ten_lines_keep_the_maximum_of_all_blocks(assert_parity, steep):
 
 @pytest.mark.parametrize("how", SIGHTS)
 def test_blocks_of_the_usual_size_equal_torchs(assert_parity, how):
-    """Several blocks in both directions, and heads that do not all fit at once."""
+    """Uses several blocks in both directions, and heads that do not all fit at once."""
     if "window" in how:
         how = {**how, "window": 100}
     assert_parity(
@@ -124,7 +124,7 @@ def test_values_may_have_another_width_and_the_scale_another_value(assert_parity
 
 
 def test_heads_in_several_chunks(assert_parity, monkeypatch):
-    """One head at a time."""
+    """Processes one head at a time."""
     monkeypatch.setattr("readtrack.papers.flashattention.tiled.HEADS_PER_THREAD", 0)
     assert_parity(small, torchs, vectors(heads=3, kv_heads=3))
 
@@ -379,7 +379,7 @@ def test_accesses_by_hand():
 
 
 def test_blocks_fit_the_fast_memory():
-    """Queries, keys, values, results and scores, for the sizes in the claim."""
+    """The blocks of queries, keys, values, results and scores, for the sizes in the claim."""
     for power in range(15, 19):
         stays, passes = blocks_for(2**power, 64)
         assert 2 * (stays + passes) * 64 + stays * passes <= 2**power
@@ -501,7 +501,7 @@ def test_variants_that_a_processor_cannot_measure_are_skipped():
 @pytest.mark.parametrize("how", [{"causal": False, "window": None}, {"causal": True, "window": None}])
 @pytest.mark.parametrize("baseline", [baselines.compiled, baselines.flex])
 def test_baselines_that_need_a_gpu_compute_the_same(monkeypatch, baseline, how):
-    """Without the compiler, which would take longer than the rest of this file."""
+    """Runs without the compiler, which would take longer than the rest of this file."""
     monkeypatch.setattr(baselines, "compiler", lambda function: function)
     inputs = vectors(40, 40, heads=4, kv_heads=2, dim=16, values=16)
     assert_close(baseline(*inputs, **how), torchs(*inputs, causal=how["causal"]))

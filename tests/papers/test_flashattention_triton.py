@@ -61,8 +61,8 @@ def check(cases: list[dict]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "engine"), [("torch.float32", True), ("torch.float16", False)])
 def test_interpreted_kernels_compute_attention_and_its_gradients(shapes, dtype, engine):
-    """Full, causal and windowed; odd lengths, more or fewer queries than keys, shared heads, both head
-    sizes.
+    """Covers full, causal and windowed attention, odd lengths, more or fewer queries than keys, shared
+    heads, and both head sizes.
     """
     cases = [case for case in shapes if (case["dtype"], case["engine"]) == (dtype, engine)]
     assert len(cases) == 11
@@ -70,7 +70,7 @@ def test_interpreted_kernels_compute_attention_and_its_gradients(shapes, dtype, 
 
 
 def test_every_configuration_computes_the_same(configs):
-    """Forward pass and both backward passes in each of their block sizes."""
+    """Runs the forward pass and both backward passes with each of their block sizes."""
     cases = [case for case in configs if "config" in case]
     assert len(cases) == 4
     check(cases)
@@ -91,7 +91,7 @@ def test_kernels_on_this_gpu(precision):
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_compiled_kernels_use_tensor_cores_without_spills(compiled, capability):
-    """Matrix multiplications on tensor cores, asynchronous copies, and almost no register spills."""
+    """They multiply matrices on tensor cores, copy asynchronously, and spill almost no registers."""
     found = [kernel for kernel in compiled if kernel["capability"] == capability]
     assert len(found) == 6
     for kernel in found:

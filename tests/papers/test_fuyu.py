@@ -53,8 +53,8 @@ def small(**settings: object) -> Fuyu:
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (4, 1)])
 def test_released_weights_see_as_in_transformers(assert_parity, rows, columns):
-    """Outputs and all gradients. Patches are flattened and newlines are inserted as by the reference's
-    processor.
+    """Compares outputs and all gradients. Patches are flattened and newlines are inserted as by the
+    reference's processor.
     """
     theirs, ours = reference(), small()
     ids, images = torch.randint(16, (2, 5)), torch.randn(2, 3, 2 * rows, 2 * columns)

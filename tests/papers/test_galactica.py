@@ -46,7 +46,7 @@ def small(**settings: object) -> Galactica:
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_released_weights_speak_as_in_transformers(assert_parity, bias):
-    """Outputs and all gradients; the mapping is differentiable."""
+    """Compares outputs and all gradients; the mapping of the weights is differentiable."""
     theirs, ours = reference(bias=bias), small(bias=bias)
     ids = torch.randint(2, 17, (2, 11))
     weights = dict(theirs.named_parameters())

@@ -308,7 +308,7 @@ def test_temperature_goes_from_the_likeliest_to_all_alike():
 @pytest.mark.parametrize("safe", [True, False])
 @pytest.mark.parametrize("bare", [True, False])
 def test_released_weights_speak_as_in_transformers(tmp_path, safe, bare):
-    """In both formats, with the names of the whole model or, as on the hub, of its trunk."""
+    """Loads both formats, with the names of the whole model or, as on the hub, of its trunk."""
     theirs = reference(31, 16, 20, 5, 3)
     module = theirs.transformer if bare else theirs
     if safe:

@@ -28,7 +28,7 @@ def body() -> nn.Sequential:
 
 
 def test_the_map_is_equations_1_and_2_place_by_place():
-    """Behind a head of two layers, with the gradient of each position computed separately."""
+    """Uses a head of two layers, and computes the gradient of each position separately."""
     features = body()
     head = nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 2, 7), nn.Tanh(), nn.Linear(7, 5)).double()
     images, classes = torch.rand(2, 3, 12, 10, dtype=torch.float64), torch.tensor([4, 1])

@@ -75,7 +75,7 @@ def test_the_papers_sizes(version, count):
 
 
 def test_released_weights_sound_as_in_transformers():
-    """With weight norms, as it is saved, and without; also with the authors' own names."""
+    """Loads weights with weight norms, as they are saved, and without; also with the authors' own names."""
     theirs, mel = theirs_of(SMALL, 6).eval(), torch.randn(2, 6, 7)
     for weight in theirs.parameters():
         nn.init.normal_(weight, 0.0, 0.3)

@@ -25,7 +25,7 @@ toy = importlib.import_module("readtrack.papers.longformer.experiment")  # the h
 
 
 def by_pairs(q: Tensor, k: Tensor, v: Tensor, window: int, seen: Tensor, everywhere: Tensor | None) -> Tensor:
-    """One query at a time, over the keys that it may see."""
+    """Attention with one query at a time, over the keys that it may see."""
     result = torch.zeros_like(q)
     for b in range(q.shape[0]):
         far = set() if everywhere is None else set(everywhere[b].tolist())
@@ -84,7 +84,7 @@ def reference(vocab: int, context: int, window: int, model: int, heads: int, lay
 
 @pytest.mark.parametrize("globals_", [[0], [0, 5]])
 def test_it_matches_transformers(globals_):
-    """With mapped released weights, and texts of different lengths."""
+    """The weights are mapped as released weights are, and the texts have different lengths."""
     theirs = reference(31, 24, 3, 20, 5, 2)
     ours = Longformer(31, context=24, window=3, model=20, heads=5, layers=2, dropout=0.0)
     ours.load_state_dict(from_released(theirs.state_dict()))
@@ -254,7 +254,7 @@ def test_the_window_of_each_arm(part_of_run, monkeypatch, broken, ours):
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
 def test_flex_attention_sees_the_band_and_the_global_tokens(monkeypatch):
-    """Eager and forward only; the rest requires CUDA."""
+    """Tests only the eager forward pass; everything else requires CUDA."""
     monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
     everywhere = torch.tensor([[0, 3], [140, 7]])
     inputs = (*torch.randn(3, 2, 3, 150, 4, dtype=torch.float64), everywhere)

@@ -77,7 +77,7 @@ def test_every_order_of_work_is_the_loop(assert_parity, scan, time):
 
 
 def test_the_loop_is_algorithm_2():
-    """For one sequence, one channel and one coefficient, with plain numbers."""
+    """Compares them for one sequence, one channel and one coefficient, with plain numbers."""
     x, delta, B, C = torch.rand(4, 6).double().tolist()
     A, h, expected = -0.7, 0.3, []
     for t in range(6):
@@ -151,7 +151,7 @@ def test_the_backward_pass_keeps_one_state_a_chunk():
     not importlib.util.find_spec("triton"), reason="the kernels extra (triton) is not installed"
 )
 def test_the_kernels_are_the_loop():
-    """In a separate process, because Triton decides on import whether to use its interpreter."""
+    """Runs in a separate process, because Triton decides on import whether to use its interpreter."""
     script = Path(__file__).parent / "triton_scan.py"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     child = subprocess.run(
@@ -224,7 +224,7 @@ def shaken(model):
 
 @pytest.mark.parametrize("cuts", [(5,), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10), (2, 9)])
 def test_a_text_in_parts_equals_the_whole(cuts):
-    """Prefill and steps: scores, the last state, and the gradients of all weights."""
+    """Compares scores, the last state, and the gradients of all weights, for prefill and single steps."""
     model, ids = shaken(Mamba(Config(layers=2, model=12, vocab=29))), torch.randint(29, (2, 11))
     whole, last = model(ids)
     parts, state = [], None

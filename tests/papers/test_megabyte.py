@@ -177,7 +177,7 @@ def test_the_experiment_shows_the_generated_text(run_experiment):
 
 
 def test_the_lstm_costs_no_more_than_the_plain_model():
-    """Multiply-adds per byte: four gates of the input and the state, and the readout."""
+    """Counts multiply-adds per byte: four gates of the input and the state, and the readout."""
     lstm = 2 * (8 * 146**2 + 256 * 146)
     assert 0.9 < lstm / its.operations(its.PlainBytes(its.WINDOW), its.WINDOW) <= 1.02
 

@@ -54,7 +54,7 @@ def reference() -> MixtralForCausalLM:
 
 
 def test_released_weights_speak_as_in_transformers(assert_parity):
-    """Outputs and all gradients; the mapping is differentiable."""
+    """Compares outputs and all gradients; the mapping of the weights is differentiable."""
     theirs = reference()
     ours = Mixtral(17, experts=5, model=24, hidden=20, heads=6, groups=2, layers=2).double()
     ids = torch.randint(17, (2, 11))

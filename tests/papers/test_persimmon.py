@@ -51,7 +51,7 @@ def small(**settings: object) -> Persimmon:
 
 
 def test_released_weights_speak_as_in_transformers(assert_parity):
-    """Outputs and all gradients; the mapping is differentiable."""
+    """Compares outputs and all gradients; the mapping of the weights is differentiable."""
     theirs, ours = reference(), small()
     ids = torch.randint(17, (2, 11))
     weights = dict(theirs.named_parameters())

@@ -56,7 +56,7 @@ def test_diagonals_are_a_loop_over_places(assert_parity, shape):
 
 
 def rows_in_loops(w, x):
-    """Equation 3 position by position: two positions of the input's row, three of the state above."""
+    """Equation 3 position by position, from two positions of the input's row and three of the state above."""
     into, bias = w["input_to_state.weight"][:, :, 0], w["input_to_state.bias"]
     recurrent = w["state_to_state.weight"]
     height, width = x.shape[2:]

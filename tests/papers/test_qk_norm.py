@@ -22,7 +22,7 @@ EXPERIMENT = importlib.import_module("readtrack.papers.qk_norm.experiment")  # t
 
 
 def by_loops(q, k, v, g, *, causal):
-    """One query at a time, with scores from torch's cosine similarity."""
+    """Attention with one query at a time, and with scores from torch's cosine similarity."""
     rows = []
     for b in range(q.shape[0]):
         for h in range(q.shape[1]):

@@ -32,7 +32,7 @@ def some_boxes(*count: int) -> torch.Tensor:
 
 
 def written_codes(targets, boxes):
-    """Appendix C, one box at a time."""
+    """The codes of appendix C, computed one box at a time."""
     rows = []
     for (gx1, gy1, gx2, gy2), (x1, y1, x2, y2) in zip(targets, boxes, strict=True):
         width, height = x2 - x1, y2 - y1
@@ -116,7 +116,7 @@ def test_suppression_matches_torchvisions(torchvision, threshold):
 
 
 def sampled(images, boxes, image, side=16, context=1):
-    """`grid_sample`, one region at a time."""
+    """Warps with `grid_sample`, one region at a time."""
     crops = []
     height, width = images.shape[2:]
     line = ((2 * torch.arange(side).to(images) + 1) / side - 1) * side / (side - 2 * context)
@@ -146,7 +146,7 @@ def test_a_region_without_context_is_the_image_itself():
 
 
 def written_hog(crop, cell=4, bins=9):
-    """Computed pixel by pixel."""
+    """Histograms of oriented gradients, computed pixel by pixel."""
     side = crop.shape[-1]
     cells = torch.zeros(bins, side // cell, side // cell, dtype=crop.dtype)
     for y in range(side):

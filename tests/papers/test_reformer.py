@@ -30,7 +30,7 @@ toy = importlib.import_module("readtrack.papers.reformer.experiment")  # the hoo
 
 
 def all_pairs(qk: Tensor, v: Tensor, buckets: Tensor, width: int, *, causal: bool) -> Tensor:
-    """One query at a time, over all keys that it meets in any round, or itself if it meets no other."""
+    """Attention with one query at a time, over all keys that it meets in any round, or over itself alone."""
     batch, heads, tokens, _ = qk.shape
     result = torch.zeros_like(v)
     k = qk / (qk.square().sum(-1, keepdim=True) + 1e-6 * qk.shape[-1]).sqrt()
@@ -105,7 +105,7 @@ def test_hashing_and_attention_match_transformers():
 
 @pytest.mark.parametrize("axial", [False, True])
 def test_released_weights_speak_as_in_transformers(axial):
-    """Outputs and all gradients, with one round."""
+    """Compares outputs and all gradients, with one round of hashing."""
     config = ReformerConfig(
         vocab_size=13,
         hidden_size=12,

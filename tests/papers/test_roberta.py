@@ -69,7 +69,7 @@ def as_reference(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", [(13, 9, 12, 3, 2), (31, 16, 20, 5, 3)])
 def test_masked_words_match_transformers(assert_parity, size):
-    """With texts of different lengths; padding has its own position."""
+    """The texts have different lengths, and padding has its own position."""
     ours, theirs = make(size).double(), reference(*size).double()
     tokens = size[1]
     ids = torch.randint(2, size[0], (3, tokens))

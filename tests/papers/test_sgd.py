@@ -224,7 +224,7 @@ def test_a_copy_and_a_weight_of_another_precision_walk_alike():
 
 
 def test_a_step_between_forward_and_backward_is_noticed():
-    """As with torch's optimisers, because a tensor needed by backward has changed."""
+    """It raises an error, as torch's optimisers do, because a tensor needed by backward has changed."""
     w = torch.ones(2, requires_grad=True)
     optimizer = SGD([w], lr=0.1)
     loss = w.square().sum()

@@ -53,7 +53,7 @@ def small(window: int | None = 4, **settings: object) -> Mistral:
 
 @pytest.mark.parametrize("window", [4, None])
 def test_released_weights_speak_as_in_transformers(assert_parity, window):
-    """Outputs and all gradients; the mapping is differentiable."""
+    """Compares outputs and all gradients; the mapping of the weights is differentiable."""
     theirs, ours = reference(window), small(window)
     ids = torch.randint(17, (2, 11))
     weights = dict(theirs.named_parameters())
@@ -230,7 +230,7 @@ def test_judged_values_follow_from_the_accuracy_at_each_distance(part_of_run, mo
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
 def test_flex_attention_sees_the_band(monkeypatch):
-    """Eager and forward only; the rest requires CUDA."""
+    """Tests only the eager forward pass; everything else requires CUDA."""
     monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
     inputs = [torch.randn(1, heads, 150, 4, dtype=torch.float64) for heads in (4, 2, 2)]
     assert_close(timed.flex(*inputs, 37), masked(*inputs, 37))

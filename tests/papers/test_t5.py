@@ -86,7 +86,7 @@ def randomised(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_scores_match_transformers(assert_parity, monkeypatch, size):
-    """With sources of different lengths, and distances beyond the last bucket."""
+    """The sources have different lengths, and some distances are beyond the last bucket."""
     # The reference always normalises in single precision.
     monkeypatch.setattr(
         T5LayerNorm, "forward", lambda self, x: F.rms_norm(x, x.shape[-1:], self.weight, 1e-6)
@@ -315,7 +315,7 @@ def test_every_token_has_a_unique_name():
     ],
 )
 def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
-    """By the arms' names: their stage, and whether they have many examples."""
+    """The arms' names state their stage, and whether they have many examples."""
     made = {}
 
     def watched(at, arm, rate):

@@ -55,7 +55,7 @@ def test_sines_are_the_formulas():
 
 
 def test_a_fixed_offset_is_a_linear_function_of_the_sines():
-    """The paper's reason for this encoding: section 3.5."""
+    """This is the paper's reason for the encoding (section 3.5)."""
     table = sines(40, 8, dtype=torch.float64)
     found = torch.linalg.lstsq(table[:30], table[5:35]).solution
     assert_close(table[:30] @ found, table[5:35], rtol=0, atol=1e-9)

@@ -226,7 +226,7 @@ def as_released(weights: dict[str, Tensor], before: Tensor, ids: Tensor) -> Tens
 
 
 def test_released_weights_speak_as_in_the_authors_code(assert_parity):
-    """Outputs and all gradients, over a segment with memory."""
+    """Compares outputs and all gradients, over a segment with memory."""
     net = small(model=12, heads=3, hidden=16, layers=2, scale=math.sqrt(12))
     weights = released(11, 12, 3, 16, 2)
     tied = weights.pop("crit.out_layers.0.weight")

@@ -205,7 +205,7 @@ def test_the_breaks_leave_out_the_named_ingredient():
 
 
 def test_the_papers_network_for_mnist():
-    """784 pixels, 500 hidden units, 20 latent variables: five layers with biases."""
+    """It has 784 pixels, 500 hidden units, 20 latent variables, and five layers with biases."""
     encoder, decoder = 784 * 500 + 500 + 2 * (500 * 20 + 20), 20 * 500 + 500 + 500 * 784 + 784
     with torch.device("meta"):
         assert sum(w.numel() for w in VAE(784, 500, 20).parameters()) == encoder + decoder == 815_824

@@ -53,8 +53,8 @@ def reference() -> ViTForImageClassification:
 
 @pytest.mark.parametrize("size", [(12, 12), (12, 20), (8, 16)])
 def test_released_weights_see_as_in_transformers(assert_parity, size):
-    """Outputs and all gradients, also at other sizes, for which positions are interpolated in the same
-    way.
+    """Compares outputs and all gradients, also at other sizes, for which positions are interpolated in the
+    same way.
     """
     theirs, ours = reference(), ViT(**TINY).double()
     weights = dict(theirs.named_parameters())

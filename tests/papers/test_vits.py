@@ -124,7 +124,7 @@ class Speaks(nn.Module):
 
 
 def test_the_whole_matches_transformers(assert_parity, monkeypatch):
-    """Waves, and the gradients of all weights that affect them, for rows of 6 and 4 symbols."""
+    """Compares waves, and the gradients of all weights that affect them, for rows of 6 and 4 symbols."""
     theirs, ours = folded(theirs_of()), random_weights(VITS(SMALL), 0.2).eval()
     names = names_of(theirs)
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.randn(x.mT.shape).to(x).mT)
@@ -399,7 +399,7 @@ def test_the_more_words_the_faster():
 
 
 def test_a_table_draws_the_phonemes_values(part_of_run):
-    """For any sentence; unheard phonemes may get any value, and padding gets none."""
+    """This holds for any sentence; unheard phonemes may get any value, and padding gets none."""
     run = part_of_run()
     train, judge = say(run, "train", 3), say(run, "judge", 4)
     drawn, mask, truth = draw_from_table(run, train, judge)

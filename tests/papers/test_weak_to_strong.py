@@ -70,7 +70,7 @@ def test_the_threshold_is_the_one_that_brute_force_finds(batch, share):
 
 
 def test_half_of_a_batch_lies_above_its_median():
-    """As the quantile in the authors' repository."""
+    """This matches the quantile in the authors' repository."""
     score = torch.randn(5, 64)
     expected = (score > score.quantile(0.5, dim=-1, keepdim=True)).long()
     assert torch.equal(harden(score, 0.5), expected)
@@ -93,7 +93,7 @@ def test_the_students_weight_grows_over_the_first_fifth():
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.75, 1.0])
 def test_value_and_gradient_match_the_formula(alpha):
-    """Number by number, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
+    """Computes both number by number, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
     logits = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     weak, weight = distributions(6, 2), torch.randn(6, dtype=torch.float64)
     loss = confidence_loss(logits, weak, alpha)
@@ -165,7 +165,7 @@ def test_certainty_does_not_overflow():
 
 
 def test_the_papers_probes():
-    """1000 classes on the 2048 features of a ResNet-50 and the 768 of a ViT-B."""
+    """The probes have 1000 classes, on the 2048 features of a ResNet-50 and the 768 of a ViT-B."""
     for inputs, count in ((2048, 2_049_000), (768, 769_000)):
         with torch.device("meta"):
             ours, theirs = Probes(1, inputs, 1000), nn.Linear(inputs, 1000)

@@ -166,7 +166,7 @@ def test_no_token_sees_a_later_one():
 
 
 def test_beams_find_the_best_text():
-    """With as many beams as texts, against every text of at most three tokens."""
+    """With as many beams as texts, beam search is compared with all texts of at most three tokens."""
     model = Whisper(Size(1, 8, 2, mels=5, frames=6, tokens=9, vocab=4))
     mel, end = torch.randn(1, 6, 5), 3
     torch.nn.init.normal_(model.decoder.embed_tokens.weight)

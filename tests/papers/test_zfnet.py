@@ -66,7 +66,7 @@ def written(layers: nn.Sequential, image: Tensor, signal: Tensor) -> Tensor:
 
 
 def test_the_way_back_is_a_deconvnet_in_loops():
-    """For pooling without overlap, because overlapping windows may share a switch."""
+    """Tests pooling without overlap, because overlapping windows may share a switch."""
     layers = network()[:5]
     image = torch.randn(1, 3, 8, 10, dtype=torch.float64)
     signal = torch.randn_like(layers(image))

@@ -130,7 +130,7 @@ def test_headings_that_the_file_does_not_have_stay_out_of_it(tmp_path: Path, hom
 
 
 def test_an_arxiv_id_in_the_journal_is_the_papers(tmp_path: Path, home: Home) -> None:
-    """As written by biblatex and Google Scholar."""
+    """biblatex and Google Scholar write such entries."""
     text = "@article{l, title={LoRA}, author={Hu, Edward}, %s={arXiv preprint arXiv:2106.09685 [cs.CL]}}\n"
     for number, name in enumerate(("journaltitle", "journal")):
         one = bibtex.read(text % name).entries[0]
