@@ -48,7 +48,7 @@ from .sgd.benchmark import step_cases
 
 
 class Momentum(Optimizer):
-    """Stores the last step as a velocity v, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too."""
+    """Stores the last step as a velocity v, wₜ − wₜ₋₁ = −lr v. A schedule of `lr` thus also scales it."""
 
     memories = ("velocity",)
 
@@ -88,8 +88,8 @@ ROOT = Claim(
     sentence="On quadratics, the number of steps grows with the square root of the condition number for "
     "the heavy ball, and with the condition number itself for gradient descent.",
     paper=Figure(
-        "Each step multiplies the error by (√κ − 1) / (√κ + 1), and in gradient descent by "
-        "(κ − 1) / (κ + 1).",
+        "Each step multiplies the heavy ball's error by (√κ − 1) / (√κ + 1), and gradient descent's error "
+        "by (κ − 1) / (κ + 1).",
         where="theorem 9",
         read="secondary",
     ),

@@ -50,8 +50,8 @@ SIZES = Claim(
 PERIODS_TELL = Claim(
     name="multi-period against multi-scale discriminators",
     sentence="After 80 steps, multi-period discriminators distinguish speech from its Griffin-Lim "
-    "reconstruction with a larger area under the ROC curve than multi-scale discriminators with the same "
-    "number of parameters.",
+    "reconstruction better than multi-scale discriminators with the same number of parameters, as measured "
+    "by the area under the ROC curve.",
     paper=Figure(
         "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, and without "
         "multi-scale discriminators it falls to 3.74.",

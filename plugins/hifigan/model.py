@@ -172,7 +172,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Periods(nn.Module):
-    """Five discriminators with prime periods, so that their samples overlap as little as possible."""
+    """Five discriminators whose periods are prime, which minimises the overlap of their samples."""
 
     def __init__(self, *arguments: Sequence[int] | int, periods: Sequence[int] = (2, 3, 5, 7, 11)) -> None:
         super().__init__()

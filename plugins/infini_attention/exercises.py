@@ -50,7 +50,7 @@ EXERCISES = (
         hints=(
             "Linear attention: a weighted sum of all values so far, divided by the sum of the weights.",
             "σ(q) times M gives the weighted sum of values, σ(q) times z the sum of the weights.",
-            "Clamp the divisor at 1e-6, so that an empty memory gives zeros.",
+            "Clamp the divisor at 1e-6. An empty memory then gives zeros.",
         ),
         tries=of_queries,
     ),

@@ -87,7 +87,7 @@ TASK = (
 INSIDE = Claim(
     name="recall at the training length",
     sentence="On texts of four segments, a model with the compressive memory recalls values more "
-    "accurately than one with a KV cache of the same size, which no longer contains the values.",
+    "accurately than a model with a KV cache of the same size, from which the values have been dropped.",
     paper=Figure(
         "After 400 steps of fine-tuning on 5K tokens, the model recalls passkeys in texts of 32K tokens and "
         "more, with 114 times less memory than the best baseline",
@@ -117,7 +117,7 @@ INSIDE = Claim(
 BEYOND = Claim(
     name="recall at eight times the training length",
     sentence="After training on texts of up to 4 segments, a model with the compressive memory recalls the "
-    "value in 90 % of texts of 32 segments.",
+    "value in at least 90 % of texts of 32 segments.",
     paper=Figure(
         "After fine-tuning on 5K tokens, accuracy at 1M tokens is 96, 94 and 100 % (start, middle, end) "
         "with the linear memory and 100 % with the delta rule. Without fine-tuning it is 8, 6 and 98 %",

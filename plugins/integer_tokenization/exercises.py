@@ -32,10 +32,7 @@ EXERCISES = (
         task="Learn byte-pair merges from only the numbers in a text, counting every occurrence.",
         hints=(
             "Find the runs of the digits 0 to 9, and train only on them.",
-            (
-                "Put each number on a separate line, so that no merge spans two numbers or begins with a "
-                "space."
-            ),
+            ("Put each number on a separate line. Then no merge spans two numbers or begins with a space."),
         ),
         tries=of_texts,
         gradients=False,

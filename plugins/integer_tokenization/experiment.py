@@ -58,8 +58,8 @@ DECAY = Break(
 
 COMPUTES = Claim(
     name="accuracy on unseen sums, digits and merged tokens",
-    sentence="A model that has been trained until it knows the training sums answers more unseen sums "
-    "correctly if numbers are written as digits than if each number is a single merged token.",
+    sentence="After memorising the training sums, a model answers more unseen sums correctly if numbers are "
+    "written as digits than if each number is a single merged token.",
     paper=Figure(
         "The post argues that if numbers are tokens, every sum is a special case to be memorised. It gives "
         "no measurement",
@@ -81,7 +81,7 @@ COMPUTES = Claim(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound) after 180 steps, '
             "when the control knew 27 % of the training sums. The two orders of a sum counted as two sums. "
-            "Now the control is trained for 1,200 steps and must know 90 % of the training sums."
+            "The control is now trained for 1,200 steps, and must answer 90 % of the training sums correctly."
         ),
     ),
 )

@@ -7,7 +7,7 @@ depends on the other examples, small batches have noisy statistics, and training
 recurrent network would need statistics for every time step.
 
 The idea. Compute mean and variance over the features of a layer instead, for each example separately. No
-statistic depends on the batch, training and inference are the same computation, and a recurrent network
+statistic depends on the batch, and training and inference are the same computation. A recurrent network
 normalises at every step, which keeps the norm of its state from growing or shrinking.
 
 This folder. `model` implements equations 3 and 4 as written, and with a hand-written gradient. `invariances`

@@ -1,7 +1,7 @@
 """Computes table 1: which changes to a layer's weights and inputs leave its output unchanged.
 
 Each normalisation is a row. The layer under test is a 1 × 1 convolution without a bias, followed by the
-normalisation. The inputs are small images, so normalisations over positions have rows too.
+normalisation. The inputs are small images, so normalisations over positions can also be tested.
 """
 
 from collections.abc import Callable, Mapping

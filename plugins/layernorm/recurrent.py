@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
 
 
 class Bias(nn.Module):
-    """Adds only a bias, which layer normalisation adds too."""
+    """Adds only a bias, which layer normalisation also adds."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

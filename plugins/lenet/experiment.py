@@ -44,7 +44,9 @@ CENTRED = Break(
 SIZE = Claim(
     name="parameter count",
     sentence="LeNet-5 has 340,908 connections and, because weights are shared, 60,000 trainable parameters.",
-    paper=Figure("340,908 connections, 60,000 trainable parameters.", where="section II.B", read="text"),
+    paper=Figure(
+        "LeNet-5 has 340,908 connections and 60,000 trainable parameters.", where="section II.B", read="text"
+    ),
     rule=(Bound("trainable parameters", "==", 60_000), Bound("connections", "==", 340_908)),
     kind="identity",
 )

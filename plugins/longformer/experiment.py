@@ -56,8 +56,8 @@ ASKED_OF_ALL = Break(
 QUESTIONS = Claim(
     name="long-range question answering with and without a global token",
     sentence="After 180 steps, a network with a narrow window and the question as a global token answers "
-    "questions about the farthest third of a text more accurately than one with the window alone, and at "
-    "most 10 points less accurately than one with full attention.",
+    "questions about the farthest third of a text more accurately than a network with the window alone. It "
+    "is at most 10 points less accurate than a network with full attention.",
     paper=Figure(
         "WikiHop accuracy is 8.3 points lower without global attention and its separate projections, and "
         "1.6 points lower without the projections alone",
@@ -88,7 +88,7 @@ QUESTIONS = Claim(
         "tokens. The network has one layer of hidden size 64 and no dropout, with a window of 2 tokens on "
         "either side. It is trained from scratch with AdamW. The paper's model starts from RoBERTa's weights "
         "and reads 4,096 tokens. The paper's 8.3 points are for global attention and its separate "
-        "projections together. Our projections are separate too."
+        "projections together. Our network also has separate projections."
     ),
     history=(
         (
@@ -104,7 +104,7 @@ LINEAR = Claim(
     sentence="The time and memory of banded attention grow linearly with the length of the text, and it is "
     "faster than full attention with a mask.",
     paper=Figure(
-        "memory grows linearly with the length, and full attention's memory grows quadratically",
+        "Memory grows linearly with the length, and full attention's memory grows quadratically",
         where="section 3.2, figure 1",
         read="text",
     ),

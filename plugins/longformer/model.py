@@ -53,7 +53,7 @@ def banded_attention(
         hidden = ~seen.gather(1, everywhere)[:, None, None, None]
         far = queries @ k.gather(2, chosen).mT[:, :, None]
         scores = torch.cat((scores, far.masked_fill(hidden, -torch.inf)), -1)
-    # A row of only -inf would give NaN, in the gradient too.
+    # A row of only -inf would give NaN, also in the gradient.
     blind = scores.amax(-1, keepdim=True) == -torch.inf
     weights = scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
     found = weights[..., : 3 * window] @ values.mT

@@ -34,9 +34,9 @@ def unroll(
 class LongShortTermMemory(torch.autograd.Function):
     """`unroll` with time first and a hand-written backward pass.
 
-    The backward pass computes the derivatives of the gates for all steps at once, and the weights' gradients
-    in one matrix multiplication over all steps, where autograd does one multiplication per step and sums.
-    Second derivatives come from autograd through `unroll`.
+    The backward pass computes the derivatives of the gates for all steps at once. It computes the weights'
+    gradients in one matrix multiplication over all steps, whereas autograd sums one product per step. Second
+    derivatives come from autograd through `unroll`.
     """
 
     @staticmethod

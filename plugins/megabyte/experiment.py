@@ -207,7 +207,7 @@ def judge(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 
 def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
-    """Report how each arm continues the same prompt, and how fast. Also report MEGABYTE's loss when its
+    """Report how each model continues the same prompt, and how fast. Also report MEGABYTE's loss when its
     global model's outputs are replaced by zeros.
     """
     network = networks["MEGABYTE"]

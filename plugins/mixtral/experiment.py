@@ -52,7 +52,7 @@ SIZE = Claim(
 
 ONE_EXPERT = Break("one expert for all", "The router sends every token to the same two experts.")
 AT_RANDOM = Break(
-    "experts at random", "Every token goes to two randomly chosen experts, new ones each time.", "near miss"
+    "experts at random", "In each pass, every token goes to two randomly chosen experts.", "near miss"
 )
 FROZEN = Break(
     "a router that does not learn",
@@ -103,9 +103,9 @@ FACTS = Claim(
     breaks=(ONE_EXPERT, AT_RANDOM, FROZEN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A random table that maps pairs of names to values replaces text. The network has one layer "
-    "of hidden size 32. Each network uses its best learning rate from the same grid, chosen on other facts "
-    "than the tested ones. No loss balances the experts, because the report mentions none. A table in the "
-    "output shows the effect of a balancing loss.",
+    "of hidden size 32. Each network uses its best learning rate from the same grid, chosen on facts that "
+    "are not tested. No loss balances the experts, because the report mentions none. A table in the output "
+    "shows the effect of a balancing loss.",
     headline=True,
     history=(
         (

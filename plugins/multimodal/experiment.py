@@ -50,8 +50,7 @@ DEVIATIONS = (
 BETTER_FEATURES = Claim(
     name="cross modality learning",
     sentence="After 500 steps, image features learned together with the matching sounds give a more "
-    "accurate image classifier than features learned from images alone, although the classifier itself "
-    "sees only images.",
+    "accurate image classifier than features learned from images alone. The classifier gets only images.",
     paper=Figure(
         "Features of video are better if sound is present during feature learning.",
         where="abstract",

@@ -9,8 +9,8 @@ in curvature, it zigzags, and each step reduces the error only by a constant fac
 
 The idea. Solve H d = -g. Close to a minimum where the Hessian H is invertible, each step squares the error,
 so the number of correct digits doubles. Far from the minimum, a full step may overshoot and diverge. If the
-step is halved until the function falls (Armijo's rule), the method converges from any start on a convex
-function. A step costs O(n³).
+step is halved until the function value decreases (Armijo's rule), the method converges from any start on a
+convex function. A step costs O(n³).
 
 This folder. `model` has `Minimizer`, the base class of methods that evaluate several points in one step (line
 searches), and `Newton`. `problems` has the test functions of this family. `experiment` measures the order of

@@ -41,8 +41,8 @@ ORDER = Claim(
 DAMPED = Claim(
     name="share of starts that converge",
     seeded_as="share of starts that arrive",
-    sentence="Newton's method converges from every start if steps are halved until the function falls. "
-    "Full steps, shown for comparison, diverge far from the minimum.",
+    sentence="Newton's method converges from every start if steps are halved until the function value "
+    "decreases. Full steps, shown for comparison, diverge far from the minimum.",
     paper=Figure(
         "Damped steps converge from every start on a strongly convex function.",
         where="Boyd and Vandenberghe, section 9.5",

@@ -71,7 +71,7 @@ SIZES = Claim(
 
 EVERY_WINDOW = Claim(
     name="one pass against separate windows",
-    sentence="Applied to a large image, the network gives the same outputs as it does for each window alone.",
+    sentence="Applied to a large image, the network gives the same outputs as for each window alone.",
     paper=Figure(
         "The whole network is a sequence of convolutions. The paper gives no number",
         where="section 3.5",

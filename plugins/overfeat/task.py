@@ -18,7 +18,7 @@ SIDE = 40  # of a picture
 WINDOW = 24
 SCALES = (24, 34, 48)  # the picture's side after resizing, before windows are cut out of it
 READABLE = (9, 20)  # the larger side, in pixels, of objects in training windows
-AWAY = 4  # largest distance of such an object's centre from the window's centre, in pixels
+AWAY = 4  # largest distance of the object's centre from the centre of a training window, in pixels
 BRIGHTNESS = 0.3  # about the mean of all pixels
 
 Images = Float[Tensor, "batch 3 side side"]

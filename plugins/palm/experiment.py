@@ -95,8 +95,8 @@ PARALLEL = Claim(
     chosen_on=(0, 1),
     headline=True,
     deviations=MODEL + "In both models, every query head has its own key-value head. The paper fuses the "
-    "matrix multiplications that read the input. We also fuse those that write the output. We measure times "
-    "on a CPU, which a matrix multiplication of this size already keeps busy.",
+    "matrix multiplications that read the input. We also fuse the multiplications that write the output. We "
+    "measure times on a CPU, which a matrix multiplication of this size already keeps busy.",
     history=(
         (
             'Until November 2026 the verdict was "inconclusive" (6 of 10 seeds, same bounds). The two halves '

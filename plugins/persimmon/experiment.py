@@ -57,8 +57,8 @@ MODEL = (
 
 WIDER = Claim(
     name="highest learning rate with and without query and key norm",
-    sentence="In 90 steps, a model with normalised queries and keys trains well at learning rates twice as "
-    "high as the same model without this norm.",
+    sentence="The highest learning rate at which a model trains well in 90 steps is at least twice as high "
+    "with normalised queries and keys as without this norm.",
     paper=Figure(
         "Queries and keys are normalised for stability. The post shows no ablation",
         where="the post",
@@ -78,9 +78,9 @@ WIDER = Claim(
     history=(
         (
             'Until November 2026 the verdict was "inconclusive", with the same bound. The highest learning '
-            "rate was a point on a grid whose neighbouring values differ by a factor of 3. A model trained "
-            "well if its loss was within 10 % of its own lowest loss. A model that does not train at all "
-            "satisfies this condition at every learning rate."
+            "rate was a point on a grid whose neighbouring values differ by a factor of 3. A learning rate "
+            "counted if its loss was within 10 % of the same model's lowest loss. A model that does not "
+            "train meets this condition at every learning rate."
         ),
     ),
 )
@@ -100,7 +100,7 @@ POST = Figure(
 SPARSE = Claim(
     name="sparsity gained in training, and loss against GELU",
     sentence="After 90 steps with squared ReLU, the share of zero hidden activations is at least 5 points "
-    "higher than in the untrained model, and the loss is at most 1 % higher than with GELU.",
+    "higher than in the untrained model. The loss is at most 1 % higher than with GELU.",
     paper=POST,
     rule=(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
@@ -146,8 +146,8 @@ NINETY = Claim(
 
 SKIPPED = Claim(
     name="sparse against dense product at 95 % zeros",
-    sentence="For one token with 95 % zero hidden activations, a multiplication that reads only the rows of "
-    "nonzero activations is at least 1.5 times as fast as the multiplication with all rows.",
+    sentence="For one token with 95 % zero hidden activations, multiplying only the rows of nonzero "
+    "activations is at least 1.5 times as fast as multiplying all rows.",
     paper=Figure(
         "The zeros provide opportunities for faster inference", where="the post, footnote 2", read="secondary"
     ),
