@@ -149,7 +149,7 @@ MINI_BATCHES = Claim(
     after_steps=200,
     breaks=(NO_MEMORY, ONE_DIVISOR, ADAGRAD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "Batches have 16 images. Rprop is torch's, with its factors of 1.2 and 0.5.",
+    deviations=TASK + "Batches have 16 images. We use torch's Rprop, with its factors of 1.2 and 0.5.",
     headline=True,
     history=(
         (

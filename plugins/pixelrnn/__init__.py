@@ -7,7 +7,7 @@ remember distant pixels, and training should process all pixels in parallel. Lat
 a bound on the likelihood, and models with independent pixels generate only noise.
 
 The idea. Order the pixels row by row, from the top left. The likelihood factorises into one conditional
-distribution per pixel, a softmax over its values. Masked convolutions hide the pixels that are not yet
+distribution per pixel, a softmax over its values. Masked convolutions hide pixels that have not yet been
 generated. The PixelCNN consists of masked convolutions only. The row LSTM is a recurrence over rows, with a
 triangular receptive field above the pixel. The diagonal BiLSTM is a recurrence over diagonals, from the left
 and from the right, and its receptive field covers all previous pixels. Within a pixel, red is generated

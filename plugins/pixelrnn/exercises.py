@@ -80,7 +80,7 @@ EXERCISES = (
         task="Section 3.1: one LSTM step per row, and the residual connection.",
         hints=(
             "Apply input_to_state to the whole map first, then loop over its rows.",
-            "A row's gates are its row of that map plus state_to_state(h). lstm_cell expects them last.",
+            "Add state_to_state(h) to a row to get its gates. lstm_cell expects gates in the last axis.",
             "Stack the states as rows, move the channels to the second dimension, and add up(...) to x.",
         ),
         tries=of_rows,

@@ -32,7 +32,11 @@ BOUNDED = Claim(
     name="bound on the scores",
     sentence="With cosine attention, no score exceeds the learned scale, however long queries and keys "
     "become. The softmax therefore does not saturate.",
-    paper=Figure("The softmax is less prone to arbitrary saturation", where="abstract", read="abstract"),
+    paper=Figure(
+        "With normalisation, the softmax is less prone to arbitrary saturation",
+        where="abstract",
+        read="abstract",
+    ),
     rule=(
         Bound("largest score over the scale g, queries and keys × 100", "<=", 1.0001),
         Bound("change of the weights when queries and keys grow a hundredfold", "<=", 1e-5),
@@ -71,8 +75,8 @@ DEVIATIONS = (
 
 QUALITY = Claim(
     name="loss with cosines and with dot products",
-    sentence="After 250 steps, a character model with cosine attention has a lower held-out loss than one "
-    "with scaled dot products, each at its best learning rate.",
+    sentence="After 250 steps, a character model with cosine attention has a lower held-out loss than the "
+    "same model with scaled dot products, each at its best learning rate.",
     paper=Figure(
         "BLEU rises by 0.928 on average over five low-resource translation pairs",
         where="abstract",
@@ -97,8 +101,8 @@ QUALITY = Claim(
 
 HIGH_RATES = Claim(
     name="loss lost at a high learning rate, with cosines and with dot products",
-    sentence="Raising the learning rate from its best value to 0.1 increases a character model's loss after "
-    "250 steps less with cosine attention than with scaled dot products.",
+    sentence="If the learning rate is raised from its best value to 0.1, a character model's loss after 250 "
+    "steps increases less with cosine attention than with scaled dot products.",
     paper=Figure(
         "This result is not from the paper. At high learning rates, small models become unstable like large "
         "ones, and the same remedies help (Wortsman et al.)",

@@ -15,9 +15,9 @@ scores them. A regression adjusts the boxes. Among overlapping boxes, only the h
 This folder. `boxes` has box encoding and non-maximum suppression. `model` warps regions, and has a small
 network, histograms of gradients, SVMs and ridge regression. `task` has scenes and proposals. The plugins of
 R-CNN's successors import these modules unchanged. `experiment` compares the network's features with
-histograms of gradients and with its features before fine-tuning. The scenes show digits, which consist of
-strokes, and histograms of gradients work better on them. `benchmark` times non-maximum suppression, and the
-network on warped regions.
+histograms of gradients and with its features before fine-tuning. Digits consist of strokes, and histograms of
+gradients describe these scenes better than the network's features do. `benchmark` times non-maximum
+suppression, and the network on warped regions.
 """
 
 from torch import nn

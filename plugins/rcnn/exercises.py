@@ -85,7 +85,7 @@ EXERCISES = (
     Exercise(
         name="NMS",
         of="boxes.unsuppressed",
-        task="Apply greedy non-maximum suppression to many images at once. Boxes that are kept get True.",
+        task="Apply greedy non-maximum suppression to many images at once. Return True for kept boxes.",
         hints=(
             (
                 "Sort by descending score (stable), and compute the overlaps of the sorted boxes with each "

@@ -62,7 +62,7 @@ SIZES = Claim(
     sentence="The features are the 4,096 activations of AlexNet's last hidden layer, which holds 29 % of "
     "the network's parameters.",
     paper=Figure(
-        "There are 4096 features. fc7 has 29 % of the parameters, 16.8 million",
+        "There are 4096 features. fc7 has 29 % of the parameters, or 16.8 million",
         where="sections 2.1 and 3.2",
         read="text",
     ),
@@ -83,7 +83,7 @@ FEATURES = Claim(
     name="network features against HOG",
     sentence="Detection has a higher mean average precision with a network's features of the proposed "
     "regions than with histograms of oriented gradients (HOG) of the same pixels.",
-    paper=Figure("mAP 54.2 against 33.7 for DPM on HOG, VOC 2007", where="table 2", read="table"),
+    paper=Figure("On VOC 2007, mAP is 54.2, and 33.7 for DPM on HOG", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
     control="linear SVMs on HOG features of the same warped 16 × 16 regions, with the best of the same "
     "four values of C",
@@ -108,7 +108,7 @@ FINE_TUNED = Claim(
     name="mAP with and without fine-tuning",
     sentence="Detection with a pretrained network's features has a higher mean average precision if the "
     "network is fine-tuned on warped regions.",
-    paper=Figure("mAP 44.7 without, 54.2 with fine-tuning (fc7)", where="table 2", read="table"),
+    paper=Figure("mAP (fc7) is 44.7 without and 54.2 with fine-tuning", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.06, minus="pretrained", toward=0.015),),
     control="the pretrained network without fine-tuning, and SVMs with the best of the same four values of C",
     control_arm="pretrained",

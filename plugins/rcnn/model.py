@@ -118,7 +118,7 @@ def hog(
     """Histograms of oriented gradients (Dalal and Triggs 2005): the features that R-CNN replaced.
 
     A pixel's gradient is taken from the channel with the largest gradient. Its length is divided between the
-    two nearest of `bins` orientations (of half a turn) in the histogram of its cell. Cells are normalised in
+    two nearest of `bins` orientations (over half a turn) in its cell's histogram. Cells are normalised in
     overlapping blocks of 2 × 2, clipped at 0.2 and normalised again.
     """
     padded = F.pad(crops, (1, 1, 1, 1), mode="replicate")

@@ -36,8 +36,8 @@ NEAREST = Break(
 HASHED = Claim(
     name="nearest digits found by hashed and by full attention",
     sentence="Without training, attention within hashed buckets classifies digits more accurately than "
-    "attention within random buckets of the same size. With 4 rounds, the accuracy of hashed buckets is "
-    "within 3 points of full attention.",
+    "attention within random buckets of the same size. With 4 rounds, the accuracy of hashed buckets is at "
+    "most 3 points below that of full attention.",
     paper=Figure(
         "On a copying task, a trained Transformer reaches 91.9 % with 1 round, 99.9 % with 4 rounds and 100 "
         "% with full attention. The paper has no result for the search alone",
@@ -49,7 +49,7 @@ HASHED = Claim(
         at_least("accuracy", "hashed@4", -0.03, minus="full attention"),
     ),
     guards=(at_most("part of the pairs seen", "hashed@4", 0.15),),
-    control="the same code with random buckets. Both use the sharpness of the softmax that is best for them",
+    control="the same code with random buckets. Both use their best sharpness of the softmax",
     control_arm="random buckets",
     control_reaches=(at_least("accuracy", "full attention", 0.9),),
     breaks=(OTHERS, NEAREST),
@@ -100,7 +100,7 @@ LONG = Claim(
     control="torch's fused attention over the same pairs, with a mask that is computed before the timing "
     "starts",
     deviations="Attention has one head and two rounds of hashing, and reads 1,024 to 4,096 tokens. A single "
-    "rotation gives all buckets. The released code factorises the rotation. Our hashing takes L² · dim / "
+    "rotation gives all buckets. The released code factorises the rotation. Our hashing needs L² · dim / "
     "width multiplications, which take less than half of the time at these lengths.",
     history=(
         (
@@ -168,7 +168,7 @@ def of_others(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.
 
 
 def nearest(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """In each round, sample one token per bucket. Each token joins the bucket of the most similar one."""
+    """In each round, sample one token per bucket. Each token joins the bucket of the most similar sample."""
     directions, buckets = F.normalize(x[0, 0], dim=1), 2 * (x.shape[2] // WIDTH)
     drawn = [torch.randperm(len(directions), generator=generator)[:buckets] for _ in range(rounds)]
     return torch.stack([(directions @ directions[rows].T).argmax(1) for rows in drawn])[None, None]

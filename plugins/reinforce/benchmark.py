@@ -28,7 +28,11 @@ def weighted_cross_entropy(logits: Tensor, action: Tensor, reward: Tensor) -> Te
 
 
 def cost(batch: int, actions: int, itemsize: int) -> dict[str, Cost]:
-    """Operations per logit. Forward: exponential, sum. Backward: exponential, difference, times reward."""
+    """The cost, from the operations per logit.
+
+    The forward pass computes an exponential and a sum. The backward pass computes an exponential, a
+    difference and a product with the reward.
+    """
     logits = batch * actions
     moved = (logits + 2 * batch) * itemsize + 8 * batch
     return {

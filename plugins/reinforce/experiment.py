@@ -66,7 +66,7 @@ DISCOUNTED = Break(
 
 UNBIASED = Claim(
     name="bias of the gradient estimate",
-    sentence="The mean of the estimate equals the gradient of the expected reward, whatever the baseline.",
+    sentence="The mean of the estimate equals the gradient of the expected reward, for any baseline.",
     paper=Figure(
         "The paper proves this for any baseline that does not depend on the action.",
         where="theorem 1",
@@ -87,8 +87,8 @@ BALANCES = Claim(
     sentence="After 60 updates, a network rewarded only for the time the pole stays up keeps it balanced "
     "longer than a network that is credited with other episodes' rewards.",
     paper=Figure(
-        "The paper does not test pole balancing. It reports simulations of other tasks without figures, and "
-        "says that learning was slow.",
+        "The paper does not test pole balancing. It reports simulations of other tasks without numbers, and "
+        "states that learning was slow.",
         where="section 8.1",
         read="text",
     ),
@@ -117,7 +117,7 @@ SOONER = Claim(
     name="updates to balance with and without a baseline",
     sentence="With a baseline, a network needs fewer updates to balance the pole than without one.",
     paper=Figure(
-        "The paper states, without giving a figure, that an adaptive baseline can greatly speed up "
+        "The paper states, without giving numbers, that an adaptive baseline can greatly speed up "
         "convergence.",
         where="section 8.3",
         read="text",

@@ -3,7 +3,7 @@
 He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
 The problem. More layers should not hurt, because a deep network can copy a shallow one and compute the
-identity in its other layers. Yet with depth even the training error rose, although batch normalisation kept
+identity in its other layers. Yet even the training error rose with depth, although batch normalisation kept
 gradients from vanishing. A better solution existed, but the optimiser did not find it.
 
 The idea. The identity must be easy to learn. A few layers learn the residual F(x) instead of the output, and

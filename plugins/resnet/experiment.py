@@ -88,7 +88,7 @@ DEPTH_COSTS = Claim(
     deviations=DEVIATIONS + "In the paper, the deeper network has the higher error throughout training.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same, '
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same, but '
             "written as a loss 1.4 times as high with 34 layers. The claim did not state the number of "
             "steps. After 600 steps, the deeper network had the lower loss. Settings were chosen on seeds 0, "
             "1 and 2."
@@ -127,7 +127,7 @@ DEPTH_GAINS = Claim(
     ),
 )
 
-# The paper's figures: billions of multiply-adds for an image of 224 × 224 pixels, and millions of parameters.
+# The paper's numbers: billions of multiply-adds for an image of 224 × 224 pixels, and millions of parameters.
 TABLE_1 = {18: "1.8", 34: "3.6", 50: "3.8", 101: "7.6", 152: "11.3"}
 TABLE_6 = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}
 
@@ -140,7 +140,7 @@ def experiment(run: Run) -> None:
         classify(run)
         for claim in (DEPTH_COSTS, DEPTH_GAINS):
             if run.wants(claim):
-                run.leave_unjudged(claim, "it is about strips; with --data the networks classify images")
+                run.leave_unjudged(claim, "it is about strips, but with --data the networks classify images")
     else:
         depth(run)
 

@@ -7,7 +7,7 @@ The problem. Why does a network with more weights than training examples general
 are that the effective capacity of such networks is limited, or that regularisation keeps them from bad
 solutions.
 
-The idea. Measure the capacity directly: replace the labels by random ones, or the pixels by noise, and train
+The idea. Measure the capacity directly: use random labels, or replace the pixels by noise, and train
 the same network with the same settings. The network reaches zero training error in only a few times as many
 steps, and neither weight decay nor dropout prevents it. Bounds that depend only on the model's capacity
 therefore cannot explain why it generalises on true labels. By theorem 1, two layers with 2n + d weights can
@@ -379,7 +379,7 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Accuracy without dropout. The model is returned to training mode."""
+    """Accuracy without dropout. Leaves the model in training mode."""
     model.eval()
     with torch.no_grad():
         found = (model(x).argmax(1) == y).float().mean().item()

@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="network",
         of="model.Memory.forward",
-        task="Implement lemma 1's network: project, apply a ReLU above each threshold, and sum with weights.",
+        task="Implement lemma 1's network: a projection, a ReLU above each threshold, and a weighted sum.",
         hints=("Project onto a, subtract every threshold, apply the ReLU, and multiply by w.",),
         tries=of_networks,
     ),

@@ -1,4 +1,4 @@
-"""Checks a row of table 1, and trains recurrent networks with RMSNorm and ablations from large weights."""
+"""Checks a row of table 1, and compares RMSNorm with its ablations in a recurrent network."""
 
 import math
 from functools import partial
@@ -30,7 +30,7 @@ INVARIANCE = Claim(
     sentence="The output of RMSNorm does not change if weights or examples are scaled, but it changes if "
     "weights are shifted. Layer normalisation is invariant to both.",
     paper=Figure(
-        "RMSNorm has all of layer normalisation's invariances except re-centring of the weight matrix",
+        "RMSNorm has all invariances of layer normalisation except that to re-centring the weight matrix",
         where="table 1",
         read="secondary",
     ),
@@ -47,7 +47,7 @@ INVARIANCE = Claim(
     deviations="Invariance holds up to rounding. As in the paper, there is no small constant under the root.",
 )
 
-CENTRING_INSTEAD = Break("centring instead", "The mean is subtracted, but there is no division.")
+CENTRING_INSTEAD = Break("centring instead", "Vectors are centred but not divided by anything.")
 ONE_FEATURE = Break(
     "one feature", "The square of the first feature replaces the mean square of all features.", "near miss"
 )

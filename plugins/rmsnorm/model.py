@@ -36,7 +36,7 @@ def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Saves x and one number per vector for the backward pass. Autograd would save three tensors like x."""
+    """Saves x and one number per vector for the backward pass. Autograd saves three tensors of x's size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, share: float) -> Tensor:

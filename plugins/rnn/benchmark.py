@@ -44,7 +44,7 @@ def cost(batch: int, time: int, inputs: int, hidden: int, *, gates: int, itemsiz
 def layer_inputs(
     generator: torch.Generator, batch: int, time: int, inputs: int, hidden: int, *, gates: int
 ) -> tuple[Tensor, ...]:
-    """x, the initial state, and weights of the usual size."""
+    """x, the initial state, and weights of the usual scale."""
     shapes = (batch, time, inputs), (batch, hidden), (gates * hidden, inputs), (gates * hidden, hidden)
     x, state, *weights = (torch.randn(shape, generator=generator) for shape in (*shapes, shapes[2][:1]))
     return x, state, *(weight * hidden**-0.5 for weight in weights)

@@ -1,4 +1,4 @@
-"""Checks the released model's size, and compares training with more or fewer masks per text and steps."""
+"""Checks the released model's size, and compares numbers of masks per text and of training steps."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -136,7 +136,7 @@ UNDERTRAINED = Claim(
     sentence="On held-out texts, the same network has a lower loss on masked words after 240 steps than "
     "after 60 steps.",
     paper=Figure(
-        "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB",
+        "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB of text",
         where="section 5, table 4",
         read="table",
     ),
@@ -147,7 +147,7 @@ UNDERTRAINED = Claim(
     breaks=(SAME_TEXTS, LARGER, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations=TOY + "Training takes 60 and 240 steps from scratch. Most models have not converged after "
+    deviations=TOY + "Training takes 60 or 240 steps from scratch. Most models have not converged after "
     "so few steps, so the result says nothing about BERT's million steps. The abstract states that BERT was "
     "undertrained.",
     history=(

@@ -34,7 +34,9 @@ DISTANCE = Claim(
     seeded_as="distance alone",
     sentence="Shifting a whole sequence leaves all attention scores unchanged, because scores depend only "
     "on distances.",
-    paper=Figure("⟨f(q, m), f(k, n)⟩ = g(q, k, m - n), a proof", where="equations 11 and 16", read="text"),
+    paper=Figure(
+        "The paper proves ⟨f(q, m), f(k, n)⟩ = g(q, k, m - n)", where="equations 11 and 16", read="text"
+    ),
     rule=(Bound("change of scores by moving, rotated", "<=", 1e-3),),
     kind="identity",
     control="the same vectors plus a random vector for each position, like learned positions at "
@@ -60,7 +62,7 @@ CONVERGES = Claim(
     sentence="After 250 steps, a language model with rotated queries and keys has a lower held-out loss than "
     "a model with learned position vectors or the Transformer's sinusoids added to its input.",
     paper=Figure(
-        "Pre-training converges faster than that of BERT, whose positions the paper calls sinusoidal",
+        "Pre-training converges faster than with BERT, whose positions the paper calls sinusoidal",
         where="section 4.2, figure 3",
         read="text",
     ),
@@ -97,8 +99,9 @@ CONVERGES = Claim(
     history=(
         (
             "Until November 2026 batches had 8 windows. After the same number of steps, the control's loss "
-            "was not lower than that of a bigram model. It was accepted, because it only had to be within "
-            "0.1 nats. Now it must be lower by 0.1 nats. The bounds of the rule are unchanged."
+            "was not lower than that of a bigram model. The control was accepted, because the two losses "
+            "could differ by up to 0.1 nats. Now its loss must be lower by 0.1 nats. The bounds of the rule "
+            "are unchanged."
         ),
     ),
 )

@@ -78,7 +78,7 @@ def films(count: int, generator: torch.Generator) -> Frames:
 
 
 class Recalled(NamedTuple):
-    """Each film's error rates: in the predicted bits of the last frame, and in the pixels of the blank frame.
+    """Each film's error rates, in the predicted bits of the last frame and in the pixels of the blank frame.
 
     films  true and predicted last frames, for the picture
     nats   mean exact negative log-likelihood of a film

@@ -15,7 +15,7 @@ sample costs O(order).
 This folder. `model` has HiPPO's matrix in this form, its kernel by powers and by Cauchy sums, the recurrence,
 and the layer. The layer learns c̃ = c (1 - ā^L) instead of c, as the paper's code does. `experiment` compares
 recurrence, convolution and kernel in float64, and trains layers initialised with HiPPO's matrix or with
-random ones to classify digits pixel by pixel. `benchmark` times the kernel, and the generation of a new
+random matrices to classify digits pixel by pixel. `benchmark` times the kernel, and the generation of a new
 sample.
 
 Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients

@@ -1,4 +1,4 @@
-"""Times the kernel from powers, doubling or Cauchy sums, and a sample from convolution or recurrence."""
+"""Times the kernel by powers, doubling or Cauchy sums, and a new sample by convolution or recurrence."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -40,7 +40,7 @@ def powers(lamb: Tensor, p: Tensor, b: Tensor, c_tilde: Tensor, step: Tensor, *,
 
 
 def doubling(lamb: Tensor, p: Tensor, b: Tensor, c_tilde: Tensor, step: Tensor, *, time: int) -> Tensor:
-    """Each iteration doubles the vectors ā^k b̄: ā^m times the first m vectors gives the next m."""
+    """Each iteration doubles the number of vectors ā^k b̄: ā^m times the first m vectors gives the next m."""
     step = step.to(torch.promote_types(step.dtype, torch.float32))
     lamb, p, b, c_tilde = complexes(lamb, p, b, c_tilde)
     c = whole(recurrent_c(lamb, p, b, c_tilde, step, time))

@@ -13,8 +13,8 @@ empty image, with a penalty on its norm, gives a picture of the class. Saliency 
 explanation method, and the baseline of all others.
 
 This folder. `maps` has the saliency map, the class picture, and two maps that do not use the network.
-`network` has the small network and its scenes, which plugins of later papers share. `experiment` measures
-which share of a map lies on the object. `benchmark` times the maps of all classes.
+`network` has the small network and its scenes, which plugins of later papers share. `experiment` measures the
+share of a map that lies on the object. `benchmark` times the maps of all classes.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Exercises: store three sequences in two tensors, and write AdamW's step without momentum."""
+"""Exercises: three sequences stored in two tensors, and AdamW's step without momentum."""
 
 from collections.abc import Iterator
 

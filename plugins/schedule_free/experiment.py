@@ -80,8 +80,8 @@ WITH_SGD = Claim(
     "with momentum and a cosine schedule that ends at that step and was tuned for it.",
     paper=FRONTIER,
     rule=RULE,
-    control="heavy ball with a cosine schedule after the same warm-up, at the best of seven learning rates "
-    "for each time. A constant learning rate must be worse at one of the times",
+    control="SGD with heavy-ball momentum and a cosine schedule after the same warm-up, at the best of seven "
+    "learning rates for each time. A constant learning rate must be worse at one of the times",
     control_arm="cosine",
     control_reaches=CONTROL_REACHES,
     after_steps=540,

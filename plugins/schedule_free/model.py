@@ -26,7 +26,7 @@ def schedule_free(y: Vector, z: Vector, direction: Vector, *, lr: float, beta: f
 
 
 class ScheduleFreeSGD(Optimizer):
-    """Between steps the weights hold y. `eval()` replaces them with the mean x, `train()` restores y.
+    """Between steps the weights hold y. `eval()` replaces y with the mean x, and `train()` restores y.
 
     beta    weight of the mean in y, above 0
     warmup  number of steps over which the learning rate rises to `lr`; these steps count less in the mean (cₜ

@@ -1,4 +1,4 @@
-"""Sequence to sequence: one LSTM encodes a sentence into a vector, another decodes the translation from it.
+"""Sequence to sequence: one LSTM encodes a sentence into a vector, and another decodes its translation.
 
 Sutskever, Vinyals and Le 2014, "Sequence to Sequence Learning with Neural Networks", arXiv 1409.3215.
 

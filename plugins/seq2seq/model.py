@@ -1,4 +1,4 @@
-"""Implements stacked-LSTM encoder and decoder, greedy search, and beam search.
+"""Implements an encoder and a decoder of stacked LSTMs, greedy search, and beam search.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

@@ -123,7 +123,7 @@ def until_case(
     spread      of the pixels' scales, in powers of ten
 
     To find the learning rate of an optimiser, such as RMSProp, declare the case with any learning rate, and
-    print the number of steps for each of `RATES`. `benchmark` is the new plugin's function:
+    print the number of steps for each one in `RATES`. `benchmark` is the new plugin's function:
 
         *_, case = benchmark(Bench(device=torch.device("cpu"), dtype=torch.float32, budget="quick"))
         for lr in RATES:

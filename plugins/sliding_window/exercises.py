@@ -35,7 +35,7 @@ EXERCISES = (
     Exercise(
         name="window attention",
         of="model.window_attention",
-        task="Let each token attend to itself and the window - 1 tokens before it, in blocks of one window.",
+        task="Let tokens attend to themselves and the window - 1 tokens before, in blocks of one window.",
         hints=(
             "A block of queries needs the keys of its own block and of the previous one: pad and unfold.",
             "Key j of the 2 · window keys is at j - window. A query at i sees keys in (i - window, i].",
@@ -47,7 +47,10 @@ EXERCISES = (
         name="slots",
         of="model.positions_in",
         task="Compute the token in each slot of the rolling cache, or a negative number for an empty slot.",
-        hints=("The newest token is length - 1, in slot (length - 1) mod window. Other slots are older.",),
+        hints=(
+            "The newest token, length - 1, is in slot (length - 1) mod window. The other slots hold older "
+            "tokens.",
+        ),
         tries=of_slots,
     ),
     Exercise(

@@ -39,7 +39,7 @@ SIZE = Claim(
     seeded_as="the released size",
     sentence="With its default sizes, our model has the same number of parameters as the released model.",
     paper=Figure(
-        "The paper states 7 billion. The released files have 7,241,732,096",
+        "The paper states 7 billion parameters. The released files have 7,241,732,096",
         where="abstract, table 1",
         read="table",
     ),
@@ -53,7 +53,7 @@ ROLLING = Claim(
     sentence="Decoding token by token with a cache of one window gives the same logits as one forward pass "
     "over the whole text.",
     paper=Figure(
-        "The cache has a fixed size, which is 8 times smaller at 32K tokens", where="section 2", read="text"
+        "The cache has a fixed size and is 8 times smaller at 32K tokens", where="section 2", read="text"
     ),
     rule=(Bound("largest change of a logit, rolling cache", "<=", 1e-4),),
     kind="identity",

@@ -4,8 +4,8 @@ Gu, Dao, Ermon, Rudra and Ré 2020, "HiPPO: Recurrent Memory with Optimal Polyno
 2008.07669. The three views of one system come from Gu et al. 2021, arXiv 2110.13985. S4 and Mamba build on
 both papers.
 
-The problem. A state of fixed size must represent a growing past. In recurrent networks, training decides what
-the state stores. Training rarely finds solutions that reach far back, and it fixes a time scale.
+The problem. A state of fixed size must represent a growing past. In recurrent networks, training determines
+what the state stores. The state that training finds rarely reaches far back, and it has a fixed time scale.
 
 The idea. Define the state as the coefficients of the polynomial that best fits the whole past. These
 coefficients follow a linear differential equation over time, whose matrix is known in closed form (HiPPO). If

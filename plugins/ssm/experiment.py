@@ -99,8 +99,8 @@ TIMESCALE = Claim(
         at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
-    control="the same matrix, readout and training, but with a fixed step size, with which the memory spans "
-    "the training sequence. At the slow speed, the memory retains only the last quarter of the sequence",
+    control="the same matrix, readout and training, but with a fixed step size. The memory spans the "
+    "training sequence, but at the slow speed only the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,

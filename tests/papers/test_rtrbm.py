@@ -75,7 +75,7 @@ def test_the_exact_likelihood_matches_enumeration_and_all_films_sum_to_1():
     assert_close(found.exp().sum().item(), 1.0)
     for index in (0, 9, 50):
         assert_close(found[index], log_likelihood(model, every[index]))
-    with pytest.raises(ValueError, match=r"2\^17 frames"):
+    with pytest.raises(ValueError, match=r"2\^17 states"):
         RTRBM(17, 2).log_likelihood(torch.zeros(1, 1, 17))
 
 
