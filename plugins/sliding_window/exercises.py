@@ -48,8 +48,10 @@ EXERCISES = (
         of="model.positions_in",
         task="Compute the token in each slot of the rolling cache, or a negative number for an empty slot.",
         hints=(
-            "The newest token, length - 1, is in slot (length - 1) mod window. The other slots hold older "
-            "tokens.",
+            (
+                "The newest token, length - 1, is in slot (length - 1) mod window. The other slots hold "
+                "older tokens."
+            ),
         ),
         tries=of_slots,
     ),
