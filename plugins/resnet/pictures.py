@@ -106,7 +106,7 @@ def augmented(images: Images, draws: torch.Generator) -> Images:
 
 
 def error(run: Run, network: nn.Module, part: Labelled, precision: torch.autocast) -> float:
-    """The error rate in %."""
+    """The share of wrong predictions in %."""
     with run.evaluating(network), precision:
         wrong = [network(x).argmax(1) != y for x, y in zip(*(each.split(1000) for each in part), strict=True)]
     return 100 * torch.cat(wrong).float().mean().item()
