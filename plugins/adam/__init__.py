@@ -7,14 +7,14 @@ scale. The two were already used together. But the running mean of squared gradi
 a long memory, it is too small at first, which makes the first steps far too large.
 
 The idea. Keep running means of the gradient and of its square, and divide each by 1 − βᵗ, the sum of the
-weights that the mean gives to the gradients so far. Both means are then unbiased from the first step on. A
+weights that the mean assigns to the gradients so far. Both means are then unbiased from the first step on. A
 step is at most about `lr` in each coordinate, whatever the gradient's scale, so one setting fits many
 problems. The paper's defaults were used throughout the field for years.
 
 The result. On a network with dropout, Adam reaches a lower training loss than SGD, heavy-ball momentum and
 Nesterov momentum, and about the same loss as RMSProp. Bias correction does not help when Adam with and
-without it are tuned alike. (The convergence proof has a gap, which AMSGrad closes: Reddi and others 2018,
-arXiv 1904.09237.)
+without it are tuned on the same grid. (The convergence proof has a gap, which AMSGrad closes: Reddi and
+others 2018, arXiv 1904.09237.)
 
 This folder. model.py implements algorithm 1 on one vector of all weights, line by line. The implementation
 makes about ten passes over memory, whereas torch's fused kernel makes one. It is as fast as the kernel on

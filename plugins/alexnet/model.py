@@ -101,7 +101,7 @@ def final_side(side: int) -> int:
     for _ in range(3):
         last = (last - 3) // 2 + 1
     if last < 1:
-        raise ValueError(f"images of side {side} are too small: take 67 or more")
+        raise ValueError(f"images of side {side} are too small: the side must be at least 67")
     return last
 
 

@@ -132,7 +132,7 @@ def measure_saturation(run: Run) -> None:
     """Compute the softmax for queries and keys of growing dimension, with and without the division."""
     queries, keys = run.pick(smoke=50, quick=500, full=2000), 64
     values: dict[str, float] = {}
-    run.axes("softmax gradient", x="width of queries and keys")
+    run.axes("softmax gradient", x="dimension of queries and keys")
     for dim in (1, 4, 16, 64, 256):
         q = torch.randn(queries, 1, dim, generator=run.generator(f"queries of width {dim}"))
         k = torch.randn(queries, keys, dim, generator=run.generator(f"keys of width {dim}"))

@@ -106,7 +106,7 @@ SHORT = Claim(
     history=(
         (
             'Until November 2026 the verdict was "reproduced", with the same bounds. Random pairs are now '
-            "drawn from a separate random stream. The near miss (pairs counted once) is new."
+            "sampled from a separate random stream. The near miss (pairs counted once) is new."
         ),
         (
             "The first rival split words by longest match with the 300 most frequent substrings, and missed "

@@ -33,7 +33,7 @@ from .model import Detector, Found, detect, detection_loss
 
 NO_CONTEXT = Break("no context", "The scenes also show only one large digit.")
 LARGE_DIGITS = Break(
-    "large digits", "Scenes have no small digits: all digits are as large as iconic ones.", "near miss"
+    "large digits", "Scenes have no small digits: all digits are as large as iconic digits.", "near miss"
 )
 ONE_DIGIT = Break(
     "one digit of any size",
@@ -78,7 +78,7 @@ GENERALISES = Claim(
     history=(
         (
             "Until November 2026 iconic digits were exactly in the middle, the first bound was 0.2, and a "
-            "third bound of 0.2 compared scenes with digits as large as iconic ones. The verdict was "
+            "third bound of 0.2 compared scenes with digits as large as iconic digits. The verdict was "
             '"reproduced". The detector trained on iconic pictures had seen only centred digits and lost '
             "precision for that reason. Iconic digits are now anywhere in the image, and the bound is near "
             "the paper's 0.14."

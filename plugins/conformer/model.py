@@ -130,10 +130,10 @@ class Block(nn.Module):
 class Conformer(nn.Module):
     """Maps log-mel spectrograms to label log-probabilities, one row per four frames. Label 0 is the blank.
 
-    Table 1: the small model has 16 blocks of width 144 with 4 heads, the medium one 16 blocks of width 256,
-    and the large one 17 blocks of width 512 with 8 heads. The paper's kernel size is 32. This implementation
-    needs an odd size. `channels` is the number of channels of the two convolutions that halve the frame rate
-    (the width in the paper).
+    Table 1: the small model has 16 blocks of width 144 with 4 heads, the medium model 16 blocks of width 256,
+    and the large model 17 blocks of width 512 with 8 heads. The paper's kernel size is 32. This
+    implementation needs an odd size. `channels` is the number of channels of the two convolutions that halve
+    the frame rate (the width in the paper).
     """
 
     def __init__(

@@ -7,7 +7,7 @@ trained with a bound on the likelihood (Sohl-Dickstein et al. 2015). But nobody 
 predict or how the steps should be weighted, and the samples were poor.
 
 The idea. Any step of the chain can be sampled directly: x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar)
-noise. Train the network to predict this noise, and drop the weights that the bound gives to the steps. The
+noise. Train the network to predict this noise, and drop the weights that the bound assigns to the steps. The
 steps with little noise are easy and dominate the bound. Without the weights they count less (section 3.4).
 
 This folder. `model` has the schedule with every formula of sections 2 and 3, ancestral sampling, DDIM's

@@ -34,7 +34,7 @@ class Schedule:
         return F.pad(self.alpha_bar[:-1], (1, 0), value=1.0)
 
     def of(self, times: Int[Tensor, " few"]) -> "Schedule":
-        """The chain that visits only these steps, each with the total noise since the previous one (Nichol
+        """The chain that visits only these steps, each with the total noise since the previous step (Nichol
         and Dhariwal 2021, arXiv 2102.09672, equation 19)."""
         kept = self.alpha_bar[times]
         return Schedule(1 - kept / F.pad(kept[:-1], (1, 0), value=1.0))

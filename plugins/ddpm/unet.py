@@ -81,7 +81,7 @@ class Level(nn.Module):
 
 class UNet(nn.Module):
     """Appendix B: predicts noise from an image and a time, with two blocks at each of four resolutions, and
-    attention at one.
+    attention at one resolution.
 
     The defaults are the paper's for 32 x 32 images: 35.7 million parameters. Height and width must be
     multiples of 2 ** (resolutions - 1).

@@ -106,7 +106,7 @@ def skeleton() -> Network:
 def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, ...]:
     """A photograph, and the layers of an untrained network.
 
-    The biases are not zero. Otherwise filters would give exactly zero in a white sky, and rounding would
+    The biases are not zero. Otherwise filters would output exactly zero in a white sky, and rounding would
     decide on which side of the ReLU's kink they fall.
     """
     weights = []
