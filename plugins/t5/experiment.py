@@ -91,7 +91,8 @@ HELPS = Claim(
     "classifies the topic of a text more accurately than a network trained from scratch. A rival, nearest "
     "centroids of word counts, also reaches the bound.",
     paper=Figure(
-        "The GLUE score is 83.28 with pre-training and 66.22 without. The SQuAD score is 80.88 and 50.31",
+        "The GLUE score is 83.28 with pre-training and 66.22 without. The SQuAD score is 80.88 with "
+        "pre-training and 50.31 without",
         where="section 3.1.5, table 1",
         read="table",
     ),

@@ -49,8 +49,8 @@ SIZE = Claim(
     kind="identity",
     control="three separate matrices",
     deviations="This is a count and is the same for every seed. The vocabulary has 37,000 entries (section "
-    "5.1: 'about'), and the paper's counts are rounded to millions.",
-    history=('Until November 2026 the kind of this claim was "measured", with the verdict "reproduced".',),
+    "5.1 says 'about 37,000'), and the paper's counts are rounded to millions.",
+    history=('Until November 2026 this claim had the kind "measured". The verdict was "reproduced".',),
 )
 
 OFFSETS = Claim(
@@ -63,7 +63,7 @@ OFFSETS = Claim(
     rule=(Bound("largest difference", "<=", 1e-10),),
     kind="identity",
     control="the rotation of each pair of columns by its frequency times the distance",
-    deviations="Computed in float64, for 1,000 positions, 512 dimensions, and offsets of 1, 10 and 100.",
+    deviations="We compute in float64, for 1,000 positions, 512 dimensions, and offsets of 1, 10 and 100.",
 )
 
 STEPS = 800
@@ -93,8 +93,8 @@ FAR = Claim(
     deviations="The task is reversal of 24 symbols rather than translation, with teacher forcing. Accuracy "
     "lost is the accuracy on the nearest third of the distances minus that on the farthest third. Both "
     "models have one layer of hidden size 64, without dropout, and are trained on batches of 16. With longer "
-    "training, an LSTM becomes accurate at larger distances, too. The abstract's BLEU and training time are "
-    "not measured.",
+    "training, an LSTM becomes accurate at larger distances, too. We do not measure BLEU and training time, "
+    "the results in the abstract.",
     headline=True,
     history=(
         (

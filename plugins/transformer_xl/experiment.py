@@ -34,7 +34,7 @@ from .model import TransformerXL
 SIZE = Claim(
     name="parameter count of the 12-layer model",
     sentence="The 12-layer character model has the number of parameters given in the paper's table.",
-    paper=Figure("41M", where="table 2", read="table"),
+    paper=Figure("41M parameters", where="table 2", read="table"),
     rule=(Bound("parameters, millions", "==", 41),),
     kind="identity",
 )
@@ -135,9 +135,9 @@ POSITIONS = Claim(
 
 FASTER = Claim(
     name="evaluation speed with a memory",
-    sentence="With a memory, evaluating a segment is eight times as fast as with a window that slides over "
-    "it one token at a time, and faster than one pass over the context and the segment.",
-    paper=Figure("up to 1,874 times as fast, for 3,800 tokens", where="table 9", read="table"),
+    sentence="With a memory, evaluating a segment is at least eight times as fast as with a window that "
+    "slides over it one token at a time, and faster than one pass over the context and the segment.",
+    paper=Figure("Evaluation is up to 1,874 times as fast, for 3,800 tokens", where="table 9", read="table"),
     rule=(
         Speedup("next segment", over="naive", threshold=8.0, axes={"tokens": 64}),
         Speedup("next segment", over="strong", threshold=1.2, axes={"tokens": 64}),

@@ -75,8 +75,8 @@ WINDOW = Claim(
         read="abstract",
     ),
     rule=(at_least("IoU", "U-Net", 0.05, minus="sliding window", toward=0.0),),
-    control="seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, on the "
-    "same deformed images, at its best learning rate from the same grid",
+    control="seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, on the same "
+    "deformed images, with its best learning rate from the same grid",
     control_arm="sliding window",
     control_reaches=(at_least("IoU", "sliding window", 0.3),),
     breaks=(NO_JOINS, DEEPEST, WIDE_WINDOW, UNTRAINED),
@@ -99,9 +99,13 @@ DEFORMS = Claim(
     name="IoU with and without deformation",
     sentence="After 480 steps, U-Net segments test images with a higher IoU if the thirty images are "
     "deformed differently at every step than if they are not deformed.",
-    paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
+    paper=Figure(
+        "Deformation is the key to training with very few images. The paper gives no number",
+        where="section 3.1",
+        read="text",
+    ),
     rule=(at_least("IoU", "U-Net", 0.02, minus="no deformation", toward=0.005),),
-    control="the same network on undeformed images, at its best learning rate from the same grid",
+    control="the same network on undeformed images, with its best learning rate from the same grid",
     control_arm="no deformation",
     control_reaches=(at_least("IoU", "no deformation", 0.3),),
     breaks=(RIGID, BENT_ONCE, SHIFTED, UNTRAINED),

@@ -80,7 +80,7 @@ TRAINING = (
 
 DEPTH = Claim(
     name="two 3 × 3 layers per stage against one",
-    sentence="A network with two 3 × 3 layers per stage has a lower test error than one with a single "
+    sentence="A network with two 3 × 3 layers per stage has a lower test error than a network with a single "
     "3 × 3 layer per stage, with everything else fixed.",
     paper=Figure(
         "16 to 19 layers give a significant improvement. The top-1 error is 29.6 % with 11 layers and 27.0 % "
@@ -135,8 +135,9 @@ SMALL_FILTERS = Claim(
     breaks=(ONE_LAYER, LINEAR, WIDER_5, UNTRAINED),
     chosen_on=(0, 1),
     deviations=TRAINING + "The three stages have 16, 32 and 48 feature maps. Both networks have about the "
-    "same number of parameters, because the first layer of a stage has fewer inputs. The deep network has "
-    "23 % more multiply-adds than the shallow one. The rival has the same number as the deep network.",
+    "same number of parameters, because the first layer of a stage has fewer inputs. The deep network has 23 "
+    "% more multiply-adds than the shallow one. The rival and the deep network have the same number of "
+    "multiply-adds.",
     history=(
         (
             "Until November 2026 training took 400 steps, and there were 2,000 test pictures. The verdict "

@@ -105,7 +105,7 @@ FEW = Claim(
         at_least("overfitting", "ViT", 0.05, minus="convolutions", toward=0.0),
     ),
     control_arm="convolutions",
-    control="the convolutional network, at the best of the same learning rates",
+    control="the convolutional network, with its best learning rate from the same grid",
     control_reaches=(
         at_most("error", "convolutions", 0.6, called="error with few images, convolutions"),
         at_most("training error", "convolutions", 0.02),
@@ -139,7 +139,7 @@ MANY = Claim(
         ),
     ),
     control_arm="convolutions",
-    control="the convolutional network, at the best of the same learning rates",
+    control="the convolutional network, with its best learning rate from the same grid",
     control_reaches=(at_most("error", "convolutions", 0.25, called="error with many images, convolutions"),),
     guards=EQUAL_COST,
     breaks=(NO_POSITIONS, PIXELS, UNTRAINED),

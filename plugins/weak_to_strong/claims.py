@@ -94,7 +94,7 @@ TRUSTS_ITSELF = Claim(
             called="gap recovered, its own predictions - the teacher's, hardened",
         ),
     ),
-    control="the same student at the same learning rate and number of epochs, trained on the weak labels "
+    control="the same student with the same learning rate and number of epochs, trained on the weak labels "
     "alone. In a second control the teacher's hardened labels replace the student's own hardened "
     "predictions, because half of the gain comes from hardening alone",
     control_arm="weak labels",
