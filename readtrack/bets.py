@@ -254,7 +254,7 @@ def settle_all(library: Library) -> list[Bet]:
 
 
 def _take(found: dict[str, Bet], entry: dict[str, Any]) -> None:
-    """Apply one line of the file to the earlier bets. Only the first end of a bet counts."""
+    """Apply one line of the file to the earlier bets. Only the first entry that ends a bet counts."""
     run_id, did = one_line(entry["run"]), entry["did"]
     if did == "bet" and run_id not in found:
         texts = {name: one_line(entry[name]) for name in ("paper", "claim", "arm", "against", "topic", "at")}

@@ -60,7 +60,7 @@ def available() -> list[Device]:
 def require(text: str) -> None:
     """Raises ReadtrackError for an unknown name, NotAvailableError for a device that this machine lacks.
 
-    This is a guess that does not import torch, which takes seconds. `resolve` is certain.
+    This is a guess without importing torch, because the import takes seconds. `resolve` is certain.
     """
     name = text.strip().lower()
     kind = name.partition(":")[0]

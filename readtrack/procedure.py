@@ -94,7 +94,7 @@ def side(column: Column, look: Look) -> Side:
         return "undecided"
     bound = column.bound
     if bound.direction is not None:
-        # An arm that equals its control has no direction.
+        # If an arm equals its control, its effect has no direction.
         strictly: Op = ">" if bound.op == ">=" else "<" if bound.op == "<=" else bound.op
         if _sure(replace(column, bound=replace(bound, op=strictly, threshold=bound.direction)), look) > 0:
             return "right way"

@@ -42,7 +42,7 @@ def _opener(environment: Mapping[str, str]) -> str | None:
 
 
 def usual_editor() -> list[str]:
-    """An installed editor for when the reader has not chosen one, or an empty list."""
+    """An installed editor, used if the reader has not chosen one, or an empty list."""
     found = next((path for name in ("nano", "vim", "vi") if (path := shutil.which(name))), None)
     return [found] if found else []
 

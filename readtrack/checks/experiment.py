@@ -184,7 +184,7 @@ def check_claims(claims: Sequence[Claim]) -> None:
 
 
 def check_history(claims: Sequence[Claim], published: Mapping[str, Claim]) -> None:
-    """Check that a claim with other thresholds than in its published verdict has the earlier rule in
+    """Check that a claim whose thresholds differ from its published verdict's has the earlier rule in
     `history`.
 
     published  the claims of the shipped table, by name. Metrics may be renamed

@@ -76,7 +76,7 @@ def _available() -> list[dict[str, Any]]:
 
 
 def _asked() -> list[dict[str, Any]]:
-    """The same, from a separate process, because importing a broken torch can crash it."""
+    """The devices, from a separate process, because importing a broken torch can crash it."""
     environment = {name: value for name, value in os.environ.items() if name != interpreter.VARIABLE}
     command = [interpreter.path(), "-P", "-m", "readtrack", "devices", "--json"]
     try:

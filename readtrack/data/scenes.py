@@ -283,7 +283,7 @@ def _shares(boxes: Float[Tensor, "n t 4"], taken: Float[Tensor, "n m 4"]) -> Flo
     mine, theirs = boxes[:, :, None], taken[:, None]
     low, high = torch.maximum(mine[..., :2], theirs[..., :2]), torch.minimum(mine[..., 2:], theirs[..., 2:])
     areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (mine, theirs)]
-    # Absent things have no area, which gives 0 instead of 0 / 0.
+    # Absent things have area 0. The clamp gives 0 for them instead of 0 / 0.
     return ((high - low).clamp(min=0).prod(-1) / torch.minimum(*areas).clamp(min=1e-6)).amax(2)
 
 

@@ -114,7 +114,7 @@ class FullText:
                     self._list, self._heads = listed(self._catalog), heads(self._catalog)
                     self._kept_heads = {}
                     self.places = {subject: place for place, subject in enumerate(self._heads)}
-                    # Counted now, because at the first misspelling it would delay a key press.
+                    # Count now, because counting at the first misspelling would delay a key press.
                     self._words = Counter(
                         word for head in self._heads.values() for word in head.words.split()
                     )

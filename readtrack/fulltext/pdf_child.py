@@ -98,7 +98,7 @@ def _pages(document: Any, count: int) -> Iterator[tuple[int, str]]:
 
 
 def joined(text: str) -> str:
-    """On one line, with words hyphenated at line ends rejoined."""
+    """The text on one line, with words hyphenated at line ends rejoined."""
     whole = re.sub(r"(\w)[-\u00ad\ufffe\x02]\r?\n(\w)", r"\1\2", text).replace("\ufffe", "")
     return " ".join(plain(whole).split())
 

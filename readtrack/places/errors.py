@@ -8,4 +8,4 @@ class Unreachable(Exception):
 
 
 class Refused(ReadtrackError):
-    """The other side cannot do it, and retrying will not help."""
+    """The remote side cannot fulfil the request, and retrying will not help."""

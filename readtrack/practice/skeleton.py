@@ -69,7 +69,7 @@ def empty(sheet: Sheet) -> list[str]:
 
 
 def is_empty(node: ast.AST) -> bool:
-    """Whether the function is unwritten: a docstring, `...`, pass, raise NotImplementedError."""
+    """Whether the body is only a docstring, `...`, pass or raise NotImplementedError."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
     return all(_says_nothing(statement) for statement in node.body)
