@@ -149,8 +149,9 @@ FASTER = Claim(
     "different function and are not timed here.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced", with the first bound alone. One pass over '
-            "context and segment is the natural alternative to a memory, so the rule now includes it."
+            'Until November 2026 the verdict was "reproduced", and the rule had only the first bound. One '
+            "pass over context and segment is the natural alternative to a memory, so the rule now includes "
+            "it."
         ),
     ),
 )

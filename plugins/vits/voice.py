@@ -98,7 +98,7 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
         counted = min(1.0, 2 * step / steps)
         lasts = result.durations.sum() / given.symbols.sum()
         loss = MEL_WEIGHT * distance + counted * divergence + lasts
-        if step >= 3 * steps // 4:  # before, sounds are too poor for discriminators
+        if step >= 3 * steps // 4:  # earlier sounds are too poor to train discriminators
             told = discriminator_loss(judges(real), judges(fake.detach()))
             run.descend(told, theirs, step=step, metric="loss of the judges", arm="voice")
             seen = judges(fake)

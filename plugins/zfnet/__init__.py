@@ -1,4 +1,4 @@
-"""Deconvnet and occlusion: visualising the patterns that excite a unit, and the parts a score depends on.
+"""Deconvnet and occlusion: the patterns that excite a unit, and the image regions that a score depends on.
 
 Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
 
