@@ -83,7 +83,7 @@ FEATURES = Claim(
     name="network features against HOG",
     sentence="Detection has a higher mean average precision with a network's features of the proposed "
     "regions than with histograms of oriented gradients (HOG) of the same pixels.",
-    paper=Figure("On VOC 2007, mAP is 54.2, and 33.7 for DPM on HOG", where="table 2", read="table"),
+    paper=Figure("On VOC 2007, R-CNN has an mAP of 54.2, DPM on HOG 33.7", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
     control="linear SVMs on HOG features of the same warped 16 × 16 regions, with the best of the same "
     "four values of C",

@@ -47,7 +47,7 @@ INVARIANCE = Claim(
     deviations="Invariance holds up to rounding. As in the paper, there is no small constant under the root.",
 )
 
-CENTRING_INSTEAD = Break("centring instead", "Vectors are centred but not divided by anything.")
+CENTRING_INSTEAD = Break("centring instead", "Vectors are centred but not rescaled.")
 ONE_FEATURE = Break(
     "one feature", "The square of the first feature replaces the mean square of all features.", "near miss"
 )

@@ -270,7 +270,7 @@ def surprise_at_letters(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]
     judge = at.world.judge
     nats = surprises(found.chosen, judge).clamp(
         min=1e-6
-    )  # float32 rounds small losses to 0, and no ratio to 0 exists
+    )  # float32 rounds small losses to 0, which would make a ratio infinite
     vowel = judge[:, 5:] >= ALPHABET.index("a")
     at_vowels, at_consonants = nats[vowel], nats[~vowel]
     at.metric("surprise at vowels", at_vowels.mean().item())

@@ -70,7 +70,7 @@ def learn_to_add(
     window: int | None = None,
     hidden: int = 32,
 ) -> Adder:
-    """Train on the adding problem with Adam, a learning rate that falls to 0, and gradient clipping to 1.
+    """Train on the adding problem with Adam, a linearly decaying learning rate, and gradients clipped to 1.
 
     name  of the arm and its learning rate, for the curves
     """

@@ -51,7 +51,8 @@ REVERSING = Claim(
             called="accuracy gained by reversing",
         ),
     ),
-    control="the same network, which reads the source forwards. It must learn four-word sentences",
+    control="the same network, which reads the source forwards. It must learn to translate four-word "
+    "sentences",
     control_arm="not reversed",
     control_reaches=(
         at_least(

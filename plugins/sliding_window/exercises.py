@@ -35,7 +35,7 @@ EXERCISES = (
     Exercise(
         name="window attention",
         of="model.window_attention",
-        task="Let tokens attend to themselves and the window - 1 tokens before, in blocks of one window.",
+        task="Let each token attend to itself and window - 1 previous tokens, in blocks of one window.",
         hints=(
             "A block of queries needs the keys of its own block and of the previous one: pad and unfold.",
             "Key j of the 2 · window keys is at j - window. A query at i sees keys in (i - window, i].",
