@@ -35,7 +35,7 @@ EXERCISES = (
         task="Upsample the scores of each class with a transposed convolution.",
         hints=(
             "Each class is a group with the same filter.",
-            "The padding is half of the filter's size minus the factor.",
+            "The padding is (size - factor) / 2.",
         ),
         tries=of_scores,
     ),

@@ -124,7 +124,7 @@ COUPLINGS = Claim(
 )
 
 RATES = (0.006, 0.018, 0.054)
-EVENLY = 30  # steps with equal durations before the search starts; 1 at smoke
+EVENLY = 30  # steps with equal durations before the search starts; 1 in smoke runs
 ALIGNMENT = "path of an unseen sentence"
 WITHIN = "phonemes' ends found"
 WORST = 10  # largest error in frames on the plot

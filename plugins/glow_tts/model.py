@@ -22,7 +22,7 @@ Mel = Float[Tensor, "batch bands frames"]
 @dataclass(frozen=True)
 class Sizes:
     """Sizes of the encoder (hidden, ffn, heads, layers, prenet, durations) and of the flow (channels, blocks,
-    depth, kernel). The defaults are the released LJ Speech model's (the authors' configs/base.json).
+    depth, kernel). The defaults are those of the released LJ Speech model (the authors' configs/base.json).
     """
 
     symbols: int = 148

@@ -35,7 +35,7 @@ EXERCISES = (
         name="loss",
         of="model.loss",
         task="Add the cross-entropies of the network and of its auxiliary heads, as in section 5.",
-        hints=("The first scores are the network's. Multiply the losses of the other scores by `weight`.",),
+        hints=("The first scores are those of the network itself. Multiply the other losses by `weight`.",),
         tries=of_scores,
     ),
 )

@@ -260,7 +260,7 @@ def other_group(model: Characters, at: Trial) -> Characters:
 
 
 def best_head(model: Characters, at: Trial) -> Characters:
-    """A rival that takes each layer's single head with the lowest loss before further training."""
+    """A rival that keeps, in each layer, the single head with the lowest loss before further training."""
     for block in model.blocks:
         every, losses = [], []
         for head in range(HEADS):

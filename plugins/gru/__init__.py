@@ -11,9 +11,10 @@ candidate. At z = 1 the unit keeps its value, and the gradient passes unchanged.
 old state in the candidate's input, so a unit can forget. There are two gates and no separate cell. In the
 paper the unit is part of an encoder-decoder that scores phrases for translation. We implement only the unit.
 
-This folder. `model` has the layer as the equations (`unroll`, optionally with the reset gate after the
-matrix, as in cuDNN and torch), and with a hand-written backward pass like that of `lstm`. `experiment` uses
-the adding problem from `rnn`, where a simple tanh network fails, and plots the update gates on this problem.
+This folder. `model` implements the layer as in the equations (`unroll`, optionally with the reset gate after
+the matrix, as in cuDNN and torch), and with a hand-written backward pass like that of `lstm`. `experiment`
+uses the adding problem from `rnn`, where a simple tanh network fails, and plots the update gates on this
+problem.
 
 Dimensions: batch, time, inputs (size of an element), hidden (hidden size). The three parts of every matrix
 are stacked in torch's order: r (reset), z (update), n (candidate, h with a tilde in the paper).

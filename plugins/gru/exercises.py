@@ -43,10 +43,10 @@ EXERCISES = (
         "in ctx.states.",
         hints=(
             (
-                "Go from the last step to the first with dh. The pre-activation of n gets dh · (1 - z) · (1 "
-                "- n²), that of z gets dh · (h - n) · z (1 - z)."
+                "Go from the last step to the first with dh. The gradient of n's pre-activation is dn = dh "
+                "· (1 - z) · (1 - n²), and that of z's is dz = dh · (h - n) · z (1 - z)."
             ),
-            "That of r gets (dn @ U_n) · h · r (1 - r), with h the state before the step.",
+            "For r it is dr = (dn @ U_n) · h · r (1 - r), where h is the state before the step.",
             "dh becomes dh · z + (dn @ U_n) · r + (dr, dz) @ U_gates.",
         ),
         tries=of_layers,

@@ -11,7 +11,7 @@ The idea. Most methods only multiply the Hessian by vectors. H v is the derivati
 it suffices to differentiate the gradient computation in the direction v. The product is exact, needs no
 matrix, and costs about two gradients. From a few dozen products, Lanczos's method finds the ends of the
 spectrum and its approximate density. The spectrum of a trained network has a bulk at zero and a few large
-outliers, one for each cluster in the data.
+outliers, about as many as there are clusters in the data.
 
 This folder. `model` has the Hessian-vector product for any module, and Lanczos's method. `experiment` tests
 the accuracy and cost of both, compares the number of outliers with the number of clusters, and plots the

@@ -93,10 +93,10 @@ EXERCISES = (
         "products only.",
         hints=(
             (
-                "Each new vector is the product with the last one, orthogonalised against all before, and "
-                "normalised."
+                "Each new vector is the product with the last vector, orthogonalised against all earlier "
+                "vectors and normalised."
             ),
-            "T has v · (H v) on its diagonal, and the norms before normalising next to it.",
+            "T has v · (H v) on its diagonal, and next to it the norms before normalisation.",
             (
                 "From eigh(T), take the eigenvalues, and square the first components of the eigenvectors. "
                 "Stop at a norm of about 0."

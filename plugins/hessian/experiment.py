@@ -356,8 +356,8 @@ def picture(eigenvalues: Float[Tensor, " n"], outline: list[Lanczos]) -> Float[T
     width = (high - low) / 150
     alone = Lanczos(eigenvalues, torch.full_like(eigenvalues, 1 / len(eigenvalues)))
     curves = [density([alone], grid, width), density(outline, grid, width)]
-    # The floor is a fiftieth of one eigenvalue's bump, because a random start may be almost orthogonal to an
-    # eigenvector.
+    # The floor is a fiftieth of a single eigenvalue's peak, because a random start may be almost orthogonal
+    # to an eigenvector.
     floor = 0.02 / (len(eigenvalues) * width * math.sqrt(2 * math.pi))
     top = math.log(max(curve.max().item() for curve in curves) / floor)
     exact, found = ((curve.clamp_min(floor) / floor).log() / top * 190 for curve in curves)
