@@ -20,7 +20,7 @@ SLOPE = 0.1  # slope of the leaky ReLUs, except the generator's last, which has 
 class Version:
     """Table 5: strides and kernels of the transposed convolutions, kernels and dilations of the blocks.
 
-    dilations  per block; each is for a pair of convolutions (V1, V2), or with `single` for one (V3)
+    dilations  of each block's pairs of convolutions (V1, V2) or, with `single`, single convolutions (V3)
     """
 
     channels: int

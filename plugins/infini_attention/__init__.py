@@ -12,9 +12,9 @@ head mixes the result with ordinary attention within the segment. A variant with
 part of a value that the memory does not return yet.
 
 This folder. `model` has the attention in two forms: over all segments at once with prefix sums, and segment
-by segment with a memory. `experiment` tests the recall of a value hidden in a text of up to eight times the
-training length, and compares it with a KV cache of about the same size. `benchmark` times attention over a
-text, and the decoding of one token after texts of several lengths.
+by segment with a memory. `experiment` compares the recall of a hidden value with that of a KV cache of about
+the same size, on texts of up to eight times the training length. `benchmark` times attention over a text, and
+the decoding of one token after texts of several lengths.
 
 A public attempt to reproduce the paper (Hugging Face, August 2024) found that retrieval degrades with each
 write to the memory.

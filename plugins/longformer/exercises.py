@@ -49,8 +49,8 @@ EXERCISES = (
     Exercise(
         name="global tokens",
         of="model.LongformerAttention.of_global",
-        task="Return the positions of the global tokens' outputs, and their attention outputs over all "
-        "tokens, computed with the global projections.",
+        task="Compute the global tokens' attention to all tokens with the global projections. Return the "
+        "positions of the outputs, and the outputs.",
         hints=(
             (
                 "Gather the global tokens of x, apply query_global, key_global and value_global, and split "
