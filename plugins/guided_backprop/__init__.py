@@ -15,8 +15,8 @@ This folder. `model` has the networks of table 2 and the rule for a ReLU. The vi
 the plugin for saliency maps, and the backward pass from the plugin for the deconvnet. `experiment` compares
 how much of each map lies outside the object. The claim that pooling can be replaced without loss is not
 tested, because that would need more training than a run allows. After 300 steps on 2,000 images of 16 × 16
-(12 maps, batch normalisation, seed 0), the error was 7.0 % with All-CNN-C, 3.2 % with ConvPool-CNN-C and 9.3
-% with Strided-CNN-C, so the networks without pooling were still behind.
+(12 maps, batch normalisation, seed 0), errors were 7.0 % with All-CNN-C, 3.2 % with ConvPool-CNN-C and
+9.3 % with Strided-CNN-C, so the networks without pooling were still behind.
 """
 
 from torch import nn
