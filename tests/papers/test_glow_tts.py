@@ -115,7 +115,7 @@ def test_padding_changes_nothing():
     assert_close(z[1:, :, :4], alone)
     assert_close(logs[1:], log)
     assert_close(flow.inverse(z, MASK), x)
-    with pytest.raises(ValueError, match="not pairs"):
+    with pytest.raises(ValueError, match="cannot be split into pairs"):
         flow(x[..., :5], MASK[..., :5])
 
 
