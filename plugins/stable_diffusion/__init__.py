@@ -14,9 +14,10 @@ without text.
 
 This folder. `blocks` has residual blocks, cross-attention and the stages made of them. `unet` and
 `autoencoder` have the networks under the names of the released weights, with a KL penalty or a codebook.
-`model` combines CLIP's text tower and the U-Net, with guidance and the denoising loop. `toy` has the scenes
-and the judge of `experiment`, which compares latents with pixels at equal compute, and samples with and
-without guidance. `weights` renames released weights. `benchmark` times guided predictions.
+`model` combines CLIP's text tower and the U-Net, with guidance and the denoising loop. `experiment` compares
+latents with pixels at equal compute, and `guidance` compares samples with and without guidance. Their scenes
+and their judge are in `toy`, and training and sampling in `spaces`. `weights` renames released weights.
+`benchmark` times guided predictions.
 
     readtrack run stable_diffusion --set prompt="a blue four"
 
@@ -30,7 +31,8 @@ from readtrack.plugin import hookimpl
 
 from .autoencoder import Autoencoder, Codebook, VQAutoencoder
 from .benchmark import benchmark
-from .experiment import GUIDANCE, LATENTS, experiment
+from .experiment import LATENTS, experiment
+from .guidance import GUIDANCE
 from .model import Diffusion, denoise, guided, scaled_linear_schedule, unguided
 from .unet import UNet
 

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from readtrack.data import scenes
 from readtrack.errors import ReadtrackError
 from readtrack.plugin import Run
+from readtrack.scores import frechet_distance
 
 from .autoencoder import drawn
+
+DEVIATIONS = (
+    "The pictures are scenes of 8 × 8 pixels with one digit, and captions have three words. The autoencoder "
+    "has four convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. "
+    "It is trained by Adam together with a text tower of one layer. Sampling takes 10 DDIM steps (50 in a "
+    "full run), in which the predicted data are clamped. No network is trained to convergence."
+)
 
 COLOURS = 4
 WORDS = ("a", *scenes.COLOURS[:COLOURS], *scenes.DIGITS)
@@ -49,7 +57,7 @@ def caption(colour: int, digit: int) -> str:
 def pairs(run: Run, count: int, part: scenes.Part) -> Pairs:
     """Digits of 11 to 13 pixels in the middle of dark photographs of 16 × 16, at half that resolution."""
     made = {"size": 2 * SIDE, "digit": (11.0, 13.0), "rotate": 5.0, "dim": 0.3, "colours": COLOURS}
-    found = scenes.draw(count, run.seed, part, centred=True, **made)
+    found = scenes.draw(count, run.data_seed(part), part, centred=True, **made)
     digits, colours = found.labels[:, 0], found.colours[:, 0]
     texts = [caption(*both) for both in zip(colours.tolist(), digits.tolist(), strict=True)]
     ids = torch.stack([encode(text) for text in texts])
@@ -81,7 +89,7 @@ def judge(run: Run, train: Pairs) -> Judge:
     """A judge trained on the training scenes (cached by `Run.trained`)."""
 
     def fit(network: nn.Module) -> None:
-        generator, steps = run.generator("judge"), run.pick(smoke=3, quick=300, full=1000)
+        generator, steps = run.generator("judge's batches"), run.pick(smoke=3, quick=300, full=1000)
         optimizer = torch.optim.Adam(network.parameters(), 5e-3, fused=True)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
         for step in run.steps(steps, "training the judge"):
@@ -92,6 +100,26 @@ def judge(run: Run, train: Pairs) -> Judge:
             decay.step()
 
     return cast(Judge, run.trained("stable_diffusion.judge", Judge, fit).network)
+
+
+class Setting(NamedTuple):
+    """The scenes of each part, and the judge."""
+
+    train: Pairs
+    choose: Pairs
+    judge: Pairs
+    eye: Judge
+
+    @torch.no_grad()
+    def distance(self, x: Pictures) -> float:
+        """The Fréchet distance to as many test pictures, in the judge's features."""
+        return frechet_distance(self.eye.features(x), self.eye.features(self.judge.x[: len(x)]))
+
+
+def setting(run: Run) -> Setting:
+    train = pairs(run, run.pick(smoke=40, quick=2000, full=10_000), "train")
+    count = run.pick(smoke=20, quick=1000, full=2000)
+    return Setting(train, pairs(run, count, "choose"), pairs(run, count, "judge"), judge(run, train))
 
 
 class SmallAutoencoder(nn.Module):
@@ -118,3 +146,9 @@ class SmallAutoencoder(nn.Module):
         """The reconstruction from a sampled latent, and the latent's mean and log-variance."""
         mean, log_variance = self.encode(x)
         return self.decode(drawn(mean, log_variance, noise)), mean, log_variance
+
+
+def large(x: Pictures) -> Float[Tensor, "n 3 52 52"]:
+    """Enlarge each pixel to 6 × 6, and add frames between the pictures."""
+    grown = ((x.float() + 1) / 2).repeat_interleave(6, 2).repeat_interleave(6, 3)
+    return F.pad(grown, (2, 2, 2, 2), value=0.8)

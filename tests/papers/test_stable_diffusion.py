@@ -7,6 +7,7 @@ import torch
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.errors import ReadtrackError
 from readtrack.papers import stable_diffusion
 from readtrack.papers.clip import TextTower
@@ -23,20 +24,34 @@ from readtrack.papers.stable_diffusion import (
     unguided,
 )
 from readtrack.papers.stable_diffusion.blocks import TransformerBlock
-from readtrack.papers.stable_diffusion.experiment import (
+from readtrack.papers.stable_diffusion.experiment import RATES, UPDATES
+from readtrack.papers.stable_diffusion.guidance import (
+    SCALE,
+    Way,
+    guided_by_another,
+    match_and_variance,
+    shuffled,
+    text_to_image,
+)
+from readtrack.papers.stable_diffusion.spaces import (
     BATCH,
-    FIRST_STEPS,
-    RATES,
-    Setting,
     Space,
-    first_flops,
+    Trained,
+    autoencoder_flops,
+    autoencoder_steps,
     latents,
+    latents_of_untrained,
+    make_network,
+    noise_error,
+    patches,
     pixels,
+    train,
     update_flops,
     updates,
 )
 from readtrack.papers.stable_diffusion.weights import autoencoder_from_released, from_released
 from readtrack.plugin import Run
+from readtrack.runs.trial import Trial, Work, Workshop
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -226,39 +241,107 @@ def test_one_pass_serves_both_texts():
     assert not torch.allclose(network(z, t, ids), network(z, t, empty))
 
 
-def test_both_arms_have_the_same_compute():
+def in_a_trial(run: Run, setting: toy.Setting) -> Trial:
+    return Trial(Workshop(run, setting), Work(arm="latents"), arm="latents")
+
+
+@pytest.fixture
+def at(part_of_run):
+    run = part_of_run()
+    part = toy.pairs(run, 40, "train")
+    return in_a_trial(run, toy.Setting(part, part, part, toy.Judge()))
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(stable_diffusion) == "469bd94cea8a"
+    assert (RATES, UPDATES, BATCH, SCALE) == ((0.002, 0.004, 0.008, 0.016), 300, 32, 4.0)
+
+
+def test_all_spaces_have_the_same_compute():
     run = Run.__new__(Run)
     run.budget = "quick"
-    grids = torch.zeros(1, toy.LATENT, toy.GRID, toy.GRID), torch.zeros(1, 3, toy.SIDE, toy.SIDE)
-    first = FIRST_STEPS["quick"] * first_flops()
-    spaces = (
-        Space(grids[0], grids[0], torch.relu, 3.0, BATCH, first),
-        Space(grids[1], grids[1], torch.relu, 1.0, BATCH // 4, 0.0),
+    grid, picture, patch = (
+        torch.zeros(1, *shape)
+        for shape in ((toy.LATENT, toy.GRID, toy.GRID), (3, toy.SIDE, toy.SIDE), (12, toy.GRID, toy.GRID))
     )
-    assert (RATES, BATCH) == ((0.0015, 0.003, 0.006, 0.012), 32)
-    counts = [updates(run, space) for space in spaces]
-    # The control has at least as many updates, which matter most in such a short training.
-    assert counts[0] == 160 <= counts[1]
-    latents, pixels = (
+    first = autoencoder_steps(run) * autoencoder_flops()
+    spaces = (
+        Space(grid, grid, torch.relu, 3.0, BATCH, first),
+        Space(picture, picture, torch.relu, 1.0, BATCH // 4, 0.0),
+        Space(patch, patch, torch.relu, 1.0, BATCH, 0.0),
+    )
+    counts = [updates(run, space, UPDATES) for space in spaces]
+    # The control and the rival have at least as many updates, which matter most in such a short training.
+    assert counts[0] == UPDATES <= min(counts[1:])
+    latent, *others = (
         space.spent + count * update_flops((space.batch, *space.train.shape[1:]))
         for count, space in zip(counts, spaces, strict=True)
     )
-    assert latents == pytest.approx(pixels, rel=0.01)
-    assert spaces[0].spent > 0.02 * latents
+    assert others == pytest.approx([latent, latent], rel=0.01)
+    assert first > 0.02 * latent
 
 
-def test_both_spaces_are_charged_their_cost(part_of_run):
-    """The break uses the autoencoder with its initial weights."""
-    run = part_of_run()
-    part = toy.pairs(run, 40, "train")
-    setting = Setting(part, part, part, toy.Judge())
-    ours, theirs = latents(run, setting), pixels(run, setting)
+def test_both_spaces_are_charged_their_cost(at):
+    """The break uses the autoencoder with its initial weights, at the same cost."""
+    ours, theirs, untrained = latents(at), pixels(at), latents_of_untrained(at)
     assert (ours.batch, theirs.batch) == (BATCH, BATCH // 4)
-    assert (ours.spent, theirs.spent) == (FIRST_STEPS["smoke"] * first_flops(), 0.0)
-    assert_close(ours.train.mean((0, 2, 3)), torch.zeros(toy.LATENT), atol=1e-5, rtol=0)
-    assert_close(ours.train.std((0, 2, 3)), torch.ones(toy.LATENT))
-    untrained = latents(part_of_run(broken="untrained autoencoder"), setting)
+    assert (ours.spent, theirs.spent) == (autoencoder_steps(at.run) * autoencoder_flops(), 0.0)
+    assert untrained.spent == ours.spent
+    for space in (ours, untrained):
+        assert_close(space.train.mean((0, 2, 3)), torch.zeros(toy.LATENT), atol=1e-5, rtol=0)
+        assert_close(space.train.std((0, 2, 3)), torch.ones(toy.LATENT))
     assert not torch.allclose(untrained.train, ours.train)
+
+
+def test_patches_are_the_pictures_in_another_order(at):
+    space = patches(at)
+    assert space.train.shape[1:] == (12, toy.GRID, toy.GRID)
+    assert torch.equal(space.decode(space.train), at.world.train.x)
+
+
+def test_the_error_to_choose_by_is_that_of_the_noise(at, monkeypatch):
+    """A network that always predicts 0 has the variance of the noise as its error."""
+    space = pixels(at)
+    monkeypatch.setattr(Diffusion, "forward", lambda self, z, t, ids: torch.zeros_like(z))
+    assert noise_error(at, space, make_network(3)) == pytest.approx(1.0, rel=0.05)
+
+
+def test_captions_are_left_out_in_training(at, monkeypatch):
+    seen, space = [], pixels(at)
+    forward = Diffusion.forward
+    monkeypatch.setattr(
+        Diffusion, "forward", lambda self, z, t, ids: seen.append(ids) or forward(self, z, t, ids)
+    )
+    for empty, share in ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)):
+        seen.clear()
+        train(at, space, 0.001, 20, empty=empty)
+        assert (torch.cat(seen)[:, 0] == toy.END).double().mean().item() == pytest.approx(share, abs=0.15)
+
+
+def test_shuffled_captions_are_the_same_captions(at):
+    before, after = at.world, shuffled(at.run, at.world)
+    assert not torch.equal(after.train.ids, before.train.ids)
+    assert sorted(after.train.ids.tolist()) == sorted(before.train.ids.tolist())
+    assert torch.equal(after.train.x, before.train.x)
+    assert after.judge is before.judge
+
+
+def test_another_pictures_guidance_is_as_large():
+    told, untold = torch.randn(2, 4, 1, 2, 2)
+    added, usual = guided_by_another(told, untold, 3.0) - told, guided(told, untold, 3.0) - told
+    assert_close(added.flip(0), usual)
+
+
+def test_the_match_and_the_variance_are_per_picture_and_per_caption(at):
+    trained = text_to_image(at)
+    assert isinstance(trained, Trained)
+    match, variance = match_and_variance(at.run, at.world, trained, Way(guided), 2.0)
+    assert (match.shape, variance.shape) == ((80,), (40,))
+    told = match_and_variance(at.run, at.world, trained, Way(guided), 1.0)
+    alone = match_and_variance(at.run, at.world, trained, Way(unguided), 5.0)
+    assert_close(told, alone, rtol=1e-3, atol=1e-6)
+    cold = match_and_variance(at.run, at.world, trained, Way(unguided, 0.0), 1.0)[1]
+    assert_close(cold, torch.zeros(40), rtol=0, atol=1e-9)
 
 
 def test_a_latent_has_a_fourth_of_the_places():
@@ -325,11 +408,16 @@ def test_the_experiment_runs(run_experiment):
     assert '"a blue four"' in pictures["prompt"]["caption"]
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    latents, guidance = (claim["values"] for claim in run_experiment(stable_diffusion, null=True).claims)
-    assert latents["Fréchet distance, pixels' / latents'"] == 1.0
-    assert guidance["share with the caption's colours, guided - unguided"] == 0.0
-    assert guidance["variance within a caption, guided / unguided"] == 1.0
+def test_both_claims_name_their_arms(comparisons):
+    spaces, ways = comparisons(stable_diffusion)
+    assert spaces.claims == (stable_diffusion.LATENTS,)
+    assert ways.claims == (stable_diffusion.GUIDANCE,)
+    assert {name: arm.make for name, arm in spaces.arms.items()} == {"latents": latents, "pixels": pixels}
+    assert {name: arm.make for name, arm in ways.arms.items()} == {
+        "guided": Way(guided),
+        "unguided": Way(unguided),
+    }
+    assert {arm.before for arm in ways.arms.values()} == {text_to_image}
 
 
 @pytest.mark.parametrize(
