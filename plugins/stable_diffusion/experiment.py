@@ -124,7 +124,8 @@ def attempt(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
     """Train for a third of the updates, and at the chosen learning rate for all updates."""
     space = make(at)
     steps = at.length(updates(at.run, space, in_latents(at.run)))
-    network = train(at, space, rate, steps if at.again else max(steps // 3, 1))
+    steps = steps if at.again else max(steps // 3, 1)
+    network = train(at, space, at.world.train.ids, rate, steps)
     return noise_error(at, space, network), Trained(space, network)
 
 

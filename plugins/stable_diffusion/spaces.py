@@ -24,6 +24,7 @@ from .unet import UNet
 
 BATCH = 32  # latents in an update
 AUTOENCODER_BATCH = 32
+EMPTY = 0.1  # fraction of captions
 Scale = Float[Tensor, "1 latent 1 1"]
 Texts = Int64[Tensor, "n 4"]
 
@@ -147,12 +148,9 @@ def make_network(channels: int) -> Diffusion:
     return Diffusion(text, UNet(channels, (32,), 1, context=32, heads=2, attention=(), groups=4))
 
 
-def train(at: Trial, space: Space, rate: float, steps: int, *, empty: float = 0.1) -> Diffusion:
-    """Train by equation 3.
-
-    empty  fraction of empty captions, which train the prediction without text
-    """
-    run, ids = at.run, at.world.train.ids
+def train(at: Trial, space: Space, ids: Texts, rate: float, steps: int) -> Diffusion:
+    """Train by equation 3. A tenth of the captions are empty, to train the prediction without text."""
+    run = at.run
     network = make_network(space.train.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
@@ -161,7 +159,7 @@ def train(at: Trial, space: Space, rate: float, steps: int, *, empty: float = 0.
     run.phase("train")
     for step in at.steps(steps, name, state=(network, optimizer, decay)):
         rows = torch.randint(len(space.train), (space.batch,), generator=generator)
-        silent = torch.rand(space.batch, 1, generator=generator) < empty
+        silent = torch.rand(space.batch, 1, generator=generator) < EMPTY
         z, t, noise = noisy(schedule, space.train[rows], generator)
         found = network(z, t, ids[rows].masked_fill(silent.to(run.device), toy.END))
         at.descend(F.mse_loss(found, noise), optimizer, step=step, metric="loss", arm=name)
