@@ -53,11 +53,11 @@ LATENTS = Claim(
         where="section 4.1",
         read="text",
     ),
-    rule=(at_least("Fréchet distance", "pixels", 1.2, over="latents", toward=1.0),),
+    rule=(at_least("Fréchet distance", "pixels", 1.4, over="latents", toward=1.0),),
     control="the same U-Net on pixels, with at least as many updates, each on as many pictures as the "
     "compute allows. Each arm uses its best learning rate from the same grid",
     control_arm="pixels",
-    control_reaches=(at_least("Fréchet distance", "independent pixels", 1.5, over="pixels"),),
+    control_reaches=(at_least("Fréchet distance", "independent pixels", 1.3, over="pixels"),),
     after_steps=UPDATES,
     breaks=(UNTRAINED_AUTOENCODER, PATCHES, UNTRAINED),
     chosen_on=(0, 1),
@@ -67,15 +67,15 @@ LATENTS = Claim(
     history=(
         (
             "Until November 2026 there were 160 updates in latents, 400 pictures were judged, and there was "
-            "no rival. Pictures of the control had to be only 1.05 times as close to real ones as "
-            'independent pixels. The verdict was "inconclusive" (8 of 10 seeds). The bound on the control '
-            "and the number of updates were chosen anew on seeds 0 and 1, where the control is 2.1 and 2.5 "
-            "times as close, before any other seed ran. The bound of the rule is unchanged."
+            "no rival. The ratio of distances had to be at least 1.2, and at least 1.05 for the control "
+            'compared with independent pixels. The verdict was "inconclusive" (8 of 10 seeds). The number of '
+            "updates and both bounds were chosen anew on seeds 0 and 1, before any other seed ran. There the "
+            "ratios are 2.8 and 1.8, and 2.1 and 2.5 for the control."
         ),
     ),
 )
 
-RATES = (0.002, 0.004, 0.008, 0.016)
+RATES = (0.0015, 0.004, 0.01)
 DISTANCE = "Fréchet distance"
 
 
