@@ -49,7 +49,9 @@ class _BatchNorm(torch.autograd.Function):
         centred = x - mean
         variance = centred.square().mean(dims, keepdim=True)
         scale = per_feature(weight, x) * torch.rsqrt(variance + eps)
-        y = torch.addcmul(per_feature(bias, x), centred, scale).to(x.dtype)
+        y = torch.addcmul(per_feature(bias, x), centred, scale)
+        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        y = y if y.dtype == x.dtype else y.to(x.dtype)
         mean, variance = mean.flatten(), variance.flatten()
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
@@ -108,5 +110,5 @@ class BatchNorm(nn.Module):
             (self.running_mean, mean),
             (self.running_var, variance * count / (count - 1)),
         ):
-            average.lerp_(newest.to(average.dtype), self.momentum)
+            average.lerp_(newest.detach().to(average.dtype), self.momentum)
         return y

@@ -35,7 +35,9 @@ class _DynamicTanh(torch.autograd.Function):
         single = torch.promote_types(x.dtype, torch.float32)
         squashed = (x.to(single) * alpha).tanh_()
         ctx.save_for_backward(x, alpha, weight, bias, squashed)
-        return torch.addcmul(bias.to(single), squashed, weight.to(single)).to(x.dtype)
+        y = torch.addcmul(bias.to(single), squashed, weight.to(single))
+        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:

@@ -41,7 +41,9 @@ class _LayerNorm(torch.autograd.Function):
         rstd = torch.rsqrt(square / x.shape[-1] + eps)
         ctx.eps = eps
         ctx.save_for_backward(x, weight, bias, mean, rstd)
-        return torch.addcmul(bias, centred.mul_(rstd), weight).to(x.dtype)
+        y = torch.addcmul(bias, centred.mul_(rstd), weight)
+        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

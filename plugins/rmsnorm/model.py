@@ -46,7 +46,9 @@ class _RMSNorm(torch.autograd.Function):
         scale = torch.rsqrt(norm.square() / seen + eps)
         ctx.eps, ctx.share = eps, share
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight).to(x.dtype)
+        y = x * scale * weight
+        # In torch 2.11, the compiler loses all gradients if the last step is in place or a `to` without effect.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,46 @@
+"""Hand-written gradients are the same in code compiled by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from readtrack.papers.batchnorm.model import batch_norm
+from readtrack.papers.dyt.model import dynamic_tanh
+from readtrack.papers.flashattention import flash_attention
+from readtrack.papers.layernorm import layer_norm
+from readtrack.papers.rmsnorm import rms_norm
+
+
+def batch_normalised(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return batch_norm(x, weight, bias, eps=1e-5)[0]
+
+
+HEADS = (2, 2, 9, 4)
+FUNCTIONS: list[tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = [
+    (layer_norm, ((5, 7), (7,), (7,))),
+    (rms_norm, ((5, 7), (7,))),
+    (batch_normalised, ((5, 7, 3), (7,), (7,))),
+    (dynamic_tanh, ((5, 7), (1,), (7,), (7,))),
+    (flash_attention, (HEADS, HEADS, HEADS)),
+]
+
+
+@pytest.mark.parametrize(("function", "shapes"), FUNCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_compiled_gradients_equal_eager_ones(function, shapes, dtype):
+    """With torch 2.11, a no-op `to` at the end of a custom forward pass once cut off all gradients."""
+    inputs = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+    def loss(first: Tensor, *rest: Tensor) -> Tensor:
+        return function(first.sin(), *rest).float().cos().sum()
+
+    expected = torch.autograd.grad(loss(*inputs), inputs)
+    found = torch.autograd.grad(torch.compile(loss, backend="aot_eager")(*inputs), inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs.norm() > 0
+        assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
