@@ -50,7 +50,7 @@ class _BatchNorm(torch.autograd.Function):
         variance = centred.square().mean(dims, keepdim=True)
         scale = per_feature(weight, x) * torch.rsqrt(variance + eps)
         y = torch.addcmul(per_feature(bias, x), centred, scale)
-        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
         y = y if y.dtype == x.dtype else y.to(x.dtype)
         mean, variance = mean.flatten(), variance.flatten()
         ctx.eps = eps

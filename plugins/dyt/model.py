@@ -36,7 +36,7 @@ class _DynamicTanh(torch.autograd.Function):
         squashed = (x.to(single) * alpha).tanh_()
         ctx.save_for_backward(x, alpha, weight, bias, squashed)
         y = torch.addcmul(bias.to(single), squashed, weight.to(single))
-        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod

@@ -42,7 +42,7 @@ class _LayerNorm(torch.autograd.Function):
         ctx.eps = eps
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         y = torch.addcmul(bias, centred.mul_(rstd), weight)
-        # In torch 2.11, compiled code loses all gradients if the last step is a `to` without effect.
+        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod

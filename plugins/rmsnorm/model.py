@@ -47,7 +47,7 @@ class _RMSNorm(torch.autograd.Function):
         ctx.eps, ctx.share = eps, share
         ctx.save_for_backward(x, weight, scale)
         y = x * scale * weight
-        # In torch 2.11, the compiler loses all gradients if the last step is in place or a `to` without effect.
+        # In torch 2.11, the compiler loses all gradients after a last step in place or an idle `to`.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
