@@ -129,7 +129,7 @@ def _effects(row: Mapping[str, Any]) -> str:
     guards = row.get("guards", {})
 
     def told(one: Effect) -> str:
-        return f"{one.found}, asked {one.wanted}{' (a guard, not counted)' if str(one) in guards else ''}"
+        return f"{one.found}, required {one.wanted}{' (a guard, not counted)' if str(one) in guards else ''}"
 
     return "; ".join(told(Effect(**one)) for one in row.get("effects", ()))
 

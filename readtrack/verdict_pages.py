@@ -19,7 +19,7 @@ from readtrack.verdicts import OUTCOMES, Verdict
 _INTRODUCTION = (
     "The table shows one claim of each paper: the claim of its abstract, or else its first measured claim. "
     "The paper's page shows the others, every seed, controls, deviations and history. The rules were "
-    "written into the papers' modules before the runs, and the seeds are hashed from the rules. "
+    "written into the papers' modules before the runs, and the seeds are derived from a hash of the rules. "
     "[method.md](method.md) explains the procedure, its error rates and every term. `weak`, `inconclusive` "
     "and `not reproduced` are results, too."
 )
@@ -59,7 +59,15 @@ def overview(table: VerdictTable) -> str:
     lines += ["", _EARLIER] if any(row.earlier for row in rows) else []
     lines += ["", "![The effects with their intervals](verdicts.svg)", "", _PLOT, ""]
     lines += _table(
-        ("paper", "claim", "effect (95 % interval)", "asked", "verdict", "seeds that held", "other claims"),
+        (
+            "paper",
+            "claim",
+            "effect (95 % interval)",
+            "required",
+            "verdict",
+            "seeds that held",
+            "other claims",
+        ),
         [_line(row, table.rows) for row in _first_claims(table).values()],
     )
     left = [f"- {_cell(paper)}: {_cell(text)}" for paper, text in table.remarks]
@@ -123,7 +131,7 @@ def _claim(row: VerdictRow) -> list[str]:
     facts = {
         "verdict": f"{said}; {row.held} of {counted(len(row.seeds), 'seed')} held",
         "kind": claim.kind + (", the paper's headline" if claim.headline else ""),
-        "the paper's figure": str(claim.paper),
+        "the paper's result": str(claim.paper),
         "rule": rules(claim),
         "control": claim.control,
         "no rival": claim.no_rival,
@@ -138,7 +146,7 @@ def _claim(row: VerdictRow) -> list[str]:
     lines += [f"- **history**: {_cell(text)}" for text in claim.history]
     if row.effects:
         cells = [[_cell(one.found), _cell(one.wanted) + _guard(row, one)] for one in row.effects]
-        lines += ["", *_table(("found: mean (95 % interval)", "asked"), cells)]
+        lines += ["", *_table(("found: mean (95 % interval)", "required"), cells)]
     else:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
     if tried := _tried(row):

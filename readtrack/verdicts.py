@@ -1,7 +1,7 @@
 """Verdicts on a paper's claims over the seeds of several runs.
 
-Measured claims are judged on seeds that are hashed from the rules. `readtrack.procedure` looks at the first
-5, 10 and 20 of them; a claim that is decided at a look needs no further seeds.
+Measured claims are judged on seeds that are derived from a hash of the rules. `readtrack.procedure` looks at
+the first 5, 10 and 20 of them; a claim that is decided at a look needs no further seeds.
 
 - `reproduced`: every bound is cleared;
 - `not specific`: every bound is cleared, but also by a rival in place of the paper's arm;
@@ -58,7 +58,7 @@ Verdict = Literal[
 OUTCOMES: dict[str, str] = {
     "reproduced": "passes the rule",
     "not specific": "passes the rule",
-    "weak": "an effect smaller than asked",
+    "weak": "an effect smaller than required",
     "inconclusive": "undecided",
     "not reproduced": "fails the rule",
     "not judged": "not judged",
@@ -215,7 +215,7 @@ class _Seed(NamedTuple):
 
 
 def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
-    """The seeds that judge a paper: hashed from its rules and the procedure, so changing either changes them.
+    """The seeds that judge a paper: a hash of its rules and the procedure, so changing either changes them.
 
     Names, metrics, operators and thresholds count, prose does not. Fewer seeds are a prefix of more seeds.
     """

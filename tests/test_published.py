@@ -36,12 +36,12 @@ def test_a_table_by_verify_is_read(tmp_path: Path) -> None:
     assert one.takes_away == (("no gate", "It is open."),)
     assert one.made == "two cores, 2026-01-01"
 
-    assert one.ours.endswith("asked ≥ 0.2")
+    assert one.ours.endswith("required ≥ 0.2")
 
     body = json.loads(file.read_text())
     body["claims"][0]["guards"] = {"gain ≥ 0.2": "the untrained arm"}
     file.write_text(json.dumps(body))
-    assert published(file)["paper"][0].ours.endswith("asked ≥ 0.2 (a guard, not counted)")
+    assert published(file)["paper"][0].ours.endswith("required ≥ 0.2 (a guard, not counted)")
 
     body["claims"][0]["procedure"] -= 1
     file.write_text(json.dumps(body))

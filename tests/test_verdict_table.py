@@ -176,7 +176,7 @@ def test_a_papers_page_has_the_claim_its_runs_and_every_seed():
     assert "`readtrack verify paper --null --breaks`" in text
     assert "| gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 |" in text
     assert "| null run |  | Every arm is the control. | fails the rule | gain 0 (0 to 0.01) |" in text
-    assert "| a line | rival | A line is fitted. | an effect smaller than asked | gain 0.1 |" in text
+    assert "| a line | rival | A line is fitted. | an effect smaller than required | gain 0.1 |" in text
     assert "- **history**: Until now it said more." in text
     assert f"| {row.seeds[1]} | 0.31 |" in text
     assert "the same \\| without" in text

@@ -1,6 +1,4 @@
-"""`readtrack verify`: runs papers on the seeds hashed from their rules, and judges their claims over the
-seeds.
-"""
+"""`readtrack verify`: runs papers on seeds derived from their rules, and judges their claims."""
 
 from __future__ import annotations
 
