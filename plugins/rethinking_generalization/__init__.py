@@ -308,7 +308,7 @@ class World(NamedTuple):
 def images_of(run: Run) -> World:
     (images, labels), *rest = run.source("images", needs="ten classes").parts
     choose, judge = ((x.flatten(1).to(run.device, run.dtype), y.to(run.device)) for x, y in rest)
-    count = run.pick(smoke=600, quick=600, full=len(images))
+    count = run.option("count", run.pick(smoke=600, quick=600, full=len(images)))  # --set count=5000
     return World((images[:count].flatten(1).to(run.dtype), labels[:count]), choose, judge)
 
 
