@@ -1,4 +1,4 @@
-"""Accuracy and the Fréchet distance, compared with scikit-learn and SciPy."""
+"""Accuracy, rank correlation and the Fréchet distance, compared with scikit-learn and SciPy."""
 
 import numpy as np
 import pytest
@@ -20,6 +20,13 @@ def test_accuracy_matches_scikit_learns(k: int) -> None:
     assert basic.accuracy(logits, labels, k=k) == pytest.approx(expected)
     with pytest.raises(ValueError, match="no rows"):
         basic.accuracy(logits[:0], labels[:0])
+
+
+def test_rank_correlation_matches_scipys() -> None:
+    x, y = (torch.tensor(values) for values in ([2.0, 2, 4, 7, 8, 3], [2.0, 4, 8, 2, 4, 8]))
+    assert basic.rank_correlation(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+    assert basic.rank_correlation(x, -(x**3)) == pytest.approx(-1)
+    assert basic.rank_correlation(x, torch.ones(6)) == 0
 
 
 def scipys(a: torch.Tensor, b: torch.Tensor) -> float:

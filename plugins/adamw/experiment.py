@@ -10,7 +10,6 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from readtrack import data
@@ -27,6 +26,7 @@ from readtrack.plugin import (
     at_most,
     hookimpl,
 )
+from readtrack.scores import rank_correlation
 
 from ..adam import Adam
 from ..sgd import SGD
@@ -254,12 +254,6 @@ def measure_decay(run: Run) -> None:
     for name, value in values.items():
         run.metric(name, value)
     run.claim(EVENLY, values)
-
-
-def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> float:
-    """Spearman's rank correlation. Ties are ranked by position."""
-    ranks = torch.stack([x.argsort().argsort(), y.argsort().argsort()]).double()
-    return torch.corrcoef(ranks)[0, 1].item()
 
 
 def search(run: Run) -> None:

@@ -31,6 +31,7 @@ from readtrack.plugin import (
     at_most,
     hookimpl,
 )
+from readtrack.scores import rank_correlation
 
 from ..newton.problems import network_problem
 from .model import (
@@ -188,18 +189,6 @@ def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
     return (top[:-1] / top[1:]).argmax().item() + 1.0 if len(top) > 1 else 1.0
 
 
-def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's rank correlation, with mean ranks for ties, or 0 if one side is constant."""
-
-    def ranks(values: list[float]) -> Tensor:
-        v = torch.tensor(values, dtype=torch.float64)
-        return ((v[:, None] > v).sum(1) + (v[:, None] >= v).sum(1)).double()
-
-    x, y = (r - r.mean() for r in (ranks(a), ranks(b)))
-    size = x.norm() * y.norm()
-    return (x @ y / size).item() if size > 0 else 0.0
-
-
 World = dict[int, list[Data]]  # maps number of clusters to draws
 Eigenvalues = dict[
     tuple[int, int], list[Float[Tensor, " n"]]
@@ -298,7 +287,9 @@ def read(at: Trial, found: Sweep[Eigenvalues]) -> dict[str, float]:
     both = [*counts[8], *counts[32]]
     distances = [abs(found - count) for found, count in zip(both, numbers * 2, strict=True)]
     values = {
-        "rank correlation, outliers and clusters": rank_correlation(both, numbers * 2),
+        "rank correlation, outliers and clusters": rank_correlation(
+            torch.tensor(both), torch.tensor(numbers * 2)
+        ),
         "outliers, mean distance from clusters": fmean(distances),
         "outliers, 32 wide - 8 wide, size of the mean": abs(fmean(counts[32]) - fmean(counts[8])),
     }

@@ -32,9 +32,11 @@ class Topics(nn.Module):
         texts = F.one_hot(corpus, vocab).sum(1).float()
         topic = torch.rand(len(corpus), count, generator=generator).to(texts)
         topic /= topic.sum(1, keepdim=True)
+        self.register_buffer("words", texts.new_empty(count, vocab))
+        self.register_buffer("shares", texts.new_empty(count))
         for _ in range(steps):
-            self.register_buffer("words", F.normalize(topic.T @ texts + added, p=1, dim=1))
-            self.register_buffer("shares", F.normalize(topic.sum(0) + 1, p=1, dim=0))
+            self.words = F.normalize(topic.T @ texts + added, p=1, dim=1)
+            self.shares = F.normalize(topic.sum(0) + 1, p=1, dim=0)
             topic = self.topic_of(texts)
 
     def topic_of(self, counts: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch topics"]:

@@ -1,6 +1,6 @@
 """Metrics that several papers share, each tested against an independent implementation."""
 
-from readtrack.scores.basic import accuracy
+from readtrack.scores.basic import accuracy, rank_correlation
 from readtrack.scores.frechet import frechet_distance, gaussian_frechet_distance
 from readtrack.scores.sound import (
     log_spectral_distance,
@@ -35,4 +35,5 @@ __all__ = [
     "mask_iou",
     "mean_iou",
     "periodicity",
+    "rank_correlation",
 ]

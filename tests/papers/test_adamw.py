@@ -6,14 +6,13 @@ import importlib
 from functools import partial
 
 import pytest
-import scipy.stats
 import torch
 from torch.testing import assert_close
 
 from readtrack.papers import adamw
 from readtrack.papers.adam import Adam
 from readtrack.papers.adamw import SGDW, AdamW
-from readtrack.papers.adamw.experiment import RATES, rank_correlation
+from readtrack.papers.adamw.experiment import RATES
 from readtrack.papers.sgd import trials
 
 experiment = importlib.import_module("readtrack.papers.adamw.experiment")
@@ -104,13 +103,6 @@ def test_without_the_decoupling_the_arms_are_the_same(run_experiment):
     record = run_experiment(adamw, broken="coupled")
     assert values(record, adamw.SEPARABLE)[adamw.SEPARABLE.rule[0].metric] == 0.0
     assert values(record, adamw.GENERALISES)[adamw.GENERALISES.rule[0].metric] == 1.0
-
-
-def test_the_rank_correlation_is_spearmans():
-    x = torch.randn(50, dtype=torch.float64)
-    y = x.exp() + 0.3 * torch.randn(50, dtype=torch.float64)
-    assert rank_correlation(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
-    assert rank_correlation(x, -(x**3)) == pytest.approx(-1)
 
 
 def test_the_arms_have_the_papers_decay_and_the_penalty():

@@ -21,7 +21,7 @@ from readtrack.papers.hessian import (
     module_loss,
     reverse_product,
 )
-from readtrack.papers.hessian.experiment import clusters, outliers, rank_correlation
+from readtrack.papers.hessian.experiment import clusters, outliers
 from readtrack.papers.hessian.model import Lanczos, flatten
 
 
@@ -145,13 +145,6 @@ def test_the_density_of_a_whole_spectrum() -> None:
 def test_outliers_lie_above_the_largest_gap() -> None:
     assert outliers(torch.tensor([-0.1, 0.01, 0.02, 3.0, 4.0])) == 2
     assert outliers(torch.tensor([0.0, 0.001, 5.0])) == 1
-
-
-def test_the_rank_correlation_matches_scipys() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    a, b = [2.0, 2.0, 4.0, 7.0, 8.0, 3.0], [2.0, 4.0, 8.0, 2.0, 4.0, 8.0]
-    assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-    assert rank_correlation(a, [1.0] * 6) == 0
 
 
 def test_the_clusters_lie_on_a_circle_with_alternating_labels() -> None:
