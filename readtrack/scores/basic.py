@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -21,6 +22,7 @@ def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> float:
 
 
 def _centred_ranks(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    _, place, counts = x.unique(return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[place]
+    ordered = x.sort().values
+    first, last = torch.searchsorted(ordered, x), torch.searchsorted(ordered, x, right=True)
+    ranks = (first + last).double() / 2
     return ranks - ranks.mean()
