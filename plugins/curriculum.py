@@ -369,7 +369,7 @@ EXERCISES = (
         of="by_pairs",
         task="Return the mean surprisal of each letter given the letter before it, in nats.",
         hints=(
-            "A pair is one number: the first letter times the size of the alphabet, plus the second.",
+            "Number the pairs: the first letter times the size of the alphabet, plus the second letter.",
             "Normalise the counts over the pairs that begin with the same letter.",
         ),
         tries=of_windows,

@@ -12,8 +12,8 @@ step is at most about `lr` in each coordinate, whatever the gradient's scale, so
 problems. The paper's defaults were used throughout the field for years.
 
 The result. On a network with dropout, Adam reaches a lower training loss than SGD, heavy-ball momentum and
-Nesterov momentum, and about the same loss as RMSProp. Bias correction does not help when Adam with and
-without it are tuned on the same grid. (The convergence proof has a gap, which AMSGrad closes: Reddi and
+Nesterov momentum, and about the same loss as RMSProp. Bias correction does not help when Adam is tuned
+with and without it on the same grid. (The convergence proof has a gap, which AMSGrad closes: Reddi and
 others 2018, arXiv 1904.09237.)
 
 This folder. model.py implements algorithm 1 on one vector of all weights, line by line. The implementation

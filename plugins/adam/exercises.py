@@ -14,7 +14,7 @@ def of_steps(draw: Draw) -> Iterator[Try]:
 
 
 def state(draw: Draw, count: int) -> tuple[object, ...]:
-    """Weights, gradients, first and second moments."""
+    """Weights, gradients, and first and second moments."""
     return draw(count), draw(count), draw(count), draw.between(0.1, 1, count)
 
 
@@ -22,7 +22,7 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Adam.update",
-        task="Algorithm 1 in place: update both moments, correct their bias, and take the step.",
+        task="Write algorithm 1 in place: update both moments, correct their bias, and take the step.",
         hints=(
             "m ← β₁ m + (1 - β₁) g and v ← β₂ v + (1 - β₂) g², in place.",
             "m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). Do not write them into the stored moments.",

@@ -1,4 +1,4 @@
-"""Optimisers of the arms and breaks, each with the coefficient of its decay or penalty."""
+"""Makes the optimisers of the arms and breaks, each with the coefficient of the L2 penalty in the loss."""
 
 from __future__ import annotations
 

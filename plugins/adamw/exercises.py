@@ -20,7 +20,7 @@ def of_steps(draw: Draw) -> Iterator[Try]:
 
 
 def state(draw: Draw, count: int) -> tuple[object, ...]:
-    """Weights, gradients, first and second moments."""
+    """Weights, gradients, and first and second moments."""
     return draw(count), draw(count), draw(count), draw.between(0.1, 1, count)
 
 

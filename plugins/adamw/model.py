@@ -1,6 +1,6 @@
 """Implements SGD and Adam with decoupled weight decay.
 
-As in torch, the decay is multiplied by the learning rate, so schedules (the paper's ηₜ) scale both.
+As in torch, the decay is multiplied by the learning rate, so a schedule (the paper's ηₜ) scales both.
 `weight_decay` is therefore the paper's λ / lr.
 """
 
@@ -53,7 +53,7 @@ class AdamW(Optimizer):
         eps: float,
         weight_decay: float,
     ) -> None:
-        """Algorithm 2 in place, lines 7 to 12.
+        """Applies lines 7 to 12 of algorithm 2 in place.
 
         m  running mean of the gradients, without the decay
         v  running mean of the squared gradients, without the decay

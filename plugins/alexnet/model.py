@@ -41,7 +41,7 @@ class ResponseNorm(nn.Module):
 class AlexNet(nn.Module):
     """Figure 2: from images to logits.
 
-    widths   maps of the five convolutions, both columns together
+    widths   number of maps of each convolution, in both columns together
     hidden   units of each of the two hidden layers
     side     image side; 227 gives the paper's layer sizes, but 224, the size in the paper's text, does not
     dropout  fraction of each hidden layer's outputs dropped in training (section 4.2)
@@ -106,7 +106,7 @@ def final_side(side: int) -> int:
 
 
 def neurons(network: AlexNet, side: int) -> list[int]:
-    """Number of neurons of each layer, from the first convolution to the logits."""
+    """Number of neurons in each layer, from the first convolution to the logits."""
     rows = (side - 11) // 4 + 1
     sides = [rows, (rows - 3) // 2 + 1]
     sides += [(sides[1] - 3) // 2 + 1] * 3

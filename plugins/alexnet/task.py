@@ -26,7 +26,7 @@ HEIGHTS = (7.0, 11.0)
 
 
 def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS) -> Pictures:
-    """Scenes of level `photo` at 16 × 16 pixels, with the digits 0 to 4 and heights in the given range."""
+    """Scenes of level `photo` at 16 × 16 pixels, each with a digit (0 to 4) of a height in this range."""
     return measured(run, part, count, heights)[0]
 
 
@@ -58,7 +58,7 @@ def fit(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0."""
+    """Train for `steps` steps. The learning rate warms up for 20 steps and decays linearly to 0."""
     run = at.run
     network = make().to(run.device, run.dtype).train()
     descent = optimizer(network)
@@ -116,7 +116,7 @@ def train(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0.
+    """Train for `steps` steps. The learning rate warms up for 20 steps and decays linearly to 0.
 
     `make` runs under the run's seed, so arms with the same architecture start from the same weights.
     """
@@ -138,7 +138,7 @@ def train(
 def error_by_height(
     run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
 ) -> None:
-    """Plot each arm's error against the digit's height, in five groups. The app shows this curve first."""
+    """Plot each arm's error on images with digits of five ranges of height. The app shows this curve first."""
     curve = "error over the digit's height"
     for arm, network in networks.items():
         for rows in heights.argsort().chunk(5):

@@ -274,7 +274,7 @@ def sentences(
 
 
 def train_translator(at: Trial, make: Make, rate: float) -> tuple[float, Translator]:
-    """Train one network on sentences of all lengths. Returns the validation loss and the network."""
+    """Train one network on sentences of all lengths, and return its validation loss and the network."""
     run, translator = at.run, make().to(at.run.device, at.run.dtype)
     steps = at.length(run.pick(smoke=4, quick=STEPS, full=2000))
     optimizer = torch.optim.Adam(translator.parameters(), lr=rate, fused=True)
@@ -323,5 +323,5 @@ def show_alignment(run: Run, translator: Translator) -> None:
     decoded, context = translator.read(source, written)
     weights = attention_weights(translator.attention.query(decoded), translator.attention.key(context))
     run.image(
-        "alignment", weights[0], caption="Attention weights: target words (rows) over source words (columns)."
+        "alignment", weights[0], caption="Attention weights of target words (rows) on source words (columns)."
     )

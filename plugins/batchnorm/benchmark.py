@@ -1,4 +1,4 @@
-"""Times batch normalisation line by line, torch's, and ours with a hand-written gradient."""
+"""Times batch normalisation: line by line, torch's, and ours with a hand-written gradient."""
 
 import math
 from collections.abc import Iterator
@@ -14,8 +14,9 @@ from .model import batch_norm, line_by_line
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
     """FLOPs and bytes for an x of `shape`. Vectors with one value per feature are not counted."""
     values = math.prod(shape)
-    # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2; read x, write
-    # y. Backward: bias 1, weight 2, through scale 1, two means 3, sum 4; reads and writes a gradient as well.
+    # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2. Backward: bias
+    # 1, weight 2, through scale 1, two means 3, sum 4. Forward reads x and writes y. Backward also reads one
+    # gradient and writes another.
     return {
         "forward": Cost(flops=7 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=18 * values, bytes=4 * values * itemsize),

@@ -57,10 +57,10 @@ def attempt(
     steps: int,
     clip: float | None = None,
 ) -> tuple[float, Measures]:
-    """Train a network. `make` builds it from a first batch of noisy images (256, 1, 8, 8).
+    """Train a network, and return its validation loss and the measures of each test image.
 
-    Uses SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss and the measures
-    of each test image.
+    `make` builds the network from a first batch of noisy images (256, 1, 8, 8). The optimiser is SGD with
+    momentum and a cosine schedule that ends at 0.
     """
     run, (x, y) = at.run, at.world.train
     steps = at.length(steps)

@@ -46,8 +46,8 @@ EXERCISES = (
         name="backward",
         of="model._BatchNorm.backward",
         task=(
-            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors is x, weight, "
-            "bias, and the batch's mean and variance. ctx.eps is eps."
+            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors holds x, "
+            "weight, bias, and the batch's mean and variance. ctx.eps is eps."
         ),
         hints=(
             (

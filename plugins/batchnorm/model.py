@@ -31,8 +31,8 @@ def per_feature(vector: Features, x: Batch) -> Float[Tensor, " features *ones"]:
 def batch_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> tuple[Batch, Features, Features]:
     """A faster algorithm 1. Returns the result and each feature's mean and (biased) variance in this batch.
 
-    Computes half precision in float32. Mean and variance are then float32 and carry no gradient. Supports
-    double backward. Use `line_by_line` for transforms of `torch.func`.
+    Half-precision inputs are computed in float32, and their mean and variance are float32. Mean and variance
+    carry no gradient. Supports double backward. Use `line_by_line` with the transforms of `torch.func`.
     """
     return _BatchNorm.apply(x, weight, bias, eps)
 
@@ -50,7 +50,7 @@ class _BatchNorm(torch.autograd.Function):
         variance = centred.square().mean(dims, keepdim=True)
         scale = per_feature(weight, x) * torch.rsqrt(variance + eps)
         y = torch.addcmul(per_feature(bias, x), centred, scale)
-        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
+        # In torch 2.11, the compiler loses all gradients if the last operation is a `to` without effect.
         y = y if y.dtype == x.dtype else y.to(x.dtype)
         mean, variance = mean.flatten(), variance.flatten()
         ctx.eps = eps

@@ -34,8 +34,8 @@ EXERCISES = (
     Exercise(
         name="replace",
         of="model.replaced",
-        task="Chosen tokens become the mask (fate below 0.8), stay, or are replaced (fate of 0.9 or more).",
-        hints=("Nest torch.where in torch.where. Tokens that are not chosen stay, whatever their fate.",),
+        task="Replace chosen tokens by the mask (fate below 0.8) or by drawn tokens (fate of 0.9 or more).",
+        hints=("Nest torch.where in torch.where. All other tokens stay, whether they are chosen or not.",),
         tries=of_fates,
     ),
     Exercise(

@@ -191,5 +191,5 @@ def replaced(
     *,
     mask: int,
 ) -> Ids:
-    """Chosen tokens with a fate in [0, 0.8) become `mask`, with a fate in [0.9, 1) the token in `drawn`."""
+    """Chosen tokens become `mask` if their fate is below 0.8, and those in `drawn` if it is 0.9 or more."""
     return torch.where(chosen, torch.where(fate < 0.8, mask, torch.where(fate < 0.9, ids, drawn)), ids)

@@ -31,7 +31,7 @@ _TIED = {"cls.predictions.decoder", "embeddings.position_ids"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict for `PreTraining`, from `BertForPreTraining`, `BertForMaskedLM` or `BertModel`.
+    """A state dict for `PreTraining`, from that of `BertForPreTraining`, `BertForMaskedLM` or `BertModel`.
 
     The output matrix, which is tied to the embedding, and the second name of its bias are left out. Raises
     ValueError for a name that BERT does not have.

@@ -71,7 +71,7 @@ def strong_wolfe(
     direction  must be a descent direction
     first      first trial value of the length a; quadrupled while the slope stays steep
     most       maximum number of evaluations, after which the best point with sufficient decrease is
-               returned, or None
+               returned, or None if there is none
     """
     slope0 = (direction @ start.gradient).item()
     # Where the predicted fall is below the loss's rounding error, the losses cannot be compared.

@@ -38,7 +38,7 @@ def answer(network: ByT5, source: Tensor, count: int) -> dict[str, Any]:
 
 
 def cost(batch: int, source: int, target: int, sizes: dict[str, Any], vocab: int) -> tuple[int, int]:
-    """FLOPs of the forward pass's matrix multiplications (unmasked pairs only), and the weight count."""
+    """FLOPs of the forward pass's matrix multiplications (unmasked pairs only), and the number of weights."""
     model, hidden, inner = sizes["model"], sizes["hidden"], sizes["heads"] * sizes["dim"]
     deep, shallow = sizes["layers"]
     layer = 4 * model * inner + 3 * model * hidden

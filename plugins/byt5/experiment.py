@@ -101,10 +101,10 @@ FIRST_TOPIC = FIRST_BYTE + ord("A")
 class Reader(NamedTuple):
     """How an arm encodes a text.
 
-    ids       ids of a text in evaluation
+    ids       maps a text to its ids, in evaluation
     pieces    the string that each id stands for, for display
     vocab     size of the vocabulary
-    training  ids of a text in training, if these are sampled
+    training  maps a text to its ids in training, if these are sampled
     """
 
     ids: Callable[[str], list[int]]
@@ -267,7 +267,7 @@ class Trained(NamedTuple):
 
 
 def fit(at: Trial, make: Callable[[Language], Reader], rate: float) -> tuple[float, Trained]:
-    """Train on clean texts. Returns the loss on clean validation texts in nats and the network."""
+    """Train on clean texts, and return the loss on clean validation texts in nats and the network."""
     run, reader = at.run, make(at.world)
     steps = run.pick(smoke=2, quick=100, full=600)
     network = ByT5(reader.vocab, model=48, heads=4, dim=12, hidden=96, layers=(2, 1), dropout=0.0)

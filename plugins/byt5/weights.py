@@ -10,7 +10,7 @@ _PARTS = {"wi_0": "gate", "wi_1": "up", "wo": "down"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict for `ByT5`, from `T5ForConditionalGeneration`.
+    """A state dict for `ByT5`, from that of `T5ForConditionalGeneration`.
 
     Raises ValueError for a name that ByT5 does not have.
     """

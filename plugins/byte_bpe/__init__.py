@@ -101,7 +101,7 @@ def encoding(
     inputs: Callable[[torch.Generator], tuple[Text]],
     variants: Callable[..., list[Variant]],
 ) -> Case:
-    """Encoding with an empty cache ("first"), or with all words of the text in the cache ("again")."""
+    """Encoding with an empty cache ("first"), or with a cache that holds all words of the text ("again")."""
     cold = memory == "first"
 
     def ours(text: str) -> list[int]:

@@ -73,7 +73,7 @@ class Pairs:
                 self.where[pair].add(index)
 
     def merge(self, pair: Pair) -> set[Pair]:
-        """Merge `pair` into one symbol. Returns the pairs whose count may have risen."""
+        """Merge `pair` into one symbol, and return the pairs whose count may have risen."""
         new, risen = self.vocabulary.add(pair), set()
         for index in self.where.pop(pair):
             word, times = self.words[index], self.times[index]

@@ -1,4 +1,4 @@
-"""Times the contrastive loss pair by pair, as two cross-entropies of the whole matrix, and in parts."""
+"""Times the contrastive loss: pair by pair, from the whole matrix of logits, and in parts."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .loss import contrastive, two_cross_entropies
 
 
 def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """Computes the loss pair by pair: each image against all texts, and each text against all images."""
+    """Computes the loss one pair at a time: its image against all texts, and its text against all images."""
     total = scale.new_zeros(())
     for index, (image, text) in enumerate(zip(seen, said, strict=True)):
         for logits in (scale * said @ image, scale * seen @ text):

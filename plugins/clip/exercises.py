@@ -43,7 +43,7 @@ EXERCISES = (
         of="loss.two_cross_entropies",
         task="Compute the symmetric contrastive loss of a batch of pairs.",
         hints=(
-            "The logits are all dot products of an image and a text, times the scale.",
+            "The logits are the dot products of all images with all texts, times the scale.",
             "Text i belongs to image i: take a cross-entropy over the rows, and one over the columns.",
             "The loss is the mean of the two.",
         ),
@@ -59,12 +59,12 @@ EXERCISES = (
     Exercise(
         name="image tower",
         of="model.VisionTower.forward",
-        task="Apply patches, summary token, positions and blocks, then project the summary token's hidden "
-        "state.",
+        task="Prepend the summary token to the patches, add the positions, apply the blocks, and project the "
+        "summary token's hidden state.",
         hints=(
             "self.patches returns maps. Flatten the positions, and move them before the width.",
             "The summary token comes first and has a position too. Apply norm_first, then the blocks.",
-            "Only the first token of the last block is normalised and projected.",
+            "Only the first token of the last block's output is normalised and projected.",
         ),
         tries=of_images,
     ),

@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNetTower(nn.Module):
-    """A stem of three convolutions, four stages of bottlenecks, and the attention pool. Defaults as in RN50.
+    """A stem of three convolutions, four stages of bottlenecks, and the attention pool, with RN50's defaults.
 
     size    side of the square images, a multiple of 32 (else ValueError)
     blocks  number of blocks in each stage

@@ -105,7 +105,7 @@ def words(text: str) -> list[str]:
 
 
 def encode(texts: Sequence[str]) -> Int64[Tensor, "count 10"]:
-    """Words as ids, an end token, padding. Unknown words are skipped, and long texts are cut."""
+    """The ids of words, an end token, and padding. Unknown words are skipped, and long texts are cut."""
     ids = torch.zeros(len(texts), TOKENS, dtype=torch.int64)
     for row, text in enumerate(texts):
         known = [WORDS.index(word) for word in words(text) if word in WORDS[1:]][: TOKENS - 1]
@@ -123,7 +123,7 @@ def bags(ids: Int64[Tensor, "count tokens"]) -> Float[Tensor, "count vocab"]:
 
 
 def prompts() -> list[list[str]]:
-    """The prompts of each of the 42 pairs, in three forms with the first names."""
+    """The prompts of each of the 42 pairs, in three forms, with the first name of each colour and digit."""
     return [
         [form.format(colour=colour[0], digit=digit[0]) for form in PROMPTS]
         for colour in COLOURS

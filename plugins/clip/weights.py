@@ -1,5 +1,5 @@
-"""Renames released weights of `transformers`' CLIPModel (Vision Transformers) and of OpenAI's files (residual
-networks)."""
+"""Renames released weights, from `transformers`' CLIPModel (Vision Transformers) or from OpenAI's files
+(residual networks)."""
 
 import re
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ _POOL = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "c_proj": "outpu
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `CLIP`, from the parameters of `transformers`' CLIPModel.
 
-    For a CLIPTextModel, these are `TextTower`'s parameters under "text.". Buffers of position ids are left
-    out. Raises ValueError for a name that CLIP does not have.
+    From the parameters of a CLIPTextModel, the result has only those of `TextTower`, under "text.". Buffers
+    of position ids are left out. Raises ValueError for a name that CLIP does not have.
     """
     return {_renamed(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
 

@@ -18,7 +18,7 @@ Runs = Int64[Tensor, "_ runs"]
 
 
 def walked(a: Runs, b: Runs) -> Float[Tensor, "n m"]:
-    """One pair of masks at a time, stepping through the runs of both."""
+    """Compares one pair of masks at a time, by stepping through the runs of both."""
     found = [[walk(left, right) for right in b.tolist()] for left in a.tolist()]
     return torch.tensor(found, dtype=torch.float64, device=a.device)
 
@@ -41,7 +41,7 @@ def walk(left: list[int], right: list[int]) -> float:
 
 
 def unpacked(a: Runs, b: Runs) -> Float[Tensor, "n m"]:
-    """Pixel by pixel, all pairs as one matrix multiplication."""
+    """Unpacks the masks into pixels, and compares all pairs in one matrix multiplication."""
     return mask_iou(pixels(a), pixels(b))
 
 
@@ -52,7 +52,7 @@ def pixels(runs: Runs) -> Tensor:
 
 
 def packed(*masks: Runs) -> tuple[list[dict[str, Any]], ...]:
-    """The format of pycocotools, with the runs as one long column."""
+    """The masks in pycocotools' format, each as an image of one long column."""
     return tuple(
         [{"size": [sum(runs), 1], "counts": compress(runs).encode()} for runs in some.tolist()]
         for some in masks

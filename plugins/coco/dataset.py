@@ -74,7 +74,7 @@ class Coco:
         return len(self.ids)
 
     def batch(self, rows: Sequence[int], side: int) -> Batch:
-        """Images, resized so that the longer side is `side`, in the upper left of a grey square."""
+        """Images, resized so that the longer side is `side`, in the upper left corner of grey squares."""
         kept = [self.objects[row] for row in rows]
         most = max((int((~found.crowd).sum()) for found in kept), default=0)
         images = torch.full((len(rows), 3, side, side), 0.5)
@@ -150,5 +150,5 @@ def write(scenes: Scenes, folder: Path, name: str, classes: int = 10) -> Coco:
 
 
 def read(folder: Path, name: str) -> Coco:
-    """The part `name` ("train2017") of a folder with the layout of COCO's download."""
+    """The part `name`, such as "train2017", of a folder with the layout of COCO's download."""
     return Coco(folder / "annotations" / f"instances_{name}.json", folder / name)

@@ -1,4 +1,4 @@
-"""Draws boxes into images."""
+"""Draws boxes on images."""
 
 import colorsys
 from collections.abc import Sequence

@@ -59,7 +59,7 @@ EXERCISES = (
         task="Decode the mask from the given run lengths.",
         hints=(
             "Every other run is inside, so use repeat_interleave.",
-            "The pixels come column by column: shape them as (width, height), and transpose.",
+            "The pixels come column by column: reshape them to (width, height), and transpose.",
         ),
         tries=of_runs,
     ),
@@ -94,7 +94,7 @@ EXERCISES = (
     Exercise(
         name="suppression",
         of="model.suppressed",
-        task="Non-maximum suppression: the indices of the kept boxes, the best first.",
+        task="Write non-maximum suppression: return the indices of the kept boxes, the best first.",
         hints=(
             "Go through the boxes by descending score.",
             "Keep a box if no kept box overlaps it by more than the threshold. box_iou compares all pairs.",

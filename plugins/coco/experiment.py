@@ -242,7 +242,7 @@ def compare(run: Run, folder: Path) -> None:
 
 
 def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Detector]:
-    """Train on images of one kind. Returns the AP50 on validation images of this kind and the detector."""
+    """Train on images of one kind, and return the AP50 on validation images of this kind and the detector."""
     run, choose = at.run, at.world.choose[kind]
     network = Detector(len(choose.names)).to(run.device, run.dtype)
     objects = {**KINDS, **{one.name: other for one, other in OTHERS.items()}}[kind].objects

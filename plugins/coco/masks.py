@@ -35,7 +35,7 @@ def decode(counts: Sequence[int], height: int, width: int) -> Bool[Tensor, "heig
 
 
 def compress(counts: Sequence[int]) -> str:
-    """Run lengths as text. From the fourth on, a length is stored as its difference from the last but one."""
+    """Run lengths as text. From the fourth on, the difference from the length two places before is stored."""
     text = []
     for i, length in enumerate(counts):
         value = length - counts[i - 2] if i > 2 else length
@@ -69,7 +69,7 @@ def uncompress(text: str) -> list[int]:
 def overlap(a: Int64[Tensor, "n runs"], b: Int64[Tensor, "m _"]) -> Float[Tensor, "n m"]:
     """Intersection over union of all pairs of masks, without decoding them. It is 0 if both are empty.
 
-    Shorter lists of runs are padded with zeros. Raises ValueError for masks of different image sizes.
+    Shorter lists of runs must be padded with zeros. Raises ValueError for masks of different image sizes.
     """
     # Let f(x) be the number of inside pixels of a mask of b among the first x of its image. The overlap with
     # a run from x to y is f(y) - f(x). f is known at b's edges and linear between them.

@@ -38,7 +38,7 @@ class Detector(nn.Module):
     """Convolutions with batch normalisation and ReLU, and two 1 × 1 convolutions for classes and boxes.
 
     widths   channels of each convolution; the first is 5 × 5, the others are 3 × 3
-    halving  number of convolutions, from the first, with stride 2; a cell has a side of 2 ** halving
+    halving  number of convolutions with stride 2, which come first; a cell has a side of 2 ** halving
     """
 
     def __init__(self, classes: int, *, widths: Sequence[int] = (24, 48, 64, 64), halving: int = 2) -> None:

@@ -48,7 +48,7 @@ EXERCISES = (
     Exercise(
         name="relative attention",
         of="model.RelativeAttention.forward",
-        task="Section 2.1: scores by content and by distance, each with its own bias.",
+        task="Write section 2.1's attention: scores by content and by distance, each with its own bias.",
         hints=(
             "`distances` gives embeddings from far left to far right, and linear_pos projects them.",
             "Scores by distance are (q + v) · position, shifted so that column j belongs to key j.",
@@ -59,7 +59,7 @@ EXERCISES = (
     Exercise(
         name="convolution module",
         of="model.ConvolutionModule.forward",
-        task="Section 2.2 and figure 2: norm, gate, depthwise convolution, batch norm, swish, projection.",
+        task="Apply figure 2's layers: norm, gate, depthwise convolution, batch norm, swish, projection.",
         hints=(
             "Apply the layer norm over channels first. Convolutions need channels before frames.",
             "pointwise_conv1 doubles the channels, and a GLU halves them again.",
@@ -70,9 +70,9 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Equation 1: attention and convolution between two half-step feed-forward layers.",
+        task="Write equation 1: attention and convolution between two half-step feed-forward layers.",
         hints=(
-            "Both feed-forward layers are multiplied by one half, and all four sublayers have a residual.",
+            "Both feed-forward layers are multiplied by one half, and all four sublayers have a shortcut.",
             "The convolution module contains its own norm. The block ends with one more norm.",
         ),
         tries=of_blocks,
@@ -80,14 +80,14 @@ EXERCISES = (
     Exercise(
         name="best path",
         of="decoding.greedy",
-        task="The labels of the most probable path of CTC.",
+        task="Return the labels of CTC's most probable path.",
         hints=("First merge repeats, then drop blanks: a blank between two equal labels keeps both.",),
         tries=of_paths,
     ),
     Exercise(
         name="prefix search",
         of="decoding.prefix_search",
-        task="The most probable text of CTC, summed over its paths, by a beam search over prefixes.",
+        task="Find the text whose paths sum to the highest probability, by a beam search over prefixes.",
         hints=(
             (
                 "Keep two log-probabilities for each prefix: one for paths that end in a blank, and one for "

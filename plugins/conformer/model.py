@@ -12,7 +12,7 @@ Inside = Bool[Tensor, "batch time"]
 
 
 class FeedForward(nn.Module):
-    """Section 2.3: expansion (fourfold in the paper), swish, dropout and projection. There is no norm."""
+    """Section 2.3: expansion (fourfold in the paper), swish, dropout and projection. The norm is outside."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()

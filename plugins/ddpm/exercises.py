@@ -45,16 +45,16 @@ EXERCISES = (
         task="Equation 4: sample step t directly from the data.",
         hints=(
             "alpha_bar[t] is the share of the variance that comes from the data. The rest is noise.",
-            "Both factors are square roots of these shares. `like` shapes them for the data.",
+            "Both factors are square roots of these shares. `like` reshapes them for the data.",
         ),
         tries=of_noise,
     ),
     Exercise(
         name="posterior",
         of="model.Schedule.posterior",
-        task="Equations 6 and 7: compute mean and variance of the previous step, given the data.",
+        task="Equations 6 and 7: compute the mean and the variance of the previous step, given the data.",
         hints=(
-            "The mean is a sum of x0 and x, each with a factor. Both are divided by 1 - alpha_bar[t].",
+            "The mean is a sum of x0 and x, each with a factor. Both factors are divided by 1 - alpha_bar[t].",
             "x0 has the factor √b · beta, and x has √(1 - beta) (1 - b), where b is alpha_bar_before[t].",
             "The variance is beta · (1 - b) / (1 - alpha_bar[t]).",
         ),
@@ -83,7 +83,7 @@ EXERCISES = (
     Exercise(
         name="time",
         of="model.timestep_embedding",
-        task="The sinusoidal time embedding.",
+        task="Write the sinusoidal time embedding.",
         hints=(
             "The width / 2 frequencies fall geometrically from 1 to 1/10000, both included.",
             "All sines come first, then all cosines.",

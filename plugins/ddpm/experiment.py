@@ -51,8 +51,8 @@ SAMPLES = Claim(
         read="table",
     ),
     rule=(at_least("Fréchet distance", "bound", 1.2, over="simple", toward=1.0),),
-    control="training with the bound, with the same network, initial weights, batches and noise, each at "
-    "its best learning rate from the same grid",
+    control="the same network, initial weights, batches and noise, trained with the bound. Both losses are "
+    "used at their best learning rate from the same grid",
     control_arm="bound",
     control_reaches=(at_least("Fréchet distance", "independent pixels", 1.2, over="bound"),),
     after_steps=500,

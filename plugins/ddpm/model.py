@@ -74,29 +74,29 @@ class Schedule:
         return self.mean(x, t, noise) + like(spread, x) * draw
 
     def ddim_step(self, x: Data, t: Times, before: Times, noise: Data) -> Data:
-        """DDIM from t to `before`, -1 for data (Song et al. 2020, arXiv 2010.02502, equation 12, σ = 0)."""
+        """DDIM from t to `before` (-1: the data), Song et al. 2020, arXiv 2010.02502, equation 12 with σ = 0."""
         kept = torch.where(before >= 0, self.alpha_bar[before.clamp(min=0)], 1.0)
         x0 = self.predict_x0(x, t, noise)
         return like(kept.sqrt(), x) * x0 + like((1 - kept).sqrt(), x) * noise
 
     def bound_weight(self, t: Times) -> PerSample:
-        """Equation 12: the bound's weight of |noise - predicted|^2, for the variance beta_t."""
+        """Equation 12: the bound's weight on |noise - predicted|^2, for the variance beta_t."""
         beta = self.beta[t]
         return beta / (2 * (1 - beta) * (1 - self.alpha_bar[t]))
 
 
 def linear_schedule(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Schedule:
-    """Section 4: from 1e-4 to 0.02 in a thousand steps. float64."""
+    """Section 4: beta rises from 1e-4 to 0.02 in a thousand steps, in float64."""
     return Schedule(torch.linspace(first, last, steps, dtype=torch.float64))
 
 
 def like(values: PerSample, x: Data) -> Tensor:
-    """A value for each sample, shaped to be multiplied with `x`."""
+    """One value per sample, reshaped to broadcast over `x`."""
     return values.to(x).view(-1, *[1] * (x.dim() - 1))
 
 
 def timestep_embedding(t: Times, width: int) -> Float[Tensor, "batch width"]:
-    """Sines, then cosines, of t at frequencies from 1 to 1 / 10000, ends included."""
+    """Sines, then cosines, of t at frequencies from 1 to 1 / 10000, both included."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, device=t.device))
     angles = t[:, None].float() * frequencies

@@ -24,8 +24,8 @@ def likeness(features: Features, guide: Float[Tensor, "1 channels _ _"]) -> Floa
 
 
 def step(images: Images, objective: Objective, *, size: float, shift: tuple[int, int] = (0, 0)) -> Images:
-    """One step of gradient ascent, by `size` on average over each image's pixels. The image is rolled by
-    `shift` rows and columns for the step, and rolled back."""
+    """One step of gradient ascent, which changes an image's pixels by `size` on average. The image is rolled
+    by `shift` rows and columns for the step, and rolled back."""
     rolled = images.roll(shift, (2, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(objective(rolled).sum(), rolled)

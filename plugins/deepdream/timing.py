@@ -1,4 +1,4 @@
-"""Times one step of the dream, and a dream until the energy has grown at every size."""
+"""Times one step of the dream, and dreaming until the mean energy over all sizes has grown."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -20,13 +20,13 @@ def pair(weights: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def one_step(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """Forward pass to the deepest layer, and the gradient with respect to the image."""
+    """A step by the plugin's code: forward to the deepest layer, and the gradient of the image."""
     layers = pair(weights)
     return step(image, lambda x: energy(activity(x, colors, layers)), size=1.5 / 255)
 
 
 def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """Backward as in training, with the gradients of all weights."""
+    """A step with the backward pass of training, which also computes the gradients of all weights."""
     leaves = [weight.detach().requires_grad_() for weight in weights]
     moved = image.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -35,7 +35,7 @@ def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
 
 
 def channels_last(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """The image's gradient only, in the layout that torch recommends for convolutions."""
+    """A step that computes only the image's gradient, in the layout that torch recommends for convolutions."""
     ordered = [w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w for w in weights]
     moved = image.detach().to(memory_format=torch.channels_last, copy=True).requires_grad_()
     with torch.enable_grad():
@@ -51,8 +51,8 @@ def reaches(
     way: Way, target: float, image: Tensor, colors: Tensor, *weights: Tensor
 ) -> dict[str, int | bool]:
     """Dream until the third layer's energy, averaged over the notebook's four sizes, is `target` times the
-    initial energy. The ascent uses the full size, the mean over all sizes, or octaves. Counts the steps at
-    all sizes."""
+    initial energy, and count the steps at all sizes. The ascent uses the full size, the mean over all sizes,
+    or octaves."""
     layers = pair(weights)[:3]
 
     def objective(x: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def reaches(
 
 
 def cost(height: int, width: int, itemsize: int) -> dict[str, Cost]:
-    """FLOPs of each convolution once forward and once backward, without elementwise operations."""
+    """FLOPs of a forward and a backward pass of each convolution, without elementwise operations."""
     products = weights = 0
     for depth, layer in enumerate(skeleton().layers):
         products += 4 * layer.weight.numel() * (height >> depth) * (width >> depth)
@@ -149,7 +149,7 @@ def cases(bench: Bench) -> Iterator[Case]:
                 Variant(name="step", role="paper", call=one_step),
             ),
             cost=cost(height, width, bench.dtype.itemsize),
-            # Of a million units, rounding puts some on the other side of their ReLU's kink. Each changes the
+            # Rounding puts some of a million units on the other side of their ReLU's kink. Each changes the
             # pixels in its receptive field by up to 0.007. Without a step the error would be at least 0.04.
             tolerance=0.02 if bench.dtype.itemsize >= 4 else None,
         )

@@ -17,8 +17,8 @@ def composed(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """Operations per value. Forward: slope, tanh, scale and shift 2. Backward: derivative of tanh 2, through
-    scale and slope 3, the gradients of slope, scale and shift 5."""
+    """Operations per value. Forward: slope 1, tanh 1, scale and shift 2. Backward: derivative of tanh 2,
+    gradient of x through scale and slope 3, gradients of slope, scale and shift 5."""
     return Cost.elementwise(math.prod(shape), itemsize=itemsize, flops=4, backward=10)
 
 

@@ -15,7 +15,7 @@ EXERCISES = (
     Exercise(
         name="dynamic tanh",
         of="model.line_by_line",
-        task="Write algorithm 1: apply a tanh with a learned slope, then gain and bias.",
+        task="Write algorithm 1: apply a tanh with a learned slope, then a gain and a bias.",
         hints=("The slope multiplies x inside the tanh. The weight multiplies the tanh's result.",),
         tries=of_vectors,
     ),
@@ -23,7 +23,7 @@ EXERCISES = (
         name="backward",
         of="model._DynamicTanh.backward",
         task=(
-            "Return the gradients of x, alpha, weight and bias. ctx.saved_tensors is these four and "
+            "Return the gradients of x, alpha, weight and bias. ctx.saved_tensors holds these four and "
             "squashed, the tanh of alpha · x."
         ),
         hints=(

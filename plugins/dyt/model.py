@@ -20,9 +20,9 @@ def line_by_line(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> 
 
 
 def dynamic_tanh(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> Vectors:
-    """Algorithm 1 with a hand-written gradient. Computes half precision in float32.
+    """Algorithm 1 with a hand-written gradient. Half-precision inputs are computed in float32.
 
-    Supports double backward. Use `line_by_line` for transforms of `torch.func`.
+    Supports double backward. Use `line_by_line` with the transforms of `torch.func`.
     """
     return _DynamicTanh.apply(x, alpha, weight, bias)
 
@@ -36,7 +36,7 @@ class _DynamicTanh(torch.autograd.Function):
         squashed = (x.to(single) * alpha).tanh_()
         ctx.save_for_backward(x, alpha, weight, bias, squashed)
         y = torch.addcmul(bias.to(single), squashed, weight.to(single))
-        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
+        # In torch 2.11, the compiler loses all gradients if the last operation is a `to` without effect.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod

@@ -88,7 +88,7 @@ STORY = {
     "dynamic tanh": (
         2025,
         "none: elementwise",
-        "layer norm computes statistics, which squashing large values does not need",
+        "layer norm computes statistics, which are not needed to squash large values",
     ),
 }
 

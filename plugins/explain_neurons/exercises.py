@@ -62,7 +62,7 @@ EXERCISES = (
         task="Compute how much the loss at each character rises when one neuron's activation is fixed at a "
         "level.",
         hints=(
-            "Neurons are numbered through all layers: the layer is neuron // width.",
+            "Neurons are numbered across all layers: the layer is neuron // width.",
             "A hook that returns a changed copy of the GELU's output replaces it.",
         ),
         tries=of_neurons,

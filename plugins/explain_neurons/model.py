@@ -69,7 +69,7 @@ def wording(asked: tuple[Question, ...]) -> str:
 
 
 def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Question, ...]]) -> Predicates:
-    """Each predicate at each character but a window's last, false if it looks beyond the window's start."""
+    """Whether each predicate is true at each character but a window's last. Before a window, all are false."""
     memory: dict[tuple[int, str], Tensor] = {}
 
     def holds(question: Question) -> Tensor:
@@ -93,7 +93,7 @@ def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Q
 
 
 def activations_of(model: GPT2, ids: Int[Tensor, "windows time"]) -> Activations:
-    """Activations of all neurons (after the GELU) at each character but the last, lower layer first."""
+    """Activations of all neurons (after the GELU) at each character but the last, lower layers first."""
     seen: list[Tensor] = []
     hooks = [
         block.feed_forward[1].register_forward_hook(lambda _, __, out: seen.append(out.flatten(0, 1)))

@@ -9,7 +9,7 @@ from readtrack.plugin import Draw, Exercise, Try
 
 
 def regions(draw: Draw, count: int) -> Tensor:
-    """Boxes in pixels of images of 12 × 16. Some reach beyond the image."""
+    """Boxes, in pixels, for images of 12 × 16. Some reach beyond the image."""
     corner = draw.between(-2, 9, count, 2)
     return torch.cat((corner, corner + draw.between(1, 8, count, 2)), -1)
 
@@ -44,7 +44,7 @@ EXERCISES = (
                 "Scale and round (halves away from 0). _cells returns positions along each side, and empty "
                 "cells."
             ),
-            "Rows and columns of a cell give the index row · width + column into its image's maps.",
+            "A position of a cell has the index row · width + column into its image's maps.",
             "Gather the values, take the maximum, set empty cells to 0. Boxes get no gradient.",
         ),
         tries=of_regions,

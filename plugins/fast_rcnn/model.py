@@ -1,4 +1,4 @@
-"""Implements RoI pooling, a detector whose regions share feature maps, its loss, and dense layers by SVD.
+"""Implements RoI pooling, a detector whose regions share feature maps, its loss, and dense layers as SVDs.
 
 Dimensions: images, regions, maps (channels), rows, columns, classes.
 """
@@ -70,7 +70,7 @@ class FastRCNN(nn.Module):
     box.
 
     classes  number of classes without background, which is the last score
-    cells    cells per side of a region's pooling; R-CNN's network has 4, and with 1 a region is one cell
+    cells    cells per side of a pooled region; R-CNN's network has 4, and with 1 a region is one cell
     """
 
     def __init__(self, classes: int, *, cells: int = POOLED) -> None:
@@ -123,10 +123,11 @@ def detection_loss(
 
 
 def truncated(layer: nn.Linear, rank: int) -> nn.Sequential:
-    """Section 3.1: a dense layer by its `rank` largest singular values, as two layers.
+    """Section 3.1: two layers that approximate a dense layer by its `rank` largest singular values.
 
-    With W ≈ U Σ Vᵀ, the first layer has the weights Σ Vᵀ and no bias, the second U and the bias: t (u + v)
-    weights instead of u v. Computed in float64, because half precision has no SVD.
+    With W ≈ U Σ Vᵀ, the first layer has the weights Σ Vᵀ and no bias, and the second has the weights U and
+    the bias. Together they have t (u + v) weights instead of u v. Computed in float64, because half precision
+    has no SVD.
     """
     u, s, v = torch.linalg.svd(layer.weight.detach().double(), full_matrices=False)
     first = nn.Linear(layer.in_features, rank, bias=False)
