@@ -74,7 +74,7 @@ NO_HELP = Claim(
         at_most("nats per character", "rare letters last", -0.5, minus=LETTERS, toward=-0.2),
         at_most("nats per character", "rare pairs last", -0.5, minus=LETTERS, toward=-0.2),
     ),
-    control="the same model, trained on samples from the whole text at every step, each model at the best "
+    control="the same model, trained on samples from the whole text at every step. Each model uses the best "
     "of three learning rates",
     control_arm=IN_ORDER,
     control_reaches=(at_least("nats per character", IN_ORDER, 0.03, minus=LONGER),),

@@ -64,7 +64,7 @@ DROPOUT = Claim(
     sentence=(
         "On a network with dropout, Adam's training loss after 300 steps is lower than the loss of SGD, "
         "heavy-ball momentum and Nesterov momentum, and at most 10 % higher than the loss of AdaGrad and "
-        "RMSProp, each at its best learning rate."
+        "RMSProp. Each optimiser uses its best learning rate."
     ),
     paper=Figure(
         "The curves show that on multi-layer networks trained with dropout, Adam converges better than "
@@ -178,7 +178,7 @@ WARM_UP = Break(
 EQUALLY_TUNED = Claim(
     name="bias correction, equally tuned",
     sentence="With beta2 close to 1, Adam's training loss after 200 steps is lower with bias correction "
-    "than without it, each at its best learning rate. With bias correction, Adam also trains at more "
+    "than without it, both at their best learning rates. With bias correction, Adam also trains at more "
     "learning rates.",
     paper=Figure(
         "The best results are those with bias correction and a small 1 − beta2.",

@@ -66,7 +66,7 @@ SIZES = Claim(
 DROPOUT = Claim(
     name="test error with and without dropout",
     sentence="A network that fits its training set has a lower test error with 50 % dropout in its hidden "
-    "layers than without dropout, each at its best learning rate.",
+    "layers than without dropout, both at their best learning rates.",
     paper=Figure(
         "Dropout reduces overfitting in the fully connected layers and is very effective. Without it the "
         "network overfits substantially.",

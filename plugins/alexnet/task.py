@@ -138,7 +138,7 @@ def train(
 def error_by_height(
     run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
 ) -> None:
-    """Plot each arm's error on images with digits of five ranges of height. The app shows this curve first."""
+    """Plot each arm's error for five ranges of the digit's height. The app shows this curve first."""
     curve = "error over the digit's height"
     for arm, network in networks.items():
         for rows in heights.argsort().chunk(5):

@@ -90,8 +90,8 @@ NO_BOTTLENECK = Claim(
         at_least("accuracy at 12 words", "attention", 0.8),
         at_least("accuracy at 12 words", "attention", 0.2, minus="fixed vector", toward=0.0),
     ),
-    control="the same network and initial weights, restricted to the encoder's last state, each at the best "
-    "of three learning rates",
+    control="the same network and initial weights, restricted to the encoder's last state. Both networks "
+    "use the best of three learning rates",
     control_arm="fixed vector",
     control_reaches=(at_least("accuracy at 4 words", "fixed vector", 0.9),),
     after_steps=STEPS,

@@ -64,7 +64,7 @@ FIGURE_1 = (
 FEWER_STEPS = Claim(
     name="steps to 90 % accuracy, with and without",
     sentence="A sigmoid network spends at most a seventh as many steps below 90 % accuracy with batch "
-    "normalisation as without it, each at its best learning rate.",
+    "normalisation as without it, both at their best learning rates.",
     paper=Figure(
         "With batch normalisation, 14 times fewer steps give the same accuracy on ImageNet",
         where="abstract",

@@ -86,7 +86,7 @@ BOTH_SIDES = Claim(
     rule=(at_least("accuracy", "both sides", 0.08, minus="left to right", toward=0.0),),
     control_arm="left to right",
     control="a language model of the same size, trained for the same number of steps, that keeps its causal "
-    "mask during fine-tuning, each model at its best learning rate",
+    "mask during fine-tuning. Each model uses its best learning rate",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, UNMASKED, UNTRAINED),

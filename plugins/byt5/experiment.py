@@ -66,8 +66,8 @@ ROBUST = Claim(
         at_least("accuracy, repeat 20 %", "bytes", 0.2, minus="tokens", toward=0.0),
         at_least("accuracy, clean", "bytes", -0.03, minus="tokens"),
     ),
-    control="the same network on byte-pair tokens of the same texts, trained for the same number of steps, "
-    "each model at its best learning rate from the same grid",
+    control="the same network on byte-pair tokens of the same texts, trained for the same number of steps. "
+    "Each model uses its best learning rate from the same grid",
     control_arm="tokens",
     control_reaches=(at_least("accuracy, clean", "tokens", 0.95),),
     breaks=(CHAINED, DROPOUT, UNTRAINED),

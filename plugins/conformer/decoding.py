@@ -14,7 +14,7 @@ def greedy(logs: Float[Tensor, "time labels"]) -> list[int]:
 
 
 def prefix_search(logs: Float[Tensor, "time labels"], beams: int = 8) -> tuple[list[int], float]:
-    """The text whose paths sum to the highest probability, and the log of that sum (Graves et al. 2006, 2012).
+    """The text whose paths sum to the highest probability, and the sum's log (Graves et al. 2006, 2012).
 
     Each prefix has two sums, one over the paths that end in a blank and one over the paths that end in its
     last label. The search is exact if there are at least as many beams as prefixes.

@@ -54,7 +54,7 @@ EXERCISES = (
         of="model.Schedule.posterior",
         task="Equations 6 and 7: compute the mean and the variance of the previous step, given the data.",
         hints=(
-            "The mean is a sum of x0 and x, each with a factor. Both factors are divided by 1 - alpha_bar[t].",
+            "The mean is a sum of x0 and x, each with a factor. Divide both factors by 1 - alpha_bar[t].",
             "x0 has the factor √b · beta, and x has √(1 - beta) (1 - b), where b is alpha_bar_before[t].",
             "The variance is beta · (1 - b) / (1 - alpha_bar[t]).",
         ),

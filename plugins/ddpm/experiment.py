@@ -88,7 +88,7 @@ DDIM = 50  # steps
 EVERY = 10  # sampling steps merged into one, for the samples that choose a learning rate
 JUMPS = (50, 10, 1)  # sampling steps merged into one, for the judged samples; the claim is on the last
 OVER_STEPS = "Fréchet distance on judge over steps back"
-CHAINS = 2  # drawn
+CHAINS = 2  # in the pictures
 
 
 class Way(NamedTuple):
@@ -196,7 +196,7 @@ def how_many(run: Run) -> int:
 
 
 def train(at: Trial, way: Way, rate: float) -> tuple[float, Trained]:
-    """Algorithm 1 with weighted errors. Returns the Fréchet distance of few-step samples on `choose`."""
+    """Algorithm 1 with weighted errors. Returns the Fréchet distance of few-step samples to `choose`."""
     run, setting = at.run, at.world
     schedule, count = setting.schedule, len(setting.schedule.beta)
     model = Perceptron(setting.train.shape[1]).to(run.device, run.dtype)
@@ -272,7 +272,7 @@ def ancestral(
     for step in reversed(range(len(times))):
         t = torch.full((count,), step, device=x.device)
         draw = torch.randn(shape, generator=generator).to(x)
-        noise = model(x, times[step : step + 1])  # the time is embedded once for all
+        noise = model(x, times[step : step + 1])  # the time is embedded once for all rows
         x = steps.step(x, t, noise, draw if noisy else torch.zeros_like(draw))
         states.append(x)
     return [*states[:-1], x.clamp(-1, 1)]
@@ -322,7 +322,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         "digits by DDIM",
         pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
         columns=[str(steps - index) for index in shown],
-        caption=f"Chains of the same network in {steps} steps of DDIM, with the number of remaining steps. "
+        caption=f"Chains of the same network in {steps} DDIM steps, with the number of remaining steps. "
         "DDIM adds no noise.",
     )
     few = ancestral(run.generator("samples"), model, schedule, 7)[-1]

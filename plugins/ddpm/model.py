@@ -74,7 +74,7 @@ class Schedule:
         return self.mean(x, t, noise) + like(spread, x) * draw
 
     def ddim_step(self, x: Data, t: Times, before: Times, noise: Data) -> Data:
-        """DDIM from t to `before` (-1: the data), Song et al. 2020, arXiv 2010.02502, equation 12 with σ = 0."""
+        """DDIM (Song et al. 2020, arXiv 2010.02502, equation 12, σ = 0) from t to `before`, -1 for data."""
         kept = torch.where(before >= 0, self.alpha_bar[before.clamp(min=0)], 1.0)
         x0 = self.predict_x0(x, t, noise)
         return like(kept.sqrt(), x) * x0 + like((1 - kept).sqrt(), x) * noise

@@ -334,7 +334,7 @@ def draw(run: Run, dreamers: Dreamers) -> None:
     for image, guide in ((china, flower), (flower, china)):
         aim = network.features(guide, 4)
         guided.append(dreams(image, lambda x, aim=aim: likeness(network.features(x, 4), aim))[-1])
-    run.image("guided", torch.cat(guided), caption="The dream on each photograph, guided by the other photograph.")
+    run.image("guided", torch.cat(guided), caption="Dreams on each photograph, guided by the other one.")
     written = data.parts(data.digits()[0], seed=run.seed).judge[0][:8, None].to(run.device, run.dtype)
     paper = 1 - F.interpolate(written, (96, 96), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     dreamt = dreams(paper, partial(seen, network, depth=4))[-1]

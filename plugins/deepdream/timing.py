@@ -35,7 +35,7 @@ def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
 
 
 def channels_last(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
-    """A step that computes only the image's gradient, in the layout that torch recommends for convolutions."""
+    """A step with only the image's gradient, in the layout that torch recommends for convolutions."""
     ordered = [w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w for w in weights]
     moved = image.detach().to(memory_format=torch.channels_last, copy=True).requires_grad_()
     with torch.enable_grad():

@@ -42,7 +42,7 @@ LOOKUP = Break(
 )
 RANDOM = Break(
     "random predicates",
-    "All predicates but 30 are true at random positions, each at the same number of positions as before. "
+    "All predicates but 30 are made true at random positions, each at as many positions as before. "
     "There are more predicates to choose from, but the added predicates carry no information.",
     "near miss",
 )
@@ -57,14 +57,14 @@ SCORE = "score on a new text"
 DEVIATIONS = (
     "We explain the 512 neurons of a two-layer character model, not the 307,200 of GPT-2 XL. An explanation "
     "is the best of a thousand predicates about the current character and the characters before it, found "
-    "by search. It is not a sentence written by GPT-4. Scores are over all characters of random windows, "
+    "by search. It is not a sentence written by GPT-4. Scores cover all characters of random windows, "
     "not of the excerpts with the highest activations."
 )
 
 SCORES = Claim(
     name="own explanation against another neuron's",
-    sentence="On held-out text, a neuron's explanation correlates more with its activations than another "
-    "neuron's explanation does. The explanations also score higher than explanations found in the same way "
+    sentence="On held-out text, a neuron's explanation correlates more strongly with its activations than "
+    "another neuron's explanation does. The explanations also score higher than explanations found in the same way "
     "for the untrained network.",
     paper=Figure(
         "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far below for most",
@@ -100,13 +100,13 @@ SCORES = Claim(
 
 STRENGTH = Claim(
     name="1000 predicates against 30",
-    sentence="On held-out text, explanations chosen among 1000 predicates correlate more with the neurons' "
-    "activations than explanations chosen among 30 of them.",
+    sentence="On held-out text, explanations chosen from 1000 predicates correlate more strongly with the "
+    "neurons' activations than explanations chosen from 30 of them.",
     paper=Figure(
         "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="secondary"
     ),
     rule=(at_least(SCORE, "1000 predicates", 0.1, minus="30 predicates", toward=0.0),),
-    control="the same search among 30 of the predicates, chosen at random",
+    control="the same search over 30 of the predicates, chosen at random",
     control_arm="30 predicates",
     control_reaches=(KNOWN,),
     breaks=(SHUFFLED, RANDOM, REGRESSION),
@@ -299,7 +299,7 @@ def look(run: Run, model: GPT2, untrained: GPT2, texts: Texts, alphabet: str) ->
 
 
 def own_of_first(network: Network, count: int) -> Float[Tensor, " neurons"]:
-    """Scores of explanations chosen among the first `count` predicates."""
+    """Scores of explanations chosen from the first `count` predicates."""
     some = network.among(torch.arange(count))
     return some.scores(some.best(some.chosen_on))
 
@@ -322,9 +322,9 @@ def matter(
     best: Int[Tensor, " neurons"],
     whole: Float[Tensor, " tokens"],
 ) -> None:
-    """Whether fixing a neuron at its mean raises the loss where its explanation fires (the objection of Huang
-    et al. 2023). Takes the 48 neurons with the highest scores on the validation text, with their own and
-    their neighbours' explanations."""
+    """Measures whether fixing a neuron at its mean raises the loss where its explanation fires (the objection
+    of Huang et al. 2023). Uses the 48 neurons with the highest scores on the validation text, with their own
+    and their neighbours' explanations."""
     fits = paired(network.chosen_on, network.asked[0][:, best].float())
     neurons = fits.topk(min(48, len(fits))).indices
     fires = network.asked[1][:, best[neurons]].float()
@@ -375,7 +375,7 @@ def show(
         "neurons on text",
         page(drawn),
         columns=1,
-        caption="The best neurons of three different explanations, the median neuron, and the three worst "
+        caption="The three best neurons with different explanations, the median neuron, and the three worst "
         "neurons. Orange is the neuron's activation, and blue is its simulation from the explanation. A bar "
         "(|) ends a line.",
     )

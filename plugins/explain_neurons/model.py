@@ -69,7 +69,7 @@ def wording(asked: tuple[Question, ...]) -> str:
 
 
 def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Question, ...]]) -> Predicates:
-    """Whether each predicate is true at each character but a window's last. Before a window, all are false."""
+    """Whether each predicate holds at each character but a window's last. Outside the window, none holds."""
     memory: dict[tuple[int, str], Tensor] = {}
 
     def holds(question: Question) -> Tensor:

@@ -127,7 +127,7 @@ THROUGH = Claim(
 IMAGES, BATCH, FOREGROUND = 8, 128, 32  # per step: images, regions, and the objects among the regions
 BY_WORK = "mAP over multiply-adds"
 COUNTS = (3, 6, 12, REGIONS)  # numbers of regions per image, taken from the first proposals
-SLOWER = 0.1  # learning rate of the convolutions, relative to the rate of the layers behind them
+SLOWER = 0.1  # learning rate of the convolutions, relative to that of the later layers
 
 
 @hookimpl

@@ -98,7 +98,7 @@ EXERCISES = (
         task="Compute the sum of the objectness loss and the box loss, both averaged over the sampled "
         "anchors.",
         hints=(
-            "Leave out anchors labelled -1. A score is the logit of the anchor being an object.",
+            "Leave out anchors labelled -1. A score is the logit of the probability of an object.",
             "For objects, take smooth L1 of the codes minus `encode` of the matched box and the anchor.",
             "Add both sums and divide by the number of sampled anchors, at least 1.",
         ),

@@ -79,7 +79,7 @@ def match(
     positive: float = 0.7,
     negative: float = 0.3,
 ) -> Matched:
-    """Section 3.1.2: an anchor is positive if its overlap with an object is 0.7 or the object's highest.
+    """Section 3.1.2: an anchor is positive if it overlaps an object by 0.7 or more, or most of all anchors.
 
     It is negative if all its overlaps are below 0.3. Anchors in between are ignored, as are those that cross
     the image's border.

@@ -13,7 +13,7 @@ from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
-    """Crops the border, where `interpolate` repeats values and a transposed convolution pads with zeros."""
+    """Crops the border away. There, `interpolate` repeats values, and a transposed convolution adds zeros."""
     return x[:, :, factor:-factor, factor:-factor]
 
 
@@ -41,7 +41,7 @@ def image_by_image(network: SmallFCN, images: Tensor) -> Tensor:
 
 
 def pooled_first(network: SmallFCN, images: Tensor) -> Tensor:
-    """Applies max pooling before the ReLU (they commute), which then has a quarter of the positions."""
+    """Applies max pooling before the ReLU, which then has a quarter of the positions. (The two commute.)"""
     x = network.pool(network.stage1[0](images)).relu()
     x = network.pool(network.stage2[0](x)).relu()
     return upsample(network.score3(network.stage3(x)), 4)

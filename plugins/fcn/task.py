@@ -16,7 +16,7 @@ BRIGHTNESS = 0.3  # approximate mean of all pixels
 
 class Labelled(NamedTuple):
     x: Float[Tensor, "count 3 side side"]
-    y: Int64[Tensor, "count side side"]  # 0 for the background, digit + 1
+    y: Int64[Tensor, "count side side"]  # 0 for the background, else digit + 1
 
 
 def labelled(run: Run, part: scenes.Part, count: int, *, fragments: int = 0) -> Labelled:

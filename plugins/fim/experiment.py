@@ -61,8 +61,8 @@ FILLS = Claim(
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
     guards=(Bound("infilling accuracy, plain model given prefix", "<=", 0.2),),
-    control="the same model trained without reordered texts. Each model has its best learning rate from the "
-    "same grid, by its own validation loss",
+    control="the same model trained without reordered texts. Each model uses its best learning rate from the "
+    "same grid, chosen by its own validation loss",
     control_arm="none",
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="entropy of the texts"),),
     after_steps=STEPS,

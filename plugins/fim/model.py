@@ -31,7 +31,7 @@ def fill_in_the_middle(
 
 
 def restored(text: Int[Tensor, " longer"]) -> list[int]:
-    """The original text of a row of `fill_in_the_middle`. Raises ValueError if the row is not one."""
+    """The original text of a row of `fill_in_the_middle`. Raises ValueError for any other row."""
     tokens = text.tolist()
     try:
         suf, mid = tokens.index(SUF), tokens.index(MID)

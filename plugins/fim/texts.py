@@ -10,7 +10,7 @@ from .model import NAMES
 
 LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
 COLON = NAMES + NEUTRAL  # precedes the gap, so that the model knows its position
-FIRST = COLON + 1  # the first letter of the languages
+FIRST = COLON + 1  # the first letter of the first language
 VOCAB = FIRST + LANGUAGES * LETTERS
 HOLE, LAST = 3, 4  # letters in the gap, and minimum number of letters after it
 
@@ -32,7 +32,7 @@ def texts_of(
 
 
 def least_loss() -> float:
-    """Entropy of the texts in nats per letter, without the first letter: a lower bound on the loss.
+    """Entropy of the texts in nats per letter, without each text's first: a lower bound on the loss.
 
     Each letter except the colon is drawn from 8 neutral letters or from a language's 4. The colon reveals the
     start of the gap. The letter after the colon reveals the language, which determines the next language.

@@ -82,7 +82,7 @@ EXERCISES = (
         "is masked.",
         hints=(
             "The first query's own position is the tile's column rows.start + ahead - columns.start.",
-            "Put -inf above that diagonal, with triu_ of a matrix of -inf. For a window, use tril_ as well.",
+            "Put -inf above that diagonal, with triu_ of a matrix of -inf. For a window, also use tril_.",
         ),
         tries=of_bias,
     ),
@@ -118,7 +118,7 @@ EXERCISES = (
         of="tiled.backward",
         task="Algorithm 2: compute the gradients of q, k and v, with recomputed tiles of weights.",
         hints=(
-            "The weights of a tile are 2^(logit - lse). Maximum and sum are not needed again.",
+            "The weights of a tile are 2^(logit - lse). The maximum and the sum are not needed again.",
             "dv += weightsᵀ dout, and dscores = weights · (dout vᵀ - D), with D = rowsum(dout · out).",
             "dq += dscores k · scale and dk += dscoresᵀ q · scale.",
         ),

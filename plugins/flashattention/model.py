@@ -30,7 +30,7 @@ def flash_attention(
 
     The result for a query without visible keys is zero. Half precision on a GPU runs in the Triton kernels if
     Triton is installed. Everything else runs in PyTorch tiles. Supports double backward. Use
-    `online_attention` for transforms of `torch.func`. Raises ValueError for an invalid window.
+    `online_attention` with the transforms of `torch.func`. Raises ValueError for an invalid window.
     """
     check_window(window, causal=causal)
     attend = fused if in_kernels(q, k, v, scale) else tiled_attention

@@ -159,7 +159,7 @@ def forward_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One head's block of queries. `scale` includes log2(e), and `lse` gets log2 of the sum of 2^logit."""
+    """Computes one head's block of queries. `scale` includes log2(e), and `lse` gets log2(sum of 2^logit)."""
     start = (
         tl.num_programs(0) - 1 - tl.program_id(0)
     ) * BLOCK_Q  # with a causal mask, the longest rows first

@@ -78,7 +78,7 @@ WORK = Claim(
         at_least("accuracy", "work", 0.3, minus="at once", toward=0.05),
         at_least("accuracy", "work", 0.3, minus="empty tokens", toward=0.05),
     ),
-    control="the same model trained on the same chains to answer immediately, each model at its best "
+    control="the same model trained on the same chains to answer immediately. Each model uses its best "
     "learning rate from the same grid",
     control_arm="at once",
     control_reaches=(at_least("accuracy on two digits", "at once", 0.95),),

@@ -38,5 +38,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             three = [weights[name.replace("q_proj", f"{each}_proj")] for each in "qkv"]
             ours[f"blocks.{found[1]}.attention.qkv.{kind}"] = torch.cat(three)
         elif not (found and found[2] in ("self_attn.k_proj", "self_attn.v_proj")):
-            raise ValueError(f"no parameter of an OPT: {name}")
+            raise ValueError(f"OPT has no parameter {name}")
     return ours

@@ -79,7 +79,7 @@ SATURATES = Claim(
         at_least("Fréchet distance", "minimax", 3.0, over="non-saturating", toward=1.0),
         at_least("digits generated", "non-saturating", 3, minus="minimax", toward=0),
     ),
-    control="training with the minimax loss and the same networks, batches and noise, each GAN at its best "
+    control="the same networks, batches and noise, trained with the minimax loss. Each GAN uses its best "
     "learning rate from the same grid",
     control_arm="minimax",
     after_steps=700,

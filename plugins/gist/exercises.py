@@ -43,7 +43,7 @@ EXERCISES = (
     Exercise(
         name="gist mask",
         of="model.gist_mask",
-        task="Figure 2's attention mask: True where a token may attend.",
+        task="Write figure 2's attention mask, which is True where a token may attend.",
         hints=(
             "Start with the causal mask. Remove pairs of a query after the gist and a key before it.",
             "Queries are in the second to last dimension, keys in the last. Add a dimension for heads.",

@@ -74,7 +74,7 @@ COMPRESSES = Claim(
     ),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
     control="the same model fine-tuned in the same way without a prompt (later tokens do not attend to the "
-    "gist token either), each model at its best learning rate from the same grid",
+    "gist token either). Each model uses its best learning rate from the same grid",
     control_arm="no prompt",
     control_reaches=(at_least("accuracy", "whole prompt", 0.9),),
     after_steps=STEPS,
@@ -97,7 +97,7 @@ HARMLESS = Claim(
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=(at_least("accuracy", "gist", -0.1, minus="whole prompt", toward=-0.3),),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model fine-tuned in the same way with the whole prompt visible, each model at its "
+    control="the same model fine-tuned in the same way with the whole prompt visible. Each model uses its "
     "best learning rate from the same grid",
     control_arm="whole prompt",
     learned=(at_least("accuracy", "whole prompt", 0.9, over="perfect accuracy"),),

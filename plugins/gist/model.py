@@ -54,7 +54,7 @@ Visible = Callable[[Tensor, int], Tensor]
 class GistCache(Cache):
     """Keys and values of gist tokens and of all tokens after them.
 
-    before  length of the dropped prompt; positions continue as if the prompt were still there
+    before  length of the dropped prompt: positions continue as if the prompt were still there
     """
 
     before: int = 0

@@ -1,4 +1,4 @@
-"""The networks of the control and of the break without couplings."""
+"""Makes the networks of the control and of the break without couplings."""
 
 import torch
 

@@ -45,7 +45,7 @@ def cell_by_cell(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
 
 @torch.compiler.disable
 def with_torch(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
-    """The search column by column on the scores' device. All rows backtrack together."""
+    """Runs the search column by column on the scores' device. All rows backtrack together."""
     values, (batch, count, length) = scores.float().permute(2, 0, 1), scores.shape
     symbols, frames = symbols.to(scores.device), frames.to(scores.device)
     best = values.new_full((batch, count + 1), -torch.inf)

@@ -54,7 +54,7 @@ EXERCISES = (
         task="Compute the log-density of all frames under all symbols, by matrix multiplications only.",
         hints=(
             "Expand (z - μ)² / σ² into three terms. Two of them are matrix multiplications.",
-            "The other terms, with log σ and log 2π, are per symbol and summed over the bands.",
+            "The other terms, with log σ and log 2π, depend only on the symbol. Sum them over the bands.",
         ),
         tries=of_latents,
     ),

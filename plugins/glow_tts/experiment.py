@@ -261,7 +261,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Train one model. Returns the validation log-likelihood per frame and the model."""
+    """Train one model, and return its validation log-likelihood per frame and the model."""
     run, parts = at.run, at.world
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))

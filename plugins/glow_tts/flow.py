@@ -26,7 +26,7 @@ def unsqueeze(x: Frames) -> Float[Tensor, "batch halved double"]:
 
 
 class ActNorm(nn.Module):
-    """Scales and shifts each channel. `fit` makes its outputs for the given frames mean 0 and variance 1."""
+    """Scales and shifts each channel. `fit` gives the outputs for some frames mean 0 and variance 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class ActNorm(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """An invertible 1 × 1 convolution in groups of `size` channels, with half of each group from each half of
-    x."""
+    """An invertible 1 × 1 convolution in groups of `size` channels. Half of each group comes from the first
+    half of x, and half from the second."""
 
     def __init__(self, channels: int, size: int = 4) -> None:
         super().__init__()
         if channels % size or size % 2:
-            raise ValueError(f"{channels} channels cannot be split into groups of {size} with two halves")
+            raise ValueError(f"{channels} channels cannot be split into groups of {size} in two halves")
         self.size = size
         self.weight = nn.Parameter(torch.eye(size))
         self.reset_parameters()
@@ -91,7 +91,7 @@ def _is_half(x: Tensor) -> bool:
 
 
 class WaveNet(nn.Module):
-    """Gated convolutions with residual and skip connections, as in WaveGlow; names as in transformers."""
+    """Gated convolutions with residual and skip connections, as in WaveGlow, named as in `transformers`."""
 
     def __init__(self, channels: int, layers: int, kernel: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class WaveNet(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Scales and shifts the second half of the channels depending on the first. Initially the identity."""
+    """Scales and shifts half of the channels depending on the other half. Initially it is the identity."""
 
     def __init__(self, channels: int, hidden: int, layers: int, kernel: int, dropout: float) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class Sizes:
 
 
 class RelativeAttention(nn.Module):
-    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018), and 0 beyond."""
+    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018), zeros beyond."""
 
     WINDOW = 4
 
@@ -103,7 +103,7 @@ class EncoderLayer(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Layers of convolution, ReLU, norm and dropout: pre-net (norm before ReLU) and duration predictor."""
+    """Layers of convolution, ReLU, norm and dropout. In the pre-net, the norm precedes the ReLU."""
 
     def __init__(
         self, hidden: int, inner: int, count: int, kernel: int, dropout: float, norm_first: bool
@@ -195,7 +195,7 @@ class GlowTTS(nn.Module):
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], Bool[Tensor, "batch symbols frames"]]:
         """Each row's log-likelihood in nats, its duration loss, and the alignment (equations 1 to 6).
 
-        frames  number of frames of each row, even
+        frames  number of frames of each row, which must be even
         path    alignment to use (default: the most probable)
         """
         mean, logs, durations = self.encoder(text, symbols)

@@ -18,15 +18,15 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
     From one frame to the next it stays or advances by one symbol, so every symbol has a frame. In a tie,
     backtracking stays on the current symbol. Half-precision scores are summed in float32.
 
-    scores   of symbol i in frame j; finite
+    scores   finite scores of symbol i in frame j
     symbols  number of symbols of each row; scores beyond it and beyond `frames` are ignored
 
     Raises ValueError if a row has fewer frames than symbols.
     """
     if (frames < symbols).any():
         raise ValueError("a row has fewer frames than symbols, but every symbol needs a frame")
-    # On the CPU, like the paper's code. One numpy call per column takes a quarter of the time that torch
-    # needs.
+    # Computed on the CPU, like the paper's code. One numpy call per column takes a quarter of the time that
+    # torch needs.
     half = scores.dtype in (torch.float16, torch.bfloat16)
     values = (scores.float() if half else scores).cpu().numpy()
     values = np.ascontiguousarray(values.transpose(2, 0, 1))

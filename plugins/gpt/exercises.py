@@ -36,8 +36,8 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 4.1's post-norm block: attention, residual sum and layer normalisation, then the same "
-        "with the feed-forward layer.",
+        task="Write section 4.1's post-norm block: attention, residual sum and layer normalisation, then the "
+        "same with the feed-forward layer.",
         hints=("Normalise after the residual sum, and apply dropout to each sub-layer's output.",),
         tries=of_blocks,
     ),
@@ -51,14 +51,14 @@ EXERCISES = (
     Exercise(
         name="fine-tuning loss",
         of="model.Classifier.loss",
-        task="Equation 5: the task's cross-entropy plus `auxiliary` times the language-modelling loss of "
-        "the input.",
+        task="Compute equation 5: the task's cross-entropy plus `auxiliary` times the input's "
+        "language-modelling loss.",
         hints=(
             (
                 "The last token's hidden state predicts the label. All others predict the next token, with "
                 "the embedding as output matrix."
             ),
-            "Position i predicts token i + 1: hidden[:, :-1] against ids[:, 1:].",
+            "Position i predicts token i + 1, so compare hidden[:, :-1] with ids[:, 1:].",
         ),
         tries=of_losses,
     ),

@@ -51,8 +51,8 @@ WITHIN = Break(
 )
 VECTORS = Break(
     "word vectors",
-    "A linear layer classifies word vectors that are computed from counts of neighbouring words in the same "
-    "number of texts.",
+    "A linear layer classifies texts from their word vectors, which are computed from counts of neighbouring "
+    "words in as many texts as GPT is pre-trained on.",
     "rival",
 )
 
@@ -69,12 +69,12 @@ FEW_LABELS = Claim(
     rule=(
         at_least("accuracy", "pre-trained@5", 0.3, minus="from scratch@5", toward=0.0),
         at_least("accuracy", "pre-trained@5", 0.2, minus="memorising 5 labels", toward=0.0),
-        # Equal arms would give -0.3 or less, because four times the labels gain that much without
-        # pre-training.
+        # If pre-training did not help, the difference would be -0.3 or less, because without pre-training,
+        # four times as many labels raise the accuracy by at least 0.3.
         at_least("accuracy", "pre-trained@5", 0.0, minus="from scratch@20"),
     ),
-    control="the same network trained from scratch, each network at its best learning rate from the same "
-    "grid and at its best step. Both may be fine-tuned for as many steps as pre-training takes",
+    control="the same network trained from scratch. Each network uses its best learning rate from the same "
+    "grid and its best step. Both may be fine-tuned for as many steps as pre-training takes",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch with 100", 0.8),),
     learned=(at_least("training accuracy", "from scratch@5", 0.9, over="perfect accuracy"),),
@@ -269,7 +269,7 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
 
 
 def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
-    """Word vectors by singular value decomposition of neighbour counts in as many texts as GPT reads."""
+    """Word vectors from the singular values of neighbour counts, in as many texts as GPT is trained on."""
     texts, _ = at.world.language.draw(
         at.run.pick(smoke=3, quick=300, full=2000) * BATCH, at.generator("texts")
     )
@@ -310,8 +310,10 @@ class Tuned(NamedTuple):
 
 
 def tune(at: Trial, make: Make, rate: float) -> tuple[float, Tuned]:
-    """Fine-tune with equation 5, with early stopping on the validation texts. It takes at most as many steps
-    as pre-training and stops after `PATIENCE` evaluations without a gain.
+    """Fine-tune with equation 5, with early stopping on the validation texts.
+
+    Fine-tuning takes at most as many steps as pre-training, and stops after `PATIENCE` evaluations without a
+    gain.
     """
     run, world = at.run, at.world
     labelled = world.labelled[at.level or 100]

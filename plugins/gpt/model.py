@@ -82,7 +82,7 @@ class GPT(nn.Module):
         """Hidden states of the last layer. Raises ValueError for more tokens than positions."""
         tokens, room = ids.shape[1], self.positions.num_embeddings
         if tokens > room:
-            raise ValueError(f"{tokens} tokens, but {room} positions")
+            raise ValueError(f"the text has {tokens} tokens, but the model has {room} positions")
         x = self.dropout(self.tokens(ids) + self.positions.weight[:tokens])
         for block in self.blocks:
             x = block(x, causal=True)

@@ -36,7 +36,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif found and found[2] in _LAYER:
             ours[f"blocks.{found[1]}.{_LAYER[found[2]]}.{found[3]}"] = _turned(tensor)
         elif name != "lm_head.weight":
-            raise ValueError(f"no parameter of a GPT: {name}")
+            raise ValueError(f"GPT has no parameter {name}")
     return ours
 
 

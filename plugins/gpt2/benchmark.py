@@ -19,7 +19,7 @@ KINDS = ("weight", "bias")
 
 
 def head_by_head(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    """Attention in a loop over heads. 10^10 is subtracted from masked scores, as in the released code."""
+    """Attention in a loop over heads. Masked scores are set to -10^10, as in the released code."""
     heads = []
     for query, key, value in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         scores = query @ key.mT / query.shape[-1] ** 0.5

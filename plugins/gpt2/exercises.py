@@ -44,8 +44,8 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Section 2.3's pre-norm block: normalisation, attention and residual sum, then the same with "
-        "the feed-forward layer.",
+        task="Write section 2.3's pre-norm block: normalisation, attention and residual sum, then the same "
+        "with the feed-forward layer.",
         hints=("The norm precedes each sub-layer, and the residual path is not normalised.",),
         tries=of_blocks,
     ),

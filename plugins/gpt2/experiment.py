@@ -76,8 +76,8 @@ COUNTED = Break("n-gram models", "A trigram and a 4-gram model replace the two l
 
 LARGER = Claim(
     name="held-out bits per byte of three model sizes",
-    sentence="Three models have 3, 25 and 150 thousand parameters in their blocks. After 200 steps, each at "
-    "its best learning rate, the medium model needs at least 0.1 bits per byte less on held-out text than "
+    sentence="Three models have 3, 25 and 150 thousand parameters in their blocks. After 200 steps at their "
+    "best learning rates, the medium model needs at least 0.1 bits per byte less on held-out text than "
     "the small one. The large model needs at least 0.03 bits per byte less than the medium one.",
     paper=Figure(
         "perplexity falls with each of four sizes, on training and on held-out text (figure 4)",

@@ -205,8 +205,8 @@ def rate_of(width: int, rate: float) -> float:
 
 
 def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
-    """Train on the loss of the answers, the only predictable tokens. Returns the validation loss in nats and
-    the network."""
+    """Train on the loss of the answers, the only predictable tokens, and return the validation loss in nats
+    and the network."""
     run, rules = at.run, at.world
     net = network(size.width, size.heads).to(run.device, run.dtype)
     own = rate_of(size.width, rate)
@@ -227,7 +227,7 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
 
 
 def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
-    """Each document's accuracy without examples, and the gain from seven. Plots accuracy by example count."""
+    """Each document's accuracy without examples, and the gain from seven. Also plots accuracy by example."""
     ids = documents(at.run, at.world, "judge")
     with torch.no_grad():
         answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()
