@@ -64,8 +64,8 @@ DEVIATIONS = (
 SCORES = Claim(
     name="own explanation against another neuron's",
     sentence="On held-out text, a neuron's explanation correlates more strongly with its activations than "
-    "another neuron's explanation does. The explanations also score higher than explanations found in the same way "
-    "for the untrained network.",
+    "another neuron's explanation does. The explanations also score higher than explanations found in the "
+    "same way for the untrained network.",
     paper=Figure(
         "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far below for most",
         where="OpenAI's announcement",
