@@ -48,7 +48,7 @@ from .sgd.benchmark import step_cases
 
 
 class Momentum(Optimizer):
-    """Stores the last step as a velocity v, wₜ − wₜ₋₁ = −lr v. A schedule of `lr` thus also scales it."""
+    """Stores past steps as a velocity v: wₜ − wₜ₋₁ = −lr v. Scheduling `lr` thus also rescales past steps."""
 
     memories = ("velocity",)
 
@@ -188,7 +188,7 @@ def roll(run: Run, arm: str, kappa: float, *, until: float) -> list[float]:
 
 
 def slope(x: tuple[float, ...], y: list[int]) -> float:
-    """The least-squares slope of log y over log x."""
+    """The least-squares slope of log y against log x."""
     logs = torch.tensor([x, y], dtype=torch.float64).log()
     along, up = logs - logs.mean(1, keepdim=True)
     return ((along @ up) / (along @ along)).item()
@@ -219,7 +219,7 @@ def torch_fused(
 def descend_to(
     target: float, make: Callable[[list[Tensor]], torch.optim.Optimizer], limit: int
 ) -> Callable[..., dict[str, int]]:
-    """A function that runs until the quadratic's relative error reaches `target`, or for `limit` steps."""
+    """A function that runs until the quadratic's relative error reaches `target`, at most `limit` steps."""
 
     def call(start: Tensor, curvature: Tensor) -> dict[str, int]:
         w = start.clone()
@@ -300,7 +300,7 @@ EXERCISES = (
         of="best_heavy_ball",
         task="Return the optimal step size and momentum for curvatures between two values.",
         hints=(
-            "With a and b the square roots of the curvatures, the step size is 4 / (a + b)².",
+            "With a and b as the square roots of the two curvatures, the step size is 4 / (a + b)².",
             "The momentum is ((b - a) / (b + a))².",
         ),
         tries=of_valleys,

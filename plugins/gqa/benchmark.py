@@ -1,4 +1,4 @@
-"""Times attention from one new token to a long KV cache, which is limited by memory bandwidth."""
+"""Times attention from one new token to a long KV cache. Memory bandwidth limits its speed."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,14 @@ from .model import grouped_attention
 
 
 def repeating(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Repeats keys and values for every head at each token, as many released models do."""
+    """Repeats keys and values for every query head at each token, as many released models do."""
     times = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
     return ((q @ k.mT) / q.shape[-1] ** 0.5).softmax(-1) @ v
 
 
 def all_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Multi-head attention with a cache that holds every head."""
+    """Multi-head attention with a cache of keys and values for every head."""
     return F.scaled_dot_product_attention(q, k, v)
 
 

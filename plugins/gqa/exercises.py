@@ -33,10 +33,10 @@ EXERCISES = (
         task="Write section 2.2's attention, in which several query heads share one head of keys and values.",
         hints=(
             (
-                "The first heads / groups query heads belong to the first group. Repeating the keys works, "
-                "but is not necessary."
+                "The first `heads // groups` query heads belong to the first group. Repeating the keys "
+                "works, but is not necessary."
             ),
-            "Divide the scores by the root of dim, and add a bias before the mask and the softmax.",
+            "Divide the scores by √dim, and add a bias before the mask and the softmax.",
             "With `causal`, the last query sees the last key, so the diagonal is shifted by keys - queries.",
         ),
         tries=of_attention,
@@ -45,7 +45,7 @@ EXERCISES = (
         name="projections",
         of="model.GroupedQueryAttention.project",
         task="Project queries for all heads, and keys and values for one head per group.",
-        hints=("split_heads(x, count) splits vectors into heads. Keys and values have a different count.",),
+        hints=("split_heads(x, count) splits vectors into heads. Keys and values have self.groups heads.",),
         tries=of_projections,
     ),
 )

@@ -190,7 +190,7 @@ def convert_equal_heads(run: Run) -> None:
 
 
 def count_cache(run: Run) -> None:
-    """Count the cache's bytes per token and layer, and the parameters, by the number of groups."""
+    """Count the cache's bytes per token and layer, and the parameters, for each number of groups."""
     x = torch.zeros(1, 1, 64, device=run.device, dtype=run.dtype)
     kept, weights = {}, {}
     for count in ("KV-cache bytes a token", "parameters of attention"):
@@ -213,7 +213,7 @@ def count_cache(run: Run) -> None:
 
 
 class Way(NamedTuple):
-    """How a trained model is converted, and a factor on the number of further training steps."""
+    """How a trained model is converted, and a factor that multiplies the number of further training steps."""
 
     convert: Callable[[Characters, Trial], Characters]
     longer: int = 1
@@ -332,7 +332,7 @@ def compare(run: Run) -> None:
 
 
 def derived(table: Table) -> dict[str, dict[str, float]]:
-    """Excess loss over all heads with two groups, relative to the excess loss with one head."""
+    """Loss with two groups minus loss with all heads, divided by the same difference for one head."""
     if "two groups" not in table.rows:  # a null run of the other claim
         return {}
     one, two, every = (table[arm, "nats a character"] for arm in ("mean", "two groups", "all heads"))
@@ -340,7 +340,7 @@ def derived(table: Table) -> dict[str, dict[str, float]]:
 
 
 def trained_on(at: Trial, way: Way, rate: float) -> tuple[float, Characters]:
-    """Convert the checkpoint and train it further. Returns the validation loss and the model."""
+    """Convert the checkpoint, train it further, and return the validation loss and the model."""
     run, given = at.run, at.world
     model = way.convert(deepcopy(given.checkpoint), at)
     further = at.length(way.longer * run.pick(smoke=1, quick=FURTHER, full=200))
@@ -380,7 +380,7 @@ def train(
 def windows_loss(
     run: Run, model: Characters, text: data.Parts, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " windows"]:
-    """Mean loss in nats per character of each window. The windows are the same for every arm."""
+    """Mean loss of each window in nats per character. The windows are the same for every arm."""
     count = run.pick(smoke=4, quick={"choose": 128, "judge": 512}[part], full=1024)
     draw = run.data(f"windows to {part}", part)
     windows = data.windows(getattr(text, part), TOKENS + 1, count, draw).to(run.device)

@@ -90,7 +90,7 @@ class GroupedQueryAttention(nn.Module):
         Float[Tensor, "batch groups tokens dim"],
         Float[Tensor, "batch groups tokens dim"],
     ]:
-        """Queries for all heads, keys and values for each group."""
+        """Returns queries for all heads, and keys and values for each group."""
         k, v = (split_heads(project(x), self.groups) for project in (self.key, self.value))
         return split_heads(self.query(x), self.heads), k, v
 
@@ -109,8 +109,8 @@ def convert(
     first   takes the first head of each group
     random  initialises like `nn.Linear`, with `generator`
 
-    Queries and output are unchanged. Raises ValueError if the old number of heads is not a multiple of
-    `groups`.
+    The query and output layers are unchanged. Raises ValueError if the old number of heads is not a
+    multiple of `groups`.
     """
     old = attention.groups
     if old % groups:

@@ -33,7 +33,7 @@ def closed_form(network: PairNet, images: Tensor) -> Tensor:
 
 
 def to_the_last_maps(network: PairNet, images: Tensor) -> Tensor:
-    """Grad-CAM for any head, with one forward pass, and one backward pass per class to the last maps."""
+    """Grad-CAM for any head: one forward pass, then a backward pass to the last maps for all classes."""
     classes = network.classifier.out_features
     maps = network.features(images)
     labels = torch.arange(classes, device=images.device).repeat(len(images))

@@ -1,4 +1,4 @@
-"""Exercises: write Grad-CAM, its weighted sum, the class activation map, and upsampling of maps."""
+"""Exercises: write Grad-CAM, its weighted sum, and the class activation map."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ EXERCISES = (
     Exercise(
         name="Grad-CAM",
         of="maps.grad_cam",
-        task="Equations 1 and 2: compute the map of each image's class.",
+        task="Equations 1 and 2: compute the map for each image's class.",
         hints=(
             "Detach the maps, make them a leaf, and apply the head to them.",
             "A map's weight is the gradient of the score with respect to the map, averaged over positions.",

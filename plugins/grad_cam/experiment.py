@@ -102,8 +102,8 @@ def guided_gradient(network: PairNet, images: Tensor, classes: Tensor) -> Tensor
 
 
 def difference(network: PairNet, asked: Known) -> float:
-    """Largest difference between Grad-CAM and the class activation map's positive part divided by its
-    positions, relative to the largest value."""
+    """Largest difference, relative to the largest value, between Grad-CAM and the positive part of the
+    class activation map divided by the number of positions."""
     network, images = network.float(), asked.images.float()
 
     def head(maps: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """The maps for all questions. There is no score to choose by."""
+    """The maps for all questions. The score is NaN, because nothing is selected by it."""
     return math.nan, question(asked.images, asked.classes)
 
 

@@ -1,6 +1,6 @@
 """Implements Grad-CAM, and the class activation map that it generalises.
 
-Dimensions: questions (an image and a class each), maps, rows, columns (of the last maps), height, width.
+Dimensions: questions (each an image and a class), maps, rows, columns (of the last maps), height, width.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def grad_cam(
 ) -> Heat:
     """Equations 1 and 2: the regions of the last maps that support the class.
 
-    features  from images to the last maps
-    head      from the last maps to logits, through any number of layers
+    features  the layers from the images to the last maps
+    head      the layers from the last maps to the logits; there may be any number of them
 
     The backward pass ends at the maps, so no gradient is computed for the pixels.
     """
@@ -40,7 +40,7 @@ def grad_cam(
 
 
 def weighted(maps: Maps, weights: Float[Tensor, "questions maps"]) -> Heat:
-    """Equation 2."""
+    """Equation 2: the positive part of the weighted sum of the maps."""
     return (maps * weights[:, :, None, None]).sum(1).relu()
 
 
@@ -60,7 +60,7 @@ def enlarge(heat: Heat, height: int, width: int) -> Float[Tensor, "questions {he
 def grad_cam_of(
     network: PairNet, images: Float[Tensor, "questions 3 height width"], classes: Classes
 ) -> Float[Tensor, "questions height width"]:
-    """Grad-CAM of the saliency maps' network, at the image's size."""
+    """Grad-CAM of the network from the plugin for saliency maps, at the image's size."""
 
     def head(maps: Tensor) -> Tensor:
         return network.classifier(maps.mean((2, 3)))

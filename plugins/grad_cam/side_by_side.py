@@ -1,6 +1,6 @@
 """Compares where Grad-CAM and earlier explanations point on the same images.
 
-Dimensions: questions (an image and a class each), height, width.
+Dimensions: questions (each an image and a class), height, width.
 """
 
 import torch
@@ -21,7 +21,7 @@ Map = Float[Tensor, "questions height width"]
 
 
 def explanations(network: PairNet, asked: Known) -> dict[str, Map]:
-    """Each method's map for each question, 0 where it has no value."""
+    """Each method's map for each question, with 0 where the method gives no value."""
     images, classes = asked.images, asked.classes
     lost = occlusion(network, images, classes).clamp(min=0)
     missing = images.shape[-1] - lost.shape[-1]  # a square's position is its centre

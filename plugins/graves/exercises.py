@@ -35,15 +35,15 @@ EXERCISES = (
         name="mixture",
         of="model.Mixture.of",
         task="Equations 17 to 22: split the last layer's outputs into the mixture's parameters and the "
-        "end's logit.",
+        "logit of the stroke's end.",
         hints=(
             (
-                "Split the outputs into sizes components, 2 components, 2 components, components, 1. The "
-                "first argument is the class itself."
+                "Split the outputs into parts of sizes (components, 2 · components, 2 · components, "
+                "components, 1). The first argument is the class itself."
             ),
             (
-                "log_pi is a log_softmax of pi · (1 + bias). Subtract the bias from log_sigma. rho is 0.999 "
-                "tanh."
+                "log_pi is the log_softmax of pi · (1 + bias). Subtract the bias from log_sigma. rho is "
+                "0.999 times the tanh of its output."
             ),
         ),
         tries=of_outputs,
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="density",
         of="model.Mixture.log_density",
-        task="Equations 23 to 26: compute the log-density of a point and of the end of its stroke.",
+        task="Equations 23 to 26: compute the log-density of a point and of whether its stroke ends there.",
         hints=(
             "Z is z₁² + z₂² - 2 ρ z₁ z₂ with z = (x - μ) / σ; the exponent is -Z / (2 (1 - ρ²)).",
             "The normalisation is 1 / (2π σ₁ σ₂ √(1 - ρ²)). Sum the components with logsumexp.",

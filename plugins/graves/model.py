@@ -99,7 +99,7 @@ class Writer(nn.Module):
 
     Source: section 5.1.
 
-    text  "window"; "mean": the mean of the letters instead; "none": no text
+    text  what the LSTMs receive: "window" (the window's output), "mean" (the mean of the letters) or "none"
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Writer(nn.Module):
     def forward(
         self, points: Points, words: Int[Tensor, "batch letters"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time outputs"], Float[Tensor, "batch time letters"], State]:
-        """Mixture parameters for each next point, the window's weights, and the new state."""
+        """Returns the mixture parameters of every next point, the window's weights, and the new state."""
         letters = F.one_hot(words, self.alphabet).to(points.dtype)
         state = self.begin(len(points)) if state is None else state
         (h, c), kappa, seen = state.first, state.kappa, state.seen
@@ -163,7 +163,7 @@ class Writer(nn.Module):
     def nats(
         self, points: Points, words: Int[Tensor, "batch letters"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
-        """Mean negative log-density in nats per point, over all points of each word."""
+        """Mean negative log-density in nats per point, over all points of all words."""
         before = F.pad(points[:, :-1], (0, 0, 1, 0))
         density = Mixture.of(self(before, words)[0]).log_density(points)
         inside = torch.arange(points.shape[1], device=points.device) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Times group normalisation line by line, torch's, and ours on top of our layer normalisation."""
+"""Times group normalisation: line by line, torch's version, and ours, which uses our layer norm."""
 
 from collections.abc import Iterator
 from functools import partial

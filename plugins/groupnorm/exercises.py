@@ -1,4 +1,4 @@
-"""Exercises: write group normalisation as a formula and with layer normalisation, and write ghost batches."""
+"""Exercises: write group normalisation, as a formula and with layer norm, and ghost batch normalisation."""
 
 from collections.abc import Iterator
 
@@ -27,10 +27,10 @@ EXERCISES = (
         task="Apply equations 1, 2 and 7: normalise each group of channels over the positions of an example.",
         hints=(
             (
-                "Unflatten the channels into (groups, channels per group), and flatten the dimensions of "
-                "each group's statistics."
+                "Unflatten the channels into (groups, channels per group), and flatten the dimensions "
+                "over which a group's statistics are computed."
             ),
-            "Restore the shape of x, then apply gain and bias to each channel.",
+            "Restore the shape of x, then apply each channel's gain and bias.",
         ),
         tries=of_images,
     ),
@@ -52,8 +52,8 @@ EXERCISES = (
         task="Write batch normalisation in which each statistic covers only a few successive examples.",
         hints=(
             "Turn ghosts into channels: (ghosts, examples, ...) → (examples, ghosts · features, ...).",
-            "batch_norm then normalises each ghost's channels separately. Repeat weight and bias.",
-            "Update the averages with the mean over ghosts of their means and of their unbiased variances.",
+            "batch_norm then normalises each ghost's channels separately. Repeat the weight and the bias.",
+            "Update the running averages with the mean, over ghosts, of their means and unbiased variances.",
         ),
         tries=of_ghosts,
     ),

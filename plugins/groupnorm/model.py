@@ -25,7 +25,7 @@ def line_by_line(x: Batch, groups: int, weight: Features, bias: Features, *, eps
 def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: float) -> Batch:
     """A faster group normalisation that passes each group as a vector to layer normalisation.
 
-    Computes half precision in float32. Raises ValueError if `groups` does not divide the features.
+    Half-precision inputs are computed in float32. Raises ValueError if `groups` does not divide the features.
     """
     if x.shape[1] % groups:
         raise ValueError(f"{x.shape[1]} features cannot be split over {groups} groups")
@@ -57,7 +57,7 @@ class GroupNorm(nn.Module):
 class GhostBatchNorm(BatchNorm):
     """Batch normalisation over `examples` successive examples, as on several devices.
 
-    In training, the batch size must be a multiple of `examples`. The running averages include all statistics.
+    In training, the batch size must be a multiple of `examples`. The running averages include every ghost.
     """
 
     def __init__(self, features: int, *, examples: int) -> None:

@@ -1,4 +1,4 @@
-"""Times a GRU layer step by step, with the input projection first, and with our own backward pass."""
+"""Times a GRU layer step by step, with all inputs projected first, and with our own backward pass."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -37,7 +37,7 @@ def step_by_step(
 
 
 def torchs(x: Tensor, h: Tensor, input_weight: Tensor, recurrent_weight: Tensor, bias: Tensor) -> Tensor:
-    """The function behind `nn.GRU`, with the reset gate after the matrix."""
+    """The function behind `nn.GRU`, which applies the reset gate after the matrix multiplication."""
     weights = input_weight, recurrent_weight, bias, torch.zeros_like(bias)
     return torch.gru(x, h[None], weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 

@@ -43,8 +43,8 @@ EXERCISES = (
         "in ctx.states.",
         hints=(
             (
-                "Go from the last step to the first with dh. The gradient of n's pre-activation is dn = dh "
-                "· (1 - z) · (1 - n²), and that of z's is dz = dh · (h - n) · z (1 - z)."
+                "Carry dh from the last step back to the first. The gradient of n's pre-activation is dn = "
+                "dh · (1 - z) · (1 - n²), and that of z's is dz = dh · (h - n) · z (1 - z)."
             ),
             "For r it is dr = (dn @ U_n) · h · r (1 - r), where h is the state before the step.",
             "dh becomes dh · z + (dn @ U_n) · r + (dr, dz) @ U_gates.",

@@ -139,7 +139,7 @@ def unroll_fast(
 
 
 class GRU(nn.Module):
-    """The layer. Returns all states and the last state. Initial weights are uniform in ±1/√hidden."""
+    """The GRU layer. Returns all states and the last state. Initial weights are uniform in ±1/√hidden."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()

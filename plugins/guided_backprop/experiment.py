@@ -186,7 +186,7 @@ def compare(run: Run) -> None:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """The signals for all questions. There is no score to choose by."""
+    """The signals for all questions. The score is NaN, because nothing is selected by it."""
     return math.nan, question(asked)
 
 
@@ -221,6 +221,5 @@ def draw(run: Run, returned: Mapping[str, Tensor], asked: Known) -> None:
         large,
         columns=[f"of {label}" for label in asked.classes[:count:2].tolist()],
         rows=["scene", *returned],
-        caption="Scenes, and each rule's backward signal from the logit of the digit in the column's "
-        "heading.",
+        caption="Scenes, and each rule's backward signal from the logit of the digit in the column heading.",
     )

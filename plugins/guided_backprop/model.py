@@ -17,12 +17,12 @@ def guided(signal: Tensor, x: Tensor) -> Tensor:
 
 
 class AllConvNet(nn.Module):
-    """Model C of table 1 and the networks that table 2 derives from it, for images of 32 × 32.
+    """Model C of table 1 and the networks that table 2 derives from it, for 32 × 32 images.
 
     The third 3 × 3 convolution has no padding, so logits are averaged over 6 × 6 positions.
 
-    kind     "model": three convolutions, 3 × 3 max-pooling with stride 2 after two pairs of them;
-             "strided": the second of each pair has stride 2 instead; "conv-pool": one more convolution before
+    kind     "model": 3 × 3 max-pooling with stride 2 after each of two pairs of convolutions; "strided": the
+             second convolution of each pair has stride 2 instead; "conv-pool": one more convolution before
              each pooling; "all-conv": a 3 × 3 convolution with stride 2 in place of each pooling
     dropout  20 % of the input, 50 % after each reduction (section 3.1); False disables it
     """

@@ -1,4 +1,4 @@
-"""Checks Hessian-vector products and Lanczos's method, and compares numbers of outliers and clusters.
+"""Checks Hessian-vector products and Lanczos's method, and compares the numbers of outliers and clusters.
 
 Dimensions: rows (of the data), n (weights).
 """
@@ -189,10 +189,10 @@ def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
     return (top[:-1] / top[1:]).argmax().item() + 1.0 if len(top) > 1 else 1.0
 
 
-World = dict[int, list[Data]]  # maps number of clusters to draws
+World = dict[int, list[Data]]  # maps the number of clusters to data sets
 Eigenvalues = dict[
     tuple[int, int], list[Float[Tensor, " n"]]
-]  # maps hidden size and number of clusters to the eigenvalues of each draw
+]  # maps hidden size and number of clusters to the eigenvalues for each data set
 # Maps a hidden size to a network, or to None to use the inputs' covariance instead of a Hessian.
 Make = Callable[[int], nn.Module | None]
 
@@ -336,7 +336,7 @@ def draw_digits(run: Run) -> None:
         "spectrum of a network that reads digits",
         picture(eigenvalues, outline),
         caption="Eigenvalues are on the x axis and their number is on the y axis (log scale). Grey bars are "
-        f"exact, the red line is Lanczos's estimate from {8 * steps} products. The green line is zero.",
+        f"exact, and the red line is Lanczos's estimate from {8 * steps} products. Zero is marked in green.",
     )
 
 

@@ -54,7 +54,7 @@ def reverse_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Prod
 def module_loss(
     module: nn.Module, loss: Callable[[nn.Module], Tensor]
 ) -> tuple[Callable[[Weights], Tensor], dict[str, Tensor]]:
-    """A loss that calls `module`, as a function of the module's weights, and these weights.
+    """Returns a loss that calls `module` as a function of the module's weights, and also these weights.
 
     loss  takes a callable that replaces the module, with the same arguments
     """
@@ -79,14 +79,14 @@ def unflatten(v: Vector, like: Weights) -> dict[str, Tensor]:
 
 
 def full_hessian(product: Product, like: Vector) -> Float[Tensor, "n n"]:
-    """Computes all columns at once. The result is exactly symmetric."""
+    """Computes all columns of the Hessian at once. The result is exactly symmetric."""
     H = torch.func.vmap(product)(torch.eye(len(like)).to(like))
     return (H + H.mT) / 2
 
 
 class Lanczos(NamedTuple):
     """values   (steps,) approximate eigenvalues (Ritz values), ascending
-    weights  (steps,) share of the start vector's squared norm along each; sums to 1
+    weights  (steps,) share of the start vector's squared norm along each eigenvector; sums to 1
     """
 
     values: Float[Tensor, " steps"]

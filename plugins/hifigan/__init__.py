@@ -12,7 +12,7 @@ The multi-period discriminators see every 2nd, 3rd, 5th, 7th or 11th sample, and
 discriminators see the wave at three resolutions. The loss also includes distances between mel spectrograms
 and between discriminator features.
 
-This folder. `model` has the three versions of the generator, both kinds of discriminators, and the losses.
+This folder. `model` has the three versions of the generator, both kinds of discriminator, and the losses.
 `experiment` measures how well each kind of discriminator distinguishes speech from its Griffin-Lim
 reconstruction. `training` trains a small generator against both kinds and compares it with Griffin-Lim.
 `weights` renames the parameters of released checkpoints. `benchmark` times the versions.

@@ -35,7 +35,7 @@ EXERCISES = (
         name="residual block",
         of="model.ResidualBlock.forward",
         task="Section 2.2: apply the dilated convolutions with residual connections. If the block has plain "
-        "convolutions, each dilated convolution is followed by one.",
+        "convolutions, each dilated convolution is followed by a plain one.",
         hints=(
             "Apply a leaky ReLU with SLOPE before each convolution.",
             "The residual connection skips a pair: x + plain(act(dilated(act(x)))).",

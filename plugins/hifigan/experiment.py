@@ -198,7 +198,7 @@ def drawn(run: Run, part: speech.Part, count: int) -> list[Wave]:
 
 
 def recorded(run: Run) -> list[list[Wave]]:
-    """The middle second of each recording in `--data`, split into training, validation and test."""
+    """The middle second of each recording in `--data`, split into training, validation and test sets."""
     source = run.source("speech", at_most=run.pick(smoke=20, quick=320, full=3000))
     found = []
     for part in source.parts:
@@ -228,7 +228,7 @@ def sounds(run: Run, waves: list[Wave], part: speech.Part) -> Sounds:
 def learn(
     train: Sounds, choose: Sounds, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """Train with equation 1. Returns the area under the curve on the validation sounds, and the network."""
+    """Trains with equation 1. Returns the area under the curve on the validation sounds, and the network."""
     judges = make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.8, 0.99))
     generator, steps = at.generator("batches"), at.length(at.run.pick(smoke=2, quick=80, full=80))

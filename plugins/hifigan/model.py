@@ -1,4 +1,4 @@
-"""Implements the generator with transformers' weight names, both kinds of discriminators, and the losses."""
+"""Implements the generator with transformers' weight names, both kinds of discriminator, and the losses."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ SLOPE = 0.1  # slope of the leaky ReLUs, except the generator's last, which has 
 class Version:
     """Table 5: strides and kernels of the transposed convolutions, kernels and dilations of the blocks.
 
-    dilations  of each block's pairs of convolutions (V1, V2) or, with `single`, single convolutions (V3)
+    dilations  one tuple per block, with a dilation for each pair of convolutions (V1, V2), or for each single
+               convolution if `single` (V3)
     """
 
     channels: int
@@ -208,7 +209,7 @@ def discriminator_loss(real: Judged, fake: Judged) -> Float[Tensor, ""]:
 
 
 def generator_loss(fake: Judged) -> Float[Tensor, ""]:
-    """Equation 2."""
+    """Equation 2: least squares, summed over the discriminators."""
     return torch.stack([(1 - score).square().mean() for score, _ in fake]).sum()
 
 

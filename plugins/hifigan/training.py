@@ -1,7 +1,7 @@
-"""Trains a small generator against both kinds of discriminators, and compares it with Griffin-Lim.
+"""Trains a small generator against both kinds of discriminator, and compares it with Griffin-Lim.
 
-After the quick budget's few steps the sound is far worse than Griffin-Lim's. The paper trains for 2.5 million
-steps.
+After the few steps of the quick budget, the sound is far worse than Griffin-Lim's. The paper trains for 2.5
+million steps.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ PIECE = 1600  # samples, 20 frames
 
 
 class Pair(NamedTuple):
-    """Both kinds of discriminators."""
+    """One set of each kind of discriminator."""
 
     periods: Periods
     scales: Scales
@@ -47,7 +47,7 @@ def mel_of(wave: Wave) -> Float[Tensor, "batch 40 frames"]:
 
 
 def adversarial(run: Run, train: Wave, pair: Pair) -> Generator:
-    """Section 2.4: alternate a discriminator step on detached samples and a generator step of equation 5."""
+    """Section 2.4: alternate discriminator steps on detached samples with generator steps on equation 5."""
     torch.manual_seed(run.seed)
     model = Generator(TOY, speech.MELS).normed().to(run.device, run.dtype)
     for judges in pair:

@@ -1,4 +1,4 @@
-"""Exercises: read from the memory, write to it, and mix memory and local attention by the gate."""
+"""Exercises: read from the memory, write to it, and mix memory and local attention with the gate."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from .model import InfiniAttention, Memory
 
 
 def memory(draw: Draw, *heads: int, dim: int) -> Memory:
-    """A memory with positive z, as after some writes."""
+    """A memory with a positive z, as it is after some writes."""
     return Memory(draw(*heads, dim, dim), draw.between(0.5, 2, *heads, dim))
 
 
@@ -49,7 +49,7 @@ EXERCISES = (
         "empty memory.",
         hints=(
             "Linear attention: a weighted sum of all values so far, divided by the sum of the weights.",
-            "σ(q) times M gives the weighted sum of values, σ(q) times z the sum of the weights.",
+            "σ(q) times M gives the weighted sum of values, and σ(q) times z gives the sum of the weights.",
             "Clamp the divisor at 1e-6. An empty memory then gives zeros.",
         ),
         tries=of_queries,
@@ -69,7 +69,7 @@ EXERCISES = (
     Exercise(
         name="gate",
         of="model.InfiniAttention.mixed",
-        task="Equation 6: mix memory and local attention by each head's gate, then apply the output layer.",
+        task="Equation 6: mix memory and local attention with each head's gate, then apply the output layer.",
         hints=(
             "Local attention is causal attention with q and k rotated to positions 0, 1, ...",
             "Read the memory with the unrotated q. Positions must be in float32 or wider.",

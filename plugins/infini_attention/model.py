@@ -42,7 +42,7 @@ def update(memory: Memory, k: Heads, v: Heads, *, delta: bool) -> Memory:
 def memories(
     k: Float[Tensor, "batch segments heads tokens dim"], v: Float[Tensor, "batch segments heads tokens dim"]
 ) -> Memory:
-    """The memory before each segment by equation 4: a sum over earlier segments."""
+    """The memory before each segment (equation 4): a sum over all earlier segments."""
     written = sigma(k).mT @ v.to(torch.promote_types(v.dtype, torch.float32)), sigma(k).sum(-2)
     return Memory(*(F.pad(x.cumsum(1)[:, :-1], [0, 0] * (x.ndim - 2) + [1, 0]) for x in written))
 
@@ -63,7 +63,7 @@ class InfiniAttention(nn.Module):
         self.delta = delta
         self.qkv = nn.Linear(model, 3 * model, bias=False)
         self.output = nn.Linear(model, model, bias=False)
-        self.gate = nn.Parameter(torch.zeros(heads))  # β, where 0 weights memory and segment equally
+        self.gate = nn.Parameter(torch.zeros(heads))  # β; 0 weights memory and segment equally
 
     def forward(self, x: Float[Tensor, "batch tokens model"]) -> Float[Tensor, "batch tokens model"]:
         """Attention over a whole text. All segments are computed at once, except with the delta rule, where
@@ -91,7 +91,7 @@ class InfiniAttention(nn.Module):
         return [split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1)]
 
     def mixed(self, q: Heads, k: Heads, v: Heads, memory: Memory) -> Float[Tensor, "*batch tokens model"]:
-        """Equation 6: memory and local attention, mixed by each head's gate.
+        """Equation 6: memory and local attention, mixed with each head's gate.
 
         Positions are counted within the segment. The memory has no positions (section 4.1).
         """

@@ -7,8 +7,8 @@ The problem. The output of a stylisation network should not depend on the contra
 because the style determines the contrast. Batch normalisation mixes the contrasts of a batch. At inference it
 uses running averages from training, which do not fit an image of different contrast.
 
-The idea. Compute mean and variance per image and channel, in training and at inference. This removes the
-contrast of the image and of its channels, and the result does not depend on other images.
+The idea. Compute the mean and the variance per image and channel, in training and at inference. This removes
+the contrast of the image and of its channels, and the result does not depend on other images.
 
 This folder. `model` implements the equation as written, and as batch normalisation of one example.
 `stylisation` has a small generator and a perceptual loss with random filters. `experiment` trains the

@@ -17,8 +17,8 @@ EXERCISES = (
         of="model.line_by_line",
         task="Section 2: normalise each channel of each image over its positions.",
         hints=(
-            "Compute mean and variance over dimensions 2 and up, not over the batch or the channels.",
-            "Add eps to the variance under the root. per_feature lets gain and bias broadcast.",
+            "Compute the mean and the variance over dimensions 2 and up, not over the batch or the channels.",
+            "Add eps to the variance under the root. per_feature makes the gain and the bias broadcast.",
         ),
         tries=of_images,
     ),
@@ -29,7 +29,7 @@ EXERCISES = (
         "all images.",
         hints=(
             "Reshape (batch, features, ...) to (1, batch · features, ...).",
-            "Repeat gain and bias for each image. batch_norm also returns mean and variance.",
+            "Repeat the gain and the bias for each image. batch_norm also returns the mean and the variance.",
         ),
         tries=of_images,
     ),

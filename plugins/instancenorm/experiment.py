@@ -263,13 +263,13 @@ def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
 
 
 def in_use(table: Table) -> dict[str, dict[str, float]]:
-    """Loss relative to batch normalisation with batch statistics at inference."""
+    """Instance normalisation's loss over batch normalisation's with batch statistics at inference."""
     found = table["instance norm", "loss"] / table["batch norm", "loss, training mode"]
     return {"": {"loss, instance norm / batch norm with the batch's statistics in use": found}}
 
 
 def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, nn.Module]:
-    """Train a generator. Returns the loss on validation crops and the network."""
+    """Train a generator and return the loss on validation crops and the network."""
     run, crops, loss = at.run, at.world.crops, at.world.loss
     network = generator(recipe.norm).to(run.device, run.dtype)
     if recipe.standardised:
@@ -293,7 +293,7 @@ def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, n
 @torch.no_grad()
 def read_off(suffix: str, at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
     """Test loss over all contrasts, with running and with batch statistics, and the mean change of an output
-    pixel when the input's contrast falls from 1 to a fifth."""
+    pixel when the input's contrast falls from 1 to 0.2."""
     network, studio = found.chosen, at.world
     loss, drawn = judged(network, studio.loss, studio.judge)
     change = (drawn[0] - drawn[-1]).abs().mean().item()

@@ -14,7 +14,7 @@ Features = Float[Tensor, " features"]
 
 
 def line_by_line(x: Batch, weight: Features, bias: Features, *, eps: float = 1e-5) -> Batch:
-    """Section 2: mean and variance of each channel of each image, over its positions."""
+    """Section 2: normalises each channel of each image over its positions."""
     dims = tuple(range(2, x.ndim))
     mean = x.mean(dims, keepdim=True)
     variance = ((x - mean) ** 2).mean(dims, keepdim=True)

@@ -206,14 +206,14 @@ def compare(run: Run, bpe: ByteBPE) -> None:
             DECAY.name: {"digits": Arm(merged_with_decay)},
         },
         world=world_of(run, bpe),
-        unequal={"digits": "a number has two ids instead of one, which the claim compares"},
+        unequal={"digits": "a number has two ids instead of one, and the claim is about this difference"},
     )
     run.headline("held-out sums right over steps")
     show(run, table)
 
 
 def world_of(run: Run, bpe: ByteBPE) -> World:
-    """All unordered pairs, split into training, validation and test."""
+    """All unordered pairs, split into training, validation and test sets."""
     pairs = torch.combinations(torch.arange(LOW, HIGH), with_replacement=True)
     found = data.parts(pairs, seed=run.data_seed("world"), choose=0.2, judge=0.3)
     names: tuple[Part, ...] = ("train", "choose", "judge")
@@ -236,7 +236,7 @@ def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> 
 
 
 def nats(network: GPT2, ids: Tensor, target: Tensor) -> Float[Tensor, ""]:
-    """Mean loss in nats per token of the answers."""
+    """Mean loss on the answers, in nats per token."""
     return F.cross_entropy(network(ids).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
 
 

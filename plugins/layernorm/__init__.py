@@ -6,8 +6,8 @@ The problem. Batch normalisation takes its statistics from the mini-batch. An ex
 depends on the other examples, small batches have noisy statistics, and training and inference differ. A
 recurrent network would need statistics for every time step.
 
-The idea. Compute mean and variance over the features of a layer instead, for each example separately. No
-statistic depends on the batch, and training and inference are the same computation. A recurrent network
+The idea. Compute the mean and the variance over the features of a layer instead, for each example separately.
+No statistic depends on the batch, and training and inference are the same computation. A recurrent network
 normalises at every step, which keeps the norm of its state from growing or shrinking.
 
 This folder. `model` implements equations 3 and 4 as written, and with a hand-written gradient. `invariances`

@@ -17,10 +17,10 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Apply equation 3 over the last dimension, then gain and bias.",
+        task="Apply equation 3 over the last dimension, then the gain and the bias.",
         hints=(
-            "Compute mean and variance over the features of each vector. With keepdim=True they broadcast.",
-            "Divide the variance by n, not n - 1, and add eps to it under the root.",
+            "Compute each vector's mean and variance over its features. With keepdim=True they broadcast.",
+            "The variance divides the sum of squares by n, not n - 1. Add eps to it under the root.",
         ),
         tries=of_vectors,
     ),
@@ -28,14 +28,14 @@ EXERCISES = (
         name="backward",
         of="model._LayerNorm.backward",
         task=(
-            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors is x, weight, "
-            "bias, and the vectors' mean and 1/σ."
+            "Return the gradients of x, weight and bias, and None for eps. ctx.saved_tensors holds x, "
+            "weight, bias, and the vectors' mean and 1/σ."
         ),
         hints=(
             "For bias, sum the gradient over all vectors. For weight, first multiply it by the normalised x.",
             (
-                "Let g be gradient · weight and n the normalised x. The gradient of x is rstd · (g - mean(g) "
-                "- n · mean(g · n))."
+                "Let g be gradient · weight and n the normalised x. The gradient of x is (g - mean(g) - "
+                "n · mean(g · n)) / σ."
             ),
         ),
         tries=of_vectors,

@@ -229,7 +229,7 @@ def network(norm: Norm, *, width: int = 64) -> nn.Sequential:
 
 
 def train(at: Trial, norm: Norm, rate: float) -> tuple[float, Scores]:
-    """Train with batches of the level's size. Returns the validation loss and the test scores."""
+    """Train with batches of the level's size. Return the validation loss and the test scores."""
     run, (x, y), size = at.run, at.world.train, at.level
     model = network(norm).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)

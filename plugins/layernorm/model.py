@@ -24,7 +24,7 @@ def line_by_line(x: Vectors, weight: Features, bias: Features, *, eps: float = 1
 def layer_norm(x: Vectors, weight: Features, bias: Features, *, eps: float = 1e-5) -> Vectors:
     """A faster layer normalisation. Half-precision inputs are normalised in float32.
 
-    Supports double backward. Use `line_by_line` for transforms of `torch.func`.
+    Supports double backward. Use `line_by_line` with the transforms of `torch.func`.
     """
     return _LayerNorm.apply(x, weight, bias, eps)
 
@@ -42,7 +42,7 @@ class _LayerNorm(torch.autograd.Function):
         ctx.eps = eps
         ctx.save_for_backward(x, weight, bias, mean, rstd)
         y = torch.addcmul(bias, centred.mul_(rstd), weight)
-        # In torch 2.11, the compiler loses all gradients after a last `to` without effect.
+        # In torch 2.11, the compiler loses all gradients after a final `to` that has no effect.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
@@ -64,7 +64,7 @@ class _LayerNorm(torch.autograd.Function):
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with gain and bias, named as in `nn.LayerNorm`. Training and inference are the same."""
+    """`layer_norm` with a gain and a bias, named as in `nn.LayerNorm`. Inference is the same as training."""
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
         super().__init__()

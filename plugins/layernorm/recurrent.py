@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from readtrack import data
 from readtrack.plugin import Run, Sweep, Trial
 
-Norm = Callable[[int], nn.Module]  # maps the state's size to a layer, with gain and bias
+Norm = Callable[[int], nn.Module]  # maps the state's size to a layer with a gain and a bias
 
 STEPS, INPUTS = 16, 4  # of an 8 × 8 image
 
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 class Recurrent(nn.Module):
     """Equation 4: h_t = tanh(norm(W_hh h_{t-1} + W_xh x_t)), with logits from the last state.
 
-    scale  factor of the orthogonal matrix that initialises the recurrent weights
+    scale  factor that multiplies the orthogonal initial matrix of the recurrent weights
     """
 
     def __init__(self, norm: Norm, *, scale: float = 1.0, width: int = 64) -> None:
@@ -80,7 +80,7 @@ Scores = dict[str, float]  # "loss" and "error"
 
 
 def attempt(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Scores]:
-    """Train with Adam and gradients clipped to norm 1. Returns the validation loss and the test scores."""
+    """Train with Adam, clipping gradients to norm 1. Return the validation loss and the test scores."""
     run, (x, y) = at.run, at.world.train
     model = Recurrent(setting.norm, scale=setting.scale).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -17,11 +17,14 @@ EXERCISES = (
     Exercise(
         name="two loops",
         of="model.two_loop",
-        task="Return H g. H results from gamma I by BFGS updates with the pairs, the oldest first.",
+        task="Return H g, where H is gamma I after BFGS updates with the pairs, oldest first.",
         hints=(
-            "Loop from newest to oldest pair: α = ρ sᵀq with ρ = 1 / sᵀy. Subtract α y from q. Keep each α.",
+            (
+                "Loop from the newest to the oldest pair: α = ρ sᵀq with ρ = 1 / sᵀy. Subtract α y from q. "
+                "Keep each α."
+            ),
             "Then set r = gamma q.",
-            "Loop from oldest to newest pair: β = ρ yᵀr. Add (α - β) s to r.",
+            "Loop from the oldest to the newest pair: β = ρ yᵀr. Add (α - β) s to r.",
         ),
         tries=of_loops,
     ),

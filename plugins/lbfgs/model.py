@@ -18,7 +18,7 @@ Pairs = Sequence[Vector]
 
 
 def two_loop(gradient: Vector, s: Pairs, y: Pairs, gamma: Float[Tensor, ""] | float) -> Vector:
-    """H g, where H results from gamma I by BFGS updates with the pairs (s[i], y[i]), the oldest first.
+    """H g, where H is gamma I after BFGS updates with the pairs (s[i], y[i]), oldest first.
 
     Nocedal 1980, and algorithm 2.1 of Liu and Nocedal: 4mn multiplications, without forming a matrix.
     """
@@ -34,10 +34,10 @@ def two_loop(gradient: Vector, s: Pairs, y: Pairs, gamma: Float[Tensor, ""] | fl
 
 
 class LBFGS(BFGS):
-    """BFGS from the last `pairs` steps and gradient changes. Stores 2mn numbers instead of a matrix.
+    """BFGS with only the last `pairs` steps and gradient changes. Stores 2mn numbers instead of a matrix.
 
     pairs   m, the number of stored pairs; a new pair replaces the oldest
-    scaled  start each product from gamma I, gamma = sᵀy / yᵀy of the newest pair; otherwise from I
+    scaled  start each product from gamma I, with gamma = sᵀy / yᵀy of the newest pair, instead of from I
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Times the forward and backward pass of LeNet-5."""
+"""Times the forward and backward passes of LeNet-5."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

@@ -34,7 +34,7 @@ EXERCISES = (
     Exercise(
         name="partial connections",
         of="model.Convolution.full_weight",
-        task="Return table I as one weight tensor: the filters in their places, zeros for missing "
+        task="Return table I as one weight tensor, with the filters in their places and zeros for missing "
         "connections.",
         hints=(
             "self.places gives the index of each filter among the (maps · maps_in) pairs of maps.",
@@ -45,7 +45,7 @@ EXERCISES = (
     Exercise(
         name="sub-sampling",
         of="model.SubSampling.forward",
-        task="Halve height and width, with a coefficient and a bias for each map.",
+        task="Halve the height and the width, with a coefficient and a bias for each map.",
         hints=("Add the four neighbours. Do not take their mean.",),
         tries=of_maps,
     ),
@@ -67,7 +67,7 @@ EXERCISES = (
         of="model.loss",
         task="Equation 9: compute the discriminative loss, with its constant for the rubbish class.",
         hints=(
-            "Add log(e^-j + Σ e^-penalty) over all classes to the penalty of the right class.",
+            "Add log(e^-j + Σ e^-penalty), with the sum over all classes, to the penalty of the right class.",
             "The constant is one more entry of the logsumexp. Average over the batch.",
         ),
         tries=of_penalties,

@@ -67,7 +67,8 @@ SHARING = Claim(
         "random positions more accurately than a fully connected network."
     ),
     paper=Figure(
-        "LeNet-5 has 0.95 % errors on MNIST. A fully connected network with 300 hidden units has 4.7 %.",
+        "On MNIST, the error rate is 0.95 % for LeNet-5 and 4.7 % for a fully connected network with 300 "
+        "hidden units.",
         read="secondary",
     ),
     rule=(at_least("accuracy", "LeNet", 0.05, minus="as many weights", toward=0.01),),
@@ -92,7 +93,8 @@ FEWER = Claim(
     sentence="With less than half of the weights and the same number of training steps, LeNet is at most 3 "
     "points less accurate than a fully connected network on digits at random positions.",
     paper=Figure(
-        "LeNet-5 has 0.95 % errors on MNIST. A fully connected network with 300 hidden units has 4.7 %.",
+        "On MNIST, the error rate is 0.95 % for LeNet-5 and 4.7 % for a fully connected network with 300 "
+        "hidden units.",
         read="secondary",
     ),
     rule=(at_least("accuracy", "LeNet", -0.03, minus="larger"),),
@@ -140,7 +142,7 @@ class Fields:
 
 
 def fields(run: Run) -> Fields:
-    """Enlarged digits, or the images of `--data`. The full budget puts 28 × 28 in the paper's field."""
+    """Enlarged digits, or the images of `--data`. The full budget's sizes are the paper's (28 in 32)."""
     found = run.source("images", needs="ten classes")
     side, field, hidden = run.pick(
         smoke=(16, 20, (29, 100)), quick=(16, 20, (29, 100)), full=(28, 32, (53, 300))
@@ -281,7 +283,7 @@ def scatter(
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """Train on images at new random positions. Returns the validation accuracy and the network."""
+    """Train on images at new random positions. Return the validation accuracy and the network."""
     run, world = at.run, at.world
     x, y = world.parts.train
     model = make(at).to(run.device, run.dtype)

@@ -18,7 +18,7 @@ TABLE_I = tuple(
     )
 )
 
-# Target images for F6, 7 × 12 for each class. These images are our own, not copies of the paper's.
+# Target images for F6, one of 7 × 12 pixels for each class. They are our own, not copies of the paper's.
 TYPESET = """
 ..###.. ...#... .#####. .#####. .....#. ####### ..####. ####### .#####. ..###..
 .#...#. ..##... #.....# #.....# ....##. #...... .#..... ......# #.....# .#...#.
@@ -74,7 +74,7 @@ def spread(shape: tuple[int, ...], fan_in: list[int]) -> Float[Tensor, "..."]:
 
 
 class SubSampling(nn.Module):
-    """Halves height and width: sums of 2 × 2 neighbours, times the map's coefficient, plus its bias.
+    """Halves the height and the width: sums 2 × 2 neighbours, scales by the coefficient, adds the bias.
 
     Height and width must be even.
     """
@@ -114,16 +114,16 @@ class Output(nn.Module):
 def loss(
     penalties: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, rubbish: float = RUBBISH
 ) -> Float[Tensor, ""]:
-    """Equation 9: lowers the true class's penalty, and raises other penalties below about `rubbish`."""
+    """Equation 9: lowers the true class's penalty, and raises others that are below about `rubbish`."""
     right = penalties.gather(1, labels[:, None])[:, 0]
     return (right + F.pad(-penalties, (0, 1), value=-rubbish).logsumexp(1)).mean()
 
 
 class LeNet5(nn.Module):
-    """Section II.B: maps images to a penalty for each class, and predicts the class with the smallest.
+    """Section II.B: maps images to one penalty per class. It predicts the class with the smallest penalty.
 
     kernels  kernel sizes of C1, C3 and C5, which determine the image size (`side`)
-    units    of C5
+    units    number of units of C5
     table    for each map of C3, the maps of S2 that it sees
     """
 

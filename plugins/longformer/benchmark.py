@@ -1,4 +1,4 @@
-"""Times banded attention with global tokens, against full attention with a mask."""
+"""Times banded attention with global tokens, compared with full attention with a mask."""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial

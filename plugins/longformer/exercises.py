@@ -56,8 +56,8 @@ EXERCISES = (
                 "Gather the global tokens of x, apply query_global, key_global and value_global, and split "
                 "into heads."
             ),
-            "visible masks keys. It needs dimensions for heads and queries.",
-            "The positions have the shape of the outputs: expand everywhere.",
+            "`visible` masks keys. It needs dimensions for heads and queries.",
+            "The positions have the shape of the outputs: expand `everywhere`.",
         ),
         tries=of_globals,
     ),

@@ -145,7 +145,8 @@ class World(NamedTuple):
 
 
 def draw(count: int, generator: torch.Generator) -> Task:
-    """Returns texts: a question about one kind of fact, then noise with one fact of each kind.
+    """Returns texts, their answers and the answers' positions. A text is a question about one kind of fact,
+    then noise with one fact of each kind.
 
     A fact is one token, which encodes its kind and value.
     """

@@ -63,7 +63,7 @@ def banded_attention(
 
 
 class LongformerAttention(nn.Module):
-    """Section 3.1: global tokens attend to all tokens through separate projections."""
+    """Section 3.1: banded self-attention. Global tokens attend to all tokens through separate projections."""
 
     def __init__(self, model: int, heads: int, window: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class LongformerBlock(Block):
 
 
 class Longformer(RoBERTa):
-    """Section 5. The defaults are those of the base model.
+    """The encoder of section 5. The defaults are the base model's.
 
     window  tokens on either side: 256, half of the paper's window size
     """

@@ -8,9 +8,10 @@ vanishes, so dependencies over fifty steps are not learned.
 
 The idea. Give the state a path without multiplications. New values are only added to a *cell*, so its
 gradient flows back unchanged (the constant error carousel). Learned *gates* control when the cell is written
-and read. Later LSTMs also have a forget gate. With the forget gate fixed at 1, the cell is that of 1997. The
-original also squashed the cell's input and output by logistic functions to [-2, 2] and [-1, 1]. It shared
-gates among the cells of a block, and truncated the gradient where it leaves a cell (sections 4 and 5.4).
+and read. Later LSTMs also have a forget gate. With the forget gate fixed at 1, the cell is the original
+one of 1997. The original also squashed the cell's input and output by logistic functions to [-2, 2] and
+[-1, 1]. It shared gates among the cells of a block, and truncated the gradient where it leaves a cell
+(sections 4 and 5.4).
 
 This folder. `model` has the layer twice: as the equations (`unroll`), and with a hand-written backward pass
 that does most of its computation for all steps at once (`LongShortTermMemory`). torch's LSTM is faster still,

@@ -1,4 +1,4 @@
-"""Times a layer over a whole sequence: with autograd's backward pass, with ours, and with torch's."""
+"""Times a layer over a whole sequence: with autograd's backward pass, with ours, and with `nn.LSTM`."""
 
 from collections.abc import Iterator
 from functools import partial

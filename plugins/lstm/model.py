@@ -25,7 +25,7 @@ def unroll(
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         i, f, g, o = torch.addmm(drive, h, recurrent_weight.mT).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # the paper of 1997 has no f
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # the 1997 paper has no f
         h = o.sigmoid() * c.tanh()
         states.append(h)
     return torch.stack(states, 1), c
@@ -131,12 +131,12 @@ def unroll_fast(
 
 
 class LSTM(nn.Module):
-    """The layer. Returns all states together with the last state and cell.
+    """The LSTM layer. Returns all states together with the last state and cell.
 
     Initial weights are uniform in ±1/√hidden, as in torch.
 
     forget_bias  added to the forget gate's initial bias; larger values make the cell remember longer. At 50
-                 the gate is 1, and the cell is that of 1997
+                 the gate is 1, and the cell is that of the 1997 paper
     """
 
     def __init__(self, inputs: int, hidden: int, *, forget_bias: float = 1.0) -> None:

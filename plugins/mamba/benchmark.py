@@ -296,7 +296,7 @@ def write_appending(models: nn.ModuleDict, cache: Tensor, token: Tensor, *, coun
 def generation_case(
     layers: int, model: int, heads: int, *, batch: int, context: int, count: int, vocab: int = 256
 ) -> Case:
-    """`layers` Mamba blocks against half as many Transformer blocks, each twice as large."""
+    """Compares `layers` Mamba blocks with half as many Transformer blocks, each twice as large."""
 
     def make() -> nn.ModuleDict:
         mamba = Mamba(Config(layers=layers, model=model, vocab=vocab))

@@ -1,4 +1,4 @@
-"""Exercises: one step, the scan as a loop and as a tree, the selection, and the block."""
+"""Exercises: write the discretisation, the scan as a loop and as a tree, the selection, and the block."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="discretise",
         of="loop.discretise",
-        task="Compute the decay and the drive of every step, channel and state, with the simplified B.",
+        task="Compute the decay and the drive of every step, channel and state, with B discretised as Δ B.",
         hints=(
             "The decay is the exponential of Δ A, with an additional dimension for the order.",
             "The drive is Δ x times B. All channels share B.",
@@ -96,7 +96,7 @@ EXERCISES = (
         task="Figure 3: apply the convolution and the SSM in one branch, and the gate in the other. Also "
         "return the new state.",
         hints=(
-            "in_proj gives signal and gate. Put the recent samples, or zeros, before the signal.",
+            "in_proj gives the signal and the gate. Put the recent samples, or zeros, before the signal.",
             "The convolution needs time as the last axis and does not pad. SiLU and the SSM follow.",
             (
                 "The output is y · SiLU(gate), projected. The state keeps the last window - 1 samples of "

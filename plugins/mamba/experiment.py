@@ -134,7 +134,7 @@ def experiment(run: Run) -> None:
 
 
 def read_text(run: Run) -> None:
-    """Train Mamba and the same network with time-invariant SSMs on text."""
+    """Train two networks on text: Mamba, and Mamba with time-invariant SSMs."""
     layers, model = run.pick(smoke=(1, 8), quick=(2, 64), full=(8, 512))
 
     def time_invariant(vocab: int) -> Mamba:
@@ -183,7 +183,7 @@ def selective_copying(
 
 
 class TimeInvariantSSM(SelectiveSSM):
-    """Algorithm 1 (S4) with the same diagonal A, constant Δ, B and C, computed as a convolution."""
+    """Algorithm 1 (S4) with `SelectiveSSM`'s A and constant Δ, B and C, computed as a convolution."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -258,7 +258,7 @@ def copy_selectively(run: Run) -> None:
 
 
 def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: float) -> tuple[float, Copier]:
-    """Train a network to copy. Returns its accuracy on validation sequences and the network."""
+    """Train a network to copy. Return its accuracy on validation sequences and the network."""
     run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
     steps, warm_up = at.length(run.pick(smoke=2, quick=400, full=3000)), 20

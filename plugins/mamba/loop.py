@@ -12,7 +12,7 @@ Coefficients = Float[Tensor, "batch time channels order"]
 
 
 def discretise(x: Channels, delta: Channels, A: Diagonal, B: Shared) -> tuple[Coefficients, Coefficients]:
-    """The factor of the state and the term added to it, for each step.
+    """For each step, the factor that multiplies the state and the term added to it.
 
     Equation 4 has B̄ = (ΔA)⁻¹(e^{ΔA} - 1) ΔB. The authors' code keeps the first term of its series, as we do.
     """

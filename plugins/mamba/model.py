@@ -94,7 +94,7 @@ MAMBA_2_8B = Config(layers=64, model=2560)
 class Mamba(nn.Module):
     """The language model: embedding, pre-norm residual blocks, and a readout tied to the embedding.
 
-    As in the authors' code, the projections into the residual stream are initialised smaller, by 1/√layers.
+    As in the authors' code, the initial projections into the residual stream are scaled by 1/√layers.
     """
 
     def __init__(self, config: Config) -> None:

@@ -59,7 +59,7 @@ def scan_associative(
 
 
 def prefixes(decay: Coefficients, drive: Coefficients) -> Coefficients:
-    """All h_t = decay_t h_{t-1} + drive_t from a zero state (Blelloch 1990), in twice the work of a loop."""
+    """All h_t = decay_t h_{t-1} + drive_t from a zero state (Blelloch 1990), at twice the work of a loop."""
     time = drive.shape[1]
     if time == 1:
         return drive
@@ -151,7 +151,7 @@ def selective_scan(
     """The fastest version for the device of `x`. Returns outputs in x's precision and the last state.
 
     Computes in float32 or wider, even under autocast, because a state sums many small steps. The returned
-    state has the same precision. `state` is the initial state, zeros by default.
+    state keeps that precision. `state` is the initial state, zeros by default.
     """
     precision = torch.promote_types(x.dtype, torch.float32)
     if state is None:

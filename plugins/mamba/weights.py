@@ -13,7 +13,7 @@ _INSIDE = {"x_proj", "dt_proj", "A_log", "D"}  # parameters of `SelectiveSSM`; t
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Map the parameters of `MambaForCausalLM` or the authors' model to those of `Mamba.load_state_dict`.
+    """Map the parameters of `MambaForCausalLM` or the authors' model to a state dict for `Mamba`.
 
     The readout is tied to the embedding in both, so it is left out. Raises ValueError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""Times a training step, and generation compared with a plain decoder of equal computation per byte."""
+"""Times a training step, and compares generation with a plain decoder at equal computation per byte."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -39,7 +39,7 @@ EXERCISES = (
         of="model.Megabyte.embed_patches",
         task="Compute the global model's input: for each patch, the byte embeddings of the previous patch.",
         hints=(
-            "Add a byte's embedding and its position. Concatenate the vectors of a patch.",
+            "Add a byte's embedding and its position embedding. Concatenate the vectors of a patch.",
             "If `first` is 0, drop the last patch and put the learned vector first.",
             "Otherwise `patched` holds the previous patches, so positions start one patch earlier.",
         ),
@@ -67,7 +67,7 @@ EXERCISES = (
                 "for the bytes of a single patch."
             ),
             "For the first pass, append a patch of zeros to the text. Only the last output is needed.",
-            "Within a patch, the input is the sum of global output, local position and previous byte.",
+            "Within a patch, the input is the global output, plus the embeddings of position and last byte.",
         ),
         tries=of_prompts,
         gradients=False,

@@ -13,7 +13,7 @@ BYTES = 256
 
 
 class Megabyte(nn.Module):
-    """Section 2: patch embedder, global model, local model.
+    """Section 2: the patch embedder, the global model and the local model.
 
     patch          P, the number of bytes per patch
     patches        K, the largest number of patches of a text

@@ -1,4 +1,4 @@
-"""Exercises: the optimised input of a unit, and the data's strongest examples."""
+"""Exercises: optimise an input for a unit, and find the dataset's strongest examples."""
 
 from collections.abc import Iterator
 
@@ -36,8 +36,8 @@ EXERCISES = (
         hints=(
             "Start from BRIGHTNESS plus 0.05 times normal noise, clamped to [0, 1].",
             (
-                "`step` of deepdream does gradient ascent. The objective is the activity of each image's "
-                "own unit."
+                "deepdream's `step` takes one step of gradient ascent. The objective is the activity of each "
+                "image's own unit."
             ),
             "Sample both shifts in one call. The step size decays linearly from `size` to a tenth of it.",
         ),
@@ -48,8 +48,8 @@ EXERCISES = (
     Exercise(
         name="strongest examples",
         of="units.strongest",
-        task="Cut out patches of the images in which each unit is most active, around its strongest "
-        "activation.",
+        task="For each unit, cut patches around its strongest activation out of the images in which it is "
+        "most active.",
         hints=(
             "The maps come from the first CUTS[layer] modules. An image's activity is the mean of its map.",
             "Use topk over the images. The position is the argmax of the flattened map.",

@@ -1,4 +1,4 @@
-"""Makes pages of units, and tests whether another network recognises images optimised for classes."""
+"""Makes a page for each unit, and tests whether another network recognises images optimised for classes."""
 
 import math
 from collections.abc import Callable
@@ -31,8 +31,9 @@ ABOVE = "units whose picture excites them more than any image, trained"
 
 MEANS = Claim(
     name="transfer of optimised images to another network",
-    sentence="Another network, with a different initialisation, classifies more images correctly if they are "
-    "optimised for the classes of a trained network than if they are optimised for an untrained network.",
+    sentence="A second network, trained from a different initialisation, classifies more images correctly "
+    "when they were optimised for a trained network's classes than when they were optimised for an "
+    "untrained network's.",
     paper=Figure(
         "Images show what a unit responds to. The announcement shows a gallery and no measurements.",
         where="OpenAI's announcement",
@@ -51,15 +52,15 @@ MEANS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 there were twelve images for each class, without scenes as a rival. The "
-            "bound has not changed. An earlier near miss used the network's own initial classifier, with "
-            "which the layers had been trained. The claim also held for this near miss (0.78 on seed 0, as "
-            "in the unchanged run)."
+            "Until November 2026 there were twelve images for each class, and no rival with scenes. The "
+            "bound has not changed. An earlier near miss used the initial weights of the network's own "
+            "classifier, from which the training of the layers had started. The claim "
+            "also held for this near miss (0.78 on seed 0, as in the unchanged run)."
         ),
     ),
 )
 
-Drawing = Callable[[Run], Images]  # images of each class in turn, repeated
+Drawing = Callable[[Run], Images]  # makes images, cycling through the classes
 
 
 @hookimpl
@@ -140,7 +141,7 @@ def pages(run: Run, pair: Pair, images: Images) -> float:
     """Write a sheet for each layer and a page for each unit: optimised images and the strongest scene
     patches.
 
-    Returns the fraction of the trained network's units that are more active in their image than in any scene.
+    Return the fraction of the trained network's units that are more active in their image than in any scene.
     """
     above, count = 0, 0
     for layer in CUTS:
@@ -167,8 +168,8 @@ def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor,
     tiles = torch.stack([large(drawn[arm], 2) for arm in ("trained", "untrained")], 1)
     tiles = torch.cat((tiles, patches), 1).float()
     caption = (
-        f"Every unit of {layer}, four in a row: an input optimised for it, then the three scene patches that "
-        "activate it most."
+        f"Every unit of {layer}, four units per row. Each has an input optimised for it, then the three "
+        "scene patches that activate it most."
     )
     run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
     for unit, page in enumerate(tiles):

@@ -1,4 +1,4 @@
-"""Exercises: the router, an expert, the dispatch of tokens, the balance loss."""
+"""Exercises: write the router, an expert, the dispatch of tokens, and the balance loss."""
 
 from collections.abc import Iterator
 
@@ -73,7 +73,7 @@ EXERCISES = (
         task="Compute the Switch Transformer's load-balancing loss, for several active experts.",
         hints=(
             "Sum over experts: the share of choices that falls on an expert, times its mean probability.",
-            "Multiply by `experts` and by `active`. Even routing gives `active`.",
+            "Multiply by `experts` and by `active`. Even routing gives a loss of `active`.",
         ),
         tries=of_choices,
     ),

@@ -202,7 +202,7 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """Random facts, all used for training. One half selects the learning rate, and the other half tests."""
+    """Random facts, all used for training. One half selects the learning rate; the other is the test set."""
 
     pairs: Int[Tensor, "facts 2"]
     value: Int[Tensor, " facts"]
@@ -272,7 +272,7 @@ def share_of_gap(table: Numbers) -> dict[str, dict[str, float]]:
 def train(
     at: Run | Trial, arm: str, make: Make, rate: float, table: Table, *, balance: float = 0.0
 ) -> tuple[Recall, Curve]:
-    """Train a network. Returns it with its accuracy on the validation facts during training.
+    """Train a network, and return it with its accuracy on the validation facts during training.
 
     balance  weight of the load-balancing loss
     """

@@ -43,12 +43,12 @@ class SparseExperts(nn.Module):
         if not 0 < active <= experts:
             raise ValueError(f"{active} active experts of {experts}")
         self.router = Router(model, experts, active)
-        # Indexed by expert: w1 (gate) and w3 map up, w2 down.
+        # Indexed by expert. w1 (gate) and w3 map to the hidden size, and w2 maps back.
         self.w1 = nn.Parameter(torch.empty(experts, hidden, model))
         self.w2 = nn.Parameter(torch.empty(experts, model, hidden))
         self.w3 = nn.Parameter(torch.empty(experts, hidden, model))
         for weight in (self.w1, self.w2, self.w3):
-            bound = weight.shape[-1] ** -0.5  # as nn.Linear
+            bound = weight.shape[-1] ** -0.5  # as in nn.Linear
             nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, x: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch model"]:
@@ -89,7 +89,7 @@ def loads(
 def balance_loss(
     chosen: Int[Tensor, "tokens active"], logits: Float[Tensor, "tokens experts"]
 ) -> Float[Tensor, ""]:
-    """Fedus et al. 2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives `active`.
+    """Fedus et al. 2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives a loss of `active`.
 
     The report does not mention this loss, but the configuration released with the weights contains one.
     """
@@ -109,7 +109,7 @@ def Mixtral(
 ) -> Mistral:
     """Mistral 7B's decoder with a mixture of experts in each feed-forward layer and no window (table 1).
 
-    settings  of `Mistral`: heads, groups, layers, window, base
+    settings  other arguments of `Mistral`: heads, groups, layers, window, base
     """
     feed_forward: Callable[[], nn.Module] = partial(
         SparseExperts, model, hidden, experts=experts, active=active
@@ -121,7 +121,7 @@ def Mixtral(
 def active_parameters(network: Mistral) -> int:
     """Parameters used per token: all except those of the experts that are not chosen.
 
-    Counts the whole embedding, as the report's 13 billion does.
+    Counts the whole embedding, as in the report's 13 billion.
     """
     total = sum(weight.numel() for weight in network.parameters())
     for layer in network.modules():

@@ -11,7 +11,7 @@ EXPERTS = ".mlp.experts."
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str, Tensor]:
-    """Map the parameters of `MixtralForCausalLM` to those of `Mixtral`'s `load_state_dict`.
+    """Map the parameters of `MixtralForCausalLM` to a state dict for `Mixtral`.
 
     dim  size of a head
 

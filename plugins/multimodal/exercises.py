@@ -1,4 +1,4 @@
-"""Exercises: the shared code, the augmented data, the loss, and Flamingo's gates."""
+"""Exercises: write the shared code, the augmented data, the loss, and Flamingo's gates."""
 
 from collections.abc import Iterator
 
@@ -55,8 +55,8 @@ EXERCISES = (
         of="model.MultimodalAutoencoder.tripled",
         task="Section 3: concatenate the codes of both modalities together and of each modality alone.",
         hints=(
-            "Compute the ReLU of each encoder twice: for its modality, and for zeros.",
-            "There are three kinds of rows: all modalities, then for each encoder only its own modality.",
+            "Compute each encoder's ReLU activations twice: for its modality, and for zeros.",
+            "The rows form three blocks: all modalities together, then each encoder's modality alone.",
         ),
         tries=of_films,
     ),

@@ -52,7 +52,7 @@ BETTER_FEATURES = Claim(
     sentence="After 500 steps, image features learned together with the matching sounds give a more "
     "accurate image classifier than features learned from images alone. The classifier gets only images.",
     paper=Figure(
-        "Features of video are better if sound is present during feature learning.",
+        "Features learned from video are better if sound is present during feature learning.",
         where="abstract",
         read="abstract",
     ),
@@ -79,8 +79,9 @@ BETTER_FEATURES = Claim(
 SHARED = Claim(
     name="shared representation",
     sentence="After 500 steps, an autoencoder that must reconstruct both modalities from either one has a "
-    "shared code. A classifier trained on its sound codes is more accurate on images than with the codes of "
-    "an autoencoder that reconstructs only its inputs, or with canonical correlation analysis.",
+    "shared code. A classifier trained on its sound codes is more accurate on images than one "
+    "trained on the codes of an autoencoder that reconstructs only its inputs, or on features from "
+    "canonical correlation analysis.",
     paper=Figure(
         "A classifier trained on audio alone is tested on video alone, and vice versa.",
         where="abstract",
@@ -105,9 +106,9 @@ SHARED = Claim(
 SHUT = Claim(
     name="output with closed gates",
     sentence="Flamingo's gated cross-attention leaves the output of a frozen language model unchanged at "
-    "initialisation, and its gates have a gradient.",
+    "initialisation, and its gates have nonzero gradients.",
     paper=Figure(
-        "Gates of tanh(α), with α initialised to 0, keep the output of the frozen model (Flamingo).",
+        "Gates of tanh(α), with α initialised to 0, keep the frozen model's output unchanged (Flamingo).",
         where="section 3.1.2 of arXiv 2204.14198",
         read="memory",
     ),
@@ -220,7 +221,7 @@ def train(at: Run | Trial, data: Data, learner: Learner, rate: float, steps: int
 
 
 def attempt(at: Trial, learner: Learner, rate: float, *, of: str) -> tuple[float, Any]:
-    """Train a network. Returns the image accuracy of a classifier trained on `of`, and the network."""
+    """Train a network. Return the image accuracy of a classifier trained on `of`, and the network."""
     steps = at.length(at.run.pick(smoke=3, quick=500, full=4000))
     network = train(at, at.world, learner, rate, steps, f"{at.name}, rate {rate:g}")
     return judged(network.code, at.world, at.world.choose, of=of, on="image").mean().item(), network
@@ -354,7 +355,7 @@ def tabulate(run: Run, data: Data, codes: dict[str, Callable[[dict[str, Tensor]]
 
 @torch.no_grad()
 def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
-    """Plot accuracy against the sounds' noise, from the sounds alone and together with the images."""
+    """Plot accuracy against the sounds' noise, from sounds, from images and from both."""
 
     def of_both(present: dict[str, Tensor]) -> Tensor:
         return network.code(present)

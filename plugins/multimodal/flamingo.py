@@ -49,7 +49,7 @@ class Flamingo(nn.Module):
         )
 
     def forward(self, ids: Tensor, seen: Seen) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`, of shape (batch, tokens)."""
+        """Logits of the next token after each token of `ids` (batch, tokens)."""
         language = self.language
         x = language.tokens(ids) + language.positions.weight[: ids.shape[1]]
         for gated, block in zip(self.gated, language.blocks, strict=True):

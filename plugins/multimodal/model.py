@@ -1,4 +1,4 @@
-"""Section 3's autoencoder, which computes a code from any of its modalities, and the baseline CCA.
+"""Section 3's autoencoder, which computes a code from any of its modalities, and CCA, the baseline.
 
 Dimensions: batch, features (of a modality), hidden, code, rows.
 """

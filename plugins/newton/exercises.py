@@ -1,4 +1,4 @@
-"""Exercises: the Newton direction, and the order of convergence."""
+"""Exercises: compute the Newton direction and the order of convergence."""
 
 from collections.abc import Iterator
 
@@ -26,8 +26,8 @@ EXERCISES = (
         of="model.newton_direction",
         task="Solve H d = -g with a Cholesky factor, and with a shift if H is not positive definite.",
         hints=(
-            "torch.linalg.cholesky_ex returns the factor, and a number above 0 if there is none.",
-            "Where it fails, add shift · ‖H‖ · I, with a shift that starts at 1e-3 and doubles.",
+            "torch.linalg.cholesky_ex also returns a number, which is above 0 if there is no factor.",
+            "If it fails, add shift · ‖H‖ · I, with a shift that starts at 1e-3 and doubles.",
             "torch.cholesky_solve takes a matrix: g[:, None].",
         ),
         tries=of_directions,

@@ -39,7 +39,7 @@ class Problem:
 def rosenbrock(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     """The extended Rosenbrock function: a curved valley for each pair of neighbouring coordinates (n even).
 
-    For n = 2 it is the function of 1960. Its minimum, 0, is at (1, ..., 1).
+    For n = 2 it is Rosenbrock's function of 1960. Its minimum, 0, is at (1, ..., 1).
     """
     odd, even = x[::2], x[1::2]
     return (100 * (even - odd.square()).square() + (1 - odd).square()).sum()

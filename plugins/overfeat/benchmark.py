@@ -1,4 +1,4 @@
-"""Times one pass over all windows of an image, and the last pooling layer at each of its offsets."""
+"""Times all windows of an image: one by one, in one batch, one pooling offset at a time, and in one pass."""
 
 from collections.abc import Iterator
 

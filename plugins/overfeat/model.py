@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Layer(NamedTuple):
-    """A convolution with a ReLU, followed by max-pooling (1 for none)."""
+    """A convolution with a ReLU, followed by max-pooling (`pool` is 1 if there is none)."""
 
     maps: int
     side: int
@@ -155,7 +155,7 @@ class Accumulated(NamedTuple):
 def accumulate(
     boxes: Float[Tensor, "batch n 4"], scores: Float[Tensor, "batch n classes"], *, threshold: float = 0.5
 ) -> Accumulated:
-    """Section 4.3's greedy merge: replace the two best matching boxes by their mean and add up their scores.
+    """Section 4.3's greedy merge: replaces the two best matching boxes by their mean and adds their scores.
 
     Stops when no two boxes have an intersection over union of at least `threshold`. (The paper's match score
     adds the distance between centres and the intersection's area, but the paper does not give their scale.)

@@ -35,8 +35,8 @@ EXERCISES = (
                 "Apply split_heads to each: q has more heads of size dim than k and v. grouped_attention "
                 "accepts that."
             ),
-            "Positions are first, first + 1, ... (float32 at least). Rotate q and k, but not v.",
-            "Write k and v into kv at first : first + tokens, then attend to kv up to that end.",
+            "Positions are `first`, `first` + 1, ... in float32 or wider. Rotate q and k, but not v.",
+            "Write k and v into kv at first : first + tokens, then attend to kv up to first + tokens.",
         ),
         tries=of_heads,
     ),
@@ -54,7 +54,7 @@ EXERCISES = (
     Exercise(
         name="loss",
         of="model.PaLM.loss",
-        task="Compute the mean nats per token, plus section 5's auxiliary loss that keeps log Z near 0.",
+        task="Compute the mean loss in nats per token, plus section 5's extra loss that keeps log Z near 0.",
         hints=(
             "The logits after token i predict token i + 1.",
             "log Z is the logsumexp of a token's logits.",

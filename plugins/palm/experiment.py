@@ -289,7 +289,7 @@ def part_lost(table: Table) -> dict[str, dict[str, float]]:
 
 
 class Trained(NamedTuple):
-    """course: held-out nats by step"""
+    """course: held-out loss in nats, by step"""
 
     network: PaLM
     course: dict[int, float]
@@ -301,7 +301,7 @@ def products(network: PaLM) -> int:
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Train a network. Returns the validation loss in nats and the network."""
+    """Train a network. Return the validation loss in nats and the network."""
     run, text = at.run, at.world
     steps = round(recipe.share * at.length(run.pick(smoke=4, quick=STEPS, full=3000)))
     network = PaLM(text.vocab, **{**SIZES, **recipe.size}, block=recipe.block).to(run.device, run.dtype)

@@ -87,7 +87,7 @@ PALM_540B = {"model": 18_432, "heads": 48, "layers": 118}
 
 
 class PaLM(nn.Module):
-    """The defaults are the smallest model of table 1.
+    """The decoder. The defaults give the smallest model of table 1.
 
     vocab   size of the vocabulary; the embedding matrix is also the readout
     dim     size of a head; heads * dim may differ from the model size (table 1 has 256 in every model)
@@ -138,7 +138,7 @@ class PaLM(nn.Module):
         return F.linear(self.norm(x), self.embed.weight) / math.sqrt(x.shape[-1])
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats per token (except the first), plus section 5's loss that keeps log Z near 0."""
+        """Mean loss in nats per token (except the first), plus section 5's loss that keeps log Z near 0."""
         logits = self(ids[:, :-1])
         nats = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         # 10⁻⁴ log² Z

@@ -1,4 +1,4 @@
-"""Exercises: write squared ReLU, half-rotary positions, normalised projections, and skipped rows."""
+"""Exercises: write squared ReLU, half-rotary positions, normalised projections, and a sparse product."""
 
 from collections.abc import Iterator
 
@@ -49,7 +49,7 @@ EXERCISES = (
         task="Rotate the first half of each head by its token's position, and keep the second half.",
         hints=(
             "chunk gives the halves. rotate needs phases(positions, size of the half, base=self.base).",
-            "Positions are 0, 1, 2, ... along the second-to-last dimension, in float32 at least.",
+            "Positions are 0, 1, 2, ... along the second-to-last dimension, in float32 or wider.",
         ),
         tries=of_turns,
     ),

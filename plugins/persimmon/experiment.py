@@ -211,7 +211,7 @@ class Recipe(NamedTuple):
 
 
 def compare_rates(run: Run, text: Text) -> None:
-    """Compare the loss over learning rates, with and without the norm."""
+    """Compare the losses at each learning rate, with and without the norm."""
     norm, none = Recipe({}), Recipe({"normalised": False})
     changed = {NO_NORM: none, ONE_NORM: norm._replace(one_norm=True), CLIPPED: none._replace(clip=1.0)}
     table = run.compare(
@@ -279,7 +279,7 @@ def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor
 
 
 def count_zeros(run: Run, text: Text) -> None:
-    """Train each activation function, and compare the share of zero hidden activations and the loss."""
+    """Train with each activation function, and compare the share of zero hidden activations and the loss."""
     squared, plain, leaky = (
         Arm(Recipe({"activation": activation})) for activation in (squared_relu, F.relu, leaky_squared)
     )
@@ -318,7 +318,7 @@ def leaky_squared(x: Tensor) -> Tensor:
 
 
 def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
-    """Train with AdamW and a one-cycle learning rate. Returns the validation loss and the network."""
+    """Train with AdamW and a one-cycle learning rate. Return the validation loss and the network."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
     network = text.network(**recipe.settings)

@@ -22,7 +22,7 @@ def squared_relu(x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hid
 class NormalisedAttention(nn.Module):
     """Causal self-attention with layer normalisation of queries and keys, shared by all heads.
 
-    base        of the rotation frequencies
+    base        base of the rotation frequencies
     normalised  False for attention without these norms
     """
 
@@ -83,7 +83,7 @@ class Persimmon(nn.Module):
     """The decoder, with the sizes of the released configuration by default. Readout and embedding are
     separate.
 
-    activation  of the feed-forward layers
+    activation  activation function of the feed-forward layers
     normalised  see `NormalisedAttention`
     std         standard deviation of the initial weights, from the released configuration
     """

@@ -26,7 +26,7 @@ LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 64) -> dict[str, Tensor]:
-    """Map the parameters of `PersimmonForCausalLM` to those of `Persimmon.load_state_dict`.
+    """Map the parameters of `PersimmonForCausalLM` to a state dict for `Persimmon`.
 
     dim  size of a head
 

@@ -1,4 +1,4 @@
-"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and both directions at once."""
+"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and in both directions at once."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Exercises: the masks, skewing and its inverse, and the two recurrent layers."""
+"""Exercises: write the masks, skewing and its inverse, and the two recurrent layers."""
 
 from collections.abc import Iterator
 
@@ -60,7 +60,7 @@ EXERCISES = (
         task="Shift row r by r positions to the right, without a loop over rows.",
         hints=(
             "Pad each row with one zero per row of the map, and flatten rows and columns.",
-            "Reshape the result to rows that are one position shorter: each row then starts one later.",
+            "Reshape the result to rows one position shorter, so that each row starts one position later.",
         ),
         tries=of_maps,
     ),
@@ -77,7 +77,7 @@ EXERCISES = (
     Exercise(
         name="row LSTM",
         of="model.RowLSTM.forward",
-        task="Section 3.1: one LSTM step per row, and the residual connection.",
+        task="Section 3.1: apply one LSTM step per row, and add the residual connection.",
         hints=(
             "Apply input_to_state to the whole map first, then loop over its rows.",
             "Add state_to_state(h) to a row to get its gates. lstm_cell expects gates in the last axis.",
@@ -92,7 +92,7 @@ EXERCISES = (
         hints=(
             "Stack the map and its mirror image, multiply by the masked weights, and then skew.",
             "Each step sees h, and h shifted down by one row. Keep the states outside the map at 0.",
-            "Flip the states from the right back, and move them down by one row before you add them.",
+            "Flip the right-to-left states back, and move them down by one row before you add them.",
         ),
         tries=of_diagonals,
     ),

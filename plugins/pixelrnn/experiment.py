@@ -66,7 +66,7 @@ DIAGONAL = Claim(
     sentence="After 160 steps, with the same number of weights, the diagonal BiLSTM gives held-out digits a "
     "higher likelihood than the PixelCNN.",
     paper=Figure(
-        "On CIFAR-10, it reaches 3.00 bits per dimension, and the PixelCNN 3.14.",
+        "On CIFAR-10, it reaches 3.00 bits per dimension, and the PixelCNN reaches 3.14.",
         where="table 5",
         read="secondary",
     ),
@@ -88,7 +88,7 @@ ROW = Claim(
     sentence="After 160 steps, with the same number of weights, the row LSTM gives held-out digits a higher "
     "likelihood than the PixelCNN.",
     paper=Figure(
-        "On CIFAR-10, it reaches 3.07 bits per dimension, and the PixelCNN 3.14.",
+        "On CIFAR-10, it reaches 3.07 bits per dimension, and the PixelCNN reaches 3.14.",
         where="table 5",
         read="secondary",
     ),
@@ -235,7 +235,7 @@ def slopes_in_order(
 
 
 def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[float, PixelNetwork]:
-    """Train a network. Returns the validation loss in nats per digit and the network."""
+    """Train a network. Return the validation loss in nats per digit and the network."""
     run, (train,) = at.run, at.world.train
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)

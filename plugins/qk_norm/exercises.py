@@ -1,4 +1,4 @@
-"""Exercises: unit vectors, cosine attention, and the initial scale."""
+"""Exercises: write the normalisation, cosine attention, and the initial scale."""
 
 from collections.abc import Iterator
 

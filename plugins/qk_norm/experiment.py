@@ -193,7 +193,7 @@ BREAKS = {
 
 
 def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, float]:
-    """Train a model. Returns its losses on validation and test windows."""
+    """Train a model. Return its losses on validation and test windows."""
     run, text = at.run, at.world
     model = setting.make(text.vocab, run.pick(smoke=16, quick=48, full=64)).to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

@@ -66,7 +66,7 @@ def one_by_one(network: RegionNet, w: Weights, images: Tensor, boxes: Tensor, im
 
 
 def sampled(network: RegionNet, w: Weights, images: Tensor, boxes: Tensor, image: Tensor) -> Tensor:
-    """Warp by `grid_sample`, which needs a copy of the image for each of its regions."""
+    """Warp with `grid_sample`, which needs a copy of the image for each of its regions."""
     height, width = images.shape[2:]
     line = ((2 * torch.arange(16, device=boxes.device, dtype=boxes.dtype) + 1) / 16 - 1) * 16 / 14
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2

@@ -40,7 +40,7 @@ def clip(boxes: Boxes, height: int, width: int) -> Boxes:
 def overlaps(a: Float[Tensor, "*many n 4"], b: Float[Tensor, "*many m 4"]) -> Float[Tensor, "*many n m"]:
     """Intersection over union of all pairs of boxes, for many images at once; 0 if the union is empty.
 
-    Computes in float32 or better, because areas in half precision are too coarse for a threshold.
+    Computes in float32 or wider, because areas in half precision are too coarse for a threshold.
     """
     a, b = (boxes.float() if boxes.dtype.itemsize < 4 else boxes for boxes in (a, b))
     mine, theirs = a[..., :, None, :], b[..., None, :, :]

@@ -1,4 +1,4 @@
-"""Exercises: overlaps of boxes, encoding and decoding, and non-maximum suppression."""
+"""Exercises: write the overlaps of boxes, encoding and decoding, and non-maximum suppression."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def of_shifts(draw: Draw) -> Iterator[Try]:
 def of_scores(draw: Draw) -> Iterator[Try]:
     yield Try("two boxes", boxes(draw, 2), draw(2), 0.1)
     yield Try("one suppresses both others", boxes(draw, 1).expand(3, 4).clone(), draw(3), 0.5)
-    # The second box overlaps both others, which do not overlap each other. It is suppressed by the first.
+    # Only the second box overlaps another box by more than the threshold. The first box suppresses it.
     chain = torch.tensor([[0.0, 0, 4, 4], [1.5, 0, 5.5, 4], [3.0, 0, 7, 4]]).double()
     yield Try("a suppressed box suppresses none", chain, torch.tensor([3.0, 2, 1]).double(), 0.3)
     yield Try("12 boxes", boxes(draw, 12), draw(12), 0.2)
@@ -49,11 +49,11 @@ EXERCISES = (
         of="boxes.overlaps",
         task="Compute the intersection over union of every box of a with every box of b.",
         hints=(
-            "Broadcast: insert a dimension before the last one of a, and before the boxes of b.",
+            "Broadcast all pairs: a[..., :, None, :] and b[..., None, :, :].",
             "The intersection's corners are the larger low corners and the smaller high corners.",
             (
-                "Clamp its sides at 0. The union is both areas minus the intersection. Where the union is "
-                "0, the IoU is 0."
+                "Clamp its sides at 0. The union is the sum of both areas minus the intersection. Where "
+                "the union is 0, the IoU is 0."
             ),
         ),
         tries=of_pairs,

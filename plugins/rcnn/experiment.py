@@ -83,7 +83,7 @@ FEATURES = Claim(
     name="network features against HOG",
     sentence="Detection has a higher mean average precision with a network's features of the proposed "
     "regions than with histograms of oriented gradients (HOG) of the same pixels.",
-    paper=Figure("On VOC 2007, R-CNN has an mAP of 54.2, DPM on HOG 33.7", where="table 2", read="table"),
+    paper=Figure("On VOC 2007, mAP is 54.2 (R-CNN) and 33.7 (DPM on HOG)", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.05, minus="HOG", toward=0.0),),
     control="linear SVMs on HOG features of the same warped 16 × 16 regions, with the best of the same "
     "four values of C",
@@ -233,7 +233,7 @@ class Described(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """Features, their scale, and the SVMs on them."""
+    """Features, their scale, and the SVMs trained on them."""
 
     described: Described
     scale: Tensor
@@ -251,7 +251,7 @@ class Learnt(NamedTuple):
 
 
 def classify(parts: Parts, described: Described, c: float) -> tuple[float, Learnt]:
-    """Train SVMs on the training features. Returns their validation mAP and the SVMs with their features."""
+    """Train SVMs on the training features. Return their validation mAP and the SVMs with their features."""
     scale = described.known.norm(dim=1).mean()
     learnt = Learnt(described, scale, linear_svms(described.known / scale, parts.targets, C=c))
     return mean_ap(learnt.named(parts.choose, described.choose), parts.choose), learnt

@@ -1,4 +1,4 @@
-"""Exercises: the hash, attention in sorted chunks, the number of meetings, and the inverse of layers."""
+"""Exercises: write hashing, attention in sorted chunks, counting of meetings, and inverse layers."""
 
 from collections.abc import Iterator
 
@@ -67,8 +67,8 @@ EXERCISES = (
             "`chunk` has each token's chunk in each round. Gather it at `here` and at `there`.",
             "The last chunk precedes the first one: (mine - 1) % chunks.",
             (
-                "Test every round's pairs in every round. The result has the axes of `here` plus the width "
-                "of `there`."
+                "For the pairs of each round, test every round. The result has the axes of `here` plus the "
+                "width of `there`."
             ),
         ),
         tries=of_meetings,

@@ -146,7 +146,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, rotations: Tensor | None = None) -> Tensor:
         """The residual for one half of the stream: attention if `rotations` is given, feed-forward if not.
 
-        The stream is in float32 or better. In lower precision, the inputs cannot be recomputed from the
+        The stream is in float32 or wider. In lower precision, the inputs cannot be recomputed from the
         outputs.
         """
         x = x.to(self.norms[0].weight.dtype)

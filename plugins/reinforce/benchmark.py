@@ -1,4 +1,4 @@
-"""Times the loss on a batch of actions against reward-weighted cross-entropy."""
+"""Times the loss on a batch of actions, compared with reward-weighted cross-entropy."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def weighted_cross_entropy(logits: Tensor, action: Tensor, reward: Tensor) -> Te
 
 
 def cost(batch: int, actions: int, itemsize: int) -> dict[str, Cost]:
-    """The cost, from the operations per logit.
+    """The cost of the loss, counted in operations per logit.
 
     The forward pass computes an exponential and a sum. The backward pass computes an exponential, a
     difference and a product with the reward.

@@ -1,4 +1,4 @@
-"""Exercises: the loss, the exact gradient, rewards-to-go, and a baseline."""
+"""Exercises: write the loss, the exact gradient, rewards-to-go, and a baseline."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ EXERCISES = (
         of="model.reinforce",
         task="Write a loss whose gradient is minus the paper's update.",
         hints=(
-            "Take the log-softmax of the sampled action.",
+            "Take the sampled action's entry of the log-softmax.",
             "Multiply it by the baseline minus the reward.",
         ),
         tries=of_actions,

@@ -312,7 +312,7 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
-    """Steps balanced, and geometric mean of updates needed (a lower bound if a network never balanced)."""
+    """Steps balanced, and the geometric mean of updates needed (a lower bound if a network never did)."""
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)

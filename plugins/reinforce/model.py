@@ -38,8 +38,9 @@ FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0
 def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
     """Simulate one step of 1/50 s.
 
-    A force of 10 N to the left or right acts on a cart (1 kg) with a pole (0.1 kg, 1 m). Implements the
-    appendix of Barto, Sutton and Anderson 1983, without friction, with Euler's method.
+    A force of 10 N to the left or right acts on a cart (1 kg) with a pole (0.1 kg, 1 m). The
+    equations are from the appendix of Barto, Sutton and Anderson 1983, without friction. Integration is by
+    Euler's method.
     """
     _, speed, angle, turning = state.unbind(-1)
     force = (action * 2 - 1) * FORCE
@@ -81,7 +82,10 @@ def episodes(
     Int[Tensor, "time {networks} {count}"],
     Float[Tensor, "time {networks} {count}"],
 ]:
-    """Play until all poles have fallen. Returns states, actions, and 1 for each step with the pole up."""
+    """Play until all poles have fallen, or for `limit` steps. Return states, actions and rewards.
+
+    A reward is 1 while the pole is up, else 0.
+    """
     weight = next(network.parameters())
     state = ((torch.rand(networks, count, 4, generator=generator) - 0.5) / 10).to(weight)
     up, played = upright(state), []
