@@ -110,6 +110,12 @@ def quoted(text: str) -> str:
     return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
 
 
+def shortened(text: str, most: int) -> str:
+    """`text` on one line, cut to `most` characters with an ellipsis."""
+    text = one_line(text)
+    return text if len(text) <= most else text[: most - 1].rstrip(" ,;") + "…"
+
+
 def folded(text: str) -> str:
     """`text` without case and accents, so that "Ré" equals "re"."""
     if text.isascii():

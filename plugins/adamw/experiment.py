@@ -353,7 +353,7 @@ def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
     rows = [[grid[rate, decay] for decay in decays] for rate in rates]
     run.table(
         f"{arm} grid",
-        ("rate", *(f"decay {decay:.2g}" for decay in decays)),
+        ("learning rate", *(f"decay {decay:.2g}" for decay in decays)),
         [(rate, *(round(loss, 3) for loss in row)) for rate, row in zip(rates, rows, strict=True)],
         caption="Validation loss by learning rate and decay.",
     )

@@ -171,7 +171,8 @@ def count(run: Run) -> None:
     ours, names = neurons(network, 227), [name for name, _ in layers(network)]
     weights = [sum(w.numel() for w in layer.parameters()) for _, layer in layers(network)]
     rows = [list(row) for row in zip(names, ours, printed, weights, strict=True)]
-    run.table("AlexNet", ["layer", "neurons", "the paper's", "parameters"], rows)
+    columns = ["layer", "neurons", "neurons in the paper", "parameters"]
+    run.table("AlexNet", columns, rows)
     differ = sum(a != b for a, b in zip(ours[1:], printed[1:], strict=True))
     values = {"layers after the first with other sizes than in the paper": differ, "parameters": sum(weights)}
     run.claim(SIZES, values)

@@ -327,7 +327,7 @@ def show(run: Run, table: Table) -> None:
     run.headline("accuracy over dropped letters")
     arms: Mapping[str, Sweep[Trained]] = table.sweeps
     rows = [(noise, *(round(float(table[arm, f"accuracy, {noise}"]), 3) for arm in arms)) for noise in NOISES]
-    run.table("noise", ("noise", *arms), rows)
+    run.table("noise", ("noise", *arms), rows, caption="Share of texts classified correctly.")
     lines, words = [], table.world.words
     clean = spoiled(run, words, "clean", "judge")
     for arm, sweep in arms.items():
@@ -342,4 +342,4 @@ def show(run: Run, table: Table) -> None:
             said = chr(written) if 65 <= written < 65 + TOPICS else "?"
             lines.append(f"  {arm:7} {'|'.join(reader.pieces(text.text))}  → {said}")
         lines.append("")
-    run.text("one text with errors", "\n".join(lines), caption="Each id is the text between two bars.")
+    run.text("one text with errors", "\n".join(lines), caption="Each token is the text between two bars.")

@@ -1,7 +1,7 @@
 """Counts parameters, and compares how many images contrastive learning and word prediction need."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -295,7 +295,7 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     run.image(
         "similarities",
         matrix,
-        caption=f"Cosine similarities. White is 1. Rows are scenes, and columns are the texts {texts}.",
+        caption=f"Cosine similarities. White is 1. Rows: scenes. Columns: {listed(texts)}.",
     )
     # The option's text may be empty, or have capitals, commas and quotation marks.
     typed = [" ".join(task.words(text)) for text in run.option("text", PROMPT).split(";")]
@@ -303,14 +303,17 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     seen, said = clip.embed(scenes.x, task.encode(asked).to(run.device))
     order = (said @ seen.T).topk(8, 1).indices
     rows = [torch.cat([enlarged(scenes.x[i]) for i in row], 2) for row in order.tolist()]
-    run.image(
-        "what the texts find", torch.cat(rows, 1), caption=f"The eight nearest scenes to each text: {asked}."
-    )
+    caption = f"The eight nearest scenes to each text: {listed(asked)}."
+    run.image("scenes found", torch.cat(rows, 1), rows=asked, caption=caption)
     table = []
     for text, row in zip(asked, order.tolist(), strict=True):
         unknown = " ".join(word for word in text.split() if word not in task.WORDS)
         table.append([text, ", ".join(name(int(scenes.pair[i])) for i in row[:4]), unknown])
     run.table("texts", ["text", "its four nearest scenes show", "words that no caption had"], table)
+
+
+def listed(texts: Sequence[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)
 
 
 def enlarged(x: torch.Tensor) -> torch.Tensor:

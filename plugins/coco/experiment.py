@@ -235,7 +235,7 @@ def compare(run: Run, folder: Path) -> None:
     rows = [
         [arm, kind, round(float(table[arm, f"AP50 on {kind}"]), 3)] for arm in table.sweeps for kind in KINDS
     ]
-    run.table("two by two", ["trained on", "judged on", "AP50"], rows)
+    run.table("transfer", ["trained on", "evaluated on", "AP50"], rows)
     run.axes(OVER_OVERLAP, x="overlap threshold", y="average precision")
     show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, world.judge)
     run.headline(OVER_OVERLAP)

@@ -373,6 +373,6 @@ def show(run: Run, best: Mapping[str, Conformer], judge: Corpus, words: Sequence
         "probabilities of the digits",
         torch.cat(panels),
         caption=f"{said!r} at {HARD:g} dB. Below it, the probabilities of the blank and of {words[0]} to "
-        f"{words[-1]}: {', '.join(best)}",
+        f"{words[-1]}: {', '.join(best)}.",
     )
     run.table("transcripts", ("network", f"transcript of {said!r}"), lines)

@@ -120,7 +120,7 @@ def tell(run: Run) -> None:
     for name in STORY:
         rows[name] = changes_of_weight_norm(run) if name == "weight norm" else changes(run, NORMS[name])
     run.text(
-        "one after the other",
+        "normalisation layers by year",
         "\n".join(
             f"{year}  {name}\n  statistics of  {over}\n  problem  {mended}"
             for name, (year, over, mended) in STORY.items()

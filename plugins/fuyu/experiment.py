@@ -271,7 +271,7 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
         [*size, "yes" if size in UNSEEN else "", *(round(found[size], 3) for found in learnt.values())]
         for size in SIZES
     ]
-    run.table("right by size", header, table)
+    run.table("right by size", header, table, caption="Share of correct answers by image size.")
     asked = draw(8, 4, 5, run.generator("pictures"))
     pictures = (asked.images / 4 + 0.5).clamp(0, 1).repeat_interleave(12, 2).repeat_interleave(12, 3)
     columns = ", ".join(str(answer + 1) for answer in asked.answers.tolist())

@@ -368,8 +368,8 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         "makers of digits",
         ("source", "Fréchet distance", "digits generated", "Parzen estimate (nats)", "Parzen width"),
         rows,
-        caption="On digits this small, a Gaussian with the digits' mean and covariance has a smaller "
-        "Fréchet distance than both GANs. Parzen windows also rank the Gaussian above both GANs.",
+        caption="On digits this small, a Gaussian with the digits' mean and covariance can have a smaller "
+        "Fréchet distance than both GANs. Parzen windows can also rank the Gaussian above both GANs.",
     )
     nearest = digits.train[torch.cdist(ours[:8], digits.train).argmin(1)]
     run.image(

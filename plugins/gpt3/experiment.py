@@ -106,7 +106,7 @@ def experiment(run: Run) -> None:
         with torch.device("meta"):
             counts = {name: parameters(GPT3(**size)) for name, size in SIZES.items()}
         rows = [[name, *SIZES[name].values(), count] for name, count in counts.items()]
-        run.table("sizes", ["table 2.1", "width", "heads", "layers", "parameters"], rows)
+        run.table("sizes", ["model", "hidden size", "heads", "layers", "parameters"], rows)
         run.claim(SIZE, {"parameters, billions": round(counts["175B"] / 1e9)})
     if run.wants(STEEPER):
         compare_sizes(run)

@@ -77,8 +77,8 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         scores = (ours, pointing(map_, few), (ours > theirs).float())
         table.append([name, *(round(score.mean().item(), 3) for score in scores)])
     run.table(
-        "where they point",
-        ["explanation", "share in the asked box", "points into the asked box", "more than in the other box"],
+        "localisation",
+        ["explanation", "share in the digit's box", "maximum in the box", "more than in the other box"],
         table,
         caption=f"{len(few.images)} questions. A score that an untrained network also reaches is no evidence "
         "for the explanation.",

@@ -79,10 +79,11 @@ def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
         [name, *("✓" if row[column] <= KEPT else "✗" for column in columns)] for name, row in rows.items()
     ]
     run.table(
-        "what changes nothing",
+        "invariances",
         ["normalisation", *columns],
         ticks,
-        caption="Table 1, recomputed. A tick means that the output is unchanged.",
+        caption="Table 1 of the paper on layer normalisation, recomputed. A tick means that the output "
+        "is unchanged.",
     )
 
 

@@ -263,9 +263,9 @@ def beside_others(run: Run) -> None:
             one = walk(problem, make, most=most)
             rows.append((problem.name, arm, one.iterations, one.evaluations, one.trace[-1].loss, one.arrived))
         rows.extend((problem.name, *row) for row in scipys(problem, most, ("L-BFGS-B", "CG")))
-    columns = ("function", "method", "iterations", "evaluations", "loss", "arrived")
+    columns = ("function", "method", "iterations", "evaluations", "loss", "converged")
     run.table(
-        "beside others",
+        "comparison with other methods",
         columns,
         rows,
         caption="Iterations and evaluations until the gradient's norm is a millionth of the initial one.",

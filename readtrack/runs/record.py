@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 from readtrack.runs import events
 from readtrack.runs.events import OUTCOMES, Event, Outcome
 from readtrack.runs.job import Job
-from readtrack.text import counted, one_line
+from readtrack.text import counted, one_line, shortened
 
 RunState = Literal["starting", "running", "not responding", "ended"]
 
@@ -221,7 +221,7 @@ class Record:
 
     def _headline(self, verdicts: tuple[tuple[str, str, str], ...]) -> str:
         if self.outcome not in (None, "completed"):
-            return one_line(self.detail)[:200]
+            return shortened(self.detail, 200)
         if verdicts:
             both = list(zip(verdicts, self.claims, strict=True))
             measured = [(said, c) for said, c in both if _is_measured(c)] or both
@@ -233,7 +233,7 @@ class Record:
             # A failed identity is more informative than a comparison that was not judged.
             fell = [] if judged else [v for v in verdicts if v[1] == "missed"]
             name, verdict, ours = [*fell, *counted_ones][0]
-            return one_line(f"{count}; {name}: {verdict}, {ours}")[:200]
+            return shortened(f"{count}; {name}: {verdict}{', ' if ours else ''}{ours}", 200)
         return counted(len(self.measurements), "measurement") if self.measurements else ""
 
 

@@ -125,10 +125,12 @@ def test_the_story_follows_the_order_of_the_papers_and_ticks_read_ones(part_of_r
     run.text = lambda name, text, caption="": texts.update({name: text})
     run.claim = lambda claim, values: None
     story.tell(run)
-    heads = [line.split("  ") for line in texts["one after the other"].splitlines() if line[0].isdigit()]
+    heads = [
+        line.split("  ") for line in texts["normalisation layers by year"].splitlines() if line[0].isdigit()
+    ]
     years, names = zip(*heads, strict=True)
     assert list(years) == sorted(years)
-    ticks = {name: "".join(row) for name, *row in tables["what changes nothing"]}
+    ticks = {name: "".join(row) for name, *row in tables["invariances"]}
     assert list(ticks) == ["none", *names]
     # Weights: all × 3, all + a vector, one unit's × 3. Examples: all × 3, all + a vector, this one × 3, the
     # others. Last: at inference.

@@ -112,7 +112,7 @@ def test_a_map_points_where_it_is_largest():
 
 def test_explanations_are_shown_side_by_side(run_experiment):
     names = [artifact["name"] for artifact in run_experiment(module).artifacts]
-    assert names == ["maps", "all explanations", "where they point"]
+    assert names == ["maps", "all explanations", "localisation"]
     assert [artifact["name"] for artifact in run_experiment(module, null=True).artifacts] == ["maps"]
 
 

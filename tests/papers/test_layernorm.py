@@ -213,7 +213,7 @@ def test_the_experiment_runs(run_experiment):
     assert [step for step, _ in curve["batch norm"]] == [32, 4]
     assert [claim["verdict"] for claim in record.claims] == ["held", "held", "not judged", "not judged"]
     (table,) = record.artifacts
-    assert table["name"] == "what changes nothing"
+    assert table["name"] == "invariances"
     loss = {(norm, step): value for norm, points in curve.items() for step, value in points}
     batches, state = (claim["values"] for claim in record.claims[2:])
     assert list(batches.values()) == pytest.approx(

@@ -149,7 +149,7 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(rmsnorm)
     assert [claim["verdict"] for claim in record.claims] == ["held", "not judged"]
     (table,) = record.artifacts
-    assert table["name"] == "what changes nothing"
+    assert table["name"] == "invariances"
     arms = ("RMSNorm", "centring alone", "neither", "layer norm", "orthogonal, neither")
     loss = {arm: record.values["recurrent loss", arm] for arm in arms}
     gain = {arm: loss["neither"] - loss[arm] for arm in arms}

@@ -15,6 +15,8 @@ from readtrack.runs.record import Record
 from readtrack.tui.theme import verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, labelled, wrapped
 
+_HANGING = 5  # columns before the second line of a claim's name
+
 
 def verdict_marks(record: Record) -> list[Content]:
     """A part such as `✓ name` for each judged claim."""
@@ -101,9 +103,10 @@ def _head(one: StatedClaim, width: int, more: Content = EMPTY, *, control: bool)
     sign, style = verdict_mark(one.shown_verdict, control=control)
     note = "" if one.kind == "measured" else f"  {one.kind}"
     words = join(
-        " ", (f"{sign} {one.shown_verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more
+        (f"{sign} {one.shown_verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more
     )
-    return wrapped(words, width)
+    lines = wrapped(words, width, indent=_HANGING)
+    return [Line(join(" ", lines[0].content.divide([_HANGING])[1])), *lines[1:]]
 
 
 def _body(one: StatedClaim, width: int) -> list[Line]:
