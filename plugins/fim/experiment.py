@@ -269,6 +269,6 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
     run.text(
         "infilled texts",
         "\n".join(lines),
-        caption="Generated letters are in brackets. A dot is a neutral letter, and any other letter stands "
-        "for its language.",
+        caption="Generated letters are in brackets. A dot is a neutral letter, a colon precedes the "
+        "gap, and any other letter stands for its language.",
     )

@@ -144,7 +144,7 @@ def count(run: Run) -> None:
     with torch.device("meta"):
         ours, theirs = GoogLeNet(), AlexNet()
     rows: list[list[object]] = [[name, *widths, size(ours.blocks[name])] for name, widths in TABLE_1.items()]
-    columns = ["block", "1 × 1", "before 3 × 3", "3 × 3", "before 5 × 5", "5 × 5", "pool", "parameters"]
+    columns = ["block", "1×1", "before 3×3", "3×3", "before 5×5", "5×5", "pool", "weights"]
     run.table("table 1", columns, rows)
     own = size(ours) - size(ours.heads)
     run.metric("parameters", own, arm="GoogLeNet")

@@ -80,7 +80,7 @@ def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
     ]
     run.table(
         "invariances",
-        ["normalisation", *columns],
+        ["norm", *columns],
         ticks,
         caption="Table 1 of the paper on layer normalisation, recomputed. A tick means that the output "
         "is unchanged.",

@@ -280,13 +280,13 @@ def _end_rows(wanted: list[int | None], rows: int) -> dict[int, int]:
 
 def _x_axis(axis: _Axis, values: list[float], columns: int, margin: int, to_column: Scale) -> list[Row]:
     # A few distinct values are used as labels themselves: 512, 1024, 2048 rather than 500, 1000, 2000.
-    ticks = values if 2 <= len(values) <= 8 else axis.ticks(max(2, columns // 12))
+    ticks = values if 1 <= len(values) <= 8 else axis.ticks(max(2, columns // 12))
     line, labels = ["─"] * columns, [" "] * columns
     free_from = 0
     for value in ticks:
         at, text = to_column(value) // 2, _label(value)
         start = min(max(at - len(text) // 2, free_from), columns - len(text))
-        if start < free_from:
+        if start < free_from or start > at:  # no room near the tick
             continue
         line[at] = "┬"
         labels[start : start + len(text)] = text

@@ -74,6 +74,10 @@ def _layout(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, ind
     least = [max(heads[column], inside[column] if right[column] else words[column]) for column in columns]
     _shrink(widths, least, room)
     fits = sum(widths) <= room
+    # A broken heading is read once, a broken word in every row.
+    heads = [min(name, _NARROWEST) for name in heads]
+    least = [max(heads[column], inside[column] if right[column] else words[column]) for column in columns]
+    _shrink(widths, least, room)
     _shrink(widths, [max(_NAME, inside[column]) if right[column] else _NARROWEST for column in columns], room)
     _shrink(widths, [_NARROWEST for _ in columns], room)
     return _Layout(names, cells, widths, right, fits)
