@@ -307,9 +307,9 @@ def show(run: Run, networks: dict[str, GistGPT2], part: Texts) -> None:
     lines = []
     for ids, target in zip(part[0][:2], part[1][:2], strict=True):
         places = (target != IGNORED).nonzero()[:, 0]
-        lines.append("prompt   " + " ".join(spelled(token) for token in ids[:PROMPT].tolist()))
-        lines.append("asked    " + " ".join(spelled(token) for token in ids[places].tolist()))
-        lines.append("right    " + " ".join(spelled(token) for token in target[places].tolist()))
+        lines.append(f"{'prompt':13}" + " ".join(spelled(token) for token in ids[:PROMPT].tolist()))
+        lines.append(f"{'asked':13}" + " ".join(spelled(token) for token in ids[places].tolist()))
+        lines.append(f"{'right':13}" + " ".join(spelled(token) for token in target[places].tolist()))
         for arm, network in networks.items():
             found = network(ids[None].to(run.device))[0].argmax(-1).cpu()[places]
             lines.append(f"{arm:13}" + " ".join(spelled(token) for token in found.tolist()))
