@@ -275,7 +275,7 @@ def beside_others(run: Run, problems: list[Problem], generator: torch.Generator)
             one = walk(problem, make, most=most)
             rows.append((problem.name, arm, one.iterations, one.evaluations, one.trace[-1].loss, one.arrived))
         rows.extend((problem.name, *row) for row in scipys(problem, most, ("BFGS", "CG")))
-    columns = ("function", "method", "iterations", "evaluations", "loss", "converged")
+    columns = ("function", "method", "iterations", "evaluations", "loss", "done")
     run.table(
         "comparison with other methods",
         columns,

@@ -263,7 +263,7 @@ def beside_others(run: Run) -> None:
             one = walk(problem, make, most=most)
             rows.append((problem.name, arm, one.iterations, one.evaluations, one.trace[-1].loss, one.arrived))
         rows.extend((problem.name, *row) for row in scipys(problem, most, ("L-BFGS-B", "CG")))
-    columns = ("function", "method", "iterations", "evaluations", "loss", "converged")
+    columns = ("function", "method", "iterations", "evaluations", "loss", "done")
     run.table(
         "comparison with other methods",
         columns,

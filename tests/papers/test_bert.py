@@ -282,7 +282,7 @@ def test_masked_words_are_shown_next_to_the_predictions(part_of_run, monkeypatch
     monkeypatch.setattr(run, "text", lambda name, text, *, caption: shown.append((text, caption)))
     toy.filled_in(run, toy.network(trial_of(run)), language, toy.LENGTH)
     text, caption = shown[0]
-    assert "33%" in caption
+    assert "33 %" in caption
     for read, was, filled, _ in (one.splitlines() for one in text.rstrip().split("\n\n")):
         assert len(read.split()) == 1 + toy.LENGTH
         assert read.split().count("__") == 2

@@ -231,7 +231,8 @@ def curve(
     notes[:0] = [y, f"x: {x}" if named and x and not name.endswith(f" over {x}") else ""]
     title = join(" ", (name, "bold"), (over, "$muted"), "  ", (" · ".join(filter(None, notes)), "$muted"))
     below = legend(series, width, name, x)
-    rows = chart.draw(series, width - 2, max(4, height - 1 - len(below)), log_x=log_x, log_y=log)
+    least = 8 if height > _SMALL[1] else 4  # a long legend must not squash the chart
+    rows = chart.draw(series, width - 2, max(least, height - 1 - len(below)), log_x=log_x, log_y=log)
     return [Line(title), *drawn(rows), *below]
 
 
