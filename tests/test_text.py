@@ -17,6 +17,7 @@ from readtrack.text import (
     one_line,
     plain,
     quoted,
+    shortened,
 )
 
 
@@ -144,3 +145,8 @@ def test_the_nearest_name_is_named():
 )
 def test_short_times_have_three_digits(value, text):
     assert format_nanoseconds(value) == text
+
+
+def test_a_cut_text_ends_with_an_ellipsis():
+    assert shortened("end loss,\n0.9", 20) == "end loss, 0.9"
+    assert shortened("end loss, 0.9", 11) == "end loss…"

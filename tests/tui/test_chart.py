@@ -137,6 +137,17 @@ def test_each_of_the_sizes_has_its_label() -> None:
     assert last.split() == ["1", "4", "16", "64", "256"]
 
 
+def test_labels_stay_at_their_ticks() -> None:
+    xs = [3.675, 7.351, 10.83, 10.93, 11.14, 11.42, 14.7, 24.5]
+    line, labels = drawn(Series("mAP", [(x, x) for x in xs]), width=50, log_x=True)[-2:]
+    assert labels.split() == ["3.675", "7.351", "10.83", "14.7", "24.5"]
+    assert line.count("┬") == 5
+
+
+def test_a_single_step_is_labelled() -> None:
+    assert drawn(Series("loss", [(2, 0.5)]))[-1].split() == ["2"]
+
+
 def test_letters_start_again_after_z() -> None:
     assert [letter(index) for index in (0, 25, 26)] == ["a", "z", "a"]
 
