@@ -163,7 +163,7 @@ signs = partial(RMSProp, decay=0.0)
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
-    """RMSProp with an eps far larger than any mean square, which is SGD with learning rate `lr`."""
+    """RMSProp with an eps far larger than any mean square, which amounts to SGD with learning rate `lr`."""
     return RMSProp(weights, 1e6 * lr, eps=1e6)
 
 
@@ -188,7 +188,7 @@ def experiment(run: Run) -> None:
         "score": "training loss",
         "again": True,
         "judged_on": "training",
-        "unequal": {"RMSProp": "their optimisers are the compared difference"},
+        "unequal": {"RMSProp": "the optimisers are what we compare"},
     }
     nesterov = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
     adagrad = {"RMSProp": Arm(torch.optim.Adagrad)}

@@ -91,8 +91,8 @@ FASTER = Claim(
     after_steps=STEPS,
     breaks=(NO_FALL, COSINE, UNTRAINED),
     chosen_on=(0,),
-    deviations=DEVIATIONS + "The usual schedule takes 30, 60, 120 or 240 steps. The number of steps to the "
-    "loss of one cycle is interpolated between these lengths on a log scale.",
+    deviations=DEVIATIONS + "The usual schedule takes 30, 60, 120 or 240 steps. The number of steps "
+    "that it needs to match the loss of one cycle is interpolated between these lengths on a log scale.",
     headline=True,
     history=(
         (
@@ -216,7 +216,9 @@ def experiment(run: Run) -> None:
             WARMED.name: {"one cycle": Arm(warmed)},
         },
         world=digits(run),
-        unequal=dict.fromkeys(schedules, "learning rates: the schedules are compared, which favours no arm"),
+        unequal=dict.fromkeys(
+            schedules, "learning rates: the schedules are what we compare, so the difference favours no arm"
+        ),
         judged_on="training",  # training length
     )
     run.headline("loss over the length of the training")
@@ -251,11 +253,11 @@ def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
         if losses[longer] <= reached:
             part = math.log(losses[shorter] / reached) / math.log(losses[shorter] / losses[longer])
             return float(shorter * (longer / shorter) ** part)
-    return AtLeast(lengths[-1])  # not at smoke: its longest training reaches the loss
+    return AtLeast(lengths[-1])  # not at smoke: the longest training there reaches the loss
 
 
 def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[float, Measures]:
-    """Train a network. Returns the validation loss and the measures on test digits."""
+    """Train a network, and return the validation loss and the measures on test digits."""
     run, (x, y) = at.run, at.world.train
     steps = at.length(int(middle * LENGTHS[str(at.level)]))
     model = network(BatchNorm, widths=(8, 16, 16, 32, 32)).to(run.device, run.dtype)
@@ -357,8 +359,8 @@ EXERCISES = (
         hints=(
             "The cycle takes (1 - tail) (steps - 1) steps. The peak is halfway.",
             (
-                "The learning rate goes linearly from start · peak to peak and back, the momentum from "
-                "0.95 to 0.85."
+                "The learning rate goes linearly from start · peak to peak and back. The momentum goes "
+                "from 0.95 to 0.85 and back."
             ),
             "In the tail, the learning rate falls to end · start · peak, and the momentum is 0.95.",
         ),

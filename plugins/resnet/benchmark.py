@@ -1,4 +1,4 @@
-"""Times ResNet-20 in training, blocks in training and inference, and training on strips to a target loss."""
+"""Times training of ResNet-20, single blocks in training and at inference, and training to a target loss."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -27,7 +27,7 @@ def layer_by_layer(weights: Weights, x: Images, *, layer: Layer, training: bool)
 
 
 def patches(x: Images, weight: Tensor, gain: Tensor, bias: Tensor, training: bool) -> Maps:
-    """A layer as a matrix multiplication of patches, followed by batch normalisation from the formula.
+    """A convolution as a matrix multiplication of patches, then batch normalisation as in its formula.
 
     At inference, the running mean is 0 and the running variance is 1, as in a new block.
     """
@@ -63,7 +63,7 @@ def channels_last(block: Block, x: Images) -> Maps:
 
 
 def block_case(shape: tuple[int, int, int, int], *, bottleneck: bool, training: bool, itemsize: int) -> Case:
-    """A block in training (with gradients) or in inference (without)."""
+    """A block in training (with gradients) or at inference (without)."""
 
     def make() -> Block:
         return Block(shape[1], shape[1], bottleneck=bottleneck).train(training)
@@ -163,7 +163,7 @@ def learn(
     normalization: Literal["batchnorm's", "torch's"] = "batchnorm's",
     limit: int = 300,
 ) -> dict[str, int | bool]:
-    """Train until ten steps have a mean loss of at most `target` nats per cell, or for `limit` steps."""
+    """Train until the mean loss of ten steps is at most `target` nats per cell, or for `limit` steps."""
     losses: list[float] = []
     network = Marker(layers, shortcut)
     if normalization == "torch's":
@@ -184,7 +184,7 @@ def learn(
 
 
 def new_weights(layers: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """The experiment's initial weights, which are equal for plain and residual networks."""
+    """The experiment's initial weights, which are the same for plain and residual networks."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return {name: weight.detach() for name, weight in Marker(layers, "A").named_parameters()}

@@ -78,7 +78,7 @@ DEPTH_COSTS = Claim(
         read="secondary",
     ),
     rule=(at_most(TRAINING, "plain, 10 layers", 0.71, over="plain, 34 layers", toward=0.95),),
-    control="34 plain layers, at the best of the same learning rates",
+    control="34 plain layers, with the best learning rate from the same grid",
     control_arm="plain, 34 layers",
     control_reaches=(at_most(TRAINING, "plain, 10 layers", 0.35),),
     after_steps=STEPS,
@@ -110,8 +110,8 @@ DEPTH_GAINS = Claim(
         at_most(NEW, "residual, 34 layers", 0.6, over="residual, 10 layers", toward=0.95),
         at_most(NEW, "residual, 34 layers", 0.6, over="plain, 34 layers", toward=0.95),
     ),
-    control="a residual network of 10 layers and a plain network of 34 layers, each at the best of the same "
-    "learning rates",
+    control="a residual network of 10 layers and a plain network of 34 layers, both with their best learning "
+    "rate from the same grid",
     control_arm="residual, 10 layers",
     control_reaches=(at_most(NEW, "residual, 10 layers", 0.35),),
     after_steps=STEPS,
@@ -258,7 +258,7 @@ RATES = (0.03, 0.1, 0.3)
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Losses]:
-    """Train one network at one learning rate. Returns the validation loss and the reported losses."""
+    """Train one network at one learning rate, and return the validation loss and the reported losses."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=2000))

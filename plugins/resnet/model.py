@@ -90,7 +90,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """A stem, stages of blocks, global average pooling, and a linear classifier.
 
-    widths   features of each stage (four times as many after a bottleneck); all but the first halve the image
+    widths   features of each stage (four times as many after a bottleneck); every stage except the first
+             halves the image
     blocks   number of blocks in each stage
     stem     size of the first convolution: 7 halves the image, which is then pooled to a quarter (table 1); 3
              keeps the image's size (section 4.2)

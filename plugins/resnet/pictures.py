@@ -1,8 +1,8 @@
 """Trains section 4.2's networks, residual and plain, on labelled images (`--data NAME`).
 
 The full budget uses the paper's schedule of 64,000 SGD steps, with the learning rate divided by 10 after half
-and after three quarters of the steps. On CUDA, training is in mixed precision, with convolutions in bfloat16,
-and weights, normalisation and loss in float32, and at the full budget torch compiles the network.
+and after three quarters of the steps. On CUDA, training uses mixed precision: convolutions in bfloat16, but
+weights, normalisation and loss in float32. At the full budget, torch also compiles the network.
 """
 
 import time
@@ -36,7 +36,7 @@ def classify(run: Run) -> None:
     steps = run.option("steps", run.pick(smoke=2, quick=120, full=64_000))
     mixed = run.option("mixed", int(run.device.type == "cuda"))
     precision = torch.autocast(run.device.type, torch.bfloat16, enabled=bool(mixed))
-    # Compiling takes a minute, as long as some thousand steps.
+    # Compiling takes a minute, as long as a few thousand steps.
     compiled = run.option("compiled", int(run.pick(smoke=0, quick=0, full=1) and run.device.type == "cuda"))
     rows = []
     for arm, shortcut in SHORTCUTS.items():
@@ -78,8 +78,8 @@ def learn(
     steps: int,
     precision: torch.autocast,
 ) -> float:
-    """Train as in section 4.2. `called` is the network, perhaps compiled. Returns the images per second of
-    the median step."""
+    """Train as in section 4.2, and return the images per second of the median step. `called` is the network,
+    compiled or not."""
     (x, y), times = train, []
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
@@ -112,7 +112,7 @@ def augmented(images: Images, draws: torch.Generator) -> Images:
 
 
 def error(run: Run, network: nn.Module, part: Labelled, precision: torch.autocast) -> float:
-    """The share of wrong predictions in %."""
+    """The percentage of wrong predictions."""
     with run.evaluating(network), precision:
         wrong = [network(x).argmax(1) != y for x, y in zip(*(each.split(1000) for each in part), strict=True)]
     return 100 * torch.cat(wrong).float().mean().item()

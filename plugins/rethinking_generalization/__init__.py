@@ -294,8 +294,7 @@ def compare(run: Run) -> None:
 
 
 class World(NamedTuple):
-    """Images (n, pixels) with labels: training images (600, or all at the full budget), validation images,
-    and test images.
+    """Images (n, pixels) with labels, for training (600, or all at the full budget), validation and test.
 
     The training images stay on the CPU. Noise is sampled there, so it is the same on every device.
     """
@@ -313,14 +312,14 @@ def images_of(run: Run) -> World:
 
 
 def attempt(at: Trial, recipe: Recipe, rate: float) -> tuple[float, dict[str, Trained]]:
-    """Train on true labels, then at the chosen learning rate on all data. Returns the validation loss."""
+    """Train on true labels, then at the chosen learning rate on all data, and return the results."""
     score, true = train(at, TRUE, recipe, rate)
     others = [kind for kind in KINDS if kind != TRUE] if at.again else []
     return score, {TRUE: true} | {kind: train(at, kind, recipe, rate)[1] for kind in others}
 
 
 def accuracies(at: Trial, found: Sweep[dict[str, Trained]]) -> dict[str, float | AtLeast]:
-    """The values that the bounds check. Also plots figure 1 c: accuracy over the share of random labels."""
+    """Return the values that the bounds check, and plot figure 1 c: accuracy by share of random labels."""
     result = found.chosen
     for kind in FIVE:
         at.metric("training accuracy", result[kind].train, arm=f"{at.name}, {kind}")
@@ -344,7 +343,7 @@ def ratio(random: float | AtLeast, true: float | AtLeast) -> float | AtLeast:
 
 
 def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """Train with SGD until every image is classified correctly. Also returns the validation loss."""
+    """Train with SGD until every image is classified correctly, and return validation loss and results."""
     run, world = at.run, at.world
     noisy = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
     x, y = (part.to(run.device) for part in noisy)

@@ -18,8 +18,8 @@ EXERCISES = (
     Exercise(
         name="normalise",
         of="model.line_by_line",
-        task="Divide x by its root mean square and multiply by a gain. `share` < 1 uses the first features "
-        "only.",
+        task="Divide x by its root mean square and multiply by a gain. If `share` < 1, use only the first "
+        "features for the mean.",
         hints=(
             "Take the mean of the squares over the last dimension. Nothing is subtracted.",
             "Add eps to the mean square, inside the root. Round the number of features up.",
@@ -30,8 +30,8 @@ EXERCISES = (
         name="backward",
         of="model._RMSNorm.backward",
         task=(
-            "Return the gradients of x and weight, and None for eps and share. ctx.saved_tensors is x, "
-            "weight, and the vectors' scale 1/RMS. share is in ctx.share."
+            "Return the gradients of x and weight, and None for eps and share. ctx.saved_tensors holds x, "
+            "weight, and each vector's scale 1/RMS. share is in ctx.share."
         ),
         hints=(
             "The gradient of the weight is gradient · x · scale, summed over all vectors.",

@@ -36,7 +36,7 @@ def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Saves x and one number per vector for the backward pass. Autograd saves three tensors of x's size."""
+    """Saves x and one number per vector for the backward pass. Autograd would save three such tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, share: float) -> Tensor:
@@ -47,7 +47,7 @@ class _RMSNorm(torch.autograd.Function):
         ctx.eps, ctx.share = eps, share
         ctx.save_for_backward(x, weight, scale)
         y = x * scale * weight
-        # In torch 2.11, the compiler loses all gradients after a last step in place or an idle `to`.
+        # In torch 2.11, the compiler loses all gradients if the last step is in place or an idle `to`.
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod

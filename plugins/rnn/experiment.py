@@ -249,7 +249,7 @@ def find_structure(run: Run) -> None:
 
 
 def read_letters(at: Trial, student: Student, rate: float) -> tuple[float, nn.Module]:
-    """Train a network on all texts in each step. Returns the validation loss and the network."""
+    """Train a network on all texts in each step, and return the validation loss and the network."""
     train = getattr(at.world, student.texts)
     network = student.make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)

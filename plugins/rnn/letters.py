@@ -1,4 +1,4 @@
-"""Elman's texts of three words, a network that predicts the next letter, and a lookup table as its rival."""
+"""Texts of Elman's three words, a network that predicts the next letter, and a lookup table as its rival."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ ALPHABET, WORDS = "bdgaiu", ("ba", "dii", "guuu")  # consonants first
 def elmans_letters(
     count: int, length: int, generator: torch.Generator, *, random: bool = False
 ) -> Int[Tensor, "count length"]:
-    """Sequences of the words in random order, as ids of ALPHABET.
+    """Texts of the words in random order, as indices into ALPHABET.
 
     random  each word has one to three copies of its vowel
     """

@@ -15,7 +15,7 @@ def unroll(
 ) -> Float[Tensor, "batch time hidden"]:
     """h_t = tanh(W x_t + U h_{t-1} + b) for every t, from h_0 = `state`."""
     # The projection of the inputs does not depend on the state, so it is one matrix multiplication over all
-    # steps. Steps are unbound because the backward pass of indexing would fill a tensor of full length.
+    # steps. We use `unbind`, because the backward pass of indexing would fill a full-length tensor per step.
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         state = torch.addmm(drive, state, recurrent_weight.mT).tanh()

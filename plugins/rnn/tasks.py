@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Run, Sweep, Trial
 
-LENGTH = 50  # of the sequences in all plugins on recurrent layers
+LENGTH = 50  # sequence length in all plugins on recurrent layers
 
 
 def gradient_over_lags(
@@ -72,7 +72,7 @@ def learn_to_add(
 ) -> Adder:
     """Train on the adding problem with Adam, a linearly decaying learning rate, and gradients clipped to 1.
 
-    name  of the arm and its learning rate, for the curves
+    name  label of the curves, with the arm and its learning rate
     """
     run = at.run if isinstance(at, Trial) else at
     network = Adder(recurrent, hidden).to(run.device, run.dtype)

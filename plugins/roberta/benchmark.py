@@ -14,7 +14,7 @@ MASK, RATE = 4, 0.15
 
 
 def token_by_token(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Decide one token after another."""
+    """Decide about one token after another."""
     read, chosen = ids.flatten().tolist(), []
     draws = (part.flatten().tolist() for part in (dice, fate, drawn))
     for index, (die, what, other) in enumerate(zip(*draws, strict=True)):

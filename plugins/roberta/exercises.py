@@ -22,8 +22,8 @@ EXERCISES = (
         of="model.RoBERTa.position_ids",
         task="Compute positions. Padding (id 1) has position 1, and all other tokens are numbered from 2 on.",
         hints=(
-            "The cumsum of the mask that is True for tokens other than padding counts these tokens.",
-            "Set the count of padding to 0 by multiplying with the same mask, before adding 1.",
+            "Make a mask that is True for tokens other than padding. Its cumsum numbers these tokens.",
+            "Multiply by the same mask, which sets padding to 0. Then add 1.",
         ),
         tries=of_texts,
     ),

@@ -1,4 +1,4 @@
-"""Checks the released model's size, and compares numbers of masks per text and of training steps."""
+"""Checks the released model's size, and varies the number of masks per text and of training steps."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -230,7 +230,7 @@ Batches = Callable[[Trial], tuple[int, Iterator[Masked]]]  # the number of steps
 
 
 class Recipe(NamedTuple):
-    """by: the difference between the compared arms, for curves; copies: stored masks, 0 for fresh masks"""
+    """by: what the compared arms differ in, for the curves; copies: number of stored masks, 0 for none"""
 
     batches: Batches
     by: Literal["mask", "length"]
@@ -324,7 +324,7 @@ def train_longer(run: Run) -> None:
     """Train the same network for a number of steps and for four times as many, always on new texts."""
     longer = on_new_texts(4)
     changed = {SAME_TEXTS: on_new_texts(4, new=4), LARGER: on_new_texts(1, size=4 * BATCH)}
-    more = "this is the compared difference, and it favours the longer training"
+    more = "this is what we compare, and it favours the longer training"
     what = "their loop lengths, their step counts, their updates, their learning rates"
     table = run.compare(
         UNDERTRAINED,

@@ -11,8 +11,8 @@ PADDING = 1  # id of the padding token
 class RoBERTa(BERT):
     """The defaults are those of the base model. Masking and the readout are in BERT's `MaskedModel`.
 
-    context  length of the longest sequence; positions start at `PADDING` + 1, so there are two more position
-             vectors
+    context  length of the longest sequence; positions start at `PADDING` + 1, so there are `context` + 2
+             position vectors
     """
 
     def __init__(
@@ -57,7 +57,7 @@ def fresh_mask(
     mask: int,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Section 4.1: mask a batch when it is read. Returns the model's input and the tokens to predict.
+    """Section 4.1: mask a batch when it is read, and return the model's input and the mask of its targets.
 
     dice, fate  uniform random numbers in [0, 1): which tokens are chosen, and how each is replaced
     drawn       random tokens

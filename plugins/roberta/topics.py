@@ -40,7 +40,7 @@ class Topics(nn.Module):
             topic = self.topic_of(texts)
 
     def topic_of(self, counts: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch topics"]:
-        """The posterior of the topics, given how often a text has each word."""
+        """The posterior of the topics, given how often each word occurs in a text."""
         return (counts @ self.words.log().T + self.shares.log()).softmax(-1)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:

@@ -48,8 +48,8 @@ EXERCISES = (
         hints=(
             "Unflatten the last dimension into pairs of neighbours.",
             (
-                "Use torch.view_as_complex, multiply, torch.view_as_real, flatten. Compute half precision "
-                "in float32."
+                "Use torch.view_as_complex, multiply, torch.view_as_real, flatten. For half precision, "
+                "compute in float32."
             ),
         ),
         tries=of_rotations,

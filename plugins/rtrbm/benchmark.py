@@ -48,7 +48,7 @@ def by_model(
 
 
 def in_place(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """Update all frames as rows of one matrix, with fused bias and matrix multiplication."""
+    """Update all frames as rows of one matrix, with each bias fused into the matrix multiplication."""
     batch, time, visible = frames.shape
     bias, biases, back = hidden_bias.expand(batch, -1), [], W.T.contiguous()
     for seen in (frames.transpose(0, 1) @ W).unbind():

@@ -56,7 +56,7 @@ EXERCISES = (
         of="model.RTRBM.biases",
         task="Compute the hidden biases of all frames from the expected hidden units of the previous frames.",
         hints=(
-            "The first frame has first_bias. The passed-on units are σ(frame · W + bias of this frame).",
+            "The first frame has first_bias. The units passed on are σ(frame · W + bias of this frame).",
             "The next bias is hidden_bias + U h. A temporal RBM with a generator passes on a sample.",
             "No gradient goes through h in a temporal RBM, or if through_time is False.",
         ),

@@ -147,7 +147,7 @@ def started(make: Callable[..., RTRBM]) -> RTRBM:
 
 
 def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RTRBM]:
-    """Train a model. Returns the fraction of wrong bits on validation films and the model."""
+    """Train a model, and return the fraction of wrong bits on validation films and the model."""
     run = at.run
     model = started(make).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

@@ -18,9 +18,10 @@ class RTRBM(nn.Module):
     h' are the expected hidden units given all frames so far. The first frame has its own biases. W connects
     visible and hidden units, as in the paper. U (W' in the paper) connects hidden units over time.
 
-    std        standard deviation of the initial weights between visible and hidden units
-    recurrent  the recurrent weights are initialised to this multiple of the identity
-    temporal   True for a temporal RBM, which passes on samples without a gradient
+    std           standard deviation of the initial weights between visible and hidden units
+    recurrent     the recurrent weights are initialised to this multiple of the identity
+    temporal      True for a temporal RBM, which passes on samples without a gradient
+    through_time  whether gradients flow through h'
     """
 
     def __init__(

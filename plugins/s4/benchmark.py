@@ -1,4 +1,4 @@
-"""Times the kernel by powers, doubling or Cauchy sums, and a new sample by convolution or recurrence."""
+"""Times three ways to compute the kernel, and a convolution and the recurrence for one more sample."""
 
 from collections.abc import Iterator
 from functools import partial

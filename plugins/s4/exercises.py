@@ -47,7 +47,7 @@ EXERCISES = (
     Exercise(
         name="kernel by powers",
         of="model.kernel_by_powers",
-        task="Compute equation 5: the system's impulse response, one power of ā after the other.",
+        task="Compute equation 5: the system's impulse response, one power of ā at a time.",
         hints=(
             "Start from the vector b̄ and multiply it by ā once per sample.",
             "A sample is the real part of Σ c · vector, without conjugating c.",
@@ -60,7 +60,7 @@ EXERCISES = (
         task="Algorithm 1: compute the kernel from its generating function at the roots of unity.",
         hints=(
             "At a root z, with g = 2 (1 - z) / (step (1 + z)), the Cauchy sums k are Σ v / (g - λ).",
-            "Four sums: v is c b, c p, p* b and p* p. The kernel is 2/(1+z) (k00 - k01 k10 / (1 + k11)).",
+            "The sums have v = c b, c p, p* b, p* p. The kernel is 2/(1+z) (k00 - k01 k10 / (1 + k11)).",
             (
                 "Multiply by 1 + z before you divide, because g is infinite at z = -1. irfft needs half of "
                 "the roots."
@@ -71,11 +71,11 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Recurrence.step",
-        task="Compute one sample of the recurrence, without a matrix.",
+        task="Compute one sample of the recurrence, without building a matrix.",
         hints=(
             (
-                "First multiply the state by r + Λ - P P*. `paired` computes P* times the state, a sum over "
-                "conjugates."
+                "First multiply the state by r + Λ - P P*. `paired` sums over the conjugates, too, so it "
+                "computes P* times the state."
             ),
             "Then multiply by the inverse, D - q P* D, and add b̄ u.",
             "c is already doubled. The output is the real part of Σ c · state, plus the skip connection.",

@@ -169,7 +169,7 @@ def hippo(generator: torch.Generator) -> DPLR:
 
 
 def without_frequencies(generator: torch.Generator) -> DPLR:
-    """HiPPO's poles, 1 to `ORDER`, as real decay rates without a low-rank term."""
+    """Real decay rates 1, 3, 5, ... in the range of HiPPO's eigenvalues, without a low-rank term."""
     found = hippo_dplr(ORDER)
     decays = torch.arange(1, ORDER, 2, dtype=torch.float64)
     return DPLR(torch.complex(-decays, torch.zeros_like(decays)), torch.zeros_like(found.p), found.b)
@@ -246,7 +246,7 @@ def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """Train networks, each with its own matrix. Returns their mean validation accuracy and the networks."""
+    """Train networks, each with its own matrix, and return their validation accuracy and the networks."""
     run, matrices = at.run, at.generator("matrices")
     networks = [learn(at, make(matrices), rate) for _ in range(NETWORKS)]
     run.phase("evaluate")

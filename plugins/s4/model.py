@@ -1,4 +1,4 @@
-"""HiPPO as a diagonal plus low-rank matrix, its kernel by Cauchy sums, the recurrence, and the layer.
+"""HiPPO as a diagonal plus low-rank matrix, its kernel from Cauchy sums, the recurrence, and the layer.
 
 Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients
 come in conjugate pairs, and one of each pair is stored).
@@ -63,7 +63,7 @@ def whole(half: Complex[Tensor, "*some half"]) -> Complex[Tensor, "*some order"]
 def discretised(
     lamb: Half, p: Half, b: Half, step: Steps
 ) -> tuple[Complex[Tensor, "channels order order"], Complex[Tensor, "channels order"]]:
-    """ā and b̄ by the bilinear method, as full matrices (appendix C.2 without its fast inverse)."""
+    """ā and b̄ from the bilinear method, as full matrices (appendix C.2 without its fast inverse)."""
     lamb, p, b = (whole(tensor) for tensor in (lamb, p, b))
     a = torch.diag_embed(lamb) - p[..., :, None] * p[..., None, :].conj()
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
@@ -105,7 +105,7 @@ def kernel_by_cauchy(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, t
 
 
 def recurrent_c(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, time: int) -> Half:
-    """c of the recurrence, from c̃ of kernels with `time` samples."""
+    """The recurrence's c, computed from the c̃ of kernels with `time` samples."""
     a, _ = discretised(lamb, p, b, step)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     c = torch.linalg.solve((identity - torch.linalg.matrix_power(a, time)).mT, whole(c_tilde)[..., None])
@@ -145,7 +145,7 @@ class S4(nn.Module):
     def forward(self, u: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
         """One convolution. Raises ValueError if the sequence is longer than the layer's kernels."""
         if u.shape[1] > self.time:
-            raise ValueError(f"the sequence has {u.shape[1]} samples, but the kernels only {self.time}")
+            raise ValueError(f"the sequence has {u.shape[1]} samples, but the kernels have only {self.time}")
         with torch.autocast(u.device.type, enabled=False):
             kernel = kernel_by_cauchy(*self.system(), self.time)[:, : u.shape[1]]
             return (convolve(u.mT.to(kernel.dtype), kernel).mT + self.bypass * u).to(u.dtype)

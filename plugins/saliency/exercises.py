@@ -54,7 +54,7 @@ EXERCISES = (
     Exercise(
         name="class model",
         of="maps.class_model",
-        task="Equation 1: maximise a class score with an L2 penalty, by gradient steps of fixed length.",
+        task="Equation 1: maximise a class score with an L2 penalty, with gradient steps of fixed length.",
         hints=(
             "The network's input is mean + drawn. The penalty is decay times the mean square of drawn.",
             "Divide each image's gradient by its norm over all its pixels, and take a step of length `rate`.",

@@ -138,8 +138,8 @@ def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float
 def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
     """Localisation scores for each scene's two questions.
 
-    Returns the share of the strongest pixels in the digit's box, and whether more of the map's sum lies there
-    than in the other digit's box (0.5 for a tie).
+    These are the share of the strongest pixels in the digit's box, and whether more of the map's sum lies
+    there than in the other digit's box (0.5 for a tie).
     """
     ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
     over = (ours > theirs).float() + (ours == theirs).float() / 2

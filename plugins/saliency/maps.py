@@ -34,7 +34,10 @@ def brightness(images: Images) -> Map:
 
 
 def edges(images: Images) -> Map:
-    """Absolute differences to the four neighbours, largest over the channels. Does not use the network."""
+    """The largest absolute difference in any channel, summed over the four neighbours.
+
+    Does not use the network.
+    """
     map_ = torch.zeros_like(images[:, 0])
     down, across = ((images.diff(dim=axis)).abs().amax(1) for axis in (2, 3))
     map_[:, 1:] += down
@@ -57,7 +60,7 @@ def class_model(
     """Section 2, equation 1: maximise a class score minus `decay` × the mean square of the image.
 
     start  initial image: zeros in the paper, noise if the network has no gradient at zero
-    mean   mean pixel of the data, added before the network
+    mean   mean of all pixels of the data, added to the network's input
     rate   norm of each step
     """
     drawn = start.detach().requires_grad_()

@@ -106,7 +106,7 @@ class Pair(NamedTuple):
 
 
 def networks(run: Run, key: str = "scenes.pairs") -> Pair:
-    """The trained networks, cached by `Run.trained`. Training takes ten seconds on one core.
+    """The trained network and its untrained twin (`Run.trained`). Training takes ten seconds on one core.
 
     key  name in the cache; another name gives other initial weights
     """
@@ -141,9 +141,9 @@ class Known(NamedTuple):
 
     images   the scene of each question; every scene occurs twice, once for each digit
     classes  the digit of each question
-    boxes    of this digit
-    others   boxes of the scene's other digit
-    named    the share of all digits, in all scenes, that are among the two highest scores
+    boxes    the box of this digit
+    others   the box of the scene's other digit
+    named    the share of all digits, in all scenes, whose score is among the two highest
     """
 
     images: Images
@@ -176,7 +176,7 @@ def known(run: Run, network: Callable[[Images], Scores], part: scenes.Part, coun
 
 
 def inside(boxes: Float[Tensor, "questions 4"], sides: Sequence[int]) -> Bool[Tensor, "questions _ _"]:
-    """The pixels of boxes x1, y1, x2, y2, half-open."""
+    """The pixels in boxes (x1, y1, x2, y2), which do not include x2 and y2."""
     height, width = sides
     y, x = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)

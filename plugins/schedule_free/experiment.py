@@ -251,7 +251,7 @@ def compare(
         judged_on="training",
         unequal={
             "schedule-free": "loop lengths, step counts, updates, how much they draw: one run serves all "
-            "three stopping times, while cosines need one for each. The claim compares learning rates and "
+            "three stopping times, and each cosine run serves one. The claim compares learning rates and "
             "optimisers"
         },
     )

@@ -27,7 +27,7 @@ def carried_on(model: Seq2Seq, source: Tensor, words: Tensor) -> Tensor:
 
 
 def torchs(weights: dict[str, Tensor], source: Tensor, words: Tensor) -> Tensor:
-    """Logits after each prefix by `torch.lstm`, which runs all layers of a stack in one call."""
+    """Logits after each prefix from `torch.lstm`, which runs all layers of a stack in one call."""
     layers = sum(name.startswith("reader.") and name.endswith("recurrent.weight") for name in weights)
 
     def stack(name: str, words: Tensor, last: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:

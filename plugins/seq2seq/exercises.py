@@ -51,7 +51,7 @@ EXERCISES = (
         of="model.beam_search",
         task="Section 3.2: keep the most likely prefixes. A prefix with END is complete and leaves the beam.",
         hints=(
-            "Scores are sums of log-probabilities. Flatten the matrix of prefixes by words, and take topk.",
+            "Scores are sums of log-probabilities. Flatten the (prefixes, words) matrix, and take topk.",
             "An index in the flat matrix is row · vocab + word. Reorder the states by the rows.",
             "Stop when the beam is empty, or when `beam` complete sentences score higher than every prefix.",
         ),

@@ -171,7 +171,7 @@ def drawn(
 
 
 def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
-    """Train a network. Returns the validation loss and the network."""
+    """Train a network, and return the validation loss and the network."""
     run = at.run
     model = task.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)

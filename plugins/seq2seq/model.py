@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..lstm import LSTM
 
 END = 0  # end-of-sentence token, and the decoder's first input
-State = list[tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]]  # of each layer
+State = list[tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]]  # one pair (h, c) per layer
 
 
 class Stack(nn.Module):

@@ -118,8 +118,9 @@ def until_case(
 ) -> Case:
     """Time to reduce a perceptron's loss on all digits to `target`, within `limit` steps.
 
-    optimisers  (name, role) to (constructor, batch size), in the order of the table; each with the learning
-                rate of `RATES` that reached the quick budget's target in the fewest steps, over three seeds
+    optimisers  maps (name, role) to (constructor, batch size), in the order of the table. The learning rate
+                of each is the one in `RATES` that reached the quick budget's target in the fewest steps,
+                over three seeds
     spread      of the pixels' scales, in powers of ten
 
     To find the learning rate of an optimiser, such as RMSProp, declare the case with any learning rate, and
@@ -161,7 +162,7 @@ def train_until(
     target: float,
     limit: int,
 ) -> dict[str, int]:
-    """Train until the loss on all rows, checked every tenth step, is at most `target`. Returns whether the
+    """Train until the loss on all rows, checked every tenth step, is at most `target`. Return whether the
     target was reached, and the number of steps.
     """
     w1, b1, w2, b2 = parameters = [nn.Parameter(w.clone()) for w in weights]

@@ -27,8 +27,8 @@ EXERCISES = (
     Exercise(
         name="one vector",
         of="flat.joined",
-        task="Copy all values to one new vector, and return each tensor as a view of its part, with its "
-        "shape.",
+        task="Copy all values to one new vector. Return it, and each tensor as a view of its part, with the "
+        "tensor's shape.",
         hints=(
             "Concatenate the flattened tensors with torch.cat.",
             "vector.split takes a list of sizes and returns views. part.view sets the shape of a view.",

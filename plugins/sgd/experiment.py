@@ -78,7 +78,7 @@ def experiment(run: Run) -> None:
 def walk(run: Run, *, steps: int) -> dict[str, float]:
     """Run least squares on single samples. Every schedule gets the same samples.
 
-    Returns each schedule's excess loss, averaged over all repeats and the last quarter of the steps.
+    Return each schedule's excess loss, averaged over all repeats and the last quarter of the steps.
     """
     rows, features, repeats = 2000, 10, 16
     generator = run.generator("samples")

@@ -63,7 +63,7 @@ class Optimizer(torch.optim.Optimizer):
         """Update the weights `w` and the memories in place.
 
         t         the number of this step, from 1
-        settings  of the parameter group, by the names of the defaults
+        settings  the parameter group's settings, with the names of the defaults
         """
         raise NotImplementedError
 

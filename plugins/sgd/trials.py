@@ -25,10 +25,10 @@ RATES = tuple(10 ** (exponent / 2) for exponent in range(-6, 2))  # eight learni
 class Problem:
     """A classification problem.
 
-    name     for the metrics
+    name     name of the problem in metrics
     build    makes the network; weights are drawn from torch's global generator
-    inputs   the rows
-    targets  their classes
+    inputs   one row per example
+    targets  the class of each example
     batch    size of the random batches; 0: all rows
     penalty  adds penalty / 2 · ‖w‖² to the loss
     noise    standard deviation of the noise added to the inputs in every step
@@ -118,7 +118,7 @@ def train(
     steps: Iterable[int],
     generator: torch.Generator,
 ) -> Iterator[float]:
-    """Draw a batch, compute the gradient and step. Yields each batch's loss after the step."""
+    """For each step, draw a batch, compute the gradient, update, and yield the loss before the update."""
     for _ in steps:
         loss = problem.loss(model, generator)
         optimizer.zero_grad()
@@ -128,7 +128,7 @@ def train(
 
 
 def cosine(t: int, total: int, *, warmup: int = 0) -> float:
-    """Factor of the learning rate at step t = 0 .. total − 1: linear `warmup` times half a cosine to 0."""
+    """Learning-rate factor at step t = 0 .. total − 1: a linear warm-up times half a cosine down to 0."""
     return min((t + 1) / max(warmup, 1), 1) * (1 + math.cos(math.pi * t / total)) / 2
 
 
@@ -144,7 +144,7 @@ def evaluate(
 def late(losses: Sequence[float]) -> float:
     """The mean over the last quarter of the losses, or NaN if it is not finite.
 
-    With a constant learning rate, single-batch losses are too noisy.
+    With a constant learning rate, single-batch losses are too noisy to compare.
     """
     quarter = losses[-max(len(losses) // 4, 1) :]
     mean = sum(quarter) / len(quarter)
@@ -152,10 +152,10 @@ def late(losses: Sequence[float]) -> float:
 
 
 def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list[float]]:
-    """Train on the problem of the trial's level, looked up in `Trial.world`.
+    """Train on the problem that `Trial.world` has for the trial's level.
 
     The second training (`Trial.again`) uses new weights and batches, because a learning rate may have been
-    selected by chance. Returns the mean loss over the last quarter of the batches, and all losses.
+    selected by chance. Return the mean loss over the last quarter of the batches, and all losses.
     """
     problem: Problem = at.world[at.level]
     # The second network of a seed has different weights from the first.

@@ -38,7 +38,7 @@ EXERCISES = (
         task="Let each token attend to itself and window - 1 previous tokens, in blocks of one window.",
         hints=(
             "A block of queries needs the keys of its own block and of the previous one: pad and unfold.",
-            "Key j of the 2 · window keys is at j - window. A query at i sees keys in (i - window, i].",
+            "In a block, key j of 2 · window is at j - window. A query at i sees keys in (i - window, i].",
             "The first block has no previous block. Cut off the padding of the last block at the end.",
         ),
         tries=of_windows,

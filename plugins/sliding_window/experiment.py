@@ -189,7 +189,7 @@ def averages(
 def draw(
     distance: Int[Tensor, " batch"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, " batch"]]:
-    """Texts of noise that end with a question, `distance` tokens after a value. Also returns the values."""
+    """Texts of noise that end with a question, `distance` tokens after a value, and the values."""
     batch = len(distance)
     value = torch.randint(VALUES, (batch,), generator=generator)
     ids = torch.randint(VALUES, VALUES + NOISE, (batch, TOKENS), generator=generator)
@@ -234,7 +234,7 @@ def relay(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Mistral]:
-    """Train a network. Returns its loss on the values in validation texts, in nats, and the network."""
+    """Train a network, and return its loss in nats on the values in validation texts and the network."""
     run, network = at.run, make().to(at.run.device, at.run.dtype)
     steps = run.pick(smoke=3, quick=180, full=1500)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))

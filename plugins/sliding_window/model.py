@@ -24,8 +24,8 @@ def window_attention(
 ) -> Float[Tensor, "batch heads tokens dim"]:
     """Each token attends to itself and the `window` - 1 tokens before it.
 
-    Queries are processed in blocks of a window, each with the keys of its own block and the previous one, so
-    time and memory grow with tokens * window.
+    Queries are processed in blocks of `window` tokens, each with the keys of its own block and the previous
+    one, so time and memory grow with tokens * window.
     """
     batch, tokens = len(q), q.shape[-2]
     if tokens <= window:
@@ -172,7 +172,7 @@ class Mistral(nn.Module):
     """The Mistral decoder. The defaults are those of table 1.
 
     window        tokens attended to per layer, including the token itself; None for all previous tokens
-    feed_forward  makes the second half of a block (default: SwiGLU of `hidden`)
+    feed_forward  makes the second half of a block (default: SwiGLU with `hidden` units)
     attend        see `WindowAttention`
     """
 
@@ -212,7 +212,7 @@ class Mistral(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  of the tokens before `ids`; updated with `ids`
+        cache  keys and values of the tokens before `ids`; those of `ids` are added
         """
         x = self.embed(ids)
         first = cache.length if cache else 0

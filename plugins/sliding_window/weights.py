@@ -30,8 +30,8 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str,
 
     dim  size of a head
 
-    Their rotary embedding pairs coordinate j with j + dim / 2, and ours pairs neighbours. The rows of queries
-    and keys are therefore permuted. Raises ValueError for an unknown name.
+    The rotary embedding in `transformers` pairs coordinate j with j + dim / 2, and ours pairs neighbours. The
+    rows of queries and keys are therefore permuted. Raises ValueError for an unknown name.
     """
     return {renamed(name, LAYER): in_pairs(name, tensor, dim) for name, tensor in weights.items()}
 

@@ -65,7 +65,7 @@ EXERCISES = (
         task="Discretise exactly for an input that is constant over a step. `a` may be singular.",
         hints=(
             "If a is invertible, the results are e^{step a} and a⁻¹ (e^{step a} - 1) b.",
-            "Otherwise make the input a component of the state with derivative 0.",
+            "Otherwise, append the input to the state, as a component with derivative 0.",
             "The first rows of matrix_exp of step · [[a, b], [0, 0]] contain both results.",
         ),
         tries=of_systems,
@@ -87,8 +87,8 @@ EXERCISES = (
         hints=(
             "Its k-th sample is c · ā^k b̄. A simple solution is a loop that multiplies a vector by ā.",
             (
-                "It is faster to double the number of vectors with one multiplication, and square the power "
-                "of ā."
+                "It is faster to double the number of vectors with one matrix multiplication, and then to "
+                "square the power of ā."
             ),
         ),
         tries=of_kernels,

@@ -100,7 +100,7 @@ TIMESCALE = Claim(
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
     control="the same matrix, readout and training, but with a fixed step size. The memory spans the "
-    "training sequence, but at the slow speed only the last quarter of the sequence",
+    "whole training sequence. At the slow speed, it spans only the last quarter of the sequence",
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,
@@ -266,7 +266,7 @@ def read_digits_at_any_speed(run: Run) -> None:
 
 
 def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classifier]:
-    """Fit softmax regression to normalised states. Returns its validation accuracy and the classifier."""
+    """Fit softmax regression to normalised states, and return its validation accuracy and the classifier."""
     run, (pixels, labels) = at.run, at.world.train
     states = pixels @ memory(ORDER, TIME).mT
     mean, std = states.mean(0), states.std(0)

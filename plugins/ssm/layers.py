@@ -34,8 +34,8 @@ MATRIX = Claim(
         at_least("accuracy", "HiPPO", 0.08, minus="random", toward=0.0),
         at_least("accuracy", "HiPPO", 0.75, toward=0.5),
     ),
-    control="random Gaussian matrices, shifted to be stable, with the same number of steps, learning rates "
-    "and training",
+    control="random Gaussian matrices, shifted to be stable, and trained with the same learning rates and "
+    "number of steps",
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.35),),
     after_steps=200,
@@ -127,7 +127,7 @@ Make = Callable[[torch.Generator], Float[Tensor, "order order"]]
 
 
 def train_layer(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
-    """Train networks, each with its own matrix. Returns their mean validation accuracy and the networks."""
+    """Train networks, each with its own matrix, and return their validation accuracy and the networks."""
     matrices = at.generator("matrices")
     networks = [train_network(at, make(matrices), rate) for _ in range(NETWORKS)]
     at.run.phase("evaluate")

@@ -72,7 +72,7 @@ def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> t
 def hold_diagonal(
     a: Float[Tensor, "*#systems"], b: Float[Tensor, "*#systems"], step: Float[Tensor, "*#systems"]
 ) -> tuple[Float[Tensor, "*systems"], Float[Tensor, "*systems"]]:
-    """`zero_order_hold` for systems with one coefficient each, as with a diagonal matrix. `a` is not 0."""
+    """`zero_order_hold` for systems with one coefficient each, as with a diagonal matrix. `a` is nonzero."""
     return (step * a).exp(), (step * a).expm1() / a * b
 
 
@@ -135,7 +135,7 @@ class StateSpace(nn.Module):
     def forward(
         self, u: Float[Tensor, "batch time channels"], *, recurrent: bool = False
     ) -> Float[Tensor, "batch time channels"]:
-        """Computes the convolution, or the recurrence, which is the same function."""
+        """Compute the output by convolution, or by the recurrence, which gives the same result."""
         with torch.autocast(u.device.type, enabled=False):
             a, b, c = self.system()
             signal = u.mT.to(a.dtype)

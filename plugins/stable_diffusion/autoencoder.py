@@ -1,4 +1,4 @@
-"""The first stage: autoencoders with a small grid of latents, under the names of the released weights."""
+"""The first stage: autoencoders with a small grid of latents. Parameters have the released names."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Latents = Float[Tensor, "batch latent rows columns"]
 
 
 class Encoder(nn.Module):
-    """A convolutional network that halves the side between its stages, with one attention in the middle."""
+    """A convolutional network that halves the side between its stages, with attention in the middle."""
 
     def __init__(
         self, channels: int, outputs: int, widths: Sequence[int], blocks: int, groups: int, attends: bool

@@ -74,7 +74,7 @@ class TransformerBlock(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.attn1 = HeadedAttention(width, width, heads)
         self.attn2 = HeadedAttention(width, context, heads)
-        # The released code has a dropout in the place of the identity.
+        # The released code has dropout in place of the identity.
         net = nn.ModuleList([Gated(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
         self.ff = nn.ModuleDict({"net": net})
 
@@ -108,7 +108,7 @@ class SpatialTransformer(nn.Module):
 
 
 class Halve(nn.Module):
-    """Halves the resolution by a convolution with stride 2, padded equally on all sides."""
+    """Halves the resolution with a convolution of stride 2, padded equally on all sides."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

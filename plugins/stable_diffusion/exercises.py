@@ -54,9 +54,9 @@ EXERCISES = (
         of="autoencoder.Codebook.forward",
         task="Quantise vectors with a straight-through gradient, and compute the loss.",
         hints=(
-            "Look up the embedding of self.nearest(z), and move its last dimension behind the batch.",
+            "Look up the embedding of self.nearest(z), and move its last dimension to after the batch.",
             "The result has the values of the codes and the gradient of z: z + (found - z).detach().",
-            "Add two squared errors: codes and detached z; z and detached codes, times commitment.",
+            "Add mse(codes, detached z) and commitment times mse(z, detached codes).",
         ),
         tries=of_codes,
     ),
@@ -75,7 +75,10 @@ EXERCISES = (
         of="model.denoise",
         task="Denoise latents in equal DDIM steps, and clamp the predicted data in each.",
         hints=(
-            "Round steps + 1 times from the last step of the schedule to -1. Go from each to the next.",
+            (
+                "Round steps + 1 equally spaced times, from the schedule's last step to -1. Go from each to "
+                "the next."
+            ),
             "Clamp predict_x0 of the predicted noise, then solve equation 4 of DDPM for the noise again.",
             (
                 "Call schedule.ddim_step with this noise and with both times, as tensors of one entry per "

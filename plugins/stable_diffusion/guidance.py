@@ -1,4 +1,4 @@
-"""Compares sampling with and without classifier-free guidance, with one network that diffuses in latents."""
+"""Compares sampling with and without classifier-free guidance, from one latent diffusion model."""
 
 from typing import NamedTuple
 
@@ -117,7 +117,7 @@ def compare(run: Run, setting: Setting, asked: Int64[Tensor, " 4"]) -> None:
 
 
 def text_to_image(at: Trial) -> Trained:
-    """A network that diffuses in latents."""
+    """A latent diffusion model, trained on the captions."""
     return learn(at, at.world.train.ids)
 
 
@@ -144,7 +144,7 @@ def attempt(at: Trial, way: Way, scale: float) -> tuple[float, Drawn]:
 
 
 def measured(at: Trial, found: Sweep[Drawn]) -> dict[str, Tensor]:
-    """Whether each picture has its caption's colour, and each caption's variance of the judge's features."""
+    """Whether each picture has its caption's colour, and the variance of the judge's features by caption."""
     match, variance = match_and_variance(at.run, at.world, *found.chosen)
     at.metric("share with the caption's colours on judge", match.mean().item())
     return {MATCH: match, VARIANCE: variance}
@@ -154,7 +154,7 @@ def measured(at: Trial, found: Sweep[Drawn]) -> dict[str, Tensor]:
 def match_and_variance(
     run: Run, setting: Setting, trained: Trained, way: Way, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Generate equally many pictures for every caption, from the same noise in every call."""
+    """Measure generated pictures, equally many for every caption, from the same noise in every call."""
     each = run.pick(smoke=2, quick=10, full=25)
     asked = torch.cartesian_prod(torch.arange(toy.COLOURS), torch.arange(10))
     texts: Texts = torch.stack([toy.encode(toy.caption(*one)) for one in asked.tolist()]).to(run.device)
@@ -166,7 +166,7 @@ def match_and_variance(
 
 
 def draw(run: Run, setting: Setting, trained: Trained, asked: Int64[Tensor, " 4"]) -> None:
-    """Plot both measures over the guidance scale, and draw pictures for the reader's prompt."""
+    """Plot both measures against the guidance scale, and draw pictures for the reader's prompt."""
     curves = {f"{MATCH} over scale": "share of pictures, by the judge"}
     curves[f"{VARIANCE} over scale"] = "variance of the judge's features"
     for scale in SCALES:

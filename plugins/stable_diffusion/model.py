@@ -51,7 +51,7 @@ class Diffusion(nn.Module):
 def guided(told: Latents, untold: Latents, scale: float) -> Latents:
     """Classifier-free guidance: a scale of 0 ignores the text, and 1 means no guidance.
 
-    The scale is appendix C's s. Ho and Salimans 2022 (arXiv 2207.12598, equation 6) have w = s - 1.
+    The scale is appendix C's s. Ho and Salimans 2022 (arXiv 2207.12598, equation 6) use w = s - 1.
     """
     return untold + scale * (told - untold)
 

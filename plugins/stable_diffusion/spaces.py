@@ -22,9 +22,9 @@ from .model import Diffusion, Guide, Predict, denoise, scaled_linear_schedule
 from .toy import Pictures, SmallAutoencoder
 from .unet import UNet
 
-BATCH = 32  # latents in an update
+BATCH = 32  # latents per update
 AUTOENCODER_BATCH = 32
-EMPTY = 0.1  # fraction of captions
+EMPTY = 0.1  # fraction of captions that are left empty in training
 Scale = Float[Tensor, "1 latent 1 1"]
 Texts = Int64[Tensor, "n 4"]
 
@@ -35,7 +35,7 @@ class Space(NamedTuple):
     train: Latents
     choose: Latents
     decode: Callable[[Latents], Pictures]
-    limit: float  # for the data that a denoising step predicts
+    limit: float  # predicted data are clamped to [-limit, limit]
     batch: int  # size of a batch
     spent: float  # FLOPs before the first update
 
@@ -52,7 +52,7 @@ Make = Callable[[Trial], Space]
 
 
 def pixels(at: Trial) -> Space:
-    """The pictures themselves. A quarter of the batch costs about as much as a batch of latents."""
+    """The pictures themselves. A batch is a quarter as large, so it costs about as much as one of latents."""
     return Space(at.world.train.x, at.world.choose.x, as_they_are, 1.0, BATCH // 4, 0.0)
 
 
@@ -134,7 +134,7 @@ def update_flops(shape: tuple[int, ...]) -> float:
 
 
 def updates(run: Run, space: Space, in_latents: int) -> int:
-    """The number of updates in this space at the compute of the autoencoder and `in_latents` updates."""
+    """The number of updates that cost as much as the autoencoder and `in_latents` updates in latents."""
     latent = update_flops((BATCH, toy.LATENT, toy.GRID, toy.GRID))
     total = autoencoder_steps(run) * autoencoder_flops() + in_latents * latent
     return round((total - space.spent) / update_flops((space.batch, *space.train.shape[1:])))

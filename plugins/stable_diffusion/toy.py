@@ -20,7 +20,8 @@ DEVIATIONS = (
     "has four convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. "
     "It is trained by Adam together with a text tower of one layer. Sampling takes 10 DDIM steps (50 in a "
     "full run), in which the predicted data are clamped. No network is trained to convergence. In a quick "
-    "run most pictures have their caption's colour, but not its digit, and some in pixels are still noise."
+    "run most pictures have their caption's colour, but not its digit. Some pictures that were generated "
+    "in pixels are still noise."
 )
 
 COLOURS = 4

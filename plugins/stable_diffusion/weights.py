@@ -31,5 +31,5 @@ def from_released(unet: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> dic
 
 
 def autoencoder_from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Map the parameters of an `AutoencoderKL` (old names of its attentions) to those of `Autoencoder`."""
+    """Map the parameters of an `AutoencoderKL` (with the old attention names) to those of `Autoencoder`."""
     return attention_renamed(weights)

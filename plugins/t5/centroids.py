@@ -18,7 +18,7 @@ class Centroids(nn.Module):
     """Returns the answer whose examples have the nearest mean vector. A text's vector is the mean of its
     words' vectors.
 
-    together  co-occurrences of the pre-training texts; a word's vector is its row, divided by the row's sum
+    together  co-occurrences in the pre-training texts; a word's vector is its row, divided by the row's sum
     examples  texts with answers of one token
     """
 

@@ -130,8 +130,8 @@ CHEAPER = Claim(
     ),
     rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
     guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
-    control="pre-training with the whole text as the target and the same number of masked tokens, each "
-    "network with its best learning rate from the same grid",
+    control="pre-training with the whole text as the target and the same number of masked tokens. Each "
+    "network uses its best learning rate from the same grid",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
     breaks=(HALF, REST, UNTRAINED),

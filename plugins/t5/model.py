@@ -156,7 +156,7 @@ def feed_forward(model: int, hidden: int, dropout: float) -> nn.Sequential:
 
 
 class T5(nn.Module):
-    """Sections 2.1 and 3.1.1. The defaults are the base model.
+    """Sections 2.1 and 3.1.1. The defaults are those of the base model.
 
     One matrix is both the embedding and, divided by √model, the readout.
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from readtrack.data.senses import Senses
 
 WORDS, TOPICS, OWNED = 24, 6, 8
-ASKED = 4  # words in the text of a task
+ASKED = 4  # words in each text
 FIRST_WORD, FIRST_TOPIC = 1, 1 + WORDS  # 0 is padding
-FIRST_NUMBER = FIRST_TOPIC + TOPICS  # number of words, from 0
+FIRST_NUMBER = FIRST_TOPIC + TOPICS  # answers that are numbers of words, from 0
 FIRST_PREFIX = FIRST_NUMBER + ASKED + 1
 MASK = FIRST_PREFIX + 3
-SENTINEL = MASK + 7  # of the first span; sentinels count down
+SENTINEL = MASK + 7  # the first span's sentinel; sentinels count down
 VOCAB = SENTINEL + 1
 
 Pairs = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # sources and targets
@@ -25,7 +25,7 @@ Answer = Callable[[Int[Tensor, "count asked"], Int[Tensor, " count"]], Int[Tenso
 
 
 def its_topic(ids: Int[Tensor, "count asked"], topic: Int[Tensor, " count"]) -> Int[Tensor, "count 1"]:
-    """A class label, as in most tasks of GLUE."""
+    """A class label, as in most GLUE tasks."""
     return topic[:, None] + FIRST_TOPIC
 
 

@@ -94,7 +94,8 @@ FORWARD = Claim(
             "filters with 15 taps. Now there are 32 filters with 31 taps, as in the paper. On some seeds "
             "attention did not learn to align. The control's error had to be at most 1.6 times that of the "
             "other network, so the control failed where location features help most (1.74 on seed 0). Now "
-            "the control must explain half of the frames' variance, which is about 1."
+            "the control must explain half of the variance of the frames. This variance is about 1, so the "
+            "error must be at most 0.5."
         ),
     ),
 )
@@ -279,7 +280,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, make: Callable[[], Tacotron2], rate: float) -> tuple[float, Tacotron2]:
-    """Train a network. Returns its teacher-forced error on validation texts and the network."""
+    """Train a network, and return its teacher-forced error on validation texts and the network."""
     run, train, choose = at.run, at.world.train, at.world.choose
     model = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, eps=1e-6)

@@ -63,7 +63,7 @@ class LocationLayer(nn.Module):
 
 
 class LocationSensitiveAttention(nn.Module):
-    """Attention by content and by features of past weights (Chorowski et al. 2015, equation 9).
+    """Attention based on content and on features of past weights (Chorowski et al. 2015, equation 9).
 
     With `location=False` there are no such features, so attention depends on content alone.
     """
@@ -89,7 +89,7 @@ class LocationSensitiveAttention(nn.Module):
     ) -> Weights:
         """The attention weights of the symbols.
 
-        keys  `memory_layer` of the memory, the same at every step
+        keys  the output of `memory_layer`, the same at every step
         past  the previous weights, and the sum of all weights so far
         mask  False for padding
         """

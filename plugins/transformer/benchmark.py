@@ -29,7 +29,7 @@ def head_by_head(w: Weights, x: Tokens, *, heads: int) -> Tokens:
 
 
 def packed(w: Weights, x: Tokens) -> tuple[Weights, Tokens]:
-    """Concatenates the three projections into one matrix."""
+    """Concatenate the three projections into one matrix."""
     parts = [w[f"attention.{name}.weight"] for name in ("query", "key", "value")]
     return {**w, "packed": torch.cat(parts)}, x
 

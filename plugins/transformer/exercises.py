@@ -40,8 +40,8 @@ EXERCISES = (
         hints=(
             "The exponents 2i / model are 0, 2/model, 4/model, ..., one for each pair of columns.",
             (
-                "Even columns are sines, and odd columns are cosines. Stack both in a last dimension, and "
-                "flatten."
+                "Even columns are sines, and odd columns are cosines. Stack both along a new last "
+                "dimension, and flatten."
             ),
         ),
         tries=of_sines,

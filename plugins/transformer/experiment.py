@@ -84,7 +84,7 @@ FAR = Claim(
     ),
     guards=(at_most("accuracy lost", "Transformer", 0.1),),
     control="an LSTM encoder-decoder of the same hidden size without attention, with the same schedule and "
-    "loss, each network with its best of three learning rates",
+    "loss. Each network uses the best of three learning rates",
     control_arm="LSTM",
     control_reaches=(at_least("accuracy, nearest third", "LSTM", 0.6),),
     after_steps=STEPS,
@@ -250,7 +250,7 @@ def sequences(
 def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
     """Train on reversal with the Adam settings and schedule of section 5.3 (peak `rate`) and the loss of 5.4.
 
-    Returns the validation loss and the network.
+    Return the validation loss and the network.
     """
     run, network = at.run, make(SYMBOLS + 1).to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.98), eps=1e-9)

@@ -108,7 +108,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab, model)
-        nn.init.normal_(self.embedding.weight, std=model**-0.5)  # times √model below: variance 1
+        nn.init.normal_(self.embedding.weight, std=model**-0.5)  # times √model in `embed`
         self.register_buffer("positions", sines(context, model), persistent=False)
         self.encoder = nn.ModuleList(
             EncoderLayer(model, heads, hidden, dropout=dropout) for _ in range(layers)

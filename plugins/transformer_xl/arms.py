@@ -11,7 +11,7 @@ from ..attention import merge_heads, split_heads
 from ..transformer import sines
 from .model import Memory, RelativeAttention, TransformerXL
 
-SEGMENT, KEPT = 8, 16  # tokens of a segment, and of the memory
+SEGMENT, KEPT = 8, 16  # number of tokens in a segment, and in the memory
 MODEL = 64
 STD = 0.02 * (512 / MODEL) ** 0.5  # the paper's 0.02 at hidden size 512, scaled to this hidden size
 

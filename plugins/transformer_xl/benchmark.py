@@ -1,4 +1,4 @@
-"""Times the evaluation of a segment: a pass per token, a pass over context and segment, or a memory."""
+"""Times evaluating a segment with one pass per token, one pass over context and segment, or a memory."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ State = dict[str, Any]  # "before": (batch, context), or "memory": inputs of eac
 def logits(weights: Weights, ids: Tensor, *, heads: int) -> Tensor:
     """A pass over `ids` without memory, built from torch's functions.
 
-    The scores by distance are passed as the mask of fused attention.
+    The distance scores are passed as the mask of fused attention.
     """
     x = F.embedding(ids, weights["embedding.weight"])
     tokens, model = x.shape[1:]

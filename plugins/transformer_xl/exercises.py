@@ -31,7 +31,7 @@ EXERCISES = (
     Exercise(
         name="shift",
         of="model.shifted",
-        task="Move each row's scores by distance to the columns of their keys, by padding and reshaping.",
+        task="Move each row's distance scores to the columns of their keys, by padding and reshaping.",
         hints=(
             "Pad one column on the left, then flatten the matrix.",
             "Drop the first `tokens` entries, and reshape the rest into rows of length `keys`.",
@@ -41,7 +41,7 @@ EXERCISES = (
     Exercise(
         name="relative attention",
         of="model.RelativeAttention.forward",
-        task="Section 3.3: scores by content and by distance, softmax, and weighted values.",
+        task="Section 3.3: compute scores by content and distance, their softmax, and the weighted values.",
         hints=(
             (
                 "The content score is (q + u) kᵀ. The distance score is (q + v) rᵀ, shifted. r is the "

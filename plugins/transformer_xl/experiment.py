@@ -78,7 +78,7 @@ MEMORY = Claim(
         Bound(HALF, ">=", 0.05, direction=0.0),
     ),
     control="the same network without memory, on segments of the same length, and on segments three times as "
-    "long with the same number of tokens per step, each network with its best learning rate from the same "
+    "long with the same number of tokens per step. Each network uses its best learning rate from the same "
     "grid",
     control_arm="without memory",
     control_reaches=(
@@ -306,7 +306,7 @@ def steps_of(run: Run) -> int:
 def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
     """Train on the texts in a single pass, all in parallel.
 
-    With longer segments there are fewer texts, so all arms have the same number of tokens per step. Returns
+    With longer segments there are fewer texts, so all arms have the same number of tokens per step. Return
     the validation loss and the network.
     """
     run, world = at.run, at.world

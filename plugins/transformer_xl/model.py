@@ -19,7 +19,7 @@ Memory = list[Float[Tensor, "batch memory model"]]  # inputs of each layer, the 
 
 
 def shifted(scores: Float[Tensor, "*batch tokens keys"]) -> Float[Tensor, "*batch tokens keys"]:
-    """Appendix B: move scores by distance to the columns of their keys.
+    """Appendix B: move distance scores to the columns of their keys.
 
     Column r of row i has the score at distance `keys - 1 - r`. In the result, column j has the score of key
     j, which is `i + keys - tokens - j` tokens before query i. Entries right of the diagonal are meaningless

@@ -1,4 +1,4 @@
-"""Exercises: the skip connection, the border weights, the elastic deformation."""
+"""Exercises: the skip connection and the border weights."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ EXERCISES = (
         of="model.join",
         task="Concatenate the maps of the contracting path with the maps from below.",
         hints=(
-            "Unpadded convolutions leave fewer rows and columns below: crop the middle of the other maps.",
+            "Unpadded convolutions leave smaller maps below, so centre-crop those of the contracting path.",
             "The maps of the contracting path come first.",
         ),
         tries=of_paths,

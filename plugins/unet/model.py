@@ -29,7 +29,7 @@ class UNet(nn.Module):
     widths   channels of each level; each level has half the side length of the level above
     padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size is kept
     joins    number of levels with a skip connection, starting from the deepest; None: all. At other levels
-             the expanding path gets the same number of channels from below
+             the expanding path gets all its channels from below
     dropout  at the end of the contracting path (section 3.1, which gives no probability)
     """
 

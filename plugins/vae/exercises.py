@@ -81,7 +81,7 @@ EXERCISES = (
     Exercise(
         name="bound",
         of="model.VAE.forward",
-        task="Compute the lower bound of log p(x) for each image, with one sample of the latent.",
+        task="Compute the lower bound on log p(x) for each image, with one sample of the latent.",
         hints=(
             "Encode, sample and decode. There is a function for each.",
             "The bound is the log-probability of the pixels minus the KL divergence.",

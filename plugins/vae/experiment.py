@@ -83,9 +83,9 @@ LIKELIHOOD = Claim(
         at_least("log-likelihood", "bound", 3.0, minus="independent pixels", toward=0.5),
     ),
     guards=(at_least("log-likelihood over the bound", "bound", 0.0),),
-    control="wake-sleep with the same networks, optimiser and learning rates, each method with its best "
-    "learning rate; also a model with independent pixels, whose probabilities of ink are the frequencies in "
-    "the training data",
+    control="wake-sleep with the same networks, optimiser and grid of learning rates. Both methods use their "
+    "best learning rate. A second control is a model with independent pixels, whose probabilities of ink are "
+    "the frequencies in the training data",
     control_arm="wake-sleep",
     control_reaches=(at_least("log-likelihood", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -118,8 +118,8 @@ BETTER = Claim(
         at_least("bound", "bound", 0.2, minus="wake-sleep", toward=0.0),
         Bound("steps to wake-sleep's best bound, wake-sleep / bound", ">=", 1.15, direction=1.0, ratio=True),
     ),
-    control="wake-sleep with the same networks, optimiser and learning rates, each method with its best "
-    "learning rate",
+    control="wake-sleep with the same networks, optimiser and grid of learning rates. Both methods use their "
+    "best learning rate",
     control_arm="wake-sleep",
     control_reaches=(at_least("bound", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -255,7 +255,7 @@ def number_of_steps(run: Run) -> int:
 
 
 def train(objective: Objective, at: Trial, rate: float) -> tuple[float, Trained]:
-    """Maximise the objective. Returns the bound on validation digits and its curve on test digits."""
+    """Maximise the objective, and return the bound on validation digits and its curve on test digits."""
     run, digits = at.run, at.world
     model = VAE(digits.train.shape[1], 100, LATENT).to(run.device, run.dtype)
     steps, every, curve = at.length(number_of_steps(run)), run.pick(smoke=3, quick=40, full=200), []
@@ -283,7 +283,7 @@ def fit(
     after: Callable[[int], None] = lambda step: None,
     kept: Sequence[list[Any]] = (),
 ) -> None:
-    """Train with Adam and a learning rate that decays to 0. Calls `after` with the number of steps so far.
+    """Train with Adam and a learning rate that decays to 0. Call `after` with the number of steps so far.
 
     kept  lists that `after` changes, saved so that a stopped run can continue
     """
@@ -298,7 +298,7 @@ def fit(
 
 
 def fit_mixture(at: Trial, rate: float) -> tuple[float, Trained]:
-    """Expectation maximisation, with pseudo-counts of 0.1. `choose` picks the number of components."""
+    """Fit by expectation maximisation, and choose the number of components on the validation digits."""
     x, found = at.world.train, []
     generator = at.generator("parts")
     for parts in (10, 20, 40):

@@ -114,7 +114,7 @@ def by_density(model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]
     """A break: section 2.2's score-function gradient instead of the gradient through the sample. With several
     draws, the mean of log p(x|z) over the other draws is subtracted.
 
-    The expected gradients are those of equation 10, but the value is different.
+    The expected gradients equal those of equation 10, but the value differs.
     """
     mean, log_variance = model.encode(x)
     z = sample(mean, log_variance, noise).detach()

@@ -32,7 +32,7 @@ def torchs(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
 
 
 def pooled_first(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """Pool before the ReLU, which then has a quarter of the inputs but the same result."""
+    """Pool before the ReLU, which then has a quarter of the inputs but gives the same result."""
     x = F.conv2d(x.contiguous(memory_format=torch.channels_last), w1, b1, padding=1).relu_()
     return F.max_pool2d(F.conv2d(x, w2, b2, padding=1), 2).relu_()
 

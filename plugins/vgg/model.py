@@ -77,7 +77,7 @@ class VGG(nn.Module):
 
 
 def dense_head(maps: Maps, *layers: Tensor, side: int) -> Float[Tensor, "batch classes _ _"]:
-    """Three layers, each with weight and bias, at every window of `side` by `side` of the feature maps."""
+    """Apply three linear layers (weights and biases) to every `side` by `side` window of the feature maps."""
     w1, b1, w2, b2, w3, b3 = layers
     x = F.conv2d(maps, w1.view(len(w1), maps.shape[1], side, side), b1).relu()
     x = F.conv2d(x, w2[:, :, None, None], b2).relu()
@@ -97,9 +97,10 @@ def init_weights(network: nn.Module) -> None:
 
 
 class Stages(nn.Module):
-    """A small network: stages of convolutions of sizes `filters`, each pooled by two, and a classifier.
+    """A small network: stages of convolutions, each stage followed by pooling by two, and a classifier.
 
-    widths   feature maps of each stage
+    filters  filter size of each convolution in a stage
+    widths   number of feature maps in each stage
     between  layer after each convolution of a stage; after the last convolution it is always a ReLU
     """
 

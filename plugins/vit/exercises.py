@@ -61,7 +61,7 @@ EXERCISES = (
         hints=(
             "For the original grid, return the weight.",
             "Keep the class token's vector. The other vectors form an image with `model` channels.",
-            "Use F.interpolate, bicubic, with align_corners=False, then flatten the grid again.",
+            "Use bicubic F.interpolate with align_corners=False, then flatten the grid again.",
         ),
         tries=of_grids,
     ),

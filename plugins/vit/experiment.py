@@ -287,7 +287,7 @@ def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
 def learn(
     label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """Train with twenty warm-up steps and a linear decay. Returns the validation error and the network."""
+    """Train with a warm-up of 20 steps and a linear decay. Return the validation error and the network."""
     run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
     network = make().to(run.device, run.dtype).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)

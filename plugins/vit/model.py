@@ -70,7 +70,7 @@ class Positions2D(nn.Module):
 class Block(nn.Module):
     """Equations 2 and 3: pre-norm residual attention and MLP.
 
-    activation  of the MLP
+    activation  activation function of the MLP
     dropout     on both residual branches and on the MLP's hidden units (appendix B.1)
     """
 
@@ -116,7 +116,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Equations 1 to 4 with a linear head (as in fine-tuning). The defaults are ViT-B/16.
+    """Equations 1 to 4 with a linear head (as in fine-tuning). The defaults are those of ViT-B/16.
 
     side       image side in pixels, which determines the grid of positions
     patch      patch side in pixels

@@ -1,4 +1,4 @@
-"""Renames the parameters of released weights of `ViTForImageClassification` in `transformers`."""
+"""Renames the released weights of `ViTForImageClassification` in `transformers`."""
 
 import re
 from collections.abc import Mapping

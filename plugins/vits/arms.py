@@ -11,7 +11,7 @@ HIDDEN = 16
 class OneDuration(nn.Module):
     """The control: the paper's trunk, and one log duration per symbol."""
 
-    ROUNDS = 2  # twice the steps, because each step costs a tenth
+    ROUNDS = 2  # twice as many steps as for the flow, because each costs a tenth
 
     def __init__(self) -> None:
         super().__init__()

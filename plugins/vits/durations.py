@@ -1,6 +1,6 @@
-"""The stochastic duration predictor (section 2.2.2, appendix B): a flow of durations.
+"""The stochastic duration predictor (section 2.2.2, appendix B): a flow over durations.
 
-Parameters are named as in transformers.
+Parameters are named as in `transformers`.
 """
 
 import math
@@ -21,7 +21,7 @@ BINS = 10
 
 
 class Convolutions(nn.Module):
-    """Residual blocks of a dilated depthwise convolution and a pointwise one."""
+    """Residual blocks of a dilated depthwise convolution and a pointwise convolution."""
 
     def __init__(self, channels: int, kernel: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class StochasticDurations(nn.Module):
         return condition
 
     def forward(self, text: Symbols, mask: Mask, durations: Mask, noise: Pair) -> PerRow:
-        """An upper bound of -log p(durations | text) in nats, from one sample of u and nu.
+        """An upper bound on -log p(durations | text) in nats, from one sample of u and nu.
 
         durations  integers, (batch, 1, symbols), 0 after each row's end
         noise      standard normal

@@ -260,7 +260,7 @@ def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
-    """Train a predictor. Returns its validation score and the predictor."""
+    """Train a predictor, and return its validation score and the predictor."""
     run, train = at.run, at.world.train
     predictor = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(predictor.parameters(), lr=rate, betas=(0.8, 0.99))

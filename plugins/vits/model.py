@@ -1,4 +1,4 @@
-"""The text-to-waveform network (figure 1). Parameters are named as in transformers."""
+"""The text-to-waveform network (figure 1). Parameters are named as in `transformers`."""
 
 import math
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ PerSymbol = Float[Tensor, "batch symbols latents"]
 class Sizes:
     """The defaults are those of the released LJ Speech model in transformers.
 
-    bins       of the linear spectrogram
+    bins       number of bins of the linear spectrogram
     latents    channels of z
-    posterior  layers of the posterior's WaveNet; `depth` are the layers in each coupling
-    version    of the decoder
+    posterior  number of layers in the posterior's WaveNet; `depth` is the number in each coupling
+    version    version of the decoder
     """
 
     symbols: int = 38
@@ -140,8 +140,9 @@ class MeanFlow(nn.Module):
 
 
 class Result(NamedTuple):
-    """divergence  of posterior and prior on the path, summed over each row, in nats (equation 3, one sample)
-    durations   upper bound of the durations' -log probability, summed over each row, in nats
+    """divergence  of the posterior from the prior, given the path, summed over each row, in nats (equation 3,
+                one sample)
+    durations   upper bound on the durations' -log probability, summed over each row, in nats
     path        alignment of symbols and frames
     latents     the sampled z
     """

@@ -40,7 +40,7 @@ def loss_inputs(generator: torch.Generator, batch: int, classes: int) -> tuple[T
 
 
 def cost(batch: int, classes: int, itemsize: int) -> dict[str, Cost]:
-    """Seven operations per logit forward (maximum to sum), and four backward. Each tensor moves once."""
+    """Seven operations per logit in the forward pass, four in the backward pass. Each tensor moves once."""
     logits = batch * classes
     moved = (2 * logits + batch) * itemsize + 8 * batch
     return {

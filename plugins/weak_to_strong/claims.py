@@ -10,11 +10,11 @@ TEACHERS_ANSWERS = Break(
 )
 NOBODY_BETWEEN = Break(
     "nobody in between",
-    "The labels of a strong student replace the labels of the student of intermediate size.",
+    "Labels from another strong student replace those from the student of intermediate size.",
     "near miss",
 )
 ALL_PIXELS = Break(
-    "all pixels", "The student is a linear probe of all 64 pixels, without any features.", "rival"
+    "all pixels", "The student is a linear probe on all 64 pixels, without any features.", "rival"
 )
 SECOND_ROUND = Break(
     "labelled twice",
@@ -24,16 +24,16 @@ SECOND_ROUND = Break(
 )
 
 SETTING = (
-    "The gap is computed from mean accuracies over the teachers. The task is whether a digit is odd. "
-    "Teachers are probes of 20 random pixels trained on 100 digits. The student is a linear "
+    "The gap is computed from mean accuracies over the teachers. The task is to tell whether a digit "
+    "is odd. Teachers are probes on 20 random pixels, trained on 100 digits. The student is a linear "
     "probe. Its features were trained to classify 500 digits into ten classes, which also "
     "determine the parity (the leakage that section 6 of the paper warns of). The images are "
     "small, there is no language task, and the features are not tuned together with the probe."
 )
 
 LEARNED = (
-    "Until November 2026 no check required that the control had learned its task, or that 719 digits "
-    'give enough precision, and the break "untrained" had to be run by hand. The bounds are '
+    "Until November 2026 nothing checked that the control had learned its task, or that 719 test digits "
+    'were enough for a precise result. The break "untrained" had to be run by hand. The bounds are '
     "unchanged."
 )
 
@@ -43,8 +43,8 @@ BEATS_ITS_TEACHER = Claim(
     sentence="A strong student trained on a weak teacher's labels becomes more accurate than the teacher, "
     "while a student that sees only the teacher's pixels does not.",
     paper=Figure(
-        "Linear probes on DINO's features recover 42 % (ViT) and 58 % (ResNet) of the gap to AlexNet, "
-        "their teacher (from the accuracies in the authors' repository).",
+        "With AlexNet as the teacher, linear probes on DINO's features recover 42 % (ViT) and 58 % "
+        "(ResNet) of the gap, computed from the accuracies in the authors' repository.",
         read="secondary",
     ),
     rule=(
@@ -57,7 +57,7 @@ BEATS_ITS_TEACHER = Claim(
             called="gap recovered, strong student - the teacher's kind",
         ),
     ),
-    control="a probe of the teacher's own pixels, trained on the same labels",
+    control="a probe on the teacher's own pixels, trained on the same labels",
     control_arm="teacher's kind",
     learned=(flat("teacher's kind"),),
     breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),

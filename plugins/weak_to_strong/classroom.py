@@ -52,7 +52,7 @@ def learn(
     counted: Iterable[int] | None = None,
     descend: Descend = descend,
 ) -> Iterator[int]:
-    """Train on each teacher's labels. Yields each epoch's number after the epoch.
+    """Train on each teacher's labels, and yield each epoch's number after the epoch.
 
     counted  yields the epochs, such as `at.steps(epochs)`; None for all epochs
     descend  takes an optimiser step on the loss, such as `at.descend`

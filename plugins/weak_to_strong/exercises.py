@@ -41,7 +41,7 @@ EXERCISES = (
         of="model.harden",
         task="Predict class 1 for a given share of each batch: the examples with the largest scores.",
         hints=(
-            "Sort the scores. The threshold is the largest score that must not be class 1.",
+            "Sort the scores. The threshold is the largest score among the examples predicted as class 0.",
             "With a share of 1 every score is above the threshold, so it must be -inf.",
         ),
         tries=of_scores,
@@ -49,7 +49,7 @@ EXERCISES = (
     Exercise(
         name="mixed cross-entropy",
         of="model.mixed_cross_entropy",
-        task="Compute the cross-entropies with soft and with hard labels, mixed by alpha.",
+        task="Compute the cross-entropies with soft and with hard labels, and mix them with weight alpha.",
         hints=(
             "Compute both from one log-softmax: a weighted sum, and a gather.",
             "The weights are 1 - alpha (soft labels) and alpha (hard labels). Labels get no gradient.",

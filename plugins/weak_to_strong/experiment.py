@@ -56,7 +56,7 @@ class School:
     """The data that all students share.
 
     few      selects the pixels that each teacher sees
-    steps    of the features' pre-training
+    steps    number of steps in which the features are pre-trained
     teacher  the trained weak teachers
     """
 

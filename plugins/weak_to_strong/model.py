@@ -33,7 +33,7 @@ def gap_of_images(
 
 
 def harden(score: Losses, share: float) -> Classes:
-    """The student's prediction I[f(x) > t], with t such that it is 1 for `share` of each batch.
+    """The student's prediction I[f(x) > t], with t such that it is 1 for a fraction `share` of a batch.
 
     score  any increasing function of f(x), such as the logit of class 1 minus that of class 0
     share  frequency of class 1; half if the classes are balanced

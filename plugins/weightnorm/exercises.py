@@ -55,7 +55,7 @@ EXERCISES = (
         task="Apply section 4: subtract each feature's batch mean and add the bias. Update the average in "
         "training.",
         hints=(
-            "The mean is over dimension 0 and all dimensions from 2 on. In evaluation, use running_mean.",
+            "Take the mean over dimension 0 and all dimensions from 2 on. In evaluation, use running_mean.",
             "In training, move running_mean by momentum towards the detached batch mean.",
         ),
         tries=of_means,

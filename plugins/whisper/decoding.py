@@ -28,7 +28,7 @@ class Text(NamedTuple):
 def in_time(
     logits: Float[Tensor, " vocab"], said: Sequence[int], end: int, first: int
 ) -> Float[Tensor, " vocab"]:
-    """Section 2.3: mask the logits such that each text is between two timestamps, which never decrease.
+    """Section 2.3: mask the logits so that each text is between two timestamps, which never decrease.
 
     said   tokens after the prompt
     first  the id of time 0; later times follow, and the token before it is "no times"

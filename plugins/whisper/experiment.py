@@ -74,7 +74,7 @@ ROBUST = Claim(
         Bound(REDUCTION, ">=", 0.2, direction=0.0),
         at_most(IN_STUDIO, "varied", 0.05, minus="studio"),
     ),
-    control="the same network trained on studio sound, with the same number of utterances; each network with "
+    control="the same network trained on studio sound, with the same number of utterances. Each network uses "
     "the better of the same two learning rates",
     control_arm="studio",
     control_reaches=(at_most(IN_STUDIO, "studio", 0.2),),
@@ -158,7 +158,7 @@ def experiment(run: Run) -> None:
 
 
 def learn(at: Trial, _: Kind, rate: float) -> tuple[float, Whisper]:
-    """Train a network without timestamps. Returns its loss on validation sounds, and the network."""
+    """Train a network without timestamps. Return its loss on validation sounds, and the network."""
     run, (train, choose) = at.run, at.before
     model = Whisper(train.tokens.size).to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=3, quick=300, full=5000))
@@ -288,7 +288,7 @@ def check_cache(run: Run) -> None:
 
 
 def show(run: Run, networks: dict[str, Whisper], judge: Judge) -> None:
-    """The same words through every condition: pictures, sound, and each network's transcripts."""
+    """Show the same words in every condition: pictures, sound, and each network's transcripts."""
     sets, (_, labels, _, tokens) = judge.waves, judge.sounds["studio"]
     rows, pictures = [], []
     words = [tokens.words[label] for label in labels[:4].tolist()]

@@ -16,7 +16,7 @@ Keys = Float[Tensor, "batch heads _ head"]
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of table 1, the input and the text. `frames` is the padded length (30 s)."""
+    """The sizes of the network (table 1), the input and the text. `frames` is the padded length (30 s)."""
 
     layers: int
     width: int

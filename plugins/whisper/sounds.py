@@ -31,7 +31,7 @@ class Sounds(NamedTuple):
 
 
 def features(waves: Waves) -> Mels:
-    """Log-mel spectrograms as in section 2.2, for 8 kHz."""
+    """Log-mel spectrograms as in section 2.2, but for waves sampled at 8 kHz."""
     return audio.log_mel_whisper(waves, rate=speech.RATE, window=speech.WINDOW, hop=HOP, bands=BANDS)
 
 
@@ -109,7 +109,7 @@ def mishear(labels: Int[Tensor, " n"], seed: int, share: float = 0.1, words: int
 
 
 def ruin(said: Said, condition: str, seed: int) -> Waves:
-    """Distort speech in a way that neither arm was trained on. Background noise is at 40 dB."""
+    """Distort speech in a way that neither arm was trained on, with background noise at 40 dB."""
     generator = torch.Generator().manual_seed(seed)
 
     def room(waves: Waves) -> Waves:
@@ -132,7 +132,7 @@ def ruin(said: Said, condition: str, seed: int) -> Waves:
 
 
 class Kind(NamedTuple):
-    """The recording conditions of an arm's training sound.
+    """The recording conditions of an arm's training sounds.
 
     speakers   number of speakers of synthetic digits
     recording  maps words and a seed to sounds: `studio` or `varied`

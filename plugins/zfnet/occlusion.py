@@ -11,7 +11,7 @@ GREY = 0.3
 
 
 def corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
-    """Top and left of each square, over the whole image."""
+    """The upper left corners of squares that cover the whole image."""
     return [
         (top, left)
         for top in range(0, height - side + 1, stride)
@@ -39,7 +39,7 @@ def occluded(
 ) -> Float[Tensor, "n rows columns"]:
     """The score of each image's class with the square at each position.
 
-    side, stride  of the square in pixels
+    side, stride  side of the square and distance between its positions, in pixels
     """
     height, width = images.shape[2:]
     places = corners(height, width, side, stride)

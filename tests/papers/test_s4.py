@@ -114,7 +114,7 @@ def test_the_recurrence_is_the_convolution():
         outputs.append(y)
     assert_close(torch.stack(outputs, 1), layer(u), rtol=1e-9, atol=1e-10)
     assert_close(layer(u[:, :7]), layer(u)[:, :7])
-    with pytest.raises(ValueError, match="kernels only 20"):
+    with pytest.raises(ValueError, match="kernels have only 20"):
         layer(torch.randn(1, 21, 3).double())
 
 
