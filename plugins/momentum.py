@@ -219,7 +219,7 @@ def torch_fused(
 def descend_to(
     target: float, make: Callable[[list[Tensor]], torch.optim.Optimizer], limit: int
 ) -> Callable[..., dict[str, int]]:
-    """A function that runs until the quadratic's relative error reaches `target`, at most `limit` steps."""
+    """A function that runs until the quadratic's relative error reaches `target`, or for `limit` steps."""
 
     def call(start: Tensor, curvature: Tensor) -> dict[str, int]:
         w = start.clone()

@@ -333,7 +333,7 @@ def compare(run: Run) -> None:
 
 def derived(table: Table) -> dict[str, dict[str, float]]:
     """Loss with two groups minus loss with all heads, divided by the same difference for one head."""
-    if "two groups" not in table.rows:  # a null run of the other claim
+    if "two groups" not in table.rows:  # this is a null run of the other claim
         return {}
     one, two, every = (table[arm, "nats a character"] for arm in ("mean", "two groups", "all heads"))
     return {"": {LOST: (two - every) / (one - every) if one > every else math.nan}}

@@ -46,8 +46,8 @@ FOLLOWS = Claim(
         "queried digit."
     ),
     paper=Figure(
-        "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % for "
-        "guided backpropagation.",
+        "People recognise the visualised class in 61.23 % of Guided Grad-CAM images, and in 44.44 % of "
+        "the images from guided backpropagation.",
         where="section 5.1, table 2",
         read="text",
     ),

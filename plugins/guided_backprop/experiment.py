@@ -49,7 +49,7 @@ OUTSIDE = "strongest pixels outside the asked box"
 SHARPER = Claim(
     name="guided map against gradient and deconvnet",
     sentence=(
-        "Of the strongest 5 % of a map's pixels, guided backpropagation has at most half as many outside "
+        "Of the strongest 5 % of a map's pixels, guided backpropagation puts at most half as many outside "
         "the queried digit's box as the gradient, the deconvnet, or guided backpropagation of an untrained "
         "network."
     ),
@@ -125,7 +125,7 @@ def by(network: PairNet, rule: Rule) -> Question:
 
 
 def one_relu_guided(network: PairNet, which: int) -> Question:
-    """The gradient, with the guided rule at one ReLU: number `which` of the backward pass."""
+    """The gradient, but with the guided rule at the ReLU that is number `which` in the backward pass."""
 
     def question(asked: Known) -> Tensor:
         passed = 0

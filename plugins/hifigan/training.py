@@ -29,7 +29,7 @@ from .model import (
 TOY = Version(32, (10, 8), (20, 16), (3, 7), ((1, 3), (1, 3)))
 MEL_WEIGHT = 45.0  # equation 5
 RATE = 0.002
-PIECE = 1600  # samples, 20 frames
+PIECE = 1600  # samples of a training segment, 20 frames
 
 
 class Pair(NamedTuple):

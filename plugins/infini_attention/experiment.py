@@ -240,7 +240,7 @@ class CachedTokens(nn.Module):
         size = self.segment
 
         def parted(each: Tensor, before: int) -> Tensor:
-            """batch segments heads (before + segment) dim"""
+            """Returns keys or values of each segment: (batch, segments, heads, before + segment, dim)."""
             return F.pad(each, (0, 0, before, 0)).unfold(2, before + size, size).permute(0, 2, 1, 4, 3)
 
         key = torch.arange(-CACHED, size, device=x.device)

@@ -263,7 +263,7 @@ def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
 
 
 def in_use(table: Table) -> dict[str, dict[str, float]]:
-    """Instance normalisation's loss over batch normalisation's with batch statistics at inference."""
+    """Ratio of losses: instance normalisation to batch normalisation with batch statistics at inference."""
     found = table["instance norm", "loss"] / table["batch norm", "loss, training mode"]
     return {"": {"loss, instance norm / batch norm with the batch's statistics in use": found}}
 

@@ -159,7 +159,7 @@ def experiment(run: Run) -> None:
 
 
 def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
-    """Plot which integers are one token, as in the post. `known` is whether the merges are GPT-2's."""
+    """Plot which integers are one token, as in the post. `known` tells whether the merges are GPT-2's."""
     count = run.pick(smoke=1000, quick=10_000, full=10_000)
     pieces = [cut(bpe, integer) for integer in range(count)]
     alone = torch.tensor([len(some) == 1 for some in pieces])

@@ -111,7 +111,7 @@ SMALL_BATCHES = Claim(
         at_least("loss", "batch norm@4", 1.2, over="layer norm@4", toward=1.0),
         at_most("loss", "layer norm@4", 1.1, over="layer norm@32"),
     ),
-    control="batch normalisation, each network and batch size with the best of five learning rates",
+    control="batch normalisation. For each batch size, each network uses the best of five learning rates",
     control_arm="batch norm",
     control_reaches=(at_most("loss", "batch norm@32", 0.3),),
     after_steps=STEPS_OF_4,

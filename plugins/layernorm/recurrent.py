@@ -13,7 +13,7 @@ from readtrack.plugin import Run, Sweep, Trial
 
 Norm = Callable[[int], nn.Module]  # maps the state's size to a layer with a gain and a bias
 
-STEPS, INPUTS = 16, 4  # of an 8 × 8 image
+STEPS, INPUTS = 16, 4  # time steps, and pixels per step, of an 8 × 8 image
 
 
 class Setting(NamedTuple):

@@ -53,7 +53,7 @@ SIZE = Claim(
 
 DEVIATIONS = (
     "Digits of 8 × 8 pixels are enlarged to 16 × 16. In each batch, they are placed at new random positions "
-    "in a field of 20 × 20. The paper centres MNIST digits. The LeNet has smaller kernels (5, 3, 3) and 60 "
+    "in a 20 × 20 field. The paper centres MNIST digits. The LeNet has smaller kernels (5, 3, 3) and 60 "
     "units in C5. It is trained on 1,079 digits for 600 steps with batches of 32. The optimiser is Adam with "
     "a learning rate that decays to 0, instead of stochastic diagonal Levenberg-Marquardt. The target images "
     "for F6 are our own. The controls have the same F6, output layer and loss. With the full budget, the "
@@ -115,7 +115,7 @@ FEWER = Claim(
 )
 
 RATES = (0.0017, 0.005, 0.015, 0.045)
-POSITIONS = 5  # of each validation or test image
+POSITIONS = 5  # number of positions for each validation or test image
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Fields:
 
 
 def fields(run: Run) -> Fields:
-    """Enlarged digits, or the images of `--data`. The full budget's sizes are the paper's (28 in 32)."""
+    """Enlarged digits, or the images of `--data`. The full budget puts 28 × 28 images in 32 × 32 fields."""
     found = run.source("images", needs="ten classes")
     side, field, hidden = run.pick(
         smoke=(16, 20, (29, 100)), quick=(16, 20, (29, 100)), full=(28, 32, (53, 300))

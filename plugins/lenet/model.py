@@ -74,7 +74,7 @@ def spread(shape: tuple[int, ...], fan_in: list[int]) -> Float[Tensor, "..."]:
 
 
 class SubSampling(nn.Module):
-    """Halves the height and the width: sums 2 × 2 neighbours, scales by the coefficient, adds the bias.
+    """Halves the height and the width: sums 2 × 2 neighbours, scales by the coefficient and adds the bias.
 
     Height and width must be even.
     """

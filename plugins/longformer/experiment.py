@@ -122,7 +122,7 @@ LINEAR = Claim(
 
 LENGTH, WINDOW, WIDTH = 24, 2, 64
 KINDS, VALUES, NOISE = 3, 6, 16
-FACTS = 2 + KINDS  # ids: 0 unused, 1 padding, then questions, facts, noise
+FACTS = 2 + KINDS  # ids: 0 unused, 1 padding, then questions, facts and noise
 RATES = (1e-3, 3e-3, 1e-2)
 
 Task = tuple[

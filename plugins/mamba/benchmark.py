@@ -92,8 +92,8 @@ def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor
 
 
 def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> dict[str, Cost]:
-    """Seven operations per state entry, counting an exponential as one, and twice as many in the backward
-    pass.
+    """The cost of a scan: seven operations per state entry, and twice as many in the backward pass. An
+    exponential counts as one operation.
 
     The states never reach main memory. x, Δ, B and C are read once, and y is written once.
     """

@@ -18,7 +18,7 @@ class Megabyte(nn.Module):
     patch          P, the number of bytes per patch
     patches        K, the largest number of patches of a text
     D_G, D_L       hidden sizes; D_G, the size of P byte embeddings, must be a multiple of P (else ValueError)
-    layers, heads  of the global and of the local model
+    layers, heads  number of layers and of heads, for the global and for the local model
     std            standard deviation of the initial embeddings, position embeddings and start vectors
     """
 

@@ -149,7 +149,7 @@ def experiment(run: Run) -> None:
 
 
 class Recall(nn.Module):
-    """Maps two names to the value of their pair: embeddings, one normalised feed-forward layer, readout."""
+    """Maps two names to the value of their pair: embeddings, a normalised feed-forward layer, a readout."""
 
     def __init__(self, feed_forward: nn.Module) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ RATE, SAMPLES, WINDOW = 8000, 1024, 256
 ROWS, COLUMNS = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0)  # Hz
 KEYS = "123456789*0#"
 BINS = slice(18, 52)  # bins of the spectrum, from 560 to 1590 Hz
-IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; a pixel is in [0, 1], a tone of amplitude 1/2
+IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; pixels are in [0, 1], tones have amplitude 1/2
 PIXELS = 64
 COPIES = 4  # copies of each training image, with different noise and sounds
 JUDGED = 4  # copies of each test image, with different noise and sounds
@@ -48,7 +48,7 @@ class Data(NamedTuple):
 
 
 def draw(run: Run, labels: int) -> Data:
-    """Split the digits at random by the seed. Only the first `labels` training images are labelled."""
+    """Split the digits at random, using the seed. Only the first `labels` training images are labelled."""
     images, digits = data.digits()
     most = run.pick(smoke=200, quick=len(images), full=len(images))
     images, digits = images[:most], digits[:most]

@@ -46,7 +46,7 @@ def rosenbrock(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 
 
 def rosenbrock_problem(n: int, generator: torch.Generator) -> Problem:
-    """Start at the usual (-1.2, 1, -1.2, ...) plus noise of standard deviation 0.1."""
+    """The usual starting point (-1.2, 1, -1.2, ...), plus noise of standard deviation 0.1."""
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(n // 2)
     noise = torch.randn(n, generator=generator, dtype=torch.float64)
     return Problem(f"Rosenbrock, n = {n}", start + 0.1 * noise, rosenbrock)

@@ -14,7 +14,7 @@ from readtrack.plugin import Run
 from .model import accumulate, in_pixels
 
 CLASSES = 5
-SIDE = 40  # of a picture
+SIDE = 40  # side of a picture in pixels
 WINDOW = 24
 SCALES = (24, 34, 48)  # the picture's side after resizing, before windows are cut out of it
 READABLE = (9, 20)  # the larger side, in pixels, of objects in training windows

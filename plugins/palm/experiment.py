@@ -280,7 +280,7 @@ def compare(run: Run) -> None:
 
 
 def part_lost(table: Table) -> dict[str, dict[str, float]]:
-    if not {"one head", "without attention"} <= table.rows.keys():  # a run of the other claim
+    if not {"one head", "without attention"} <= table.rows.keys():  # this is a run of the other claim
         return {}
     one, every, none = (
         float(table[arm, "nats a character"]) for arm in ("one head", "parallel", "without attention")

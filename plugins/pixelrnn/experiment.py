@@ -104,7 +104,7 @@ ROW = Claim(
 )
 
 RATES = (0.01, 0.02, 0.04)
-LEVELS = 17  # of grey
+LEVELS = 17  # number of grey levels
 Images = Float[Tensor, "_ 1 height width"]
 
 

@@ -76,7 +76,7 @@ DEVIATIONS = (
 QUALITY = Claim(
     name="loss with cosines and with dot products",
     sentence="After 250 steps, a character model with cosine attention has a lower held-out loss than the "
-    "same model with scaled dot products, each at its best learning rate.",
+    "same model with scaled dot products. Both models use their best learning rate.",
     paper=Figure(
         "BLEU rises by 0.928 on average over five low-resource translation pairs",
         where="abstract",

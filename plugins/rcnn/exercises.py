@@ -36,7 +36,8 @@ def of_shifts(draw: Draw) -> Iterator[Try]:
 def of_scores(draw: Draw) -> Iterator[Try]:
     yield Try("two boxes", boxes(draw, 2), draw(2), 0.1)
     yield Try("one suppresses both others", boxes(draw, 1).expand(3, 4).clone(), draw(3), 0.5)
-    # Only the second box overlaps another box by more than the threshold. The first box suppresses it.
+    # The second box overlaps both others by more than the threshold, and is suppressed by the first. The
+    # first and the third overlap by less.
     chain = torch.tensor([[0.0, 0, 4, 4], [1.5, 0, 5.5, 4], [3.0, 0, 7, 4]]).double()
     yield Try("a suppressed box suppresses none", chain, torch.tensor([3.0, 2, 1]).double(), 0.3)
     yield Try("12 boxes", boxes(draw, 12), draw(12), 0.2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 CROP = 16  # side of a warped region, in pixels
 POOLED = 4  # side of a region after pooling, in cells of the last feature maps
-STRIDE = 2  # of the last feature maps
+STRIDE = 2  # stride of the last feature maps, in pixels
 
 
 def warp(

@@ -16,7 +16,7 @@ CLASSES = 5
 SIDE = 48
 BRIGHTNESS = 0.3  # about the mean of all pixels
 REGIONS = 20  # proposals per image
-SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # overlap for non-maximum suppression; sides of proposals in pixels
+SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # suppression threshold; sides of proposals in pixels
 
 
 class Detection(NamedTuple):

@@ -1,4 +1,4 @@
-"""Times hashed attention against full attention masked to the same pairs, and training at several depths."""
+"""Times hashed attention and full attention over the same pairs, and training at several depths."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -222,7 +222,7 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Reformer(nn.Module):
     """Sections 2 and 3: a decoder of reversible layers with hashed attention.
 
-    The defaults are those of the paper's enwik8 model: 3 layers of hidden size 1,024 and 64K tokens.
+    The defaults give the paper's enwik8 model: 3 layers of hidden size 1,024 and 64K tokens.
     Positions are learned vectors. We leave out the paper's axial positions and chunked feed-forward layers.
 
     stored  False stores only the activations of one layer at a time. True stores all activations, which

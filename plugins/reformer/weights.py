@@ -26,7 +26,7 @@ AXES = tuple(f"embeddings.position_embeddings.weights.{axis}" for axis in range(
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Map the parameters of a `ReformerModelWithLMHead` with only hashed layers to those of `Reformer`.
+    """Map the parameters of a `ReformerModelWithLMHead` with only hashed layers to those of a `Reformer`.
 
     Axial positions are expanded to a table. Raises ValueError for an unknown name. The released models also
     have layers of local attention, which are not in the paper.
