@@ -130,7 +130,7 @@ def one_cycle(
 ) -> tuple[float, float]:
     """Learning rate and momentum at `step` of `steps` (section 3).
 
-    start  learning rate at the beginning and before the tail, as a fraction of the peak
+    start  learning rate at the first step and before the tail, as a fraction of the peak
     tail   fraction of the steps that form the tail
     end    last learning rate, as a fraction of the first
     """

@@ -1,4 +1,4 @@
-"""Times a recurrent layer on a whole sequence: the equation at each step, our version, and torch's."""
+"""Times a recurrent layer on a whole sequence, computed step by step, by our version, or by torch."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -16,8 +16,8 @@ LENGTH = 50  # sequence length in all plugins on recurrent layers
 def gradient_over_lags(
     recurrent: nn.Module, x: Float[Tensor, "batch time inputs"], generator: torch.Generator
 ) -> Float[Tensor, " lags"]:
-    """Gradient norm of a random projection of the last state with respect to the input 0, 1, ... steps
-    before.
+    """The norm of the gradient of a random projection of the last state, with respect to the input 0, 1, ...
+    steps before.
 
     `recurrent(x)` returns its states first.
     """

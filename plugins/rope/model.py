@@ -62,7 +62,7 @@ def sines(freqs_cis: FreqsCis) -> Float[Tensor, "tokens dim"]:
 class RotaryAttention(MultiHeadAttention):
     """Self-attention with rotated queries and keys (equation 16). Values are not rotated.
 
-    base  of the angles θ_j: a larger base makes the slowest pair rotate more slowly
+    base  base of the angles θ_j; a larger base makes the slowest pair rotate more slowly
     """
 
     def __init__(self, model: int, heads: int, *, base: float = 10000.0, bias: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Times mean-field updates on a film: frame by frame, with the model, and as rows of one matrix."""
+"""Times mean-field updates of a film, computed frame by frame, by the model, or as rows of one matrix."""
 
 from collections.abc import Iterator
 from functools import partial

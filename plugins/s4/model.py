@@ -93,7 +93,7 @@ def kernel_by_cauchy(lamb: Half, p: Half, b: Half, c_tilde: Half, step: Steps, t
     roots = torch.polar(torch.ones_like(angles), angles)
     # At z = -1, 2 / (1 + z) is infinite, so each fraction is multiplied through by 1 + z.
     nominator, denominator = 2 * (1 - roots), 1 + roots
-    scaled = step[:, None] * whole(lamb)  # the poles, in samples
+    scaled = step[:, None] * whole(lamb)  # the poles, multiplied by the step size
     # The weights are 1 / (g - λ) / (1 + z) for each root and pole, with g = 2 (1 - z) / (step (1 + z)).
     weights = step[:, None, None] / (nominator[:, None] - denominator[:, None] * scaled[:, None, :])
     p, b, c = (whole(tensor) for tensor in (p, b, c_tilde))

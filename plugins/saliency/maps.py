@@ -61,7 +61,7 @@ def class_model(
 
     start  initial image: zeros in the paper, noise if the network has no gradient at zero
     mean   mean of all pixels of the data, added to the network's input
-    rate   norm of each step
+    rate   length of each step
     """
     drawn = start.detach().requires_grad_()
     with torch.enable_grad():

@@ -82,7 +82,7 @@ class Seq2Seq(nn.Module):
 
 
 class Sentence(NamedTuple):
-    """words: without END; log_probability: of the words and END, if the sentence is complete"""
+    """words: the words before END; log_probability: the log-probability of the words and END"""
 
     words: tuple[int, ...]
     log_probability: float

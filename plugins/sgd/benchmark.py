@@ -121,7 +121,7 @@ def until_case(
     optimisers  maps (name, role) to (constructor, batch size), in the order of the table. The learning rate
                 of each is the one in `RATES` that reached the quick budget's target in the fewest steps,
                 over three seeds
-    spread      of the pixels' scales, in powers of ten
+    spread      the pixels' scales lie between 10^-spread and 10^spread
 
     To find the learning rate of an optimiser, such as RMSProp, declare the case with any learning rate, and
     print the number of steps for each one in `RATES`. `benchmark` is the new plugin's function:

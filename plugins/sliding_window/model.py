@@ -70,8 +70,8 @@ class WindowAttention(GroupedQueryAttention):
     """Grouped-query attention with rotary embeddings, within a window.
 
     window  number of tokens attended to, including the token itself; None for all previous tokens
-    base    of the rotary embedding
-    attend  attention over a whole sequence
+    base    base of the rotary embedding
+    attend  computes attention over a whole sequence
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Building blocks of the autoencoder and the U-Net, named like the released weights in diffusers."""
+"""Building blocks of the autoencoder and the U-Net, named as in the released weights for `diffusers`."""
 
 from collections.abc import Sequence
 

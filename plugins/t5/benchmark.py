@@ -131,7 +131,7 @@ def from_cache(weights: Weights, state: State, newest: Tensor, *, heads: int) ->
 
 
 def go_on(network: T5, state: State, newest: Tensor) -> tuple[Tensor, State]:
-    """`from_cache` with this folder's model and cache."""
+    """Do the same as `from_cache`, with this folder's model and cache."""
     kept, length = state["kept"], state["length"]
     caches = [Cache(kv, layer, length) for kv, layer in zip(state["read"], kept, strict=True)]
     logits = network.go_on(newest, caches)

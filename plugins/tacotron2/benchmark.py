@@ -1,4 +1,4 @@
-"""Times attention over decoder steps: keys computed in each step or once, filters separate or merged."""
+"""Times attention over decoder steps, with keys computed in each step or once, or with merged filters."""
 
 from collections.abc import Iterator, Mapping
 

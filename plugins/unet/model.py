@@ -30,7 +30,7 @@ class UNet(nn.Module):
     padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size is kept
     joins    number of levels with a skip connection, starting from the deepest; None: all. At other levels
              the expanding path gets all its channels from below
-    dropout  at the end of the contracting path (section 3.1, which gives no probability)
+    dropout  rate at the end of the contracting path (section 3.1, which gives no probability)
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class WindowNet(nn.Sequential):
 
     It runs on the whole zero-padded image at once, which gives the scores of all windows.
 
-    dilations  of the 3 × 3 convolutions; the window's side is 1 + 2 · their sum
+    dilations  dilation of each 3 × 3 convolution; the window's side is 1 + 2 · their sum
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class Block(nn.Module):
     """Equations 2 and 3: pre-norm residual attention and MLP.
 
     activation  activation function of the MLP
-    dropout     on both residual branches and on the MLP's hidden units (appendix B.1)
+    dropout     rate on both residual branches and on the MLP's hidden units (appendix B.1)
     """
 
     def __init__(

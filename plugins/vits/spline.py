@@ -22,8 +22,8 @@ def spline(
 ) -> tuple[Values, Values]:
     """The value of the spline (or of its inverse), and the log derivative there.
 
-    widths, heights  of the bins over [-bound, bound], before their softmax
-    slopes           at the knots between bins, before their softplus; at both ends the slope is 1
+    widths, heights  sizes of the bins over [-bound, bound], before the softmax
+    slopes           slopes at the knots between bins, before the softplus; at both ends the slope is 1
 
     Outside the bounds, the spline is the identity. Half precision is computed in float32. Raises ValueError
     if the number of slopes is not one less than the number of bins.

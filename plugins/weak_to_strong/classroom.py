@@ -1,4 +1,4 @@
-"""Teachers and students: linear probes in parallel, on pixels or on pre-trained features."""
+"""Linear probes for teachers and students, trained in parallel on pixels or on pre-trained features."""
 
 from collections.abc import Callable, Iterable, Iterator
 

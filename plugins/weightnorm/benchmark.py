@@ -1,4 +1,4 @@
-"""Times a weight-normalised convolution: as written, torch's, and ours."""
+"""Times a weight-normalised convolution, computed from equation 2, by torch, or by our version."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Spoken words in a studio, with varied noise, and in recording conditions that no arm is trained on."""
+"""Spoken words in a studio, with varied noise, and in conditions on which no network is trained."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
