@@ -172,7 +172,7 @@ def count(run: Run) -> None:
     weights = [sum(w.numel() for w in layer.parameters()) for _, layer in layers(network)]
     rows = [list(row) for row in zip(names, ours, printed, weights, strict=True)]
     columns = ["layer", "neurons", "neurons in the paper", "parameters"]
-    run.table("AlexNet", columns, rows)
+    run.table("AlexNet", columns, rows, caption="Layer sizes, counted in our code and in the paper.")
     differ = sum(a != b for a, b in zip(ours[1:], printed[1:], strict=True))
     values = {"layers after the first with other sizes than in the paper": differ, "parameters": sum(weights)}
     run.claim(SIZES, values)

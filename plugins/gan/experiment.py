@@ -215,13 +215,14 @@ def play_for_one_number(run: Run) -> None:
     players = [torch.optim.Adam(one.parameters(), lr=0.002, betas=(0.5, 0.999)) for one in (judge, made)]
     generator = run.generator("the game for one number")
     steps = run.pick(smoke=4, quick=900, full=6000)
+    shown = sorted({0, steps // 15, steps // 3, steps})
     x, panels = torch.linspace(-4, 4, 160), []
 
     def noise(count: int) -> Tensor:
         return (4 * torch.rand(count, 1, generator=generator) - 2).to(run.device, run.dtype)
 
     for step in run.steps(steps + 1, "the game for one number"):
-        if step in (0, steps // 15, steps // 3, steps):
+        if step in shown:
             with torch.no_grad():
                 samples = made(noise(20_000))[:, 0].float().cpu()
                 judged = judge(x[:, None].to(run.device, run.dtype))[:, 0].sigmoid().float().cpu()
@@ -242,7 +243,7 @@ def play_for_one_number(run: Run) -> None:
         torch.stack(panels),
         columns=1,
         caption="Black is the density of the data, green is the density of the samples, and blue is D. "
-        f"Steps 0, {steps // 15}, {steps // 3} and {steps} (as in figure 1).",
+        f"Steps {', '.join(map(str, shown))} (as in figure 1).",
     )
 
 

@@ -145,7 +145,9 @@ def count(run: Run) -> None:
         ours, theirs = GoogLeNet(), AlexNet()
     rows: list[list[object]] = [[name, *widths, size(ours.blocks[name])] for name, widths in TABLE_1.items()]
     columns = ["block", "1×1", "before 3×3", "3×3", "before 5×5", "5×5", "pool", "weights"]
-    run.table("table 1", columns, rows)
+    run.table(
+        "table 1", columns, rows, caption="Output channels of each convolution in the Inception blocks."
+    )
     own = size(ours) - size(ours.heads)
     run.metric("parameters", own, arm="GoogLeNet")
     run.metric("parameters", size(theirs), arm="AlexNet")

@@ -220,7 +220,8 @@ def count(run: Run) -> None:
     with torch.device("meta"):
         sizes = LeNet5().sizes()
     rows = [[name.upper() if len(name) == 2 else name, *pair] for name, pair in sizes.items()]
-    run.table("LeNet-5", ["layer", "trainable parameters", "connections"], rows)
+    columns = ["layer", "trainable parameters", "connections"]
+    run.table("LeNet-5", columns, rows, caption="Layer sizes, counted in our code.")
     parameters, connections = (sum(column) for column in zip(*sizes.values(), strict=True))
     run.claim(SIZE, {"trainable parameters": parameters, "connections": connections})
 
