@@ -104,8 +104,8 @@ FASTER = Claim(
 
 CYCLE = Claim(
     name="loss with one cycle and with cosine decay",
-    sentence="After 60 steps, one cycle has a lower held-out loss than a learning rate that falls along a "
-    "cosine from the start.",
+    sentence="After 60 steps, the held-out loss is lower with one cycle than with a learning rate that falls "
+    "along a cosine from the start.",
     paper=Figure("Large learning rates regularise and speed up training", where="abstract", read="abstract"),
     rule=(at_most("loss", "one cycle@T", 0.95, over="cosine@T", toward=1.0),),
     control="a cosine schedule that decays to zero over the same number of steps, with its best learning "

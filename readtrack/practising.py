@@ -45,7 +45,7 @@ def codes(desk: Desk, names: Sequence[str]) -> dict[str, str]:
 
 
 def proof(desk: Desk) -> Job:
-    """A job that runs benchmark and experiment with the functions that passed in place of the paper's."""
+    """A job that runs the benchmark and the experiment with the passed functions in place of the paper's."""
     standings = desk.standings()
     return new_job(desk.paper, practice=[name for name in desk.names if standings[name].passed])
 

@@ -16,8 +16,8 @@ Path = Bool[Tensor, "batch symbols frames"]
 FAST_SEARCH = Claim(
     name="time of the alignment search",
     seeded_as="the search is quick",
-    sentence="The alignment search, vectorised over the symbols and batch rows of a frame, is at least "
-    "three times as fast as a loop over cells.",
+    sentence="The alignment search, which processes all symbols and batch rows of a frame at once, is at "
+    "least three times as fast as a loop over cells.",
     paper=Figure("The search takes less than 2 % of the training time.", where="section 3.2", read="text"),
     rule=(Speedup("search", over="cell by cell", threshold=3.0, axes={"frames": 400}),),
     deviations="The loop over cells is in Python. The paper's released search is compiled.",

@@ -62,7 +62,7 @@ FEW_LABELS = Claim(
     "held-out texts more accurately than one trained from scratch on 5 labels per class, and at least as "
     "accurately as one trained from scratch on 20 labels per class.",
     paper=Figure(
-        "without pre-training the average score over the tasks falls from 74.7 to 59.9",
+        "Without pre-training, the average score over the tasks falls from 74.7 to 59.9",
         where="section 5, table 5",
         read="table",
     ),

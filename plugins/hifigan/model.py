@@ -61,8 +61,8 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Maps log-mel spectrograms (batch, bands, frames) to waves in [-1, 1]. The number of samples per frame
-    is the product of all strides.
+    """Maps log-mel spectrograms (batch, bands, frames) to waveforms in [-1, 1]. The number of samples per
+    frame is the product of all strides.
 
     `normed()` adds weight normalisation to every convolution, for training.
     """

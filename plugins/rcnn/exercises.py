@@ -18,7 +18,7 @@ def of_pairs(draw: Draw) -> Iterator[Try]:
     yield Try("one of each", boxes(draw, 1), boxes(draw, 1))
     yield Try("3 and 4", boxes(draw, 3), boxes(draw, 4))
     yield Try("far apart", boxes(draw, 2), boxes(draw, 2) + 20)
-    yield Try("boxes without an area", torch.zeros(2, 4).double(), torch.zeros(1, 4).double())
+    yield Try("boxes with zero area", torch.zeros(2, 4).double(), torch.zeros(1, 4).double())
     yield Try("2 images", boxes(draw, 2, 3), boxes(draw, 2, 4))
 
 
@@ -30,7 +30,7 @@ def of_codes(draw: Draw) -> Iterator[Try]:
 def of_shifts(draw: Draw) -> Iterator[Try]:
     yield Try("one box", draw(1, 4), boxes(draw, 1))
     yield Try("2 images, 3 boxes each", draw(2, 3, 4), boxes(draw, 2, 3))
-    yield Try("a side that would grow too much", 9 * draw(2, 4).abs(), boxes(draw, 2))
+    yield Try("clamped log scales", 9 * draw(2, 4).abs(), boxes(draw, 2))
 
 
 def of_scores(draw: Draw) -> Iterator[Try]:

@@ -43,7 +43,7 @@ def practice(
     ] = False,
     prove_: Annotated[
         bool,
-        typer.Option("--prove", help="Check all, then run benchmark and claims with your code."),
+        typer.Option("--prove", help="Check all, then run the benchmark and test the claims with your code."),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Check whenever you save, until q.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the exercises and your progress.")] = False,

@@ -105,7 +105,7 @@ def _print(library: Library, paper: Paper, *, verbose: bool) -> None:
         _field("row", row)
     for source in facts["sources"]:
         _field("source", f"{source['url']}{'  ' + source['note'] if source['note'] else ''}")
-    _field("PDF", facts["pdf"] or ("not fetched" if paper.pdf_sources else "no link to one"))
+    _field("PDF", facts["pdf"] or ("not fetched" if paper.pdf_sources else "no link"))
     _field("builds on", ", ".join(facts["builds_on"]))
     _field("led to", ", ".join(facts["led_to"]))
     plugin = facts["plugin"]

@@ -1,4 +1,4 @@
-"""Validation of an agent's answers: the sender may be compromised, or run other software.
+"""Validation of an agent's answers: the sender may be compromised, or may run different software.
 
 Every function raises Refused with a message for the reader.
 """
@@ -37,10 +37,10 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """News of one run.
+    """A report on one run.
 
-    Its attempt, the offset of the `n` bytes received, whether a shepherd is alive (None: unknown), and the
-    scheduler's state.
+    It has the run's attempt, the offset of the `n` bytes received, whether a shepherd is alive (None:
+    unknown), and the scheduler's state.
     """
 
     attempt: str
@@ -57,10 +57,10 @@ def parse(line: bytes) -> tuple[dict[str, Any], int]:
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
-        raise _strange("it is not an object of JSON")
+        raise _strange("it is not a JSON object")
     count = said.pop("n", None)
     if not _is_count(count) or count > MAX_DATA:
-        raise _strange(f"n is {quoted(str(count))}")
+        raise _strange(f"the payload length n is {quoted(str(count))}")
     return said, count
 
 
@@ -70,7 +70,9 @@ def check(do: str, said: dict[str, Any]) -> dict[str, Any]:
         raise Refused(one_line(str(said["error"]))[:1000])
     if do == "hello" and said.get("readtrack") != __version__:
         theirs = one_line(str(said.get("readtrack")))[:40]
-        raise Refused(f"readtrack is {theirs} there and {__version__} here. Install the same version.")
+        raise Refused(
+            f"the other side runs readtrack {theirs}, and this side {__version__}. Install the same version."
+        )
     for key, kind in _FIELDS.get(do, {}).items():
         if not isinstance(said.get(key), kind):
             raise _strange(f"{key} is {quoted(str(said.get(key)))}")
@@ -105,14 +107,14 @@ def files(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Names and sizes of the files to fetch: the log and the artifacts."""
     found = said.get("files", {})
     if not isinstance(found, dict) or not all(map(_is_count, found.values())):
-        raise _strange("files is not an object of sizes")
+        raise _strange("`files` does not map names to sizes")
     return ((name, size) for name, size in found.items() if _comes_home(name))
 
 
 def _comes_home(name: str) -> bool:
     first, *rest = name.split("/")
     if first == "artifacts" and rest:
-        # No "..", no hidden files, and no separators of other systems.
+        # No "..", no hidden files, and no path separators of other systems.
         return all(part and part[0] != "." and part.isprintable() and "\\" not in part for part in rest)
     return name == "log.txt"
 
@@ -122,4 +124,4 @@ def _is_count(value: object) -> bool:
 
 
 def _strange(what: str) -> Refused:
-    return Refused(f"invalid answer: {what}. Check that both sides have the same readtrack.")
+    return Refused(f"invalid answer: {what}. Check that both sides run the same version of readtrack.")

@@ -244,7 +244,7 @@ ACTIONS: tuple[Action, ...] = (
            "In practice: compare with the paper's code, after confirmation.", "Practice", where="practice",
            call="solution", cli_command="readtrack practice PAPER --solution"),
     Action("practice_prove", "p", "speed, claims",
-           "In practice: run benchmark and claims with your code.", "Practice", where="practice",
+           "In practice: run the benchmark and test the claims with your code.", "Practice", where="practice",
            call="prove"),
     Action("practice_stop", "x", "stop", "In practice: stop the check, or the run with your code.",
            "Practice", where="practice", call="stop"),

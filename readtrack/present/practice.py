@@ -37,7 +37,7 @@ OUTCOMES: dict[str, Mark] = {
 _WORDS = {
     "wrong": "wrong result",
     "failed": "an error",
-    "slow": "does not end",
+    "slow": "did not finish",
     "empty": "not written yet",
 }
 
@@ -50,7 +50,7 @@ class PracticeLine(NamedTuple):
 
 
 def mark(found: PracticeStanding) -> Mark:
-    """`✓` if it passed, else the mark of its last try, or `○`."""
+    """`✓` if it passed, else the mark for a skipped exercise or of the last try, or `○`."""
     if found.passed or found.skipped:
         return OUTCOMES["passed" if found.passed else "skipped"]
     return OUTCOMES.get(found.last, OUTCOMES["empty"])
@@ -104,7 +104,7 @@ def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
             first, _, rest = sentence.removesuffix(".").partition(" ")
             first = first if re.split(r"\W", first)[0] in names else first[:1].upper() + first[1:]
             yield PracticeLine(f"    {first} {rest}.", "doubtful")
-    for line in report:  # numbers and code in columns, or an error's message in sentences
+    for line in report:  # columns of numbers and code, or the sentences of an error message
         numbers = event["outcome"] == "wrong" or line.startswith("line ")
         yield PracticeLine(f"    {plain(line)}", "plain" if numbers else "bad")
 
@@ -124,7 +124,8 @@ def summary(outcomes: Iterable[str]) -> str:
 class PracticeSpeed(NamedTuple):
     """The time of a variant.
 
-    label: naive, yours, ours, strongest; ratios: of yours, to naive and strongest.
+    label   naive, yours, ours or strongest
+    ratios  yours compared with naive and strongest
     """
 
     label: str
@@ -136,8 +137,8 @@ class PracticeSpeed(NamedTuple):
 def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
     """Where it was measured, and the times of the four variants.
 
-    In the first case and mode, at the largest size at which the reader's code has a time; ("", []) if there
-    is none.
+    Uses the first case and mode, at the largest size at which the reader's code was timed. Returns ("", [])
+    if it was never timed.
     """
     rows = [row for row in map(measured, record.measurements) if row.nanoseconds is not None]
     own = [row for row in rows if row.role == "paper"]
@@ -220,7 +221,7 @@ def ask_solution(sheet: Sheet) -> str:
 
 
 def ask_reset(sheet: Sheet) -> str:
-    return f"Empty {sheet.name}? A copy of your file will be kept."
+    return f"Clear {sheet.name}? A copy of your file will be kept."
 
 
 def ask_implemented(paper: str) -> str:
@@ -232,22 +233,26 @@ def chosen(sheet: Sheet) -> str:
 
 
 def was_reset(sheet: Sheet, kept: Path) -> str:
-    return f"{sheet.name} is empty again. The previous version of your file: {kept}"
+    return f"{sheet.name} is empty again. The previous version of your file is {kept}"
 
 
 def was_skipped(sheet: Sheet) -> str:
-    return f"{sheet.name} is skipped. Choose it to resume it."
+    return f"{sheet.name} is skipped. Choose it again to resume."
 
 
 ALL_DONE = "All exercises are done or skipped."
 NOT_ALL_PASS = "Not all exercises pass yet."
 # {key} starts the run with the reader's code
-PROVES = "All exercises pass. {key} runs benchmark and claims with your code in place of the paper's."
+PROVES = (
+    "All exercises pass. {key} runs the benchmark and tests the claims with your code in place of the "
+    "paper's."
+)
 PROVES_LATER = (
-    "When all exercises pass, {key} runs benchmark and claims with your code in place of the paper's."
+    "When all exercises pass, {key} runs the benchmark and tests the claims with your code in place of the "
+    "paper's."
 )
 OLDER = "Your file has changed since this run. {key} runs it again."
 QUEUED = "It runs after {paper}."
 CONDITION = "practice: "  # prefix of `Job.condition` in a run with the reader's functions
-ASK_PROOF = "Run benchmark and claims with your code in place of the paper's?"
+ASK_PROOF = "Run the benchmark and test the claims with your code in place of the paper's?"
 PROVING = "Now running your code in place of the paper's: first its speed, then the paper's claims."

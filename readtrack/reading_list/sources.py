@@ -1,4 +1,4 @@
-"""Identifiers: parsing and comparison of arXiv ids, DOIs and links; ids of papers."""
+"""Identifiers: parses and compares arXiv ids, DOIs and links, and makes the ids of papers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERSION = r"(?:v[1-9][0-9]*)?"
 _DOI = r"10\.[0-9]{4,9}/\S+"
 _LINK = re.compile(r"https?://[^\s/]+(/\S*)?", re.IGNORECASE)
 
-# Patterns of the values in a list, each with an example.
+# Patterns that the values in a reading list must match, each with an example.
 WRITTEN: dict[SourceKind, tuple[re.Pattern[str], str]] = {
     "arxiv": (re.compile(_ARXIV_ID + _VERSION), '"1706.03762", "1706.03762v5" or "cs/9901001"'),
     "doi": (re.compile(_DOI), '"10.1162/neco.1997.9.8.1735"'),
@@ -43,7 +43,7 @@ SMALL_WORDS = re.compile(
 
 
 def parse(text: str) -> Source:
-    """Parse an arXiv id, a DOI or a link, bare or as an address. Raises ReadtrackError."""
+    """Parse a link, or an arXiv id or DOI, either bare or as a URL. Raises ReadtrackError."""
     text = text.strip()
     bare = _ARXIV_LINK.sub("", text)
     if found := _ARXIV.fullmatch(re.split(r"/?[?#]|/$", bare)[0] if bare != text else bare):
@@ -65,7 +65,7 @@ def not_a_source(text: str) -> str:
 
 
 def _unquoted(link: str) -> str:
-    from urllib.parse import unquote  # the import takes 2 ms, and most starts do not need it
+    from urllib.parse import unquote  # the import takes 2 ms, and most commands do not need it
 
     return unquote(link)
 
@@ -88,7 +88,7 @@ def _on_arxiv(found: re.Match[str]) -> Source:
 def split_version(arxiv_id: str) -> tuple[str, int | None]:
     """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None).
 
-    An old id loses its subject class, as in arXiv's own answers: `math.GT/0309136` -> ("math/0309136", None).
+    An old id loses its subject class, as in arXiv's API: `math.GT/0309136` -> ("math/0309136", None).
     """
     found = re.fullmatch(r"(.+?)(?:v(\d+))?", arxiv_id)
     assert found
@@ -152,12 +152,12 @@ def name_key(text: str) -> str:
 
 
 def letters(text: str) -> str:
-    """The key of a title: letters and digits only, without case and accents."""
+    """The key of a title: its letters and digits, in lower case and without accents."""
     return "".join(c for c in folded(text) if c.isalnum())
 
 
 def make_id(title: str, taken: set[str]) -> str:
-    """`FlashAttention: Fast and ...` -> flashattention; else the first words without stop words."""
+    """`FlashAttention: Fast and ...` -> flashattention. Otherwise the first words, without stop words."""
     head, colon, _ = title.partition(":")
     short = head if colon and len(head.split()) <= 3 else title
     words = re.findall(r"[a-z0-9]+", folded(short).replace("'", ""))

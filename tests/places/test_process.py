@@ -198,7 +198,7 @@ def test_another_readtrack_there_is_named(elsewhere, monkeypatch):
     monkeypatch.setattr("readtrack.places.answers.__version__", "99.0")
     done = elsewhere.finish(elsewhere.start("toy_ok"))
     assert done.outcome == "failed"
-    assert "readtrack is 0.1.0 there and 99.0 here" in done.detail
+    assert "the other side runs readtrack 0.1.0, and this side 99.0" in done.detail
 
 
 def test_a_noisy_login_shell_does_no_harm(elsewhere, monkeypatch):

@@ -1,7 +1,8 @@
 """The child process of a run: `python -m readtrack.runs.worker <run folder>`.
 
 Standard input is a pipe of commands, one JSON object per line: `{"cmd": "cancel", "reason": "cancelled"}`.
-When the pipe closes, the starter is gone, and the run ends, unless its folder has a file `detached`.
+A closed pipe means that the process that started the run has exited. The run then ends too, unless its folder
+contains a file named `detached`.
 
 Standard output and error go to the log, so the plugin, its libraries and its children may print freely.
 Events go to a separate descriptor.
@@ -27,7 +28,7 @@ def main(folder: Path) -> NoReturn:
     os.dup2(null, 0)
     os.close(null)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # A parent that ignores SIGINT (a shell's background job) passes that on.
+    # If the parent ignores SIGINT, as a shell's background job does, the child would ignore it too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     adopt_orphans()
     sentinel = start_sentinel(folder, commands)

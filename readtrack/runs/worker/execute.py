@@ -190,7 +190,7 @@ class Worker:
         judged: Sequence[Claim],
         bench_dtype: torch.dtype,
     ) -> None:
-        """Judge the reader's functions, or run benchmark and claims with them in place of the paper's."""
+        """Judge the reader's functions, or run the benchmark and claims with them in place of the paper's."""
         from readtrack.practice import rivals
         from readtrack.runs.worker import practising
 

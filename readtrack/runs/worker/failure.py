@@ -44,7 +44,7 @@ def _text(error: BaseException) -> str:
 
 
 def short_traceback(error: BaseException) -> str:
-    """From the plugin's first frame on, at most `_TRACEBACK_LINES` lines."""
+    """The last `_TRACEBACK_LINES` lines of the traceback, which starts at the plugin's first frame."""
     step = error.__traceback__
     while step is not None and not _is_paper(step.tb_frame.f_globals):
         step = step.tb_next

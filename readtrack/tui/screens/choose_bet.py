@@ -53,7 +53,9 @@ class ChooseBet(Dialog[BetChoice | None]):
             yield self._sure
             yield self._command
             yield Static(
-                "enter bets and runs, ↑ ↓ move, ← → confidence, esc goes back", classes="hint", markup=False
+                "enter: bet and run, ↑ ↓: choose arm, ← →: set confidence, esc: back",
+                classes="hint",
+                markup=False,
             )
 
     def on_mount(self) -> None:
@@ -62,7 +64,7 @@ class ChooseBet(Dialog[BetChoice | None]):
         self._show_command()
 
     def _lines(self, width: int) -> list[Line]:
-        """The claim's sentence, then each arm as a line for the cursor, with its winning condition below."""
+        """The claim's sentence, then each arm as a selectable line with its winning condition below."""
         lines = wrapped(self._on.sentence, width, "$muted", indent=1)
         for number, (arm, wins) in enumerate(present.options(self._on), 1):
             lines += [BLANK, Line(join(" ", (str(number), "bold $link"), "  ", (arm, "bold")), arm)]
