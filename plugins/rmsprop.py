@@ -289,7 +289,7 @@ def of_steps(draw: Draw) -> Iterator[Try]:
     settings = {"lr": 0.1, "decay": 0.9, "eps": 1e-3}
     yield Try("the first step", draw(2), draw(2), 0 * draw(2), t=1, **settings)
     yield Try("a later step", draw(3), draw(3), draw.between(0, 1, 3), t=2, **settings)
-    yield Try("an eps of 0.5", draw(3), draw(3), draw.between(0, 1, 3), t=3, **settings | {"eps": 0.5})
+    yield Try("eps 0.5", draw(3), draw(3), draw.between(0, 1, 3), t=3, **settings | {"eps": 0.5})
 
 
 EXERCISES = (

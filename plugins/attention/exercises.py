@@ -11,7 +11,7 @@ def of_scores(draw: Draw) -> Iterator[Try]:
     yield Try("one query, two keys", draw(1, 2), draw(2, 2))
     yield Try("3 queries, 4 keys", draw(3, 5), draw(4, 5))
     yield Try("batched", draw(2, 2, 3, 4), draw(2, 2, 3, 4))
-    yield Try("a scale of 0.3", draw(3, 4), draw(2, 4), scale=0.3)
+    yield Try("scale 0.3", draw(3, 4), draw(2, 4), scale=0.3)
 
 
 def of_masks(draw: Draw) -> Iterator[Try]:

@@ -9,7 +9,7 @@ from .model import BatchNorm
 
 def of_batches(draw: Draw) -> Iterator[Try]:
     yield Try("3 examples, 2 features", draw(3, 2), draw(2), draw(2), eps=1e-5)
-    yield Try("an eps of 0.5", draw(4, 3), draw(3), draw(3), eps=0.5)
+    yield Try("eps 0.5", draw(4, 3), draw(3), draw(3), eps=0.5)
     yield Try("images", draw(2, 3, 2, 3), draw(3), draw(3), eps=1e-5)
     yield Try("one position", draw(3, 2, 1), draw(2), draw(2), eps=1e-5)
 

@@ -16,7 +16,7 @@ def text_tower(vocab: int) -> TextTower:
 def of_pairs(draw: Draw) -> Iterator[Try]:
     scale = torch.tensor(1.0, dtype=torch.float64)
     yield Try("2 pairs", draw(2, 2), draw(2, 2), scale)
-    yield Try("3 pairs, a scale of 5", draw(3, 2), draw(3, 2), 5 * scale)
+    yield Try("3 pairs, scale 5", draw(3, 2), draw(3, 2), 5 * scale)
 
 
 def of_texts(draw: Draw) -> Iterator[Try]:

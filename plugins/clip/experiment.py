@@ -36,7 +36,7 @@ CONTESTS_OF_TWO = Break(
 OTHERS_TEXTS = Break("mismatched texts", "Each image is paired with the text of its neighbour in the batch.")
 RARE_WORDS = Break(
     "inverse-frequency word weights",
-    "The network predicts words like the control, with each word weighted by the inverse of the number of "
+    "As in the control, the network predicts words. Each word is weighted by the inverse of the number of "
     "captions that contain it.",
     "rival",
 )
@@ -44,7 +44,7 @@ IMAGES = "images until 35 %"
 
 SIZES = Claim(
     name="sizes",
-    sentence="The models have the same numbers of parameters as the released models.",
+    sentence="Each model has the same number of parameters as its released counterpart.",
     paper=Figure(
         "The text tower has 63 million parameters in 12 layers of hidden size 512. The released files have "
         "151,277,313 for ViT-B/32 and 102,007,137 for RN50, without the buffers of position ids.",

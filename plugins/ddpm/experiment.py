@@ -61,8 +61,8 @@ SAMPLES = Claim(
     deviations="The data are 8 × 8 digits, and the network is a residual perceptron instead of the U-Net. "
     "Training takes 500 Adam updates with a learning rate that falls to 0. Samples are generated with "
     "averaged weights (decay 0.98 instead of 0.9999), and the sampling variance is beta. The bound's "
-    "weights are divided by their mean. The learning rate is chosen on samples that take a hundred steps. "
-    "The verdict uses a thousand samples that take all thousand steps.",
+    "weights are divided by their mean. The learning rate is chosen on samples generated in a hundred "
+    "steps. The verdict uses a thousand samples, generated in all thousand steps.",
     headline=True,
     history=(
         (
@@ -181,7 +181,9 @@ def compare(run: Run, schedule: Schedule) -> None:
             BY_IMPORTANCE.name: {"simple": Arm(Way(bound_weights, by_importance=True))},
         },
         world=setting,
-        unequal={"simple": "how much they draw, only in the rival, whose steps are sampled by their weight"},
+        unequal={
+            "simple": "how much they draw: only the rival differs, because it samples steps by their weights"
+        },
     )
     run.metric("Fréchet distance on judge", apart, arm="independent pixels")
     run.metric("Fréchet distance on judge", setting.distance(train_on, judge), arm="training digits")

@@ -97,9 +97,9 @@ BLENDED = Break(
 
 LEARNED = Claim(
     name="response to dreams of the same and of another subject",
-    sentence="After 200 steps of training, a dream shows what its network was trained on. A second network "
-    "trained on the same photograph responds at least 1.15 times as strongly to this dream as to the dream "
-    "of a network trained on the other photograph.",
+    sentence="After 200 steps of training on one of two photographs, a network's dream shows what it was "
+    "trained on. A second network trained on the same photograph responds at least 1.15 times as strongly to "
+    "this dream as to the dream of a network trained on the other photograph.",
     paper=Figure(
         "A network that was trained mostly on animals finds animals in shapes. The blog shows only pictures "
         "and gives no number.",

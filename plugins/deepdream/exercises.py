@@ -22,7 +22,7 @@ def of_guides(draw: Draw) -> Iterator[Try]:
 def of_steps(draw: Draw) -> Iterator[Try]:
     yield Try("without a shift", draw.between(0.3, 0.7, 1, 3, 1, 2), weighed, size=0.1)
     yield Try("shifted by (1, 2)", draw.between(0.3, 0.7, 2, 3, 3, 4), weighed, size=0.1, shift=(1, 2))
-    yield Try("beyond black and white", draw.between(0, 1, 1, 3, 2, 2), weighed, size=0.5)
+    yield Try("clamped to [0, 1]", draw.between(0, 1, 1, 3, 2, 2), weighed, size=0.5)
 
 
 def weighed(images: torch.Tensor) -> torch.Tensor:

@@ -67,7 +67,7 @@ SCORES = Claim(
     "another neuron's explanation does. The explanations also score higher than explanations found in the "
     "same way for the untrained network.",
     paper=Figure(
-        "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far below for most",
+        "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far lower for most",
         where="OpenAI's announcement",
         read="secondary",
     ),

@@ -38,7 +38,7 @@ CLASSES = {
     "a capital": string.ascii_uppercase,
     "a digit": string.digits,
     "a blank": " ",
-    "a line's end": "\n",
+    "a line end": "\n",
     "punctuation": string.punctuation,
 }
 FREQUENT = " etaoinsrhldcufmpgybwvk.,\n`'()_x\"-:=q"
@@ -64,7 +64,7 @@ def questions() -> list[tuple[Question, ...]]:
 
 
 def wording(asked: tuple[Question, ...]) -> str:
-    places = ("{}", "after {}", "two after {}", "three after {}")
+    places = ("{}", "after {}", "2 characters after {}", "3 characters after {}")
     return " ".join(places[question.back].format(question.name) for question in asked)
 
 

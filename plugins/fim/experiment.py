@@ -222,7 +222,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 
 @torch.no_grad()
 def left_to_right(run: Run, network: GPT2, stream: str, part: Literal["choose", "judge"]) -> float:
-    """Loss on original texts in nats per letter, without the first letter and the end token."""
+    """Loss on original texts in nats per letter, excluding the first letter and the end token."""
     texts, _, _ = texts_of(run.pick(smoke=16, quick=256, full=4096), run.data(stream, part))
     return network.loss(texts.to(run.device)).item()
 

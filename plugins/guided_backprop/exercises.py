@@ -1,4 +1,4 @@
-"""Exercises: write the rule for a ReLU, and the logits of the all-convolutional network."""
+"""Exercises: write the backward rule of a ReLU, and compute the logits of the all-convolutional network."""
 
 from collections.abc import Iterator
 

@@ -79,7 +79,7 @@ SHARPER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the claim compared the share of the whole map's sum inside the box, and "
+            "Until November 2026 the claim compared the share of the map's total inside the box, and "
             'the verdict was "reproduced" (1.46 times the share of the gradient). Sparsity alone raises '
             "this share. The claim now takes the same number of pixels from each map and compares the share "
             "outside the box."

@@ -91,7 +91,8 @@ OUTLIERS = Claim(
     sentence="After 500 steps, a network's Hessian has about as many large eigenvalues as the data have "
     "clusters, at both hidden sizes. A linear model's Hessian does not.",
     paper=Figure(
-        "More parameters only scale the bulk. Other data, such as more clusters, only change the outliers.",
+        "More parameters only scale the bulk. Other data, for example with more clusters, change only the "
+        "outliers.",
         where="abstract of Sagun and others",
         read="abstract",
     ),
@@ -106,14 +107,14 @@ OUTLIERS = Claim(
     after_steps=500,
     breaks=(ONE_RING, COVARIANCE, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane. The paper uses MNIST and "
-    "two Gaussians. The labels alternate, and a tenth of them are flipped so that the loss does not vanish. "
-    "The network has one hidden layer of 8 or 32 tanh units. Adam trains it on the full batch at a learning "
-    "rate of 0.01. The number of outliers is the median over three random data sets. To count outliers, we "
-    "sort the eigenvalues, keep those above 0.3 % of the largest (at most 12), find the largest ratio "
-    "between neighbours, and count the eigenvalues above this gap. On digits, the numbers of outliers and "
-    "classes need not agree, as the plotted spectrum shows. On seeds 0 and 1, networks with 8 units have 5 "
-    "outliers for 8 clusters, and networks with 32 units have 8. The mean difference between the hidden "
+    deviations="The data are 2, 4 or 8 tight clusters on a circle in the plane. The paper uses MNIST and two "
+    "Gaussians. The labels alternate, and a tenth of them are flipped so that the loss does not vanish. The "
+    "network has one hidden layer of 8 or 32 tanh units. It is trained with Adam on the full batch, at a "
+    "learning rate of 0.01. The number of outliers is the median over three random data sets. To count "
+    "outliers, we sort the eigenvalues, keep those above 0.3 % of the largest (at most 12), find the largest "
+    "ratio between neighbours, and count the eigenvalues above this gap. On digits, the numbers of outliers "
+    "and classes need not agree, as the plotted spectrum shows. On seeds 0 and 1, networks with 8 units have "
+    "5 outliers for 8 clusters, and networks with 32 units have 8. The mean difference between the hidden "
     "sizes then equals the bound of 1, and rounding decides the verdict.",
     headline=True,
     history=(

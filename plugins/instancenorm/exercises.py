@@ -8,7 +8,7 @@ from readtrack.plugin import Draw, Exercise, Try
 def of_images(draw: Draw) -> Iterator[Try]:
     yield Try("one image", draw(1, 2, 3), draw(2), draw(2), eps=1e-5)
     yield Try("two images", draw(2, 2, 2, 2), draw(2), draw(2), eps=1e-5)
-    yield Try("an eps of 0.5", draw(2, 3, 4), draw(3), draw(3), eps=0.5)
+    yield Try("eps 0.5", draw(2, 3, 4), draw(3), draw(3), eps=0.5)
 
 
 EXERCISES = (

@@ -25,7 +25,7 @@ def of_drawings(draw: Draw) -> Iterator[Try]:
 
 
 def of_penalties(draw: Draw) -> Iterator[Try]:
-    yield Try("rubbish of 0.2", draw(2, 3).abs(), torch.tensor([2, 0]), rubbish=0.2)
+    yield Try("rubbish constant 0.2", draw(2, 3).abs(), torch.tensor([2, 0]), rubbish=0.2)
     yield Try("2 classes", draw(1, 2).abs(), torch.tensor([1]))
     yield Try("3 classes", 2 * draw(4, 3).abs(), torch.tensor([0, 2, 1, 1]))
 

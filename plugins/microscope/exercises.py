@@ -25,7 +25,7 @@ def colours(images: torch.Tensor) -> torch.Tensor:
 def of_images(draw: Draw) -> Iterator[Try]:
     network = PairNet()
     yield Try("the best", network, "layer 1", draw.between(0, 1, 2, 3, 8, 8), best=1)
-    yield Try("the best two, layer 2", network, "layer 2", draw.between(0, 1, 3, 3, 14, 14), best=2)
+    yield Try("the best 2, layer 2", network, "layer 2", draw.between(0, 1, 3, 3, 14, 14), best=2)
 
 
 EXERCISES = (

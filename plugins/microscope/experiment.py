@@ -22,7 +22,7 @@ INITIAL_SCORES = Break(
 )
 SCENES = Break(
     "highest-scoring scenes",
-    "The images are the scenes to which the same network gives its highest scores for each class.",
+    "The images are the scenes with the same network's highest scores for each class.",
     "rival",
 )
 

@@ -36,7 +36,7 @@ ANOTHER_SOUND = Break(
 NEVER_MISSING = Break("no missing modality", "The autoencoder always gets both modalities.", "near miss")
 TOWERS = Break(
     "contrastive encoders",
-    "One encoder per modality is trained with CLIP's contrastive loss instead of an autoencoder.",
+    "Instead of an autoencoder, one encoder per modality is trained with CLIP's contrastive loss.",
     "rival",
 )
 RIGHT, CROSSED = "accuracy", "accuracy from sounds to images"
@@ -91,8 +91,8 @@ SHARED = Claim(
         at_least(CROSSED, "both modalities", 0.2, minus="own modality", toward=0.0),
         at_least(CROSSED, "both modalities", 0.05, minus="CCA", toward=0.0),
     ),
-    control="the same autoencoder, with inputs missing equally often and at its best learning rate from "
-    "the same grid, but it reconstructs only the modalities that are present",
+    control="the same autoencoder at its best learning rate from the same grid, with inputs missing equally "
+    "often. It reconstructs only the modalities that are present",
     control_arm="own modality",
     control_reaches=(at_least(IMAGES, "own modality", 0.4),),
     after_steps=500,

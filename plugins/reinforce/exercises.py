@@ -11,7 +11,7 @@ from readtrack.plugin import (
 
 def of_actions(draw: Draw) -> Iterator[Try]:
     yield Try("no baseline", draw(3), draw.below(3), draw())
-    yield Try("a baseline of 0.5", draw(2, 3), draw.below(3, 2), draw(2), 0.5)
+    yield Try("baseline 0.5", draw(2, 3), draw.below(3, 2), draw(2), 0.5)
     yield Try("a baseline for each action", draw(4, 2), draw.below(2, 4), draw(4), draw(4))
 
 

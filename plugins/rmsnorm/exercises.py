@@ -9,7 +9,7 @@ def of_vectors(draw: Draw) -> Iterator[Try]:
     yield Try("one vector", draw(3), draw(3))
     yield Try("3 vectors", draw(3, 4), draw(4))
     yield Try("two batch axes", draw(2, 3, 5), draw(5))
-    yield Try("an eps of 0.5", draw(2, 4), draw(4), eps=0.5)
+    yield Try("eps 0.5", draw(2, 4), draw(4), eps=0.5)
     yield Try("the first half of the features", draw(2, 4), draw(4), share=0.5)
     yield Try("a share that is rounded up", draw(2, 5), draw(5), share=0.3)
 

@@ -13,7 +13,7 @@ def of_phases(draw: Draw) -> Iterator[Try]:
     yield Try("3 positions, one pair", torch.arange(3).double(), 2)
     yield Try("3 pairs", torch.arange(4).double(), 6)
     yield Try("positions that are not whole numbers", draw(3), 4)
-    yield Try("a base of 100", torch.arange(3).double(), 4, base=100.0)
+    yield Try("base 100", torch.arange(3).double(), 4, base=100.0)
 
 
 def of_rotations(draw: Draw) -> Iterator[Try]:
@@ -35,7 +35,7 @@ EXERCISES = (
         of="model.phases",
         task="Compute points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim).",
         hints=(
-            "The exponents are -0, -2, -4, ... over dim, one for each pair of coordinates.",
+            "The exponents are 0, -2, -4, ..., divided by dim, one for each pair of coordinates.",
             "The angles are the outer product of positions and θ. torch.polar turns them into phases.",
         ),
         tries=of_phases,
@@ -60,7 +60,7 @@ EXERCISES = (
         task="Equation 16: rotate queries and keys, but not values, before computing the scores.",
         hints=(
             "Project and split into heads as in multi-head attention. self.turn rotates q and k.",
-            "Positions are first, first + 1, ... in the dtype of x (float32 for half precision).",
+            "Positions are `first`, `first + 1`, ... in the dtype of x (float32 for half precision).",
         ),
         tries=of_layers,
     ),

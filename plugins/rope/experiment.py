@@ -93,8 +93,8 @@ CONVERGES = Claim(
     chosen_on=(0, 1, 2, 5001, 5002),
     deviations="A causal character model with two layers of hidden size 48, with pre-norm and without "
     "dropout, is trained on windows of 48 characters. The paper trains a full-size BERT on masked words. "
-    "AdamW uses batches of 16 and a constant learning rate, and each model uses its best learning rate from "
-    "the same grid. The loss is in nats per character on a held-out part of the text.",
+    "Training uses AdamW with batches of 16 and a constant learning rate. Each model uses its best learning "
+    "rate from the same grid. The loss is in nats per character on a held-out part of the text.",
     headline=True,
     history=(
         (

@@ -67,7 +67,7 @@ EXERCISES = (
         of="model.RTRBM.free_energy",
         task="Compute the free energy of frames given their hidden biases, by a sum over all hidden states.",
         hints=(
-            "The visible units contribute minus frames · visible_bias.",
+            "The visible units contribute -frames · visible_bias.",
             (
                 "The sum over the two states of a hidden unit with input a is 1 + e^a, so each unit "
                 "contributes minus a softplus."
@@ -102,8 +102,8 @@ EXERCISES = (
         hints=(
             "The log-probability of a frame is minus its free energy minus the log of its normaliser.",
             (
-                "The normaliser is the logsumexp of -free_energy over all 2^visible states, with the "
-                "frame's bias."
+                "The log of the normaliser is the logsumexp of -free_energy over all 2^visible states, "
+                "with the frame's bias."
             ),
         ),
         tries=of_films,

@@ -41,7 +41,7 @@ KEEPS = Claim(
         at_most("wrong bits", "recurrent", 0.25, toward=0.4),
         at_least("wrong bits", "temporal", 0.1, minus="recurrent", toward=0.0),
     ),
-    control="a temporal RBM, which passes on samples of the hidden units, through which no gradient flows",
+    control="a temporal RBM, which passes on samples of the hidden units. No gradient flows through them",
     control_arm="temporal",
     control_reaches=(at_most("wrong pixels of blank frames", "temporal", 0.05),),
     after_steps=900,
@@ -107,7 +107,7 @@ def experiment(run: Run) -> None:
         score="validation wrong bits",
         breaks={NO_TIME.name: {"recurrent": Arm(partial(RTRBM, through_time=False))}},
         unequal={
-            "temporal": "how much they draw: the temporal machine passes on samples of its hidden units"
+            "temporal": "how much they draw: the temporal machine also samples the hidden units it passes on"
         },
     )
     run.headline("wrong bits while learning")
@@ -122,7 +122,7 @@ def experiment(run: Run) -> None:
     )
     run.table(
         "exact likelihood",
-        ("machine", "nats a film"),
+        ("machine", "nats per film"),
         [
             *((arm, round(one.nats, 2)) for arm, one in found.items()),
             ("a model that recalls the bits: lower bound", round(BITS * math.log(2), 2)),

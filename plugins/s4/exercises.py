@@ -1,4 +1,4 @@
-"""Exercises: discretisation, the kernel by powers and by Cauchy sums, and a step in O(order)."""
+"""Exercises: discretisation, the kernel from powers and from Cauchy sums, and a step in O(order)."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from .model import Recurrence
 
 
 def of_systems(draw: Draw) -> Iterator[Try]:
-    yield Try("one channel, an order of 2", *system(draw, 1, 1)[:3], draw.between(0.1, 0.5, 1))
-    yield Try("2 channels, an order of 4", *system(draw, 2, 2)[:3], draw.between(0.1, 0.5, 2))
+    yield Try("one channel, order 2", *system(draw, 1, 1)[:3], draw.between(0.1, 0.5, 1))
+    yield Try("2 channels, order 4", *system(draw, 2, 2)[:3], draw.between(0.1, 0.5, 2))
 
 
 def of_kernels(draw: Draw) -> Iterator[Try]:
     yield Try("one channel, 2 samples", *system(draw, 1, 1), draw.between(0.1, 0.5, 1), 2)
     yield Try("5 samples", *system(draw, 2, 1), draw.between(0.1, 0.5, 2), 5)
-    yield Try("an order of 4, 6 samples", *system(draw, 2, 2), draw.between(0.1, 0.5, 2), 6)
+    yield Try("order 4, 6 samples", *system(draw, 2, 2), draw.between(0.1, 0.5, 2), 6)
 
 
 def of_recurrences(draw: Draw) -> Iterator[Try]:
-    for label, channels, half, batch in (("an order of 2", 1, 1, 1), ("an order of 4", 3, 2, 2)):
+    for label, channels, half, batch in (("order 2", 1, 1, 1), ("order 4", 3, 2, 2)):
         made = Recurrence.of(*system(draw, channels, half), draw.between(0.1, 0.5, channels), draw(channels))
         yield Try(label, made, draw(batch, channels), torch.complex(*draw(2, batch, channels, half)))
 
@@ -36,7 +36,7 @@ EXERCISES = (
     Exercise(
         name="discretisation",
         of="model.discretised",
-        task="Discretise Λ - P P* with the bilinear method, as full matrices.",
+        task="Discretise Λ - P P* with the bilinear method, and return full matrices.",
         hints=(
             "whole() adds the conjugates. Then A is diag_embed(Λ) minus the outer product of P and P*.",
             "ā = (1 - step/2 · A)⁻¹ (1 + step/2 · A).",
@@ -78,7 +78,10 @@ EXERCISES = (
                 "computes P* times the state."
             ),
             "Then multiply by the inverse, D - q P* D, and add b̄ u.",
-            "c is already doubled. The output is the real part of Σ c · state, plus the skip connection.",
+            (
+                "c is already doubled for the conjugates. The output is the real part of Σ c · state, plus "
+                "the skip connection."
+            ),
         ),
         tries=of_recurrences,
     ),

@@ -38,8 +38,9 @@ from .model import (
 
 VIEWS = Claim(
     name="equivalence of DPLR form, kernel and recurrence",
-    sentence="The diagonal plus low-rank form is equivalent to HiPPO's matrix. The kernel by Cauchy sums "
-    "equals the kernel by powers, and the layer's recurrence gives the same outputs as its convolution.",
+    sentence="The diagonal plus low-rank form is equivalent to HiPPO's matrix. The kernel computed with "
+    "Cauchy sums equals the kernel computed from powers of the matrix, and the layer's recurrence gives the "
+    "same outputs as its convolution.",
     paper=Figure("Theorems 1 to 3", where="sections 3.2 and 3.3", read="text"),
     rule=(
         Bound("largest relative error of the transfer function", "<=", 1e-9),
@@ -83,8 +84,8 @@ HIPPO = Claim(
         (
             "Until November 2026 each layer used its best frequency scale, and there was one random matrix "
             'per seed. The verdict was "inconclusive" (2 of 10 seeds). '
-            "The paper's statement is about matrices without rescaling. The rival is now a random matrix "
-            "with HiPPO's largest frequency."
+            "The paper's statement is about matrices whose frequencies are not rescaled. The rival is now a "
+            "random matrix with HiPPO's largest frequency."
         ),
     ),
 )
@@ -92,7 +93,7 @@ HIPPO = Claim(
 GENERATION = Claim(
     name="time per generated sample",
     sentence="After 4,096 samples, the recurrence computes a new sample at least twice as fast as a "
-    "convolution with the whole past.",
+    "convolution over the whole past.",
     paper=Figure("Generation is 60 times faster than with a Transformer", where="abstract", read="abstract"),
     rule=(Speedup("one more sample", over="strong", threshold=2.0, axes={"samples": 4096}, mode="decode"),),
     control="the last output of the convolution, computed as one product with a cached kernel",

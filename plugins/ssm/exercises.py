@@ -9,12 +9,12 @@ from readtrack.plugin import Draw, Exercise, Try
 
 def of_orders(draw: Draw) -> Iterator[Try]:
     for order in (1, 2, 4):
-        yield Try(f"an order of {order}", order)
+        yield Try(f"order {order}", order)
 
 
 def of_systems(draw: Draw) -> Iterator[Try]:
-    yield Try("an order of 1", draw(1, 1), draw(1), torch.tensor(0.3, dtype=torch.float64))
-    yield Try("an order of 2", draw(2, 2), draw(2), torch.tensor(0.1, dtype=torch.float64))
+    yield Try("order 1", draw(1, 1), draw(1), torch.tensor(0.3, dtype=torch.float64))
+    yield Try("order 2", draw(2, 2), draw(2), torch.tensor(0.1, dtype=torch.float64))
     yield Try("2 systems", draw(2, 3, 3), draw(2, 3), draw.between(0.1, 0.5, 2))
 
 
@@ -25,8 +25,8 @@ def of_kernels(draw: Draw) -> Iterator[Try]:
 
 
 def of_inputs(draw: Draw) -> Iterator[Try]:
-    yield Try("an order of 1", draw(1, 1), draw(1), draw(1), draw(3))
-    yield Try("an order of 2", draw(2, 2) / 2, draw(2), draw(2), draw(4))
+    yield Try("order 1", draw(1, 1), draw(1), draw(1), draw(3))
+    yield Try("order 2", draw(2, 2) / 2, draw(2), draw(2), draw(4))
     yield Try("2 systems, batched", draw(2, 2, 2) / 2, draw(2, 2), draw(2, 2), draw(3, 2, 4))
 
 

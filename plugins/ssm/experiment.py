@@ -68,8 +68,8 @@ MEMORY = Claim(
     "subtracted.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured. However, nothing is trained, and adding "
-            "coefficients of an orthogonal basis can only reduce the error. The bounds are unchanged."
+            "Until November 2026 this claim was classified as measured. However, nothing is trained, and "
+            "adding coefficients of an orthogonal basis can only reduce the error. The bounds are unchanged."
         ),
     ),
 )

@@ -11,7 +11,7 @@ from .blocks import HeadedAttention
 
 def of_guides(draw: Draw) -> Iterator[Try]:
     yield Try("no guidance", draw(1, 1, 1, 2), draw(1, 1, 1, 2), 1.0)
-    yield Try("a scale of 3", draw(2, 1, 2, 2), draw(2, 1, 2, 2), 3.0)
+    yield Try("scale 3", draw(2, 1, 2, 2), draw(2, 1, 2, 2), 3.0)
     yield Try("no text", draw(1, 2, 1, 2), draw(1, 2, 1, 2), 0.0)
 
 

@@ -80,8 +80,8 @@ EXERCISES = (
         hints=(
             "The lower LSTM gets the frame and the old context. Its state after zoneout is the query.",
             (
-                "Stack the last weights and the sum of all weights. The new context is the memory's weighted "
-                "sum."
+                "Stack the last weights and the sum of all weights. The new context is the weighted sum "
+                "of the memory."
             ),
             (
                 "The upper LSTM gets the lower state and the new context. Both output layers get the upper "

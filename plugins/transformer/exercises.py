@@ -22,7 +22,7 @@ def of_steps(draw: Draw) -> Iterator[Try]:
 def of_targets(draw: Draw) -> Iterator[Try]:
     yield Try("one word of 3", draw(1, 3), draw.below(3, 1))
     yield Try("2 sentences", draw(2, 3, 4), draw.below(4, 2, 3))
-    yield Try("an epsilon of 0.5", draw(3, 5), draw.below(5, 3), epsilon=0.5)
+    yield Try("epsilon 0.5", draw(3, 5), draw.below(5, 3), epsilon=0.5)
 
 
 def of_layers(draw: Draw) -> Iterator[Try]:

@@ -8,7 +8,7 @@ from readtrack.plugin import Draw, Exercise, Try
 
 
 def of_paths(draw: Draw) -> Iterator[Try]:
-    yield Try("of one size", draw(1, 2, 3, 3), draw(1, 1, 3, 3))
+    yield Try("equal sizes", draw(1, 2, 3, 3), draw(1, 1, 3, 3))
     yield Try("the contracting path is larger", draw(2, 2, 8, 9), draw(2, 3, 4, 5))
 
 

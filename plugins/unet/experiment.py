@@ -27,7 +27,7 @@ from .model import UNet, WindowNet, border_weights, deformed
 
 NO_JOINS = Break(
     "no skip connections",
-    "U-Net has no skip connections. The expanding path gets the same number of channels from below instead.",
+    "U-Net has no skip connections. Its up-convolutions output twice as many channels instead.",
 )
 DEEPEST = Break(
     "deepest skip connection only",
@@ -56,11 +56,11 @@ SIZES = Claim(
 )
 
 DEVIATIONS = (
-    "Each of the thirty pictures of 16 × 16 pixels shows a digit and half of another digit on a photograph. "
-    "The task is to segment the whole digit. Three levels of 12, 24 and 48 channels replace five of 64 to "
-    "1,024, with padded convolutions and dropout of 0.5. Training takes 480 steps on batches of 10 pictures, "
-    "with Adam instead of SGD with momentum 0.99. There are no border weights. The measure is intersection "
-    "over union (IoU) on 1,500 test pictures. "
+    "Each of the thirty pictures of 16 × 16 pixels shows a whole digit and half of another on a photograph. "
+    "The task is to segment the whole digit. The network has three levels of 12, 24 and 48 channels instead "
+    "of five levels of 64 to 1,024. It has padded convolutions and dropout of 0.5. Training takes 480 steps "
+    "on batches of 10 pictures, with Adam instead of SGD with momentum 0.99. There are no border weights. "
+    "The measure is intersection over union (IoU) on 1,500 test pictures. "
 )
 STEPS = 480
 
@@ -75,15 +75,15 @@ WINDOW = Claim(
         read="abstract",
     ),
     rule=(at_least("IoU", "U-Net", 0.05, minus="sliding window", toward=0.0),),
-    control="seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, on the same "
-    "deformed images, with its best learning rate from the same grid",
+    control="a network of seven 3 × 3 convolutions of 24 channels with a receptive field of 15 × 15 pixels, "
+    "trained on the same deformed images, with its best learning rate from the same grid",
     control_arm="sliding window",
     control_reaches=(at_least("IoU", "sliding window", 0.3),),
     breaks=(NO_JOINS, DEEPEST, WIDE_WINDOW, UNTRAINED),
     chosen_on=(0, 1),
     after_steps=STEPS,
-    deviations=DEVIATIONS + "The sliding window has no max-pooling. It runs over the whole image, which "
-    "trains it on all windows of a picture at once.",
+    deviations=DEVIATIONS + "The sliding-window network has no max-pooling. It runs over the whole image, "
+    "which trains it on all windows of a picture at once.",
     headline=True,
     history=(
         (

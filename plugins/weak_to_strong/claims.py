@@ -110,7 +110,7 @@ KNEW_BEFORE = Claim(
     name="pre-trained and random features",
     seeded_as="knew it before",
     sentence="A student on pre-trained features recovers more of the performance gap than a student on "
-    "random features, so the labels elicit abilities from pre-training.",
+    "random features, so the labels elicit abilities acquired in pre-training.",
     paper=Figure("This is the authors' explanation. They give no number.", where="section 1", read="text"),
     rule=(
         at_least(
@@ -135,8 +135,8 @@ BOOTSTRAPPING = Claim(
     name="labels through an intermediate student",
     seeded_as="a student in between",
     sentence="The strong student recovers more of the performance gap with labels passed on by a student "
-    "of intermediate size than with the teacher's own labels, or with labels passed on by "
-    "another strong student.",
+    "of intermediate size than with the teacher's own labels or with labels passed on by another "
+    "strong student.",
     paper=Figure(
         "Bootstrapping helps for chess puzzles, but little for language. We did not look up the numbers.",
         where="section 4.3.1",
