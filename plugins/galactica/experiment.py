@@ -69,7 +69,7 @@ WORK = Claim(
         "the same number of empty tokens."
     ),
     paper=Figure(
-        "accuracy on MMLU mathematics without and with <work>: 35.8 and 41.3 at 120B, 29.9 and 37.1 at 30B. "
+        "Accuracy on MMLU mathematics without and with <work>: 35.8 and 41.3 at 120B, 29.9 and 37.1 at 30B. "
         "With <work> the accuracy is lower at 6.7B (29.2 and 28.0) and at 1.3B (27.1 and 24.6)",
         where="section 5.2.3, table 8",
         read="table",

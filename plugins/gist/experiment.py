@@ -67,7 +67,7 @@ COMPRESSES = Claim(
     sentence="After 140 steps of fine-tuning with the mask, a model with one gist token is more accurate on "
     "unseen prompts of 26 tokens than a model without the prompt, which has to guess. This holds for each "
     "of a prompt's two settings.",
-    paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
+    paper=Figure("Up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=tuple(
         at_least(f"accuracy, {setting} setting", "gist", 0.3, minus="no prompt", toward=0.1)
         for setting in ORDINALS
@@ -94,7 +94,7 @@ HARMLESS = Claim(
     name="accuracy with a gist and with the whole prompt",
     sentence="With one gist token, the model is at most 10 points less accurate than the same model "
     "fine-tuned in the same way with the whole prompt of 26 tokens.",
-    paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
+    paper=Figure("Up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=(at_least("accuracy", "gist", -0.1, minus="whole prompt", toward=-0.3),),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
     control="the same model fine-tuned in the same way with the whole prompt visible. Each model uses its "
@@ -117,7 +117,7 @@ FASTER = Claim(
     name="time per answer with a gist",
     sentence="Generating an answer takes less time with the gist in the KV cache than with the prompt "
     "processed again.",
-    paper=Figure("up to 40 % fewer operations and 4.2 % less time", read="abstract"),
+    paper=Figure("Up to 40 % fewer operations and 4.2 % less time", read="abstract"),
     rule=(
         Speedup(
             "answer generation", over="reprocessed prompt", threshold=1.07, axes={"prompt": 832}, mode="until"

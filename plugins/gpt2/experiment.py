@@ -80,7 +80,7 @@ LARGER = Claim(
     "best learning rates, the medium model needs at least 0.1 bits per byte less on held-out text than "
     "the small one. The large model needs at least 0.03 bits per byte less than the medium one.",
     paper=Figure(
-        "perplexity falls with each of four sizes, on training and on held-out text (figure 4)",
+        "Perplexity falls with each of four sizes, on training and on held-out text (figure 4)",
         where="table 3",
         read="secondary",
     ),

@@ -47,7 +47,7 @@ STEEPER = Claim(
     sentence="After 160 steps on documents that each follow one of 32 rules, a model uses the examples in "
     "its prompt to recognise the rule, and larger models gain more accuracy from them.",
     paper=Figure(
-        "accuracy over the number of examples rises more steeply for larger models",
+        "Accuracy as a function of the number of examples rises more steeply for larger models",
         where="figure 1.2",
         read="text",
     ),

@@ -66,8 +66,8 @@ COMPUTES = Claim(
         read="secondary",
     ),
     rule=(at_least("accuracy on unseen sums", "digits", 0.3, minus="merges", toward=0.0),),
-    control="the same model on merged tokens of the same numbers, trained for the same number of steps, each "
-    "model at its best learning rate from the same grid",
+    control="the same model on merged tokens of the same numbers, trained for the same number of steps. Each "
+    "model uses its best learning rate from the same grid",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),

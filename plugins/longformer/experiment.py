@@ -70,8 +70,8 @@ QUESTIONS = Claim(
     ),
     guards=(Bound("attention scores at 4,096 tokens, full / band", ">=", 4.0, ratio=True),),
     control=(
-        "the same network with the window alone, each network at its best learning rate from the same grid. "
-        "The control predicts the answer from the mean of all hidden states, so it sees all tokens but "
+        "the same network with the window alone. Each network uses its best learning rate from the same "
+        "grid. The control predicts the answer from the mean of all hidden states, so it sees all tokens but "
         "cannot use the question"
     ),
     control_arm="window alone",

@@ -106,8 +106,8 @@ SPARSE = Claim(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
         at_most("nats a character", "squared ReLU", 1.01, over="GELU", toward=1.03),
     ),
-    control="GELU, each model at its best learning rate from the same grid. Before training, half of the "
-    "squared ReLU's activations are zero",
+    control="the same model with GELU. Each model uses its best learning rate from the same grid. Before "
+    "training, half of the squared ReLU's activations are zero",
     control_arm="GELU",
     control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="GELU"),),
     after_steps=STEPS,

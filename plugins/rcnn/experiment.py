@@ -108,7 +108,7 @@ FINE_TUNED = Claim(
     name="mAP with and without fine-tuning",
     sentence="Detection with a pretrained network's features has a higher mean average precision if the "
     "network is fine-tuned on warped regions.",
-    paper=Figure("mAP (fc7) is 44.7 without and 54.2 with fine-tuning", where="table 2", read="table"),
+    paper=Figure("The mAP (fc7) is 44.7 without and 54.2 with fine-tuning", where="table 2", read="table"),
     rule=(at_least("mAP", "R-CNN", 0.06, minus="pretrained", toward=0.015),),
     control="the pretrained network without fine-tuning, and SVMs with the best of the same four values of C",
     control_arm="pretrained",
