@@ -53,7 +53,7 @@ def one_convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def with_zeros(x: Tensor, weight: Tensor) -> Tensor:
-    """Computes one dense convolution with zero weights between the columns, which takes twice the work."""
+    """Computes one dense convolution with zero weights between the columns, at twice the operations."""
     upper, lower = weight.chunk(2)
     full = torch.cat(
         (F.pad(upper, (0, 0, 0, 0, 0, upper.shape[1])), F.pad(lower, (0, 0, 0, 0, lower.shape[1], 0)))

@@ -26,7 +26,7 @@ HEIGHTS = (7.0, 11.0)
 
 
 def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS) -> Pictures:
-    """Scenes of level `photo` at 16 × 16 pixels, each with a digit (0 to 4) of a height in this range."""
+    """Scenes of level `photo` at 16 × 16 pixels, each with a digit (0 to 4) that is `heights` pixels high."""
     return measured(run, part, count, heights)[0]
 
 

@@ -293,7 +293,7 @@ def network(norm: Norm, *, pixels: int = 64, width: int = 100) -> nn.Sequential:
 
 
 def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
-    """Returns the mean shortfall of the validation accuracy from 90 % over training and the test results."""
+    """Returns the validation accuracy's mean shortfall from 90 % during training, and the test results."""
     run, parts = at.run, [(x.flatten(1), y) for x, y in at.world]
     x, y = parts[0]
     model = network(setting.norm, pixels=x.shape[1]).to(run.device, run.dtype)

@@ -140,8 +140,8 @@ def parameters(module: nn.Module) -> int:
 class Tagger(nn.Module):
     """The encoder with an output layer that predicts a topic for each word.
 
-    causal     attend to the left only, as in pre-training
-    recurrent  put a bidirectional LSTM between encoder and output layer
+    causal     whether words attend to the left only, as in pre-training
+    recurrent  whether there is a bidirectional LSTM between the encoder and the output layer
     """
 
     def __init__(self, bert: BERT, *, causal: bool, recurrent: bool) -> None:
@@ -216,7 +216,7 @@ def tagger(trained: MaskedModel, *, causal: bool, recurrent: bool = False) -> Ta
 def pre_train(at: Trial, *, causal: bool, mixed: bool = False) -> MaskedModel:
     """Pre-train on fresh texts: masked words from both sides, or the next word from the left.
 
-    mixed  shuffle words across texts
+    mixed  whether to shuffle words across texts
     """
     run, model = at.run, network(at)
     draw, masks, mixing = (at.generator(name) for name in ("texts", "masks", "mixing"))

@@ -173,7 +173,7 @@ def mask_tokens(
     vocab    random tokens are drawn from the first `vocab` ids
     special  True where no token may be chosen: separators, padding
 
-    Samples on the CPU. Chooses at least one token if any may be chosen.
+    Samples on the CPU. Chooses at least one token of the batch if any may be chosen.
     """
     dice, fate = (torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2))
     drawn = torch.randint(vocab, ids.shape, generator=generator).to(ids.device)
@@ -191,5 +191,5 @@ def replaced(
     *,
     mask: int,
 ) -> Ids:
-    """Chosen tokens become `mask` if their fate is below 0.8, and those in `drawn` if it is 0.9 or more."""
+    """Chosen tokens become `mask` if their fate is below 0.8, and the token in `drawn` from 0.9 on."""
     return torch.where(chosen, torch.where(fate < 0.8, mask, torch.where(fate < 0.9, ids, drawn)), ids)

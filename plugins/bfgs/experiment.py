@@ -145,7 +145,7 @@ def walk(problem: Problem, make: Callable[..., Minimizer], *, most: int, target:
 
 
 def geometric(walks: Sequence[Walk], count: str) -> float | AtLeast:
-    """Geometric mean of `count` over problems, a lower bound if a minimisation has not converged."""
+    """Geometric mean of `count` over problems, or a lower bound if a minimisation has not converged."""
     mean = math.exp(sum(math.log(getattr(one, count)) for one in walks) / len(walks))
     return mean if all(one.arrived for one in walks) else AtLeast(mean)
 

@@ -36,7 +36,7 @@ def wide_enough(s: Vector, y: Vector) -> bool:
 
 
 def cubic_minimum(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
-    """The minimiser of the cubic with the given values and slopes at a and b, NaN if it has no minimum.
+    """The minimiser of the cubic with the given values and slopes at a and b, or NaN if it has no minimum.
 
     Nocedal and Wright, "Numerical Optimization", equation 3.59.
     """

@@ -37,8 +37,8 @@ def word_pattern() -> re.Pattern[str]:
     first.
     """
     low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
-    # Unicode's categories Nd, Nl and No: some Chinese characters are both numeric and letters. We use a
-    # lambda because tests check the argument types of functions, but not of lambdas, in 262,144 calls.
+    # Unicode's categories Nd, Nl and No: some Chinese characters are both numeric and letters. There are
+    # 262,144 calls, so we use a lambda: tests check the argument types of functions, but not of lambdas.
     kinds = str.isalpha, lambda c: c.isnumeric() and not c.isalpha()
     letters, numbers = ([members(kind, codes) for codes in (low, high)] for kind in kinds)
     space = members(lambda c: c.isspace() and not "\x1c" <= c <= "\x1f", low)

@@ -66,7 +66,8 @@ class ResNetTower(nn.Module):
 
     size    side of the square images, a multiple of 32 (else ValueError)
     blocks  number of blocks in each stage
-    width   channels of the first stage's narrow layers; the attention pool has width / 2 heads of size 64
+    width   channels of the first stage's narrow layers
+    heads   heads of the attention pool; width / 2 heads have size 64, as in the paper
     """
 
     def __init__(

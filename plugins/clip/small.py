@@ -109,7 +109,7 @@ class Words(nn.Module):
 
     @torch.no_grad()
     def scores(self, x: Pictures, prompts: Prompts) -> Float[Tensor, "count classes"]:
-        """Mean log-probability of each class's words, without words that are as frequent in all classes."""
+        """Mean log-probability of each class's words, except words that all classes use equally often."""
         counts = torch.stack([bags(ids).sum(0) for ids in prompts])
         told = counts * (counts != counts[0]).any(0)
         return self.tower(x).log_softmax(1) @ F.normalize(told, p=1, dim=1).T.to(x.dtype)

@@ -105,7 +105,7 @@ def words(text: str) -> list[str]:
 
 
 def encode(texts: Sequence[str]) -> Int64[Tensor, "count 10"]:
-    """The ids of words, an end token, and padding. Unknown words are skipped, and long texts are cut."""
+    """Each text's word ids, an end token, and padding. Unknown words are skipped, and long texts are cut."""
     ids = torch.zeros(len(texts), TOKENS, dtype=torch.int64)
     for row, text in enumerate(texts):
         known = [WORDS.index(word) for word in words(text) if word in WORDS[1:]][: TOKENS - 1]

@@ -28,7 +28,7 @@ def encode(mask: Bool[Tensor, "height width"]) -> list[int]:
 def decode(counts: Sequence[int], height: int, width: int) -> Bool[Tensor, "height width"]:
     """The mask of the given run lengths. Raises ValueError if they do not sum to height × width."""
     if sum(counts) != height * width:
-        raise ValueError(f"runs of {sum(counts)} pixels in an image of {height} × {width}")
+        raise ValueError(f"the runs have {sum(counts)} pixels, but the image has {height} × {width}")
     lengths = torch.tensor(counts)
     inside = torch.arange(len(counts)) % 2 == 1
     return inside.repeat_interleave(lengths).view(width, height).T
@@ -62,7 +62,7 @@ def uncompress(text: str) -> list[int]:
             counts.append(value + counts[-2] if len(counts) > 2 else value)
             value = place = 0
     if place:
-        raise ValueError("run lengths that end within a number")
+        raise ValueError("the text of the run lengths ends within a number")
     return counts
 
 
@@ -75,7 +75,7 @@ def overlap(a: Int64[Tensor, "n runs"], b: Int64[Tensor, "m _"]) -> Float[Tensor
     # a run from x to y is f(y) - f(x). f is known at b's edges and linear between them.
     rows, size = len(a), int(a[0].sum())
     if any((runs.sum(1) != size).any() for runs in (a, b)):
-        raise ValueError("masks of images of different sizes")
+        raise ValueError("the masks are of images of different sizes")
     at = a.cumsum(1)[:, : a.shape[1] // 2 * 2]  # pairs of start and end of inside runs
     ends = b.cumsum(1)
     inside = torch.arange(b.shape[1], device=b.device) % 2 == 1

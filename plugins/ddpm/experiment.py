@@ -86,7 +86,7 @@ RATES = (0.003, 0.0065, 0.014, 0.03)
 DECAY = 0.98  # of the averaged weights
 DDIM = 50  # steps
 EVERY = 10  # sampling steps merged into one, for the samples that choose a learning rate
-JUMPS = (50, 10, 1)  # sampling steps merged into one, for the judged samples; the claim is on the last
+JUMPS = (50, 10, 1)  # sampling steps merged into one, for the judged samples; the claim uses the last
 OVER_STEPS = "Fréchet distance on judge over steps back"
 CHAINS = 2  # in the pictures
 
@@ -198,7 +198,8 @@ def how_many(run: Run) -> int:
 
 
 def train(at: Trial, way: Way, rate: float) -> tuple[float, Trained]:
-    """Algorithm 1 with weighted errors. Returns the Fréchet distance of few-step samples to `choose`."""
+    """Algorithm 1 with weighted errors. Returns the Fréchet distance of few-step samples to the validation
+    digits, and the averaged network."""
     run, setting = at.run, at.world
     schedule, count = setting.schedule, len(setting.schedule.beta)
     model = Perceptron(setting.train.shape[1]).to(run.device, run.dtype)

@@ -50,7 +50,7 @@ class Attention(nn.Module):
 
 
 class Resample(nn.Module):
-    """Halves the resolution by a convolution, padded on the right and below, or doubles it by copying."""
+    """Halves the resolution by a strided convolution (padded right and below), or doubles it by copying."""
 
     def __init__(self, channels: int, *, down: bool) -> None:
         super().__init__()

@@ -294,7 +294,7 @@ def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
 
 
 def draw(run: Run, dreamers: Dreamers) -> None:
-    """Save dreams with all tricks: of the deepest layer, after each octave, of each layer, guided, on digits.
+    """Save dreams with all tricks: of each layer, after each octave, guided by an image, and on digits.
 
     Each network dreams on the photograph that it was not trained on.
     """
@@ -314,7 +314,7 @@ def draw(run: Run, dreamers: Dreamers) -> None:
         torch.cat((photographs, octaves[-1], of_flower[-1])),
         columns=["temple", "flower"],
         rows=["photograph", "dream"],
-        caption="The temple, dreamt on by the network trained on the flower, and the reverse.",
+        caption="The temple in a dream of the network trained on the flower, and the reverse.",
         alt="Two photographs, a temple and a flower, and below each its dream",
     )
     height, width = photographs.shape[2:]

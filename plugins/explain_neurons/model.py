@@ -69,7 +69,10 @@ def wording(asked: tuple[Question, ...]) -> str:
 
 
 def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Question, ...]]) -> Predicates:
-    """Whether each predicate holds at each character but a window's last. Outside the window, none holds."""
+    """Whether each predicate holds at each character but a window's last.
+
+    A predicate about a character before the window is false.
+    """
     memory: dict[tuple[int, str], Tensor] = {}
 
     def holds(question: Question) -> Tensor:

@@ -79,10 +79,11 @@ def match(
     positive: float = 0.7,
     negative: float = 0.3,
 ) -> Matched:
-    """Section 3.1.2: an anchor is positive if it overlaps an object by 0.7 or more, or most of all anchors.
+    """Section 3.1.2: labels the anchors by their overlap with objects, and gives each its object's box.
 
-    It is negative if all its overlaps are below 0.3. Anchors in between are ignored, as are those that cross
-    the image's border.
+    An anchor is positive if an overlap is at least 0.7, or if no other anchor overlaps an object more. It is
+    negative if all its overlaps are below 0.3. Anchors in between are ignored, as are those that cross the
+    image's border.
 
     boxes  padded with zeros
     """

@@ -32,7 +32,7 @@ def texts_of(
 
 
 def least_loss() -> float:
-    """Entropy of the texts in nats per letter, without each text's first: a lower bound on the loss.
+    """A lower bound on the loss: the entropy of the texts in nats per letter, without the first letters.
 
     Each letter except the colon is drawn from 8 neutral letters or from a language's 4. The colon reveals the
     start of the gap. The letter after the colon reveals the language, which determines the next language.

@@ -54,7 +54,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -
 
 
 def sdpa_with(backend: str, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: None) -> Tensor:
-    """`sdpa` in one of torch's GPU backends ("cuDNN", "flash"). RuntimeError for inputs that it lacks."""
+    """`sdpa` in one of torch's GPU backends ("cuDNN", "flash"). Raises RuntimeError if it has no kernel."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     backends = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}

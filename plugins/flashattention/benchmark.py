@@ -86,7 +86,7 @@ def case(
             Variant(name="tiled (PyTorch)", role="paper", call=partial(tiled_attention, **how)),
             Variant(name="tiled (Triton)", role="paper", call=partial(fused, **how), needs=in_triton),
         ),
-        # For longer sequences, a float64 matrix takes tens of gigabytes.
+        # For longer sequences, a whole float64 matrix would take tens of gigabytes.
         oracle=partial(chunked_attention, rows=512, causal=causal) if tokens > 4096 and not window else None,
         cost=Cost.attention(
             *shape, kv_heads=kv_heads, causal=causal, window=window, itemsize=bench.dtype.itemsize

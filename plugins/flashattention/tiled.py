@@ -182,7 +182,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Algorithm 2 of the second paper: the gradients of q, k and v, with recomputed tiles of scores.
 
-    Tiles are transposed (keys by queries), so three of the four multiplications read them along rows.
+    Tiles are transposed (keys by queries), so two of the three multiplications by a tile read it along rows.
     """
     dtype = working_dtype(q)
     dq = torch.empty_like(q)

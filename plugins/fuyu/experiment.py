@@ -207,7 +207,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
-    """Train on batches of random training sizes, and return the validation accuracy at seen sizes."""
+    """Train on batches of random sizes, and return the validation accuracy at seen sizes and the network."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))

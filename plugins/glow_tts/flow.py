@@ -26,7 +26,7 @@ def unsqueeze(x: Frames) -> Float[Tensor, "batch halved double"]:
 
 
 class ActNorm(nn.Module):
-    """Scales and shifts each channel. `fit` gives the outputs for some frames mean 0 and variance 1."""
+    """Scales and shifts each channel. After `fit` on frames, their outputs have mean 0 and variance 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

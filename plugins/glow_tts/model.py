@@ -42,7 +42,7 @@ class Sizes:
 
 
 class RelativeAttention(nn.Module):
-    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018), zeros beyond."""
+    """Attention with learned keys and values for distances of -4 to 4, else zeros (Shaw et al. 2018)."""
 
     WINDOW = 4
 

@@ -65,7 +65,7 @@ def _renamed(layer: str) -> str:
     for theirs, name in _PARTS:
         if found := re.fullmatch(theirs, layer):
             return found.expand(name)
-    raise ValueError(f"not a parameter of a single-speaker Glow-TTS: {layer}")
+    raise ValueError(f"single-speaker Glow-TTS has no parameter {layer}")
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:

@@ -269,7 +269,10 @@ def learn_to_read(at: Trial, mixed: Mixed) -> GPT:
 
 
 def word_vectors(at: Trial) -> Float[Tensor, "words dims"]:
-    """Word vectors from the singular values of neighbour counts, in as many texts as GPT is trained on."""
+    """Word vectors from a singular value decomposition of counts of neighbouring words.
+
+    The words are counted in as many texts as GPT is pre-trained on.
+    """
     texts, _ = at.world.language.draw(
         at.run.pick(smoke=3, quick=300, full=2000) * BATCH, at.generator("texts")
     )

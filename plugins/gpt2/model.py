@@ -193,7 +193,7 @@ def sampling_probabilities(
 ) -> Float[Tensor, "*batch vocab"]:
     """Distribution of the next token: softmax(logits / temperature) over the `top_k` most probable tokens.
 
-    A temperature of 0 is the limit, the most probable token only. The paper samples with top_k = 40.
+    At a temperature of 0 only the most probable token remains. The paper samples with top_k = 40.
     """
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)

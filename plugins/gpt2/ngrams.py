@@ -55,7 +55,7 @@ class NGrams:
 class Table:
     """Sorted keys with their counts.
 
-    keys, counts  counts of repeated keys are added
+    keys, counts  keys and their counts (default: 1); counts of repeated keys are added up
     """
 
     def __init__(self, keys: Int[Tensor, " rows"], counts: Int[Tensor, " rows"] | None = None) -> None:

@@ -49,7 +49,7 @@ def from_released(path: Path, *, heads: int | None = None) -> GPT2:
             network = GPT2(vocab, context=context, model=model, heads=heads or model // HEAD, layers=layers)
         network.load_state_dict(tensors, assign=True)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise NotAvailableError(f"{path} does not hold the weights of a GPT-2: {error}") from error
+        raise NotAvailableError(f"{path} does not hold GPT-2's weights: {error}") from error
     return network
 
 
@@ -76,7 +76,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of one written by `torch.save` (without running code in it).
 
     A safetensors file has the length of its header in eight bytes, the header in JSON (name to dtype, shape
-    and offsets), and the data. Raises NotAvailableError if the file is missing or neither of these.
+    and offsets), and the data. Raises NotAvailableError if the file is missing or has neither format.
     """
     if not path.is_file():
         raise NotAvailableError(f"There is no file {path}.")
@@ -114,7 +114,7 @@ def read_merges(path: Path) -> ByteBPE:
                 merges.append((ids[left], ids[right]))
                 ids.setdefault(left + right, len(ids))
     except (ValueError, KeyError) as error:
-        raise NotAvailableError(f"{path} does not hold the merges of a GPT-2: {error}") from error
+        raise NotAvailableError(f"{path} does not hold GPT-2's merges: {error}") from error
     bpe = ByteBPE(merges)
     bpe.tokens.append(b"<|endoftext|>")
     return bpe

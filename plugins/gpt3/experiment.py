@@ -227,7 +227,7 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
 
 
 def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
-    """Each document's accuracy without examples, and the gain from seven. Also plots accuracy by example."""
+    """Each document's accuracy without examples, and the gain from seven. Also plots the accuracies."""
     ids = documents(at.run, at.world, "judge")
     with torch.no_grad():
         answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()

@@ -66,7 +66,7 @@ def test_lengths_of_all_sizes_come_back(counts):
 
 
 def test_damaged_run_lengths_are_refused():
-    with pytest.raises(ValueError, match="end within"):
+    with pytest.raises(ValueError, match="ends within"):
         uncompress("5P")
     with pytest.raises(ValueError, match="4 pixels"):
         decode([4], 2, 3)
