@@ -93,10 +93,10 @@ def signal_name(number: int) -> str:
 def format_number(value: float) -> str:
     """Four significant digits, without trailing zeros or an unnecessary exponent; large integers in full.
 
-    Counts appear as in a paper's table: `151,277,313`.
+    Counts appear as in a paper's table: `151,277,313`. The negative zero appears as `0`.
     """
     whole = 1e4 <= abs(value) < 1e15 and value % 1 == 0
-    return f"{value:,.0f}" if whole else f"{value:.4g}"
+    return f"{value:,.0f}" if whole else f"{value:z.4g}"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -299,6 +299,6 @@ def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> No
     share = language.own.shape[1] / language.words
     caption = (
         "Words are shown as numbers. All words of a topic are equally likely, so the prediction is seldom "
-        f"the original word. By chance {100 * share:.0f} % of the predictions would be words of the topic."
+        f"the original word. By chance, {100 * share:.0f} % of the predictions would be words of the topic."
     )
     run.text("masked words filled in", "\n".join(lines), caption=caption)

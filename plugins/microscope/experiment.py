@@ -174,9 +174,9 @@ def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor,
     run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
     for unit, page in enumerate(tiles):
         caption = (
-            f"An image optimised for the unit (activity {reached[unit]:.2f}), one for the untrained "
+            f"An image optimised for the unit (activity {reached[unit]:z.2f}), one for the untrained "
             f"network's unit, and patches of the {len(page) - 2} scenes in which the unit is most active "
-            f"(activity at most {found.activity[unit]:.2f})."
+            f"(activity at most {found.activity[unit]:z.2f})."
         )
         shown = page.repeat_interleave(2, 2).repeat_interleave(2, 3)
         columns = ["optimised", "untrained", *["scene"] * (len(page) - 2)]

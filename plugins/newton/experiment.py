@@ -98,7 +98,8 @@ def count_digits(run: Run) -> None:
                 for step, digit in enumerate(digits[:20]):
                     run.metric("correct digits", digit, step=step, arm=arm)
     columns = ("digits", "method", *(f"step {step}" for step in range(1, 9)))
-    run.table("correct digits", columns, rows, caption="Correct digits of the weights after each step.")
+    caption = "Number of correct decimal digits of the weights after each step."
+    run.table("correct digits", columns, rows, caption=caption)
     values = {f"order, {arm}": sum(found) / len(found) for arm, found in orders.items()}
     for name, value in values.items():
         run.metric(name, value)

@@ -176,7 +176,8 @@ def count(run: Run) -> None:
         name: sum(w.numel() for part in (network.features, network.classifier) for w in part.parameters())
         for name, network in (("fast", fast), ("accurate", accurate))
     }
-    run.table("networks", ["network", "parameters"], [list(row) for row in sizes.items()])
+    caption = "Parameters of the feature layers and the classifier."
+    run.table("networks", ["network", "parameters"], [list(row) for row in sizes.items()], caption=caption)
     values = {f"whole millions of parameters, {name}": size // 10**6 for name, size in sizes.items()}
     run.claim(SIZES, {**values, "views of an image of 281 × 317": views})
 
@@ -342,9 +343,10 @@ def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
         outline(tile, 4 * truth, (1.0, 1.0, 1.0))
         outline(tile, 4 * box, (1.0, 0.9, 0.0))
     names = ", ".join(str(label) for label in found.labels.tolist())
+    best = "window" if learnt.kept == 1 else f"{learnt.kept} windows"
     caption = (
         f"Grey: boxes of the {max(KEPT)} most confident windows. Yellow: the prediction from the best "
-        f"{learnt.kept}. White: the object's box. Predicted classes, row by row: {names}."
+        f"{best}. White: the object's box. Predicted classes, row by row: {names}."
     )
     run.image("boxes", tiles, columns=3, caption=caption)
 

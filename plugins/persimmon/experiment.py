@@ -300,7 +300,8 @@ def count_zeros(run: Run, text: Text) -> None:
     )
     metrics = ("share of zeros", "nats a character")
     rows = [(arm, *(round(float(table[arm, metric]), 4) for metric in metrics)) for arm in table.sweeps]
-    run.table("activations", ("activation", *metrics), rows)
+    caption = "Share of zeros among the hidden activations, and held-out loss, by activation function."
+    run.table("activations", ("activation", *metrics), rows, caption=caption)
 
 
 def judged_zeros(at: Trial, found: Sweep[Persimmon]) -> dict[str, Tensor]:

@@ -157,9 +157,10 @@ def sizes(run: Run) -> None:
             network = imagenet(layers, shortcut="A" if layers < 50 else "B")
             work = multiply_adds(network, 224, 224) / 1e9
             rows.append(["multiply-adds, billions", layers, work, as_printed(work, printed), printed])
-    run.table("sizes", ["size", "layers", "ours", "ours, rounded", "the paper's"], rows)
+    columns = ["size", "layers", "ours", "ours, rounded", "the paper's"]
+    run.table("sizes", columns, rows, caption="Parameters and multiply-adds of the paper's networks.")
     differ = [(size, layers) for size, layers, _, ours, printed in rows if ours != printed]
-    run.log(f"differs from the paper: {', '.join(f'{size} of {layers} layers' for size, layers in differ)}")
+    run.log(f"differs from the paper: {', '.join(f'{size} ({layers} layers)' for size, layers in differ)}")
     work = [layers for size, layers in differ if size == "multiply-adds, billions" and layers != 50]
     values = {
         "parameter counts that differ from table 6": sum(size.startswith("par") for size, _ in differ),

@@ -128,8 +128,8 @@ def experiment(run: Run) -> None:
             ("a model that recalls the bits: lower bound", round(BITS * math.log(2), 2)),
             ("a model without memory: lower bound", round(2 * BITS * math.log(2), 2)),
         ],
-        caption=f"We compute the likelihood by enumerating all 2^{BITS + CLOCK} states of each frame, not by "
-        "sampling.",
+        caption="Negative log-likelihood, computed by enumerating all "
+        f"2^{BITS + CLOCK} states of each frame instead of sampling.",
     )
     if not run.null and not run.broken:
         show_balls(run, MACHINES)

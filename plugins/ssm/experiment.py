@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -265,6 +266,21 @@ def read_digits_at_any_speed(run: Run) -> None:
     )
 
 
+class Readout(NamedTuple):
+    """Maps sequences to scores of the digits. A class, because checkpoints cannot store a local function."""
+
+    memory: Memory
+    mean: Tensor
+    std: Tensor
+    layer: nn.Linear
+
+    def __call__(self, sequences: Float[Tensor, "count time"]) -> Float[Tensor, "count 10"]:
+        return self.scores(sequences @ self.memory(ORDER, sequences.shape[1]).mT)
+
+    def scores(self, states: Float[Tensor, "count order"]) -> Float[Tensor, "count 10"]:
+        return self.layer(((states - self.mean) / self.std).to(self.layer.weight))
+
+
 def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classifier]:
     """Fit softmax regression to normalised states, and return its validation accuracy and the classifier."""
     run, (pixels, labels) = at.run, at.world.train
@@ -274,19 +290,14 @@ def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classi
     optimizer = torch.optim.Adam(readout.parameters(), lr=rate)
     name = f"{at.name}, rate {rate:g}"
 
-    def scores(states: Tensor) -> Tensor:
-        return readout(((states - mean) / std).to(run.device, run.dtype))
-
-    def classify(sequences: Tensor) -> Tensor:
-        return scores(sequences @ memory(ORDER, sequences.shape[1]).mT)
-
+    classifier = Readout(memory, mean, std, readout)
     steps, labels = at.length(run.pick(smoke=2, quick=300, full=1000)), labels.to(run.device)
     run.phase("train")
     for step in at.steps(steps, f"any speed, {name}", state=(readout, optimizer)):
-        loss = F.cross_entropy(scores(states), labels)
+        loss = F.cross_entropy(classifier.scores(states), labels)
         at.descend(loss, optimizer, step=step, metric="loss of the readout", arm=name)
     run.phase("evaluate")
-    return correct(classify, *at.world.choose).mean().item(), classify
+    return correct(classifier, *at.world.choose).mean().item(), classifier
 
 
 def at_both_speeds(at: Trial, found: Sweep[Classifier]) -> dict[str, Tensor]:

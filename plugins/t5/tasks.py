@@ -69,6 +69,8 @@ def _name(token: int) -> str:
         return f"<{chr(65 + SENTINEL - token)}>"
     if token == MASK:
         return "<mask>"
+    if token < FIRST_WORD:
+        return "<pad>"
     if token >= FIRST_PREFIX:
         return f"{list(TASKS)[token - FIRST_PREFIX]}:"
     if token >= FIRST_NUMBER:

@@ -193,7 +193,11 @@ def count(run: Run) -> None:
             depth = sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in network.modules())
             rows.append([name, depth, parameters, round(parameters / 1e6), printed, TABLE_1[name]])
     columns = ["network", "layers", "parameters", "millions", "the paper's", "convolutions"]
-    run.table("table 2", columns, rows)
+    caption = (
+        "Each number in the last column is a 3 × 3 convolution with that number of feature maps, or a 1 × 1 "
+        "convolution if a dash follows. M is max pooling, and L is response normalisation."
+    )
+    run.table("table 2", columns, rows, caption=caption)
     values = {
         "columns of table 2 with other parameter counts": sum(row[3] != row[4] for row in rows),
         "weights, one 7 × 7 layer / three of 3 × 3, %": round(
@@ -271,4 +275,6 @@ def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
             sheet = (x[wrong] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3)
             caption = f"Misclassified by {arm}. True classes by row: {', '.join(f'{r[0]}' for r in rows)}."
             run.image(f"errors, {arm}", sheet, columns=10, caption=caption)
-            run.table(f"errors, {arm}", ["label", *(f"prediction, {name}" for name in found)], rows)
+            columns = ["label", *(f"prediction, {name}" for name in found)]
+            caption = f"Every network's predictions for the pictures misclassified by {arm}."
+            run.table(f"errors, {arm}", columns, rows, caption=caption)

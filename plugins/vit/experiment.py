@@ -224,7 +224,8 @@ def count(run: Run) -> None:
     with torch.device("meta"):
         base, large, huge = ViT(), ViT(**LARGE), ViT(**HUGE)
     sizes = {"ViT-B/16": size(base), "ViT-L/16": size(large), "ViT-H/14": size(huge)}
-    run.table("table 1", ["network", "parameters"], [[name, found] for name, found in sizes.items()])
+    rows = [[name, found] for name, found in sizes.items()]
+    run.table("table 1", ["network", "parameters"], rows, caption="Parameters, including the head's.")
     values = {
         "parameters of ViT-B/16 without its head, in millions": round((size(base) - size(base.head)) / 1e6),
         "parameters of ViT-L/16, in millions": round(size(large) / 1e6),

@@ -39,7 +39,8 @@ def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> No
         for block, weights in enumerate(attentions, 1)
         for head, distance in enumerate(attention_distance(weights, grid, grid).tolist(), 1)
     ]
-    run.table("how far a patch looks", ["block", "head", "patches"], rows)
+    caption = "Mean attention distance of each head, in patches."
+    run.table("how far a patch looks", ["block", "head", "patches"], rows, caption=caption)
 
 
 def enlarged(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c H W"]:

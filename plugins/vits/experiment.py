@@ -364,6 +364,6 @@ def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) 
         torch.stack(panels)[:, None],
         columns=1,
         rows=list(rows),
-        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten utterances by the voice, and ten "
+        caption=f"'{' '.join(speech.WORDS[word] for word in words)}': ten utterances by the voice, and ten "
         "samples from each predictor. Time runs to the right. A tick marks the end of each phoneme.",
     )

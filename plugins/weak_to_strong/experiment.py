@@ -281,5 +281,7 @@ def report(run: Run, table: Table) -> None:
         recovered, agreement = table[arm, "gap recovered"], table[arm, "agreement with the teacher"]
         run.metric("gap recovered at the end", recovered, arm=arm)
         rows.append([arm, round(sweep.chosen.curve[-1], 3), round(recovered, 3), round(agreement, 3)])
-    run.table("students", ["arm", "accuracy", "gap recovered", "agreement with the teacher"], rows)
+    caption = "Accuracy of the teacher and the students, and the share of the gap that each student recovers."
+    columns = ["arm", "accuracy", "gap recovered", "agreement with the teacher"]
+    run.table("students", columns, rows, caption=caption)
     run.headline("gap recovered")

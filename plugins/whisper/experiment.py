@@ -312,7 +312,7 @@ def show(run: Run, networks: dict[str, Whisper], judge: Judge) -> None:
         for index in range(len(mels)):
             read = [tokens.read(heard[arm][index].tokens) for arm in ("studio", "varied")]
             rows.append((name, words[index], *read))
-        wave, caption = waves[0] / waves[0].abs().max() * 0.8, f"{rows[-4][1]}, {name}"
+        wave, caption = waves[0] / waves[0].abs().max() * 0.8, f"'{rows[-4][1]}', {name}"
         run.audio(name, wave, speech.RATE, caption=caption, beside="" if name == "studio" else "studio")
     run.image(
         "conditions",
@@ -322,6 +322,5 @@ def show(run: Run, networks: dict[str, Whisper], judge: Judge) -> None:
         caption="Log-mel spectrograms of the same words in each condition.",
         alt="Spectrograms of four spoken words, with a column for each word and a row for each condition",
     )
-    run.table(
-        "what was heard", ("condition", "word", "trained on studio sound", "trained on varied sound"), rows
-    )
+    columns = ("condition", "word", "trained on studio sound", "trained on varied sound")
+    run.table("what was heard", columns, rows, caption="Transcripts of each word by both networks.")

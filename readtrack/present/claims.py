@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from readtrack.claims import Claim
@@ -71,8 +71,12 @@ class StatedClaim:
 
     @property
     def paper(self) -> str:
-        """The value that the paper reports, and its source."""
-        return "" if self.claim is None else one_line(str(self.claim.paper)).rstrip(".")
+        """The value that the paper reports, and its source. A sentence ends with a full stop."""
+        if self.claim is None:
+            return ""
+        text = one_line(self.claim.paper.text)
+        stop = "." if text[:1].isupper() and not text.endswith((".", "!", "?")) else ""
+        return one_line(str(replace(self.claim.paper, text=f"{text}{stop}"))).rstrip(".")
 
     @property
     def numbers(self) -> list[Number]:

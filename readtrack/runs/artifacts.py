@@ -17,7 +17,7 @@ class ArtifactFiles:
 
     def path(self, name: str, suffix: str) -> Path:
         """The path for a new artifact; creates its folder."""
-        letters = (c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower())
+        letters = (c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower().replace("×", "x"))
         unique = stem = "".join(letters)[:80] or "artifact"
         count = 2
         while f"{unique}.{suffix}" in self.taken:

@@ -13,9 +13,7 @@ from readtrack.present.claims import Baseline, StatedClaim, failed, stated
 from readtrack.present.marks import PENDING
 from readtrack.runs.record import Record
 from readtrack.tui.theme import verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, labelled, wrapped
-
-_HANGING = 5  # columns before the second line of a claim's name
+from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, hanging, heading, join, labelled, wrapped
 
 
 def verdict_marks(record: Record) -> list[Content]:
@@ -105,8 +103,7 @@ def _head(one: StatedClaim, width: int, more: Content = EMPTY, *, control: bool)
     words = join(
         (f"{sign} {one.shown_verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more
     )
-    lines = wrapped(words, width, indent=_HANGING)
-    return [Line(join(" ", lines[0].content.divide([_HANGING])[1])), *lines[1:]]
+    return hanging(words, width)
 
 
 def _body(one: StatedClaim, width: int) -> list[Line]:
@@ -135,6 +132,7 @@ def _body(one: StatedClaim, width: int) -> list[Line]:
             lines += labelled("" if lines else label, words, width, style)
         return lines
 
+    stop = "." if ". " in claim.control and not claim.control.endswith(".") else ""
     shown = {bound.metric for bound in (*claim.rule, *claim.guards, *claim.conditions)}
     more = one.values.keys() - shown - set(claim.shortcuts)
     return [
@@ -144,7 +142,7 @@ def _body(one: StatedClaim, width: int) -> list[Line]:
         *labelled("paper", one.paper, width),
         *bounds("rule", claim.rule),
         *bounds("guard", claim.guards),
-        *labelled("control", claim.control, width, "$muted"),
+        *labelled("control", f"{claim.control}{stop}", width, "$muted"),
         *bounds("reaches", claim.conditions),
         *others("shortcut", (f"{name} {one.shown(name)}" for name in claim.shortcuts if name in one.values)),
         *others("breaks", (f"{entry.name}: {entry.takes_away}" for entry in claim.breaks)),

@@ -21,7 +21,7 @@ from readtrack.reading_list.journal import STATES, finished
 from readtrack.runs.evidence import is_control, overall, shown_claims, shown_verdict
 from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_mark, state_style, verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, heading, join, text, wrapped
+from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, hanging, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.targets import File, NoteTarget, PastRun, Subject, Web
 
@@ -257,7 +257,7 @@ def _shipped(library: Library, plugin: str, width: int) -> list[Line]:
         sign, style = verdict_mark(verdict)
         kind = "" if one.kind == "measured" else f"  {one.kind}"
         said = (f"{sign} {verdict}", f"bold {style}")
-        lines += wrapped(join(" ", said, "  ", (one.claim, "bold"), (kind, "$muted")), width)
+        lines += hanging(join(said, "  ", (one.claim, "bold"), (kind, "$muted")), width)
         lines += wrapped(one.sentence, width, indent=3)
         lines += wrapped(join((f"{one.counted}: ", "$muted"), one.ours), width, indent=3)
         for control in one.controls:

@@ -16,13 +16,14 @@ _GAP = 2
 _NARROWEST = 6
 _NAME = 4  # minimum width of a column of numbers, for its heading
 _LONG_WORD = 16  # longer words may be broken
+_LONG_FIGURE = 40  # longer texts that begin with a digit wrap like other texts
 
 Cell = Content | str | float | int | None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
     """The table's lines. A row is as high as its longest cell. Numbers, and columns that contain only numbers
-    or texts that begin with a digit, are right-aligned.
+    or short texts that begin with a digit, are right-aligned.
     """
     layout = _layout(head, rows, width, indent)
     lines = _wrapped(layout.head, layout, indent, whole=[False for _ in head])
@@ -62,8 +63,11 @@ def _layout(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, ind
     names = [text(name, "$muted") for name in head]
     cells = [[_content(cell) for cell in row] for row in rows]
     columns = range(len(head))
-    right = [bool(rows) and all(_figure(row[column]) for row in rows) for column in columns]
     inside = [max([0, *(row[column].cell_length for row in cells)]) for column in columns]
+    right = [
+        bool(rows) and inside[column] <= _LONG_FIGURE and all(_figure(row[column]) for row in rows)
+        for column in columns
+    ]
     widths = [max(names[column].cell_length, inside[column]) for column in columns]
     room = width - indent - _GAP * (len(head) - 1)
     # First headings are wrapped, then words in cells. Numbers are never broken, because half a number is
