@@ -110,8 +110,8 @@ DROPOUT = Claim(
 SPARSE = Claim(
     name="loss with sparse gradients",
     sentence="With sparse gradients, Adam's training loss after 300 steps is lower than the loss of SGD "
-    "with and without Nesterov momentum, and at most 0.03 nats higher than the loss of AdaGrad and RMSProp, "
-    "each at its best learning rate.",
+    "with and without Nesterov momentum, and at most 0.03 nats higher than the loss of AdaGrad and RMSProp. "
+    "Each optimiser uses its best learning rate.",
     paper=Figure(
         "The curves show that on a bag of words, Adam is as fast as AdaGrad and faster than Nesterov "
         "momentum.",

@@ -69,7 +69,7 @@ SHUFFLED_VALUES = Break(
 )
 BY_POSITION = Break(
     "position-dependent weights",
-    "One weight is learned for each pair of positions. It does not depend on the words.",
+    "One weight is learned for each pair of positions. These weights do not depend on the words.",
     "rival",
 )
 
