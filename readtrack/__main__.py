@@ -1,4 +1,4 @@
-"""Without arguments in a terminal `readtrack` starts the app, otherwise the command line."""
+"""Start the app if `readtrack` is run in a terminal without arguments, otherwise the command line."""
 
 import os
 import sys

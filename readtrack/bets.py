@@ -1,7 +1,7 @@
 """Bets on which arm of a comparison wins, made before the run, in the append-only `bets.jsonl` of the home.
 
-A bet concerns a paper's headline claim. The paper's arm wins if the claim is held in the run, the control if
-it is missed. A bet on a run that does not judge the claim does not count.
+A bet concerns a paper's headline claim. The paper's arm wins if the run's verdict on the claim is `held`, and
+the control wins if it is `missed`. A bet on a run that does not judge the claim does not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WINNERS = {"held": True, "missed": False}  # a claim's verdict: whether the pap
 class Stake(NamedTuple):
     """The subject of a bet: a claim, the paper's arm and the control, and the rule that decides the winner.
 
-    described  the control in the claim's words, or ""
+    described  the claim's description of the control, or ""
     """
 
     claim: str
@@ -51,10 +51,10 @@ class Bet:
     """One bet. All texts are safe to print.
 
     on_paper  whether the arm is the paper's
-    sure      percent, 50 to 99
+    sure      confidence in percent, 50 to 99
     topic     the paper's section in the list, or ""
     winner    the arm that won, or "" while the run is in progress
-    void      why it does not count ("withdrawn", "not judged"), or ""
+    void      why the bet does not count ("withdrawn", "not judged"), or ""
     """
 
     run_id: str
@@ -84,9 +84,9 @@ class Bet:
 
 
 def stake(claims: Iterable[Claim]) -> Stake | None:
-    """The headline claim, else the first that compares arms, else the first; None without a measured claim.
+    """The stake on the headline claim, else the first that compares arms, else the first measured one.
 
-    If a claim does not name its arms, they are called "the paper's" and "the control".
+    None if no claim is measured. Arms that the claim does not name are called "the paper's" and "the control".
     """
     measured = [claim for claim in claims if claim.kind == "measured"]
     if not measured:
@@ -126,7 +126,7 @@ def parse(words: str, on: Stake) -> tuple[str, int]:
     arms = {on.ours: on.ours, on.control: on.control, "paper": on.ours, "control": on.control}
     by_name = {name.casefold(): arm for name, arm in arms.items()}
     if found[1].casefold() not in by_name:
-        raise ReadtrackError(f"there is no arm {quoted(found[1])} to bet on: {on.ours!r} or {on.control!r}.")
+        raise ReadtrackError(f"there is no arm {quoted(found[1])}. Bet on {on.ours!r} or {on.control!r}.")
     return by_name[found[1].casefold()], sure
 
 
@@ -146,7 +146,7 @@ def refuse_unjudged(job: Job) -> None:
 
 
 def topic(library: Library, paper: str) -> str:
-    """The title of the first section of the list with the paper."""
+    """The title of the first section of the list that contains the paper."""
     from readtrack.reading_list.catalog import Row, Section
 
     title = ""
@@ -183,7 +183,9 @@ class BetBook:
         return next((one for one in self.bets() if one.run_id == run_id), None)
 
     def place(self, library: Library, job: Job, on: Stake, arm: str, sure: int) -> Bet:
-        """Place a bet. Raises ReadtrackError if it cannot be written, NotAvailableError without a verdict."""
+        """Place a bet. Raises ReadtrackError if it cannot be written, NotAvailableError if the run will not
+        judge the claim.
+        """
         refuse_unjudged(job)
         self._add(
             job.run_id,
@@ -211,7 +213,8 @@ class BetBook:
     def settle(self, runs: Iterable[RunSummary], waiting: Iterable[str] | None = None) -> list[Bet]:
         """Decide the open bets on runs that have ended and return these bets.
 
-        waiting  ids of runs that have not begun. If given, a bet on a run that does not exist is void
+        waiting  ids of runs that have not begun. If given, a bet on a run that is neither waiting nor
+                 recorded is void
         """
         ended = {run.run_id: run for run in runs}
         known = None if waiting is None else {*waiting, *ended}
@@ -269,7 +272,7 @@ def _take(found: dict[str, Bet], entry: dict[str, Any]) -> None:
 
 
 class SureBin(NamedTuple):
-    """Bets of similar confidence. said: mean percent; right: number of correct ones among `bets`."""
+    """Bets of similar confidence. said: mean stated percentage; right: how many of the `bets` won."""
 
     least: int
     most: int
@@ -281,7 +284,7 @@ class SureBin(NamedTuple):
 class Calibration(NamedTuple):
     """Calibration of bets. missing: number of further bets needed before other statistics may be shown.
 
-    brier  mean squared difference between stated probability and outcome. 0 is perfect, and 50 % every time
+    brier  mean squared difference between stated probability and outcome. 0 is perfect; always stating 50 %
            gives 0.25
     """
 

@@ -27,9 +27,9 @@ def known(library: Library, paper: str) -> tuple[Break, ...]:
 def refuse_unknown(library: Library, paper: str, name: str) -> None:
     """Raise ReadtrackError if the shipped plugin of `paper` has no break `name`.
 
-    Only a shipped plugin with published verdicts is checked here, and only if its code does not mention the
-    name either. For other plugins the run reports it after importing the plugin. The core's own breaks may be
-    newer than the verdicts.
+    Only shipped plugins with published verdicts are checked. The name is unknown if neither the verdicts nor
+    the code mention it. For other plugins the run reports it after importing the plugin. The core's own
+    breaks are always accepted, because they may be newer than the verdicts.
     """
     from readtrack.plugins.source import files
 

@@ -102,11 +102,11 @@ def at_least(
     toward: float | None = None,
     called: str = "",
 ) -> Bound:
-    """A lower bound on a metric of an arm, on its lead over another arm, or on the ratio of the two.
+    """A lower bound on an arm's metric, on its lead over another arm, or on the ratio of the two.
 
     minus, over  the other arm; at most one of them
     toward       `Bound.direction`
-    called       the name of the result, if "accuracy, ours - theirs" is unclear
+    called       the name of the bound's metric, if the default "accuracy, ours - theirs" is unclear
 
     Raises ValueError if the arms cannot be compared.
     """
@@ -224,7 +224,7 @@ class Claim:
     control_arm      its name in the comparison; in a null run every arm is a copy of it
     control_reaches  bounds that the control must pass, or the comparison is not judged
     learned          bounds showing that the control has learned its task: its training score is near the
-                     ceiling of a yardstick or a reference, or its curve is `flat`. Otherwise like
+                     ceiling that a yardstick or a reference sets, or its curve is `flat`. Used like
                      control_reaches
     after_steps      N, if the control has not learned its task and the sentence says "after N steps": the
                      sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)

@@ -40,7 +40,9 @@ class Device:
 
 
 def available() -> list[Device]:
-    """The available devices, with the default of "auto" first. Raises NotAvailableError without PyTorch."""
+    """The available devices, beginning with the one that "auto" selects. Raises NotAvailableError without
+    PyTorch.
+    """
     interpreter.import_torch()
     import torch
 
@@ -60,7 +62,7 @@ def available() -> list[Device]:
 def require(text: str) -> None:
     """Raises ReadtrackError for an unknown name, NotAvailableError for a device that this machine lacks.
 
-    This is a guess without importing torch, because the import takes seconds. `resolve` is certain.
+    This is only a guess that does not import torch, because the import takes seconds. `resolve` is certain.
     """
     name = text.strip().lower()
     kind = name.partition(":")[0]
@@ -84,7 +86,7 @@ def require_dtype(text: str) -> None:
 
 
 def _without(kind: str) -> str:
-    """Why the installed PyTorch cannot have devices of this kind, or ""."""
+    """Why the installed PyTorch cannot use devices of this kind, or ""."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -222,7 +224,7 @@ def physical_cores() -> int:
 
 @cache
 def _cpu_model() -> str:
-    """The processor's name; on ARM, where the kernel reports no names, its numbers."""
+    """The processor's name; on ARM, where the kernel reports no names, its implementer and part numbers."""
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string") or platform.machine()
     try:

@@ -12,7 +12,7 @@ from readtrack.text import format_number
 class Effect(NamedTuple):
     """A bound's threshold and the result over the seeds.
 
-    Mean and 95 % interval are None if a mean is not meaningful. For times the interval is that of the
+    Mean and 95 % interval are None if a mean is not meaningful. For times, the interval is computed over the
     benchmark's runs.
 
     even   the value at which the arms that the bound compares are equal; None without a comparison

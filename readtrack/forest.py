@@ -22,7 +22,7 @@ _STYLE = (
 def forest(rows: Sequence[VerdictRow]) -> str:
     """One line per row whose effect has a scale: 0 for equal arms, 1 for the rule's threshold.
 
-    A filled dot is a claim that is reproduced.
+    A filled dot marks a reproduced claim.
     """
     shown = [(row, scaled) for row in rows if row.effect and (scaled := row.effect.scaled)]
     width, height = _LEFT + _WIDTH + 110, _TOP + _LINE * len(shown) + 12

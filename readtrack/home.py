@@ -51,7 +51,7 @@ class Home:
         return folder
 
     def set_aside(self, path: Path) -> Path:
-        """Move a file or folder of the home into `set-aside/`, without overwriting; returns its new path."""
+        """Move a file or folder of the home to `set-aside/` without overwriting; return its new path."""
         folder = self.ensure(self.root / "set-aside" / path.relative_to(self.root).parent)
         target, number = folder / path.name, 2
         while target.exists():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pylatexenc.latex2text import LatexNodes2Text
 
-# A formula has no space at its ends, so amounts of dollars are not matched.
+# A formula has no space at its ends, so dollar amounts are not matched.
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)|\\\((.+?)\\\)", re.DOTALL)
 _MACRO = re.compile(r"\\[A-Za-z]+\{[^{}]*\}|\\['\"`^~=.][A-Za-z]|\\['\"`^~=.]\{[A-Za-z]\}|\\[%&#_$]")
 _RAISED = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")

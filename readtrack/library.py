@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Library:
-    """Open one with `Library.open`.
+    """The reader's library. Open it with `Library.open`.
 
     listed    the ids of the papers on the list; `catalog.papers` has every paper that readtrack knows
     problems  lines of the journal that had to be skipped
@@ -58,14 +58,14 @@ class Library:
 
     @property
     def is_readers(self) -> bool:
-        """Whether the list is the reader's own. If not, its ticks are ignored and only the journal has
-        states.
+        """Whether the list is the reader's own. If not, its ticks are ignored, and states come only from the
+        journal.
         """
         return self._is_own(self.catalog.path)
 
     def _is_own(self, path: Path) -> bool:
-        """Whether the list at `path` is the reader's. A list in the current folder counts once the reader
-        copies it.
+        """Whether the list at `path` is the reader's. A list in the current folder is not, unless the reader
+        names it or copies it into the home.
         """
         return path != shipped() and path in (self._named, self.home.papers_yaml)
 
@@ -105,7 +105,7 @@ class Library:
         self._read_journal()
 
     def read_journal_again(self) -> bool:
-        """Read journal entries of other processes. Returns whether there were any."""
+        """Read journal entries of other processes, and return whether there were any."""
         changed = _size(self.home.journal) != self._journal_size
         if changed:
             self._read_journal()
@@ -224,8 +224,8 @@ class Library:
         return [change for reading in self._view.readings.values() for change in reading.history]
 
     def row_state(self, row: Row) -> State:
-        """The combined state of a row's papers: their common state, "read" if all are finished, "reading" if
-        any is begun.
+        """The combined state of a row's papers: their common state, else "read" if all are finished, else
+        "reading".
         """
         states = {self.state(subject) for subject in row.papers or (row.subject,)}
         if len(states) == 1:
@@ -266,13 +266,13 @@ class Library:
         self._change([subject] if rating != self._known(subject).rating else [], rating=rating)
 
     def undo(self) -> str | None:
-        """Undo the last change. Returns its description, or None if there was nothing to undo."""
+        """Undo the last change and return its description, or None if there was nothing to undo."""
         entries = self._journal.undo()
         self._read_journal()
         return self._undone(entries) if entries else None
 
     def redo(self) -> str | None:
-        """Redo the last undone change. Returns its description, or None without such a change."""
+        """Redo the last undone change and return its description, or None if there was none."""
         entries = self._journal.redo()
         self._read_journal()
         return self._redone(entries) if entries else None
@@ -324,7 +324,7 @@ class Library:
 
     def find(self, query: str) -> Paper:
         """The paper for `query`: an id, an alias, a source (an arXiv id with or without version, a DOI, a
-        link), or a part of a single title. Papers on the list take precedence.
+        link), or a part of exactly one title. Papers on the list take precedence.
 
         Raises ReadtrackError, which names the nearest id or the candidates.
         """
@@ -395,7 +395,7 @@ class Library:
             self._write_note(subject, text)
 
     def change_note(self, subject: str, change: Callable[[str], str]) -> None:
-        """Atomically replace the note with `change(note)`. Raises as `save_note`."""
+        """Atomically replace the note with `change(note)`. Raises the same errors as `save_note`."""
         with self.home.holding("notes"):
             before = self.note(subject)
             after = change(before)
@@ -403,7 +403,7 @@ class Library:
                 self._write_note(subject, after)
 
     def add_to_note(self, subject: str, paragraph: str) -> None:
-        """Append a paragraph to the note. Raises as `save_note`."""
+        """Append a paragraph to the note. Raises the same errors as `save_note`."""
         self.change_note(subject, lambda note: below(note, paragraph))
 
     def _write_note(self, subject: str, text: str) -> None:
@@ -457,7 +457,7 @@ class Library:
     def results(
         self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
     ) -> list[RunSummary]:
-        """All runs, or those of one paper, newest first, without checks of exercises. `report` is called for
+        """All runs, or those of one paper, newest first, without exercise checks. `report` is called for
         unreadable runs.
         """
         from readtrack.runs.store import summaries
@@ -503,7 +503,7 @@ def _size(path: Path) -> int:
 
 
 def _are_mixed(entries: list[Entry]) -> bool:
-    """Whether the entries are changes of several kinds, as an import makes them."""
+    """Whether the entries are changes of several kinds, such as those of an import."""
     return len({(one.get("state"), one.get("tag"), one.get("rating")) for one in entries}) > 1
 
 

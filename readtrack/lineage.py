@@ -15,7 +15,7 @@ from readtrack.text import nearest, quoted
 
 @dataclass(slots=True)
 class LineageNode:
-    """A paper in a tree. `again`: it appears above already, with its subtree."""
+    """A paper in a tree. `again`: the paper already appears above, with its subtree."""
 
     paper: str
     below: list[LineageNode] = field(default_factory=list)
@@ -23,12 +23,12 @@ class LineageNode:
 
 
 def ancestors(catalog: Catalog, paper: str) -> LineageNode:
-    """The tree of papers that it builds on."""
+    """The tree of papers that `paper` builds on."""
     return _tree(paper, lambda id_: _by_year(catalog, catalog.papers[id_].builds_on), set())
 
 
 def descendants(catalog: Catalog, paper: str) -> LineageNode:
-    """The tree of papers that build on it."""
+    """The tree of papers that build on `paper`."""
     led_to = followers(catalog)
     return _tree(paper, lambda id_: _by_year(catalog, led_to.get(id_, ())), set())
 
@@ -113,8 +113,8 @@ def _spelling(text: str) -> str:
 class Proposal:
     """A paper to read next.
 
-    known: the papers it builds on that the reader has read; missing: those on the list still to be read;
-    unlocks: unread papers on the list that build on it, directly or not.
+    known: the papers it builds on that the reader has read; missing: the papers it builds on that are on the
+    list and not read yet; unlocks: unread papers on the list that build on it, directly or indirectly.
     """
 
     paper: Paper

@@ -49,7 +49,7 @@ def beginning(library: Library, subject: str) -> str:
 
 
 def begin(library: Library, subject: str) -> str:
-    """Start the note from the template if there is no note yet. Returns the text written, for `settle`."""
+    """Start the note from the template if there is none yet, and return the text written, for `settle`."""
     if library.note(subject).strip():
         return ""
     begun = beginning(library, subject)
@@ -59,7 +59,7 @@ def begin(library: Library, subject: str) -> str:
 
 
 def settle(library: Library, subject: str, begun: str) -> None:
-    """Remove a note that is still just the template."""
+    """Delete a note that still contains only the template."""
     if begun and library.note(subject) == begun:
         library.change_note(subject, lambda note: "" if note == begun else note)
 
@@ -100,7 +100,9 @@ def highlight(
 
 
 def united(before: str, edited: str, now: str) -> str:
-    """Merge the note `edited` from `before` with `now`, the file changed in the meantime. Nothing is lost."""
+    """Merge the edit of the note from `before` to `edited` with `now`, the file as another program changed
+    it. No text is lost.
+    """
     if now == before or not now.strip():
         return edited
     if now.startswith(before.rstrip()):  # text was appended since
@@ -133,7 +135,7 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
 
 
 def _words(text: str, quote: str) -> str:
-    """The quote as printed on the page, matched without case, accents, spaces and hyphens."""
+    """The quote as printed on the page, matched without regard to case, accents, spaces and hyphens."""
     letters, places = [], []
     for place, character in enumerate(text):
         for letter in folded(character):

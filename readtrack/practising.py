@@ -51,7 +51,7 @@ def proof(desk: Desk) -> Job:
 
 
 def is_proof(job: Job | None, paper: str) -> bool:
-    """Whether a job is such a run of this paper."""
+    """Whether a job is a `proof` of this paper."""
     return job is not None and job.paper == paper and bool(job.practice) and job.only != "exercises"
 
 
@@ -104,9 +104,9 @@ def settle(desk: Desk, record: Record, written: Mapping[str, str]) -> str:
 
 
 def note(desk: Desk, record: Record, written: Mapping[str, str]) -> None:
-    """Write the verdicts to the reader's diary. Raises ReadtrackError.
+    """Write the verdicts to the reader's diary. Raises ReadtrackError if it cannot be written.
 
-    written  `codes` when the check began
+    written  the `codes` when the check began
     """
     for event in verdicts(record):
         if event["outcome"] == "empty":

@@ -21,8 +21,8 @@ from readtrack.text import format_number
 Side = Literal["cleared", "right way", "missed", "undecided"]
 Summary = Literal["reproduced", "weak", "inconclusive", "not reproduced"]
 
-# Rows of a table with another number come from another procedure. Procedure 1 examined 5 seeds, and if one
-# of them dissented 10 seeds, of which nine had to agree.
+# Rows of a table with another number were judged by another procedure. Procedure 1 examined 5 seeds. If one
+# of them dissented, it examined 10, of which 9 had to agree.
 PROCEDURE = 2
 STEADY = 0.75  # minimum share of seeds that hold individually; below it `reproduced` is unsteady
 
@@ -137,7 +137,7 @@ def summary(found: Sequence[Side]) -> Summary:
 def interval(column: Column) -> str:
     """The 95 % interval of the mean as text, for example `gain 0.1 to 0.3 (95 %)`.
 
-    A count of seeds if a mean is not meaningful.
+    If a mean is not meaningful, it is a count of seeds.
     """
     found = mean_interval(column)
     if found is None:
@@ -168,8 +168,8 @@ def chance_of_another(columns: Sequence[Column], verdict: str) -> float | None:
 
     columns  the values that led to `verdict`
 
-    Its values are drawn from normal distributions, with the columns' uncertainty of mean and variance; bounds
-    are drawn independently. None if a column has no margins.
+    Its values are sampled from normal distributions that include the uncertainty of the columns' means and
+    variances. The bounds are sampled independently. None if a column has no margins.
     """
     found = [(column.bound, column.margins) for column in columns]
     if not found or any(values is None or len(values) < LOOKS[0].seeds for _, values in found):

@@ -1,4 +1,4 @@
-"""The verdicts shipped with readtrack: the outcome of each paper's claims, before the reader runs it."""
+"""The verdicts shipped with readtrack: the outcomes of the papers' claims before the reader runs them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class PublishedVerdict:
                  an earlier procedure
     held, seeds  number of seeds that held individually, and number of seeds
     null         the verdict of the null run, or ""
-    breaks       (name, verdict with it)
+    breaks       (name, verdict with this break)
     takes_away   (name, what it leaves out) of each break that the claim names
     deviations   how the claim's set-up differs from the paper's
-    made         machine and date, and whether by an earlier procedure
+    made         machine and date, and whether an earlier procedure judged
     """
 
     paper: str
@@ -70,8 +70,8 @@ class PublishedVerdict:
     def controls(self) -> list[Control]:
         """The outcome of the claim in null runs and with each break.
 
-        A control is good news if the claim does not hold in it. If the claim fails in plain runs, too,
-        a control shows nothing.
+        A control behaves as it should if the claim fails in it. If the claim fails in plain runs, too, its
+        controls show nothing.
         """
         found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []
         return found + [Control.of(self.verdict, said, f"with {name}") for name, said in self.breaks]

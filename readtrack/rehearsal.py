@@ -30,9 +30,10 @@ class Suggestion:
 
 
 def suggestions(library: Library, now: datetime | None = None) -> Iterator[Suggestion]:
-    """Exercises due for repetition, longest overdue first, then those of papers begun, then of others.
+    """Yield exercises due for repetition (longest overdue first), then those of papers begun, then others.
 
-    The others are ordered by prerequisites that are not implemented, then by those that are (most first).
+    The others are ordered by the number of prerequisites not yet implemented (fewest first), then by the
+    number of implemented ones (most first).
     """
     now = now or datetime.now(UTC)
     diary = Diary(library.home)
@@ -78,7 +79,7 @@ def _papers(library: Library, candidates: set[str]) -> list[tuple[str, str]]:
         known = [one for one in parents if one in implemented]
         missing = [one for one in parents if one in candidates and one not in implemented]
         if missing:
-            reason = f"it builds on {', '.join(missing)}, not implemented yet"
+            reason = f"it builds on {', '.join(missing)}, which you have not implemented yet"
         elif known:
             reason = f"you have implemented {', '.join(known)}, which it builds on"
         else:

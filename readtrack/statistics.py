@@ -22,8 +22,8 @@ _LEVELS = "·░▒▓█"
 class Statistics:
     """`days`: state changes by day, except to "todo"; `sections`: (title, number of papers by state).
 
-    pages            of read papers with a known length; `unknown`: number of the other read papers
-    streak, longest  consecutive days, up to today or yesterday, and ever
+    pages            total pages of the read papers whose length is known; `unknown`: number of the others
+    streak, longest  number of consecutive days: up to today or yesterday, and the longest ever
     """
 
     states: Counter[str]
@@ -100,7 +100,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _pages(library: Library, paper: str) -> int:
-    """Pages of its PDF, else from arXiv's comment (`15 pages, 5 figures`), else 0."""
+    """Pages of the paper's PDF, else from arXiv's comment (`15 pages, 5 figures`), else 0."""
     path = library.pdf(paper)
     if path is not None:
         with suppress(pdf.UnreadableError):

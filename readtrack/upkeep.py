@@ -220,7 +220,7 @@ def _remove(path: Path) -> Callable[[], None]:
 
 
 def adopt(library: Library, name: str, subject: str) -> str:
-    """Transfer an orphan's state, tags, rating and note to a row. Returns a description.
+    """Transfer an orphan's state, tags, rating and note to a row, and return a description.
 
     Raises ReadtrackError if there is no such orphan, or nothing to transfer.
     """

@@ -33,7 +33,7 @@ SCHEMA = 2  # docs/verdicts.schema.json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
-    """A claim's verdict over seeds, and its outcome in null runs, with its breaks and with its rivals.
+    """A claim's verdict over seeds, and its outcome in null runs, and with each of its breaks.
 
     ours       the numbers of the runs, as text
     values     each metric's values by seed; {} in tables without them
@@ -148,11 +148,11 @@ class VerdictRow:
 
     @property
     def narrow(self) -> list[str]:
-        """Bounds whose null runs vary less than half as much as the plain runs, so that a source of variation
-        was not redrawn.
+        """Bounds whose null runs vary less than half as much as the plain runs, which suggests that a source
+        of variation was not redrawn.
 
-        Excludes null runs of items, because a coin flip cannot redraw the explained network, and times,
-        because they involve no training.
+        Null runs of items are excluded, because a coin flip cannot redraw the explained network. Times are
+        excluded, because they involve no training.
         """
         if self.null_kind in ("items", "times"):
             return []
@@ -172,7 +172,7 @@ class VerdictTable:
     remarks: Sequence[tuple[str, str]] = ()
 
     def joined(self, earlier: VerdictTable, order: Sequence[str]) -> VerdictTable:
-        """This table, with the rows of `earlier` on other papers of `order`."""
+        """This table, with the rows of `earlier` for those papers of `order` that it lacks."""
         old = [paper for paper in order if paper not in self.facts]
 
         def both(ours: Sequence[_T], theirs: Sequence[_T], paper: Callable[[_T], str]) -> list[_T]:
@@ -260,7 +260,7 @@ def _count(measured: Sequence[VerdictRow], by: str = "") -> str:
 
 
 def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:
-    """How often runs without the idea won, with 95 % intervals."""
+    """How often null runs pass the rule and breaks are caught, with 95 % intervals."""
     now, earlier = _by_procedure(rows)
     rates = _rates(now, "near misses", "near miss") if now or not earlier else []
     before = _rates(earlier, "breaks", "near miss", "coarse") if earlier else []
@@ -268,7 +268,7 @@ def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:
 
 
 def _rates(rows: Sequence[VerdictRow], what: str, *roles: Role) -> list[tuple[str, str]]:
-    """The rates of null runs, and of the counted breaks; a break with weak evidence is not caught."""
+    """The rates for null runs, and for the breaks that count. A break with weak evidence is not caught."""
     stands = [row for row in rows if row.verdict in ("reproduced", "not specific")]
     broken = [verdict for row in stands for verdict in row.tried(*roles).values()]
     alike = sum(len(row.alike) for row in rows)
@@ -291,7 +291,7 @@ _NULLS: dict[NullKind | Literal[""], str] = {
 
 
 def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
-    """The false positive rate of each kind of null run; of pipelines even if there are none."""
+    """The false positive rate of each kind of null run. Pipelines are listed even if there are none."""
     for kind, label in _NULLS.items():
         found = [
             row.null for row in rows if row.null and row.null_kind in ((kind,) if kind else ("", "pipelines"))
@@ -309,7 +309,7 @@ def forecast(rows: Sequence[VerdictRow]) -> list[str]:
 
 
 def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str:
-    """A rate with its interval. Runs whose control failed as well are counted separately."""
+    """A rate with its interval. Runs that were not judged are counted separately."""
     judged = [verdict for verdict in verdicts if verdict != "not judged"]
     if not judged:
         return "not run" if not verdicts else f"{len(verdicts)} not judged"

@@ -54,7 +54,7 @@ Verdict = Literal[
     "not judged",
 ]
 
-# Verdicts of null runs and runs with a break in words; failing the rule is good news there.
+# The verdicts of null runs and of runs with a break, in words. Such runs should fail the rule.
 OUTCOMES: dict[str, str] = {
     "reproduced": "passes the rule",
     "not specific": "passes the rule",
@@ -75,7 +75,7 @@ _CONTROL_FAILS = 5  # one seed in this many may have a failed control
 
 
 class Spread(NamedTuple):
-    """One metric over the seeds with a number; the mean is NaN if there are none.
+    """One metric over the seeds that gave a number; the mean is NaN if none did.
 
     For benchmark bounds, mean, low and high are the value and its 95 % interval.
 
@@ -109,13 +109,13 @@ class Judged:
     values     each metric's values by seed
     columns    the values of each bound of the rule by seed
     effects    threshold and result of each bound of a measured claim's rule
-    wants      number of seeds that the verdict needs so far, which exceeds `seeds` while it is open
+    wants      number of seeds that the verdict needs; more than the length of `seeds` while it is open
     why        why the verdict is not better, if the numbers do not show it
-    edges      arms whose best value was at the edge of the grid with some seed
+    edges      arms whose best value was at the edge of the grid for some seed
     null_kind  for null runs: what they redraw
     sides      the state of each bound of the rule, those on time last
     guards     bounds of the rule that are shown but not counted, with the arm that clears them anyway
-    alike      for runs with a break: pairs of arms equal in every number, with each seed
+    alike      for runs with a break: pairs of arms that are equal in every number, for each seed
     """
 
     paper: str
@@ -148,13 +148,13 @@ class Judged:
         return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
 
     def guarded(self, untrained: Judged | None, null: Judged | None) -> Judged:
-        """The claim without the bounds that are cleared without the idea, which go to `guards`.
+        """The claim judged without the bounds that are cleared even without the idea. These become `guards`.
 
         untrained  the claim with the paper's arm untrained; bounds cleared there are guards
         null       the claim in null runs, where every arm is the control; bounds cleared there that do not
                    compare arms are guards
 
-        A missed guard still counts. Without any other bound the claim is not judged.
+        A missed guard still counts. If no other bound remains, the claim is not judged.
         """
         alone = [bound for bound in self.claim.bounds if not (bound.of and bound.of.how)]
         by_control = null.cleared() if null and null.null_kind in ("pipelines", "as good as") else []
@@ -184,8 +184,8 @@ class Judged:
     def after_more(self, longer: Judged | None) -> Judged:
         """The claim after the longer runs that its sentence requires (`Claim.after_steps`).
 
-        It is inconclusive if the sign of an effect turns: the mean over the seeds of those runs is on the
-        other side of equal arms.
+        It is inconclusive if the sign of an effect flips, that is, if the mean over those runs lies on the
+        other side of equality.
         """
         if longer is None or self.verdict not in ("reproduced", "weak", "not specific"):
             return self
@@ -215,9 +215,11 @@ class _Seed(NamedTuple):
 
 
 def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
-    """The seeds that judge a paper: a hash of its rules and the procedure, so changing either changes them.
+    """The seeds on which a paper is judged: hashes of its rules and the procedure, so changing either
+    changes them.
 
-    Names, metrics, operators and thresholds count, prose does not. Fewer seeds are a prefix of more seeds.
+    Names, metrics, operators and thresholds count, prose does not. A smaller `count` gives a prefix of the
+    same seeds.
     """
     rules = sorted(
         f"{name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
@@ -238,13 +240,14 @@ def judge_over_seeds(
     stated: Mapping[int, Sequence[Mapping[str, Any]] | None],
     benchmarks: Sequence[Sequence[Mapping[str, Any]]] = (),
 ) -> list[Judged]:
-    """Judge a paper's claims from the `claim` events of its runs by seed, None for a failed run.
+    """Judge a paper's claims from the `claim` events of its runs.
 
-    stated        in the order of the seeds; a claim is judged on the shortest prefix of them that decides
+    stated        the events by seed, in order; None for a failed run. A claim is judged on the shortest
+                  prefix of the seeds that decides
     benchmarks    the measurements of each run of the benchmark, for claims on time and memory
 
-    If one of its runs failed, a claim is not judged, because the completed seeds may be the lucky ones. A
-    claim that a completed run did not state counts as all NaN there.
+    If one of its runs failed, a claim is not judged, because the completed seeds may be the lucky ones. If a
+    completed run did not state the claim, its values for that seed are NaN.
     """
     names = dict.fromkeys(str(event["claim"]["name"]) for said in stated.values() for event in said or ())
     return [_judge_claim(paper, name, stated, benchmarks) for name in names]
@@ -253,9 +256,9 @@ def judge_over_seeds(
 def judge_null_times(
     paper: str, claim: Claim, seeds: Sequence[int], benchmarks: Sequence[Sequence[Mapping[str, Any]]]
 ) -> Judged | None:
-    """The verdict of null runs of the benchmark on a claim that only bounds on speed decide; else None.
+    """The verdict of benchmark null runs on a claim that only speed-ups decide; None for other claims.
 
-    For a bound that equal times satisfy, the test is whether one is significantly faster.
+    A bound that equal times satisfy is replaced by a test of whether one is significantly faster.
     """
     rule = tuple(
         replace(bound, threshold=1.0, direction=None) if bound.holds(1.0) else bound

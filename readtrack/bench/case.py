@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Cost:
     """Algorithmic work of one call, independent of the implementation.
 
-    flops   floating-point operations (a multiply-add counts two); 0 if nothing is computed
-    bytes   bytes that must cross main memory: inputs read once, outputs written once
+    flops   floating-point operations (a multiply-add counts as two); 0 if nothing is computed
+    bytes   bytes that must move to or from main memory: inputs read once, outputs written once
     """
 
     flops: float
@@ -30,10 +30,10 @@ class Cost:
 
     @staticmethod
     def products(flops: float, bytes: float) -> dict[Mode, Cost]:  # noqa: A002
-        """A network of matrix multiplications that take `flops` and move `bytes` in the forward pass.
+        """The cost of matrix multiplications that take `flops` and move `bytes` in the forward pass.
 
-        The backward pass takes two multiplications for each one, for the gradients of both factors. It reads
-        the gradient of the result and writes the gradients of the factors.
+        The backward pass takes two multiplications for each one of the forward pass, for the gradients of
+        both factors. It reads the gradient of the result and writes the gradients of the factors.
         """
         return {
             "forward": Cost(flops=flops, bytes=bytes),
@@ -62,8 +62,8 @@ class Cost:
     ) -> dict[Mode, Cost]:
         """softmax(q kᵀ) v: two multiplications over every visible pair forward, four backward.
 
-        Recomputed scores are not counted again, and exponentials are not counted. q, k, v and the result
-        cross memory once, and so do their gradients in the backward pass.
+        Recomputed scores are not counted again, and exponentials are not counted. q, k, v and the result are
+        moved once, and so are their gradients in the backward pass.
 
         keys      number of keys (default: the number of queries)
         kv_heads  heads of k and v (default: the heads of q)
@@ -91,7 +91,7 @@ class Cost:
 
         flops     per value in the forward pass
         backward  additional flops per value in the backward pass (default: the same as forward)
-        tensors   number of tensors of that size read or written in the forward pass (default: one each)
+        tensors   number of tensors of that size read or written in the forward pass (default: one of each)
         """
         moved = tensors * values * itemsize
         total = flops + (flops if backward is None else backward)
@@ -110,7 +110,7 @@ class Variant:
              implementation in torch), compiled (a baseline under torch.compile), paper (this plugin's),
              vendor (an optional package). The core adds "paper compiled", the paper's variants under
              torch.compile, and "shipped", the paper's variants next to those with the reader's code
-    call     takes the case's inputs, returns a tensor or a nest of tensors
+    call     takes the case's inputs, and returns a tensor or a nest of tensors
     needs    why it cannot run here ("needs triton", "needs CUDA"), shown as a skipped cell; "" if it can
     prepare  takes the case's inputs and returns the arguments of `call`, in the same order, untimed: the same
              numbers in the layout that this variant expects (one packed projection, channels last), for

@@ -39,9 +39,9 @@ class HasMeasurements(Protocol):
 class BenchmarkComparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
-    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is at most 10 %
-              wide), FASTER or SLOWER (the medians differ by more than the band and the interval excludes 1),
-              else UNCLEAR; None across devices or threads, and where a run has no time
+    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is at most ±10 %),
+              FASTER or SLOWER (the medians differ by more than the band and the interval excludes 1), else
+              UNCLEAR; None across devices or thread counts, and where a run has no time
     ratio     time of b / time of a, with its 95 % interval
     note      why there is no verdict, or why it is unclear
     a, b      the measurements; None if a run lacks it
@@ -93,7 +93,8 @@ def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float =
 
 
 def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[BenchmarkComparison]:
-    """Compare all measurements of two runs of one paper, in the order of `record_a`, then those only in b.
+    """Compare all measurements of two runs of one paper, in the order of `record_a`, then the rest of
+    `record_b`.
 
     The dead band is `resolution`. Measurements for which `is_whole` is false are left out. Raises ValueError
     if the runs belong to different papers.
@@ -132,7 +133,7 @@ def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
 
 
 def is_whole(measurement: Measurement) -> bool:
-    """Whether the measurement has all fields for a comparison. A run from another machine may lack any."""
+    """Whether the measurement has all fields for a comparison. A run from another machine may lack some."""
     times, flags, axes = measurement.get("t_ns"), measurement.get("flags", ()), measurement.get("axes")
     return (
         all(isinstance(measurement.get(name), str) for name in ("case", "variant", "mode", "dtype"))

@@ -24,7 +24,7 @@ _SHAPES = (
 
 
 def with_compiled(case: Case, device: torch.device) -> Case:
-    """The case with a compiled variant after each of the paper's, if a mode can be compiled."""
+    """The case with a compiled variant after each of the paper's variants, if a mode can be compiled."""
     if not set(case.cost) & set(MODES):
         return case
     variants: list[Variant] = []
@@ -54,12 +54,13 @@ def missing(device: torch.device) -> str:
 
 
 def _compile(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, compiled for each shape at the first call with it."""
+    """`call`, compiled for each input shape when it is first called with that shape."""
 
     def run(*inputs: Any) -> Any:
         return call(*inputs)
 
-    # Compiled code is stored by code object. A separate one avoids searching the code of all others.
+    # Compiled code is stored per code object. A separate object avoids a search through the code of all other
+    # calls.
     own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
     compiled: Callable[..., Any] = torch.compile(own, dynamic=False)
     return compiled
@@ -75,7 +76,7 @@ def compiler() -> Iterator[None]:
         torch._dynamo.config.patch(recompile_limit=_SHAPES, accumulated_recompile_limit=_SHAPES),
         torch._inductor.config.patch(
             {
-                # No processes may wait for work during the measurement.
+                # No compiler processes may wait for work during the measurement.
                 "compile_threads": 1,
                 # Use the number of threads at run time, not at compile time.
                 "cpp.dynamic_threads": True,

@@ -18,7 +18,7 @@ import psutil
 
 _WAITING = 0.05  # share of the time in which our threads were ready to run
 _STOLEN = 0.02  # share of the machine's time taken by the hypervisor
-_OTHERS = 1 / 8  # share of the cores: two "cores" of a virtual machine may be the threads of one
+_OTHERS = 1 / 8  # share of the cores: two "cores" of a virtual machine may be threads of one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,13 @@ class CpuContention:
     """The CPU's state during a measurement.
 
     cpu_util  CPU time of this process / (wall x threads); a serial operation uses one of the threads
-    waiting   share of the time that our threads were ready and did not run; None if unknown
+    waiting   share of the time in which our threads were ready but did not run; None if unknown
     others    number of cores that other processes kept busy
     throttle  seconds for which the control group was throttled
     own_threads_delayed
-              our own threads were delayed
-    contended our threads were delayed, or other processes reduced our caches, bandwidth and clock speed
+              whether our own threads were delayed
+    contended whether our threads were delayed, or other processes reduced our caches, bandwidth and clock
+              speed
     """
 
     cpu_util: float
@@ -71,7 +72,7 @@ class CpuContention:
 
 
 class ContentionMonitor:
-    """Starts at construction; `read` returns the state since then."""
+    """Observes the CPU from construction on; `read` returns its state since then."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads

@@ -426,8 +426,8 @@ class CorrectnessCheck:
             times = []
             for _ in range(calls):
                 for tensor in floating:
-                    # Known contents are rewritten as well, so that caches are equally cold. New contents
-                    # are the same values in other places, so they are still in the domain.
+                    # Known contents are rewritten as well, so that caches are equally cold. New contents are
+                    # the same values in other places, so they still lie in the domain of the function.
                     tensor.data.copy_(tensor.detach().roll(1) if change else tensor.detach().clone())
                 times.append(self._run(call, clock)[1])
             return min(times)
@@ -462,7 +462,7 @@ class CorrectnessCheck:
             torch.set_num_threads(threads)
             raise IncorrectError("changes the number of threads")
         outputs = [_plain(index, out, self.device) for index, out in enumerate(results(returned))]
-        # Read them immediately, to catch a thread that is still computing them.
+        # Copy the outputs immediately, to catch a thread that is still computing them.
         snapshot = [out.detach().clone() for out in outputs]
         self._check_inputs(kept, outputs)
         errors = self._compare(snapshot, reference)
@@ -541,7 +541,7 @@ def _magnitude(*tensors: Tensor) -> float:
 def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
     """Largest absolute error, and the same relative to the oracle's largest magnitude.
 
-    largest  magnitude over all outputs, used for an output that is only rounding error in comparison (such as
+    largest  magnitude over all outputs, used for an output that is mere rounding error in comparison (such as
              the gradient of a key's bias, which is zero)
     """
     if not (exact.is_floating_point() or exact.is_complex()):
@@ -582,7 +582,8 @@ def _refill(inputs: Inputs, contents: Inputs) -> Inputs:
     if [_form(leaf) for leaf in held] != [_form(leaf) for leaf in new]:
         return contents
     for old, fresh in zip(tensors(inputs), tensors(contents), strict=True):
-        # `.data` does not change the version counter, so a cache that trusts the counter is now wrong.
+        # `.data` does not change the version counter, so a cache that trusts the counter now gives wrong
+        # results.
         old.data.copy_(fresh)
     return inputs
 

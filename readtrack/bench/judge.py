@@ -55,7 +55,7 @@ class Speedup(_MeasuredBound):
     of, over   a role or a variant's name. The fastest variant of a role counts. "strong" is the fastest of
                the strong, compiled and naive variants
     threshold  bound on time(over) / time(of)
-    axes       the point of the case, as far as needed to identify one
+    axes       axis values that select one point of the case; the others may be left out
     direction  the value that separates the paper's direction from the opposite one, as in a bound on a metric
     """
 
@@ -92,7 +92,7 @@ class Growth(_MeasuredBound):
                between them on logarithmic scales
     threshold  bound on the exponent; 1 is linear growth
     of         a role or a variant's name. The fastest variant of a role counts
-    axes       values of the other axes, as far as needed
+    axes       values of the other axes, if needed to select the points
     """
 
     case: str

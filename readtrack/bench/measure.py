@@ -1,4 +1,4 @@
-"""Measure cases: correctness, time, memory; one `measurement` event per (case, variant, mode).
+"""Measure the correctness, time and memory of cases: one `measurement` event per (case, variant, mode).
 
 `readtrack.bench.measurement` documents the event. `machine`, `env` and `ceilings` are emitted before the
 events that refer to them; their ids are derived from their content.
@@ -36,8 +36,8 @@ from readtrack.home import Home
 
 # Seconds of samples for all variants of all cases in one round, excluding checks and warm-up.
 _TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
-_CALIBRATION_S = 2.0  # used without an existing calibration
-_UNTIL_QUIET = 1.0  # seconds for a burst of other work to end
+_CALIBRATION_S = 2.0  # used if there is no calibration yet
+_UNTIL_QUIET = 1.0  # seconds to wait for the end of a burst of other work
 _MOST_BURSTS = 3  # per run
 
 
@@ -123,8 +123,8 @@ class _Job:
 class _Session:
     """State shared by all cases of a run.
 
-    threads_delayed  whether the CPU is shared. If so, one thread is used from here on, because it never
-                     waits for others, and no measurement becomes a record
+    threads_delayed  whether the CPU is shared. If so, one thread is used from then on, because it never waits
+                     for others, and no measurement counts as a record
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class _Session:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[float]:
-        """One measurement at a time on a device, across processes. Yields the seconds spent waiting."""
+        """Hold the lock that allows one measurement at a time on a device. Yield the seconds waited."""
         from filelock import Timeout
 
         lock = self.home.lock(ceilings.lock_name(self.device))
@@ -219,7 +219,7 @@ class _Session:
             self.emit("measurement", **measurement_event(result, job.results, where))
 
     def _look_around(self) -> None:
-        """Check once at the start, because on a busy CPU several threads are up to a hundred times slower."""
+        """Check once for other load, which makes several threads up to a hundred times slower."""
         threads = torch.get_num_threads()
         if not self._looked and self.device.type == "cpu" and threads > 1 and probe(threads):
             self._give_up_threads()
@@ -251,7 +251,8 @@ class _Session:
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            # After a burst of other work, repeat this round. After two in a row, or many, use one thread.
+            # After a burst of other work, repeat this round. After two bursts in a row, or many in a run, use
+            # one thread.
             if self._bursts < _MOST_BURSTS:
                 self._bursts += 1
                 for result, rounds in zip(running, kept, strict=True):
@@ -355,7 +356,7 @@ class _Session:
         return self._ceilings[threads]
 
     def _find_ceilings(self, threads: int) -> Ceilings | None:
-        """The saved calibration. If it lacks this dtype, calibrate for two seconds what this run needs."""
+        """The saved calibration, or if it lacks this dtype, one of two seconds for what this run needs."""
         kept = ceilings.load(
             self.home,
             device_name=self._machine["device_name"],

@@ -203,7 +203,7 @@ def _ceiling(
 def closeness(value: float, rival: float | None, least: float) -> float | None:
     """A time on a scale with 1 for the least possible, 0.5 for the strongest rival's, and 0 for infinity.
 
-    None without a rival, and if the rival itself is at the limit.
+    None without a rival, or if the rival itself is at the limit.
     """
     if rival is None or rival <= least:
         return None

@@ -1,4 +1,4 @@
-"""Peak memory of one call: its allocations beyond the inputs, including the outputs, and the method."""
+"""Peak memory of one call: its allocations beyond the inputs, including the outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _LONG = 0.5  # seconds
 def peak(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.0) -> dict[str, Any] | None:
     """`{"peak_bytes", "method"}` of one call. An earlier call took `seconds`.
 
-    "cuda-alloc"  memory handed out by torch's allocator (excluding reserved memory and the context)
+    "cuda-alloc"  memory handed out by torch's allocator (excluding reserved memory and the context); also
+                  "xpu-alloc"
     "profiler"    the CPU allocator's events summed to a running peak; on Linux with "rss_peak_bytes", the
                   high-water mark of resident memory, which includes memory from other allocators
     "rss"         only the high-water mark, because a long call makes too many events. None if not available
@@ -51,7 +52,7 @@ def _allocator_peak(call: Callable[[], Any], device: torch.device) -> dict[str, 
 
 
 def _profiled_peak(call: Callable[[], Any]) -> int:
-    # Otherwise the profiler's library logs every start and stop to stderr.
+    # Without this, the profiler's library logs every start and stop to stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     from torch.profiler import ProfilerActivity, profile
 

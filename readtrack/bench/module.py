@@ -26,7 +26,7 @@ def random_weights(
 
 
 def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Matrices that preserve the scale of their input, gains around 1, biases around 0.
+    """A random matrix that preserves the scale of its input, a gain around 1, or a bias around 0.
 
     No weight is 0 or 1, so that a variant that omits one is detected.
     """
@@ -58,7 +58,7 @@ class ModuleCall:
         self._buffers: dict[str, Tensor] | None = None
 
     def through(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> ModuleCall:
-        """The same with the call replaced by `change(call)`."""
+        """The same module with the call replaced by `change(call)`."""
         return ModuleCall(self._make, change(self.on_module))
 
     def __call__(self, weights: Weights, *inputs: Any) -> Any:

@@ -13,7 +13,7 @@ _STRONG = ("strong", "compiled", "naive")
 
 
 def null_case(case: Case, bounds: Iterable[Speedup]) -> Case:
-    """`case` in a null run: the variants in a bound's `over` also appear under the name of its `of`.
+    """`case` in a null run: the variants that a bound's `over` names also take the place of its `of`.
 
     Two measurements of the same code differ only by chance. Cases without a bound are unchanged.
     """

@@ -21,7 +21,7 @@ class Standing:
     """The paper's fastest variant in one case and mode.
 
     speed      speed-up over the strongest rival
-    closeness  to the limit of the machine, or None
+    closeness  closeness to the machine's limit, or None
     contended  whether other programs ran during the measurement
     """
 

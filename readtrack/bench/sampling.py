@@ -1,4 +1,4 @@
-"""The order and number of samples. Independent of devices: the clock is an argument, and can be simulated.
+"""The order and number of samples, independent of devices: the clock is an argument, and can be simulated.
 
 Variants are interleaved by block, back and forth (A B, B A, A B, ...), so that the machine's drift affects
 all of them equally. They are not interleaved call by call, because each would evict the other's cache.

@@ -1,7 +1,7 @@
 """Statistics of repeated timings, as pure functions without clock or device.
 
-It uses medians, because timings are skewed to the right. Their intervals come from order statistics, which do
-not depend on the distribution of the noise. A sample is a time in nanoseconds per call.
+The module uses medians, because timings are skewed to the right. Their intervals come from order statistics,
+which do not depend on the distribution of the noise. A sample is a time in nanoseconds per call.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Int
     """Confidence interval of above/below from the two intervals.
 
     The distances to the bounds are added in quadrature on a log scale (Zou & Donner 2008, Statistics in
-    Medicine 27, the MOVER method), which preserves their confidence; dividing bound by bound would be far too
-    wide.
+    Medicine 27, the MOVER method), which preserves their confidence; dividing bound by bound would give a far
+    too wide interval.
     """
     ratio = above / below
     down = math.hypot(math.log(above / above_ci[0]), math.log(below_ci[1] / below))
@@ -134,9 +134,9 @@ def drift(rounds: Sequence[Sequence[float]]) -> float | None:
 def rounds_interval(rounds: Sequence[Sequence[float]]) -> Interval | None:
     """Confidence interval (95 %) of the median over several rounds' samples in chronological order.
 
-    The wider of two intervals: that of all samples, and Student's around the median from the variation of the
-    rounds' medians. Samples of one round share the machine's state at that time, so even many of them do not
-    show its variation.
+    It spans two intervals: that of all samples, and Student's interval around the median, from the variation
+    of the rounds' medians. Samples of one round share the machine's state at that time, so even many of them
+    do not show its variation.
     """
     samples = [sample for taken in rounds for sample in taken]
     within, between = median_interval(samples), drift(rounds)
@@ -184,7 +184,7 @@ class Timing:
     """A summary of the samples of one variant.
 
     number   number of calls that one sample averages
-    medians  of each round
+    medians  the median of each round
     """
 
     n: int

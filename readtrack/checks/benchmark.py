@@ -54,7 +54,7 @@ def check_implementation(module: ModuleType, experiment: set[Line]) -> None:
     update = getattr(module.implementation(), "update", None)
     if is_optimizer(module.implementation()) and update is not None:
         own = _lines(update)
-        reached = own & lines or own.isdisjoint(experiment)  # `update`, if another paper implements it
+        reached = own & lines or own.isdisjoint(experiment)  # disjoint if another paper implements `update`
         assert reached, "no case whose results are compared runs the optimiser's own update"
 
 

@@ -167,8 +167,9 @@ def check_breaks(runs: ShortRuns) -> None:
 
 
 def check_learned(runs: ShortRuns) -> None:
-    """Fail if a bound of `Claim.learned` is below nine tenths of the ceiling, if a sentence does not state
-    its number of steps, or if a run of more steps lengthens no loop of a compared arm.
+    """Fail if a bound of `Claim.learned` is loose (by more than a tenth of a reference or of the fall of the
+    loss), if a sentence does not state its number of steps, or if a run of more steps lengthens no loop of a
+    compared arm.
     """
     usual, longer = map(_tables, (runs.smoke, runs.longer))
     for comparison, _ in runs.compared:

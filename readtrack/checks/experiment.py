@@ -29,7 +29,7 @@ Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
 class Watched(Run):
     """A run that records the breaks, arms and comparisons that the experiment requested."""
 
-    keeps_trained = False  # these runs are shorter than usual runs of this budget and seed
+    keeps_trained = False  # these runs are shorter than the usual runs of this budget and seed
     networks: dict[str, Trained] | None = None  # trained networks by key, shared by runs of one kind
     asked_breaks: set[str]
     asked_arms: bool
@@ -113,7 +113,7 @@ def run_experiment(
     kind: type[Watched] = Watched,
     traced: bool = False,
 ) -> tuple[Record, Watched]:
-    """Run `module.experiment` in `folder` with a run of class `kind`. Returns its record and the run.
+    """Run `module.experiment` in `folder` with a run of class `kind`. Return its record and the run.
 
     traced  whether to record executed lines and modes, which makes the run several times as slow
     """
@@ -148,7 +148,9 @@ def run_experiment(
 
 
 def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke") -> None:
-    """Check for a curve and an evaluation metric, and that each claim is judged once, on finite numbers."""
+    """Check that there are a curve and an evaluation metric, and that each claim is judged once, on finite
+    numbers.
+    """
     assert record.curves, "no training curve"
     assert record.values, "no evaluation metric"
     numbers = [value for arms in record.curves.values() for curve in arms.values() for _, value in curve]

@@ -144,14 +144,14 @@ def _start(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns the exit code."""
+    """Run one command line and return the exit code."""
     return ending.run(lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        # `main` of typer would handle closed pipes and interrupts itself.
+        # typer's `main` would handle closed pipes and interrupts itself.
         with command.make_context("readtrack", list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as end:

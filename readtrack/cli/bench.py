@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from readtrack.present.claims import StatedClaim
     from readtrack.runs.record import Record
 
-_NUMBERS = 23  # columns before a claim's numbers: the run's letter, the verdict with its sign
+_NUMBERS = 23  # columns before a claim's numbers, for the run's letter and the verdict
 
 app = typer.Typer(rich_markup_mode=None)
 

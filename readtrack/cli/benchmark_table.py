@@ -26,7 +26,9 @@ class _Group(NamedTuple):
 
 
 def show(benchmarks: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """`benchmarks`: device to its measurements. Common facts are printed once, above."""
+    """Print the table. `benchmarks` maps each device to its measurements. Common facts are printed once,
+    above.
+    """
     of_device = {one_line(device): list(map(measured, events)) for device, events in benchmarks.items()}
     rows = [row for found in of_device.values() for row in found]
     several_points = len({row.point for row in rows}) > 1

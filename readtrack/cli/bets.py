@@ -1,4 +1,4 @@
-"""`readtrack bets`, and the bet of `readtrack run`."""
+"""`readtrack bets`, and the bets placed with `readtrack run`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ STATE_STYLE: dict[str, terminal.Style] = {
     "implemented": "cyan",
     "skipped": "dim",
 }
-_ALIGNED = 80  # columns of a row's text in a pipe; a longer one pushes the rest to the right
+_ALIGNED = 80  # columns of a row's text in a pipe; longer text pushes the rest to the right
 
 
 class _Line(NamedTuple):
@@ -104,7 +104,7 @@ def _lines(library: Library, wanted: set[str] | None, heading: str | None) -> It
         sections = tuple(s for s in sections if heading.casefold() in s.title.casefold())
         if not sections:
             names = ", ".join(one_line(s.title) for s in library.catalog.sections)
-            raise ReadtrackError(f"no section has {heading!r} in its heading. There are: {names}.")
+            raise ReadtrackError(f"no section has {heading!r} in its heading. The sections are {names}.")
     for section in sections:
         for item in section.rows:
             yield from _below(section, item, 0, wanted)

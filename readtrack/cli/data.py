@@ -90,7 +90,7 @@ def add(
     name: Annotated[str, typer.Argument(help="A known data set, or a name of your own.")],
     source: Annotated[
         Path,
-        typer.Option("--from", help="Its files, your text file, or your folder of images or .wav files."),
+        typer.Option("--from", help="Its files, or a text file or folder of images or .wav files of yours."),
     ],
     kind: Annotated[
         Literal["images", "text", "speech"] | None, typer.Option(help="Kind of data in the folder.")
@@ -99,7 +99,7 @@ def add(
     """Copy a data set that is on this machine into your home.
 
     The subfolders of your own folder are the labels. Two subfolders named images and masks hold images and
-    their masks, in files of the same names: a mask is white where there is something to find.
+    their masks, in files of the same names. A mask is white on the foreground and black elsewhere.
     """
     if not source.exists():
         raise ReadtrackError(f"there is no {source}.")
@@ -193,7 +193,7 @@ def _known(name: str) -> DataSet:
 
 
 class _Bar:
-    """Progress on one line that is redrawn in place; nothing is printed if stdout is not a terminal."""
+    """Progress on one line that is redrawn in place; nothing is printed if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._drawn = -1.0

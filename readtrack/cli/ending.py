@@ -11,7 +11,7 @@ from readtrack import __version__
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
 
-# Advice for errors of a full or read-only disk.
+# Advice for errors caused by a full or read-only disk.
 _NO_ROOM = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "Free some of your quota and try again.",

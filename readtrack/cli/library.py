@@ -32,7 +32,10 @@ def open_library() -> Library:
 
 
 def run_folder(home: Home, query: str) -> Path:
-    """The folder of the run with this id, or this start or end of an id. Raises ReadtrackError."""
+    """The folder of the run whose id is `query`, or starts or ends with it.
+
+    Raises ReadtrackError unless there is exactly one.
+    """
     names = sorted(path.name for path in home.runs.glob("*") if path.is_dir())
     found = [name for name in names if name == query] or [
         name for name in names if query and (name.startswith(query) or name.endswith(query))
@@ -40,5 +43,5 @@ def run_folder(home: Home, query: str) -> Path:
     if not found:
         raise ReadtrackError(f"there is no run {query!r}. `readtrack results` lists the runs.")
     if len(found) > 1:
-        raise ReadtrackError(f"{query!r} is the start of several runs: {', '.join(found[-5:])}.")
+        raise ReadtrackError(f"{query!r} matches several runs: {', '.join(found[-5:])}.")
     return home.runs / found[0]

@@ -46,7 +46,7 @@ def lineage(
 ) -> None:
     """Show a paper's prerequisites and successors as a tree.
 
-    With `--timeline normalization`, list the papers of that section by year, each with its improvement.
+    With `--timeline normalization`, list the papers of that section by year, each with its idea.
     """
     library = open_library()
     if timeline:

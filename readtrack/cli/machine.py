@@ -1,4 +1,6 @@
-"""`readtrack devices`, `calibrate` and `doctor`: this machine's devices and problems of the installation."""
+"""`readtrack devices`, `calibrate` and `doctor`: list this machine's devices, measure them, and check the
+installation.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,7 @@ def doctor(
 
 
 def _mend(home: Home) -> int:
-    """Repair the findings that can be repaired. Returns the number of failed repairs."""
+    """Repair the findings that can be repaired, and return the number of failed repairs."""
     from readtrack.library import Library
     from readtrack.upkeep import findings
 

@@ -21,7 +21,7 @@ _SHOWN = 40
 
 Plugins = Annotated[
     bool,
-    typer.Option("--plugins", help="Also merge plugins and places.yaml (programs; listed first)."),
+    typer.Option("--plugins", help="Also merge plugins and places.yaml (they run code; listed first)."),
 ]
 
 

@@ -22,7 +22,7 @@ group = typer.Typer(
 app.add_typer(group, name="places")
 
 _SKEW = 5.0  # seconds by which two clocks may differ before a warning
-_PATIENCE = 30.0  # seconds that `fetch` waits for new events of a place
+_PATIENCE = 30.0  # seconds that `fetch` waits for new events from a place
 
 
 @group.command("list")
@@ -71,8 +71,8 @@ def add(
 def _warn(place: places.Place) -> None:
     if place.is_open:
         terminal.print_err(
-            f"{place.name}: {place.scheduler} is not encrypted, and anyone who can reach it runs code on its "
-            "workers and on this machine. Use tls:// (see README, Another machine)."
+            f"{place.name}: {place.scheduler} is not encrypted, and anyone who can reach it can run code on "
+            "its workers and on this machine. Use tls:// (see README, Another machine)."
         )
 
 

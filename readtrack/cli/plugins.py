@@ -66,9 +66,9 @@ def check(
 ) -> None:
     """Import every plugin, or run all checks on the named ones.
 
-    Each plugin has its own process. The checks cover short runs, null runs and breaks, and every benchmark
-    variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails, or if no check finds a
-    mistake that --mutants puts into an experiment.
+    Each plugin runs in its own process. The checks cover short runs, null runs and breaks, and every
+    benchmark variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails, or if a mistake
+    that --mutants puts into an experiment passes all of them.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -263,11 +263,11 @@ def _fate(home: Home, new: Path, there: PluginRef) -> str:
 
 
 def _write_both(home: Home, name: str, plugin: Path, test: Path, *, checks: bool) -> None:
-    """Write the plugin and its test without overwriting files. Raises ReadtrackError.
+    """Write the plugin and its test. Raises ReadtrackError if a file exists already or cannot be written.
 
-    The plugin is written last. A test without its plugin was left by a killed call and is replaced.
+    The plugin is written last. A test with the same text was left by a killed call and is replaced.
 
-    checks  whether the test runs `plugins check`. In a checkout, tests/papers/test_every_plugin.py does
+    checks  whether the test runs `plugins check`. In a checkout, tests/papers/test_every_plugin.py does so
     """
 
     def filled(template: str) -> str:

@@ -52,7 +52,7 @@ def practice(
         bool, typer.Option("--solution", help="Show how the paper's code differs from yours.")
     ] = False,
     reset: Annotated[
-        bool, typer.Option("--reset", help="Replace your version of an exercise by the empty one.")
+        bool, typer.Option("--reset", help="Replace your version of an exercise with the empty one.")
     ] = False,
     skip: Annotated[bool, typer.Option("--skip", help="Leave an exercise out.")] = False,
 ) -> None:

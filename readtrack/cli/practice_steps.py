@@ -30,8 +30,8 @@ _TICK = 0.05  # seconds
 
 
 def say(line: present.PracticeLine) -> None:
-    """Print a line. Sentences are wrapped with a hanging indent; columns of numbers are cut to the
-    terminal.
+    """Print a line. Sentences are wrapped with a hanging indent; columns of numbers are cut to the terminal's
+    width.
     """
     style = STYLES.get(line.tone)
     total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
@@ -73,7 +73,7 @@ class Followed:
         return self.record.outcome is not None
 
     def look(self) -> bool:
-        """Whether there are new events."""
+        """Apply new events, and return whether there were any."""
         outcome = self.process.poll()  # before reading, so that the last events are not missed
         events = list(self._reader.read_new() if outcome is None else self._reader.read_rest())
         for event in events:
@@ -118,7 +118,7 @@ def judge(library: Library, desk: Desk, names: list[str]) -> Record:
 def show(desk: Desk, record: Record) -> bool:
     """Print the verdicts, then details of the current exercise, or else of the first that did not pass.
 
-    Returns whether all passed. The hint comes last, because the numbers above it may fill a small screen.
+    Return whether all passed. The hint comes last, because the numbers above it may fill a small screen.
     """
     from readtrack.practising import explained, verdicts
 

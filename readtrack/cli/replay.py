@@ -32,7 +32,7 @@ def replay(
         Path, typer.Argument(help="A card that `readtrack report --card` wrote.", show_default=False)
     ],
     device: Annotated[
-        str, typer.Option(help="Another device than the card's: cpu, cuda, cuda:1, mps, xpu.")
+        str, typer.Option(help="A device other than the card's: cpu, cuda, cuda:1, mps, xpu.")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -42,8 +42,8 @@ def replay(
     card is executed. A claim is SAME if both runs reach the same verdict and its values differ by at most 5 %
     of the distance to the threshold or a quarter of the standard deviation over seeds. If the code is the
     same and only the processor, the thread count or torch differs, floating-point sums have a different
-    order. Then the values may differ as much as those of two seeds (95 % limit, 2.8 standard deviations).
-    Changes of comments, docstrings and formatting do not count.
+    order. Then the values may differ as much as between two seeds (95 % limit, 2.8 standard deviations).
+    Changes to comments, docstrings and formatting do not count.
 
     A claim is DIFFERENT if its verdict or its rule differs. It is also DIFFERENT if its values differ and
     either the setting is the same or the paper's code has changed. If only the code differs, every difference

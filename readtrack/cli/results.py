@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from readtrack.home import Home
     from readtrack.runs.record import Record, RunSummary
 
-_VERDICT = 20  # columns of a verdict, with its mark and the space around
+_VERDICT = 20  # columns of a verdict, with its mark and the space around it
 
 app = typer.Typer(rich_markup_mode=None)
 

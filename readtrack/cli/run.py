@@ -190,7 +190,7 @@ def view_of(as_json: bool) -> View:
 
 
 class _HangUp(BaseException):
-    """The terminal is gone."""
+    """Raised when the terminal has been closed."""
 
 
 @contextmanager
@@ -230,7 +230,7 @@ class Signals:
 
 
 def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
-    """Start the run and show it until it ends. Returns its record, and the signal that stopped it or None.
+    """Start the run and show it until it ends. Return its record, and the signal that stopped it or None.
 
     If the terminal is closed, the run continues, as it does in the app.
     """

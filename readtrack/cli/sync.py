@@ -203,7 +203,7 @@ def add(
     ],
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="An author; repeatable.")] = None,
-    year: Annotated[int | None, typer.Option(min=1800, max=2099, help="When it was first published.")] = None,
+    year: Annotated[int | None, typer.Option(min=1800, max=2099, help="Year of first publication.")] = None,
     paper_id: Annotated[
         str | None, typer.Option("--id", help="Its id on the list; otherwise made from the title.")
     ] = None,

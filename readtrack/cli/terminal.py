@@ -24,7 +24,9 @@ _PAINT = re.compile(r"(\x1b\[(?:0|(?:[12]|3[1236])(?:;(?:[12]|3[1236]))*)m)")
 
 
 def prepare() -> None:
-    """Make stdout and stderr accept every character; those missing in the locale's encoding are escaped."""
+    """Make stdout and stderr accept every character; those missing from the locale's encoding are spelled in
+    ASCII.
+    """
     codecs.register_error("readtrack", _spell_in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -70,7 +70,7 @@ def verify(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     budget: Annotated[
-        Literal["quick", "full"], typer.Option(help="About a minute a run, or several.")
+        Literal["quick", "full"], typer.Option(help="About a minute per run, or several minutes.")
     ] = "quick",
     data: Annotated[
         str, typer.Option("--data", metavar="NAME", help="Use this data set (see `readtrack data`).")
@@ -259,7 +259,7 @@ def _earlier_table(output: Path) -> VerdictTable | None:
 
 
 def _follow(verification: Verification) -> int | None:
-    """Make all the runs. Returns the signal that stopped them, or None."""
+    """Make all the runs. Return the signal that stopped them, or None."""
     signals = Signals()
     handled = 0
     with signals.received():

@@ -41,14 +41,14 @@ _KEYS = (
 
 
 class Watch:
-    """A screen with progress, exercises, the results of the last check, and keys. It stays open when all is
-    done.
+    """A screen with progress, exercises, the results of the last check, and keys. It stays open when all
+    exercises are done.
     """
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk
         self._seen = 0  # modification time in ns of the file that was checked last
-        self._proven = 0  # modification time of the file that the claims were tested with last
+        self._proven = 0  # modification time of the file with which the claims were last tested
         self._check: practice_steps.Followed | None = None
         self._written: dict[str, str] = {}  # the code of the exercises that are being checked
         self._proof: practice_steps.Followed | None = None
