@@ -86,7 +86,8 @@ class Bet:
 def stake(claims: Iterable[Claim]) -> Stake | None:
     """The stake on the headline claim, else the first that compares arms, else the first measured one.
 
-    None if no claim is measured. Arms that the claim does not name are called "the paper's" and "the control".
+    None if no claim is measured. If a claim does not name its arms, they are called "the paper's" and "the
+    control".
     """
     measured = [claim for claim in claims if claim.kind == "measured"]
     if not measured:
