@@ -582,8 +582,7 @@ def _refill(inputs: Inputs, contents: Inputs) -> Inputs:
     if [_form(leaf) for leaf in held] != [_form(leaf) for leaf in new]:
         return contents
     for old, fresh in zip(tensors(inputs), tensors(contents), strict=True):
-        # `.data` does not change the version counter, so a cache that trusts the counter now gives wrong
-        # results.
+        # `.data` does not change the version counter, so a cache that trusts the counter now errs.
         old.data.copy_(fresh)
     return inputs
 

@@ -24,7 +24,7 @@ Mel = Float[Tensor, "*batch frames bands"]
 
 
 def tone(frequencies: Float[Tensor, "*batch tones"], samples: int, rate: int) -> Wave:
-    """The sum of sines of these frequencies (Hz), each of amplitude 1 / tones, from phase 0."""
+    """The sum of sines of these frequencies (Hz), each of amplitude 1 / tones, starting at phase 0."""
     seconds = torch.arange(samples, dtype=frequencies.dtype, device=frequencies.device) / rate
     return (2 * math.pi * frequencies.unsqueeze(-1) * seconds).sin().mean(-2)
 
@@ -127,10 +127,10 @@ def log_mel_whisper(
 ) -> Mel:
     """Whisper's features (Radford et al. 2022, arXiv 2212.04356, section 2.2, and the released code).
 
-    The power in Slaney's bands of equal area over 0 to rate / 2 is converted by log10, clamped to at most 8
-    below each wave's largest value, and scaled by (x + 4) / 4. The wave is reflected at its ends, and the
-    last frame is dropped. The largest value is taken over the whole row, including padding added before (as
-    in Whisper).
+    The power in Slaney's bands of equal area over 0 to rate / 2 is converted by log10, clamped from below at
+    8 less than each wave's largest value, and scaled by (x + 4) / 4. The wave is reflected at its ends, and
+    the last frame is dropped. The largest value is taken over the whole row, including padding added before
+    (as in Whisper).
     """
     filters = mel_filters(bands, window=window, rate=rate, scale="slaney", area=True)
     spectrum = torch.stft(

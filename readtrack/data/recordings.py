@@ -11,7 +11,7 @@ from torch import Tensor
 
 from readtrack.data import speech
 
-LOUDNESS = 0.1  # root of the mean square of a recorded sound
+LOUDNESS = 0.1  # root mean square of a recorded sound
 
 
 class Recordings(NamedTuple):
@@ -23,7 +23,7 @@ class Recordings(NamedTuple):
 
 
 def normalised(part: tuple[Tensor, ...], rate: int) -> Recordings:
-    """A part of `run.source("speech")`, (waves (n, samples), labels (n,)), sampled at `rate` Hz."""
+    """Recordings from a part of `run.source("speech")`: (waves (n, samples), labels (n,)) at `rate` Hz."""
     waves, labels = part
     size = waves.shape[1] * speech.RATE // rate
     waves = F.interpolate(waves[:, None], size, mode="area")[:, 0]

@@ -1,4 +1,4 @@
-"""Scenes of coloured handwritten digits on pieces of two photographs, with boxes, masks and captions.
+"""Scenes of coloured handwritten digits on crops of two photographs, with boxes, masks and captions.
 
 The vision papers share them. A scene consists of a darkened field of a photograph, fragments (halves of
 digits, so that strokes alone are not enough to detect a digit), digits (later ones cover earlier ones), and
@@ -78,8 +78,8 @@ class Scenes:
     """N scenes of S x S pixels, up to K digits and D fragments. Boxes: x1, y1, x2, y2 in pixels, half-open.
 
     An absent digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks cover the
-    visible part, because later digits hide earlier ones. A digit of two colours is named after its upper
-    half.
+    visible part, because later digits hide earlier ones. The colour of a digit of two colours is that of its
+    upper half.
     """
 
     images: Float[Tensor, "N 3 S S"]  # in [0, 1]
@@ -138,11 +138,12 @@ class Scenes:
 
 
 def draw(count: int, seed: int, part: Part = "train", level: str = "photo", **changes: Any) -> Scenes:
-    """`count` scenes of a level, with `changes` to it. Deterministic in its arguments.
+    """`count` scenes of a level, with `changes` to it, determined by the arguments.
 
-    Digits and then fragments are placed at the one of twelve places that overlaps earlier ones least. Objects
-    that still overlap too much are left out, except for the minimum number of digits. Colours contrast with
-    the background. Raises KeyError or ValueError for a level, a part or a size that does not exist.
+    Digits and then fragments are placed where they overlap earlier objects least, among twelve random places.
+    Objects that still overlap too much are left out, except for the minimum number of digits. Colours
+    contrast with the background. Raises KeyError or ValueError for a level, a part or a size that does not
+    exist.
     """
     made = replace(LEVELS[level], **changes)
     if part not in get_args(Part):
@@ -344,7 +345,7 @@ def _ink(
 def _paint(
     canvas: Float[Tensor, "n 3 S*S"], thing: _Thing, level: Level, generator: Generator
 ) -> Int64[Tensor, " n"]:
-    """Paint a thing onto the canvas in a contrasting colour, and return it (for the upper half)."""
+    """Paint a thing onto the canvas in a contrasting colour, and return that colour (of the upper half)."""
     pixels, ink = thing.pixels[:, None].expand(-1, 3, -1), thing.ink[:, None]
     patch = canvas.gather(2, pixels)
     under = patch @ (thing.ink / thing.ink.sum(1, keepdim=True).clamp(min=1e-6))[..., None]
@@ -360,7 +361,7 @@ def _paint(
 def _colour(
     avoid: Float[Tensor, "n m 3"], colours: int, generator: Generator
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n 3"]]:
-    """Name and value of the first of four random colours .5 away from all of `avoid`, or the farthest."""
+    """Name and value of the first of four random colours 0.5 away from all of `avoid`, or the farthest."""
     rows = torch.arange(len(avoid))
     names = torch.randint(colours, (len(avoid), 4), generator=generator)
     jitter = 0.2 * torch.rand(len(avoid), 4, 3, generator=generator) - 0.1

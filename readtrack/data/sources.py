@@ -32,7 +32,7 @@ DEFAULTS: Mapping[Kind, str] = {"images": next(iter(IMAGES)), "text": next(iter(
 class DataSource(NamedTuple):
     """Data of one kind.
 
-    name   "digits"
+    name   for example "digits"
     parts  training, validation and test data. Images: (images (n, height, width) or (n, 3, height, width),
            labels (n,) or masks (n, height, width)). Text: pieces of ids (length,), several in `train`.
            Speech: (sounds (n, samples), labels (n,))
@@ -116,7 +116,7 @@ def load(
     if needs == "masks" and found.parts.train[1].dim() < 3:
         raise ReadtrackError(
             f"The paper's networks predict masks, but {name} has none. Add a folder with subfolders images "
-            "and masks. Pixels to find in images/1.png are white in masks/1.png."
+            "and masks. The pixels to find in images/1.png are white in masks/1.png."
         )
     if needs in ("classes", "ten classes"):
         _check_classes(kind, found, most=10 if needs == "ten classes" else None)

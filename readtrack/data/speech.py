@@ -199,7 +199,7 @@ def part_of(words: Sequence[int], seed: int = 0) -> Part:
 def say(
     words: Sequence[Word], speaker: Speaker, generator: torch.Generator, jitter: float = 0.15
 ) -> Utterance:
-    """Speak digits (0 to 9), or words as lists of phoneme ids, one after another, with or without pauses.
+    """Speak digits (0 to 9), or words as lists of phoneme ids, one after another, with random pauses.
 
     Durations are mean x rate x exp(jitter x normal). Raises ValueError without words and for unknown ids.
     """
@@ -228,7 +228,8 @@ def wave_of(
 ) -> Float[Tensor, "*batch samples"]:
     """A wave of 80 x frames samples with approximately this log-mel spectrogram.
 
-    A vocoder without training. Magnitudes come from least squares, phases from Griffin and Lim's iteration.
+    This vocoder needs no training. Magnitudes come from least squares, phases from Griffin and Lim's
+    iteration.
     """
     loud = mel > math.log(FLOOR) + 1e-3  # values at the floor mean silence
     magnitude = audio.mel_to_magnitude(mel.exp() * loud, _filters())
@@ -335,7 +336,7 @@ def _pulses(pitch: Float[Tensor, " frames"]) -> Float[Tensor, " samples"]:
     count = (_HIGHEST / hertz).floor()
     below = (math.pi * phase).sin()
     quotient = ((2 * count + 1) * math.pi * phase).sin() / below
-    # If both sines vanish, the quotient is 2 K + 1. Clamping the denominator would cause clicks.
+    # If both sines vanish, the quotient is 2 * count + 1. Clamping the denominator would cause clicks.
     quotient = torch.where(below.abs() < 1e-9, 2 * count + 1, quotient)
     return ((quotient - 1) / (2 * count).sqrt()).float()
 
@@ -345,8 +346,8 @@ def _resonances(
 ) -> Complex[Tensor, "frames bins"]:
     """Four second-order resonators in series, then the tilt, with root mean square 1 in every frame.
 
-    The response includes the phase, so that each pulse decays after it, as in a vocal tract. Magnitudes alone
-    would also ring before the pulse, and peak a fifth higher.
+    The response includes the phase, so that the sound decays after each pulse, as in a vocal tract. With
+    magnitudes alone it would also ring before the pulse, and its peaks would be a fifth higher.
     """
     fourth = torch.full((len(formants), 1), _FOURTH * speaker.tract)
     centres = torch.cat((formants, fourth), 1).unsqueeze(2)

@@ -68,7 +68,7 @@ class DataSets:
         return sorted(path.parent.name for path in self.folder.glob(f"[a-z0-9]*/{_ABOUT}"))
 
     def find(self, name: str) -> Stored:
-        """Raises NotAvailableError that names the next step if the data set is not in the home."""
+        """The data set of this name. Raises NotAvailableError, with the next step, if there is none."""
         try:
             about = json.loads(regular.read_bytes(self.path(name) / _ABOUT, 256 * 1024**2))
             return _stored(about)
@@ -87,7 +87,7 @@ class DataSets:
         return self.folder / checked_name(name)
 
     def remove(self, name: str) -> int:
-        """Delete the files. Returns the bytes freed. Raises NotAvailableError if it is not in the home."""
+        """Delete the files and return the bytes freed. Raises NotAvailableError if there are none."""
         size = self.find(name).size
         shutil.rmtree(self.path(name))
         return size
@@ -222,7 +222,7 @@ def check_weights(folder: Path, known: DataSet) -> None:
 
 
 def unpacked(part: Path, known: DataSet) -> dict[str, tuple[int, str]]:
-    """Unpack the archives of `known` in the folder `part` and delete them; returns `Stored.files`."""
+    """Unpack the archives of `known` in the folder `part` and delete them. Return `Stored.files`."""
     files: dict[str, tuple[int, str]] = {}
     for file in known.files:
         folder = part / "unpacking"
@@ -305,7 +305,7 @@ def _is_binary(path: Path) -> bool:
 
 
 def _copy(source: Path, target: Path, limit: int) -> tuple[int, str]:
-    """Copy a regular file; returns its bytes and SHA-256. Raises ReadtrackError."""
+    """Copy a regular file, and return its size and SHA-256. Raises ReadtrackError."""
     digest, size = hashlib.sha256(), 0
     try:
         with regular.reader(source) as file, target.open("wb") as copy:

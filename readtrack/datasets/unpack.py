@@ -15,7 +15,7 @@ _BLOCK = 1024 * 1024
 
 
 def unpack(archive: Path, folder: Path, *, limit: int, most: int) -> dict[str, tuple[int, str]]:
-    """Write the archive's regular files below `folder`; returns (bytes, SHA-256) by path.
+    """Write the archive's regular files below `folder`, and return (bytes, SHA-256) by path.
 
     limit  maximum total size of the files in bytes. most: maximum number of files
 

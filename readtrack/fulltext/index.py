@@ -34,7 +34,7 @@ Fit: TypeAlias = tuple[int, int]  # rank of a match (lower is better), and the n
 # Kinds of texts by relevance. Tags are in the library, not in the index.
 KINDS = ("title", "author", "tag", "row", "year", "idea", "problem", "result", "abstract", "note", "pdf")
 _PDF = KINDS.index("pdf")
-_ENOUGH = 1000  # number of names and titles with a word of one or two letters
+_ENOUGH = 1000  # matches of one or two letters in names and titles; with more, texts are not searched
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
 _IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)
 _NAME, _NAME_STARTS, _WHOLE, _STARTS, _INSIDE = ((rank, 0) for rank in range(_IN_TITLE + 1))
@@ -336,7 +336,7 @@ def kind_of(number: int) -> int:
 
 
 def _match(text: str, *, phrase: bool) -> str:
-    """An FTS5 term: quoted, so that nothing in it is an operator; the last word is a prefix."""
+    """An FTS5 term, quoted so that nothing in it is an operator. Except in a phrase, the end is a prefix."""
     quoted = text.replace('"', '""').replace("\0", " ")
     return f'"{quoted}"' if phrase else f'"{quoted}"*'
 

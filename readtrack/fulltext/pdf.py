@@ -166,7 +166,7 @@ class _Child:
 
 
 class _FailedError(Exception):
-    """The child must be killed; the reason why the current PDF cannot be read."""
+    """Raised if the child must be killed. The message says why the current PDF cannot be read."""
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -46,7 +46,8 @@ def main() -> None:
 
 
 def _listen(asked: queue.Queue[bytes]) -> None:
-    # pypdfium2 releases the GIL while pdfium works, so this thread notices at once when the reader has gone.
+    # pypdfium2 releases the GIL while pdfium works, so this thread notices at once when the parent has
+    # exited.
     for line in sys.stdin.buffer:
         asked.put(line)
     os._exit(0)

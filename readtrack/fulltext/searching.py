@@ -65,8 +65,8 @@ class Hit:
 class Search:
     """One query over one state of the library.
 
-    found    every matching subject, in no order
-    instead  words that no list, abstract or note contains, each with the corrected word that was searched as
+    found    every matching subject, in no particular order
+    instead  words that occur in no list, abstract or note, each with the corrected word that was searched as
              well
     """
 
@@ -107,7 +107,7 @@ class Search:
         )
 
     def hits(self, subjects: Iterable[str]) -> dict[str, Hit]:
-        """The best matches of these subjects, for queries with words; else in names and titles."""
+        """The best match of each subject; {} if the query has no words."""
         numbers = {subject: self.found[subject][1] for subject in subjects} if self.told else {}
         bodies = self._index.around(self.told, numbers.values())
         return {
@@ -127,7 +127,7 @@ class Search:
         return around(paper.title if paper is not None else self._library.wording(subject), self.told)
 
     def _of(self, node: Node, among: Iterable[str]) -> dict[str, Fit]:
-        """The matches of a node, independent of the rest of the query. So more terms only narrow it."""
+        """The matches of a node do not depend on the rest of the query, so more terms only narrow it."""
         if isinstance(node, Word):
             return self._with_word(node)
         if isinstance(node, Field):
@@ -136,7 +136,8 @@ class Search:
         if isinstance(node, Not):
             found = self._of(node.part, among)
             return {subject: (0, 0) for subject in among if subject not in found}
-        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))  # fast, few matches
+        # Words first, because they are fast and have few matches.
+        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))
         if isinstance(node, Or):
             either: dict[str, Fit] = {}
             for part in parts:
@@ -180,7 +181,7 @@ class Search:
 
 
 def _both(one: dict[str, Fit], other: dict[str, Fit]) -> dict[str, Fit]:
-    """Matches of both. The reported place is that of the rarest word."""
+    """Subjects that match both. The place reported is the one in the less prominent kind of text."""
     return {
         subject: (rank + more, there if there >> 20 & 15 > number >> 20 & 15 else number or there)
         for subject, (rank, number) in one.items()
@@ -251,7 +252,7 @@ def _having(library: Library, what: str) -> set[str]:
 class Matches(Mapping[str, RankedMatch]):
     """The matches, best first, for a list, with words to highlight and locations for the best ones.
 
-    Matches are created on access, because only few of ten thousand are seen.
+    Matches are created on access, because only a few of ten thousand are seen.
     """
 
     def __init__(self, search: Search) -> None:
@@ -308,5 +309,5 @@ def doubt(library: Library, text: str) -> str:
         if asked.name == "section":
             titles = [section.title for section in library.catalog.sections]
             if not any(asked.value in folded(title) for title in titles):
-                return f"No section has {quoted(asked.value)} in it. Available: {', '.join(titles)}."
+                return f"No section's title contains {quoted(asked.value)}. Available: {', '.join(titles)}."
     return ""

@@ -31,7 +31,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit. `stamp` changes when the texts may have changed; `texts` reads them."""
+    """Texts of one source. `stamp` changes when they may have changed; `texts` reads them."""
 
     name: str
     stamp: str

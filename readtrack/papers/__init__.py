@@ -1,6 +1,6 @@
 """Every plugin as `readtrack.papers.<id>`, wherever its file lies.
 
-The search path goes over the plugin folders in the order user, path, shipped (see
+The search path contains the plugin folders in the order user, path, shipped (see
 `readtrack.plugins.find`), so `from readtrack.papers.mamba import Mamba` works in a notebook, in a
 checkout and from the wheel.
 """

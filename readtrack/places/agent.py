@@ -3,15 +3,15 @@
     python -m readtrack.places.agent HOME MARK
 
 A request is a line of JSON with the length of the payload, `{"do": "read", "n": 0, ...}`, followed by the
-payload; so is an answer. Before the first answer the agent prints a line with MARK, chosen by the caller,
-which ends the output of a login shell. The agent has no state: it may be killed at any time, and another one
-continues.
+payload. An answer has the same form. Before the first answer the agent prints a line with MARK, chosen by the
+caller, which marks the end of a login shell's output. The agent has no state: it may be killed at any time,
+and another one continues.
 
 | do | what it does |
 | --- | --- |
 | hello | report readtrack and Python versions, the host, and free disk space |
-| has, put | whether code is present already; store it, by its hash |
-| start | start a run unless it was started, so repeating the request is safe |
+| has, put | report whether code with a hash is present; store code under its hash |
+| start | start a run unless it has been started, so repeating the request is safe |
 | read | new content of runs' event files; waits up to `wait` seconds for it |
 | cancel | leave a message for a run's shepherd |
 | files, chunk | list a run's files, and read a part of one file |
@@ -79,7 +79,7 @@ def has(root: Path, request: Request, payload: bytes) -> Answer:
 def put(root: Path, request: Request, payload: bytes) -> Answer:
     """Unpack code under its hash. Raises ValueError if the hash does not match."""
     if hashlib.sha256(payload).hexdigest() != request["hash"]:
-        raise ValueError("the code was damaged on its way")
+        raise ValueError("the code was damaged in transit")
     place = folders.code(root, request["hash"])
     if not place.is_dir():
         part = place.with_name(f".{place.name}.{os.getpid()}")
@@ -138,7 +138,7 @@ def start(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def read(root: Path, request: Request, payload: bytes) -> Answer:
-    """A frame for each run with news: its newest attempt, the offset, and whether a shepherd is alive."""
+    """A frame for each run with new data: its newest attempt, the offset, and whether a shepherd is alive."""
     deadline = time.monotonic() + min(float(request.get("wait", 0)), 10.0)
     while True:
         frames, data = [], []
@@ -155,7 +155,8 @@ def read(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
-    # Before reading the file: in the other order, events written just before the end would be lost.
+    # This comes before reading the file. In the other order, events written just before the end would be
+    # lost.
     alive, why = _alive(folder)
     if alive is False and folder.is_dir() and shutil.disk_usage(folder).free < _FULL:
         why = why or "the disk there is full"
@@ -205,7 +206,7 @@ def chunk(root: Path, request: Request, payload: bytes) -> Answer:
     folder = folders.attempt(folders.run(root, request["run"]), request["attempt"])
     path = (folder / request["name"]).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError("that file is not the run's")
+        raise ValueError("the file does not belong to the run")
     with path.open("rb") as file:
         file.seek(request["at"])
         return {}, file.read(CHUNK)
@@ -265,7 +266,7 @@ _renewed: dict[Path, tuple[int, float]] = {}  # the lease's remote time, and whe
 
 
 def _leased(folder: Path) -> bool:
-    """Whether the lease was renewed recently. The first check compares clocks; later it must change."""
+    """Whether the lease was renewed recently. The first check compares clocks; later ones need a change."""
     try:
         stamp = (folder / "lease").stat().st_mtime_ns
     except OSError:
@@ -286,7 +287,7 @@ def _slurm_job(folder: Path) -> str:
 
 
 def serve(root: Path, mark: str, source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer requests until the end of the source. Errors are answers, too."""
+    """Answer requests until the end of the source. Errors are sent as answers."""
     sink.write(f"\n{mark}\n".encode())
     sink.flush()
     while line := source.readline():

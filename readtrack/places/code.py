@@ -15,7 +15,7 @@ Code = tuple[str, bytes]  # SHA-256 of the archive, and the archive
 
 
 def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]) -> Code:
-    """Pack code reproducibly. Installed plugins are not sent, and must be present there already."""
+    """Pack code reproducibly. Installed plugins are not sent, and must be installed on the other machine."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as tar:
         for name in closure(paper, plugins, builds_on):
@@ -25,7 +25,7 @@ def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, t
 
 
 def names(code: Code) -> list[str]:
-    """The files in the archive."""
+    """The names of the files in the archive."""
     with tarfile.open(fileobj=io.BytesIO(code[1])) as tar:
         return tar.getnames()
 
@@ -40,7 +40,7 @@ def _add(tar: tarfile.TarFile, file: Path) -> None:
 
 
 def _files(file: Path) -> list[Path]:
-    """A plugin's Python files, without hidden ones and those outside the plugin's folder."""
+    """A plugin's Python files, without hidden files and files outside the plugin's folder."""
     if file.name != "__init__.py":
         return [file]
     package = file.parent.resolve()

@@ -18,7 +18,11 @@ _COMING = ("released", "waiting", "no-worker", "queued", "processing")  # states
 
 
 class DaskLink:
-    """Raises Unreachable if there is no scheduler, Refused without workers or with another readtrack."""
+    """A connection to a Dask scheduler.
+
+    Raises Unreachable if there is none, Refused if it has no workers or they run another version of
+    readtrack.
+    """
 
     def __init__(self, place: Place) -> None:
         self._home = place.home
@@ -50,7 +54,8 @@ class DaskLink:
         try:
             if request["do"] == "start":
                 return self._start(request), b""
-            # Before the workers: in the other order, a run that begins and ends in between would be missed.
+            # Ask the scheduler before the workers. In the other order, a run that begins and ends in between
+            # would be missed.
             states = self._client.run_on_scheduler(
                 _states, keys=[_key(run) for run in request.get("runs", ())]
             )
@@ -112,7 +117,8 @@ def _joined(request: dict[str, Any], said: list[agent.Answer], states: dict[str,
     if request["do"] == "has":
         return {"has": all(each["has"] for each, _ in good)}, b""
     if request["do"] != "read":
-        # Files come from the worker with most of them, a part of a file from any worker that has it.
+        # The list of files comes from the worker with most of them, a part of a file from any worker that has
+        # it.
         return max(good, key=lambda each: (len(each[0].get("files", ())), len(each[1])))
     frames: dict[str, tuple[dict[str, Any], bytes]] = {}
     for each, data in good:

@@ -29,7 +29,10 @@ _SSH = (
 
 
 class Link(Protocol):
-    """A connection; one request at a time. `call` raises Unreachable, or Refused with the remote message."""
+    """A connection for one request at a time.
+
+    `call` raises Unreachable, or Refused with the message from the other machine.
+    """
 
     def call(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]: ...
 
@@ -89,7 +92,7 @@ class StreamLink:
         except OSError as error:
             raise Refused(f"{command[0]}: {error.strerror}.") from error
         self._buffer = b""
-        self._said: deque[bytes] = deque(maxlen=20)  # on stderr
+        self._said: deque[bytes] = deque(maxlen=20)  # recent output on stderr
         assert self._child.stdin is not None
         os.set_blocking(self._child.stdin.fileno(), False)  # the other side might not be reading
         try:
@@ -162,7 +165,7 @@ class StreamLink:
             self._buffer += data
 
     def _lost(self) -> Exception:
-        """Why the agent has gone: exit code 255 is from ssh itself, any other from the remote side."""
+        """Why the agent has gone. Exit code 255 comes from ssh itself, any other from the remote side."""
         try:
             code = self._child.wait(timeout=2)
         except subprocess.TimeoutExpired:

@@ -52,10 +52,10 @@ class PlacesError(ReadtrackError):
 class Place:
     """One machine, or several under one name.
 
-    host       in the reader's ssh configuration; "" is this machine (SLURM only)
+    host       a host in the reader's ssh configuration; "" is this machine (SLURM only)
     python     the remote interpreter, in an environment with readtrack and PyTorch
     home       the remote folder for runs, "" for the default; on a cluster, one that all nodes share
-    minutes    SLURM's time limit of a run
+    minutes    SLURM's time limit for a run
     parameters of submitit's executor, without the prefix `slurm_`
     scheduler  Dask's address
     """
@@ -77,7 +77,7 @@ class Place:
     def is_open(self) -> bool:
         """Whether other machines can reach the scheduler, and it trusts everyone who does.
 
-        Dask sends pickles both ways, so whoever can talk to the scheduler runs code on every client and
+        Dask sends pickles both ways, so whoever can talk to the scheduler can run code on every client and
         worker.
         """
         transport, _, address = self.scheduler.rpartition("://")

@@ -1,4 +1,5 @@
-"""A remote run for the app and the command line: like `launcher.RunHandle`, with a thread behind it.
+"""A remote run for the app and the command line: like `launcher.RunHandle`, but with a thread that fetches
+its events.
 
 One `_Follower` per place holds the connection, and fetches the events of all of its runs.
 """
@@ -31,8 +32,8 @@ from readtrack.runs.launcher import STOP_LEVELS, StopLevel
 from readtrack.runs.store import load, read_result, write_end_event, write_result
 from readtrack.text import counted, format_bytes, one_line
 
-_WAIT = 0.5  # seconds that an agent waits for news, and the longest delay of a cancellation
-_PAUSE = 0.1  # seconds between two requests without news
+_WAIT = 0.5  # seconds that an agent waits for new content, and the longest delay of a cancellation
+_PAUSE = 0.1  # seconds between two requests if there is nothing new
 _LONGEST_PAUSE = 60.0  # seconds between two attempts to connect
 _TRIES = 3  # attempts to connect before giving up a run that never began
 _SLACK = 90  # seconds before a time limit at which a run's shepherd stops it
@@ -113,7 +114,7 @@ class FarProcess:
         self.place = place
         self.asked = 0  # number of cancel requests by the reader
         self.told = 0  # number of cancel requests sent to the place
-        self.heard = False  # whether the place has answered about it
+        self.heard = False  # whether the place has reported on this run
         self.outcome: Outcome | None = None
         self.code = code  # code still to be sent
         self.seen = noted.attempt  # the attempt in events.jsonl
@@ -121,7 +122,7 @@ class FarProcess:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Another process fetches it; here it is only shown.
+            # Another process fetches the run; this one only shows it.
             self._lock.close()
             self._lock = None
         else:
@@ -143,7 +144,7 @@ class FarProcess:
         return self.stop_level
 
     def detach(self) -> None:
-        """The run continues without this process anyway."""
+        """Stop following the run, which continues without this process."""
         self.let_go()
 
     def let_go(self) -> None:
@@ -297,7 +298,7 @@ class _Follower(threading.Thread):
             time.sleep(_PAUSE)
 
     def _ask(self, link: Link, runs: list[FarProcess]) -> bool:
-        """One round of requests. Returns True if there was news."""
+        """Make one round of requests. Return whether there were new events."""
         for run in runs:
             try:
                 if run.code is not None:
@@ -358,7 +359,7 @@ class _Follower(threading.Thread):
 def fetch(link: Link, run: FarProcess) -> list[str]:
     """Fetch the log and the artifacts of the run's last attempt, except those already complete.
 
-    Returns the names of files beyond the run's limit. They stay on the other machine, and the run's log says
+    Return the names of files beyond the run's limit. They stay on the other machine, and the run's log says
     so.
     """
     said, _ = link.call({"do": "files", "run": run.run_id, "attempt": run.seen})

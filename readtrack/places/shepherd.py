@@ -36,7 +36,7 @@ _RENEW = 2.0  # seconds
 
 
 def main(folder: Path, lock: int | None = None) -> None:
-    """The shepherd in its own process, where a signal means that the machine is reclaimed.
+    """The shepherd in its own process, where a signal means that the machine is being reclaimed.
 
     lock  inherited descriptor that already holds the lock
     """

@@ -38,7 +38,7 @@ class State(NamedTuple):
 def submit(
     supervise: Callable[[Path], None], folder: Path, minutes: int, parameters: Mapping[str, str]
 ) -> str:
-    """Queue a job that calls `supervise(folder)`; returns its id. Raises SlurmError with sbatch's message."""
+    """Queue a job that calls `supervise(folder)` and return its id. Raises SlurmError from sbatch."""
     try:
         import submitit
     except ModuleNotFoundError:
@@ -107,7 +107,7 @@ def _show(number: str) -> dict[str, str] | None:
         return None
     if done.returncode and "Invalid job id" not in done.stderr:
         return None
-    # Values may contain spaces, but the keys needed here have values without.
+    # Values may contain spaces, but those needed here do not.
     pairs = (word.partition("=") for word in done.stdout.split())
     return {name: value for name, equals, value in pairs if equals}
 

@@ -1,4 +1,4 @@
-"""Checks of a plugin in a child process: whether it can be imported, its claims, its checks."""
+"""Inspect a plugin in a child process: import it, read its claims, run its checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Inspection(NamedTuple):
 
 
 def check(name: str, home: Home, timeout: float = 30) -> str | None:
-    """Import the plugin in a child process. Returns None if it works, or one line with the reason."""
+    """Import the plugin in a child process. Return None if it works, else one line with the reason."""
     return examine(name, home, timeout).reason
 
 
@@ -51,7 +51,7 @@ def check_all(name: str, home: Home, timeout: float = 900) -> list[tuple[str, st
 def mutants(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str, str]]:
     """Try the checks on mutants of a plugin's comparisons, in a child process.
 
-    Returns for each mutant its description, "killed", "survived" or "does not apply", and the check that
+    Return for each mutant its description, "killed", "survived" or "does not apply", and the check that
     killed it.
     """
     found, reason = _ask("readtrack.checks.mutants", name, home, timeout)
@@ -75,7 +75,7 @@ def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str 
             start_new_session=True,
         )
         in_time = _ends(process.pid, timeout)
-        # Before the leader is reaped, because its group number may be reused afterwards.
+        # Kill the group before its leader is reaped, because its number may be reused afterwards.
         _kill_group(process.pid)
         code = process.wait()
         if not in_time:

@@ -16,7 +16,7 @@ EXERCISES = "exercises.py"  # where a plugin of several files declares its exerc
 def closure(
     paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
-    """`paper` and the papers that it builds on, directly or not, if they have plugins; sorted by name."""
+    """`paper` and the papers that it builds on, directly or indirectly, that have plugins, sorted by name."""
     names, found = [paper], set[str]()
     while names:
         name = names.pop()
@@ -60,7 +60,7 @@ def files(plugin: PluginRef) -> list[Path]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Removes texts, quotations in claims, and exercises with the functions that draw their inputs."""
+    """Removes docstrings, quotations in claims, and exercises with the functions that draw their inputs."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

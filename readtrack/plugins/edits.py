@@ -106,12 +106,12 @@ def load(folder: Path) -> list[Edit]:
 
 
 def of_runs(a: Path, b: Path) -> list[Edit]:
-    """The differences between the code of the run in folder `b` and that of the run in folder `a`."""
+    """The differences in code from the run in folder `a` to the run in folder `b`."""
     return between(load(a), load(b))
 
 
 def between(a: Sequence[Edit], b: Sequence[Edit]) -> list[Edit]:
-    """The differences between the code of run `b` and that of run `a`.
+    """The differences in code from run `a` to run `b`.
 
     A file that only one of them edited ran as shipped in the other.
     """

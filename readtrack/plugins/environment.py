@@ -11,7 +11,7 @@ from readtrack.plugins.find import plugin_path
 def child_environment(home: Home) -> dict[str, str]:
     """The environment of a process that runs a plugin: no terminal, no colours, absolute paths only.
 
-    Absolute, because the process has another working folder.
+    Paths are absolute, because the process has another working folder.
     """
     environment = {
         name: value

@@ -1,4 +1,5 @@
-"""A fingerprint of a run's code: a hash per statement, enough to tell which statements differ elsewhere.
+"""A fingerprint of a run's code: a hash per statement, enough to tell which statements differ from another
+run's.
 
 A run stores them in `code.json`. The hashes do not reveal the code. Changes without effect on results do not
 change a hash: comments, docstrings, formatting, quotations from the paper and exercises.
@@ -45,7 +46,7 @@ Prints = dict[str, list[Statement]]
 
 
 class Change(NamedTuple):
-    """A range of lines that differs. there, here: first and last line in each, or None if there are none."""
+    """A range of lines that differs. there, here: its first and last line, or None if it is missing."""
 
     file: str
     there: tuple[int, int] | None
@@ -89,7 +90,7 @@ def _hashed(span: tuple[int, int], words: str) -> Statement:
 
 
 def _statements(block: Sequence[ast.AST], within: str) -> Iterator[Statement]:
-    """within: the kinds of the blocks around it, such as `/body/orelse`; they are part of the hash."""
+    """within: the kinds of the blocks around them, such as `/body/orelse`; they are part of the hash."""
     for node in block:
         yield _hashed(_span(node), within + _dump(node))
         for name, value in ast.iter_fields(node):

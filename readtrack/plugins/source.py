@@ -64,7 +64,7 @@ def implementation(found: Sequence[Path]) -> tuple[Path, Definition] | None:
 
 
 def _definitions(found: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[Path, Definition]]:
-    """The classes and functions of these names. A file that mentions none is not parsed: parsing is slow."""
+    """The classes and functions of these names. To save time, a file without any is not parsed."""
     mentioned = re.compile(rf"^(?:class|def) (?:{'|'.join(names)})\b".encode(), re.MULTILINE)
     for path in found:
         try:
@@ -90,7 +90,7 @@ def is_own(plugin: PluginRef) -> bool:
 
 
 def own_copy(plugin: PluginRef, home: Home) -> Path:
-    """Copy the plugin into the reader's folder, where it shadows the original; returns its main file there.
+    """Copy the plugin into the reader's folder, where it shadows the original. Return its main file there.
 
     A plugin that is already there is left alone. Raises ReadtrackError.
     """
@@ -119,7 +119,7 @@ def drop_unchanged_copy(plugin: PluginRef) -> None:
 
 
 def revert(plugin: PluginRef, home: Home) -> Path:
-    """Move the reader's copy to `set-aside/plugins`, so that the original runs again; returns its new path.
+    """Move the reader's copy to `set-aside/plugins`, so that the original runs again. Return its new path.
 
     Raises ReadtrackError if it cannot be moved.
     """

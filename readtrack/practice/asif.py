@@ -53,7 +53,8 @@ def term(
     pair: tuple[Tensor, Tensor],
     factors: Factors,
 ) -> str:
-    """The argument whose term in a sum has a wrong factor, found by calling the paper's function without it.
+    """A sentence about the argument whose term in a sum has a wrong factor, found by calling the paper's
+    function without it.
 
     pair  the expected and the found part
     """
@@ -109,7 +110,7 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
     for (name, place, value), (name2, place2, value2) in combinations(places, 2):
         if _alike(value, value2):
             yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
-    for name, place, module in modules:  # there are many changes, and each takes long
+    for name, place, module in modules:  # there are many changes, and each is slow
         for said, changed in islice(_modules(name, module), _OF_MODULE):
             yield said, _with(one, {place: changed})
 

@@ -69,7 +69,7 @@ class Desk:
         self.diary.add(self.paper, sheet.name, "skipped")
 
     def write(self) -> bool:
-        """Write the file unless it exists. Returns whether it was written. Raises ReadtrackError."""
+        """Write the file unless it exists. Return whether it was written. Raises ReadtrackError."""
         if self.file.exists():
             return False
         self.home.ensure(self.home.practice)
@@ -90,7 +90,7 @@ class Desk:
         return node.lineno if node is not None else 1
 
     def reset(self, sheet: Sheet) -> Path:
-        """Empty the exercise's function, after copying the file. Returns the path of the copy.
+        """Empty the exercise's function, after copying the file. Return the path of the copy.
 
         Raises ReadtrackError if the file cannot be parsed or written.
         """

@@ -111,7 +111,7 @@ class Diary:
     def chosen(self, paper: str, names: list[str]) -> str | None:
         """The exercise to continue with; None if there is none.
 
-        The last one chosen, or if that is done, the first that is neither done nor skipped.
+        This is the last one chosen or, if that is done, the first that is neither done nor skipped.
         """
         standings = self.standings(paper, names)
         open_ones = [name for name in names if standings[name].passed is None and not standings[name].skipped]

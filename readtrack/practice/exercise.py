@@ -71,8 +71,8 @@ class Exercise:
                single-file plugin just its name
     task       the task in one line
     hints      up to three, each more specific than the one before
-    tries      the arguments to compare on, smallest first (default: generated from the signature's shapes).
-               Modules among the arguments get random weights
+    tries      the arguments on which results are compared, smallest first (default: generated from the
+               signature's shapes). Modules among the arguments get random weights
     through    another function that uses this one and is called instead, if the exercise's function cannot be
                called directly (the backward pass of an autograd function)
     tolerance  the largest allowed relative error in float64

@@ -29,7 +29,7 @@ class NoShapesError(Exception):
 
 
 def tries_by_signature(signature: inspect.Signature, draw: Draw) -> Iterator[Try]:
-    """Inputs with odd sizes, then with the smallest sizes, then with each flag on that is off by default."""
+    """Inputs with odd sizes, then with the smallest sizes, then with each default-off flag switched on."""
     yield _drawn(signature, draw, "plain", _SIZES[0], {})
     yield _drawn(signature, draw, "smallest sizes", _SIZES[1], {})
     for name, parameter in signature.parameters.items():

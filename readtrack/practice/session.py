@@ -127,7 +127,7 @@ class Session:
             report = ["it exits the program (sys.exit, exit or quit)"]
         elif isinstance(error, RecursionError):
             report = [
-                "it calls itself without end, perhaps by a call of the paper's function, which runs yours"
+                "it calls itself without end, perhaps through the paper's function, which now calls yours"
             ]
         elif isinstance(error, NotImplementedError) and not told:
             report = ["it calls a function that is not written yet"]

@@ -72,7 +72,7 @@ def chosen(found: list[Sheet], name: str) -> Sheet:
         if one.name.casefold() == name.casefold():
             return one
     names = [one.name for one in found]
-    there = f"there are {', '.join(names)}"
+    there = f"the exercises are {', '.join(names)}"
     raise ReadtrackError(f"there is no exercise {name!r}; {nearest(name, names, there)}.")
 
 

@@ -97,7 +97,7 @@ def _class(
 ) -> Iterator[str]:
     """The class without unrelated methods and without the bodies of the methods to write.
 
-    A neighbouring method often contains the same equation.
+    Unrelated methods are left out, because they often contain the same equation.
 
     others  attributes used by the other functions to write
     """

@@ -47,7 +47,7 @@ class Target:
 
 
 def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
-    """The declared inputs, with random weights in modules. Else inputs from the signature's shapes."""
+    """The declared inputs, else inputs from the signature's shapes, with random weights in modules."""
     torch.manual_seed(SEED)
     draw = Draw(SEED)
     given = exercise.tries(draw) if exercise.tries else tries_by_signature(target.signature, draw)

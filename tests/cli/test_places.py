@@ -106,7 +106,7 @@ def test_a_full_home_is_named_and_loses_no_place(home: Home, monkeypatch: pytest
 
 def test_an_open_scheduler_is_warned_of_once(cli: Cli) -> None:
     said = cli("places", "add", "pool", "--scheduler", "tcp://10.0.0.5:8786").stderr
-    assert said.count("runs code on its workers and on this machine") == 1
+    assert said.count("can run code on its workers and on this machine") == 1
     assert cli("places", "add", "safe", "--scheduler", "tls://10.0.0.5:8786").stderr == ""
 
 
