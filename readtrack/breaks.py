@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def known(library: Library, paper: str) -> tuple[Break, ...]:
-    """The breaks in the newest run's claims, else in the shipped verdicts, else ()."""
+    """The breaks in the newest run's claims or, if it has none, in the shipped verdicts."""
     for run in library.results(paper)[:1]:
         record = load(library.home.runs / run.run_id)
         named = _named([*record.stated, *(event["claim"] for event in record.claims)])

@@ -4,7 +4,7 @@
 class ReadtrackError(Exception):
     """An error that the reader can fix. `str(error)` names the cause and the next step.
 
-    `exit_code` is that of the command line: 2 for usage or input, 3 for "nothing to do or not available".
+    `exit_code` is the exit code of the command: 2 for usage or input, 3 for "nothing to do or not available".
     """
 
     exit_code = 2

@@ -92,8 +92,8 @@ def _default_root() -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to `path`; if the block succeeds, fsync it and rename it to `path`.
 
-    Readers see either the old or the new file, never a partial one. The new file keeps the old one's mode. On
-    an error the temporary file is deleted.
+    Readers see either the old or the new file, never a partial one. The new file keeps the old file's mode.
+    On an error the temporary file is deleted.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     mode = _mode(path)

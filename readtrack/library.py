@@ -183,7 +183,7 @@ class Library:
     # States, tags and ratings
 
     def state(self, subject: str) -> State:
-        """The state in the journal, else "read" if the reader's own list has a tick, else "todo"."""
+        """The state in the journal. Without one, "read" if the reader's own list has a tick, else "todo"."""
         return self._reading(subject).state or ("read" if subject in self._ticked else "todo")
 
     def shown_state(self, subject: str) -> State | None:
@@ -448,7 +448,7 @@ class Library:
         return found
 
     def link(self, paper: Paper) -> str:
-        """The paper's address on the web: its PDF, else its first source, else ""."""
+        """The web address of the paper's PDF, or else of its first source; "" if it has neither."""
         source = next(iter((*paper.pdf_sources, *paper.sources)), None)
         if source is None:
             return ""

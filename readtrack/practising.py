@@ -61,7 +61,7 @@ def proven(desk: Desk, folder: Path) -> bool:
 
 
 def explained(desk: Desk, found: Sequence[ExerciseJudged]) -> str:
-    """The exercise whose verdict to show in detail: the current one, else the first that did not pass."""
+    """The exercise to show in detail: the current one if it did not pass, else the first such, or ""."""
     current = desk.current()
     bad = [event["name"] for event in found if event["outcome"] not in ("passed", "empty")]
     return current.name if current is not None and current.name in bad else next(iter(bad), "")

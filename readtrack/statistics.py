@@ -100,7 +100,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _pages(library: Library, paper: str) -> int:
-    """Pages of the paper's PDF, else from arXiv's comment (`15 pages, 5 figures`), else 0."""
+    """The number of pages of the paper's PDF, or else in arXiv's comment (`15 pages, 5 figures`), or 0."""
     path = library.pdf(paper)
     if path is not None:
         with suppress(pdf.UnreadableError):
@@ -129,5 +129,5 @@ def heat_map(one: Statistics, weeks: int = WEEKS) -> list[str]:
 
 
 def _level(count: int, most: int) -> int:
-    """0 for no changes, else the quarter of the maximum into which the number falls."""
+    """0 for no changes, otherwise 1 to 4: the quarter of the maximum into which the number falls."""
     return 0 if not count else max(1, -(-4 * count // most))

@@ -32,7 +32,7 @@ class HomeProblem:
 
 
 def findings(library: Library) -> Iterator[HomeProblem]:
-    """The problems of every file of the home."""
+    """The problems of all files in the home."""
     home = library.home
     yield from _journal(home)
     yield from _orphans(library)

@@ -75,7 +75,7 @@ def overview(table: VerdictTable) -> str:
 
 
 def _first_claims(table: VerdictTable) -> dict[str, VerdictRow]:
-    """Each paper's headline claim, else its first measured one, else its first."""
+    """Each paper's headline claim, or else its first measured claim, or else its first claim."""
 
     def rank(row: VerdictRow) -> int:
         return 0 if row.claim.headline else 1 if row.claim.kind == "measured" else 2

@@ -66,7 +66,7 @@ OUTCOMES: dict[str, str] = {
     "missed": "fails the rule",
 }
 
-# The kinds of null runs: separate pipelines, a coin flip for each judged item, pipelines of which one counts
+# The kinds of null runs: separate pipelines, a coin flip for each judged item, pipelines one of which counts
 # as worse by the threshold, or times.
 NullKind = Literal["pipelines", "items", "as good as", "times"]
 
@@ -107,13 +107,13 @@ class Judged:
     seeds      the seeds that decided; `held` of them held individually
     numbers    every metric of the runs for the claim
     values     each metric's values by seed
-    columns    the values of each bound of the rule by seed
-    effects    threshold and result of each bound of a measured claim's rule
+    columns    for each bound of the rule, its values by seed
+    effects    for a measured claim, the threshold and result of each bound
     wants      number of seeds that the verdict needs; more than the length of `seeds` while it is open
     why        why the verdict is not better, if the numbers do not show it
     edges      arms whose best value was at the edge of the grid for some seed
     null_kind  for null runs: what they redraw
-    sides      the state of each bound of the rule, those on time last
+    sides      the state of each bound of the rule; bounds on time come last
     guards     bounds of the rule that are shown but not counted, with the arm that clears them anyway
     alike      for runs with a break: pairs of arms that are equal in every number, for each seed
     """
@@ -244,7 +244,7 @@ def judge_over_seeds(
 
     stated        the events by seed, in order; None for a failed run. A claim is judged on the shortest
                   prefix of the seeds that decides
-    benchmarks    the measurements of each run of the benchmark, for claims on time and memory
+    benchmarks    the measurements of each benchmark run, for claims about time and memory
 
     If one of its runs failed, a claim is not judged, because the completed seeds may be the lucky ones. If a
     completed run did not state the claim, its values for that seed are NaN.

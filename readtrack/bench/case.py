@@ -112,10 +112,10 @@ class Variant:
              torch.compile, and "shipped", the paper's variants next to those with the reader's code
     call     takes the case's inputs, and returns a tensor or a nest of tensors
     needs    why it cannot run here ("needs triton", "needs CUDA"), shown as a skipped cell; "" if it can
-    prepare  takes the case's inputs and returns the arguments of `call`, in the same order, untimed: the same
-             numbers in the layout that this variant expects (one packed projection, channels last), for
-             "decode" also its own state. It must be differentiable where gradients are taken. For "step" it
-             returns views of the inputs, and may add counters and the like
+    prepare  takes the case's inputs and returns the arguments of `call` in the same order, untimed. The
+             numbers stay the same, but may have the layout that this variant expects (one packed projection,
+             channels last) or, for "decode", its own kind of state. It must be differentiable where gradients
+             are taken. For "step" it returns views of the inputs, and may add counters and the like
     """
 
     name: str

@@ -48,7 +48,7 @@ class Check:
     errors        the largest absolute error, and the largest error relative to the largest magnitude of
                   the oracle's output; None if nothing could be compared
     oracle        the dtype that the oracle computed in
-    first_call_s  wall time of the first call; call_s is that of the second call
+    first_call_s  wall time of the first call; `call_s`: of the second call
     raised        whether the variant raised an error instead of returning a wrong result
     reported      effort that an "until" reports, as the mean of two calls
     """
@@ -228,7 +228,7 @@ class CorrectnessCheck:
         self._differentiable: list[torch.Size] = []  # output shapes, from the oracle
 
     def before(self, variant: Variant) -> Check:
-        """Check two seeds. The inputs of the second are in the same memory as those of the first.
+        """Check two seeds. The second seed's inputs use the same memory as the first seed's.
 
         That detects results cached by address, by `id()` or by version. An "until" is checked on the two
         seeds that are timed.

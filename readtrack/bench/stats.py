@@ -134,7 +134,7 @@ def drift(rounds: Sequence[Sequence[float]]) -> float | None:
 def rounds_interval(rounds: Sequence[Sequence[float]]) -> Interval | None:
     """Confidence interval (95 %) of the median over several rounds' samples in chronological order.
 
-    It spans two intervals: that of all samples, and Student's interval around the median, from the variation
+    It spans two intervals: one from all samples, and Student's interval around the median, from the variation
     of the rounds' medians. Samples of one round share the machine's state at that time, so even many of them
     do not show its variation.
     """

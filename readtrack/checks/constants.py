@@ -1,4 +1,4 @@
-"""Computes one hash of all numbers of an experiment, so that a test can pin them."""
+"""Computes one hash of all numbers in an experiment, so that a test can pin them."""
 
 from __future__ import annotations
 

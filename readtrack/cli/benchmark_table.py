@@ -17,7 +17,7 @@ _LEAST = 12  # columns; remarks are left out if there is less room
 
 
 class _Group(NamedTuple):
-    """The variants of one case on one device: those with a time, and the reasons why the others have none."""
+    """The variants of one case on one device, and the reasons why some of them have no time."""
 
     title: str
     device: str

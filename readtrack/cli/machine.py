@@ -288,7 +288,7 @@ def _runs(home: Home) -> Iterator[_Finding]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         found: dict[str, str | None] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        yield False, "runs", f"{whose} does not work as a Python 3.11 or newer"
+        yield False, "runs", f"{whose} is not a working Python 3.11 or newer"
         return
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     if not own and found["readtrack"] != __version__:

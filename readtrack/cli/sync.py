@@ -205,10 +205,10 @@ def add(
     author: Annotated[list[str] | None, typer.Option(help="An author; repeatable.")] = None,
     year: Annotated[int | None, typer.Option(min=1800, max=2099, help="Year of first publication.")] = None,
     paper_id: Annotated[
-        str | None, typer.Option("--id", help="Its id on the list; otherwise made from the title.")
+        str | None, typer.Option("--id", help="Its id on the list. Default: made from the title.")
     ] = None,
     section: Annotated[
-        str | None, typer.Option(help='The section that gets its row; otherwise "Added", at the end.')
+        str | None, typer.Option(help='The section for its row. Default: "Added", at the end.')
     ] = None,
 ) -> None:
     """Put a paper on your list without changing its other rows.

@@ -78,8 +78,8 @@ class Scenes:
     """N scenes of S x S pixels, up to K digits and D fragments. Boxes: x1, y1, x2, y2 in pixels, half-open.
 
     An absent digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks cover the
-    visible part, because later digits hide earlier ones. The colour of a digit of two colours is that of its
-    upper half.
+    visible part, because later digits hide earlier ones. A two-coloured digit counts as having the colour of
+    its upper half.
     """
 
     images: Float[Tensor, "N 3 S S"]  # in [0, 1]

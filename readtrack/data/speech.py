@@ -243,7 +243,7 @@ def add_noise(
     colour: Colour = "white",
     lengths: Int64[Tensor, "*batch"] | None = None,
 ) -> Float[Tensor, "*batch samples"]:
-    """The wave with noise whose power is `snr` dB below that of the whole utterance.
+    """The wave with noise whose power is `snr` dB below the power of the whole utterance.
 
     The noise is white, pink (3 dB less power per octave), babble (three speakers outside all parts) or hum
     (50 Hz and nine harmonics). Each row gets different noise. For rows padded by `pad`, pass their `lengths`,

@@ -1,4 +1,4 @@
-"""Every plugin as `readtrack.papers.<id>`, wherever its file lies.
+"""Every plugin as `readtrack.papers.<id>`, wherever its file is.
 
 The search path contains the plugin folders in the order user, path, shipped (see
 `readtrack.plugins.find`), so `from readtrack.papers.mamba import Mamba` works in a notebook, in a

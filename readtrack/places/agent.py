@@ -177,7 +177,7 @@ def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
 def cancel(root: Path, request: Request, payload: bytes) -> Answer:
     """Cancel a run. `times`: number of requests so far.
 
-    A run that waits in a queue is removed from it, and so is one whose node does not respond.
+    A run that waits in a queue, or whose node does not respond, is removed from the queue.
     """
     folder = folders.run(root, request["run"])
     write_text(folder / "cancel", str(int(request["times"])))

@@ -80,7 +80,7 @@ def check(do: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def frames(said: dict[str, Any], runs: Container[str], received: int) -> Iterator[tuple[str, Frame]]:
-    """The frames of an answer to `read`. `runs` are those in the request."""
+    """The frames of an answer to `read`. `runs` are the runs in the request."""
     for one in said["frames"]:
         if not isinstance(one, dict):
             raise _strange("a frame is not an object")

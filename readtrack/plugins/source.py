@@ -92,7 +92,7 @@ def is_own(plugin: PluginRef) -> bool:
 def own_copy(plugin: PluginRef, home: Home) -> Path:
     """Copy the plugin into the reader's folder, where it shadows the original. Return its main file there.
 
-    A plugin that is already there is left alone. Raises ReadtrackError.
+    A plugin that is already there is not copied. Raises ReadtrackError if it cannot be copied.
     """
     main = files(plugin)[0]
     if is_own(plugin):

@@ -1,4 +1,4 @@
-"""Hints such as "as if it were not causal": the paper's function agrees once an argument is changed."""
+"""Hints such as "as if it were not causal": with an argument changed, the paper's code agrees."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ YOURS = ", yours"  # suffix of a variant that uses the reader's functions
 class Try:
     """One set of arguments.
 
-    label  what is special about them, in a few words, such as "causal" or "a query that sees nothing"
+    label  what is special about these arguments, in a few words, such as "causal" or "a query that sees
+           nothing"
     """
 
     def __init__(self, label: str, /, *arguments: Any, **named: Any) -> None:

@@ -131,7 +131,7 @@ def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Pat
     assert "it needs readtrack" in wrong
     assert f"{bare}/bin/python -m pip install --editable '{Path(__file__).parents[2]}[run]'" in wrong
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "true"})
-    assert "does not work as a Python" in done.stdout
+    assert "is not a working Python" in done.stdout
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "no-such-python"})
     assert "READTRACK_PYTHON is 'no-such-python', which is not a program" in done.stdout
 
