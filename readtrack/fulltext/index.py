@@ -259,7 +259,7 @@ class FullText:
         return {number: around(body, wanted) for number, body in bodies.items()}
 
     def near(self, word: str) -> str:
-        """The most likely correct spelling of a word, from titles or else from texts except PDFs, or "".
+        """The likeliest correct spelling of a word, from titles or else from texts other than PDFs, or "".
 
         The first letter must be correct.
         """
