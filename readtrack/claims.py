@@ -331,7 +331,7 @@ class Claim:
             for name in ("rule", "guards", "control_reaches", "learned")
         }
         fields = {**asdict(self), **bounds}
-        rare = ("learned", "after_steps", "seeded_as")  # left out if they have their default
+        rare = ("learned", "after_steps", "seeded_as")  # left out if they have their default value
         return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod

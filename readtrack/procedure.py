@@ -42,7 +42,7 @@ class Look(NamedTuple):
 # Over the three looks together, a mean that lies on the threshold clears it in 5 % of all verifications.
 LOOKS = (Look(5, 3.73, 5), Look(10, 2.47, 9), Look(20, 1.96, 15))
 MOST_SEEDS = LOOKS[-1].seeds
-MORE = 4  # multiple of the steps that a claim states, after which the effect must have kept its sign
+MORE = 4  # multiple of the steps that a claim states, after which the effect must still have the same sign
 MORE_STEPS = f"{MORE} times the steps"  # the name of such runs
 _DRAWS = 400  # simulations of another verification
 

@@ -22,7 +22,7 @@ Part = Literal["train", "choose", "judge"]
 Needs = Literal["", "classes", "ten classes", "masks"]
 _BLOCK = 500  # size of blocks in characters, for selecting rows of a text
 
-# The first of each kind is the default. There is no shipped speech: `readtrack.data.speech` makes it.
+# The first of each kind is the default. No speech is shipped: `readtrack.data.speech` synthesises it.
 IMAGES: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": shipped.digits}
 TEXTS: Mapping[str, Callable[[], str]] = {"prose": shipped.text, "code": shipped.code}
 WITH_LABELS: Mapping[Kind, str] = {"images": "fashion-mnist", "speech": "speech-commands"}  # to fetch

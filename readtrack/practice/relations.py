@@ -14,7 +14,7 @@ from torch import Tensor
 
 from readtrack.practice.shown import number
 
-Factors = Mapping[str, float]  # candidates for a factor, by name: {"√8 (the last size of q)": 2.83}
+Factors = Mapping[str, float]  # candidates for a factor, by name: {"√8 (the size of dimension 1 of q)": 2.83}
 
 _CLOSE = 1e-6
 _FEW = 4  # maximum size of an argument whose entries are candidates
