@@ -341,24 +341,24 @@ def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypa
         (
             "builds_on: [sgd]",
             "builds_on: [sdg]",
-            "adam builds on 'sdg', which is not there; did you mean 'sgd'?",
+            "adam builds on 'sdg', which is unknown; did you mean 'sgd'?",
         ),
-        ("builds_on: [sgd]", "builds_on: [adam]", "builds_on goes in a circle, adam -> adam; take"),
-        ("aliases: [Adam-W]", "aliases: [SGD]", "'SGD' already means sgd; take it out of one"),
+        ("builds_on: [sgd]", "builds_on: [adam]", "builds_on contains a cycle, adam -> adam; remove"),
+        ("aliases: [Adam-W]", "aliases: [SGD]", "'SGD' already means sgd; remove it from one"),
         ("  adam:", "  sgd:", "'sgd' is already on line 16; keep one of the two"),
         ("    year: 2014", "    year: 2014\n    year: 2015", "'year' is already on line"),
-        ("  adam:", "  Adam-W:", "'Adam-W' is not an id; use small letters"),
-        ("  adam:", "  [adam]:", "a list where a key is wanted; write 'key: value'"),
+        ("  adam:", "  Adam-W:", "'Adam-W' is not an id; use lower-case letters"),
+        ("  adam:", "  [adam]:", "a list where a key is expected; write 'key: value'"),
         (
             "      - doi: 10.1214/aoms/1177729586",
             "      \tdoi: 1",
             "a tab is used as indentation; use spaces",
         ),
-        ("    builds_on: [sgd]", "    builds_on: [sgd", "see the lines above it too"),
+        ("    builds_on: [sgd]", "    builds_on: [sgd", "check the lines above it, too"),
         (
             "Stochastic Approximation",
             "Stochastic: Approximation",
-            "put text with ': ', '#', or a sign in front in double quotes",
+            "use double quotes for text that has ': ' or '#' or begins with a sign",
         ),
         ("A Stochastic Approximation Method", "*Stochastic*", "double quotes"),
         ("A Stochastic Approximation Method", "*Stochastic", "double quotes"),
@@ -474,7 +474,7 @@ def test_a_missing_file_a_folder_and_an_unreadable_file(tmp_path, write, monkeyp
 
     path = write(GOOD)
     monkeypatch.setattr(Path, "open", refuse)  # permissions do not stop root, who may run the tests
-    with pytest.raises(CatalogError, match=r"it cannot be read \(Permission denied\); check who"):
+    with pytest.raises(CatalogError, match=r"it cannot be read \(Permission denied\); check its"):
         load(path)
 
 

@@ -69,7 +69,7 @@ def test_lines_are_plain_json_with_the_time_in_utc(journal):
         (["mamba"], {"tag": "+\x1b[31m"}, "a tag is a word"),
         (["mamba"], {"rating": 6}, "a rating is a whole number from 1 to 5"),
         (["mamba"], {"rating": True}, "a rating is a whole number from 1 to 5"),
-        (["mamba"], {}, "neither a state, a tag, a rating nor an undo"),
+        (["mamba"], {}, "it has no state, tag, rating or undo"),
         (["s4", "../../etc/passwd"], {"state": "read"}, "no paper is named"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
             assert (view.problems, view.of("s4").state) == ([], "read"), "only the line's end was lost"
         else:
             assert view.problems == [
-                "journal.jsonl:2: not a whole JSON line; skipped. You can delete the line"
+                "journal.jsonl:2: not a complete JSON line; skipped. You can delete the line"
             ]
         journal.append(["vit"], state="skipped")
         view = journal.load()
@@ -176,11 +176,11 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
 @pytest.mark.parametrize(
     ("foreign", "said"),
     [
-        (b"\0" * 4096, "not a whole JSON line"),
-        (b"\xff\xfe{}", "not a whole JSON line"),
-        (b"[" * 100_000, "not a whole JSON line"),
-        (b"9" * 10_000, "not a whole JSON line"),
-        (b"<<<<<<< HEAD", "not a whole JSON line"),
+        (b"\0" * 4096, "not a complete JSON line"),
+        (b"\xff\xfe{}", "not a complete JSON line"),
+        (b"[" * 100_000, "not a complete JSON line"),
+        (b"9" * 10_000, "not a complete JSON line"),
+        (b"<<<<<<< HEAD", "not a complete JSON line"),
         (b"[1, 2]", "not a journal entry"),
         (line(at="yesterday", state="read").encode(), "'at' is not a time"),
         (line(at="2026-13-41T99:00:00.000000+00:00", state="read").encode(), "'at' is not a time"),
@@ -190,9 +190,9 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
         (line(state=["read"]).encode(), "'state' is not one of"),
         (line(paper="\x1b]0;x\x07", state="read").encode(), "no paper is named"),
         (line(paper=None, state="read").encode(), "no paper is named"),
-        (line(id={}, state="read").encode(), "'id' is not an id"),
+        (line(id={}, state="read").encode(), "'id' is not a valid id"),
         (line(undo=[]).encode(), "'undo' does not name an entry"),
-        (line(mood="good").encode(), "neither a state"),
+        (line(mood="good").encode(), "it has no state"),
     ],
 )
 def test_a_line_that_is_not_an_entry_is_named_and_skipped(journal, foreign, said):

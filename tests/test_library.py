@@ -214,7 +214,7 @@ def test_malformed_lines_of_the_journal_are_problems_not_errors(library, home, p
     library.mark("lstm", "read")
     home.journal.write_bytes(home.journal.read_bytes() + b'{"at": "2026-')
     again = Library.open(home, path)
-    assert again.problems == ["journal.jsonl:2: not a whole JSON line; skipped. You can delete the line"]
+    assert again.problems == ["journal.jsonl:2: not a complete JSON line; skipped. You can delete the line"]
     assert again.state("lstm") == "read"
     library.reload()
     assert library.problems == again.problems

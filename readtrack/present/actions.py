@@ -37,9 +37,9 @@ class Action(NamedTuple):
     where    where the keys are active: any "list", the "checklist", the "run" view, the whole "library"
              screen, or the screens of a paper's "code", of all "runs", of an "import", of a paper's
              "practice"
-    call     Textual's name of the method, if it is not the id: the app's, or one with an argument
+    call     the method's name for Textual, if it differs from the id: the app's, or with an argument
     cli_command     the equivalent on the command line, if any
-    footer_rank     actions with low ranks stay longest in a narrow footer; None: never there
+    footer_rank     actions with low ranks stay longest in a narrow footer; None: never shown
     precedes_typing   the reader types text next, so the key is handled before later keys are dispatched
     """
 
@@ -115,7 +115,7 @@ ACTIONS: tuple[Action, ...] = (
            call="app.rating", cli_command="readtrack rate PAPER STARS"),
     Action("note", "n", "note", "Edit the note, in $EDITOR if it is set.", "Notes and sources",
            call="app.note", cli_command="readtrack note PAPER", footer_rank=8, precedes_typing=True),
-    Action("add", "a", "add a paper", "Put a paper on your list: its title, arXiv id, DOI or link.",
+    Action("add", "a", "add a paper", "Put a paper on your list, by title, arXiv id, DOI or link.",
            "Notes and sources", call="app.add", cli_command="readtrack add PAPER", precedes_typing=True),
     Action("put_on_list", "+", "put on my list",
            "Put the selected paper on your list, if it is not there yet.", "Notes and sources",
@@ -177,9 +177,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("switch_view", "v", "run view", "Switch between the paper and its newest run.", "Run",
            footer_rank=6),
     Action("live_run", "V", "live run", "Go to the run in progress and its paper.", "Run"),
-    Action("next_tab", "] right l", "next tab", "Next tab: overview, claims, benchmark, artifacts, log.",
-           "Run", where="run", footer_rank=3),
-    Action("previous_tab", "[ left h", "Previous tab", "Previous tab of the run.", "Run", where="run"),
+    Action("next_tab", "] right l", "next tab",
+           "Go to the next tab: overview, claims, benchmark, artifacts, log.", "Run", where="run",
+           footer_rank=3),
+    Action("previous_tab", "[ left h", "Previous tab", "Go to the previous tab.", "Run", where="run"),
     Action("next_metric", "m", "next metric", "Show the next curve.", "Run", where="run", footer_rank=3),
     Action("all_curves", "M", "all curves", "Switch between one curve and all curves.", "Run", where="run",
            footer_rank=5),
@@ -218,8 +219,9 @@ ACTIONS: tuple[Action, ...] = (
            where="code", call="next_file(1)"),
     Action("previous_file", "[ left h", "previous file",
            "In the code: show the previous file of the plugin.", "Code", where="code", call="next_file(-1)"),
-    Action("edit_code", "e", "edit your copy", "In the code: edit your copy, which runs once it is changed.",
-           "Code", where="code", call="edit"),
+    Action("edit_code", "e", "edit your copy",
+           "In the code: edit your copy. Once changed, it replaces the shipped code.", "Code", where="code",
+           call="edit"),
     Action("code_edits", "E", "edits", "In the code: show how your copy differs from the shipped code.",
            "Code", where="code", call="edits", cli_command="readtrack plugins diff PAPER"),
     Action("revert_code", "u", "revert", "In the code: move your copy aside and run the shipped code again.",
@@ -236,7 +238,7 @@ ACTIONS: tuple[Action, ...] = (
            where="practice", call="hint", cli_command="readtrack practice PAPER --hint"),
     Action("practice_next", "n", "next", "In practice: go to the next open exercise; 1 to 9 choose any.",
            "Practice", where="practice", call="next"),
-    Action("practice_skip", "s", "skip", "In practice: skip the exercise. enter resumes it.",
+    Action("practice_skip", "s", "skip", "In practice: skip the exercise (enter resumes it).",
            "Practice", where="practice", call="skip", cli_command="readtrack practice PAPER --skip"),
     Action("practice_reset", "r", "reset", "In practice: empty the exercise, after confirmation.", "Practice",
            where="practice", call="reset", cli_command="readtrack practice PAPER --reset"),

@@ -13,7 +13,7 @@ Event = Mapping[str, Any]
 _RIVALS = {"naive": ("naive",), "strong": ("naive", "strong", "compiled")}
 
 FLAGS = {
-    "contended": "other programs used the processor: shortest times shown, ratios are uncertain",
+    "contended": "other programs used the processor: these are the shortest times, and ratios are uncertain",
     "page-faults": "page faults occurred during the measurement",
     "host-bound": "the host could not feed the device fast enough",
     "over-ceiling": "faster than the device's measured peak: suspicious",
@@ -48,7 +48,7 @@ class VariantView:
     axes     the point of the case, as text: `{"tokens": "1024", "causal": "yes"}`
     time     the representative time; `nanoseconds` is the same as a number, or None
     half     half of the median's interval ("±2%"); "" if the minimum is shown
-    missing  why it has no time
+    missing  why there is no time
     skipped  whether it cannot run here at all (or did not pass its check)
     """
 
@@ -170,7 +170,7 @@ def common_axes(rows: Sequence[VariantView]) -> dict[str, str]:
 
 
 def _speed(event: Event, rival: str, role: str, contended: bool) -> Speed | None:
-    """None for the rival itself. Measurements made while other programs ran are never sure."""
+    """The speed-up over a rival, never sure if other programs ran. None for the rival itself."""
     ratio = _number(event, f"vs_{rival}")
     if ratio is None or role in _RIVALS[rival]:
         return None

@@ -21,7 +21,7 @@ Row = list[Span]
 Scale = Callable[[float], int]
 
 _BLANK = 0x2800
-# Bit of a dot within its cell: columns left and right, rows from the top.
+# The bit of each dot in its cell: left and right column, rows from the top.
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
@@ -38,8 +38,8 @@ def draw(
 ) -> list[Row]:
     """A chart of `width` by `height` characters, including axes; the x axis takes two lines of the height.
 
-    With several series, a letter at the right edge names each (see `letter`). A logarithmic axis leaves out
-    values that are not positive. Without points, the chart is a single line with a message.
+    With several series, a letter at the right edge marks each of them (see `letter`). A logarithmic axis
+    leaves out values that are not positive. Without points, the chart is a single line with a message.
     """
     shown = [_drawable(decimated(one.points, 2 * width), log_x, log_y) for one in series]
     finite = [point for points in shown for point in points if math.isfinite(point[1])]
@@ -75,7 +75,7 @@ def draw(
 
 
 def decimated(points: Sequence[Point], buckets: int) -> Sequence[Point]:
-    """Reduce a long series to about `buckets` pieces, each with its ends, extremes and one gap."""
+    """Reduce a long series: each of about `buckets` pieces keeps its ends, its extremes and one gap."""
     if len(points) <= 8 * buckets:
         return points
     size = len(points) // buckets
@@ -127,7 +127,7 @@ class _Axis:
         self.low, self.high = max(low, -largest), min(high, largest)
 
     def scale(self, dots: int, *, flip: bool = False) -> Scale:
-        """Maps a value to a dot, 0 .. dots-1; `flip` counts from the far end."""
+        """A function that maps a value to a dot, 0 .. dots-1; `flip` counts from the far end."""
         warp: Callable[[float], float] = math.log10 if self.log else float
         # Halved, because the distance between the two largest floats overflows.
         low, end = warp(self.low) / 2, dots - 1
@@ -180,7 +180,7 @@ class _Axis:
 
 
 class _Canvas:
-    """Braille cells; each stores the series that drew there last."""
+    """Braille cells. Each stores the series that was drawn there last."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self._masks = [[0] * columns for _ in range(rows)]
@@ -222,8 +222,8 @@ class _Canvas:
 class _Bucket:
     """All points in one column of dots.
 
-    The first and last keep the line connected, the extremes preserve spikes. Lines of dots are counted from
-    the top, so `high` <= `low`.
+    The first and last keep the line connected, and the extremes preserve spikes. Lines of dots are counted
+    from the top, so `high` <= `low`.
     """
 
     __slots__ = ("column", "first", "high", "last", "low")
@@ -266,7 +266,7 @@ def _last_row(points: Sequence[Point], to_line: Scale) -> int | None:
 
 
 def _end_rows(wanted: list[int | None], rows: int) -> dict[int, int]:
-    """Row to series index, one series per row; series that end in the same row are moved apart."""
+    """Maps rows to series, at most one per row. Series that end in the same row are moved apart."""
     order = sorted((row, index) for index, row in enumerate(wanted) if row is not None)
     placed: list[list[int]] = []
     for row, index in order:

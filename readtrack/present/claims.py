@@ -137,7 +137,7 @@ def stated(record: Record) -> list[StatedClaim]:
     """The claims in the order in which the run stated them."""
     found = {str(event["claim"]["name"]): judged(event) for event in record.claims}
     alive = record.outcome is None
-    verdict, why = (PENDING, "") if alive else ("not judged", "the run ended before it was judged")
+    verdict, why = (PENDING, "") if alive else ("not judged", "the run ended before the claim was judged")
     claims: list[StatedClaim] = []
     for fields in record.stated:
         name = str(fields["name"])

@@ -55,7 +55,7 @@ def read(path: Path) -> tuple[Keys, list[str]]:
     while (clash := next(_clashes(keys), None)) is not None:
         name, key, other = clash
         at = f" in line {lines[other]}" if other in keys else ""
-        problems.append(_at(path, lines[name], f"{name!r} takes {key!r}, which {other!r} has{at}"))
+        problems.append(_at(path, lines[name], f"{name!r} takes {key!r}, which {other!r} already has{at}"))
         del keys[name]
     return keys, problems
 

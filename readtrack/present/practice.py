@@ -73,7 +73,7 @@ def facts(found: PracticeStanding) -> str:
 
 
 def outcome(event: ExerciseJudged) -> str:
-    """`wrong result, line 33`; `5 sets of inputs` for one that passed."""
+    """`wrong result, line 33`; `5 sets of inputs` for an exercise that passed."""
     if event["outcome"] == "passed":
         return f"{counted(event.get('compared', 0), 'set')} of inputs"
     said = _WORDS.get(event["outcome"], "")
@@ -135,7 +135,7 @@ class PracticeSpeed(NamedTuple):
 
 
 def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
-    """Where it was measured, and the times of the four variants.
+    """The measured point, and the times of the four variants there.
 
     Uses the first case and mode, at the largest size at which the reader's code was timed. Returns ("", [])
     if it was never timed.
@@ -251,7 +251,7 @@ PROVES_LATER = (
     "When all exercises pass, {key} runs the benchmark and tests the claims with your code in place of the "
     "paper's."
 )
-OLDER = "Your file has changed since this run. {key} runs it again."
+OLDER = "Your file has changed since this run. {key} repeats the run."
 QUEUED = "It runs after {paper}."
 CONDITION = "practice: "  # prefix of `Job.condition` in a run with the reader's functions
 ASK_PROOF = "Run the benchmark and test the claims with your code in place of the paper's?"

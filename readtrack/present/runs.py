@@ -32,7 +32,7 @@ _NEXT = {
     "out_of_memory": ("run_options", "run it with a smaller budget or on another device"),
     "timed_out": ("run_options", "run it with a smaller budget"),
     "interrupted": ("run", "run it again"),
-    "usage": ("run_options", "change it"),
+    "usage": ("run_options", "change the options"),
 }
 
 
@@ -73,7 +73,7 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
 
 
 class PhaseView(NamedTuple):
-    """seconds: time spent in the phase so far; 0 for a future phase."""
+    """A phase of a run. seconds: time spent in the phase so far; 0 for a future phase."""
 
     name: str
     state: Literal["done", "now", "stopped", "to come"]

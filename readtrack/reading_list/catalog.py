@@ -121,7 +121,7 @@ class Row(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The journal's name of a row without papers."""
+        """The journal's name for a row without papers."""
         return f"row:{self.key}"
 
 

@@ -55,14 +55,14 @@ class NewPaper:
 
 
 class CannotInsertError(ReadtrackError):
-    """The file is valid, but written in a form without lines to insert at."""
+    """The file is valid, but written in a form into which lines cannot be inserted."""
 
 
 @dataclass(slots=True, eq=False)
 class Part:
     """A piece of the file: its first and last significant character, and its content.
 
-    `column` is its start within the line; `flow`: written in brackets. A mapping has `keys`, a sequence
+    `column` is its start within the line; `flow`: whether it is in brackets. A mapping has `keys`, a sequence
     `items`, anything else a `text`; a missing value has none of these.
     """
 
@@ -273,7 +273,7 @@ def _by_hand(entry: NewPaper) -> CannotInsertError:
     what = "rows" if entry.is_known else "papers"
     lines = "\n".join(f"  {line}" for line in (entry.row() if entry.is_known else entry.block()))
     return CannotInsertError(
-        f"the list is written in a form that nothing can be inserted into; add this to its {what}:\n{lines}"
+        f"readtrack cannot insert lines into a list in this form; add this to its {what}:\n{lines}"
     )
 
 
@@ -287,7 +287,8 @@ def parsed(text: str) -> Part:
     """Parse the text, which must not begin with a byte-order mark, into parts."""
     import yaml
 
-    # The C parser is ten times as fast, and its marks count characters, too (except for a byte-order mark).
+    # The C parser is ten times as fast as the Python parser, and its marks count characters, too (except for
+    # a byte-order mark).
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
     for event in events:

@@ -234,7 +234,7 @@ def parse(line: bytes) -> Entry:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError("not a whole JSON line") from None
+        raise ValueError("not a complete JSON line") from None
     if not isinstance(entry, dict):
         raise ValueError("not a journal entry")
     entry["at"] = _utc(entry.get("at"))
@@ -243,7 +243,7 @@ def parse(line: bytes) -> Entry:
 
         entry["id"] = f"{crc32(json.dumps(entry, sort_keys=True).encode()):08x}"
     if not _matches(_ID, entry["id"]):
-        raise ValueError("'id' is not an id")
+        raise ValueError("'id' is not a valid id")
     if "undo" in entry:
         if not _matches(_ID, entry["undo"]):
             raise ValueError("'undo' does not name an entry")
@@ -256,10 +256,10 @@ def parse(line: bytes) -> Entry:
     elif "tag" in entry:
         if not _matches(_TAG, entry["tag"]):
             raise ValueError(
-                f"a tag is a word of letters, digits, '-', '_' and '.', at most {LONGEST_TAG} long"
+                f"a tag is a word of letters, digits, '-', '_' and '.', at most {LONGEST_TAG} characters"
             )
     elif "rating" not in entry:
-        raise ValueError("neither a state, a tag, a rating nor an undo")
+        raise ValueError("it has no state, tag, rating or undo")
     elif not (entry["rating"] is None or (type(entry["rating"]) is int and 1 <= entry["rating"] <= 5)):
         raise ValueError("a rating is a whole number from 1 to 5, or null")
     return entry
@@ -293,7 +293,7 @@ def latest_plausible() -> str:
 
 
 def fold(entries: Iterable[Entry]) -> JournalView:
-    """The state after `entries`, which may come in any order and repeatedly.
+    """The state after `entries`, which may come in any order and more than once.
 
     Only entries dated more than a day ahead must come after the entries that existed when they were written.
     """

@@ -1,7 +1,7 @@
 """Locate papers.yaml and load it as a validated `Catalog`.
 
-The shipped papers are always known: they follow those of the list and fill in facts that the list omits. The
-file is written by hand, so every mistake in it becomes a `CatalogError` with file, line and solution.
+The shipped papers are always known: they follow the list's own papers and fill in facts that the list omits.
+The file is written by hand, so every mistake in it becomes a `CatalogError` with file, line and solution.
 `load_cached` stores the parsed list as JSON, so that showing it does not need a YAML parser.
 """
 
@@ -23,7 +23,7 @@ _PARSER_FILES = ("catalog.py", "papers_yaml.py", "yaml_tree.py")
 
 
 def locate(home: Home) -> Path:
-    """The list in `home`, else the one in this folder, else the shipped one."""
+    """The list in `home`, or else in the current folder, or else the shipped list."""
     here = Path("papers.yaml")
     if home.papers_yaml.exists():
         return home.papers_yaml

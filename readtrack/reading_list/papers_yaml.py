@@ -92,7 +92,8 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
     """Convert one block. `known` is the shipped paper with this id, which fills in omitted facts."""
     if not _ID.fullmatch(id_):
         raise Problem(
-            node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
+            node.line,
+            f"{quoted(id_)} is not an id; use lower-case letters, digits and '_', starting with a letter",
         )
     optional = ("aliases", "builds_on", *_PROSE, *_EARLIER_PROSE, "missing")
     fields = _mapping(node, f"the paper {id_}", optional=(*_FACTS, *optional))
@@ -142,7 +143,7 @@ def _missing(node: Node) -> tuple[str, ...]:
 
 
 def _is_another(known: Paper, fields: Mapping[str, Node]) -> bool:
-    """Whether a block is about another paper than the shipped one with its id.
+    """Whether a block is about a paper other than the shipped one with its id.
 
     That is the case if neither the title nor any source is the same.
     """
@@ -213,7 +214,7 @@ def _check_names(own: dict[str, Paper], nodes: dict[str, Node]) -> None:
         for alias in paper.aliases:
             owner = taken.setdefault(alias.casefold(), paper.id)
             if owner != paper.id:
-                text = f"{quoted(alias)} already means {owner}; take it out of one of the two"
+                text = f"{quoted(alias)} already means {owner}; remove it from one of the two"
                 raise Problem(given.line, text)
 
 
@@ -225,15 +226,15 @@ def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
     for id_, line in lines.items():
         for parent in papers[id_].builds_on:
             if parent not in papers:
-                hint = nearest(parent, papers, "add it, or take it out")
-                raise Problem(line, f"{id_} builds on {quoted(parent)}, which is not there; {hint}")
+                hint = nearest(parent, papers, "add it to the list, or remove it here")
+                raise Problem(line, f"{id_} builds on {quoted(parent)}, which is unknown; {hint}")
     try:
         TopologicalSorter({paper.id: paper.builds_on for paper in papers.values()}).prepare()
     except CycleError as error:
         cycle = error.args[1][::-1]  # graphlib lists ancestors first
         shown = " -> ".join(cycle if len(cycle) <= 8 else [*cycle[:4], "...", *cycle[-3:]])
         line = next(lines[id_] for id_ in cycle if id_ in lines)
-        raise Problem(line, f"builds_on goes in a circle, {shown}; take one of them out") from None
+        raise Problem(line, f"builds_on contains a cycle, {shown}; remove one of its links") from None
 
 
 def _mapping(

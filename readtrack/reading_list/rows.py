@@ -1,7 +1,7 @@
 """Match names in the journal to rows of the list, after rows were reworded or moved.
 
 A row without papers is named `row:<key>`, and the key is derived from its text. The journal also stores the
-row's wording and place, which are matched here, so a corrected word does not lose the row's state and note.
+row's wording and place, which are matched here, so correcting a word does not lose the row's state and note.
 Uncertain matches are ignored: rows with the same wording never swap their states.
 """
 
@@ -94,7 +94,7 @@ def _moved(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Match
 
 
 def _reworded(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Matches:
-    """Match the most similar first, unless another pair is nearly as similar."""
+    """Match the most similar pairs first, but skip a pair if another one is nearly as similar."""
     from difflib import SequenceMatcher
 
     scores: list[tuple[float, str, str]] = []

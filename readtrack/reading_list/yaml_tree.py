@@ -1,6 +1,6 @@
 """A YAML file as a tree of nodes with line numbers, for error messages.
 
-Scalars stay the text as written in the file. Features that a hand-written list does not need are rejected:
+Scalars remain text, as written in the file. Features that a hand-written list does not need are rejected:
 aliases, a second document, excessive depth or size.
 """
 
@@ -59,7 +59,7 @@ def _read_text(path: Path) -> str:
     except IsADirectoryError:
         raise Problem(0, "this is a folder; name the file in it") from None
     except OSError as error:
-        raise Problem(0, f"it cannot be read ({error.strerror}); check who may read it") from None
+        raise Problem(0, f"it cannot be read ({error.strerror}); check its permissions") from None
     if len(data) > MAX_BYTES:
         limit = MAX_BYTES // 2**20
         raise Problem(
@@ -85,7 +85,7 @@ def _compose(text: str) -> Node:
     # the process) and resolves aliases (so that a small file could fill the memory).
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast as the Python loader
     try:
         events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
         next(events)  # the start of the stream
@@ -115,7 +115,7 @@ def _node(event: Any, events: Iterator[Any], depth: int) -> Node:
         empty = event.implicit[0] and event.value in ("", "~", "null")
         return Node(line, None if empty else event.value)
     if depth == MAX_DEPTH:
-        raise Problem(line, f"nested more than {MAX_DEPTH} deep; take a level out")
+        raise Problem(line, f"nested more than {MAX_DEPTH} levels deep; remove a level")
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -125,7 +125,7 @@ def _node(event: Any, events: Iterator[Any], depth: int) -> Node:
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         key = _node(event, events, depth + 1)
         if not isinstance(key.value, str):
-            raise Problem(key.line, f"{described(key)} where a key is wanted; write 'key: value'")
+            raise Problem(key.line, f"{described(key)} where a key is expected; write 'key: value'")
         if key.value in fields:
             first = fields[key.value].line
             raise Problem(key.line, f"{quoted(key.value)} is already on line {first}; keep one of the two")
@@ -142,8 +142,8 @@ def _syntax_problem(text: str, error: Any) -> Problem:
     context = f"{error.context}, " if error.context else ""
     said = one_line(context + str(error.problem))
     if any(sign in said for sign in _UNQUOTED):
-        return Problem(line, f"{said}; put text with ': ', '#', or a sign in front in double quotes")
-    return Problem(line, f"{said}; see the lines above it too")
+        return Problem(line, f"{said}; use double quotes for text that has ': ' or '#' or begins with a sign")
+    return Problem(line, f"{said}; check the lines above it, too")
 
 
 def _unprintable_line(text: str) -> int:

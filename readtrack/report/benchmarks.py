@@ -51,7 +51,7 @@ class Setting:
 
 
 def setting(record: Record, claims: Sequence[Claim], tell: Discretion) -> Setting | None:
-    """The setting in which a claim is judged, or the slowest one. None if nothing has a time."""
+    """The setting in which a claim is judged, or the slowest one. None if nothing was timed."""
     groups: dict[tuple[Any, ...], list[VariantView]] = {}
     events: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for event in record.measurements:
@@ -150,7 +150,7 @@ def against(record: Record) -> Against | None:
 
 
 def profile(found: Sequence[Against]) -> Drawn:
-    """A plot of the number of papers that are at least p times as fast as their strongest rival, over p."""
+    """A plot of how many papers are at least p times as fast as their strongest rival, against p."""
     ratios = sorted((one.strong for one in found), reverse=True)
     low, high = min(0.5, ratios[-1] / 1.1), max(4.0, ratios[0] * 1.1)
     across = Scale(low, high, 8, 100, log=True)

@@ -41,7 +41,7 @@ _FAR = 1e100  # larger values count as infinite
 class Key:
     """An arm in a chart's key.
 
-    role   "" if the record does not have it
+    role   "" if the record does not state it
     value  the last value; if settings are compared, the value at the best setting
     kind   the CSS class with the arm's colour and dashes
     """
@@ -183,7 +183,7 @@ def _at_best(points: Points, best: float | None) -> str:
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
-    """At most 60 points, the means of neighbours."""
+    """The curve, reduced to at most 60 points by averaging neighbours."""
     size = math.ceil(len(points) / _POINTS)
     if size == 1:
         return list(points)
@@ -194,7 +194,7 @@ def thinned(points: Points) -> list[tuple[float, float]]:
 def _picture(
     styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bool, dots: bool, title: str
 ) -> Drawn:
-    """The plot. dots: mark each point, for example if each is a tried setting."""
+    """The plot. dots: whether to mark each point, for example each setting that was tried."""
     arms = {arm: points for arm, (_, points) in styled.items()}
     thin = {arm: thinned(points) for arm, points in arms.items()}
     xs = [x for points in arms.values() for x, _ in points]
@@ -285,7 +285,7 @@ def _pair_chart(
     head: str, rows: Mapping[str, Mapping[str, float]], styled: Sequence[tuple[str, str, int]], better: str
 ) -> Chart:
     arms = [arm for arm, _, _ in styled]
-    # The paper's dot is filled, a control's is hollow.
+    # The paper's dot is filled, and a control's is hollow.
     filled = next((index for index, (_, _, style) in enumerate(styled) if style == 0), 0)
     values = [value for row in rows.values() for value in row.values()]
     scale = Scale(min(0.0, *values), max(values) or 1.0, 12, 88)

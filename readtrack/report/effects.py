@@ -52,7 +52,7 @@ class Found:
     missing   number of seeds without a value
     rings     its value in the reader's own runs
     tried     the same bound in null runs and with breaks
-    guard     the arm that clears the bound without the idea, so that it does not count; "" if it counts
+    guard     the arm that clears the bound without the idea, so that the bound does not count; "" otherwise
     """
 
     label: str

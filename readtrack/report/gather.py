@@ -185,7 +185,7 @@ def shipped_table() -> VerdictTable:
 
 
 def of_shipped() -> ReportSource:
-    """Only the data that ship with readtrack: list, verdicts and plugins."""
+    """The data that ship with readtrack: list, verdicts and plugins."""
     from readtrack.plugins.find import shipped as shipped_plugins
     from readtrack.reading_list.load import load as load_list
     from readtrack.reading_list.load import shipped

@@ -11,7 +11,7 @@ from readtrack.svg import Drawn, element, text
 _FROM = 2012  # from this year on, years are wider, because they have more papers
 _EARLY, _LATE = 40, 56  # width of a year in pixels
 _LANE, _TITLE, _TOP = 22, 26, 34
-_LETTER = 7.6  # pixels, about
+_LETTER = 7.6  # approximate width in pixels
 _BOW = 34  # pixels, twice the height of an arc over other papers in the same row
 _POINTED_AT = "stroke:var(--arm0);stroke-width:2.4;opacity:1"
 

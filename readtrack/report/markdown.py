@@ -51,7 +51,7 @@ def _links(tokens: list[Any], target: Target) -> None:
 
 
 def _scrolling(text: str) -> str:
-    """Make wide tables and code scroll separately, by keyboard too."""
+    """Make wide tables and code scroll separately, also with the keyboard."""
     first, *rest = text.split("<table>")
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table {}"><table>'
     pieces = (

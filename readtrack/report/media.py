@@ -38,7 +38,7 @@ _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """alt: description of the picture from the plugin or the record; width, height: on the page.
+    """alt: description of the picture from the plugin or the record; width, height: size on the page.
 
     across, down  names of columns and rows for which there is room next to the picture
     """
@@ -158,7 +158,7 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
 
 
 def _labelled(picture: Picture, event: Artifact, tell: Discretion) -> Picture:
-    """The picture with names of rows and columns, next to it or, without enough room, in the caption."""
+    """The picture with names of rows and columns, next to it or, if there is no room, in the caption."""
     down, across = (_names(event.get(key), tell) for key in ("row_names", "column_names"))
     caption = [picture.caption]
     if down and picture.height < _LINE * len(down):

@@ -117,7 +117,7 @@ def card_pages(card: Card) -> tuple[str, str]:
 
 
 def write_card(card: Card, folder: Path, stem: str) -> tuple[Path, Path]:
-    """Write the card as HTML and as Markdown. Returns the two paths. Raises ReadtrackError."""
+    """Write the card as HTML and as Markdown, and return the two paths. Raises ReadtrackError."""
     page, text = card_pages(card)
     files = folder / f"{stem}.html", folder / f"{stem}.md"
     try:
@@ -168,7 +168,7 @@ def _hash(text: str) -> str:
 
 
 def hidden(switch: str, rows: str) -> str:
-    """CSS that hides rows while a box is not ticked, as a filter without script."""
+    """CSS that hides rows while a box is not ticked, a filter that needs no script."""
     return f"body:has({switch}:not(:checked)) {rows}{{display:none}}"
 
 

@@ -292,7 +292,7 @@ _READ = {"secondary": ", quoted by others", "memory": ", from memory"}
 
 
 def _short(row: VerdictRow) -> str:
-    """Details after the verdict's word."""
+    """The details that follow the verdict."""
     if row.claim.timed and not row.claim.bounds:
         told = "judged by its benchmark"
     elif len(row.seeds) == 1:

@@ -21,25 +21,26 @@ Verdict = Literal["SAME", "DIFFERENT", "UNCLEAR"]
 _CLOSE = 0.05  # fraction of the distance to the threshold; smaller differences are ignored
 _ROUNDING = 1e-6  # relative rounding error
 # Multiples of the standard deviation over seeds. With another processor, number of threads or torch,
-# floating-point sums have a different order. Training can amplify this difference to that between two seeds
-# (Summers and Dinneen, 2021), and 95 % of the differences between two seeds are below 1.96 √2 standard
-# deviations. If the order cannot be the cause, a quarter of a standard deviation is allowed.
+# floating-point sums have a different order. Training can amplify this difference until it is as large as the
+# difference between two seeds (Summers and Dinneen, 2021), and 95 % of the differences between two seeds are
+# below 1.96 √2 standard deviations. If the order cannot be the cause, a quarter of a standard deviation is
+# allowed.
 _OF_THE_SEEDS, _REORDERED = 0.25, 1.96 * math.sqrt(2)
 _ORDER = ("torch", "device_name", "cpu", "threads")  # facts that change only the order of sums
 RULE = (
     "A claim is SAME if both runs reach the same verdict and its values differ by at most 5 % of the "
     "distance to the threshold or a quarter of the standard deviation over seeds. If the paper’s code is "
     "the same and only the processor, the thread count or the version of torch differs, floating-point sums "
-    "have a different order. Training can amplify this difference to that between two seeds, so the values "
-    "may then differ by 2.8 standard deviations, the limit for 95 % of all pairs of seeds. A claim is "
-    "DIFFERENT if its verdict or its rule differs. It is also DIFFERENT if its values differ and either the "
-    "setting is the same or the code has changed. If only the code differs, every difference beyond "
-    "rounding counts. All other claims are UNCLEAR, for example if the order of sums may be the cause and "
-    "no spread over seeds is known. Standard deviations come from the shipped verdicts. Comments, "
-    "docstrings and formatting are ignored when code is compared."
+    "have a different order. Training can amplify this difference until it is as large as the difference "
+    "between two seeds, so the values may then differ by 2.8 standard deviations, the limit for 95 % of all "
+    "pairs of seeds. A claim is DIFFERENT if its verdict or its rule differs. It is also DIFFERENT if its "
+    "values differ and either the setting is the same or the code has changed. If only the code differs, "
+    "every difference beyond rounding counts. All other claims are UNCLEAR, for example if the order of sums "
+    "may be the cause and no spread over seeds is known. Standard deviations come from the shipped verdicts. "
+    "Comments, docstrings and formatting are ignored when code is compared."
 )
 _AT_THE_THRESHOLD = 0.02  # relative distance from the threshold within which two runs may fall on either side
-# Number of seeds to the expected range of that many normal values, in standard deviations (Tippett 1925).
+# Number of seeds -> expected range of that many normal values, in standard deviations (Tippett 1925).
 _RANGES = {5: 2.326, 10: 3.078, 20: 3.735}
 
 # Maps (claim, metric) to the standard deviation over the verdict's seeds, of logarithms for a ratio.
@@ -64,7 +65,7 @@ class ClaimReplay:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """code: places where the paper's code differs; environment: other differences."""
+    """The comparison. code: places where the paper's code differs; environment: other differences."""
 
     claims: list[ClaimReplay]
     code: list[prints.Change]

@@ -322,7 +322,7 @@ def footer(source: ReportSource) -> str:
     if source.library is None:
         return made
     if source.private:
-        return f"{made}This report has notes, tags, ratings, file paths and machine names."
+        return f"{made}This report contains notes, tags, ratings, file paths and machine names."
     notes, bare = len(source.library.noted()), len(source.library.bare_rows())
     left = [counted(notes, "note") if notes else "notes", "tags, ratings, file paths, machine names"]
     if bare:
@@ -382,7 +382,7 @@ def _claim_row(view: PaperView, claim: ClaimView, section: int) -> ClaimRow:
 
 
 def build(source: ReportSource, papers: Sequence[str] = ()) -> Site:
-    """Make the pages of all papers of the list, or of some."""
+    """Make the pages of all papers on the list, or only of `papers`."""
     listed = [entry.paper for _, entries in source.sections for entry in entries]
     wanted = [paper for paper in listed if paper in papers] if papers else listed
     wanted += [paper for paper in papers if paper not in wanted]

@@ -42,7 +42,7 @@ class Strip:
 
 
 def strip(one: Found, *, with_breaks: bool) -> Strip | None:
-    """The strip of a bound; None without a scale, if the value of equal arms is unknown."""
+    """The strip of a bound; None if it has no scale, because the value of equal arms is unknown."""
     effect = one.effect
     if one.scaled is None or effect.mean is None or effect.even is None:
         return None

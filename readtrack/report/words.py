@@ -79,7 +79,7 @@ def sentence(text: str) -> str:
 
 
 def slug(text: str) -> str:
-    """For file names and anchors: lower-case ASCII letters, digits and hyphens, at most 60 of them."""
+    """A name for files and anchors: at most 60 lower-case ASCII letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
 
 

@@ -51,7 +51,7 @@ _AGAIN = (
 def folder(home: Home, run_id: str) -> Path:
     """The folder of a run's checkpoints. Raises ValueError for an invalid run id."""
     if not re.fullmatch(r"\w[\w.-]*", run_id):
-        raise ValueError(f"{run_id!r} is not a run's id")
+        raise ValueError(f"{run_id!r} is not a run id")
     return home.cache / "checkpoints" / run_id
 
 
@@ -249,8 +249,8 @@ def _taken(one: Any) -> Any:
     if isinstance(one, list | dict):
         return one
     raise TypeError(
-        f"steps(state=...): {type(one).__name__} has no state to keep. Pass modules, optimisers, "
-        "schedules, tensors, lists, dictionaries and random.Random. Torch's generators are kept anyway."
+        f"steps(state=...): {type(one).__name__} has no state to save. Pass modules, optimisers, "
+        "schedules, tensors, lists, dictionaries and random.Random. Torch's generators are always saved."
     )
 
 

@@ -34,7 +34,7 @@ class _Seat(Generic[A]):
     """A row of the table: an arm at one level, as configured in this run.
 
     base      the arm's name in curves, which also salts its streams if `salted`
-    share     fraction of its loops' steps that it takes
+    share     fraction of the steps of its loops that it takes
     shuffled  whether it is trained on shuffled targets
     """
 
@@ -51,7 +51,7 @@ class _Seat(Generic[A]):
         return self.base if self.level is None else f"{self.base}@{self.level}"
 
     def trial(self, shop: Workshop, point: Point, stage: str = "") -> Trial:
-        """Begin an attempt, or the stage of that name."""
+        """Begin an attempt, or its stage named `stage`."""
         work = Work(arm=self.label, level=self.level, point=point, stage=stage)
         at = Trial(shop, work, arm=self.base, salted=self.salted, share=self.share, shuffled=self.shuffled)
         at.before = at.stage(self.arm.before) if self.arm.before else None
@@ -114,7 +114,7 @@ class Comparison(Generic[A, T]):
     # Before anything is trained
 
     def _check_wiring(self) -> None:
-        """Raises ValueError if a claim names an arm or a break that the comparison does not have."""
+        """Raise ValueError if a claim names an arm or a break that the comparison does not have."""
         rows = self._rows()
         for claim in self.claims:
             where = f"claim {claim.name!r}"
@@ -332,8 +332,8 @@ class Comparison(Generic[A, T]):
     def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
         """Facts about the comparison for its page.
 
-        They are: what a null run redraws, the role of each row, and the bounds that compare arms which the
-        run's break makes equal in every number.
+        They are: what a null run redraws, the role of each row, and the pairs of compared arms that the run's
+        break makes equal in every number.
         """
         papers = self._papers_arms(claim)
         roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
@@ -410,7 +410,7 @@ class Comparison(Generic[A, T]):
         pair = [self._found(claim, table, row, of.metric) for row in (of.arm, other)]
         if not all(isinstance(values, torch.Tensor) for values in pair):
             whose = f"{of.arm!r} and {other!r}"
-            raise ValueError(f"claim {claim.name!r}: items need tensors of {of.metric!r}, for {whose}")
+            raise ValueError(f"claim {claim.name!r}: null='items' needs tensors of {of.metric!r} for {whose}")
         ours, theirs = (values.double().cpu() for values in pair if isinstance(values, torch.Tensor))
         coins = torch.rand(len(ours), generator=run.generator(f"coins, {claim.name}, {of.metric}, {other}"))
         heads = (coins < 0.5).view(-1, *[1] * (ours.dim() - 1))

@@ -78,7 +78,7 @@ class Hello(_Stamp):
 
 
 class Phase(_Stamp):
-    """name: import, setup, train, evaluate, benchmark, teardown."""
+    """The start of a phase. name: import, setup, train, evaluate, benchmark, teardown."""
 
     event: Literal["phase"]
     name: str
@@ -97,7 +97,7 @@ class Environment(_Stamp, total=False):
 
 
 class Progressed(_Stamp):
-    """eta: seconds, or None."""
+    """The progress of a loop. eta: estimated seconds left, or None."""
 
     event: Literal["progress"]
     label: str
@@ -180,7 +180,10 @@ class AxesNamed(_Stamp, total=False):
 
 
 class Meaning(_Stamp, total=False):
-    """roles: by arm (paper, control, arm, yardstick, reference); better: by metric ("lower", "higher")."""
+    """The meaning of names, for charts.
+
+    roles: by arm (paper, control, arm, yardstick, reference); better: by metric ("lower", "higher").
+    """
 
     event: Literal["meaning"]
     roles: dict[str, str]
@@ -222,7 +225,7 @@ class Said(_Stamp):
 
 
 class Heartbeat(_Stamp, total=False):
-    """rss: bytes; cpu: processors in use since the last heartbeat; device_memory: bytes, or None."""
+    """Memory and load. rss: bytes; cpu: number of busy processors; device_memory: bytes, or None."""
 
     event: Literal["heartbeat"]
     rss: int

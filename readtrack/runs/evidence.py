@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from readtrack.runs.record import RunSummary
 
 EXACT = "exact"  # an identity or a theorem that held; it could not fail, so it is not evidence
-# One run on one seed is held or missed, as are identities; the other words are for several seeds.
+# A claim in one run on one seed is held or missed, as is an identity; the other words are for several seeds.
 WORST_FIRST = (
     "not reproduced",
     "missed",
@@ -64,7 +64,7 @@ def is_control(run: RunSummary) -> bool:
 def overall(run: RunSummary) -> str:
     """The verdict on a whole run: its worst one.
 
-    The outcome for a run without claims, and for a control, where a missed claim is not bad news.
+    For a run without claims, and for a control (whose claims are expected to miss), it is the outcome.
     """
     if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"

@@ -108,7 +108,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Raises OSError, ValueError or TypeError if the file is missing or not a job."""
+        """Read job.json. Raises OSError, ValueError or TypeError if it is missing or not a job."""
         try:
             return cls.from_json(json.loads(regular.read_bytes(folder / "job.json", _LARGEST)))
         except RecursionError:
@@ -116,7 +116,7 @@ class Job:
 
     @classmethod
     def from_json(cls, found: Any) -> Job:
-        """Raises ValueError or TypeError if `found` is not a job. Ignores fields of newer versions."""
+        """Parse a job, ignoring fields of newer versions. Raises ValueError or TypeError if it is no job."""
         if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
             raise ValueError("a job names its paper")
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}

@@ -177,7 +177,7 @@ class RunHandle:
         return self._outcome
 
     def cancel(self, reason: outcome.StopReason = "cancelled") -> StopLevel:
-        """Ask the run to stop; each further call escalates to the next level. Returns the level."""
+        """Ask the run to stop; each further call escalates to the next level, which is returned."""
         if self._outcome is None and self._running():
             self._reason = self._reason or reason
             self._escalate()
@@ -220,7 +220,7 @@ class RunHandle:
     def _escalate(self) -> None:
         following = STOP_LEVELS.index(self.stop_level) + 1 if self.stop_level else 0
         if self._child is None and following == 0:
-            following = 1  # only the starter has the pipe that asks the run to stop
+            following = 1  # only the starter holds the pipe through which a run is asked to stop
         self.stop_level = STOP_LEVELS[min(following, len(STOP_LEVELS) - 1)]
         self._level_since = time.monotonic()
         if self.stop_level == "asked":

@@ -76,5 +76,5 @@ def fatal_error(folder: Path) -> str:
 
 
 def deadline_struck(folder: Path) -> bool:
-    """Whether the worker's last resort against a deadline (see `worker`) ended it."""
+    """Whether the worker's last-resort timeout (see `worker`) ended the run."""
     return re.search(r"^Timeout \([0-9:.]+\)!$", tail(folder, 64 * 1024), re.MULTILINE) is not None

@@ -40,7 +40,7 @@ def of_choice(keep: Keep) -> Better:
 
 
 def of_arms(names: Collection[str], control: str) -> dict[str, ArmRole]:
-    """With two arms, the one that is not the control is the paper's. With more arms it is unknown."""
+    """The roles of arms. If there are two, the one that is not the control is the paper's."""
     other: ArmRole = "paper" if len(names) == 2 else "arm"
     return {name: "control" if name == control else other for name in names}
 

@@ -32,7 +32,7 @@ def bits_per_character(
     """Train every arm to predict the next character, and report its bits per character on held-out text.
 
     arms      take the size of the alphabet; the module maps ids (batch, time) to logits (batch, time, size),
-              alone or as the first of a tuple
+              alone or as the first element of a tuple
     unjudged  the paper's claims that this run does not judge
     window    number of characters that a network reads, in training and when it is judged
     rates     learning rates of AdamW; each arm uses the best one on the validation text
@@ -77,8 +77,8 @@ def bits_per_character(
 
 
 def bits(run: Run, network: nn.Module, windows: Tensor) -> float:
-    """The mean over all predicted characters in windows (count, time). The first characters of a window have
-    little context.
+    """The mean bits per character over all predicted characters in windows (count, time). The first
+    characters of a window have little context.
     """
     run.phase("evaluate")
     with run.evaluating(network):
@@ -101,9 +101,10 @@ def _logits(network: nn.Module, ids: Tensor) -> Tensor:
 def _learn(
     run: Run, name: str, network: nn.Module, pieces: Sequence[Tensor], window: int, steps: int, rate: float
 ) -> float:
-    """Train with AdamW, gradients clipped to 1, a warm-up for 5 % of the steps and a cosine that ends at 0.
+    """Train with AdamW, and return the characters per second of the median step.
 
-    Returns the characters per second of the median step.
+    Gradients are clipped to norm 1. The learning rate warms up for 5 % of the steps, then follows a cosine to
+    0.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
     warm_up = max(steps // 20, 1)

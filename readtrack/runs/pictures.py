@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def save_png(
     path: Path, pixels: torch.Tensor, *, columns: int | Sequence[str] | None = None, rows: Sequence[str] = ()
 ) -> dict[str, int | Sequence[str]]:
-    """Write (h, w), (c, h, w) or (n, c, h, w) values in [0, 1], c in {1, 3}.
+    """Write values in [0, 1] of shape (h, w), (c, h, w) or (n, c, h, w), c in {1, 3}, as a PNG.
 
-    A batch becomes a grid of `columns`, by default nearly square. Returns the fields of its record
-    (`readtrack.runs.events.Artifact`). Raises ValueError if a batch does not have as many rows as names.
+    A batch becomes a grid of `columns`, by default nearly square. The result holds fields of the artifact's
+    event (`readtrack.runs.events.Artifact`). Raises ValueError if the numbers of rows and names differ.
     """
     from PIL import Image
 
@@ -32,7 +32,7 @@ def save_png(
     across = 1 if count == 1 else asked or math.ceil(math.sqrt(count))
     down = math.ceil(count / across)
     if count > 1 and len(rows) not in (0, down):
-        raise ValueError(f"the grid has {down} rows, and {len(rows)} names for them")
+        raise ValueError(f"the grid has {down} rows, but {len(rows)} names for them")
     gap = 1 if count > 1 else 0
     grid = image.new_ones(channels, down * (height + gap) - gap, across * (width + gap) - gap)
     for index, tile in enumerate(image):

@@ -26,7 +26,7 @@ _STARTING = 60.0  # seconds that a worker may take until its first event
 
 WORKER = "readtrack.runs.worker"  # python -m WORKER <run folder>
 
-_UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` event
+_UNTIL_END_EVENT = 2.0  # seconds allowed between the end of a process and its `end` event
 
 
 def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: None) -> list[str]:
@@ -71,7 +71,10 @@ def _alive(folder: Path, record: Record) -> bool:
 
 
 def _looks_alive(record: Record, process: psutil.Process, folder: Path) -> bool:
-    """One match is enough: a clock change moves the start time, and a renamed process has other arguments."""
+    """Whether the process matches the record by its start time or its arguments.
+
+    One match is enough: a clock change moves the start time, and a renamed process has other arguments.
+    """
     import psutil
 
     try:

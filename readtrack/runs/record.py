@@ -91,7 +91,7 @@ class RunSummary:
         }
         numbers = {"seed": int(fields["seed"]), "duration": float(fields["duration"])}
         if not math.isfinite(numbers["duration"]):
-            raise ValueError("a run takes some seconds")
+            raise ValueError("the duration of a run is finite")
         names = fields.get("unmeasured")
         unmeasured = None if names is None else tuple(one_line(str(name)) for name in names)
         return cls(**{**fields, **texts, **numbers, "claims": claims, "unmeasured": unmeasured})
@@ -322,7 +322,7 @@ def _on_meaning(record: Record, event: events.Meaning) -> None:
 
 
 def _on_measurement(record: Record, event: dict[str, Any]) -> None:
-    # A later round replaces the measurement with one of more samples.
+    # A later round replaces the measurement with one from more samples.
     key = [event.get(name) for name in ("case", "axes", "variant", "mode", "dtype")]
     for index, earlier in enumerate(record.measurements):
         if [earlier.get(name) for name in ("case", "axes", "variant", "mode", "dtype")] == key:
@@ -385,7 +385,7 @@ def _number(value: float | None) -> float:
 
 
 def _finite(value: float) -> float:
-    """Raises ValueError if the number is not finite."""
+    """The number as a float. Raises ValueError if it is not finite."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError("a number is missing")

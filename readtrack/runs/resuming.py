@@ -37,5 +37,5 @@ def resumed(home: Home, paper: str, code: prints.Prints) -> Job:
         return renewed(record.job, resumes=first, spent=record.duration)
     raise NotAvailableError(
         f"No stopped run of {paper} has a checkpoint. The first is written after a minute of training, "
-        f"or after an arm. `readtrack run {paper}` starts from the beginning."
+        f"or once an arm is trained. `readtrack run {paper}` starts from the beginning."
     )

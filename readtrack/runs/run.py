@@ -43,7 +43,7 @@ _CURVE_POINTS = 100  # points of one loop that `descend` logs
 
 
 class RunCancelled(BaseException):
-    """The reader stopped the run. `except Exception` does not catch it, as with KeyboardInterrupt."""
+    """The reader stopped the run. Like KeyboardInterrupt, it is not caught by `except Exception`."""
 
 
 class Run:
@@ -224,8 +224,8 @@ class Run:
         """Call `train` with each of `values`, and return the one with the best validation score.
 
         `train` returns a score and a result. The score is measured on a split that no reported number uses.
-        Scores are logged as a curve over the value; NaN is the worst. Pass the results to `claim`. It marks a
-        best value at the edge of the grid and refuses arms that had different grids.
+        Scores are logged as a curve over the value; NaN is the worst. Pass the results to `claim`, which
+        marks a best value at the edge of the grid and rejects arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
         self._meaning.say(better={f"{score} over {what}": meaning.of_choice(keep)})
@@ -270,13 +270,13 @@ class Run:
         read        measures the chosen outcome of an arm: metric to number, `AtLeast`, or a tensor with a
                     value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
-                    `keep` says which scores are better. Without a grid there is one attempt, its score unused
+                    `keep` says which scores are better. Without a grid there is one attempt and no score
         widen       if an arm's best value is the first or last of a grid of floats, extend the grid by one
                     value for all arms, up to twice. False if no value is left, or the claim is about the grid
         again       train again at the chosen point (`Trial.again`), and read that outcome
         levels      arm to its levels, each with a row "arm@level"
         yardsticks  arms that no null run and no break replaces
-        references  rows without training
+        references  rows that need no training
         derive      takes the table; returns metrics that relate its rows, by row
         breaks      name of a break to the arms that it replaces, or to a function from world to world
         world       passed to every attempt as `Trial.world`
@@ -382,7 +382,7 @@ class Run:
         self._events.emit("phase", name=name)
 
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
-        """Count 0 .. total-1 with progress and an ETA; stops between two steps when the run is cancelled.
+        """Count 0 .. total-1 with progress and an ETA, and stop between two steps if the run is cancelled.
 
         state  everything that changes in the loop: modules, optimisers, schedules, tensors, lists, dicts. A
                resumed run then starts at the last checkpoint's step. torch's generators are saved anyway
@@ -404,7 +404,7 @@ class Run:
                 self._events.emit("progress", label=label, done=step + 1, total=total, eta=round(eta, 2))
 
     def check_cancelled(self) -> None:
-        """Raises RunCancelled after the reader stopped the run. `steps` and `phase` call it."""
+        """Raise RunCancelled if the reader has stopped the run. `steps` and `phase` call it."""
         if self.cancelled:
             raise RunCancelled
 
@@ -418,7 +418,7 @@ class Run:
         arm: str = "",
         clip: float | None = None,
     ) -> float:
-        """One optimisation step: zero the gradients, backward, clip their norm to `clip`, step.
+        """One optimisation step: compute the gradients, clip their norm to `clip`, update the weights.
 
         Returns the loss, and logs it as the curve `metric`, at about a hundred points of the loop that
         `steps` counts. An empty name logs nothing.
@@ -439,7 +439,7 @@ class Run:
     # Results
 
     def metric(self, name: str, value: float, *, step: float | None = None, arm: str = "") -> None:
-        """Log a number. With `step` it is a point of a curve; arms with the same name share a chart.
+        """Log a number. With `step` it is a point of a curve; all arms of a metric share a chart.
 
         NaN and infinity are recorded as such, because a diverged loss is a result.
         """
@@ -459,7 +459,7 @@ class Run:
         tuned  the sweeps of the compared arms; all must have the same grid
         vague  why too few items were judged; such a claim is not judged
         about  facts about the comparison from `run.compare` (`readtrack.runs.events.ClaimJudged`)
-        Raises ValueError if a metric of the rule is missing, or the grids differ: a mistake in the plugin.
+        Raises ValueError if a metric of the rule is missing, or the grids differ (a mistake in the plugin).
         """
         missing = [metric for metric in claim.metrics if metric not in values]
         if missing:

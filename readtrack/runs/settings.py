@@ -50,7 +50,7 @@ def words(line: str) -> list[str]:
 
 
 def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginRef]) -> None:
-    """Raises ReadtrackError for a setting that no `run.option` in the paper's experiment uses."""
+    """Raise ReadtrackError for a setting that no `run.option` in the paper's experiment uses."""
     if not settings or paper not in plugins:
         return
     known = options(paper, plugins)
@@ -60,7 +60,7 @@ def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginR
             raise ReadtrackError(
                 f"{paper} takes no {name} from a data set. "
                 + (
-                    f"It takes {' or '.join(others)}: `readtrack data list`."
+                    f"It takes {' or '.join(others)}; `readtrack data list` lists data sets."
                     if others
                     else "Leave out --data."
                 )

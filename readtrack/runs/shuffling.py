@@ -61,7 +61,7 @@ class ShuffledTargets(TorchFunctionMode):
         return func(*args, **given)
 
     def _shuffled(self, target: Tensor) -> Tensor:
-        """Shuffles all class targets; for other targets, the rows of the first axis."""
+        """Shuffle the single values of class targets, and whole rows of other targets."""
         whole = not target.is_floating_point() or target.dim() == 0
         rows = target.reshape(-1) if whole else target
         if bool((rows == rows[:1]).all()):

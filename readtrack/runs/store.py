@@ -54,7 +54,7 @@ def _reason(error: Exception) -> str:
 
 
 def write_end_event(folder: Path, outcome: Outcome, detail: str, *, elapsed: float | None = None) -> Record:
-    """Write the `end` event unless the run has one, and `result.json`. Returns the whole record.
+    """Write the `end` event (unless the run has one) and `result.json`, and return the whole record.
 
     `elapsed` is seconds since the worker started (default: the time of the last event). If the run is
     on another machine or its events cannot be read, only `result.json` is written.
@@ -95,7 +95,7 @@ def summaries(
 
 
 def run_folders(home: Home) -> list[Path]:
-    """Skips links, and names with control characters: readtrack creates neither."""
+    """The folders of runs, without links and names with control characters: readtrack creates neither."""
     try:
         return [
             Path(entry)
@@ -141,7 +141,7 @@ def is_pinned(folder: Path) -> bool:
 
 
 def pin(folder: Path, pinned: bool) -> None:
-    """A pinned run cannot be deleted. Raises ReadtrackError if the pin cannot be written."""
+    """Pin or unpin a run. A pinned run cannot be deleted. Raises ReadtrackError if writing the pin fails."""
     try:
         if pinned:
             os.close(regular.descriptor(folder / _PINNED, os.O_WRONLY | os.O_CREAT))
@@ -160,7 +160,7 @@ def note(folder: Path) -> str:
 
 
 def save_note(folder: Path, text: str) -> None:
-    """Raises ReadtrackError if it cannot be written."""
+    """Save the note on a run, or delete it if `text` is blank. Raises ReadtrackError if that fails."""
     try:
         if text.strip():
             with replacing(folder / _NOTE) as part:

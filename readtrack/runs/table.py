@@ -124,7 +124,7 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
 
 
 def fall(losses: Sequence[float]) -> float:
-    """The share of the total decrease of the loss that falls into its last fifth.
+    """The share of the loss's total decrease that occurs in the last fifth of training.
 
     The decrease in the last fifth is estimated from the means of its two halves.
 

@@ -217,7 +217,7 @@ class Trial:
             self._shuffling = ShuffledTargets(self.run.generator(f"{self.name} | shuffled targets"))
 
     def kept(self, name: str, train: Callable[[], T]) -> T:
-        """The result of `train`, which trains the arm, or its checkpoint's."""
+        """The result of `train`, which trains the arm, or the result saved in its checkpoint."""
 
         def carry_out() -> tuple[dict[str, Any], T]:
             with self._shuffling or nullcontext():
@@ -252,7 +252,7 @@ class Trial:
         return steps * self.run.times
 
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
-        """Count 0 .. total-1 as `Run.steps` does. The core may shorten the loop, even to no step."""
+        """Count 0 .. total-1 as `Run.steps` does. The core may shorten the loop, even to no steps."""
         self.work.loops.append(total)
         if self._share <= 0:
             return
@@ -287,7 +287,7 @@ class Trial:
         return value
 
     def metric(self, name: str, value: float, *, step: float | None = None, arm: str = "") -> None:
-        """`Run.metric`, of this arm unless `arm` names another."""
+        """`Run.metric`, for this arm unless `arm` names another."""
         self.run.metric(name, value, step=step, arm=arm or self.name)
 
     def part(self, name: str) -> str:

@@ -100,8 +100,8 @@ class Verification:
     conditions  null, breaks: whether to run the null runs and each break
     seeds       seeds for every paper instead of the rules' (an audit), or None
     code        digest of each paper's code, which its runs record
-    place       the machine that makes the runs, "" for this one; start: starts a run there
-    settings    of every run, such as `--data`
+    place       the machine that performs the runs, "" for this one; start: starts a run there
+    settings    the settings of every run, such as `--data`
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Verification:
         return task.condition.timed and any(judge(bound, measured).obstacle == CONTENDED for bound in bounds)
 
     def cancel(self) -> launcher.StopLevel | None:
-        """Start no more runs and stop the running ones, escalating with each call. None if none runs."""
+        """Start no more runs, stop the running ones (harder with each call), and return the stop level."""
         self._waiting.clear()
         levels = [process.cancel() for process in self._running.values()]
         return max(levels, key=launcher.STOP_LEVELS.index, default=None)
@@ -271,8 +271,8 @@ def earlier_runs(
 ) -> dict[Task, Record]:
     """The newest completed run of each task that need not be repeated.
 
-    Such a run was made at this place by this version of readtrack, with the same code of the paper, device,
-    budget and settings.
+    Such a run was made at this place by this version of readtrack, for the same device, with the same paper
+    code, budget and settings.
 
     code    `readtrack.plugins.code.digest` of each paper's code
     edited  summary of the reader's edits, by paper

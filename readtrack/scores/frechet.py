@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> float:
-    """The squared distance of the Gaussians with the samples' means and covariances (divided by n - 1).
+    """The squared Fréchet distance of Gaussians with the samples' means and (unbiased) covariances.
 
-    As in the FID (Heusel et al. 2017, arXiv 1706.08500), for features of any network. Its upward bias is
-    larger for fewer rows, so compare samples of equal size. Computed in float64. Raises ValueError for
+    This is the FID (Heusel et al. 2017, arXiv 1706.08500) for features of any network. Its upward bias is
+    larger for fewer rows, so compare samples of equal size. It is computed in float64. Raises ValueError for
     samples of fewer than two rows.
     """
     if min(len(a), len(b)) < 2:

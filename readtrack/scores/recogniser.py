@@ -27,7 +27,7 @@ _BATCH = 16
 
 
 class Recogniser(nn.Module):
-    """Log-mel (n, frames, 40) to log probabilities (n, rows, 11): 0 is blank, digit d is d + 1.
+    """Maps log-mel (n, frames, 40) to log probabilities (n, rows, 11): 0 is blank, digit d is d + 1.
 
     A row covers four frames. Content after a sequence's length does not affect its output.
     """

@@ -21,7 +21,7 @@ def log_spectral_distance(
     hop: int,
     floor: float = 1e-3,
 ) -> float:
-    """Root mean square difference in decibels of short-time magnitudes >= `floor`, averaged over frames.
+    """Root mean square difference in dB of short-time magnitudes (at least `floor`), averaged over frames.
 
     Gray and Markel 1976, doi 10.1109/TASSP.1976.1162849. Judge a vocoder at window sizes that its loss does
     not use.

@@ -78,7 +78,7 @@ def detected_boxes(
     true_areas: Float[Tensor, " objects"] | None = None,
     crowd: Bool[Tensor, " objects"] | None = None,
 ) -> Detected:
-    """Match the boxes of one image. `true_areas` default to the boxes' areas; COCO uses the masks' areas."""
+    """One image's detected boxes. `true_areas` default to the boxes' areas; COCO uses the masks' areas."""
     boxes, true_boxes = boxes.double(), true_boxes.double()
     crowd = torch.zeros_like(true_labels).bool() if crowd is None else crowd
     areas = _areas(true_boxes) if true_areas is None else true_areas.double()
@@ -95,7 +95,7 @@ def detected_masks(
     *,
     crowd: Bool[Tensor, " objects"] | None = None,
 ) -> Detected:
-    """Match the masks of one image."""
+    """One image's detected masks, compared with the true masks."""
     crowd = torch.zeros_like(true_labels).bool() if crowd is None else crowd
     areas, true_areas = (some.flatten(1).sum(1).double() for some in (masks, true_masks))
     overlap = mask_iou(masks, true_masks, crowd)

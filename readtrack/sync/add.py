@@ -199,7 +199,7 @@ def unfetched(catalog: Catalog, text: str) -> Paper:
 
 
 def check_means_paper(library: Library, text: str) -> None:
-    """Raises ReadtrackError, as `add` does, if `text` identifies no paper."""
+    """Raise the ReadtrackError that `add` would raise if `text` identifies no paper."""
     if known_paper(library, text) is None:
         _understood(library, text, None)
 
@@ -213,7 +213,7 @@ def _understood(library: Library, text: str, title: str | None) -> tuple[str, So
         )
     quoted_title = re.fullmatch(r'["“](.+)["”]', words)
     if source is None and len(words.split()) < 2 and not (title or quoted_title):
-        hint = nearest(words, library.catalog.papers, "for a title of one word, put it in double quotes")
+        hint = nearest(words, library.catalog.papers, "put a one-word title in double quotes")
         raise ReadtrackError(f"{not_a_source(text)} No paper that readtrack knows has this name; {hint}.")
     return (quoted_title[1].strip() if quoted_title else words), source
 
@@ -254,10 +254,11 @@ def _year_of(source: Source) -> int | None:
 def _checked_id(paper_id: str, listed: Catalog) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", paper_id) or keyword.iskeyword(paper_id):
         raise ReadtrackError(
-            f"{quoted(paper_id)} is not an id; use small letters, digits and '_', a letter first."
+            f"{quoted(paper_id)} is not an id; use lower-case letters, digits and '_', "
+            "starting with a letter."
         )
     if paper_id in _taken(listed):
-        raise ReadtrackError(f"{paper_id!r} is taken on the list already; choose another --id.")
+        raise ReadtrackError(f"{paper_id!r} is already taken; choose another --id.")
     return paper_id
 
 
@@ -336,7 +337,7 @@ def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> GivenFac
 
 
 def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> GivenFacts:
-    """By content negotiation at doi.org, which returns the registries' own records (CSL JSON)."""
+    """The facts in the registry's own record (CSL JSON), from doi.org by content negotiation."""
     from readtrack.sync.client import Bytes
 
     sink = Bytes("application/vnd.citationstyles.csl+json")
@@ -369,7 +370,7 @@ def _from_csl(document: dict[str, Any]) -> GivenFacts:
 
 
 def _clean(text: str) -> str:
-    """Registries have tags and entities in titles."""
+    """Remove the tags and entities that registries have in titles."""
     return one_line(html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)))
 
 
@@ -429,7 +430,7 @@ def rewrite(
     changed: Callable[[str], str],
     check: Callable[[Catalog, Catalog], None],
 ) -> Catalog:
-    """Write the changed list at `source` to `path`, after `check` of both; returns the new list."""
+    """Write the changed list at `source` to `path` if `check` accepts it, and return the new list."""
     home.ensure()
     target = path.resolve()  # preserves a link to a file elsewhere
     try:

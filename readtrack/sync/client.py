@@ -50,7 +50,7 @@ class Endpoints:
 
     @classmethod
     def from_environment(cls) -> Endpoints:
-        """From READTRACK_ARXIV_API, READTRACK_ARXIV_PDF and READTRACK_DOI: mirrors, used exclusively."""
+        """From READTRACK_ARXIV_API, READTRACK_ARXIV_PDF and READTRACK_DOI, which replace the defaults."""
 
         def setting(name: str, default: str) -> str:
             link = os.environ.get(name, "").strip().rstrip("/") or default
@@ -109,7 +109,7 @@ class Bytes:
 
 
 class Client:
-    """`notice` is called for pauses; `patience`: longest Retry-After that is accepted, in seconds."""
+    """Sends requests. `notice` is called for pauses; `patience`: longest accepted Retry-After in seconds."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Client:
         return self._gate.host(url)
 
     def get(self, url: str, sink: Sink, *, fallback: str | None = None) -> None:
-        """Fetch `url` into `sink`, after two truncated files from `fallback`. Raises Fault, SyncCancelled."""
+        """Fetch `url` into `sink`; after two truncated files, try `fallback`. Raises Fault, SyncCancelled."""
         tries: Counter[Kind] = Counter()
         while True:
             if tries["truncated"] + tries["incomplete"] == 2:
@@ -188,7 +188,7 @@ class Client:
                 )
             if url.startswith("https:") and not target.startswith("https:"):
                 raise Fault("link", f"{self.host(url)} redirects from https to http, which is not followed")
-            # The reader's own links may point to private addresses, redirects from public hosts may not.
+            # The reader's own links may point to private addresses; redirects from public hosts may not.
             public_only = public_only or not was_private
             url = target
         raise Fault("link", f"{self.host(url)} redirects more than {MAX_REDIRECTS} times")

@@ -20,6 +20,6 @@ class Clock:
         return time.time()
 
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
-        """Raises SyncCancelled as soon as `cancel` is set."""
+        """Sleep for some seconds. Raises SyncCancelled as soon as `cancel` is set."""
         if cancel.wait(max(0.0, seconds)):
             raise SyncCancelled

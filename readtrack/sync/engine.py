@@ -331,7 +331,7 @@ class Sync:
         wanted: int | None = None,
         fallback: str | None = None,
     ) -> None:
-        """Publish one PDF, copied from another paper if that has the same PDF."""
+        """Publish one PDF, copied from another paper if that paper has the same PDF."""
         key = (source.value, version)
         if key in self._failed:
             raise self._failed[key]

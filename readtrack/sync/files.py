@@ -72,7 +72,7 @@ class Pdfs:
         return _read(self._record_path(paper_id))
 
     def save_record(self, paper_id: str, record: PdfRecord) -> None:
-        """Raises Fault "disk"."""
+        """Save the record. Raises Fault "disk"."""
         try:
             self._write(self._record_path(paper_id), record)
         except OSError as error:
@@ -122,7 +122,7 @@ class Pdfs:
             raise _unusable(self.folder, error) from error
 
     def _finish(self, ready: Path) -> None:
-        """Complete or discard a record whose process was killed around the publication of its PDF."""
+        """Complete or discard a record whose process was killed while it published the PDF."""
         paper_id = ready.name[1 : -len(".record")]
         record, path = _read(ready), self.path(paper_id)
         if record is not None and path.is_file() and digest(path) == record.sha256:
@@ -332,10 +332,9 @@ def _unusable(folder: Path, error: OSError) -> ReadtrackError:
 
 
 def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
-    """Copy the reader's PDF to the library; syncs do not replace it.
+    """Copy the reader's PDF to the library, where syncs do not replace it, and return its path.
 
-    Returns its path, and the path of the previous PDF if a sync cannot fetch that again. Raises
-    ReadtrackError.
+    Also returns the path of the previous PDF if a sync cannot fetch that again. Raises ReadtrackError.
     """
     probe((home.pdfs,))
     pdfs = Pdfs(home)
@@ -360,7 +359,7 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
 
 
 def _open_regular(file: Path) -> BinaryIO:
-    """Raises ReadtrackError for devices and pipes, and for files above the size limit."""
+    """Open a regular file. Raises ReadtrackError for other files, and above the size limit."""
     try:
         number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe must not wait for a writer
     except OSError as error:

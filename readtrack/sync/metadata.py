@@ -86,7 +86,7 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
         said = unquote(fault.body.decode("utf-8", "replace"))
         named = [one for one in ids if f"incorrect_id_format_for_{one}<" in said]
         answer.unnamed += not named
-        if answer.unnamed > MAX_REFUSALS:  # so many refusals hardly have ids as their reason
+        if answer.unnamed > MAX_REFUSALS:  # so many refusals cannot all be caused by ids
             raise Fault("refused", str(fault), body=fault.body) from None
         if len(ids) == 1:
             named = ids

@@ -16,7 +16,7 @@ from readtrack.sync.add import GivenFacts, rewrite, shortened
 
 
 def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, GivenFacts]) -> list[str]:
-    """Add missing facts of `papers` to the list at `path`; returns the ids of changed papers.
+    """Add missing facts of `papers` to the list at `path`, and return the ids of changed papers.
 
     found  facts by id; facts of arXiv papers come from the fetched metadata
 
@@ -33,7 +33,9 @@ def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str,
     def check(old: Catalog, new: Catalog) -> None:
         ids = {paper.id for paper in changed}
         if _others(old, ids) != _others(new, ids) or old.listed() != new.listed():
-            raise ReadtrackError("filling in the facts would change more, so the list was not changed.")
+            raise ReadtrackError(
+                "filling in the facts would change something else, so the list was not changed."
+            )
 
     rewrite(home, path, path, change, check)
     return [paper.id for paper in changed]

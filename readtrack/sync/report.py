@@ -30,8 +30,8 @@ _OFFLINE_EXIT = 3
 class SyncProgress:
     """A progress event. `paper` is an id, or "" for a `message` about the whole sync.
 
-    `bytes` of `total` (None: unknown) of the file have arrived; `eta`: estimated seconds until the end of the
-    sync. The last state of a paper is in FINAL.
+    `bytes` of the file's `total` bytes (None: unknown) have arrived; `eta`: estimated seconds until the end
+    of the sync. The last state of a paper is in FINAL.
     """
 
     paper: str

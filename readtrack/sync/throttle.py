@@ -26,7 +26,7 @@ _DAY = 86400.0
 
 
 class HostThrottle:
-    """`path` stores last requests and blocks; only the holder of the sync lock may use it."""
+    """`path` stores each host's last request and block; only the holder of the sync lock may use it."""
 
     def __init__(
         self, path: Path, clock: Clock, cancel: threading.Event, arxiv_hosts: frozenset[str]
@@ -69,7 +69,7 @@ class HostThrottle:
         self._failures[self.host(url)] = 0
 
     def failed(self, url: str, reason: str) -> str:
-        """All attempts for one file failed. Blocks the host after repeated failures; returns the message."""
+        """Count a file that failed in all attempts; after several, block the host. Returns the message."""
         host = self.host(url)
         self._failures[host] += 1
         if self._failures[host] < PATIENCE:
@@ -84,7 +84,7 @@ class HostThrottle:
         self._closed[self.host(url)] = reason
 
     def postpone(self, url: str, reason: str, seconds: float) -> str:
-        """Block this host for some seconds, in all processes. Returns the message."""
+        """Block this host for some seconds, in all processes, and return the message."""
         host = self.host(url)
         until = self._clock.wall() + min(seconds, _DAY)
         self._kept.setdefault(host, {}).update(not_before=until, why=reason)
@@ -110,7 +110,7 @@ class HostThrottle:
                 del self._kept[host]
 
     def _write(self) -> None:
-        # Without fsync: after a power cut the machine takes longer than the pause to start.
+        # Without fsync: after a power cut, starting the machine takes longer than the pause.
         new = self._path.with_name(f"{self._path.name}.new")
         try:
             new.write_text(json.dumps(self._kept), encoding="utf-8")

@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from readtrack.sync.faults import Fault
 
-TIMEOUTS = (10.0, 60.0)  # seconds to connect, and of silence; the caller's own deadlines are shorter
+TIMEOUTS = (10.0, 60.0)  # seconds for connecting, and of silence; the caller's own deadlines are shorter
 _CHUNK = 64 * 1024
 
 

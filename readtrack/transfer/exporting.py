@@ -31,7 +31,7 @@ FORMAT = "readtrack-export"
 _LARGEST_FILE = 64 << 20  # bytes of one file in an export; to move larger files, copy the home folder
 _LARGEST_EXPORT = 1 << 30  # bytes of an export that can be read, because it is held in memory
 _TICKED = ("read", "implemented")
-_NAMED = 3  # most rows named in a message
+_NAMED = 3  # maximum number of rows named in a message
 
 
 def to_markdown(library: Library) -> str:
@@ -176,8 +176,8 @@ class _Imported(NamedTuple):
 
 
 def _imported(library: Library) -> _Imported:
-    """Collect the imported entries. A row's link by the reader takes precedence over the choice made
-    during the import.
+    """Collect the imported entries. A link that the reader gave a row takes precedence over the choice
+    made during the import.
     """
     found = _Imported({}, {}, [], [])
     files = list(kept_lists(library.home, bibtex=True))
@@ -264,7 +264,7 @@ def _harmless(cell: object) -> object:
 
 
 def write_json(library: Library, output: IO[str], *, pdfs: bool = False) -> list[str]:
-    """Write the JSON export. Returns the names of files that are too large for it.
+    """Write the JSON export, and return the names of files that are too large for it.
 
     pdfs  also include PDFs that a sync could fetch again; the reader's own PDFs are always included
     """
@@ -385,7 +385,7 @@ def _checked(file: Path) -> Iterator[tuple[str, bytes]]:
         raise ReadtrackError(f"{file} is not a JSON document: {error}.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ReadtrackError(
-            f"{file} is not an export of readtrack: `readtrack export --format json` writes one."
+            f"{file} is not a readtrack export: `readtrack export --format json` writes one."
         )
     if document.get("version") != 1 or not isinstance(document.get("files"), dict):
         raise ReadtrackError(f"{file} was written by another version of readtrack.")

@@ -181,7 +181,7 @@ class _Known:
         self.rows = _Rows(self.listed if own else None)
 
     def _named(self, queries: Sequence[str]) -> tuple[str, ...]:
-        """The ids of the papers that the reader chose, also if only the shipped list has them."""
+        """The ids of the papers that the reader chose, even if only the shipped list has them."""
         return tuple(dict.fromkeys(linking.find_paper(self.library, self.papers, one) for one in queries))
 
     def match(self, text: str, line: int) -> Match:
@@ -197,8 +197,8 @@ class _Known:
         return self.matcher.match_entry(entry.title, entry.year, entry.sources)
 
     def relink(self, made: ImportPlan, line: int, place: Place, row: Row) -> bool:
-        """Link an existing row to the chosen papers if they differ from its current ones. Returns whether
-        they differ.
+        """Link an existing row to the chosen papers if they differ from its current ones, and return
+        whether they differ.
         """
         chosen = self.chosen.get(line)
         if chosen is None or set(chosen) == set(row.papers):
@@ -315,9 +315,7 @@ def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
 def _row(
     made: ImportPlan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
 ) -> tuple[ImportRow, Place | None]:
-    """Determine the status of a row. If it duplicates a row of the reader's list, also returns that row's
-    place.
-    """
+    """The status of a row and, if the reader's list already has the row, its place there."""
     match = known.match(item.text, item.line)
 
     def found(status: Status, papers: tuple[str, ...], twin: str = "") -> ImportRow:
@@ -524,8 +522,9 @@ def target(library: Library) -> Path:
 
 
 def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str]:
-    """Carry out the plan. With `pdfs`, also copy the PDFs that the file names. Returns messages about PDFs
-    that could not be attached.
+    """Carry out the plan, and return messages about PDFs that could not be attached.
+
+    With `pdfs`, the PDFs that the file names are copied, too.
 
     Raises ReadtrackError, with the list unchanged, if the list cannot be written.
     """

@@ -64,8 +64,8 @@ def link(library: Library, row: Row, papers: Sequence[str]) -> None:
 
 
 def link_new(library: Library, row: Row, text: str) -> str:
-    """Link the row to the paper given by a title, an arXiv id, a DOI or a link. Returns its id. An unknown
-    paper is added without a request, and the next sync fetches its facts. Raises as `link`.
+    """Link the row to the paper given by a title, an arXiv id, a DOI or a link, and return its id. An unknown
+    paper is added without a request, and the next sync fetches its facts. Raises the errors of `link`.
     """
     known = known_paper(library, text)
     paper = known or unfetched(library.catalog, text)

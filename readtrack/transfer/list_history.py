@@ -18,7 +18,9 @@ from readtrack.home import Home, replacing, write_text
 from readtrack.library import Library
 
 _KEPT = 10  # number of recent changes that are kept
-_IN_JOURNAL = 2  # maximum number of journal changes per list change: states of a row and of a file may move
+_IN_JOURNAL = (
+    2  # maximum number of journal changes per list change: states of linked rows, and states from a file
+)
 
 
 class ListChange(NamedTuple):
@@ -66,7 +68,7 @@ def undo(library: Library) -> Undone | None:
         said = library.undo()
         return Undone(said, False) if said else None
     *done, step = done
-    _keep(library.home, done, [])  # even if this fails, the next undo reverts the change before
+    _keep(library.home, done, [])  # even if this undo fails, the next one reverts an earlier change
     _replace(library, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
     for _ in range(_IN_JOURNAL):
         if library.last_change != step.since:
@@ -77,7 +79,7 @@ def undo(library: Library) -> Undone | None:
 
 
 def redo(library: Library) -> Undone | None:
-    """Redo the change that the last undo reverted; None if there is none. Raises as `undo`."""
+    """Redo the change that the last undo reverted; None if there is none. Raises the errors of `undo`."""
     done, undone = _read(library.home)
     if not undone or undone[-1].since != library.last_change:
         said = library.redo()
@@ -106,7 +108,7 @@ def _replace(library: Library, said: str, texts: Mapping[str, tuple[str | None, 
     with home.holding("papers"):
         for name, (old, _) in texts.items():
             if _text(Path(name)) != old:
-                raise ReadtrackError(f"{Path(name).name} was changed since, so this stays: {said}.")
+                raise ReadtrackError(f"{Path(name).name} has changed since then, so this stays: {said}.")
         for name, (_, new) in texts.items():
             path = Path(name).resolve()
             try:

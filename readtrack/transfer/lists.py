@@ -266,6 +266,6 @@ def write(home: Home, path: Path, before: bytes | None, text: str) -> None:
                 part.write_bytes(text.encode("utf-8"))
                 load.load(part)
     except CatalogError as error:
-        raise ReadtrackError(f"the list cannot take this: {one_line(str(error))}") from error
+        raise ReadtrackError(f"the change would make the list invalid: {one_line(str(error))}") from error
     except OSError as error:
         raise ReadtrackError(f"could not write {target}: {error.strerror}.") from error

@@ -235,7 +235,7 @@ class Matcher:
 
 
 def alike(text: str, papers: Mapping[str, Paper]) -> dict[str, tuple[str, ...]]:
-    """Guesses of the paper for a line, best first, each with the rare words that they share."""
+    """Guesses of the paper for a line, best first, each with the rare words that it shares with the line."""
     words = {_stem(word): word for word in _tokens(_bare(text)) if _says_something(word)}
     stems = {
         id_: set(map(_stem, _tokens(" ".join((id_, *paper.aliases, paper.title, *paper.authors)))))

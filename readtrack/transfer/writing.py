@@ -29,7 +29,7 @@ def format_of(path: Path) -> Format:
 def write(library: Library, form: Format, path: Path, *, pdfs: bool = False) -> list[str]:
     """Write the list to a file, which is replaced atomically, or directly to a device or pipe.
 
-    Returns and raises as `write_to`; also raises ReadtrackError if the file cannot be written.
+    Returns what `write_to` returns. Also raises ReadtrackError if the file cannot be written.
     """
     try:
         with _opened(path) as file:
@@ -39,7 +39,7 @@ def write(library: Library, form: Format, path: Path, *, pdfs: bool = False) -> 
 
 
 def write_to(library: Library, form: Format, file: IO[str], *, pdfs: bool = False) -> list[str]:
-    """Write the list. Returns sentences about omitted data. pdfs: as in `exporting.write_json`."""
+    """Write the list, and return sentences about omitted data. pdfs: as in `exporting.write_json`."""
     left_out: list[str] = []
     if form == "json":
         left_out = exporting.write_json(library, file, pdfs=pdfs)

@@ -25,9 +25,7 @@ def bound(action_id: str, call: str, *, priority: bool = False) -> Binding:
 
 
 def read_keys(home: Home) -> tuple[dict[str, str], list[str]]:
-    """Read `keys.yaml` and change the actions' keys. Returns Textual's keymap and the problems in the
-    file.
-    """
+    """Read `keys.yaml`, change the actions' keys, and return Textual's keymap and the file's problems."""
     keys: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
     if home.keys_yaml.exists():

@@ -348,7 +348,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.say("Opening ", (address, "$link"), (more, "$muted"))
         else:
             self.copy_to_clipboard(str(address))
-            self.say("No desktop here, so it is on your clipboard: ", (address, "$link"))
+            self.say("There is no desktop here, so the address is on your clipboard: ", (address, "$link"))
 
     # The run
 
@@ -583,7 +583,7 @@ def _modified(path: Path) -> int:
 
 
 def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
-    """Open the app. Returns the exit code. An unreadable list is reported on stderr (exit code 2)."""
+    """Open the app and return the exit code. An unreadable list is reported on stderr (exit code 2)."""
     try:
         library = Library.open(home, papers_yaml)
     except ReadtrackError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from readtrack.reading_list.catalog import Paper
     from readtrack.tui.shell import Shell
 
-_PAPERS = 8  # most papers offered for a query
+_PAPERS = 8  # maximum number of papers offered for a query
 _KEY = 10  # columns
 
 

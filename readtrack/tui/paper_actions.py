@@ -95,11 +95,11 @@ def show_statistics(shell: Shell) -> None:
         page = Paged("Reading statistics", build, _HINT)
         shell.call_from_thread(shell.ask, page, partial(_chosen, shell))
 
-    shell.in_background("count what you have read", count)  # counting pages reads PDFs
+    shell.in_background("count what you have read", count)  # counting pages requires reading PDFs
 
 
 def show_edits(shell: Shell, run_id: str) -> bool:
-    """Show the diff; False if the run used the shipped code."""
+    """Show the diff, or return False if the run used the shipped code."""
     from readtrack.plugins.edits import load
     from readtrack.tui.widgets import edits_page
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from readtrack.runs.launcher import Running, StopLevel
 
 _AT_ONCE = 2000  # events applied at once before the app handles other work
-_BUSY = 0.05  # most seconds that a key waits for `look` to end
+_BUSY = 0.05  # maximum number of seconds that a key waits for `look` to end
 
 
 class RunFollower:
@@ -51,7 +51,7 @@ class RunFollower:
         return 0.5 if measuring else 0.1
 
     async def look(self) -> bool:
-        """Read new events once. Returns whether there is something new to show."""
+        """Read new events once, and return whether there is something new to show."""
         events, outcome, whole = await asyncio.to_thread(self._read)
         if self._anew and self.record.job is not None:
             self.record, self._anew = Record.from_job(self.record.job, expected=self.record.expected), False

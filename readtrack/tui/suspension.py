@@ -20,7 +20,7 @@ class _TerminalGoneError(Exception):
 
 @contextmanager
 def suspended(shell: Shell) -> Iterator[None]:
-    """Within this context, another program has the terminal. Afterwards the app always returns.
+    """Within this context, another program has the terminal. Afterwards the app returns, even after an error.
 
     Ctrl+C reaches the other program and does not end the app. If the terminal is closed, the other program
     gets the signal, and the app does not return: its own handler, which asyncio calls next, ends it.

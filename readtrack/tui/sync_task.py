@@ -40,7 +40,7 @@ class Syncing:
         self._sync = Sync(library, self.papers, report=self._events.put, cancel=self._cancel)
 
     def work(self) -> None:
-        """Run the whole sync. Exceptions are kept for `take` instead of raised."""
+        """Run the whole sync. Exceptions are kept for `take` instead of being raised."""
         try:
             self._outcome = self._sync.run()
         except Exception as error:
@@ -70,7 +70,7 @@ class Syncing:
         return None if left is None or self.ended else max(1.0, left - (time.monotonic() - at))
 
     def take(self) -> set[str]:
-        """Process the reported events. Returns the papers that may have new files."""
+        """Process the reported events, and return the papers that may have new files."""
         outcome = self._outcome  # before the events: all of them precede the end
         moved: set[str] = set()
         while not self._events.empty():

@@ -232,7 +232,7 @@ def no_colours(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 class Ascii(LineFilter):
-    """Replaces all characters by ASCII as the last step of drawing, without changes in the widgets."""
+    """Replaces all characters with ASCII as the last step of drawing, without changes in the widgets."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [

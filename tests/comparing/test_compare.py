@@ -383,7 +383,7 @@ def test_a_control_must_be_an_arm(carry_out):
 
 def test_items_need_a_tensor(carry_out):
     with pytest.raises(
-        ValueError, match="claim 'sees more': items need tensors of 'accuracy', for 'all' and 'half'"
+        ValueError, match="claim 'sees more': null='items' needs tensors of 'accuracy' for 'all' and 'half'"
     ):
         carry_out(compared(null="items"), null=True)
 

@@ -447,7 +447,7 @@ def test_a_private_report_has_them_and_is_marked(home: Home) -> None:
     site = reader(home, private=True, papers=("adam",))
     page = site.files["papers/adam.html"]
     assert [word for word in hidden if word not in page] == []
-    assert "This report has notes, tags, ratings, file paths" in Page(page.decode()).text
+    assert "This report contains notes, tags, ratings, file paths" in Page(page.decode()).text
     picture = site.files["media/adam/p.png"]
     assert b"/home/ada" not in picture  # not even with --private, because pictures are encoded again
     with Image.open(io.BytesIO(picture)) as image:

@@ -141,7 +141,7 @@ def test_only_a_stopped_run_of_the_same_code_is_continued(runs):
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "", "/etc", "a/b"])
 def test_the_folder_of_checkpoints_lies_in_the_cache(home, name):
-    with pytest.raises(ValueError, match="is not a run's id"):
+    with pytest.raises(ValueError, match="is not a run id"):
         checkpoints.folder(home, name)
 
 

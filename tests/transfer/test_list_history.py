@@ -184,7 +184,9 @@ def test_an_import_is_not_undone_over_a_file_that_came_again(library: Library, t
     kept = next((library.home.root / "imported").glob("*-b.md"))
     kept.write_text("- Adam\n- more\n")
     before = library.home.papers_yaml.read_text()
-    with pytest.raises(ReadtrackError, match=r"002-b.md was changed since, so this stays: b.md imported"):
+    with pytest.raises(
+        ReadtrackError, match=r"002-b.md has changed since then, so this stays: b.md imported"
+    ):
         list_history.undo(library)
     assert library.home.papers_yaml.read_text() == before
 
@@ -195,7 +197,7 @@ def test_a_list_that_was_edited_since_is_not_overwritten(library: Library) -> No
     edited = path.read_text().replace('"one"', '"eins"')
     path.write_text(edited)
     library.reload()
-    with pytest.raises(ReadtrackError, match="was changed since"):
+    with pytest.raises(ReadtrackError, match="has changed since"):
         list_history.undo(library)
     assert path.read_text() == edited
     assert list_history.undo(library) is None  # the next undo still works

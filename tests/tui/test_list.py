@@ -506,7 +506,7 @@ async def test_plugins_that_no_row_names_are_at_the_end(
         await pilot.pause()
         assert app.entry is not None
         assert (app.entry.plugin, app.entry.subject) == ("mine", "")
-        assert "Runnable plugin; not linked to a paper on your list." in screen_text(app)
+        assert "This plugin can run, but no paper on your list is linked to it." in screen_text(app)
         assert str(home.plugins / "mine.py")[:40] in screen_text(app)
         await pilot.press("3", "n", "escape", "t", "s", "o")
         assert not home.journal.exists()

@@ -103,7 +103,9 @@ async def test_from_an_empty_file_over_a_mistake_to_implemented_and_back(
         write(app, "momentum * velocity", "velocity * momentum")
         await pilot.press("c")
         await until(pilot, lambda: screen.bench.check is None, "the end of the check")
-        assert "Your file has changed since this run. p runs it again." in " ".join(screen_text(app).split())
+        assert "Your file has changed since this run. p repeats the run." in " ".join(
+            screen_text(app).split()
+        )
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, LibraryScreen)

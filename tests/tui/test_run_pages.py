@@ -136,7 +136,7 @@ def test_a_claim_that_the_run_did_not_reach_is_not_judged(recorded: Callable[...
     record.outcome = "cancelled"
     text = plain(claims_page.page(record, 100))
     assert text.count("· not judged") == 2
-    assert text.count("the run ended before it was judged") == 2
+    assert text.count("the run ended before the claim was judged") == 2
     assert "· loss ratio ≤ 0.5" in text
     assert claims.counted(record) == "2"
 
@@ -296,7 +296,7 @@ def test_errors_give_the_reason_and_the_next_step(record: Record) -> None:
         (
             "failed",
             {"type": "ReadtrackError", "message": "No device 'cuda'.", "phase": "setup", "kind": "usage"},
-            "Could not set up the run.|Why: No device 'cuda'.|Next step: press R to change it.",
+            "Could not set up the run.|Why: No device 'cuda'.|Next step: press R to change the options.",
         ),
         (
             "out_of_memory",

@@ -110,7 +110,7 @@ async def test_a_queue_outlives_the_app_and_waits_for_the_reader(
     home.ensure()
     Queue(home).change(lambda jobs: [*jobs, new_job("toy_ok", budget="smoke", seed=7)])
     async with app.run_test() as pilot:
-        await until(pilot, lambda: "1 queued run from before" in status(app), "the queue")
+        await until(pilot, lambda: "1 queued run from an earlier session" in status(app), "the queue")
         assert app.following is None
         await pilot.press("C")
         await pilot.pause()

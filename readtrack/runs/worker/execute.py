@@ -60,7 +60,7 @@ _GRACE_INTERRUPTED = 3.0  # seconds from then until it is killed
 _GRACE_OWNER = 10.0  # seconds after the deadline in which the starter may enforce it
 
 
-_LAST_RESORT = 30.0  # seconds after the deadline when even code that holds the interpreter lock is killed
+_LAST_RESORT = 30.0  # seconds after the deadline until even code that holds the interpreter lock is killed
 
 
 class Worker:
@@ -231,7 +231,7 @@ class Worker:
         compiled: bool,
         change: Callable[[Case], Case] | None = None,
     ) -> list[dict[str, Any]]:
-        """Measure the plugin's cases, changed by `change`. Returns the last measurement of each variant."""
+        """Measure the plugin's cases, changed by `change`, and return each variant's last measurement."""
         from readtrack.bench.case import Bench
         from readtrack.bench.compiled import with_compiled
         from readtrack.bench.measure import run_cases
@@ -313,7 +313,7 @@ class Worker:
         return late > 0 and (late > _GRACE_OWNER or (self._folder / DETACHED).exists())
 
     def _enforce_deadline(self) -> None:
-        """The run's starter has left, or is suspended, so escalate from inside."""
+        """Stop the run from inside, because its starter has exited or is suspended."""
         self._stop("timed_out")
         if self._ending.wait(_GRACE_ASKED):
             return
@@ -420,7 +420,7 @@ def _speedups(claims: Sequence[Claim]) -> list[Speedup]:
 
 
 def _check_break(job: Job, claims: Sequence[Claim]) -> None:
-    """Raises ReadtrackError for a break that no claim names."""
+    """Raise ReadtrackError for a break that no claim names."""
     known = sorted({one.name for claim in claims for one in claim.breaks})
     if job.broken and job.broken not in known:
         raise ReadtrackError(no_such_break(job.paper, job.broken, known))

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
 
 
-_GRACE = 2.0  # seconds after its own deadline in which an exercise may still be stopped with its line number
+_GRACE = (
+    2.0  # seconds after its deadline in which an exercise can still be stopped and its line number reported
+)
 
 
 def session(job: Job, folder: Path) -> Session:
@@ -55,7 +57,7 @@ def judge_all(opened: Session, job: Job, events: EventWriter, check_stopped: Cal
 def _processor_limit() -> Iterator[None]:
     """Limit this process's CPU time to slightly more than an exercise may take.
 
-    The exercise's own deadline needs the interpreter, which a loop inside a C function never gives back.
+    The exercise's own deadline needs the interpreter, which a loop inside a C function never releases.
     """
     from readtrack.practice.session import SECONDS
 

@@ -22,8 +22,8 @@ def benchmark_threads(budget: Budget) -> int:
 def set_threads(count: int) -> None:
     """Set the number of threads. Experiments use one.
 
-    For small networks one thread is as fast, gives the same numbers on any number of cores, and does not wait
-    for a core that another program occupies (which can be a hundred times slower).
+    For small networks one thread is as fast as several, gives the same numbers on any number of cores, and
+    does not wait for a core that another program occupies (which can be a hundred times slower).
     """
 
     if "OMP_NUM_THREADS" not in os.environ:

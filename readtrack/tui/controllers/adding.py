@@ -42,7 +42,7 @@ class ListController:
             check_means_paper(self._shell.library, line)  # reports mistakes while the dialog is still open
             self._add(line.strip())
 
-        hint = "A title, with a link if you have one; an arXiv id or a DOI. tab completes shipped papers."
+        hint = "A title (with a link if you have one), an arXiv id or a DOI. tab completes shipped papers."
         library = self._shell.library
         others = [paper for id_, paper in library.catalog.papers.items() if id_ not in library.listed]
         suggestions = [*(paper.id for paper in others), *(paper.title for paper in others)]
@@ -130,7 +130,7 @@ class ListController:
         home, path = self._shell.library.home, self._shell.library.list_path
         if path != home.papers_yaml and self._shell.library.is_readers:
             self._shell.say(
-                "Your list is ", (path, "$link"), f": change it in any editor, then {key('reload')}."
+                "Your list is ", (path, "$link"), f". Change it in any editor, then press {key('reload')}."
             )
             return
         mine, aside = home.papers_yaml.exists(), _set_aside(home)

@@ -1,5 +1,5 @@
-"""Bets before a run: reads the claim without importing the plugin into the app, places the bet, starts the
-run.
+"""Takes bets before a run: reads the claim without importing the plugin into the app, places the bet, and
+starts the run.
 """
 
 from __future__ import annotations

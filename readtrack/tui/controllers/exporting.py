@@ -11,7 +11,7 @@ from readtrack.text import one_line
 if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
-_HINT = ".md Markdown, .bib BibTeX, .csv, .json everything. enter writes, esc goes back."
+_HINT = "Use .md, .bib, .csv, or .json (has everything). enter writes, esc goes back."
 
 
 class ExportController:
@@ -34,7 +34,7 @@ class ExportController:
         self._shell.ask(InputDialog("Export your list to", _HINT, write, "reading-list.md", selected=True))
 
     def _check(self, path: Path) -> None:
-        """Raises ReadtrackError if the path cannot be an export."""
+        """Raise ReadtrackError if the path cannot be an export."""
         from readtrack.transfer.writing import format_of
 
         format_of(path)

@@ -62,7 +62,7 @@ class NotesController:
             self._shell.say("There is no note on ", (subject, "bold"), ".")
 
     def _run_editor(self, command: list[str]) -> bool:
-        """Lend the terminal to an editor until it ends. Returns False if the editor could not be started."""
+        """Lend the terminal to an editor until it ends, and return whether the editor could be started."""
         try:
             with suspended(self._shell), subprocess.Popen(command) as editor:
                 # Another thread may receive the signal of a closed terminal. Waiting without a timeout would
@@ -85,7 +85,7 @@ class NotesController:
         from readtrack.tui.screens.note import NoteScreen
 
         try:
-            before = plain(self._shell.library.note(subject))  # editors draw control sequences
+            before = plain(self._shell.library.note(subject))  # the editor would draw control sequences
         except ReadtrackError as error:
             self._shell.fail("open the note", error, "check the file's permissions.")
             return

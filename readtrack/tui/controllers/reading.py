@@ -31,7 +31,7 @@ class ReadingController:
             self._shell.post(news.ReadingChanged())
 
     def subject(self, doing: str) -> str | None:
-        """The selected subject. Without one, shows the reason and returns None."""
+        """The selected subject. If there is none, show the reason and return None."""
         entry = self._shell.entry
         if entry is not None and entry.subject:
             return entry.subject
@@ -59,7 +59,7 @@ class ReadingController:
         )
 
     def _write(self, what: str, change: Callable[[], object]) -> bool:
-        """Change the journal. On an error, shows the reason and returns False."""
+        """Change the journal, and return True. On an error, show the reason and return False."""
         try:
             change()
         except ReadtrackError as error:

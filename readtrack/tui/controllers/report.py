@@ -67,7 +67,7 @@ class ReportController:
             why = ReadtrackError(lines[-1] if lines else f"it ended with exit code {code}")
             self._shell.fail("write the report", why, _NEXT)
         elif system.open_with_system(Path(page)):
-            self._shell.say("Report written to ", (page, "$link"), ", opening it")
+            self._shell.say("Report written to ", (page, "$link"), ". Opening it …")
         else:
             self._shell.copy_to_clipboard(page)
-            self._shell.say("Report written to ", (page, "$link"), ". No desktop here: its path is copied.")
+            self._shell.say("There is no desktop here. Copied the report's path: ", (page, "$link"), ".")

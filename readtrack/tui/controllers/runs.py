@@ -57,12 +57,14 @@ class RunController:
         self._asked: Job | None = None  # the last requested run
 
     def start(self, job: Job) -> RunFollower | None:
-        """Start the job, or queue it while another run is in progress. Returns the run if it has started."""
+        """Start the job and return its run, or queue it and return None while another run is in progress."""
         if self.alive is None:
             self._launch(job)
             return self.alive
         if self._is_doubled(job):
-            self._shell.say((job.paper, "bold"), " is already running or queued. Again: queue it once more.")
+            self._shell.say(
+                (job.paper, "bold"), " is already running or queued. Press again to queue it once more."
+            )
             return None
         if not self._change_queue(lambda jobs: [*jobs, job]):
             return None
@@ -188,7 +190,7 @@ class RunController:
             "terminated": "Terminated the run (SIGTERM).",
             "killed": "Killed the run (SIGKILL).",
         }
-        more = "" if level == "killed" else "  c again: force it"
+        more = "" if level == "killed" else "  press c again to force it"
         self._shell.say((f"{signs.STOPPED} {level}  ", "bold $reading"), words[level], (more, "$muted"))
 
     def plain_run(self, plugin: str) -> RunSummary | None:
@@ -285,7 +287,7 @@ class RunController:
         if found and new and self.alive is None:
             count = counted(len(found), "queued run")
             self._shell.say(
-                f"{count} from before {'waits' if len(found) == 1 else 'wait'}.",
+                f"{count} from an earlier session {'waits' if len(found) == 1 else 'wait'}.",
                 (f"   {key('queue')}, then r starts {'it' if len(found) == 1 else 'them'}", "$muted"),
             )
         self._shell.post(news.QueueChanged())

@@ -100,7 +100,7 @@ class InputDialog(Dialog[None]):
         suggestions: Iterable[str] = (),
         selected: bool = False,
     ) -> None:
-        """suggestions: lines that tab can complete to; selected: typing replaces `value`."""
+        """suggestions: lines that tab can complete to; selected: whether typing replaces `value`."""
         super().__init__()
         self._question = question
         self._take = take

@@ -16,7 +16,7 @@ from readtrack.transfer.matching import alike
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
-_MOST = 100  # most papers listed
+_MOST = 100  # maximum number of papers listed
 _LINES = 10
 _PLACEHOLDERS = {
     False: "words of a title, an author, a year",
@@ -50,7 +50,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         *,
         new: bool = False,
     ) -> None:
-        """new: also offer to make a new paper from the typed text or the row's words."""
+        """new: whether to offer a new paper made from the typed text or the row's words, too."""
         super().__init__()
         self._new = new
         self._row = row

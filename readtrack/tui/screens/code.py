@@ -112,7 +112,7 @@ class CodeScreen(Answering[None]):
         library = self.shell.library
         paper = library.catalog.papers.get(self.plugin.name)
         if paper is None:
-            return wrapped("No paper on the list has its name.", width, "$muted", indent=1)
+            return wrapped("No paper on the list has this plugin's name.", width, "$muted", indent=1)
         return paper_page.about_page(library, paper, width)
 
     def action_jump(self, hook: str) -> None:

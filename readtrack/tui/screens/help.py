@@ -28,8 +28,8 @@ class Help(Dialog[None]):
     ]
 
     def __init__(self, *, words_first: bool = False, first: Sequence[Line] = ()) -> None:
-        """words_first: begin with the terms, because the reader is looking at claims or benchmarks. first:
-        lines that go before all others.
+        """words_first: whether to begin with the terms, for a reader who looks at claims or benchmarks.
+        first: lines that go before all others.
         """
         super().__init__()
         self._words_first = words_first

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _LISTS = (".md", ".markdown", ".txt", ".bib", ".bibtex")
-_OFFERED = 8  # most names shown below the path
+_OFFERED = 8  # maximum number of names shown below the path
 _MEANS = 34  # columns
 _SIGNS = {
     "matched": ("✓", "$good"),
@@ -49,8 +49,8 @@ _MEANINGS = {
     "matched": "The row means this paper. The reason is next to it.",
     "new": "A paper that readtrack does not know. The file's facts about it are kept.",
     "ambiguous": "The row may mean several papers. enter chooses one.",
-    "unknown": "No known paper: the row stays as it is. enter, or K later, links it to one.",
-    "duplicate": "Another row is the same paper.",
+    "unknown": "No known paper matches, and the row stays as it is. enter, or K later, links it to one.",
+    "duplicate": "Another row means the same paper.",
     "listed": "It is already on your list.",
     "left out": "It is not imported.",
     "enter": "Choose the row's paper.",
@@ -156,7 +156,7 @@ class ListDialog(Dialog[incoming.Incoming | None]):
 class ImportScreen(Answering[tuple[Choices, bool] | None]):
     """Returns the choices for the rows, and whether to attach the PDFs that the list names; None on escape.
 
-    The screen writes nothing. `choose_paper` asks for the paper of a row and passes it on.
+    The screen writes nothing. Enter on a row opens a dialog to choose its paper.
     """
 
     CSS_PATH: ClassVar = "import_list.tcss"
@@ -259,7 +259,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         if pdfs:
             count = counted(pdfs, "PDF")
             offer = (
-                f"{count} will be attached ({key('import_pdfs')} leaves out)"
+                f"{count} will be attached ({key('import_pdfs')} cancels this)"
                 if self._pdfs
                 else f"{key('import_pdfs')} attaches {count}"
             )

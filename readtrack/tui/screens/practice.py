@@ -296,7 +296,7 @@ class PracticeScreen(Answering[None]):
                 self.bench.verdicts.pop(sheet.name, None)
                 self._do(lambda: self._say(present.was_reset(sheet, self.desk.reset(sheet))))
 
-        self._ask(present.ask_reset(sheet), ("r", "empty it"), answered)
+        self._ask(present.ask_reset(sheet), ("r", "clear it"), answered)
 
     def action_solution(self) -> None:
         if (sheet := self._here()) is None:

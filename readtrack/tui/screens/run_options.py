@@ -45,7 +45,7 @@ class Options:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Options:
-        """A copy with `fields` filled in. Raises ReadtrackError that names the invalid option."""
+        """A copy with `fields` filled in. Raises a ReadtrackError that names the invalid option."""
         try:
             seed = int(self.seed)
         except ValueError as error:

@@ -258,7 +258,7 @@ class RunsScreen(Answering[str | Job | None]):
 
         answers = [Choice("d", "delete it", "its record, log and artifacts"), Choice("x", "keep it")]
         self.app.push_screen(
-            ChoiceDialog(f"Delete the run of {run.paper} of {run.started[:10]}?", answers), chosen
+            ChoiceDialog(f"Delete the run of {run.paper} from {run.started[:10]}?", answers), chosen
         )
 
     def _change(self, run: RunSummary, change: Callable[[Path], None]) -> None:
@@ -326,7 +326,7 @@ class RunsScreen(Answering[str | Job | None]):
             edits = of_runs(*(self._folder(record.run_id) for record in (a, b)))
             build = partial(compare_page.page, a, b, edits)
             diff = partial(edits_page.page, edits) if edits else None
-            hint = f"j k scroll, {key('show_edits')} code from a to b, esc goes back"
+            hint = f"j k scroll, {key('show_edits')} shows the code changes, esc goes back"
             self.app.push_screen(
                 Paged(
                     f"Two runs of {a.paper}",

@@ -68,7 +68,7 @@ def _bars(rows: Sequence[VariantView], width: int) -> list[Line]:
     same = common_axes(shown)
     indent = max(len(row.name) for row in shown) + 3
     room = max(10, min(width - indent - 8, 60))
-    lines = [BLANK, Line(join(" ", ("share of the ceiling ┆ measured on this machine", "$muted")))]
+    lines = [BLANK, Line(join(" ", ("share of the ceiling (┆) that was measured on this machine", "$muted")))]
     before: list[str] = []
     for row in shown:
         share = row.ceiling or 0.0

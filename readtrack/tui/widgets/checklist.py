@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from readtrack.fulltext.searching import RankedMatch
     from readtrack.tui.kept import ListPosition
 
-_MOST = 300  # most matches shown
+_MOST = 300  # maximum number of matches shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
 
 
@@ -239,7 +239,7 @@ class Checklist(LineView):
             lines += [BLANK, *wrapped(self._remark, width, "$muted", indent=1)]
         if not lines:
             words = self._remark or _NOTHING
-            lines = [BLANK, *wrapped(f"{words} esc clears.", width, "$muted", indent=1)]
+            lines = [BLANK, *wrapped(f"{words} esc clears the filter.", width, "$muted", indent=1)]
         return lines
 
     def _quiet_line(self, entry: Entry, width: int) -> Content:

@@ -54,7 +54,7 @@ def _claims(a: Record, b: Record, width: int) -> list[Line]:
     rows: list[list[Cell]] = []
     for name, both in side_by_side(a, b).items():
         rows.append([text(name), *map(_verdict, both, (a, b)), *map(_decisive, both)])
-    head = ("claim", "a", "b", "values of a", "of b")
+    head = ("claim", "a", "b", "values of a", "values of b")
     return [heading("Claims"), *table(head, rows, width, indent=1)] if rows else []
 
 

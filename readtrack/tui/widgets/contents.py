@@ -27,7 +27,7 @@ def joined(parts: Iterable[Content | str]) -> Content:
 
 
 def wrapped(value: Content | str, room: int, style: str, indent: int) -> list[Content]:
-    """Lines of at most `room` columns, each moved right by `indent`; every line of a text is a paragraph."""
+    """Lines of at most `room` columns, indented by `indent`. Every line of `value` is a paragraph."""
     if isinstance(value, Content):
         return _wrapped(value, room, indent)
     lines: list[Content] = []

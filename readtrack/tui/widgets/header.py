@@ -38,9 +38,9 @@ def welcome(runnable: int, width: int) -> Content:
     """The introduction for a new user, with the first keys to press."""
     if width >= 114:
         what = f"{runnable} of these papers can run on this machine.   "
-        keys = {"run": "runs the selected one", "code": "its code", "own_list": "your own list"}
+        keys = {"run": "runs the selected one", "code": "shows its code", "own_list": "chooses your list"}
     else:
         what = f"{runnable} of these papers can run.   "
-        keys = {"run": "runs one", "code": "its code", "own_list": "own list"}
+        keys = {"run": "runs one", "code": "shows code", "own_list": "picks a list"}
     told = (join((key(one), "bold"), (f" {does}", "$muted")) for one, does in keys.items())
     return join(what, Content("   ").join(told))

@@ -39,7 +39,7 @@ def is_spoken(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def show(path: Path, shell: Shell) -> bool:
-    """Show the picture until the reader presses enter. Returns False in other terminals or if there is no
+    """Show the picture until the reader presses enter. Return False in other terminals or if there is no
     picture.
     """
     if path.suffix != ".png" or not is_spoken():

@@ -1,7 +1,7 @@
 """Shows pictures in full resolution in terminals with Kitty's graphics protocol (Kitty, Ghostty).
 
 The picture is sent once with a number. The page then contains placeholder characters: their colour encodes
-the number, and their first combining mark encodes the line of the picture. The terminal replaces them by
+the number, and their first combining mark encodes the line of the picture. The terminal replaces them with
 pixels, even when the page scrolls. See "Unicode placeholders" in the protocol's documentation.
 """
 

@@ -115,7 +115,7 @@ BLANK = Line(EMPTY)
 _TO_SPACES = str.maketrans("\n\t", "  ")
 _LABEL = 12  # columns for "control", "shortcut", ...
 _CONTEXT = 2  # lines kept in view beyond the cursor
-_KEPT = 2000  # most cached lines
+_KEPT = 2000  # maximum number of cached lines
 _QUIET = 0.1  # seconds without a key before the rest of a long page is made
 _PATIENCE = 0.006  # seconds after which an incomplete page is drawn
 _SLICE = 0.008  # seconds for making further lines between two frames
@@ -252,8 +252,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
 
     def _make_block(self) -> bool:
-        """Make the next block. Returns whether there was one. If drawing fails (data from plugins and files
-        may be anything), the page shows the error.
+        """Make the next block, and return whether there was one. If drawing fails (data from plugins and
+        files may be anything), the page shows the error.
         """
         if self._page.whole:
             return False
@@ -314,7 +314,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self._scroll(self.max_scroll_y)
 
     def go_to(self, target: object) -> bool:
-        """Move the cursor to `target`. Returns False if no line has it."""
+        """Move the cursor to `target`, or return False if no line has it."""
         self._make(math.inf)
         found = self._stop_of(target)
         if found is not None:
@@ -407,8 +407,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._refresh_line(self.cursor)
 
     def _pick_up(self) -> None:
-        """Without a cursor, put it on the first visible stop. Does not scroll, so the page's head stays in
-        view.
+        """If there is no cursor, put it on the first visible stop. Do not scroll, so that the page's head
+        stays in view.
         """
         if self.cursor is None and self._stops:
             first = bisect_left(self._stops, self.scroll_offset.y)
@@ -456,7 +456,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self.scroll_to(y=max(0, min(y, self.max_scroll_y)), animate=False, immediate=True)
 
     def scroll_to_line(self, index: int) -> None:
-        """Scroll a line to the top, unless the page ends before."""
+        """Scroll a line to the top, or as far as the page's length allows."""
         self._scroll(index)
 
     def _step(self, direction: int) -> None:

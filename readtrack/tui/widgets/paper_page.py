@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 AnyLine: TypeAlias = Line | LazyLine
 _READING_WIDTH = 92  # longer lines are hard to read
-_RECENT = 6  # most results listed
+_RECENT = 6  # maximum number of results listed
 
 
 def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], width: int) -> list[AnyLine]:
@@ -83,7 +83,7 @@ def plugin_page(library: Library, name: str, results: Sequence[RunSummary], widt
     """The page of a plugin without a paper on the list."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
-    words = "Runnable plugin; not linked to a paper on your list."
+    words = "This plugin can run, but no paper on your list is linked to it."
     head = [
         *wrapped(text(name, "bold $heading"), room, indent=1),
         *wrapped(words, room, "$muted", indent=1),
@@ -130,7 +130,7 @@ def _title(library: Library, paper: Paper, width: int) -> list[Line]:
     if by:
         lines += wrapped(text(by, "$muted"), width, indent=1)
     if paper.missing:
-        fetched = f": {key('sync')} fetches them" if paper.facts_can_be_fetched else ""
+        fetched = f"; {key('sync')} fetches the missing facts" if paper.facts_can_be_fetched else ""
         lines += wrapped(text(f"not known: {', '.join(paper.missing)}{fetched}", "$muted"), width, indent=1)
     return lines + _standing(library, paper.id, width, paper.id)
 

@@ -1,7 +1,7 @@
 """Images as lines of half blocks, with two pixels per character, or in Kitty's protocol.
 
-Decoding is slow compared with drawing, so call `load` in a thread. Only this module imports Pillow, and only
-on use.
+Decoding is slow compared with drawing, so call `load` in a thread. Pillow is imported only when a picture is
+drawn.
 """
 
 from __future__ import annotations

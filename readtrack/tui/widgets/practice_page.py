@@ -129,7 +129,7 @@ def _judged(event: ExerciseJudged, hints: list[Line], width: int) -> list[Line]:
 
 
 def _details(found: Iterable[present.PracticeLine], width: int) -> list[Line]:
-    """The details of a check: sentences are wrapped, columns of numbers are cut."""
+    """The details of a check. Sentences are wrapped, and columns of numbers are cut."""
     lines: list[Line] = []
     for one in found:
         words = one.text.removeprefix("    ")
@@ -172,7 +172,9 @@ def at_work(bench: PracticeDesk, proof: Proof | None, width: int) -> Lines:
     if record.measurements and width >= _TABLE:
         lines += [BLANK, heading("All measurements"), *bench_page.benchmark(record, width).all()]
     elif record.measurements:
-        words = f"All measurements need a wider window. The run has them, too: esc, then {key('runs')}."
+        words = (
+            f"The table of measurements needs a wider window. The run shows it, too: esc, then {key('runs')}."
+        )
         lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
     return lines
 

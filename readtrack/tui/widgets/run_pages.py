@@ -44,8 +44,8 @@ _TABLE_ROWS = 500
 _TABLE_COLUMNS = 40
 _CELL_LIMIT = 1000  # characters
 _OPENED = {"image": ".png", "audio": ".wav"}
-_BUCKETS = 300  # most points of a curve; a wide terminal has fewer dots
-_WHOLE = 60  # most artifacts shown with their content
+_BUCKETS = 300  # maximum number of points of a curve; even a wide terminal has fewer dots
+_WHOLE = 60  # maximum number of artifacts shown with their content
 _WHOLE_LINES = 1000  # stop after this number of lines, so that keys stay fast
 
 
@@ -141,7 +141,7 @@ def strip(record: Record, width: int) -> Content:
 
 
 def ending(record: Record) -> Content:
-    """The message that a run has ended, with its first verdict."""
+    """The message that a run has ended, with its verdicts."""
     condition = f"  {record.job.condition}" if record.job is not None and record.job.condition else ""
     news = join(state_label(record), (record.paper, "bold"), (condition, "$reading"))
     if record.outcome != "completed":
@@ -267,7 +267,7 @@ def _series(record: Record, name: str, buckets: int) -> list[Series]:
 
 
 def is_log(record: Record, name: str, log_scale: bool | None) -> bool:
-    """Whether to use a log scale: the reader's choice, or what suits the curve."""
+    """Whether to use a log scale: the reader's choice, or the scale that suits the curve."""
     return chart.wants_log(_series(record, name, _BUCKETS)) if log_scale is None else log_scale
 
 

@@ -210,8 +210,8 @@ class RunView(Vertical):
         self.app.call_from_thread(self._picture_came, key, lines)
 
     def _send(self, text: str) -> None:
-        """Write to the terminal between two frames. Textual's only public method for this is the
-        clipboard's.
+        """Write to the terminal between two frames. Textual's only public method that does this is the one
+        for the clipboard.
         """
         driver = self.app._driver
         if driver is not None:

@@ -16,7 +16,7 @@ from readtrack.tui.widgets.targets import Subject
 
 _BAR = 16  # columns
 _NAME = 20
-_TOLD = 5  # most reasons in the final notification
+_TOLD = 5  # maximum number of reasons in the final notification
 
 # In the order of the page: active and failed downloads first.
 _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
