@@ -47,7 +47,7 @@ async def test_the_report_is_written_and_opened_while_keys_work(
 async def test_without_a_desktop_the_place_is_on_the_clipboard(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test(size=(160, 30)) as pilot:
         await pilot.press("W")
-        await until(pilot, lambda: "Copied the report's path" in status(app), "the end of the report")
+        await until(pilot, lambda: "its path was copied" in status(app), "the end of the report")
         assert app.clipboard == str(home.root / "report" / "index.html")
 
 

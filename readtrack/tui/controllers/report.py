@@ -70,4 +70,6 @@ class ReportController:
             self._shell.say("Report written to ", (page, "$link"), ". Opening it …")
         else:
             self._shell.copy_to_clipboard(page)
-            self._shell.say("There is no desktop here. Copied the report's path: ", (page, "$link"), ".")
+            self._shell.say(
+                "Report written. There is no desktop here, so its path was copied: ", (page, "$link"), "."
+            )
