@@ -30,7 +30,7 @@ def forest(rows: Sequence[VerdictRow]) -> str:
         element("title", "Effects of the papers' claims with their 95 % intervals"),
         element("style", _STYLE),
     ]
-    for at, label in ((0.0, "arms equal"), (1.0, "asked")):
+    for at, label in ((0.0, "arms equal"), (1.0, "required")):
         x = _SCALE(at)
         parts.append(text(label, class_="dim", x=f"{x:.0f}", y=16, text_anchor="middle"))
         parts.append(element("line", class_="axis", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=22, y2=height - 6))

@@ -136,9 +136,9 @@ def _claim(row: VerdictRow) -> list[str]:
         "control": claim.control,
         "no rival": claim.no_rival,
         MORE_STEPS: row.numbers.get(MORE_STEPS, ""),
-        "another verification says otherwise": ""
+        "another verification gives another verdict": ""
         if row.otherwise is None
-        else f"with a chance of {100 * row.otherwise:.0f} %",
+        else f"with probability {100 * row.otherwise:.0f} %",
         "deviations": claim.deviations,
     }
     lines = [f"## {_cell(claim.name)}", "", _cell(claim.sentence), ""]

@@ -20,7 +20,7 @@ def grouped_attention(
     bias: Float[Tensor, "*#biased #heads queries keys"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Section 2.2: attention in which each group of heads / groups query heads shares one key-value head.
+    """Section 2.2: attention in which each group of `heads // groups` query heads shares one key-value head.
 
     A group's query heads are treated as more queries of one head, so keys and values need not be copied.
     Repeating keys and values for every head would lose the benefit of sharing.

@@ -35,7 +35,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif _OURS.fullmatch(short):
             ours[short] = tensor
         if not _OURS.fullmatch(short):
-            raise ValueError(f"no parameter of a generator: {name}")
+            raise ValueError(f"the generator has no parameter {name}")
     for name, parts in norms.items():
         direction = parts["direction"]
         length = direction.flatten(1).norm(dim=1).view(-1, 1, 1)

@@ -24,5 +24,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif inside := trunk_name(short):
             ours[inside] = tensor
         elif short != "embeddings.position_ids":
-            raise ValueError(f"no parameter of a Longformer: {name}")
+            raise ValueError(f"Longformer has no parameter {name}")
     return ours

@@ -31,4 +31,4 @@ def _renamed(name: str) -> str:
         return f"norms.{layer[1]}.weight"
     if mixer := re.fullmatch(r"backbone\.layers\.(\d+)\.mixer\.((\w+)(\.\w+)?)", name):
         return f"blocks.{mixer[1]}.{'ssm.' if mixer[3] in _INSIDE else ''}{mixer[2]}"
-    raise ValueError(f"no parameter of a Mamba: {name}")
+    raise ValueError(f"Mamba has no parameter {name}")

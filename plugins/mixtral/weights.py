@@ -28,7 +28,7 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str,
             elif name.endswith("down_proj"):
                 ours[into + "w2"] = tensor
             else:
-                raise ValueError(f"no parameter of a Mixtral: {name}")
+                raise ValueError(f"Mixtral has no parameter {name}")
         else:
             ours[renamed(name, ROUTER)] = in_pairs(name, tensor, dim)
     return ours

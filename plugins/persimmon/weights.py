@@ -50,5 +50,5 @@ def from_released(weights: Mapping[str, Tensor], *, dim: int = 64) -> dict[str, 
                 tensor = tensor[pairs]
             ours[f"blocks.{found[1]}.{part}.{kind}"] = tensor
         else:
-            raise ValueError(f"no parameter of a Persimmon: {name}")
+            raise ValueError(f"Persimmon has no parameter {name}")
     return ours

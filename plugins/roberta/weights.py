@@ -25,5 +25,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif inside := trunk_name(name.removeprefix("roberta.")):
             ours[f"bert.{inside}"] = tensor
         elif part not in ("decoder", "roberta.embeddings") or kind not in ("weight", "bias", "position_ids"):
-            raise ValueError(f"no parameter of a RoBERTa: {name}")
+            raise ValueError(f"RoBERTa has no parameter {name}")
     return ours

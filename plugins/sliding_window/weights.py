@@ -42,7 +42,7 @@ def renamed(name: str, layer: Mapping[str, str]) -> str:
         return WHOLE[bare]
     found = re.fullmatch(r"layers\.(\d+)\.(.+)\.weight", bare)
     if not found or found[2] not in layer:
-        raise ValueError(f"no parameter of a Mistral: {name}")
+        raise ValueError(f"Mistral has no parameter {name}")
     return f"blocks.{found[1]}.{layer[found[2]]}.weight"
 
 

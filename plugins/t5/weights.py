@@ -31,7 +31,7 @@ def _renamed(name: str) -> str:
         return ""
     found = re.fullmatch(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.+)\.weight", name)
     if not found:
-        raise ValueError(f"no parameter of a T5: {name}")
+        raise ValueError(f"T5 has no parameter {name}")
     stack, layer, place, part = found.groups()
     if part == "SelfAttention.relative_attention_bias":
         return f"{stack}_bias.table.weight"
@@ -41,5 +41,5 @@ def _renamed(name: str) -> str:
         return f"{stack}.{layer}.{_PARTS[part]}.weight"
     attention, _, projection = part.partition(".")
     if attention not in _ATTENTION or projection not in _PROJECTIONS:
-        raise ValueError(f"no parameter of a T5: {name}")
+        raise ValueError(f"T5 has no parameter {name}")
     return f"{stack}.{layer}.{_ATTENTION[attention]}.{_PROJECTIONS[projection]}.weight"

@@ -44,7 +44,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             turned = interleaved(tensor) if found[2] == "dec_attn.r_net" else tensor
             ours[f"layers.{found[1]}.{LAYER[found[2]]}.{found[3]}"] = turned
         elif short not in ELSEWHERE:
-            raise ValueError(f"no parameter of a Transformer-XL for characters: {name}")
+            raise ValueError(f"Transformer-XL for characters has no parameter {name}")
     return ours
 
 

@@ -46,5 +46,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours_name, reshape = _RESHAPED[name]
             ours[ours_name] = reshape(tensor)
         else:
-            raise ValueError(f"no parameter of a ViT: {name}")
+            raise ValueError(f"ViT has no parameter {name}")
     return ours

@@ -19,5 +19,5 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if _OURS.match(short):
             ours[short] = tensor
         elif name != "proj_out.weight":
-            raise ValueError(f"no parameter of a Whisper: {name}")
+            raise ValueError(f"Whisper has no parameter {name}")
     return ours

@@ -79,7 +79,7 @@ def test_released_weights_see_as_in_transformers(assert_parity, rows, columns):
 
 
 def test_names_of_other_models_are_refused():
-    with pytest.raises(ValueError, match=r"no parameter of a Persimmon: model.vision_tower.bias"):
+    with pytest.raises(ValueError, match=r"Persimmon has no parameter model.vision_tower.bias"):
         from_released({"model.vision_tower.bias": torch.zeros(1)})
 
 

@@ -111,7 +111,7 @@ def test_it_matches_transformers(globals_):
     for name, gradient in own.items():
         if name in renamed and name != "tokens.weight":  # the reference has no gradient for padding
             assert_close(gradient, renamed[name], rtol=1e-4, atol=1e-6)
-    with pytest.raises(ValueError, match="no parameter of a Longformer"):
+    with pytest.raises(ValueError, match="Longformer has no parameter"):
         from_released({"tail": torch.zeros(1)})
 
 

@@ -67,7 +67,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity):
 
 
 def test_names_of_other_models_are_refused():
-    with pytest.raises(ValueError, match=r"no parameter of a Persimmon: model.layers.0.attn.bias"):
+    with pytest.raises(ValueError, match=r"Persimmon has no parameter model.layers.0.attn.bias"):
         from_released({"model.layers.0.attn.bias": torch.zeros(1)})
 
 

@@ -79,7 +79,7 @@ def test_attention_matches_transformers(assert_parity):
 
 
 def test_names_of_other_models_are_refused():
-    with pytest.raises(ValueError, match=r"no parameter of a ViT: vit.pooler.dense.bias"):
+    with pytest.raises(ValueError, match=r"ViT has no parameter vit.pooler.dense.bias"):
         from_released({"vit.pooler.dense.bias": torch.zeros(1)})
 
 
