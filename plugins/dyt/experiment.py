@@ -72,8 +72,8 @@ STABLE = Claim(
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). If the '
-            "control worked even at the highest learning rate, the ratio was undefined, and the run counted as "
-            "missed. Such runs are no longer judged. The set-up was chosen on seeds 0, 1 and 2."
+            "control worked even at the highest learning rate, the ratio was undefined, and the run counted "
+            "as missed. Such runs are no longer judged. The set-up was chosen on seeds 0, 1 and 2."
         ),
     ),
 )
