@@ -72,7 +72,7 @@ def test_released_weights_speak_as_in_transformers(assert_parity):
 
 @pytest.mark.parametrize("name", ["model.layers.0.mlp.experts.bias", "model.layers.0.mlp.other.weight"])
 def test_names_of_other_models_are_refused(name):
-    with pytest.raises(ValueError, match="Mi[sx]tral has no parameter"):
+    with pytest.raises(ValueError, match=r"Mi[sx]tral has no parameter"):
         from_released({name: torch.zeros(1)})
 
 
