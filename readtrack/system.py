@@ -14,7 +14,7 @@ from readtrack.errors import ReadtrackError
 
 
 def open_with_system(address: str | Path, environment: Mapping[str, str] = os.environ) -> bool:
-    """Open a web address or file with the desktop, and return False without one (a server, a console)."""
+    """Open a web address or file with the desktop. Returns False if there is no desktop, as on a server."""
     opener = _opener(environment)
     if opener is None:
         return False

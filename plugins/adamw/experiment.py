@@ -123,8 +123,8 @@ SEPARABLE = Claim(
     chosen_on=(0, 1),
     deviations=TASK + "We use the paper's λ as the decay, so the same λ shrinks the weights by the same "
     "fraction at every learning rate. At each learning rate, the logarithm of the best decay is the mean of "
-    "the logarithms of all decays, weighted by exp(−held-out loss / 0.02 nats). Expressed as torch's λ / "
-    "lr, the best decay moves by one decade less.",
+    "the logarithms of all decays, weighted by exp(−held-out loss / 0.02 nats). In torch's "
+    "convention, in which weight_decay is λ / lr, the best decay moves by one decade less.",
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). The best '

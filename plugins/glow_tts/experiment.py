@@ -70,9 +70,9 @@ COUPLINGS = Claim(
     name="likelihood and alignment of the flow",
     seeded_as="a flow with its own aligner",
     sentence=(
-        "Trained on the currently most probable alignment, without given durations, the model finds the "
-        "symbol boundaries. With coupling layers it assigns a higher likelihood to unseen speech than with "
-        "a linear flow."
+        "The model finds the symbol boundaries without given durations, because it is trained on the "
+        "alignment that it currently finds most probable. With coupling layers it assigns a higher "
+        "likelihood to unseen speech than with a linear flow."
     ),
     paper=Figure(
         "The flow is trained without an external aligner, and its speech is rated above Tacotron 2's.",

@@ -55,7 +55,9 @@ class ChannelMixing(nn.Module):
     def __init__(self, channels: int, size: int = 4) -> None:
         super().__init__()
         if channels % size or size % 2:
-            raise ValueError(f"{channels} channels cannot be split into groups of {size} in two halves")
+            raise ValueError(
+                f"{channels} channels cannot be split into groups of {size}: use an even divisor"
+            )
         self.size = size
         self.weight = nn.Parameter(torch.eye(size))
         self.reset_parameters()

@@ -106,7 +106,7 @@ REDUCTIONS = Claim(
     breaks=(NAIVE, FROZEN, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The network has two blocks of 64 maps, not nine blocks of up to 1,024. It is trained on "
-    "2,000 images of 16 × 16 pixels with five digits that are 6 to 14 pixels high, not on ImageNet. "
+    "2,000 images of 16 × 16 pixels, each of one of five digits, 6 to 14 pixels high, not on ImageNet. "
     "Training takes 600 Adam steps with batches of 32. The paper uses SGD. We leave out auxiliary heads, "
     "dropout, response normalisation and crops. Reductions save less when a block has few input maps (32 "
     "and 64 in our network, 192 to 832 in the paper).",

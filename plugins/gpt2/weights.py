@@ -73,7 +73,7 @@ def renamed(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of one written by `torch.save` (without running code in it).
+    """The tensors of a safetensors file or of a file written by `torch.save`, whose code is never run.
 
     A safetensors file has the length of its header in eight bytes, the header in JSON (name to dtype, shape
     and offsets), and the data. Raises NotAvailableError if the file is missing or has neither format.

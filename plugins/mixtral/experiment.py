@@ -63,8 +63,8 @@ FROZEN = Break(
 FACTS = Claim(
     name="mixture and dense layers of equal cost and equal size",
     seeded_as="holds what a large one holds, for the cost of a small one",
-    sentence="A mixture-of-experts layer costs as much per token as a small dense layer. It closes most of "
-    "the gap in memorised facts between this layer and a dense layer with the parameters of all experts.",
+    sentence="A mixture-of-experts layer that costs as much per token as a small dense layer closes most of "
+    "the gap in memorised facts between that layer and a dense layer with as many parameters as all experts.",
     paper=Figure(
         "With 13 billion active parameters, Mixtral matches or outperforms LLaMA 2 70B",
         where="abstract",

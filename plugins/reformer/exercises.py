@@ -67,8 +67,8 @@ EXERCISES = (
             "`chunk` has each token's chunk in each round. Gather it at `here` and at `there`.",
             "The last chunk precedes the first one: (mine - 1) % chunks.",
             (
-                "For the pairs of each round, test every round. The result has the axes of `here` plus the "
-                "width of `there`."
+                "For the pairs formed in each round, check in every round whether they meet. The result has "
+                "the axes of `here` plus the width of `there`."
             ),
         ),
         tries=of_meetings,

@@ -49,7 +49,7 @@ HASHED = Claim(
         at_least("accuracy", "hashed@4", -0.03, minus="full attention"),
     ),
     guards=(at_most("part of the pairs seen", "hashed@4", 0.15),),
-    control="the same code with random buckets. Both use their best sharpness of the softmax",
+    control="the same code with random buckets. Each uses its best softmax sharpness",
     control_arm="random buckets",
     control_reaches=(at_least("accuracy", "full attention", 0.9),),
     breaks=(OTHERS, NEAREST),

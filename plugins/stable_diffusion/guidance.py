@@ -36,7 +36,7 @@ OF_ANOTHER = Break(
 )
 COLD = Break(
     "low temperature",
-    "Without guidance, the initial noise has a standard deviation of 0.7.",
+    "There is no guidance. Sampling starts from noise with a standard deviation of 0.7 instead of 1.",
     "rival",
 )
 
@@ -186,5 +186,5 @@ def draw(run: Run, setting: Setting, trained: Trained, asked: Int64[Tensor, " 4"
         columns=count,
         rows=[f"guidance {scale:g}" for scale in SCALES],
         caption=f'"{prompt}" from the same {count} noise samples. With more guidance, more pictures have '
-        "the prompt's colour, and they are less diverse (see the curves over its scale).",
+        "the prompt's colour, but they are less diverse (see the curves against the guidance scale).",
     )

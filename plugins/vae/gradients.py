@@ -32,7 +32,7 @@ SAME_MEAN = Claim(
     name="expectation of the gradient",
     sentence="The gradient through the sample has the same expectation as the score-function gradient.",
     paper=Figure(
-        "The two estimators have the same gradient as their expectation.",
+        "Both estimators have the same expectation: the gradient.",
         where="sections 2.2 and 2.4",
         read="text",
     ),

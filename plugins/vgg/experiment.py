@@ -74,8 +74,8 @@ SIZES = Claim(
 
 TRAINING = (
     "Training takes 600 Adam steps with batches of 32. The paper uses SGD with dropout, crops and scale "
-    "jitter. The initial weights have a variance of 2 / fan-in. The data are 2,000 training pictures and "
-    "8,000 test pictures of 16 × 16 pixels with five digits, not ImageNet. "
+    "jitter. The initial weights have a variance of 2 / fan-in. Instead of ImageNet, we use 2,000 training "
+    "and 8,000 test pictures of 16 × 16 pixels, each of one of five digits. "
 )
 
 DEPTH = Claim(

@@ -46,8 +46,8 @@ from .tokens import TRANSCRIBE, TRANSLATE, Tokens
 
 MORE_SPEAKERS = Break(
     "more speakers in the studio",
-    "The network is trained on the 100 speakers and imperfect transcripts of the varied sound, but recorded "
-    "in the studio, without noise.",
+    "The network is trained on the varied sound's 100 speakers and imperfect transcripts, but the speakers "
+    "are recorded in the studio, without noise.",
     "near miss",
 )
 ADDED_NOISE = Break(
@@ -83,7 +83,7 @@ ROBUST = Claim(
     chosen_on=(0, 1),
     deviations="Each network is trained on 600 single digits spoken by synthetic voices at 8 kHz, not on "
     "680,000 hours. The network has two layers of hidden size 48. The varied sound has five times as many "
-    "speakers, and white and pink noise at 15 to 40 dB. Every tenth of its transcripts is wrong. Babble, "
+    "speakers, and white and pink noise at 15 to 40 dB. One in ten of its transcripts is wrong. Babble, "
     "hum, a telephone band, an echo, clipping and all test speakers are new to both networks. Up to six "
     "bands and six frames of a training batch are masked. The paper uses no augmentation (section 2.4). No "
     "token marks the language or silence. A copy of the network trained on varied sound learns timestamps "

@@ -19,12 +19,13 @@ _MADE = 64
 
 
 class TimedCalls:
-    """The calls of one variant, prepared untimed, to be called under `gradients_on(mode)`.
+    """Prepares the calls of one variant outside the timed region. Run them under `gradients_on(mode)`.
 
     Usually a few calls take turns. If a call's inputs may be cached or consumed (`Case.fresh`, "decode"),
     each is prepared separately.
 
-    shared  input sets that other variants use too; a step, which changes them, has its own sets
+    shared  input sets shared with other variants; in mode "step" the calls change their inputs, so each
+            variant has its own sets
     most    number of calls that may be prepared at once
     anew    whether each call may run only once
     """

@@ -26,7 +26,7 @@ def report(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for the pages. Default: `report` in your home folder."),
+        typer.Option(metavar="FOLDER", help="Folder for the pages. Default: READTRACK_HOME/report."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Include notes, tags, ratings, paths and machines' names.")
@@ -59,7 +59,9 @@ def report(
 
     start = time.perf_counter()
     if shipped and private:
-        raise ReadtrackError("--shipped has nothing private: leave out one of the two.")
+        raise ReadtrackError(
+            "--shipped and --private cannot be combined: everything that ships with readtrack is public."
+        )
     if shipped:
         if output is None:
             raise ReadtrackError("--shipped needs --output FOLDER.")

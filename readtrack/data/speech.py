@@ -173,7 +173,7 @@ def draw(i: int, part: Part, digits: tuple[int, int] = (2, 4)) -> tuple[Utteranc
 
 
 def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3), seed: int = 0) -> Utterance:
-    """The i-th utterance of a seed's part by `VOICE`, with jitter 0.08. No string of digits is in two parts.
+    """The i-th utterance of a part, spoken by `VOICE` with jitter 0.08. No string of digits is in two parts.
 
     Draws strings until one is in `part` (see `part_of`). Raises ValueError after a thousand attempts.
     """

@@ -29,7 +29,7 @@ _WIDEST = 4096  # maximum width and height of a picture in pixels
 _LONGEST = 60.0  # maximum length of a sound in seconds
 _ROWS = 60  # maximum number of rows in a table
 _LETTERS = 4000  # maximum number of characters in a text
-_SHOWN = 760  # pixels up to which a picture is enlarged, by an integer factor
+_SHOWN = 760  # maximum width in pixels of an enlarged picture; the factor is an integer
 _LINE, _LETTER = 18, 7.5  # height of a row's name and width of a letter, in pixels
 _NAMES = 64  # maximum number of names for rows or columns, and maximum number of letters in a name
 # The same scale for every sound: a window of 256 samples, 75 dB from the lightest to the darkest grey.
@@ -288,7 +288,8 @@ _READERS = {"image": _picture, "audio": _sound, "table": _table, "text": _text}
 
 
 def _with_words(sounds: Sequence[Sound], tables: Sequence[ArtifactTable]) -> list[Sound]:
-    """Add transcripts to sounds, from tables whose rows name a sound and a word of its caption."""
+    """Add transcripts from tables whose first column names a sound and whose second is a word of its
+    caption."""
     return [_heard(sound, tables) for sound in sounds]
 
 

@@ -43,5 +43,5 @@ def test_rows_and_columns_have_names(tmp_path: Path) -> None:
     named = {"row_names": ["above", "below"], "column_names": ["a", "b"]}
     assert save_png(file, tiles, columns="ab", rows=["above", "below"]) == {"rows": 2, "columns": 2, **named}
     assert save_png(file, tiles[0], columns="ab", rows=["above", "below"]) == named  # composed by the plugin
-    with pytest.raises(ValueError, match="has 2 rows, and 1 names"):
+    with pytest.raises(ValueError, match="has 2 rows, but 1 names for them"):
         save_png(file, tiles, columns=2, rows=["above"])

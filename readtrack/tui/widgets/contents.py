@@ -13,7 +13,7 @@ _WORD = re.compile(r"\s*\S+\s*")
 
 
 def joined(parts: Iterable[Content | str]) -> Content:
-    """The parts side by side. Textual's own function joins them letter by letter."""
+    """The parts, concatenated. Textual's own function joins them character by character."""
     texts: list[str] = []
     spans: list[Span] = []
     at = 0
