@@ -138,7 +138,7 @@ def test_a_group_has_channels_of_both_halves():
     x = torch.zeros(1, 8, 1)
     x[0, 0] = 1.0
     assert mixing(x, torch.ones(1, 1, 1))[0].flatten().nonzero().flatten().tolist() == [0, 1, 4, 5]
-    with pytest.raises(ValueError, match="two halves"):
+    with pytest.raises(ValueError, match="use an even divisor"):
         ChannelMixing(6)
 
 
