@@ -159,6 +159,8 @@ def test_a_list_of_the_reader_and_a_visible_edit(
     wait_for(reverted.exists, terminal.screen)
     assert "real.exp()" in reverted.read_text()
     terminal.keys("Escape")
+    # Escape directly followed by another key would be that key with Alt.
+    wait_for(lambda: "u revert" not in terminal.screen(), terminal.screen)
     terminal.wait_for("The shipped rope runs again")
     for name in ("exported.md", "exported.bib"):
         terminal.keys("C-e")
