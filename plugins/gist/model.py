@@ -20,7 +20,7 @@ from ..gpt2.model import Cache
 def sides(
     ids: Int[Tensor, "batch tokens"], gist: int
 ) -> tuple[Bool[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Masks of the tokens before the first gist token and after the last. Both are False if there is none."""
+    """Masks of the tokens before the first gist token and after the last. Without one, both are False."""
     marks = ids == gist
     some = marks.any(1, keepdim=True)
     before = some & (marks.cumsum(1) == 0)

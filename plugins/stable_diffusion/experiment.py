@@ -68,7 +68,7 @@ LATENTS = Claim(
             "Until November 2026 there were 160 updates in latents, 400 pictures were judged, and there was "
             "no rival. The ratio of distances had to be at least 1.2, and at least 1.05 for the control "
             'compared with independent pixels. The verdict was "inconclusive" (8 of 10 seeds). The number of '
-            "updates and both bounds were chosen anew on seeds 0 and 1, before any other seed ran. On "
+            "updates and both bounds were chosen again on seeds 0 and 1, before any other seed ran. On "
             "these two seeds the ratios are 2.8 and 1.8, and the control's ratios are 2.1 and 2.5."
         ),
     ),

@@ -66,7 +66,7 @@ GUIDANCE = Claim(
         (
             "Until November 2026, 160 pictures were judged, and there was no bound on the control and no "
             'rival. The difference had to be at least 0.1. The verdict was "reproduced" (5 of 5 seeds). This '
-            "bound and the one on the control were chosen anew on seeds 0 and 1, before any other seed ran. "
+            "bound and the one on the control were chosen again on seeds 0 and 1, before any other seed ran. "
             "There the differences are 0.30 and 0.27, and the control's share is 0.63 and 0.70, where chance "
             "is 0.25. On both seeds the rival passes the rule, too."
         ),

@@ -283,7 +283,7 @@ class _Session:
         sources: list[SampleSource] = []
         for result, calls, host in zip(running, bound, hosts, strict=True):
             seconds = result.check.call_s if result.check else 0.0
-            sources.append(MadeBlocks(host, seconds, calls.most) if calls.anew else Blocks(host, seconds))
+            sources.append(MadeBlocks(host, seconds, calls.most) if calls.once else Blocks(host, seconds))
         self._sample(running, sources, plan)
         quality = watch.read()
         for result, host in zip(running, hosts, strict=True):
@@ -312,7 +312,7 @@ class _Session:
         if result.host_ns <= result.timing.p50 and not result.graph:
             return
         result.flag("host-bound")
-        if calls.anew:
+        if calls.once:
             return  # a graph would reuse the same inputs
         try:
             graph = timers.CudaGraph(calls(calls.input_sets or 1), self.device)

@@ -27,14 +27,14 @@ class TimedCalls:
     shared  input sets shared with other variants; in mode "step" the calls change their inputs, so each
             variant has its own sets
     most    number of calls that may be prepared at once
-    anew    whether each call may run only once
+    once    whether each call may run only once
     """
 
     def __init__(
         self, checker: CorrectnessCheck, variant: Variant, shared: Sequence[tuple[Inputs, Tensors]] | None
     ) -> None:
         self._checker, self._variant = checker, variant
-        self.anew = checker.case.fresh or checker.mode == "decode"
+        self.once = checker.case.fresh or checker.mode == "decode"
         self._sets: list[tuple[Inputs, Tensors]] = []
         self.most = _MADE
         if checker.case.fresh:
@@ -56,7 +56,7 @@ class TimedCalls:
         if self._checker.case.fresh:
             made = (self._prepared(self._checker.fresh_inputs()) for _ in range(count))
             return [self._bound(*one) for one in made]
-        if not self.anew:
+        if not self.once:
             return list(itertools.islice(itertools.cycle(self._calls), count))
         calls = []
         for inputs, cotangents in itertools.islice(itertools.cycle(self._sets), count):

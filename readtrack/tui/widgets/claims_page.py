@@ -13,7 +13,8 @@ from readtrack.present.claims import Baseline, StatedClaim, failed, stated
 from readtrack.present.marks import PENDING
 from readtrack.runs.record import Record
 from readtrack.tui.theme import verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, hanging, heading, join, labelled, wrapped
+from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, labelled, wrapped
+from readtrack.tui.widgets.paper_page import hanging
 
 
 def verdict_marks(record: Record) -> list[Content]:

@@ -568,12 +568,6 @@ def wrapped(
     return [Line(one, target) for one in contents.wrapped(value, max(8, width - indent), style, indent)]
 
 
-def hanging(value: Content, width: int) -> list[Line]:
-    """A wrapped title: its first line is indented by 1, the others by 5."""
-    first, *others = wrapped(value, width, indent=5)
-    return [Line(first.content.divide([4])[1]), *others]
-
-
 def heading(words: str, more: str = "") -> Line:
     return Line(join(" ", (words, "bold $link"), "  ", (more, "$muted")).rstrip())
 

@@ -21,7 +21,7 @@ from readtrack.reading_list.journal import STATES, finished
 from readtrack.runs.evidence import is_control, overall, shown_claims, shown_verdict
 from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_mark, state_style, verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, hanging, heading, join, text, wrapped
+from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.targets import File, NoteTarget, PastRun, Subject, Web
 
@@ -366,3 +366,9 @@ def _abstract(library: Library, paper: Paper, width: int) -> list[Line]:
             f"Not downloaded. Press {key('sync')} to fetch the abstract and PDF.", width, "$muted", indent=1
         ),
     ]
+
+
+def hanging(value: Content, width: int) -> list[Line]:
+    """A wrapped title: its first line is indented by 1, the others by 5."""
+    first, *others = wrapped(value, width, indent=5)
+    return [Line(first.content.divide([4])[1]), *others]
