@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, write_text
+from readtrack.home import Home, modified, write_text
 from readtrack.plugins.find import PluginRef
 from readtrack.practice import skeleton
 from readtrack.practice.diary import Diary, PracticeStanding
@@ -110,10 +110,7 @@ class Desk:
     @property
     def saved(self) -> int:
         """Modification time of the reader's file in nanoseconds; 0 if there is no file."""
-        try:
-            return self.file.stat().st_mtime_ns
-        except OSError:
-            return 0
+        return modified(self.file)
 
     def is_current(self, copy: Path) -> bool:
         """Whether the file still equals this copy."""

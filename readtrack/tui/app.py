@@ -22,6 +22,7 @@ from textual.widgets import Input
 
 from readtrack import system
 from readtrack.errors import ReadtrackError
+from readtrack.home import modified
 from readtrack.library import Library
 from readtrack.present.actions import key
 from readtrack.tui.actions import TYPING, read_keys
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from readtrack.tui.screens.run_options import Options
 
 T = TypeVar("T")
-_LOOK = 1.0  # seconds between two checks for marks set by other processes
+_LOOK = 1.0  # seconds between two checks for marks and runs of other processes
 
 
 def _papers() -> type[Provider]:
@@ -109,7 +110,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.notes = NotesController(self, self.search)
         self._run_options = OptionsController(self, self._start)
         self._left = threading.Event()
-        self._seen = _modified(library.catalog.path)
+        self._seen = modified(library.catalog.path)
         self._ascii = [Ascii()] if wants_ascii() else []
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -188,7 +189,11 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.runs.look()
         self.search.refresh()
         self._adding.offer_list()
-        self.set_interval(_LOOK, self._reading.look)
+        self.set_interval(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._reading.look()
+        self.runs.look_for_changes()
 
     @property
     def following(self) -> RunFollower | None:
@@ -506,7 +511,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
                 f"fix it, then press {key('reload')}. Until then the old list stays.",
             )
             return
-        self._seen = _modified(self.library.list_path)
+        self._seen = modified(self.library.list_path)
         self._read_keys()
         self.search.refresh()
         self.main.read_library()
@@ -519,7 +524,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         """Look for changes by other programs: states, ended runs, or an edited list."""
         self.runs.look_again()
         self._reading.look()
-        if _modified(self.library.list_path) != self._seen:
+        if modified(self.library.list_path) != self._seen:
             self.say(f"papers.yaml has changed on disk. Press {key('reload')} to reload it.")
 
     def action_leave(self) -> None:
@@ -573,13 +578,6 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self._driver.suspend_application_mode()
             self._driver.resume_application_mode()
             self.refresh()
-
-
-def _modified(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:

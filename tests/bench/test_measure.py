@@ -428,6 +428,8 @@ def test_a_visit_that_was_disturbed_flags_them_all(monkeypatch: pytest.MonkeyPat
 
 def test_a_burst_costs_one_visit_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
+    # Long enough for the samples of an interval when other tests use the same processor.
+    monkeypatch.setitem(PLANS, "quick", replace(PLANS["quick"], seconds=0.1))
     crowd = quality(contended=True, own_threads_delayed=True)
     asked = watching(monkeypatch, quality(), crowd, *[quality()] * 2, crowd, *[quality()] * 2)
     found = rows_of(case_of(), budget="quick")[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from readtrack import signs
 from readtrack.errors import ReadtrackError
+from readtrack.home import modified
 from readtrack.present.actions import key
 from readtrack.runs.queue import Queue, moved, without
 from readtrack.text import counted, one_line
@@ -55,6 +56,7 @@ class RunController:
         self.leaving = False
         self._reported: set[str] = set()
         self._asked: Job | None = None  # the last requested run
+        self._runs_seen: tuple[int, ...] | None = None  # when the runs' folder and open runs last changed
 
     def start(self, job: Job) -> RunFollower | None:
         """Start the job and return its run, or queue it and return None while another run is in progress."""
@@ -222,6 +224,15 @@ class RunController:
     def look(self) -> None:
         """Mark runs without a process as ended, follow a live one, and read the results."""
         self._shell.in_background("look for runs", self._reconcile)
+
+    def look_for_changes(self) -> None:
+        """Look again when a run has been started, ended or removed by another process."""
+        seen = self._runs_seen
+        runs = self._shell.library.home.runs
+        open_runs = (runs / one.run_id / "result.json" for one in self.results if one.outcome is None)
+        self._runs_seen = (modified(runs), *map(modified, open_runs))
+        if seen is not None and self._runs_seen != seen:
+            self.look_again()
 
     def look_again(self) -> None:
         """Look again for runs of other terminals, and for folders copied from other machines."""

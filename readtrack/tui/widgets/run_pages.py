@@ -12,6 +12,7 @@ from typing import Any
 from textual.content import Content
 
 from readtrack import signs
+from readtrack.home import modified
 from readtrack.present import chart, marks, runs
 from readtrack.present.actions import key
 from readtrack.present.chart import Series
@@ -350,18 +351,11 @@ def _artifact(
         drawn = picture(path, width - 2)
         rows = drawn or [Content.styled("loading ...", "$muted")]
         return head + [LazyLine(partial(join, " ", row)) for row in rows]
-    return head + _file(path, kind, _changed(path), width)
+    return head + _file(path, kind, modified(path), width)
 
 
 def _named(artifact: Artifact) -> Content:
     return text(f" {artifact.get('name')}  {artifact.get('path')}", "$muted")
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 @lru_cache(maxsize=256)
