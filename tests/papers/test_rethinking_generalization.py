@@ -178,6 +178,18 @@ def test_new_images_are_the_part_to_judge_by(part_of_run):
     assert torch.equal(world.train[1], train[1][:600])
 
 
+def test_the_full_budget_standardises_each_image(part_of_run, monkeypatch):
+    run = part_of_run()
+    plain = module.images_of(run)
+    monkeypatch.setattr(run, "pick", lambda **values: values["full"])
+    for (x, y), (before, labels) in zip(module.images_of(run), plain, strict=True):
+        assert_close(x.mean(1), torch.zeros(len(x)), rtol=0, atol=1e-5)
+        assert_close(x.std(1), torch.ones(len(x)), rtol=1e-4, atol=0)
+        assert torch.equal(y[: len(labels)], labels)
+        assert_close(x[: len(before)] * before.std(1, keepdim=True) + before.mean(1, keepdim=True), before)
+    assert torch.equal(module.standardised(torch.full((1, 4), 0.5)), torch.zeros(1, 4))
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(module, unreached=("steps to 99 %, random labels / true labels, network",))
     curve = record.curves["accuracy over the part of random labels"]
