@@ -20,6 +20,7 @@ from . import guidance, toy
 from .spaces import (
     Make,
     Trained,
+    attended,
     latents,
     latents_of_untrained,
     noise_error,
@@ -107,8 +108,9 @@ def compare(run: Run, setting: Setting) -> None:
         },
         world=setting,
         unequal={
-            "latents": "its loop lengths, updates, step counts, learning rates and how much they draw: the "
-            "arms have equal compute, and latents are cheaper. This favours latents, and is the claim"
+            "latents": "its loop lengths, updates, step counts, learning rates at the last step and how much "
+            "they draw: the arms have equal compute, and latents are cheaper. This favours latents, and is "
+            "the claim"
         },
     )
     run.metric("Fréchet distance on judge", independent, arm="independent pixels")
@@ -149,7 +151,10 @@ def tell(run: Run, table: Table) -> None:
     for arm in ("latents", "pixels"):
         space = table.sweeps[arm].chosen.space
         steps, shape = run.times * updates(run, space, in_latents(run)), tuple(space.train.shape[1:])
-        autoencoder, diffusion = run.times * space.spent, steps * update_flops((space.batch, *shape))
+        autoencoder, diffusion = (
+            run.times * space.spent,
+            steps * update_flops((space.batch, *shape), attended(run)),
+        )
         rows.append(
             (
                 arm,

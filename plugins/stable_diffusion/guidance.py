@@ -145,29 +145,36 @@ def attempt(at: Trial, way: Way, scale: float) -> tuple[float, Drawn]:
 
 def measured(at: Trial, found: Sweep[Drawn]) -> dict[str, Tensor]:
     """Whether each picture has its caption's colour, and the variance of the judge's features by caption."""
-    match, variance = match_and_variance(at.run, at.world, *found.chosen)
+    match, digits, variance = match_and_variance(at.run, at.world, *found.chosen)
     at.metric("share with the caption's colours on judge", match.mean().item())
+    at.metric("share with the caption's digit on judge", digits.mean().item())
     return {MATCH: match, VARIANCE: variance}
 
 
 @torch.no_grad()
 def match_and_variance(
     run: Run, setting: Setting, trained: Trained, way: Way, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Measure generated pictures, equally many for every caption, from the same noise in every call."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Measure generated pictures, equally many for every caption, from the same noise in every call.
+
+    Returns whether each picture has its caption's colour, whether it has its digit, and the variance of the
+    judge's features by caption.
+    """
     each = run.pick(smoke=2, quick=10, full=25)
     asked = torch.cartesian_prod(torch.arange(toy.COLOURS), torch.arange(10))
     texts: Texts = torch.stack([toy.encode(toy.caption(*one)) for one in asked.tolist()]).to(run.device)
     noise = run.data("noise for captions", "judge")
     x = pictures(run, trained, texts.repeat_interleave(each, 0), noise, way.guide, scale, way.temperature)
-    colours = asked[:, 0].repeat_interleave(each).to(run.device)
-    match = (setting.eye(x)[1].argmax(1) == colours).double()
-    return match, setting.eye.features(x).unflatten(0, (-1, each)).var(1).mean(1)
+    colours, digits = asked.T.repeat_interleave(each, 1).to(run.device)
+    digit, colour = setting.eye(x)
+    variance = setting.eye.features(x).unflatten(0, (-1, each)).var(1).mean(1)
+    return (colour.argmax(1) == colours).double(), (digit.argmax(1) == digits).double(), variance
 
 
 def draw(run: Run, setting: Setting, trained: Trained, asked: Int64[Tensor, " 4"]) -> None:
-    """Plot both measures against the guidance scale, and draw pictures for the reader's prompt."""
+    """Plot the measures against the guidance scale, and draw pictures for the reader's prompt."""
     curves = {f"{MATCH} over scale": "share of pictures, by the judge"}
+    curves["share with the caption's digit over scale"] = "share of pictures, by the judge"
     curves[f"{VARIANCE} over scale"] = "variance of the judge's features"
     for scale in SCALES:
         found = match_and_variance(run, setting, trained, Way(guided), scale)

@@ -17,11 +17,12 @@ from .autoencoder import drawn
 
 DEVIATIONS = (
     "The pictures are scenes of 8 × 8 pixels with one digit, and captions have three words. The autoencoder "
-    "has four convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels. "
-    "It is trained by Adam together with a text tower of one layer. Sampling takes 10 DDIM steps (50 in a "
-    "full run), in which the predicted data are clamped. No network is trained to convergence. In a quick "
-    "run most pictures have their caption's colour, but not its digit. Some pictures that were generated "
-    "in pixels are still noise."
+    "has four convolutions, f = 2, and no adversarial loss. The U-Net has one resolution and 32 channels, "
+    "and only its middle attends to the words (every block in a full run). It is trained by Adam together "
+    "with a text tower of one layer. Sampling takes 10 DDIM steps (50 in a full run), in which the predicted "
+    "data are clamped. No network is trained to convergence. In a quick run most pictures have their "
+    "caption's colour, but not its digit, which needs a full run. Some pictures that were generated in "
+    "pixels are still noise."
 )
 
 COLOURS = 4

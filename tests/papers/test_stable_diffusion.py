@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
@@ -38,6 +39,7 @@ from readtrack.papers.stable_diffusion.spaces import (
     BATCH,
     Space,
     Trained,
+    attended,
     autoencoder_flops,
     autoencoder_steps,
     latents,
@@ -254,7 +256,7 @@ def at(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(stable_diffusion) == "829b17d0b973"
+    assert digest(stable_diffusion) == "568a1dba2682"
     assert (RATES, UPDATES, BATCH, SCALE) == ((0.0015, 0.004, 0.01), 300, 32, 4.0)
 
 
@@ -275,7 +277,7 @@ def test_all_spaces_have_the_same_compute():
     # The control and the rival have at least as many updates, which matter most in such a short training.
     assert counts[0] == UPDATES <= min(counts[1:])
     latent, *others = (
-        space.spent + count * update_flops((space.batch, *space.train.shape[1:]))
+        space.spent + count * update_flops((space.batch, *space.train.shape[1:]), ())
         for count, space in zip(counts, spaces, strict=True)
     )
     assert others == pytest.approx([latent, latent], rel=0.01)
@@ -304,7 +306,7 @@ def test_the_error_to_choose_by_is_that_of_the_noise(at, monkeypatch):
     """A network that always predicts 0 has the variance of the noise as its error."""
     space = pixels(at)
     monkeypatch.setattr(Diffusion, "forward", lambda self, z, t, ids: torch.zeros_like(z))
-    assert noise_error(at, space, make_network(3)) == pytest.approx(1.0, rel=0.05)
+    assert noise_error(at, space, make_network(3, ())) == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.fixture
@@ -343,13 +345,44 @@ def test_another_pictures_guidance_is_as_large():
 def test_the_match_and_the_variance_are_per_picture_and_per_caption(at):
     trained = text_to_image(at)
     assert isinstance(trained, Trained)
-    match, variance = match_and_variance(at.run, at.world, trained, Way(guided), 2.0)
-    assert (match.shape, variance.shape) == ((80,), (40,))
+    match, digits, variance = match_and_variance(at.run, at.world, trained, Way(guided), 2.0)
+    assert (match.shape, digits.shape, variance.shape) == ((80,), (80,), (40,))
     told = match_and_variance(at.run, at.world, trained, Way(guided), 1.0)
     alone = match_and_variance(at.run, at.world, trained, Way(unguided), 5.0)
     assert_close(told, alone, rtol=1e-3, atol=1e-6)
-    cold = match_and_variance(at.run, at.world, trained, Way(unguided, 0.0), 1.0)[1]
+    cold = match_and_variance(at.run, at.world, trained, Way(unguided, 0.0), 1.0)[2]
     assert_close(cold, torch.zeros(40), rtol=0, atol=1e-9)
+
+
+def test_the_words_of_a_picture_are_its_captions(at, monkeypatch):
+    """Pictures that show their captions have all colours and digits."""
+
+    class Reader(toy.Judge):
+        def forward(self, x):
+            return F.one_hot(x[:, 1], 10), F.one_hot(x[:, 0], toy.COLOURS)
+
+        def features(self, x):
+            return x.double()
+
+    def shown(run, trained, texts, *rest):
+        words = [[toy.WORDS[word] for word in text[1:3].tolist()] for text in texts]
+        return torch.tensor([[toy.scenes.COLOURS.index(c), toy.scenes.DIGITS.index(d)] for c, d in words])
+
+    monkeypatch.setattr(guidance, "pictures", shown)
+    setting, trained = at.world._replace(eye=Reader()), text_to_image(at)
+    match, digits, _ = match_and_variance(at.run, setting, trained, Way(guided), 2.0)
+    assert match.min() == digits.min() == 1
+    monkeypatch.setattr(guidance, "pictures", lambda *given: shown(*given).flip(0))
+    match, digits, _ = match_and_variance(at.run, setting, trained, Way(guided), 2.0)
+    assert match.mean() == 0  # the colours in reverse order
+    assert digits.mean() == 0
+
+
+def test_only_the_full_budget_attends_in_every_block(part_of_run, monkeypatch):
+    run = part_of_run()
+    monkeypatch.setattr(run, "pick", lambda **values: values["full"])
+    assert len(make_network(4, attended(run)).unet.up_blocks[0].attentions) == 2
+    assert update_flops((8, 4, 4, 4), (0,)) > 1.2 * update_flops((8, 4, 4, 4), ())
 
 
 def test_a_latent_has_a_fourth_of_the_places():
