@@ -153,8 +153,8 @@ def compare(run: Run) -> None:
         },
         world=data,
         unequal={
-            "contrastive": "step counts, updates, learning rates, how much they draw. An arm "
-            "stops when it has reached the goal, because the claim counts the images until then"
+            "contrastive": "step counts, updates, learning rates at the last step, how much they "
+            "draw. An arm stops when it has reached the goal, because the claim counts the images until then"
         },
         judged_on="training",
     )
