@@ -250,7 +250,7 @@ def compare(
         breaks={broken: {"schedule-free": Arm(build)} for broken, build in breaks.items()},
         judged_on="training",
         unequal={
-            "schedule-free": "loop lengths, step counts, updates, learning rates at the last step, "
+            "schedule-free": "loop lengths, step counts, updates, learning rates (warm-up and decay), "
             "optimisers, how much they draw: one run serves all three stopping times, and each cosine run "
             "serves one. The claim compares optimisers and schedules"
         },
