@@ -16,6 +16,11 @@ NOBODY_BETWEEN = Break(
 ALL_PIXELS = Break(
     "all pixels", "The student is a linear probe on all 64 pixels, without any features.", "rival"
 )
+NEIGHBOURS = Break(
+    "nearest neighbours",
+    "The student averages the teacher's labels of the 20 nearest transfer images, compared by their pixels.",
+    "rival",
+)
 SECOND_ROUND = Break(
     "labelled twice",
     "The student learns from the predictions of another student of the same size, "
@@ -35,6 +40,12 @@ LEARNED = (
     "Until November 2026 nothing checked that the control had learned its task, or that 719 test digits "
     'were enough for a precise result. The break "untrained" had to be run by hand. The bounds are '
     "unchanged."
+)
+
+NO_FEATURES_NEEDED = (
+    "Until November 2026 there was no rival that averages the teacher's labels of similar images, and the "
+    'verdict was "reproduced" (4 of 5 seeds, same bound). With five other seeds, this rival recovers 0.26 to '
+    "0.60 more of the gap than the control, without any pre-training."
 )
 
 BEATS_ITS_TEACHER = Claim(
@@ -125,10 +136,10 @@ KNEW_BEFORE = Claim(
     control="the same probe on the randomly initialised features",
     control_arm="untrained features",
     learned=(flat("untrained features"),),
-    breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
+    breaks=(NO_PRETRAINING, ALL_PIXELS, NEIGHBOURS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=SETTING,
-    history=(LEARNED,),
+    history=(LEARNED, NO_FEATURES_NEEDED),
 )
 
 BOOTSTRAPPING = Claim(

@@ -23,6 +23,7 @@ from .claims import (
     BEATS_ITS_TEACHER,
     BOOTSTRAPPING,
     KNEW_BEFORE,
+    NEIGHBOURS,
     NO_PRETRAINING,
     NOBODY_BETWEEN,
     SECOND_ROUND,
@@ -79,6 +80,13 @@ class Student:
     loss: Loss = confidence_loss
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """A student without training, which averages the teacher's labels of the `count` nearest images."""
+
+    count: int = 20
+
+
 @hookimpl
 def experiment(run: Run) -> None:
     run.phase("train")
@@ -103,6 +111,7 @@ def experiment(run: Run) -> None:
         breaks={
             NO_PRETRAINING.name: lambda school: replace(school, steps=0),
             ALL_PIXELS.name: {"weak labels": Arm(Student(all_pixels, teachers_labels))},
+            NEIGHBOURS.name: {"weak labels": Arm(Neighbours())},
             TEACHERS_ANSWERS.name: {
                 "confidence loss": Arm(Student(strong, teachers_labels, 0.5, teachers_answers))
             },
@@ -240,11 +249,25 @@ def teachers_answers(logits: EvenOdd, weak: EvenOdd, alpha: float) -> Losses:
 # The comparison
 
 
-def learn_from(at: Trial, student: Student, _: None) -> tuple[float, Taught]:
+def learn_from(at: Trial, student: Student | Neighbours, _: None) -> tuple[float, Taught]:
     """Train one student. There is no setting to choose, because all students share one learning rate."""
+    if isinstance(student, Neighbours):
+        return math.nan, vote(at.world, student.count)
     labels, view = at.stage(student.labels), at.stage(student.view)
     taught = teach(at, at.world.known, at.name, view, labels, peak=student.peak, loss=student.loss)
     return math.nan, taught
+
+
+def vote(school: School, count: int) -> Taught:
+    """Average the teacher's labels of the `count` transfer images whose pixels are nearest."""
+    transfer, (images, digits) = school.known["transfer"][0], school.known["test"]
+
+    def average(x: Float[Tensor, "images 64"]) -> Labels:
+        near = torch.cdist(x, transfer).topk(count, largest=False).indices
+        return school.teacher.labels[:, near].mean(2)
+
+    answers = average(images).argmax(-1)
+    return Taught([(answers == digits % 2).double().mean().item()], average(transfer), answers)
 
 
 def judged(at: Trial, found: Sweep[Taught]) -> dict[str, Tensor | float]:

@@ -27,6 +27,7 @@ from readtrack.papers.weak_to_strong import (
 from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs, until
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
+from readtrack.plugin import Arm
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
@@ -289,6 +290,7 @@ def test_each_student_sees_and_learns_as_its_name_states(comparisons):
     assert given.yardsticks["truth"].make.labels is students.truth
     rival = given.breaks["all pixels"]["weak labels"].make
     assert (rival.view, rival.labels) == (students.all_pixels, students.teachers_labels)
+    assert given.breaks["nearest neighbours"] == {"weak labels": Arm(students.Neighbours(20))}
     for name, arm in (("labelled twice", "confidence loss"), ("nobody in between", "bootstrapped")):
         again = given.breaks[name][arm].make
         assert (again.view, again.labels, again.peak) == (
@@ -308,6 +310,30 @@ def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features(run_ex
     monkeypatch.setattr(students, "pretrained", noted)
     run_experiment(weak_to_strong)
     assert made == {("strong", 64, True), ("middle", 16, True), ("untrained", 64, False)}
+
+
+def test_features_are_pre_trained_on_the_500_images_that_no_one_labels(run_experiment, monkeypatch):
+    seen, pretrain = set(), students.pretrain
+
+    def noted(body, part, *rest):
+        seen.add(len(part[0]))
+        return pretrain(body, part, *rest)
+
+    monkeypatch.setattr(students, "pretrain", noted)
+    run_experiment(weak_to_strong)
+    assert seen == {500}
+
+
+def test_the_nearest_neighbours_vote_with_the_teachers_labels():
+    transfer, images = torch.zeros(4, 64), torch.zeros(2, 64)
+    transfer[:, 0], images[:, 0] = torch.tensor([0.0, 1.0, 10.0, 11.0]), torch.tensor([0.2, 10.2])
+    known = {"transfer": (transfer, torch.zeros(4).long()), "test": (images, torch.tensor([4, 7]))}
+    odd = torch.tensor([[0.1, 0.3, 0.8, 0.4], [0.6, 0.6, 0.0, 0.0]])
+    teacher = students.Taught([], torch.stack((1 - odd, odd), -1), torch.zeros(2, 2).long())
+    found = students.vote(students.School(known, lambda images: images, 0, teacher), 2)
+    assert found.answers.tolist() == [[0, 1], [1, 0]]
+    assert found.curve == [0.5]
+    assert_close(found.labels[0, :, 1], torch.tensor([0.2, 0.2, 0.6, 0.6]))
 
 
 def test_the_set_up_is_the_stated_one():
