@@ -27,6 +27,12 @@ REGRESSED = Break(
     "is the one that minimises the component's variance.",
     "rival",
 )
+FITTED = Break(
+    "baseline fitted to the samples",
+    "The score-function gradient has a baseline that depends on the sample. It is the linear regression of "
+    "log p(x|z) on the score, fitted to the other half of the samples.",
+    "rival",
+)
 
 SAME_MEAN = Claim(
     name="expectation of the gradient",
@@ -60,7 +66,7 @@ NOISE = Claim(
     control="the score-function gradient, without a baseline and with the mean over the other samples as the "
     "baseline",
     control_arm="score function",
-    breaks=(BY_DENSITY, MEAN_ALONE, REGRESSED),
+    breaks=(BY_DENSITY, MEAN_ALONE, REGRESSED, FITTED),
     chosen_on=(0, 1),
     deviations="We compute the gradients of log p(x|z) with respect to the encoder's outputs, for 64 test "
     "digits and one network trained with the bound. There are 2,000 samples for each digit. The paper gives "
@@ -69,6 +75,12 @@ NOISE = Claim(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bounds were the same, '
             "written as ratios of at least 100 and 5. There was no near miss and no rival."
+        ),
+        (
+            "The rival with a fitted baseline was added later in November 2026. With two other seeds, its "
+            "variance is 0.6 % of the score-function gradient's and 15 % of that with the mean as baseline. "
+            "For the gradient through the sample, these numbers are 0.5 % and 13 %. However, the rival fits "
+            "its baseline to 1,000 samples of each digit, and the gradient through the sample needs one."
         ),
     ),
 )
@@ -110,6 +122,28 @@ def regressed(found: Gradients) -> Draws:
     return found.density - found.score * ((density * score).sum(0) / score.square().sum(0))
 
 
+def fitted(found: Gradients) -> Draws:
+    """The score-function gradient, with a regression of log p(x|z) on the score as the baseline.
+
+    The regression is fitted to one half of the draws and used for the other half. The score is linear in the
+    noise and its square, so the regression is a quadratic function of the sample. Its share of the gradient
+    is its coefficients times the Fisher information, and is added back.
+    """
+    score = found.score.float()
+    mean, log_variance = score.chunk(2, -1)
+    # With noise e and variance v, the score is (e / sqrt(v), (e^2 - 1) / 2). Its information is (1 / v, 1/2).
+    inverse = mean.square().sum(0) / (2 * log_variance + 1).sum(0)
+    information = torch.cat((inverse, torch.full_like(inverse, 0.5)), -1)
+    inputs = torch.cat((torch.ones_like(score[..., :1]), score), -1).transpose(0, 1)
+    value, estimates = found.value.float().transpose(0, 1), []
+    first, second = torch.arange(len(score), device=score.device).chunk(2)
+    for fit, use in ((second, first), (first, second)):
+        weight = torch.linalg.lstsq(inputs[:, fit], value[:, fit]).solution
+        rest = (value[:, use] - inputs[:, use] @ weight).transpose(0, 1)
+        estimates.append(score[use] * rest + weight[:, 1:, 0] * information)
+    return torch.cat(estimates).to(found.density)
+
+
 def compare_gradients(run: Run, model: VAE, x: Images) -> None:
     """Compare the means and variances of all estimates on the same draws."""
     draws = run.pick(smoke=200, quick=2000, full=10_000)
@@ -138,6 +172,7 @@ def compare_gradients(run: Run, model: VAE, x: Images) -> None:
             BY_DENSITY.name: {"reparameterised": Arm(by_density)},
             MEAN_ALONE.name: {"reparameterised": Arm(mean_alone)},
             REGRESSED.name: {"reparameterised": Arm(regressed)},
+            FITTED.name: {"reparameterised": Arm(fitted)},
         },
         null="items",
     )

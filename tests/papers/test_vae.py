@@ -27,7 +27,7 @@ from readtrack.papers.vae import (
 )
 from readtrack.papers.vae.benchmark import cost
 from readtrack.papers.vae.experiment import Digits, Trained, by_wake_sleep, fit_mixture, sooner
-from readtrack.papers.vae.gradients import Gradients, mean_alone, mean_off, regressed
+from readtrack.papers.vae.gradients import Gradients, fitted, mean_alone, mean_off, regressed, variance
 from readtrack.papers.vae.model import by_density, gradient_draws, without_divergence, without_gradient
 from readtrack.runs.table import Sweep, Table
 from readtrack.runs.trial import Trial, Work, Workshop
@@ -258,6 +258,45 @@ def test_no_multiple_of_the_score_leaves_less_variance():
     multiple = ((draws.density - best) / draws.score)[0]
     for other in (0.9, 1.1):
         assert (best.var(0) < (draws.density - other * multiple * draws.score).var(0)).all()
+
+
+def test_a_fitted_baseline_is_exact_for_quadratic_functions():
+    """If log p(x|z) is a quadratic function of z without mixed terms, each draw is the exact gradient, and
+    otherwise the mean is unbiased.
+    """
+    mean, log_variance = torch.randn(2, 3, 2, dtype=torch.float64)
+    scale, noise = (log_variance / 2).exp(), torch.randn(40_000, 3, 2, dtype=torch.float64)
+    z = mean + scale * noise
+    score = torch.cat((noise / scale, (noise.square() - 1) / 2), -1)
+    value = (2 * z - z.square() - 5).sum(-1, keepdim=True)
+    exact = torch.cat((2 - 2 * mean, -(scale**2)), -1)
+    found = fitted(Gradients(score, value * score, value))
+    assert_close(found, exact.expand_as(found), rtol=1e-2, atol=1e-2)
+    value = value + z.prod(-1, keepdim=True)
+    exact = exact + torch.cat((mean.flip(-1), torch.zeros_like(mean)), -1)
+    found = fitted(Gradients(score, value * score, value))
+    error = found.std(0) / math.sqrt(len(found))
+    assert error.max() < (value * score).std(0).max() / math.sqrt(len(found)) / 2
+    assert ((found.mean(0) - exact).abs() < 5 * error + 1e-3).all()
+
+
+def test_gradients_are_compared_on_test_digits_with_8_latent_variables(run_experiment, monkeypatch):
+    given, compare = [], EXPERIMENT.compare_gradients
+
+    def noted(run, model, x):
+        *_, (images, _) = run.source("images", at_most=5_000).grey(14).parts
+        given.append((model.latent, torch.equal(x, (images[:64] > 0.5).flatten(1).to(x))))
+        compare(run, model, x)
+
+    monkeypatch.setattr(EXPERIMENT, "compare_gradients", noted)
+    run_experiment(vae)
+    assert given == [(8, True)]
+
+
+def test_the_variance_is_over_the_draws_of_both_outputs(part_of_run):
+    at = Trial(Workshop(part_of_run()), Work(arm="reparameterised"), arm="reparameterised")
+    draws = torch.tensor([[[0.0, 1.0], [5.0, 5.0]], [[2.0, 5.0], [5.0, 7.0]]])
+    assert variance(at, Sweep(draws, None, {}))["variance"].tolist() == [5.0, 1.0]
 
 
 def test_the_mixture_is_fitted_by_expectation_maximisation(part_of_run):
