@@ -27,6 +27,11 @@ from readtrack.plugin import (
 from .model import RTRBM, Frames
 
 NO_TIME = Break("no gradient through time", "No gradient flows through the passed-on units.", "near miss")
+MORE_UNITS = Break(
+    "more hidden units",
+    "The machine has 128 instead of 32 hidden units. No gradient flows through the passed-on units.",
+    "rival",
+)
 
 KEEPS = Claim(
     name="recall after a blank frame",
@@ -45,9 +50,7 @@ KEEPS = Claim(
     control_arm="temporal",
     control_reaches=(at_most("wrong pixels of blank frames", "temporal", 0.05),),
     after_steps=900,
-    breaks=(NO_TIME, UNTRAINED),
-    no_rival="A directed model that sees the frame before the previous one, such as logistic regression, "
-    "recalls all bits. The claim is about machines that remember the past only through hidden units.",
+    breaks=(NO_TIME, MORE_UNITS, UNTRAINED),
     chosen_on=(0,),
     deviations="In the paper's films, the previous frame almost determines the next one. Our films show "
     "eight random bits, a blank frame, and the same bits again. Three more pixels encode the frame number. "
@@ -56,12 +59,19 @@ KEEPS = Claim(
     "are trained with Adam and 5 steps of Gibbs sampling. The initial weights have a standard deviation of "
     "0.5, and the initial biases compensate for them. The initial recurrent weights are 3 times the "
     "identity. From small weights, both machines fail to learn in 900 updates. Guessing gets half of the "
-    "bits wrong.",
+    "bits wrong. A directed model that sees the frame before the previous one, such as logistic regression, "
+    "recalls all bits. The claim is about machines that remember the past only through hidden units.",
     headline=True,
     history=(
         (
             "Until November 2026 the claim did not state the number of updates. The verdict was "
             '"reproduced" (5 of 5 seeds). The bounds are unchanged.'
+        ),
+        (
+            "The rival with more hidden units was added later in November 2026. With two other seeds, it "
+            "gets 1.1 % and 1.2 % of the bits wrong, and a temporal RBM with 128 hidden units gets 39 % and "
+            "35 % wrong. With enough hidden units, no gradient through time is needed. It is still better to "
+            "pass on expected values than samples."
         ),
     ),
 )
@@ -96,6 +106,10 @@ MACHINES: dict[str, Callable[..., RTRBM]] = {
 }
 
 
+def with_more_units(visible: int, hidden: int, *, std: float, recurrent: float) -> RTRBM:
+    return RTRBM(visible, 4 * hidden, std=std, recurrent=recurrent, through_time=False)
+
+
 @hookimpl
 def experiment(run: Run) -> None:
     table = run.compare(
@@ -105,7 +119,10 @@ def experiment(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="validation wrong bits",
-        breaks={NO_TIME.name: {"recurrent": Arm(partial(RTRBM, through_time=False))}},
+        breaks={
+            NO_TIME.name: {"recurrent": Arm(partial(RTRBM, through_time=False))},
+            MORE_UNITS.name: {"recurrent": Arm(with_more_units)},
+        },
         unequal={
             "temporal": "how much they draw: the temporal machine also samples the hidden units it passes on"
         },

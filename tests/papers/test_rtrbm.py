@@ -156,6 +156,31 @@ def test_recall_does_not_start_from_the_true_pixels(part_of_run):
     assert 0.3 < EXPERIMENT.recall(part_of_run(), model, "choose").bits.mean() < 0.7
 
 
+def test_a_machine_that_stores_the_bits_recalls_them(part_of_run):
+    """Each bit has three hidden units: the first copies the pixel, the second holds the bit for one frame,
+    and the third switches the pixel on. Only in the first frame, the third unit is always on.
+    """
+    bits, clock = torch.arange(8), torch.arange(3)
+    model = RTRBM(11, 27)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.W[bits, bits] = 20.0
+        model.W[bits, bits + 16] = 60.0
+        model.W[clock + 8, clock + 24] = 40.0
+        model.U[bits + 8, bits] = 20.0
+        model.U[bits + 16, bits + 8] = 140.0
+        model.visible_bias.copy_(torch.tensor([-30.0] * 8 + [-20.0] * 3))
+        model.hidden_bias.copy_(torch.tensor([-10.0] * 16 + [-100.0] * 8 + [-20.0] * 3))
+        model.first_bias.copy_(model.hidden_bias)
+        model.first_bias[bits + 16] = 100.0
+    found = EXPERIMENT.recall(part_of_run(), model, "judge")
+    assert not found.bits.any()
+    assert not found.blank.any()
+    truth, guess = found.films
+    assert torch.equal(guess, truth)
+
+
 def test_the_arms_differ_in_the_transferred_weights():
     made = {arm: EXPERIMENT.started(make) for arm, make in EXPERIMENT.MACHINES.items()}
     facts = {arm: (model.temporal, model.through_time) for arm, model in made.items()}
@@ -173,6 +198,15 @@ def test_the_near_miss_trains_without_a_gradient_through_time(run_experiment, mo
     monkeypatch.setattr(EXPERIMENT, "started", noted)
     run_experiment(rtrbm, broken="no gradient through time")
     assert made == {False: False, True: True}
+
+
+def test_the_rival_has_more_units_but_no_gradient_through_time(comparisons):
+    (given,) = comparisons(rtrbm)
+    assert given.breaks["more hidden units"]["recurrent"].make is EXPERIMENT.with_more_units
+    model = EXPERIMENT.started(EXPERIMENT.with_more_units)
+    assert (model.temporal, model.through_time) == (False, False)
+    assert model.W.shape == (11, 128)
+    assert_close(model.U, 3.0 * torch.eye(128))
 
 
 def test_the_set_up_is_the_stated_one():
