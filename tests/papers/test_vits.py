@@ -4,6 +4,7 @@ inverses.
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -35,6 +36,7 @@ from readtrack.papers.vits.experiment import (
     RATE_DEVIATION,
     RATES,
     batch,
+    draw,
     draw_from_table,
     middle,
     ranked_probability,
@@ -42,6 +44,8 @@ from readtrack.papers.vits.experiment import (
     utter,
 )
 from readtrack.papers.vits.voice import Said, measured
+
+EXPERIMENT = importlib.import_module("readtrack.papers.vits.experiment")  # the hook has the same name
 
 SMALL = Sizes(
     symbols=9,
@@ -413,6 +417,31 @@ def test_a_table_draws_the_phonemes_values(part_of_run):
             known = durations[phonemes == phoneme]
             known = known if len(known) else durations
             assert set(drawn[:, row, place].tolist()) <= set(known.tolist())
+
+
+def test_the_table_consists_of_training_durations(run_experiment, monkeypatch):
+    """The sizes of the smoke run's parts are 6 and 4, so that they differ."""
+    given = []
+
+    def noted(run, train, said):
+        given.append((len(train), len(said)))
+        return draw_from_table(run, train, said)
+
+    monkeypatch.setattr(EXPERIMENT, "draw_from_table", noted)
+    run_experiment(vits)
+    assert given == [(6, 4)]
+
+
+def test_draws_are_whole_frames_rounded_up_and_padding_has_none(part_of_run):
+    run = part_of_run()
+    said = [Said(utter(words, torch.Generator().manual_seed(0)), torch.zeros(1)) for words in ([8], [8, 8])]
+    one = OneDuration()
+    torch.nn.init.zeros_(one.out.weight)
+    torch.nn.init.constant_(one.out.bias, math.log(3.2))
+    drawn, mask, truth = draw(run, one, said, "judge")
+    assert drawn[:, mask].unique().tolist() == [4.0]
+    assert not drawn[:, ~mask].any()
+    assert truth[0, mask[0]].tolist() == said[0].spoken.durations.tolist()
 
 
 def test_the_features_name_the_phonemes_and_the_words(part_of_run):
