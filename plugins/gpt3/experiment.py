@@ -40,6 +40,12 @@ UNRELATED = Break(
 LONGER = Break(
     "small, trained longer", "The smallest model is trained for four times as many steps.", "rival"
 )
+LONGEST = Break(
+    "small, 16 times the steps",
+    "The smallest model is trained for 16 times as many steps. This takes 39 % of the floating-point "
+    "operations of the largest model's training.",
+    "rival",
+)
 
 STEEPER = Claim(
     name="accuracy gained from examples, by model size",
@@ -69,7 +75,7 @@ STEEPER = Claim(
         ),
     ),
     after_steps=160,
-    breaks=(UNRELATED, LONGER, UNTRAINED),
+    breaks=(UNRELATED, LONGER, LONGEST, UNTRAINED),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
     deviations="Rules come from a pool that all training documents share, so a model recognises a known "
@@ -81,6 +87,11 @@ STEEPER = Claim(
         (
             "Until November 2026 the sentence ended with 'without any training for it'. However, the "
             "model is trained on the 32 rules that it is judged on. The bounds are unchanged."
+        ),
+        (
+            "The rival with 16 times as many steps was added later in November 2026. With two other seeds, "
+            "examples add 0.74 and 0.69 to its accuracy, which is 0.66 and 0.65 more than for the smallest "
+            "model after 160 steps."
         ),
     ),
 )
@@ -170,6 +181,7 @@ def compare_sizes(run: Run) -> None:
         breaks={
             UNRELATED.name: lambda rules: replace(rules, unrelated=True),
             LONGER.name: {"large": Arm(WIDTHS["small"]._replace(times=4))},
+            LONGEST.name: {"large": Arm(WIDTHS["small"]._replace(times=16))},
         },
         world=Rules.made(run.data("rules", "world")),
         unequal={

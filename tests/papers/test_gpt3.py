@@ -160,7 +160,7 @@ def test_only_answers_are_targets():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "ca2e8b44d0d2"
+    assert digest(toy) == "301b9ecfb600"
 
 
 def test_the_experiment_runs(run_experiment):
@@ -188,7 +188,7 @@ def test_the_gain_from_examples_is_counted_on_answers(part_of_run, monkeypatch):
     assert read == ["judge"]
 
 
-def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, monkeypatch):
+def test_arms_differ_in_size_alone_and_the_rivals_in_steps_alone(run_experiment, monkeypatch):
     made, network = [], toy.network
     monkeypatch.setattr(
         toy, "network", lambda width, heads: made.append((width, heads)) or network(width, heads)
@@ -200,10 +200,11 @@ def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, 
     assert sizes == sorted(set(sizes))
     steps = {arm: len(losses) for arm, losses in plain.curves[curve].items()}
     assert len(set(steps.values())) == 1
-    made.clear()
-    longer = run_experiment(gpt3, broken="small, trained longer")
-    assert made == [*sizes[:-1], sizes[0]]
-    assert len(longer.curves[curve]["large"]) == 4 * steps["small"]
+    for name, times in (("small, trained longer", 4), ("small, 16 times the steps", 16)):
+        made.clear()
+        longer = run_experiment(gpt3, broken=name)
+        assert made == [*sizes[:-1], sizes[0]]
+        assert len(longer.curves[curve]["large"]) == times * steps["small"]
 
 
 def test_rates_fall_only_with_the_root_of_the_width(run_experiment, monkeypatch):
