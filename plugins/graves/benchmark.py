@@ -1,15 +1,22 @@
-"""Times a mixture's log-density: component by component, with torch's distributions, and by logsumexp."""
+"""Times a mixture's log-density, and handwriting sampled point by point from the whole network."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import Mixture
+from .model import Mixture, Points, Writer
+
+Weights = Mapping[str, Tensor]
+Write = Callable[[nn.Module, Tensor, int, torch.Generator], Points]
+
+ALPHABET = 60
 
 
 def one_by_one(outputs: Tensor, points: Tensor) -> Tensor:
@@ -46,6 +53,108 @@ def logsumexp(outputs: Tensor, points: Tensor) -> Tensor:
     return Mixture.of(outputs).log_density(points)
 
 
+class Cells(nn.Module):
+    """The layers of `Writer`, with `nn.LSTMCell` as the recurrent layers."""
+
+    def __init__(self, alphabet: int, hidden: int, components: int, gaussians: int) -> None:
+        super().__init__()
+        self.first = nn.LSTMCell(3 + alphabet, hidden)
+        self.second = nn.LSTMCell(3 + alphabet + hidden, hidden)
+        self.window = nn.Linear(hidden, 3 * gaussians)
+        self.readout = nn.Linear(2 * hidden, 6 * components + 1)
+
+
+def for_cells(weights: Weights, *others: Tensor) -> tuple[object, ...]:
+    """The writer's weights under the names of `Cells`. `nn.LSTMCell` has a second bias, which is 0."""
+    names = {"input.weight": "weight_ih", "recurrent.weight": "weight_hh", "input.bias": "bias_ih"}
+    renamed = {}
+    for name, weight in weights.items():
+        layer, own = name.split(".", 1)
+        renamed[f"{layer}.{names.get(own, own)}"] = weight
+        if own == "input.bias":
+            renamed[f"{layer}.bias_hh"] = torch.zeros_like(weight)
+    return renamed, *others
+
+
+@torch.no_grad()
+def with_cells(network: Cells, words: Tensor, time: int, generator: torch.Generator) -> Points:
+    """Samples as `Writer.write` does, but computes the parameters of the chosen components only."""
+    batch, hidden = len(words), network.first.hidden_size
+    like = network.readout.weight
+    letters = F.one_hot(words, network.first.input_size - 3).to(like)
+    u = torch.arange(words.shape[1], device=like.device, dtype=like.dtype)
+    first = second = (like.new_zeros(batch, hidden), like.new_zeros(batch, hidden))
+    kappa, seen = like.new_zeros(()), like.new_zeros(batch, letters.shape[2])
+    point, drawn = like.new_zeros(batch, 3), []
+    components = len(like) // 6
+    for _ in range(time):
+        first = network.first(torch.cat((point, seen), 1), first)
+        alpha, beta, step = network.window(first[0]).exp().chunk(3, 1)
+        kappa = kappa + step
+        weight = alpha[:, None] @ torch.exp(-beta[..., None] * (kappa[..., None] - u).square())
+        seen = (weight @ letters)[:, 0]
+        second = network.second(torch.cat((point, seen, first[0]), 1), second)
+        outputs = network.readout(torch.cat((first[0], second[0]), 1))
+        chosen = torch.multinomial(
+            outputs[:, :components].float().softmax(1).cpu(), 1, generator=generator
+        ).to(outputs.device)
+        pair = components + 2 * chosen + torch.arange(2, device=outputs.device)
+        mean, log_sigma = outputs.gather(1, pair), outputs.gather(1, pair + 2 * components)
+        rho = 0.999 * outputs.gather(1, 5 * components + chosen).tanh()
+        one, other = torch.randn(batch, 2, generator=generator).to(rho).split(1, 1)
+        other = rho * one + (1 - rho.square()).sqrt() * other
+        up = torch.rand(batch, generator=generator).to(rho) < outputs[:, -1].sigmoid()
+        point = torch.cat((mean + log_sigma.exp() * torch.cat((one, other), 1), up[:, None]), 1)
+        drawn.append(point)
+    return torch.stack(drawn, 1)
+
+
+def written(network: Writer, words: Tensor, time: int, generator: torch.Generator) -> Points:
+    return network.write(words, time, generator)[0]
+
+
+def word_by_word(network: Writer, words: Tensor, time: int, generator: torch.Generator) -> Points:
+    return torch.cat([written(network, word, time, generator) for word in words.split(1)])
+
+
+def handwriting(
+    network: nn.Module, words: Tensor, seed: Tensor, *, write: Write, time: int
+) -> dict[str, float]:
+    """Sample `time` points for every word. Returns their number, and whether all of them are finite."""
+    points = write(network, words, time, torch.Generator().manual_seed(int(seed)))
+    return {"reached": float(points.isfinite().all()), "points": float(points.shape[0] * points.shape[1])}
+
+
+def handwriting_case(batch: int, letters: int, time: int, hidden: int) -> Case:
+    sizes = {"hidden": hidden, "components": 20, "gaussians": 10}
+    make = partial(Writer, ALPHABET, **sizes)
+
+    def call(write: Write) -> partial[dict[str, float]]:
+        return partial(handwriting, write=write, time=time)
+
+    return Case.of_module(
+        make,
+        name="handwriting",
+        axes={"points": time, "words": batch, "hidden": hidden},
+        inputs=lambda g: (
+            torch.randint(ALPHABET, (batch, letters), generator=g),
+            torch.randint(2**31, (), generator=g),
+        ),
+        variants=(
+            Variant.of_module(make, call(word_by_word), name="word by word", role="naive"),
+            Variant.of_module(
+                partial(Cells, ALPHABET, **sizes),
+                call(with_cells),
+                name="nn.LSTMCell",
+                role="strong",
+                prepare=for_cells,
+            ),
+            Variant.of_module(make, call(written), name="Writer", role="paper"),
+        ),
+        cost={"until": None},
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     for count, components in bench.pick(
@@ -71,3 +180,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             gradients=(0,),
             cost=Cost.elementwise(count * components, itemsize=bench.dtype.itemsize, flops=25, tensors=6),
         )
+    batch, letters, time, hidden = bench.pick(
+        smoke=(2, 3, 4, 5), quick=(3, 6, 20, 400), full=(8, 30, 200, 400)
+    )
+    yield handwriting_case(batch, letters, time, hidden)

@@ -182,4 +182,17 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(graves)] == ["density of a mixture"]
+    assert [case.name for case in check_benchmark(graves)] == ["density of a mixture", "handwriting"]
+
+
+def test_the_benchmarks_lstm_cells_write_what_the_writer_writes():
+    writer = Writer(BENCHMARK.ALPHABET, hidden=5, components=3, gaussians=2).double()
+    with torch.device("meta"):
+        cells = BENCHMARK.Cells(BENCHMARK.ALPHABET, hidden=5, components=3, gaussians=2)
+    weights, words = BENCHMARK.for_cells(
+        dict(writer.named_parameters()), torch.tensor([[3, 1, 2], [0, 59, 7]])
+    )
+    cells.load_state_dict(weights, assign=True)
+    found = BENCHMARK.with_cells(cells, words, 8, torch.Generator().manual_seed(0))
+    expected, _ = writer.write(words, 8, torch.Generator().manual_seed(0))
+    assert_close(found, expected)
