@@ -1,6 +1,7 @@
-"""Times local response normalisation and the grouped convolution in two columns."""
+"""Times local response normalisation, the grouped convolution in two columns, and the whole network."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import response_norm
+from .model import AlexNet, neurons, response_norm
 
 
 def map_by_map(a: Tensor) -> Tensor:
@@ -80,6 +81,48 @@ def column_case(batch: int, side: int, inputs: int, outputs: int, itemsize: int)
     )
 
 
+def image_by_image(network: AlexNet, images: Tensor) -> Tensor:
+    return torch.cat([network(image) for image in images.split(1)])
+
+
+def with_torchs_norm(network: AlexNet, images: Tensor) -> Tensor:
+    """The network with torch's response normalisation instead of this folder's."""
+    x = network.pool(torchs(network.conv1(images).relu_()))
+    x = network.pool(torchs(network.conv2(x).relu_()))
+    x = network.conv4(network.conv3(x).relu_()).relu_()
+    x = network.pool(network.conv5(x).relu_()).flatten(1)
+    return network.scores(network.hidden2(network.hidden1(x).relu_()).relu_())
+
+
+def image_case(
+    batch: int, hidden: int, classes: int, widths: tuple[int, ...], side: int, bench: Bench
+) -> Case:
+    make = partial(AlexNet, widths=widths, hidden=hidden, classes=classes, side=side, dropout=0.0)
+    with torch.device("meta"):
+        network = make()
+    layers = [layer.weight for layer in network.children() if hasattr(layer, "weight")]
+    places = [count // len(weight) for count, weight in zip(neurons(network, side), layers, strict=True)]
+    products = sum(weight.numel() * count for weight, count in zip(layers, places, strict=True))
+    weights = sum(weight.numel() for weight in network.parameters())
+    return Case.of_module(
+        make,
+        name="images",
+        axes={"images": batch, "side": side},
+        inputs=lambda g: (torch.randn(batch, 3, side, side, generator=g),),
+        variants=(
+            Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+            Variant.of_module(make, with_torchs_norm, name="torch's normalisation", role="strong"),
+            Variant.of_module(make, name="AlexNet", role="paper"),
+        ),
+        cost={
+            "forward": Cost(
+                flops=2 * batch * products,
+                bytes=(weights + batch * (3 * side**2 + classes)) * bench.dtype.itemsize,
+            )
+        },
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     itemsize = bench.dtype.itemsize
@@ -89,3 +132,10 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         yield norm_case(shape, itemsize)
     for sizes in bench.pick(smoke=((2, 5, 4, 6),), quick=((2, 27, 96, 256),), full=((32, 27, 96, 256),)):
         yield column_case(*sizes, itemsize)
+    figure_2 = (96, 256, 384, 384, 256)
+    for batch, hidden, classes, widths, side in bench.pick(
+        smoke=((2, 5, 3, (4, 6, 8, 8, 4), 67),),
+        quick=((2, 512, 1000, figure_2, 227),),
+        full=((1, 4096, 1000, figure_2, 227), (32, 4096, 1000, figure_2, 227)),
+    ):
+        yield image_case(batch, hidden, classes, widths, side, bench)

@@ -287,4 +287,5 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(alexnet)] == ["response normalisation", "two columns"]
+    cases = check_benchmark(alexnet)
+    assert [case.name for case in cases] == ["response normalisation", "two columns", "images"]
