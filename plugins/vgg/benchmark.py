@@ -1,16 +1,19 @@
-"""Times a stage of two convolutions, and the classifier head at every position in larger feature maps."""
+"""Times a stage of two convolutions, the classifier head at every position, and the whole network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import dense_head
+from .model import TABLE_1, VGG, dense_head
+
+# Column D with a quarter of the feature maps.
+NARROW = " ".join(layer if layer == "M" else str(int(layer) // 4) for layer in TABLE_1["D"].split())
 
 
 def of_patches(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
@@ -117,6 +120,64 @@ def head_case(maps: int, hidden: int, classes: int, side: int, rows: int, itemsi
     )
 
 
+def image_by_image(network: VGG, images: Tensor) -> Tensor:
+    return torch.cat([network(image) for image in images.split(1)])
+
+
+def every_relu_after_pooling(network: VGG, images: Tensor) -> Tensor:
+    """The network in channels-last format. The ReLU before each pooling layer is applied after it."""
+    x = images
+    for layer, following in pairwise((*network.features, None)):
+        if isinstance(layer, nn.MaxPool2d):
+            x = layer(x).relu_()
+        elif isinstance(layer, nn.ReLU):
+            x = x if isinstance(following, nn.MaxPool2d) else x.relu_()
+        else:
+            x = layer(x)
+    return network.classifier(x.flatten(1))
+
+
+def channels_last(weights: Mapping[str, Tensor], images: Tensor) -> tuple[object, ...]:
+    last = torch.channels_last
+    filters = {n: w.contiguous(memory_format=last) if w.dim() == 4 else w for n, w in weights.items()}
+    return filters, images.contiguous(memory_format=last)
+
+
+def image_case(batch: int, column: str, hidden: int, classes: int, side: int, itemsize: int) -> Case:
+    halvings = TABLE_1.get(column, column).split().count("M")
+    make = partial(VGG, column, hidden=hidden, classes=classes, side=side // 2**halvings, dropout=0.0)
+    with torch.device("meta"):
+        network = make()
+    products, places = 0, side**2
+    for layer in (*network.features, *network.classifier):
+        if isinstance(layer, nn.Conv2d):
+            products += places * layer.weight.numel()
+        elif isinstance(layer, nn.MaxPool2d):
+            places //= 4
+        elif isinstance(layer, nn.Linear):
+            products += layer.weight.numel()
+    weights = sum(weight.numel() for weight in network.parameters())
+    moved = weights + batch * (3 * side**2 + classes)
+    return Case.of_module(
+        make,
+        name="images",
+        axes={"images": batch, "side": side, "layers": column if column in TABLE_1 else "D, narrow"},
+        inputs=lambda g: (torch.randn(batch, 3, side, side, generator=g),),
+        variants=(
+            Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+            Variant.of_module(
+                make,
+                every_relu_after_pooling,
+                name="channels last, pooled before the ReLU",
+                role="strong",
+                prepare=channels_last,
+            ),
+            Variant.of_module(make, name="VGG", role="paper"),
+        ),
+        cost={"forward": Cost(flops=2 * batch * products, bytes=moved * itemsize)},
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     itemsize = bench.dtype.itemsize
@@ -128,3 +189,9 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         smoke=((4, 6, 5, 3, 5),), quick=((128, 512, 100, 7, 14),), full=((512, 4096, 1000, 7, 14),)
     ):
         yield head_case(*sizes, itemsize)
+    for batch, column, hidden, classes, side in bench.pick(
+        smoke=((2, "4 4 M 6 6 M", 5, 3, 8),),
+        quick=((4, NARROW, 512, 1000, 112),),
+        full=((1, "D", 4096, 1000, 224), (8, "D", 4096, 1000, 224)),
+    ):
+        yield image_case(batch, column, hidden, classes, side, itemsize)

@@ -209,7 +209,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(vgg)] == ["stage", "head at every place"]
+    assert [case.name for case in check_benchmark(vgg)] == ["stage", "head at every place", "images"]
 
 
 def test_the_head_of_several_images():
