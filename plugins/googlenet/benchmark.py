@@ -1,15 +1,16 @@
-"""Times an Inception block, forward and backward."""
+"""Times an Inception block forward and backward, and the whole network on images."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import TABLE_1, Inception, Widths
+from .model import TABLE_1, GoogLeNet, Inception, Widths
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -46,6 +47,58 @@ def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tenso
     return torch.randn(shape, generator=generator).sign() * (10 if "entry" in name else 60)
 
 
+def network_of(classes: int) -> GoogLeNet:
+    """The network at inference, without the auxiliary heads, which are used in training only."""
+    network = GoogLeNet(classes=classes).eval()
+    network.heads = nn.ModuleDict()
+    return network
+
+
+def image_by_image(network: GoogLeNet, images: Tensor) -> Tensor:
+    return torch.cat([network(image) for image in images.split(1)])
+
+
+def four_branches(network: GoogLeNet, images: Tensor) -> Tensor:
+    """The network of torch's modules: four branches in each block, and torch's response normalisation."""
+
+    def norm(x: Tensor) -> Tensor:
+        wide = x.float() if x.dtype.itemsize < 4 else x  # torch's needs at least float32 on a CPU
+        return F.local_response_norm(wide, 5, alpha=5e-4, beta=0.75, k=2.0).to(x.dtype)
+
+    x = norm(network.pool(network.conv1(images).relu_()))
+    x = network.pool(norm(network.conv2(network.reduce(x).relu_()).relu_()))
+    for name, block in network.blocks.items():
+        if name in ("4a", "5a"):
+            x = network.pool(x)
+        x = apart(dict(block.named_parameters()), x, widths=block.widths, convolve=torchs)
+    return network.scores(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def image_case(batch: int, side: int, classes: int, itemsize: int) -> Case:
+    make = partial(network_of, classes)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = make()
+        network(torch.empty(batch, 3, side, side))
+    weights = sum(weight.numel() for weight in network.parameters())
+    return Case.of_module(
+        make,
+        name="images",
+        axes={"images": batch, "side": side},
+        inputs=lambda g: (torch.randn(batch, 3, side, side, generator=g),),
+        variants=(
+            Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+            Variant.of_module(make, four_branches, name="torch's modules, four branches", role="strong"),
+            Variant.of_module(make, name="GoogLeNet", role="paper"),
+        ),
+        cost={
+            "forward": Cost(
+                flops=counter.get_total_flops(),
+                bytes=(weights + batch * (3 * side**2 + classes)) * itemsize,
+            )
+        },
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     small = Widths(5, 4, 6, 3, 4, 2)
@@ -77,3 +130,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost=Cost.products(2 * batch * side**2 * weights, (values + weights) * bench.dtype.itemsize),
         )
+    for batch, side, classes in bench.pick(
+        smoke=((2, 32, 3),), quick=((2, 112, 1000),), full=((1, 224, 1000), (32, 224, 1000))
+    ):
+        yield image_case(batch, side, classes, bench.dtype.itemsize)

@@ -185,4 +185,4 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(googlenet)] == ["Inception block"]
+    assert [case.name for case in check_benchmark(googlenet)] == ["Inception block", "images"]
