@@ -287,4 +287,4 @@ def test_a_quick_run_does_not_judge_many_images(part_of_run):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(vit)] == ["patches", "block"]
+    assert [case.name for case in check_benchmark(vit)] == ["patches", "block", "images"]
