@@ -1,6 +1,7 @@
-"""Times the diagonal BiLSTM pixel by pixel, one direction after the other, and in both directions at once."""
+"""Times the diagonal BiLSTM, and pictures generated pixel by pixel with the whole PixelCNN."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import DiagonalBiLSTM, lstm_cell, skew, unskew
+from .model import DiagonalBiLSTM, PixelNetwork, ResidualBlock, lstm_cell, sample, skew, unskew
 
 Weights = Mapping[str, Tensor]
+Generate = Callable[[PixelNetwork, Tensor, torch.Generator], Tensor]
 
 
 def place_by_place(w: Weights, x: Tensor) -> Tensor:
@@ -57,6 +59,59 @@ def side_after_side(w: Weights, x: Tensor) -> Tensor:
     return joined(w, x, maps[0], maps[1])
 
 
+def of_all_pixels(network: PixelNetwork, blank: Tensor, generator: torch.Generator) -> Tensor:
+    """Run the network on the whole pictures for each pixel."""
+    return sample(network, blank, 0, generator)
+
+
+def picture_by_picture(network: PixelNetwork, blank: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.cat([of_all_pixels(network, one, generator) for one in blank.split(1)])
+
+
+@torch.no_grad()
+def of_receptive_fields(network: PixelNetwork, blank: Tensor, generator: torch.Generator) -> Tensor:
+    """Run the network only on the rows and columns that the next pixel depends on.
+
+    The first convolution sees three pixels in each direction, and each residual block one more.
+    """
+    x, reach = blank.clone(), 3 + len(network.layers)
+    for row, column, colour in itertools.product(*map(range, (*x.shape[2:], x.shape[1]))):
+        top, left = max(row - reach, 0), max(column - reach, 0)
+        near = x[:, :, top : row + 1, left : column + reach + 1]
+        odds = network(near)[:, colour, :, row - top, column - left].float().softmax(1).cpu()
+        drawn = torch.multinomial(odds, 1, generator=generator)[:, 0]
+        x[:, colour, row, column] = drawn.to(x) / (network.levels - 1)
+    return x
+
+
+def pictures(network: PixelNetwork, blank: Tensor, seed: Tensor, *, generate: Generate) -> dict[str, float]:
+    """Generate pictures. Returns their number, and whether all pixels are between 0 and 1."""
+    found = generate(network, blank, torch.Generator().manual_seed(int(seed)))
+    return {"reached": float(((found >= 0) & (found <= 1)).all()), "pictures": float(len(found))}
+
+
+def picture_case(batch: int, side: int, layers: int, h: int, levels: int) -> Case:
+    def make() -> PixelNetwork:
+        return PixelNetwork(ResidualBlock, layers, h, levels=levels)
+
+    ways = (
+        ("picture by picture", "naive", picture_by_picture),
+        ("the pixel's receptive field", "strong", of_receptive_fields),
+        ("all pixels each time", "paper", of_all_pixels),
+    )
+    return Case.of_module(
+        make,
+        name="pictures",
+        axes={"side": side, "pictures": batch, "layers": layers},
+        inputs=lambda g: (torch.zeros(batch, 1, side, side), torch.randint(2**31, (), generator=g)),
+        variants=[
+            Variant.of_module(make, partial(pictures, generate=way), name=name, role=role)
+            for name, role, way in ways
+        ],
+        cost={"until": None},
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     sizes = bench.pick(
@@ -83,3 +138,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             gradients=(0, 1),
         )
+    yield picture_case(
+        *bench.pick(smoke=(2, 4, 1, 3, 5), quick=(2, 12, 2, 16, 256), full=(4, 28, 7, 32, 256))
+    )

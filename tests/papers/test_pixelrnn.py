@@ -26,7 +26,7 @@ from readtrack.papers.pixelrnn import (
     skew,
     unskew,
 )
-from readtrack.papers.pixelrnn.benchmark import place_by_place
+from readtrack.papers.pixelrnn.benchmark import of_all_pixels, of_receptive_fields, place_by_place
 from readtrack.papers.pixelrnn.experiment import (
     convolutions,
     diagonal,
@@ -243,7 +243,17 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(pixelrnn)] == ["diagonal BiLSTM"]
+    assert [case.name for case in check_benchmark(pixelrnn)] == ["diagonal BiLSTM", "pictures"]
+
+
+def test_a_pixels_receptive_field_is_enough_to_generate_it():
+    network = PixelNetwork(ResidualBlock, 2, 4, colours=2, levels=3).double()
+    blank = torch.zeros(2, 2, 8, 9, dtype=torch.float64)
+    whole, near = (
+        generate(network, blank, torch.Generator().manual_seed(0))
+        for generate in (of_all_pixels, of_receptive_fields)
+    )
+    assert torch.equal(whole, near)
 
 
 def test_layers_are_built_anywhere():
