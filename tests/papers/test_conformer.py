@@ -269,4 +269,4 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(conformer)] == ["relative attention"]
+    assert [case.name for case in check_benchmark(conformer)] == ["relative attention", "speech"]
