@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from readtrack.checks.constants import digest
 from readtrack.papers import tacotron2
 from readtrack.papers.tacotron2 import LocationSensitiveAttention, Prenet, Sizes, Tacotron2
+from readtrack.papers.tacotron2.benchmark import merged, spoken
 from readtrack.papers.tacotron2.experiment import (
     Corpus,
     LastStep,
@@ -257,4 +258,15 @@ def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(tacotron2)] == ["attention steps"]
+    assert [case.name for case in check_benchmark(tacotron2)] == ["attention steps", "speech"]
+
+
+def test_merged_layers_speak_the_same_frames():
+    model = Tacotron2(replace(SMALL, group=2, prenet_dropout=0.5, zoneout=0.1)).double().eval()
+    torch.nn.init.constant_(model.decoder.gate_layer.bias, -100.0)  # never stops
+    text, symbols = torch.randint(9, (2, 5)), torch.tensor([3, 5])
+    found = []
+    for speak in (spoken, merged):
+        torch.manual_seed(0)  # the pre-net's dropout
+        found.append(speak(model, text, symbols, 6))
+    assert_close(*found)
