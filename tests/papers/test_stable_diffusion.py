@@ -471,4 +471,4 @@ def test_a_break_is_judged_on_the_claims_that_it_should_fail(run_experiment, bro
 
 @pytest.mark.slow
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(stable_diffusion)] == ["guided noise"]
+    assert [case.name for case in check_benchmark(stable_diffusion)] == ["guided noise", "pictures"]
