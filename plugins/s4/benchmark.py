@@ -1,14 +1,16 @@
-"""Times three ways to compute the kernel, and a convolution and the recurrence for one more sample."""
+"""Times the kernel, one more sample, and images read pixel by pixel by the experiment's network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from ..ssm import convolve
+from .experiment import CHANNELS, ORDER, SIDE, PixelReader
 from .model import (
     Recurrence,
     discretised,
@@ -152,6 +154,71 @@ def one_more(batch: int, samples: int, channels: int, order: int, itemsize: int)
     )
 
 
+# Images
+
+
+def around_the_layer(network: PixelReader, pixels: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+    """The network's scores with another implementation of its S4 layer, without the bypass."""
+    x = network.into(pixels[..., None])
+    u = network.norm(x)
+    x = x + network.mix(F.gelu(layer(u) + network.layer.bypass * u))
+    return network.readout(x[:, -1])
+
+
+def pixel_by_pixel(network: PixelReader, pixels: Tensor) -> Tensor:
+    lamb, p, b, c_tilde, step = network.layer.system()
+    c = recurrent_c(lamb, p, b, c_tilde, step, network.layer.time)
+    recurrence = Recurrence.of(lamb, p, b, c, step, torch.zeros_like(step))
+
+    def layer(u: Tensor) -> Tensor:
+        state, outputs = recurrence.empty(len(u)), []
+        for sample in u.to(step.dtype).unbind(1):
+            y, state = recurrence.step(sample, state)
+            outputs.append(y)
+        return torch.stack(outputs, 1).to(u.dtype)
+
+    return around_the_layer(network, pixels, layer)
+
+
+def by_doubling(network: PixelReader, pixels: Tensor) -> Tensor:
+    *parts, step = network.layer.system()
+    kernel = doubling(*(torch.view_as_real(part) for part in parts), step, time=network.layer.time)
+    return around_the_layer(network, pixels, lambda u: convolve(u.mT.to(kernel.dtype), kernel).mT.to(u.dtype))
+
+
+def image_case(batch: int, itemsize: int) -> Case:
+    """Images of the experiment's size. The system is HiPPO's, as before training, with a random c̃."""
+    system = hippo_dplr(ORDER)
+    with torch.random.fork_rng(devices=()):
+        fixed = dict(PixelReader(system).named_parameters())
+
+    def weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        if name.startswith("layer.") and name != "layer.c_tilde":
+            return fixed[name].detach().clone()
+        return torch.randn(shape, generator=generator) / max(shape[-1], 1) ** 0.5
+
+    make, time = partial(PixelReader, system), SIDE**2
+    dense = batch * (2 * time * CHANNELS + time * CHANNELS**2 + 10 * CHANNELS)
+    return Case.of_module(
+        make,
+        name="images read pixel by pixel",
+        axes={"images": batch, "pixels": time},
+        inputs=lambda g: (torch.rand(batch, time, generator=g),),
+        weight=weight,
+        variants=(
+            Variant.of_module(make, pixel_by_pixel, name="recurrence", role="naive"),
+            Variant.of_module(make, by_doubling, name="kernel by doubling", role="strong"),
+            Variant.of_module(make, name="kernel by Cauchy sums", role="paper"),
+        ),
+        tolerance=1e-3 if itemsize >= 4 else 0.05,
+        cost={
+            "forward": Cost(
+                flops=2 * dense + 40 * CHANNELS * ORDER * (time // 2 + 1), bytes=batch * time * itemsize
+            )
+        },
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     itemsize = bench.dtype.itemsize
@@ -164,3 +231,5 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     batch, channels, order = bench.pick(smoke=(2, 3, 4), quick=(4, 64, 32), full=(16, 256, 64))
     for samples in bench.pick(smoke=(9,), quick=(1024, 4096), full=(1024, 4096, 16384)):
         yield one_more(batch, samples, channels, order, itemsize)
+    for batch in bench.pick(smoke=(2,), quick=(32,), full=(32, 256)):
+        yield image_case(batch, itemsize)
