@@ -198,4 +198,4 @@ def test_a_page_is_orange_where_a_neuron_is_active_and_blue_where_predicted():
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(module)] == ["score all explanations"]
+    assert [case.name for case in check_benchmark(module)] == ["score all explanations", "neurons explained"]
