@@ -72,7 +72,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     model, heads, layers, vocab, question = bench.pick(
         smoke=(8, 2, 2, 11, 4), quick=(256, 4, 2, 512, 64), full=(768, 12, 12, 50_000, 256)
     )
-    for work in bench.pick(smoke=(3,), quick=(8, 64), full=(64, 512)):
+    for work in bench.pick(smoke=(3,), quick=(8, 32), full=(64, 512)):
         make = partial(Galactica, vocab, context=question + work, model=model, heads=heads, layers=layers)
         tokens = question + work
         pairs = tokens * (tokens + 1) // 2
