@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +21,12 @@ ALL_CLASSES = Break(
     "near miss",
 )
 EDGES = Break("edges", "The map shows differences between neighbouring pixels, without any network.", "rival")
+EVIDENCE = Break(
+    "class activation map",
+    "The map is what each position of the last feature maps adds to the score (Zhou et al. 2016). It needs "
+    "one forward pass and no gradient.",
+    "rival",
+)
 
 SETTING = (
     "Scenes of 20 × 20 pixels replace ImageNet. Each shows two of five digits, and half of a third digit, on "
@@ -45,7 +52,7 @@ LOCATES = Claim(
     control="the same number of brightest pixels, and the gradient at the initial weights",
     control_arm="brightness",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(INITIAL, ALL_CLASSES, EDGES),
+    breaks=(INITIAL, ALL_CLASSES, EDGES, EVIDENCE),
     chosen_on=(0, 1),
     deviations=SETTING + "The paper segments the object from the pixels above the 95 % quantile and takes "
     "the segment's box. Our score is the share of these pixels that lie in the digit's box.",
@@ -56,6 +63,11 @@ LOCATES = Claim(
             'the untrained network. The verdict was "reproduced" (2.03 times as much). Such a share depends '
             "on the sparsity of a map. Brightness, which needs no network, was not compared. Now the same "
             "number of pixels is taken from each map."
+        ),
+        (
+            "Until the end of November 2026 the class activation map was not a rival, and the verdict was "
+            '"reproduced" (5 of 5 seeds, same bounds). On seeds 7101 and 7102 the gradient reaches 1.71 and '
+            "1.73 times the share of brightness, and the class activation map 1.92 and 2.03 times."
         ),
     ),
 )
@@ -74,11 +86,17 @@ SPECIFIC = Claim(
     control="the same network with its initial weights (chance is one half)",
     control_arm="untrained",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(INITIAL, ALL_CLASSES),
-    no_rival="Without the network, nothing distinguishes the two digits. Brightness and edges give the same "
-    "map for both and score one half.",
+    breaks=(INITIAL, ALL_CLASSES, EVIDENCE),
     chosen_on=(0, 1),
     deviations=SETTING + "The paper shows only the map of each picture's highest-scoring class.",
+    history=(
+        (
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound), and there was no '
+            "rival, because a map that is made without the network is the same for both digits. The class "
+            "activation map uses the network. On seeds 7101 and 7102 its difference from the control is "
+            "0.50, and the gradient's is 0.40."
+        ),
+    ),
 )
 
 STRONGEST = 0.05  # of all pixels, as in section 3.2
@@ -109,6 +127,7 @@ def experiment(run: Run) -> None:
             INITIAL.name: {"gradient": untrained},
             ALL_CLASSES.name: {"gradient": Arm(partial(of_all_classes, pair.trained))},
             EDGES.name: {"gradient": Arm(without_network(edges))},
+            EVIDENCE.name: {"gradient": Arm(partial(evidence, pair.trained))},
         },
         null="items",
     )
@@ -128,6 +147,12 @@ def of_all_classes(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
         return network(x).sum(1, keepdim=True)
 
     return class_gradient(summed, images, torch.zeros_like(classes)).abs().amax(1)
+
+
+def evidence(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
+    """The class activation map: each position's positive contribution to the score, upsampled."""
+    added = torch.einsum("qmrc,qm->qrc", network.features(images), network.classifier.weight[classes])
+    return F.interpolate(added.relu()[:, None], images.shape[2:], mode="bilinear")[:, 0]
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import saliency
 from readtrack.papers.saliency import class_gradient, class_model, edges
 from readtrack.papers.saliency import network as network_module
@@ -158,7 +159,13 @@ def test_the_network_of_each_compared_map(comparisons, monkeypatch):
     assert_close(broken["initial weights"], wanted["untrained"])
     assert_close(broken["all classes at once"], every.abs().amax(1))
     assert_close(broken["edges"], wanted["edges"])
+    weights, places = trained.classifier.weight[classes], trained.features(images)
+    added = sum(weights[:, k, None, None] * places[:, k] for k in range(64)).clamp(min=0)
+    large = F.interpolate(added[None], (20, 20), mode="bilinear", align_corners=False)[0]
+    assert_close(broken["class activation map"], large)
     (asked,) = given.attempt.args
+    assert given.references[""]["digits that the network names"] == asked.named < 1
+    assert given.null == "items"
     at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
     _, told = given.attempt(at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
     assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
@@ -195,6 +202,10 @@ def test_the_experiment_runs(run_experiment):
     over = [record.values["asked box over other", arm] for arm in ("gradient", "untrained")]
     found = claims["class specificity of the map"]["values"]["asked box over other, gradient - untrained"]
     assert found == pytest.approx(over[0] - over[1])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(saliency) == "7427b98e4b59"
 
 
 def test_every_variant_is_right(check_benchmark):
