@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import guided_backprop
 from readtrack.papers.guided_backprop import AllConvNet, guided
 from readtrack.papers.guided_backprop.benchmark import explicit, with_hooks
@@ -129,6 +130,8 @@ def test_the_network_of_each_compared_map(comparisons, monkeypatch):
     for name, (network, rules) in every.items():
         assert_close(given.arms[name].make(asked), of_relus(network, asked, rules))
     (named,) = given.attempt.args
+    assert given.references[""]["digits that the network names"] == named.named < 1
+    assert given.null == "items"
     at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
     assert torch.equal(given.attempt(at, lambda known: known.boxes, None)[1], named.boxes)
     assert given.read.args == (named,)
@@ -140,6 +143,9 @@ def test_the_network_of_each_compared_map(comparisons, monkeypatch):
     assert_close(broken["gradient × brightness"], plain * asked.images)
     spread = F.conv2d(plain.abs(), torch.full((3, 1, 3, 3), 1 / 9), padding=1, groups=3)
     assert_close(broken["smoothed gradient"], spread)
+    product = (plain * asked.images).abs()
+    wide = F.conv2d(product, torch.full((3, 1, 5, 5), 1 / 25), padding=2, groups=3)
+    assert_close(broken["smoothed gradient × brightness"], wide)
 
 
 def test_the_strongest_twentieth_outside_the_box_is_counted(part_of_run):
@@ -164,6 +170,10 @@ def test_the_experiment_runs(run_experiment):
     found = claims["guided map against gradient and deconvnet"]["values"]
     for other in ("gradient", "deconvnet", "guided, untrained"):
         assert found[f"{outside}, guided / {other}"] == pytest.approx(share["guided"] / share[other])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(guided_backprop) == "e11e34f70e22"
 
 
 def test_every_variant_is_right(check_benchmark):
