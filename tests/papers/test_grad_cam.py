@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import grad_cam as module
 from readtrack.papers.grad_cam import cam, enlarge, grad_cam, side_by_side
 from readtrack.papers.grad_cam.maps import grad_cam_of
@@ -147,6 +148,7 @@ def test_the_network_of_each_compared_map(comparisons, part_of_run, monkeypatch)
     monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
     (given,) = comparisons(module)
     (asked,) = given.attempt.args
+    assert given.null == "items"
     at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
     _, told = given.attempt(at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
     assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
@@ -159,11 +161,23 @@ def test_the_network_of_each_compared_map(comparisons, part_of_run, monkeypatch)
     }
     for name, maps in wanted.items():
         assert_close(given.arms[name].make(images, classes), maps)
-    for broken in ("unweighted", "guided backpropagation"):
+    for broken in ("unweighted", "guided backpropagation", "strongest tenth of the gradient", "occlusion"):
         question = given.breaks[broken]["Grad-CAM"].make
         theirs = question(images, classes)
         assert theirs.shape == wanted["Grad-CAM"].shape
         assert not any(torch.allclose(theirs, maps) for maps in wanted.values())
+    kept = given.breaks["strongest tenth of the gradient"]["Grad-CAM"].make(images, classes)
+    strong = torch.stack([map_ * (map_ > map_.flatten().sort().values[359]) for map_ in wanted["gradient"]])
+    assert_close(kept, strong)  # 40 of 400 pixels
+    before, after = trained(images).gather(1, classes[:, None]), []
+    for place in range(25):
+        down, across = 4 * (place // 5), 4 * (place % 5)
+        grey = images.clone()
+        grey[:, :, down : down + 4, across : across + 4] = 0.3
+        after.append(trained(grey).gather(1, classes[:, None]))
+    lost = (before - torch.cat(after, 1)).clamp(min=0).view(1, -1, 5, 5)
+    large = F.interpolate(lost, (20, 20), mode="bilinear")[0]
+    assert_close(given.breaks["occlusion"]["Grad-CAM"].make(images, classes), large, rtol=1e-4, atol=1e-6)
     said = given.references[""]["digits that the network names"]
     assert said == asked.named < 1
 
@@ -187,6 +201,10 @@ def test_a_difference_from_cam_is_seen(monkeypatch):
     exact = experiment_module.cam
     monkeypatch.setattr(experiment_module, "cam", lambda *given: 1.5 * exact(*given))
     assert experiment_module.difference(network, asked) == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(module) == "c87fd25eef78"
 
 
 def test_every_variant_is_right(check_benchmark):
