@@ -25,8 +25,35 @@ INTRODUCTION = (
 )
 Fates = dict[str, dict[str, tuple[str, str]]]  # the fate and the finders of each mutant, by paper
 
-# Why no check finds a mutant. Its difference is declared, or the paper's own tests find it.
-EXPLAINED: dict[tuple[str, str], str] = {}
+TRAINING = "The comparison is declared as judged on training, because one of its claims is about {}."
+TRAINED, TENTH, HALF = (
+    "arms are judged on the training data",
+    "the control has a tenth of each learning rate",
+    "the control is trained for half of the steps",
+)
+# Why no check finds a mutant.
+EXPLAINED = {
+    ("dyt", TRAINED): TRAINING.format("the highest learning rate that works"),
+    ("resnet", TRAINED): TRAINING.format("the training loss"),
+    ("rethinking_generalization", TRAINED): TRAINING.format("the training accuracy"),
+    ("super_convergence", TRAINED): TRAINING.format("the length of the training"),
+    ("clip", TRAINED): TRAINING.format("the number of training images"),
+    ("super_convergence", TENTH): "Different learning rates are declared, because schedules are compared.",
+    ("gpt2", TENTH): "Larger models are declared to have smaller learning rates.",
+    ("gpt3", TENTH): "Larger models are declared to have smaller learning rates.",
+    ("vits", HALF): "One arm is declared to take twice as many steps, each at a tenth of the cost.",
+    ("clip", HALF): "Arms are declared to stop when they have reached the goal.",
+    ("explain_neurons", "settings are chosen on the test data"): (
+        "An attempt chooses the explanations itself. They are not points of the grid, and it logs no loss."
+    ),
+    **{
+        ("schedule_free", what): (
+            "The arms are declared to differ in optimisers, learning rates and numbers of steps. One "
+            "schedule-free run serves three stopping times, and each run with a cosine schedule serves one."
+        )
+        for what in (TENTH, HALF, "the paper's arm is the control")
+    },
+}
 
 
 def tested(papers: list[str], known: Fates) -> Fates:

@@ -75,7 +75,7 @@ HIPPO = Claim(
     control_reaches=(at_least("accuracy", "random", 0.2),),
     after_steps=100,
     breaks=(NO_FREQUENCIES, AS_FAST, UNTRAINED),
-    chosen_on=(0,),
+    chosen_on=(0, 1),
     deviations="One layer of 16 channels with state size 32 reads 8 × 8 digits, enlarged to 144 pixels, "
     "pixel by pixel. The digit is predicted from the last output. Training takes 100 Adam steps with "
     "batches of 32 digits. The learning rate of the matrix, B and the step sizes is at most 0.001. Each "
