@@ -12,7 +12,8 @@ without supervision. This is an early form of attention. Sampling with a bias to
 the handwriting neater.
 
 This folder. `model` has the mixture, the window, and a network of two LSTMs. `experiment` trains on synthetic
-handwriting, with the window and with the mean of the letters. `benchmark` times the mixture's log-density.
+handwriting, with the window and with the mean of the letters. `benchmark` times the mixture's log-density,
+and sampled handwriting.
 
 Dimensions: batch, time (points of a stroke), letters, alphabet, components (of a mixture), hidden.
 """

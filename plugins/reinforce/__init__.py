@@ -13,7 +13,7 @@ reward leaves the mean of the estimate unchanged and can reduce its variance gre
 This folder. `model` has the estimate as a loss, for single actions and for episodes, and the cart-pole
 environment of Barto, Sutton and Anderson (1983). `experiment` compares the estimate with the exact gradient
 of a bandit, and trains policies that balance the pole with and without a baseline, each at its best learning
-rate. `benchmark` times the loss.
+rate. `benchmark` times the loss, and learning to balance the pole.
 
 Dimensions: batch (samples or episodes), actions, time, state (position, velocity, angle, angular velocity).
 """

@@ -15,8 +15,8 @@ sample costs O(order).
 This folder. `model` has HiPPO's matrix in this form, its kernel by powers and by Cauchy sums, the recurrence,
 and the layer. The layer learns c̃ = c (1 - ā^L) instead of c, as the paper's code does. `experiment` compares
 recurrence, convolution and kernel in float64, and trains layers initialised with HiPPO's matrix or with
-random matrices to classify digits pixel by pixel. `benchmark` times the kernel, and the generation of a new
-sample.
+random matrices to classify digits pixel by pixel. `benchmark` times the kernel, the generation of a new
+sample, and images read pixel by pixel.
 
 Dimensions: batch, time, channels (one system each), order (state size), half (order / 2; complex coefficients
 come in conjugate pairs, and one of each pair is stored).

@@ -17,7 +17,7 @@ This folder. `blocks` has residual blocks, cross-attention and the stages made o
 `model` combines CLIP's text tower and the U-Net, with guidance and the denoising loop. `experiment` compares
 latents with pixels at equal compute, and `guidance` compares samples with and without guidance. Their scenes
 and their judge are in `toy`, and training and sampling in `spaces`. `weights` renames released weights.
-`benchmark` times guided predictions.
+`benchmark` times guided predictions, and pictures from the text to the pixels.
 
     readtrack run stable_diffusion --set prompt="a blue four"
 

@@ -14,7 +14,7 @@ paper's WaveNet turns the frames into sound. We use the Griffin-Lim algorithm in
 
 This folder. `model` has the encoder, the decoder and the post-net. `experiment` counts skipped symbols and
 backward steps on long texts, with and without location features. `benchmark` times the attention of several
-decoder steps.
+decoder steps, and seconds of speech from the whole network.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, steps of the decoder.
 """

@@ -15,7 +15,7 @@ became the most popular backbone for detection, segmentation and style transfer.
 This folder. `model` has the networks of table 1, with torchvision's parameter names, so torchvision's
 released weights load directly. It also has dense evaluation, which treats the hidden layers as convolutions.
 `experiment` compares stages of two 3 × 3 layers with stages of a single 3 × 3 or 5 × 5 layer. `benchmark`
-times a stage, and the classifier head at every position.
+times a stage, the classifier head at every position, and the whole network.
 """
 
 from torch import nn

@@ -17,7 +17,7 @@ networks.
 This folder. `model` has the classifier, three kinds of position embeddings, and attention maps. `weights`
 loads released weights. `experiment` trains ViT and a convolutional network of equal cost on few and on many
 images, and removes the position embeddings. `looking` visualises attention. `benchmark` times the patch
-embedding and an encoder block.
+embedding, an encoder block, and the whole network.
 """
 
 from torch import nn
