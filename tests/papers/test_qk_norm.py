@@ -17,6 +17,8 @@ from readtrack.checks.constants import digest
 from readtrack.papers import qk_norm
 from readtrack.papers.qk_norm import QKNormAttention, line_by_line, normalised, qk_norm_attention
 from readtrack.papers.rope import RotaryAttention
+from readtrack.papers.rope.experiment import Text
+from readtrack.runs.trial import Trial, Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.qk_norm.experiment")  # the hook has the same name
 
@@ -113,6 +115,25 @@ def test_the_arms_and_their_breaks():
 
 def made(setting):
     return setting.make(11, 16).blocks[0].attention
+
+
+def test_training_learns_the_scale_and_ends_on_the_windows_to_choose_and_to_judge(part_of_run):
+    run, models = part_of_run(), []
+    text, setting = Text.of(run), EXPERIMENT.ARMS["cosines"]
+
+    def make(vocab: int, model: int) -> nn.Module:
+        models.append(setting.make(vocab, model))
+        return models[-1]
+
+    at = Trial(Workshop(run, text), Work(arm="cosines"), arm="cosines")
+    losses = EXPERIMENT.train(at, setting._replace(make=make), 0.01, steps=2)
+    (model,) = models
+    with torch.no_grad():
+        expected = [model.loss(text.windows(run, part)).item() for part in ("choose", "judge")]
+    assert losses == pytest.approx(expected)
+    assert expected[0] != pytest.approx(expected[1])
+    for block in model.blocks:
+        assert block.attention.g.item() != pytest.approx(qk_norm.first_scale(48))
 
 
 def test_one_token_has_a_scale():
