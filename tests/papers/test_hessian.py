@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import hessian
 from readtrack.papers.hessian import (
     density,
@@ -21,8 +22,19 @@ from readtrack.papers.hessian import (
     module_loss,
     reverse_product,
 )
-from readtrack.papers.hessian.experiment import clusters, outliers
+from readtrack.papers.hessian.experiment import (
+    attempt,
+    clusters,
+    covariance,
+    kernel_matrix,
+    network,
+    outliers,
+    read,
+    spectrum,
+)
 from readtrack.papers.hessian.model import Lanczos, flatten
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -143,7 +155,8 @@ def test_the_density_of_a_whole_spectrum() -> None:
 
 
 def test_outliers_lie_above_the_largest_gap() -> None:
-    assert outliers(torch.tensor([-0.1, 0.01, 0.02, 3.0, 4.0])) == 2
+    for lowest in (-0.1, -2.0):
+        assert outliers(torch.tensor([lowest, 0.01, 0.02, 3.0, 4.0])) == 2
     assert outliers(torch.tensor([0.0, 0.001, 5.0])) == 1
 
 
@@ -168,13 +181,72 @@ def test_the_experiment_and_its_breaks(run_experiment) -> None:
     counts = dict(broken.curves["outliers, 8 wide"]["network"])
     assert set(counts.values()) <= {1.0, 2.0}
     assert dict(broken.curves["outliers, 32 wide"]["network"]) == counts
+    rival = run_experiment(hessian, broken="kernel matrix of the inputs")
+    for width in (8, 32):
+        assert dict(rival.curves[f"outliers, {width} wide"]["network"]) == {2: 2, 4: 4}
 
 
 def test_the_control_is_a_linear_model_that_is_trained_alike() -> None:
     module = sys.modules["readtrack.papers.hessian.experiment"]
+    assert digest(module) == "6e0a9199563a"
     assert [type(layer) for layer in module.linear(8)] == [nn.Linear]
     assert [tuple(w.shape) for w in module.network(8).parameters()] == [(8, 2), (8,), (1, 8), (1,)]
-    assert module.nothing(8) is None
+
+
+def test_the_rivals_see_only_the_inputs() -> None:
+    x, _ = clusters(4, generator())
+    assert_close(covariance(x), (x - x.mean(0)).mT @ (x - x.mean(0)) / 319)
+    distance = (x[3] - x[5]).norm()
+    found = kernel_matrix(x)
+    assert found[3, 5].item() == pytest.approx(torch.exp(-2 * distance**2).item() / 320)
+    assert found.trace().item() == pytest.approx(1)
+    for count in (2, 4, 8):
+        assert outliers(torch.linalg.eigvalsh(kernel_matrix(clusters(count, generator())[0]))) == count
+
+
+def any_trial(run, world=None) -> Trial:
+    return Trial(Workshop(run, world), Work(arm="any"), arm="any")
+
+
+def test_the_spectrum_is_that_of_torchs_loss_at_the_trained_weights(part_of_run) -> None:
+    torch.manual_seed(0)
+    (x, y), model = clusters(4, generator()), network(3)
+    before = flatten(dict(model.named_parameters())).detach().double()
+    found = spectrum(any_trial(part_of_run()), model, x, y, 3)
+    weights = dict(model.named_parameters())
+    assert not torch.allclose(flatten(weights), before)
+    of_weights, _ = module_loss(model, lambda call: F.binary_cross_entropy_with_logits(call(x)[:, 0], y))
+
+    def of_vector(w: torch.Tensor) -> torch.Tensor:
+        parts = zip(weights.items(), w.split([p.numel() for p in weights.values()]), strict=True)
+        return of_weights({name: part.view_as(p) for (name, p), part in parts})
+
+    H = torch.autograd.functional.hessian(of_vector, flatten(weights).detach())
+    assert_close(found, torch.linalg.eigvalsh(H), rtol=1e-9, atol=1e-12)
+
+
+def test_each_width_and_each_number_of_clusters_has_its_spectra(part_of_run) -> None:
+    world = {2: [clusters(2, generator())], 4: [clusters(4, generator(k)) for k in range(2)]}
+    found = attempt(any_trial(part_of_run(), world), network, None, steps=1)[1]
+    lengths = {case: [len(eigenvalues) for eigenvalues in draws] for case, draws in found.items()}
+    assert lengths == {(8, 2): [33], (8, 4): [33, 33], (32, 2): [129], (32, 4): [129, 129]}
+
+
+def test_the_numbers_of_the_claim_come_from_the_medians(part_of_run) -> None:
+    def spectra(*counts: int) -> list[torch.Tensor]:
+        return [torch.tensor([1e-4, 1e-2] + count * [1.0], dtype=torch.float64) for count in counts]
+
+    chosen = {
+        (8, 2): spectra(2, 2, 5),
+        (8, 4): spectra(1, 3, 3),
+        (32, 2): spectra(2, 1, 2),
+        (32, 4): spectra(6, 4, 4),
+    }
+    assert read(any_trial(part_of_run(), {2: [], 4: []}), Sweep(chosen, None, {})) == {
+        "rank correlation, outliers and clusters": pytest.approx(4 / 18**0.5),
+        "outliers, mean distance from clusters": 0.25,
+        "outliers, 32 wide - 8 wide, size of the mean": 0.5,
+    }
 
 
 def test_the_benchmark(check_benchmark) -> None:
