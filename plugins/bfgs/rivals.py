@@ -46,8 +46,7 @@ class Conjugate(Minimizer):
         if self._last is not None:
             before, last, promised = self._last
             if settings["beta"]:
-                beta = (gradient @ (gradient - before) / (before @ before)).clamp_min(0)
-                direction = beta * last - gradient
+                direction = self.factor(gradient, before, last).clamp_min(0) * last - gradient
                 if direction @ gradient >= 0:
                     direction = -gradient
             first = promised / (direction @ gradient).item()
@@ -56,3 +55,15 @@ class Conjugate(Minimizer):
             length = ((found.x - point.x).norm() / direction.norm()).item()
             self._last = (gradient, direction, length * (direction @ gradient).item())
         return found
+
+    def factor(self, gradient: Vector, before: Vector, last: Vector) -> Tensor:
+        """The last direction's factor (Polak and Ribière)."""
+        return gradient @ (gradient - before) / (before @ before)
+
+
+class HestenesStiefel(Conjugate):
+    """The same method with Hestenes and Stiefel's factor, which makes the direction conjugate to the last."""
+
+    def factor(self, gradient: Vector, before: Vector, last: Vector) -> Tensor:
+        change = gradient - before
+        return gradient @ change / (last @ change)

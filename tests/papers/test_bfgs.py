@@ -32,7 +32,7 @@ from readtrack.papers.bfgs.experiment import (
     walk,
 )
 from readtrack.papers.bfgs.model import cubic_minimum
-from readtrack.papers.bfgs.rivals import Conjugate, dfp_update
+from readtrack.papers.bfgs.rivals import Conjugate, HestenesStiefel, dfp_update
 from readtrack.papers.newton.model import Point
 from readtrack.papers.newton.problems import Problem, logistic_problem, rosenbrock_problem
 from readtrack.plugin import AtLeast, Table
@@ -149,8 +149,17 @@ def test_the_minimum_matches_scipys(make) -> None:
 def test_near_exact_searches_end_on_a_quadratic_after_n_steps() -> None:
     A, b, start = drawn(6)
     problem = Problem("", start, lambda x: x @ A @ x / 2 + b @ x)
-    for make in (BFGS, partial(BFGS, update=dfp_update), Conjugate):
+    for make in (BFGS, partial(BFGS, update=dfp_update), Conjugate, HestenesStiefel):
         assert walk(problem, partial(make, c2=1e-9), most=20).iterations <= 7
+
+
+def test_the_factors_of_conjugate_gradients() -> None:
+    gradient, before, last = torch.randn(3, 5, generator=generator(), dtype=torch.float64)
+    change = gradient - before
+    direction = HestenesStiefel.factor(None, gradient, before, last) * last - gradient
+    assert (direction @ change).item() == pytest.approx(0, abs=1e-12)
+    found = Conjugate.factor(None, gradient, before, last)
+    assert found.item() == pytest.approx(((gradient @ change) / before.square().sum()).item())
 
 
 def test_a_step_continues_where_the_last_one_ended_and_is_saved_in_a_checkpoint() -> None:
@@ -205,6 +214,10 @@ def test_the_experiment_and_its_breaks(run_experiment) -> None:
         found = values(broken=broken.name, unreached=(loose,))
         assert found.keys() == {loose, "share solved, near-exact search, DFP"}
         assert found[loose] != plain[loose]
+    curve = "evaluations, loose search"
+    ours, theirs = (run_experiment(bfgs, broken=name).curves[curve] for name in ("", CONJUGATE.name))
+    assert ours["DFP"] == theirs["DFP"]
+    assert ours["BFGS"] != theirs["BFGS"]
     rival = values(broken=CONJUGATE.name)
     assert rival.keys() == plain.keys()
     assert all(rival[name] != plain[name] for name in rival if not name.startswith("share"))

@@ -4,18 +4,30 @@ scipy's.
 
 from __future__ import annotations
 
+import importlib
+from functools import partial
+from statistics import geometric_mean
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import lbfgs
 from readtrack.papers.bfgs import bfgs_update
 from readtrack.papers.bfgs.experiment import scipys, walk
+from readtrack.papers.bfgs.rivals import HestenesStiefel
 from readtrack.papers.lbfgs import LBFGS, two_loop
 from readtrack.papers.lbfgs.benchmark import as_written, compact, history, stacked, two_loops
-from readtrack.papers.lbfgs.experiment import FirstScale, ScaleAlone, TenthScale
+from readtrack.papers.lbfgs.experiment import FirstScale, ScaleAlone, TenthScale, minimise, read
 from readtrack.papers.newton.problems import logistic_problem, rosenbrock_problem
+from readtrack.plugin import AtLeast
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
+
+EXPERIMENT = importlib.import_module("readtrack.papers.lbfgs.experiment")  # the hook has the same name
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -120,6 +132,36 @@ def test_defaults() -> None:
         LBFGS(w, pairs=0)
 
 
+def test_each_problem_is_minimised_with_each_number_of_pairs(part_of_run) -> None:
+    world = {name: rosenbrock_problem(n, generator()) for name, n in (("short", 2), ("long", 4))}
+    at, used = Trial(Workshop(part_of_run(), world), Work(arm="any"), arm="any"), []
+
+    def make(weights: Any, **settings: Any) -> LBFGS:
+        used.append(settings["pairs"])
+        return LBFGS(weights, **settings)
+
+    _, walks = minimise(at, make, None, pairs=(1, 2), most=200)
+    assert walks.keys() == {(name, kept) for name in world for kept in (1, 2)}
+    assert used == [1, 1, 2, 2]
+    found = read(at, Sweep(walks, None, {}), title="any")
+    evaluations = [one.evaluations for one in walks.values()]
+    assert found == {"evaluations": pytest.approx(geometric_mean(evaluations)), "share solved": 1}
+    _, few = minimise(at, partial(LBFGS, pairs=3), None, most=1)
+    assert few.keys() == {(name, 0) for name in world}
+    found = read(at, Sweep(few, None, {}), title="any")
+    assert isinstance(found["evaluations"], AtLeast)
+    assert found["share solved"] == 0
+
+
+def test_the_arms_differ_only_in_their_scale(comparisons) -> None:
+    scales, _ = comparisons(lbfgs)
+    kinds = {name: arm.make for name, arm in scales.arms.items()}
+    unscaled = kinds.pop("no scale")
+    assert kinds == {"newest pair's scale": LBFGS, "first pair's scale": FirstScale}
+    assert (unscaled.func, unscaled.keywords) == (LBFGS, {"scaled": False})
+    assert digest(EXPERIMENT) == "67a6c4937fa3"
+
+
 def values(record) -> dict[str, float]:
     return {name: value for claim in record.claims for name, value in claim["values"].items()}
 
@@ -127,8 +169,15 @@ def values(record) -> dict[str, float]:
 def test_the_experiment_and_its_breaks(run_experiment) -> None:
     plain = values(run_experiment(lbfgs))
     assert plain["numbers kept, L-BFGS / BFGS"] == 10 / 20
-    broken = values(run_experiment(lbfgs, broken="a tenth of the scale"))
-    assert all(broken[metric] != plain[metric] for metric in broken if "evaluations" in metric)
+    for name in ("a tenth of the scale", "conjugate gradients", "Hestenes-Stiefel"):
+        broken = values(run_experiment(lbfgs, broken=name))
+        assert all(broken[metric] != plain[metric] for metric in broken if "evaluations" in metric)
+
+
+def test_a_rival_has_hestenes_and_stiefels_factor_and_its_own_search() -> None:
+    optimizer = EXPERIMENT.hestenes_stiefel([nn.Parameter(torch.ones(1))], pairs=3, iterations=7)
+    assert type(optimizer) is HestenesStiefel
+    assert (optimizer.defaults["c2"], optimizer.defaults["iterations"]) == (0.6, 7)
 
 
 @pytest.mark.parametrize(("kind", "which"), [(FirstScale, "first"), (TenthScale, "tenth"), (LBFGS, "newest")])
