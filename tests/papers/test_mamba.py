@@ -38,7 +38,14 @@ from readtrack.papers.mamba import (
     selective_scan,
 )
 from readtrack.papers.mamba.benchmark import Transformer, authors, in_room
-from readtrack.papers.mamba.experiment import NOISE, TOKENS, GatedSSM, TimeInvariantSSM, blind
+from readtrack.papers.mamba.experiment import (
+    NOISE,
+    TOKENS,
+    GatedSSM,
+    RecurrentUnits,
+    TimeInvariantSSM,
+    blind,
+)
 from readtrack.papers.ssm import hippo_legs
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
@@ -459,13 +466,30 @@ def test_the_transformer_with_a_cache_is_causal_attention():
     assert_close(torch.stack(found, 1), model.norms[2](x) @ model.embedding.weight.mT)
 
 
-@pytest.mark.parametrize("space", [SelectiveSSM, TimeInvariantSSM, GatedSSM])
+@pytest.mark.parametrize("space", [SelectiveSSM, TimeInvariantSSM, GatedSSM, RecurrentUnits])
 def test_every_weight_of_every_arm_learns(space):
     copier, (ids, answers) = Copier(space, 8, 4), selective_copying(3, 9, 2, torch.Generator().manual_seed(0))
     F.cross_entropy(copier(ids)[:, -2:].flatten(0, 1), answers.flatten()).backward()
     for name, weight in copier.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
+
+
+def test_the_recurrent_rival_is_a_gru():
+    space, x = RecurrentUnits(32, 16, 4), torch.randn(3, 7, 32)
+    h, found = torch.zeros(3, 32), []
+    w_in, w_back, b_in, b_back = space.parameters()
+    for t in range(7):
+        into, back = x[:, t] @ w_in.T + b_in, h @ w_back.T + b_back
+        (r, z, n), (r_h, z_h, n_h) = into.chunk(3, 1), back.chunk(3, 1)
+        z = (z + z_h).sigmoid()
+        h = (1 - z) * (n + (r + r_h).sigmoid() * n_h).tanh() + z * h
+        found.append(h)
+    assert_close(space(x)[0], torch.stack(found, 1))
+    sizes = [
+        sum(w.numel() for w in Copier(one, 32, 16).parameters()) for one in (RecurrentUnits, SelectiveSSM)
+    ]
+    assert round(sizes[0] / sizes[1], 1) == 2.4
 
 
 def test_the_set_up_is_the_stated_one():
