@@ -512,6 +512,13 @@ def test_accuracy_counts_the_requested_tokens(part_of_run):
     assert found.mean(0).tolist() == [0.0, 1.0, 1.0, 1.0]
 
 
+def test_the_rate_rises_and_decays(part_of_run):
+    """The smoke run has two of the twenty steps of the warm-up, and the second is halved by the decay."""
+    at = Trial(Workshop(part_of_run()), Work(arm="selective"), arm="selective")
+    experiment.train_copier(at, SelectiveSSM, 0.1)
+    assert at.work.rates == pytest.approx([0.1 / 20, 0.1 * 2 / 20 / 2])
+
+
 def test_the_rate_that_copies_most_is_chosen(part_of_run, monkeypatch):
     """A copier whose accuracy is its learning rate."""
     read = []
