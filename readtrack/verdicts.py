@@ -154,25 +154,24 @@ class Judged:
         null       the claim in null runs, where every arm is the control; bounds cleared there that do not
                    compare arms are guards
 
-        A missed guard still counts. If no other bound remains, the claim is not judged.
+        A bound that these runs do not clear still counts. If no other bound remains, the claim is not judged.
         """
         alone = [bound for bound in self.claim.bounds if not (bound.of and bound.of.how)]
         by_control = null.cleared() if null and null.null_kind in ("pipelines", "as good as") else []
         guards = {str(bound): "the control by itself" for bound in by_control if bound in alone}
         guards |= {str(bound): "the untrained arm" for bound in (untrained.cleared() if untrained else [])}
+        if self.sides:
+            cleared = set(map(str, self.cleared()))
+            guards = {bound: who for bound, who in guards.items() if bound in cleared}
         found = replace(self, guards=guards)
         if not guards or not self.sides:
             return found
         bounds = [*self.claim.bounds, *self.claim.timed]
-        counted = [
-            (bound, side)
-            for bound, side in zip(bounds, self.sides, strict=True)
-            if str(bound) not in guards or side == "missed"
-        ]
+        counted = [side for bound, side in zip(bounds, self.sides, strict=True) if str(bound) not in guards]
         if not counted:
             who = " and ".join(dict.fromkeys(guards.values()))
             return replace(found, verdict="not judged", why=f"no bound counts: {who} clears each")
-        verdict = summary([side for _, side in counted])
+        verdict = summary(counted)
         return found if verdict == self.verdict else replace(found, verdict=verdict, why="")
 
     def cleared(self) -> list[Bound]:

@@ -155,11 +155,12 @@ def leads(level: list[float], lead: list[float], **more: object) -> Judged:
         (leads(OPEN, FAR * 4), leads(NEAR, NEAR), leads(NEAR, NEAR), "inconclusive", set()),
         # Bounds cleared by the control alone are left out; bounds cleared by two copies of it are false
         # positives.
-        (leads(OPEN, FAR * 4), None, leads(FAR, FAR), "reproduced", {"level ≥ 0.2"}),
+        (leads(FAR, FAR), None, leads(FAR, FAR), "reproduced", {"level ≥ 0.2"}),
         (leads(FAR, FAR), leads(FAR, NEAR), None, "reproduced", {"level ≥ 0.2"}),
         (leads(FAR, FAR), leads(FAR, FAR), None, "not judged", {"level ≥ 0.2", "lead ≥ 0.2"}),
-        # A guard must hold.
-        (leads(NEAR, FAR), leads(FAR, NEAR), None, "not reproduced", {"level ≥ 0.2"}),
+        # A guard must be cleared.
+        (leads(NEAR, FAR), leads(FAR, NEAR), None, "not reproduced", set()),
+        (leads(OPEN, FAR * 4), None, leads(FAR, FAR), "inconclusive", set()),
     ],
 )
 def test_a_bound_that_holds_without_the_idea_is_a_guard(plain, untrained, null, verdict, guards):
