@@ -104,7 +104,10 @@ def test_a_cancelled_run_continues_at_the_step_where_it_stopped(runs):
     process = resume(runs)
     assert runs.finish(process).outcome == "completed"
     last, _ = stopped.curves["training loss"]["all"][-1]
-    assert labels(process)["all 0.3"] == last + 1
+    first = labels(process)["all 0.3"]
+    # A single step of 0.05 s after a checkpoint is not worth another one, and is repeated.
+    assert first > 0
+    assert first in (last, last + 1)
 
 
 @pytest.mark.slow
