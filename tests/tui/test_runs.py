@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -254,21 +253,6 @@ async def test_a_run_whose_process_is_gone_is_buried_at_start(
         await until(pilot, lambda: app.main._results, "the results")
         assert app.main.checklist.verdicts == {}  # no information about the paper
     assert store.load(folder).outcome == "interrupted"
-
-
-async def test_an_open_app_lists_runs_of_other_processes_and_their_end(
-    home: Home, papers_yaml: Path, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = ReadtrackApp(Library.open(home, papers_yaml))
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.runs._runs_seen is not None, "the first look")
-        folder = recorded(until=4.0)
-        await until(pilot, lambda: [one.outcome for one in app.runs.results] == [None], "the new run")
-        monkeypatch.setattr(controllers_runs, "_LOOK_AGAIN", 1000.0)
-        shutil.copy(Path(__file__).parent / "recorded" / "events.jsonl", folder)
-        store.write_result(folder, store.load(folder))
-        await until(pilot, lambda: app.runs.results[0].outcome == "completed", "its end")
-        await until(pilot, lambda: app.main.checklist.verdicts, "the verdicts in the list")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
