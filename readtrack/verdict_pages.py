@@ -136,6 +136,7 @@ def _claim(row: VerdictRow) -> list[str]:
         "control": claim.control,
         "no rival": claim.no_rival,
         MORE_STEPS: row.numbers.get(MORE_STEPS, ""),
+        "breaks": row.fell_first,
         "another verification gives another verdict": ""
         if row.otherwise is None
         else f"with probability {100 * row.otherwise:.0f} %",

@@ -125,6 +125,14 @@ class VerdictRow:
         return next(iter([*comparing, *scaled, *counted, *self.effects]), None)
 
     @property
+    def fell_first(self) -> str:
+        """Why breaks have no outcome although null runs do, or ""."""
+        stands = self.verdict in ("reproduced", "not specific", "weak") or self.claim.kind != "measured"
+        if stands or self.null is None or self.breaks or not self.claim.breaks:
+            return ""
+        return f"not run, because the claim is {self.verdict} without them"
+
+    @property
     def earlier(self) -> bool:
         """Whether a measured claim was judged by an earlier procedure."""
         return self.claim.kind == "measured" and self.procedure != PROCEDURE

@@ -55,7 +55,7 @@ def verify(
         bool, typer.Option("--null", help="Also make null runs, in which every arm is the control.")
     ] = False,
     breaks: Annotated[
-        bool, typer.Option("--breaks", help="Also run each paper with each of its breaks.")
+        bool, typer.Option("--breaks", help="Also run each paper with the breaks of the claims that stand.")
     ] = False,
     audit: Annotated[
         bool, typer.Option("--audit", help="Use seeds drawn from the clock, recorded in audits.jsonl.")

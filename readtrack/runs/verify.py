@@ -97,7 +97,7 @@ class Verification:
     """Runs every paper's experiment on the seeds of its rules. Call `step` ten times a second until `done`.
 
     papers      claims by paper
-    conditions  null, breaks: whether to run the null runs and each break
+    conditions  null, breaks: whether to run the null runs, and the breaks of claims that stand without them
     seeds       seeds for every paper instead of the rules' (an audit), or None
     code        digest of each paper's code, which its runs record
     place       the machine that performs the runs, "" for this one; start: starts a run there
@@ -140,9 +140,10 @@ class Verification:
                     self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
                     continue
                 self._trials[paper, condition] = _Trial(order, about, planned)
-        # Benchmarks come last, one at a time and alone, because other runs would disturb them.
-        order_of = {PLAIN: 0, TIMED: 2, NULL_TIMED: 2}
-        for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 1)):
+        # Benchmarks come last, one at a time and alone, because other runs would disturb them. Breaks wait
+        # for the plain runs' verdict, so null runs come before them.
+        order_of = {PLAIN: 0, Condition(null=True): 1, TIMED: 3, NULL_TIMED: 3}
+        for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 2)):
             trial = self._trials[paper, condition]
             self._waiting.extend(Task(paper, condition, seed) for seed in trial.seeds[: trial.planned])
 
@@ -180,7 +181,13 @@ class Verification:
             beside = (self._waiting[0].condition, next(iter(self._running), self._waiting[0]).condition)
             if self._running and any(condition.timed for condition in beside):
                 break
+            standing = self._claim_stands(self._waiting[0])
+            if standing is None:
+                break
             task = self._waiting.popleft()
+            if not standing:
+                self._trials[task.paper, task.condition].planned -= 1
+                continue
             if task in self._earlier and not self._contended(task):
                 happened.append(self._keep("reused", task, self._earlier[task]))
                 continue
@@ -201,6 +208,23 @@ class Verification:
             self._running[task] = self._start(job)
             happened.append(self._event("started", task, Record.from_job(job)))
         return happened
+
+    def _claim_stands(self, task: Task) -> bool | None:
+        """Whether the task can change a verdict; None while the plain runs are incomplete.
+
+        A break or more steps can only refute a claim, so the plain runs must have left it standing.
+        """
+        if not task.condition.broken and task.condition != LONGER:
+            return True
+        plain = self._trials[task.paper, PLAIN]
+        if len(plain.runs) < plain.planned:
+            return None
+        about = {claim.name for claim in self._trials[task.paper, task.condition].claims}
+        return any(
+            one.verdict in ("reproduced", "weak") or bool(one.claim.timed)  # times are measured last
+            for one in judge_over_seeds(task.paper, plain.claim_events())
+            if one.claim.name in about
+        )
 
     def _contended(self, task: Task) -> bool:
         """Whether other programs disturbed the earlier benchmark too much to judge a claim."""

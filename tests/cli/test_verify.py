@@ -61,7 +61,7 @@ def seeds(count: int = 5, *, threshold: float = 0.5) -> list[int]:
 @pytest.fixture
 def plugins(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder for a test's plugins. Workers import a stub of torch."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "toys" / "light"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "toys" / "light"), prepend=os.pathsep)
     folder = tmp_path / "plugins"
     folder.mkdir()
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(folder))
@@ -155,6 +155,20 @@ def test_null_runs_and_breaks_show_the_quality_of_the_rule(cli: Cli, home: Home,
     assert [(run["null"], run["broken"]) for run in runs(home).values()].count((True, "")) == 5
     assert [run["broken"] for run in runs(home).values()].count("no idea") == 5
     assert {run["condition"] for run in runs(home).values()} == {"", "null run", "break: no idea"}
+
+
+@pytest.mark.slow
+def test_breaks_are_left_out_if_the_claim_falls_without_them(
+    cli: Cli, home: Home, plugins: Path, tmp_path: Path
+) -> None:
+    file = write(plugins, "toy_sgd", threshold=5.0)
+    file.write_text(file.read_text().replace('deviations="all"', 'deviations="all", after_steps=100'))
+    done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(run["condition"]) for run in runs(home).values()) == [""] * 5 + ["null run"] * 5
+    assert "(10/10)" in done.stderr
+    page = (tmp_path / "out" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
+    assert "- **breaks**: not run, because the claim is not reproduced without them" in page
 
 
 @pytest.mark.slow
