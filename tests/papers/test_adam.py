@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import adam
 from readtrack.papers.adam import Adam
 from readtrack.papers.adam.experiment import RIVALS, Uncorrected, unscaled
@@ -91,6 +92,20 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["training loss, digits under dropout"].keys() == {*RIVALS, "Adam"}
     assert record.curves["training loss, next character"].keys() == {*RIVALS, "Adam"} - {"heavy ball"}
     assert record.curves["training loss, digits, beta2 0.9999"].keys() == {"corrected", "uncorrected"}
+
+
+def test_the_set_up_is_the_stated_one(comparisons):
+    """All optimisers of a claim have the same grid of learning rates, whose third value is used at smoke."""
+    assert digest(experiment) == "f42c188a06d2"
+    assert experiment.RATES[::2] == pytest.approx((0.001, 0.01, 0.1, 1.0))
+    assert experiment.STEPS[::2] == pytest.approx((1e-4, 1e-3, 1e-2, 0.1, 1.0))
+    dropout, sparse, correction = comparisons(adam)
+    assert dropout.grid == sparse.grid == experiment.RATES[2:3]
+    assert correction.grid == experiment.STEPS[3:5]
+    assert all(given.again for given in (dropout, sparse, correction))  # judged in a second training
+    for given in (dropout, sparse):
+        for name, arm in given.arms.items():
+            assert arm.make is (Adam if name == "Adam" else RIVALS[name])
 
 
 def test_a_seed_decides_the_whole_run(run_experiment):

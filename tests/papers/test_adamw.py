@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import adamw
 from readtrack.papers.adam import Adam
 from readtrack.papers.adamw import SGDW, AdamW
@@ -92,6 +93,10 @@ def test_the_experiment_runs(run_experiment):
     found = values(record, adamw.EVENLY)
     assert found["AdamW: 9th / 1st decile of the decay"] == pytest.approx(1, abs=1e-6)
     assert found["Adam with penalty: rank correlation of decay and gradients' size"] < -0.8
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment) == "fa722271d4d1"
 
 
 def test_a_seed_decides_the_whole_run(run_experiment):

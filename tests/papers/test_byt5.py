@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import ByT5Tokenizer, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from readtrack.checks.constants import digest
 from readtrack.papers import byt5
 from readtrack.papers.byt5 import ByT5, from_released, padded, to_bytes, to_ids
 from readtrack.papers.byt5.benchmark import cost
@@ -243,6 +244,10 @@ def test_skipped_merges_change_the_split_of_a_text():
     reader = toy.dropout_reader(some)
     assert reader.ids(text) == toy.tokens_reader(some).ids(text)  # at evaluation nothing is random
     assert reader.training(text, draw) != reader.ids(text)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "9699b253708f"
 
 
 def test_texts_are_two_words_of_a_topic():

@@ -11,8 +11,10 @@ from collections import Counter
 import pytest
 import torch
 
+from readtrack.checks.constants import digest
 from readtrack.papers.fim import fill_in_the_middle, restored
 from readtrack.papers.gpt2 import GPT2
+from readtrack.runs.table import Table
 
 fim = importlib.import_module("readtrack.papers.fim")
 its = importlib.import_module("readtrack.papers.fim.experiment")
@@ -100,12 +102,45 @@ def test_the_loss_counts_all_parts_up_to_the_end():
     assert its.loss_of(network, text).item() == pytest.approx(torch.stack(chosen).mean().item(), rel=1e-5)
 
 
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "64f9359de4dc"
+
+
 def test_prompts_end_where_the_middle_begins():
     prefix, suffix, edge = torch.tensor([[9, 8]]), torch.tensor([[7]]), torch.ones(1, 1, dtype=torch.long)
     psm = fill_in_the_middle(torch.tensor([[9, 8, 7]]), torch.tensor([[2, 2]]), torch.tensor([False]))
     spm = fill_in_the_middle(torch.tensor([[9, 8, 7]]), torch.tensor([[2, 2]]), torch.tensor([True]))
     assert torch.equal(its.PROMPTS["PSM"](prefix, suffix, edge), psm[:, :-1])
     assert torch.equal(its.PROMPTS["SPM"](prefix, suffix, edge), spm[:, :-1])
+
+
+class Oracle(GPT2):
+    """Infers the language of a gap from the suffix, and gets the last `wrong` letters wrong."""
+
+    def __init__(self, wrong):
+        super().__init__(its.VOCAB, context=22, model=4, heads=1, layers=1)
+        self.wrong = wrong
+
+    def generate(self, given, count, generator, *, temperature):
+        first = given[torch.arange(len(given)), (given == its.SUF).int().argmax(1) + 1]
+        language = (first - its.FIRST).div(its.LETTERS, rounding_mode="floor") - 1
+        spoken = language[:, None] + (torch.arange(count) >= count - self.wrong)
+        return torch.cat((given, its.FIRST + spoken % toy.LANGUAGES * its.LETTERS), 1)
+
+
+@pytest.mark.parametrize(("wrong", "share"), [(0, 1.0), (1, 0.0)])
+def test_a_gap_is_filled_if_all_letters_are_right(part_of_run, wrong, share):
+    run = part_of_run()
+    for way in ("PSM", "SPM"):
+        assert its.fill(run, Oracle(wrong), its.PROMPTS[way])[0] == share
+
+
+def test_the_gain_is_over_the_plain_models_own_prompts():
+    ours = {"PSM": 0.9, "SPM": 0.1, "suffix, then prefix": 0.2, "prefix alone": 0.3, "own prompt": 0.9}
+    plain = {"PSM": 0.0, "SPM": 0.0, "suffix, then prefix": 0.4, "prefix alone": 0.125, "own prompt": 0.0}
+    found = its.relations(Table(rows={"half reordered": ours, "none": plain}))[""]
+    assert [found[bound.metric] for bound in its.FILLS.rule[:2]] == pytest.approx([0.775, 0.5])
+    assert found[its.FILLS.guards[0].metric] == 0.125
 
 
 @pytest.mark.slow

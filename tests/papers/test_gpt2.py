@@ -444,8 +444,13 @@ def test_models_and_the_sizes_that_they_represent(part_of_run, monkeypatch, brok
         made[at.name] = model
         return 0.0, model
 
+    rates = {}
     monkeypatch.setattr(toy, "attempt", watched)
+    monkeypatch.setattr(toy, "train", lambda at, *given, rate, **rest: rates.update({at.name: rate}))
     toy.compare_sizes(part_of_run(broken=broken))
+    falling = {"small": 0.018, "medium": 0.018 / 2**0.5, "large": 0.018 / 2}
+    assert rates == pytest.approx({name: falling[name] for name in rates})
+    assert "small" in rates
     small = made.pop("small")
     assert (small.tokens.embedding_dim, len(small.blocks)) == (16, 1)
     assert all(weight.requires_grad for weight in small.parameters())

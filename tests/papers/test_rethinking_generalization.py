@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.claims import AtLeast
 from readtrack.papers import rethinking_generalization as module
 from readtrack.papers.rethinking_generalization import Memory, memorise
@@ -84,7 +85,8 @@ def trainings(run_experiment, monkeypatch, **options):
         at.metric("loss", 1.0, step=0)
         steps = {module.TRUE: 10.0, module.RANDOM: 25.0}.get(kind, 99.0)
         accuracies = {"linear": 0.5, "dropout": 0.75}
-        return 1.0, module.Trained(accuracies.get(arm, 1.0), 0.9, steps)
+        fitted = 0.875 if kind == "Gaussian" else accuracies.get(arm, 1.0)
+        return 1.0, module.Trained(fitted, 0.9 if kind == module.TRUE else 0.1, steps)
 
     monkeypatch.setattr(module, "train", noted)
     return seen, run_experiment(module, **options)
@@ -113,6 +115,8 @@ def test_every_arm_learns_every_kind_of_data(run_experiment, monkeypatch):
     assert found["steps to 99 %, random labels / true labels, network"] == 2.5
     assert found["training accuracy, random labels, network - linear"] == 0.5
     assert found["training accuracy, random labels, dropout"] == 0.75
+    assert found["lowest training accuracy of five kinds of data, network"] == 0.875
+    assert found["accuracy on new images, linear"] == 0.9
 
 
 def test_nothing_is_tuned_on_noise(run_experiment, monkeypatch):
@@ -191,6 +195,7 @@ def test_the_full_budget_standardises_each_image(part_of_run, monkeypatch):
 
 
 def test_the_experiment_runs(run_experiment):
+    assert digest(module) == "1142a7d15f53"
     record = run_experiment(module, unreached=("steps to 99 %, random labels / true labels, network",))
     curve = record.curves["accuracy over the part of random labels"]
     assert [part for part, _ in curve["network, training images"]] == [0, 0.25, 0.5, 0.75, 1]

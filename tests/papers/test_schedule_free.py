@@ -16,6 +16,7 @@ from schedulefree.adamw_schedulefree_reference import AdamWScheduleFreeReference
 from schedulefree.sgd_schedulefree_reference import SGDScheduleFreeReference
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import schedule_free
 from readtrack.papers.adamw import AdamW
 from readtrack.papers.momentum import Momentum
@@ -225,6 +226,31 @@ def test_the_arms_match_their_names(compared):
         assert isinstance(rival, kind)
         assert rival.memories[-1] == "mean"
         assert [schedule.lr_lambdas[0](t) for t in (0, 19, 20, 5000)] == [0.05, 1, 1, 1]
+
+
+def test_every_arm_trains_at_the_rates_of_the_grid(compared):
+    """The checks cannot compare the arms' learning rates, because the arms are declared to differ in them."""
+    assert digest(experiment) == "a19c1ac7a67c"
+    grids = {"SGD": [0.1 * 2**i for i in range(7)], "AdamW": [0.0125 * 2**i for i in range(5)]}
+    assert {name: list(given["rates"]) for name, given in compared.items()} == grids
+
+
+def test_the_arms_of_both_comparisons(comparisons):
+    kinds = (ScheduleFreeSGD, Momentum), (ScheduleFreeAdamW, AdamW)
+    for given, (ours, theirs) in zip(comparisons(schedule_free), kinds, strict=True):
+        built = {name: arm.make([torch.ones(1)], 0.1, 100) for name, arm in given.arms.items()}
+        built |= {name: arm.make([torch.ones(1)], 0.1, 100) for name, arm in given.yardsticks.items()}
+        assert {name: type(optimizer) for name, (optimizer, _) in built.items()} == {
+            "schedule-free": ours,
+            "cosine": theirs,
+            "constant rate": theirs,
+        }
+        assert {optimizer.defaults["lr"] for optimizer, _ in built.values()} == {0.1}
+        assert built["schedule-free"][1] is None
+        assert [built["cosine"][1].lr_lambdas[0](t) for t in (19, 99)] == pytest.approx(
+            [0.914, 2.5e-4], rel=0.02
+        )
+        assert [built["constant rate"][1].lr_lambdas[0](t) for t in (19, 99)] == [1, 1]
 
 
 def test_the_cosine_goes_to_zero_after_its_warmup():
