@@ -108,7 +108,8 @@ class SmallFCN(nn.Module):
 
     source  input of the finer logits: the layers of that stride or, for comparison, the coarsest maps or the
             pixels, resized to that stride
-    learnt  whether the last upsampling is learned, which needs a network without finer logits
+    learnt  whether logits from learned upsampling of the coarsest maps are added, which needs a network
+            without finer logits
     """
 
     def __init__(
@@ -135,10 +136,9 @@ class SmallFCN(nn.Module):
         maps = {"layers": (32, 16), "coarse maps": (64, 64), "pixels": (3, 3)}[source]
         self.score2 = zeros(maps[0], classes) if finest <= 2 else None
         self.score1 = zeros(maps[1], classes) if finest == 1 else None
-        self.up = nn.ConvTranspose2d(classes, classes, 8, stride=4, padding=2, bias=False) if learnt else None
+        self.up = nn.ConvTranspose2d(64, classes, 12, stride=4, padding=4, bias=False) if learnt else None
         if self.up is not None:
             nn.init.zeros_(self.up.weight)
-            self.up.weight.data.diagonal().copy_(bilinear(4)[:, :, None].expand(-1, -1, classes))
 
     def forward(self, images: Images) -> Scores:
         fine = self.stage1(images)
@@ -146,7 +146,7 @@ class SmallFCN(nn.Module):
         coarse = self.stage3(self.pool(middle))
         x, stride = self.score3(coarse), 4
         if self.up is not None:
-            return self.up(x)
+            return upsample(x, stride) + self.up(coarse)
         if self.source == "coarse maps":
             middle, fine = upsample(coarse, 2), upsample(coarse, 4)
         if self.source == "pixels":

@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import fcn
 from readtrack.papers.fcn import FCN, SmallFCN, bilinear, upsample
 from readtrack.papers.fcn.model import middle_of
@@ -184,11 +185,15 @@ def test_the_other_sources_of_finer_scores():
     assert learnt.load_state_dict(coarse.state_dict(), strict=False).missing_keys == ["up.weight"]
     assert_close(learnt(x), coarse(x))
     assert learnt.up.weight.requires_grad
+    nn.init.normal_(learnt.up.weight)
+    added = F.conv_transpose2d(maps, learnt.up.weight, stride=4)[:, :, 4:-4, 4:-4]
+    assert_close(learnt(x), coarse(x) + added)
 
 
 def test_the_arms(comparisons):
     assert experiment_module.RATES == (0.004, 0.012, 0.036)
     assert experiment_module.STEPS == 150
+    assert digest(experiment_module) == "cb361f184cff"
     (given,) = comparisons(fcn)
     arms = given.arms
     stages = {arm.before for arm in arms.values()}
