@@ -68,6 +68,11 @@ REST = Break(
     "half.",
     "rival",
 )
+DROPPED = Break(
+    "removed words alone as target",
+    "The network is pre-trained to generate the removed words. No sentinel marks where they were.",
+    "rival",
+)
 COUNTED = Break(
     "nearest centroid",
     "Words are represented by counts of the words that occur with them in the pre-training texts. A text "
@@ -134,7 +139,7 @@ CHEAPER = Claim(
     "network uses its best learning rate from the same grid",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
-    breaks=(HALF, REST, UNTRAINED),
+    breaks=(HALF, DROPPED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=MODEL + "For the whole text, all removed words are replaced with masks, as in MASS. The "
     "paper's BERT-style objective (82.96 in its table) also replaces some words with other words.",
@@ -143,6 +148,12 @@ CHEAPER = Claim(
             "Until November 2026 the claim was not judged, because the control gained too little on 2 of 5 "
             "seeds. The bounds are the same. The number of tokens follows from the construction, so this "
             "bound is now a guard. We removed the break that replaced the paper's network with the control."
+        ),
+        (
+            "The rival is now the network that generates only the removed words. The former rival, the "
+            "second half as target, has targets that are longer than the guard allows. On seed 7101, the new "
+            "rival's accuracy is 0.07 higher than the control's. The test now has 2,000 texts instead of "
+            "600, because the standard error of the difference was 0.020, and at most 0.017 is allowed."
         ),
     ),
 )
@@ -174,6 +185,14 @@ def spans(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs
 def whole(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
     """Source and target as in MASS: the text with the same number of masked tokens, and the whole text."""
     return ids.masked_fill(draw_spans(*ids.shape, generator), MASK), ids
+
+
+def dropped(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
+    """Source and target of the objective "drop corrupted tokens" (section 3.3.2): the kept words, and the
+    removed words.
+    """
+    gone = draw_spans(*ids.shape, generator)
+    return ids[~gone].view(len(ids), -1), ids[gone].view(len(ids), -1)
 
 
 def rest(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
@@ -249,10 +268,11 @@ def compare_objectives(run: Run) -> None:
         task(language, "topic", FEW, run.data("examples", "train")),
         task(language, "topic", run.pick(smoke=60, quick=2000, full=4000), run.data("examples", "train")),
         task(language, "topic", run.pick(smoke=12, quick=240, full=600), run.data("to choose by", "choose")),
-        task(language, "topic", run.pick(smoke=12, quick=600, full=2000), run.data("to judge by", "judge")),
+        task(language, "topic", run.pick(smoke=12, quick=2000, full=2000), run.data("to judge by", "judge")),
     )
     by_spans = after(spans)
     changed = {MIXED: after(spans, mixed=True), HALF: after(spans, share=0.5), REST: after(rest)}
+    changed[DROPPED] = after(dropped)
     changed[COUNTED] = Arm(Tuned(), before=counted)
     table = run.compare(
         HELPS,

@@ -1,9 +1,12 @@
-"""Networks with distance biases, without distances, or with absolute positions, and segment-wise reading."""
+"""Networks with distance biases, without distances, or with absolute positions, a GRU, and segment-wise
+reading.
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -58,6 +61,26 @@ def number_places(net: TransformerXL) -> None:
     net.embedding.register_forward_hook(
         lambda _, ids, x: x * MODEL**0.5 + sines(x.shape[1], MODEL).to(x)  # section 3.4's factor
     )
+
+
+class Carried(nn.Module):
+    """A GRU with the interface of `TransformerXL`. Its memory is each layer's state after the previous
+    segment.
+    """
+
+    def __init__(self, vocab: int, model: int, *, layers: int) -> None:
+        super().__init__()
+        self.embedding, self.readout = nn.Embedding(vocab, model), nn.Linear(model, vocab)
+        self.gru = nn.GRU(model, model, layers, batch_first=True)
+
+    def loss(
+        self, ids: Int[Tensor, "batch one_more"], memory: Sequence[Tensor] = (), *, keep: int = 0
+    ) -> tuple[Float[Tensor, "batch tokens"], Memory]:
+        """Loss in nats of each token except the first, and the state, unless `keep` is 0."""
+        before = memory[0].transpose(0, 1).contiguous() if memory else None
+        hidden, state = self.gru(self.embedding(ids[:, :-1]), before)
+        nats = F.cross_entropy(self.readout(hidden).mT, ids[:, 1:], reduction="none")
+        return nats, [state.detach().transpose(0, 1)] if keep else []
 
 
 class Segments(nn.Module):

@@ -24,6 +24,7 @@ from readtrack.papers.t5 import T5, buckets, corrupt, draw_spans, from_released,
 from readtrack.papers.t5.benchmark import cost
 from readtrack.papers.t5.centroids import Centroids, co_occurrences
 from readtrack.plugin import Trial
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Work, Workshop
 
 tasks = importlib.import_module("readtrack.papers.t5.tasks")
@@ -278,6 +279,11 @@ def test_objectives_are_text(language):
     assert (toy.FEW, tasks.ASKED) == (24, 4)
     first, second = toy.rest(ids, torch.Generator())
     assert torch.equal(torch.cat((first, second), 1), ids)
+    kept, gone = toy.dropped(ids, torch.Generator())
+    assert [part.shape[1] for part in (kept, gone)] == [10, 2]
+    hidden = read == tasks.MASK  # the same draw removes the same words
+    assert torch.equal(gone.flatten(), ids[hidden])
+    assert torch.equal(kept.flatten(), ids[~hidden])
 
 
 def test_tasks_are_text_with_a_task_prefix(language):
@@ -312,6 +318,7 @@ def test_every_token_has_a_unique_name():
         ("words mixed across texts", "pre-training, spans, mixed, 1"),
         ("half of the pre-training", "pre-training, spans, 0.5"),
         ("second half as target", "pre-training, rest, 1"),
+        ("removed words alone as target", "pre-training, dropped, 1"),
     ],
 )
 def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
@@ -336,6 +343,18 @@ def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
     }
     assert made == {arm: expected[arm] for arm in made}
     assert "spans" in made
+
+
+def test_a_whole_answer_counts_on_the_test_texts(part_of_run):
+    """Two of three answers are right; the third has one wrong token."""
+    answers = torch.tensor([[7, 1], [8, 1], [9, 1]])
+    net = make(SIZES[0])
+    net.generate = lambda source, length: answers[:, :length] + torch.tensor([[0, 0], [0, 0], [0, 1]])
+    world = toy.World(None, *2 * [()], (answers, 0 * answers), (answers, answers))
+    at = Trial(Workshop(part_of_run(), world), Work(arm="any"), arm="any")
+    found = toy.judge(at, Sweep((net, 4), None, {}))
+    assert found["accuracy"].tolist() == [1, 1, 0]
+    assert found["tokens written"] == 4
 
 
 def test_the_rival_finds_the_nearest_centroid():
@@ -393,7 +412,7 @@ def test_without_order_texts_mix_their_words(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "899a6768daa5"
+    assert digest(toy) == "18fcd4340d42"
     assert (toy.STEPS, toy.TUNING, toy.RATES) == (350, 75, (3e-4, 1e-3, 3e-3))
 
 

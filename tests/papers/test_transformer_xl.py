@@ -21,6 +21,8 @@ from readtrack.papers import transformer_xl
 from readtrack.papers.transformer import sines
 from readtrack.papers.transformer_xl import RelativeAttention, TransformerXL, from_released, shifted
 from readtrack.papers.transformer_xl.benchmark import logits
+from readtrack.runs.table import Sweep, Table
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.transformer_xl.experiment")  # the hook has the same name
 
@@ -309,7 +311,7 @@ def test_segments_ask_for_each_word_once():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "af2855dcf21c"
+    assert digest(toy) == "df1b7d99fa47"
     assert (toy.SEGMENT, toy.KEPT, toy.LONGER, toy.STEPS, toy.RATES) == (8, 16, 24, 200, (1e-3, 3e-3, 1e-2))
 
 
@@ -343,6 +345,7 @@ USUAL = {
         ("memory of another text", (8, 16, 16, True, False), RelativeAttention),
         ("memory in evaluation only", (8, 0, 16, False, False), RelativeAttention),
         ("unigram cache", (8, 0, 0, False, True), RelativeAttention),
+        ("GRU with a carried state", USUAL["with memory"], toy.Carried),
         ("no distances", USUAL["with memory"], toy.Biased),
         ("learned bias per distance", USUAL["with memory"], toy.Biased),
     ],
@@ -351,10 +354,10 @@ def test_segments_memories_and_attention_of_the_arms(part_of_run, monkeypatch, b
     made, kinds, run = {}, {}, part_of_run(broken=broken)
 
     def watched(at, reading, rate):
-        net = toy.TransformerXL(toy.WORDS, model=64, heads=4, hidden=8, layers=1, dropout=0.0)
-        reading.change(net)
+        net = toy.network(reading)
         made[at.name] = reading.tokens, reading.keep, reading.later, reading.mixed, reading.counts
-        kinds[at.name] = type(net.layers[0].attention)
+        kinds[at.name] = toy.Carried if reading.state else type(net.layers[0].attention)
+        assert isinstance(net, toy.Carried) == reading.state
         return 1.0, toy.Outcome(net, reading)
 
     monkeypatch.setattr(toy, "train", watched)
@@ -381,6 +384,26 @@ def test_memory_is_passed_to_an_evaluation(part_of_run):
     assert torch.equal(toy.given(toy.Reading(mixed=True), memory)[0], memory[0].flip(0))
 
 
+def test_numbers_of_the_claims(part_of_run, monkeypatch):
+    """With made-up losses: 100 for each token of memory, and the position in the segment."""
+    monkeypatch.setattr(
+        toy, "evaluate", lambda run, found, ids, keep: (100.0 * keep + torch.arange(8.0)).expand(len(ids), 8)
+    )
+    world = toy.World(None, None, torch.zeros(2, 9), torch.zeros(5, 9))
+    at = Trial(Workshop(part_of_run(), world), Work(arm="any"), arm="any")
+    for keep in (16, 0):
+        made = toy.Outcome(None, toy.Reading(keep=keep, later=keep))
+        found = toy.judge(at, Sweep(made, None, {}))
+        assert {name: values.tolist() for name, values in found.items()} == {
+            "nats per word": 5 * [100 * keep + 3.5],
+            "nats per word, segment start - segment end": 5 * [-6.0],
+            "nats per word, long memory": 5 * [400 * keep + 3.5],
+        }
+    nats = {"with memory": 2.0, "without memory": 3.0, "longer segments": 2.5}
+    rows = {arm: {"nats per word": value} for arm, value in nats.items()}
+    assert toy.half_of_the_gap(Table(rows=rows))[""][toy.HALF] == 0.75
+
+
 def test_biases_are_by_distance():
     x, table, (u, v) = torch.randn(1, 20, 12), sines(20, 12).flip(0), torch.randn(2, 3, 4)
     biased = toy.Biased(12, 3, learned=True)
@@ -398,6 +421,20 @@ def test_absolute_positions_are_the_places_in_the_segment():
     ids = torch.tensor([[5, 5, 5]])
     given = made.net.embedding(ids)
     assert_close(given - 8 * made.net.embedding.weight[5], sines(3, 64)[None])
+
+
+def test_the_rivals_state_goes_from_segment_to_segment():
+    """In segments, the loss is that of one pass over the text. Without memory, each segment starts anew."""
+    net, ids = toy.network(toy.Reading(state=True)), torch.randint(toy.WORDS, (2, 25))
+    pieces, memory, found = list(toy.segments(ids, 8)), [], []
+    for piece in pieces:
+        nats, memory = net.loss(piece, memory, keep=16)
+        assert not memory[0].requires_grad
+        found.append(nats)
+    assert_close(torch.cat(found, 1), net.loss(ids)[0])
+    assert (net.gru.hidden_size, net.gru.num_layers) == (64, 2)
+    assert net.loss(pieces[1])[1] == []
+    assert not torch.allclose(net.loss(pieces[1])[0], found[1])
 
 
 def test_words_are_counted_as_far_back_as_a_memory_reaches():
