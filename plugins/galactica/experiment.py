@@ -56,8 +56,9 @@ AT_RANDOM = Break(
     "near miss",
 )
 RECURRENT = Break(
-    "GRU with an immediate answer",
-    "A recurrent network answers immediately, after the same number of training steps.",
+    "GRU trained on the sums",
+    "A recurrent network answers immediately, after the same number of training steps. In training, the "
+    "running sum is also a target at each digit of the question.",
     "rival",
 )
 
@@ -100,6 +101,11 @@ WORK = Claim(
             'Until November 2026 the verdict was "inconclusive" (7 of 10 seeds, same bounds), and 16 % of '
             "the test chains occurred in training. The test chains are now held out, and the sentence "
             "states the number of steps."
+        ),
+        (
+            "The rival, a GRU, is now also trained on the running sums, which the model with work sees in "
+            "training, too. With seed 7101 and a learning rate of 0.005, the GRU's accuracy is 1.00 with "
+            "these targets and 0.32 without them."
         ),
     ),
 )
@@ -159,11 +165,13 @@ class Way:
 
     steps    maps the running sums to the tokens between <work> and </work>
     written  whether the model generates these tokens; otherwise they are given
+    along    whether the running sums are also targets in training, each at its digit of the question
     make     returns the network
     """
 
     steps: Steps
     written: bool
+    along: bool = False
     make: Callable[[], nn.Module] = decoder
 
 
@@ -230,7 +238,7 @@ def add_up(run: Run) -> None:
         derive=gained_by_empty_tokens,
         breaks={
             AT_RANDOM.name: {"work": Arm(Way(at_random, written=True))},
-            RECURRENT.name: {"work": Arm(Way(as_nothing, written=False, make=Recurrent))},
+            RECURRENT.name: {"work": Arm(Way(as_nothing, written=False, along=True, make=Recurrent))},
         },
     )
     run.headline("accuracy over number of digits")
@@ -255,8 +263,12 @@ def train(at: Trial, way: Way, rate: float) -> tuple[float, Outcome]:
         question, sums = chains(LONGEST - step % LONGEST, 64, drawn)
         text = text_of(question, way.steps(sums, written), sums[:, -1:]).to(run.device)
         first = LONGEST + 1 if way.written else text.shape[1] - 1  # first token that must be generated
-        logits = network(text[:, :-1])[:, first - 1 :]
-        loss = F.cross_entropy(logits.flatten(0, 1), text[:, first:].flatten())
+        logits = network(text[:, :-1])
+        loss = F.cross_entropy(logits[:, first - 1 :].flatten(0, 1), text[:, first:].flatten())
+        if way.along:
+            loss = loss + F.cross_entropy(
+                logits[:, : sums.shape[1]].flatten(0, 1), sums.flatten().to(run.device)
+            )
         at.descend(loss, optimizer, step=step, arm=label, clip=1.0)
         schedule.step()
     outcome = Outcome(network, way)

@@ -15,6 +15,8 @@ from transformers import OPTConfig, OPTForCausalLM
 from readtrack.checks.constants import digest
 from readtrack.papers import galactica
 from readtrack.papers.galactica import SIZES, Galactica, from_released
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.galactica.experiment")
 
@@ -153,7 +155,10 @@ WAYS = {
     [
         ("", WAYS["work"]),
         ("random digits as work", its.Way(its.at_random, written=True)),
-        ("GRU with an immediate answer", its.Way(its.as_nothing, written=False, make=its.Recurrent)),
+        (
+            "GRU trained on the sums",
+            its.Way(its.as_nothing, written=False, along=True, make=its.Recurrent),
+        ),
     ],
 )
 def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
@@ -167,6 +172,68 @@ def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, ours):
     monkeypatch.setattr(its, "show", lambda *_: None)
     its.add_up(part_of_run(broken=broken))
     assert ways == WAYS | {"work": ours}
+
+
+def test_accuracies_are_of_chains_of_the_stated_lengths(part_of_run, monkeypatch):
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    monkeypatch.setattr(
+        its, "right", lambda run, outcome, terms, part: torch.tensor([terms / 10 + (part == "judge")])
+    )
+    found = its.judge(at, Sweep(None, None, {}))
+    assert {name: value.item() for name, value in found.items()} == {
+        "accuracy": pytest.approx(1.6),
+        "accuracy on two digits": pytest.approx(1.2),
+    }
+
+
+def test_the_last_token_is_the_answer(part_of_run, monkeypatch):
+    """A chain of two digits. The answers of even digits are right."""
+
+    def answered(network, way, question, sums, generator):
+        last = (sums[:, -1] + question[:, 0] % 2) % its.MODULUS
+        return torch.stack((sums[:, -1], last), 1)
+
+    monkeypatch.setattr(its, "answer", answered)
+    run = part_of_run()
+    question, _ = its.chains(2, 16, run.data("chains of 2 to judge by", "judge"), new=True)
+    found = its.right(run, its.Outcome(None, WAYS["work"]), 2, "judge")
+    assert torch.equal(found, (question[:, 0] % 2 == 0).double())
+
+
+class Listener(torch.nn.Module):
+    """Always predicts the token 0, with a logit that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logit = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(0 * ids, its.VOCAB) * self.logit
+
+
+def test_targets_of_the_loss(part_of_run, monkeypatch):
+    """The answer; with `written`, also the work and its end; with `along`, also the sums at the digits."""
+    targets = []
+    run = part_of_run()
+    monkeypatch.setattr(its, "right", lambda *_: torch.zeros(1))
+    cross_entropy = its.F.cross_entropy
+    monkeypatch.setattr(its.F, "cross_entropy", lambda x, y: targets[-1].append(y) or cross_entropy(x, y))
+    ways = (
+        its.Way(its.as_nothing, written=False, along=True, make=Listener),
+        its.Way(its.as_sums, written=True, make=Listener),
+        its.Way(its.as_empty, written=False, make=Listener),
+    )
+    for number, way in enumerate(ways):
+        targets.append([])
+        its.train(Trial(Workshop(run), Work(arm=str(number)), arm=str(number)), way, 1e-3)
+    assert [len(found) for found in targets] == [6, 3, 3]  # three steps, with chains of 6, 5 and 4 digits
+    for index, terms in enumerate((6, 5, 4)):
+        answer, sums = targets[0][2 * index : 2 * index + 2]
+        assert torch.equal(sums.view(64, terms)[:, -1], answer)
+        work = targets[1][index].view(64, terms + 2)
+        assert (work[:, -2] == its.END).all()
+        assert torch.equal(work[:, -3], work[:, -1])
+        assert targets[2][index].shape == (64,)
 
 
 def test_no_judged_chain_of_the_longest_is_trained_on():
