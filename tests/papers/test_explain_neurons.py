@@ -10,6 +10,7 @@ import torch
 from scipy.stats import pearsonr
 from torch.testing import assert_close
 
+from readtrack import data
 from readtrack.checks.constants import digest
 from readtrack.papers import explain_neurons as module
 from readtrack.papers.explain_neurons import (
@@ -180,6 +181,29 @@ def test_the_experiment_runs(run_experiment):
     assert curve[2][1] == pytest.approx(score["30 predicates"])
     assert curve[4][1] == pytest.approx(score["1000 predicates"])
     assert [artifact["name"] for artifact in record.artifacts] == ["neurons on text", "neurons"]
+
+
+def test_explanations_are_chosen_and_judged_on_their_parts_of_the_text(part_of_run, monkeypatch):
+    given, networks, run = [], [], part_of_run()
+    monkeypatch.setattr(EXPERIMENT, "train", lambda *_: None)
+    look, compare = EXPERIMENT.look, run.compare
+    monkeypatch.setattr(EXPERIMENT, "look", lambda *all_of_it: given.append(all_of_it))
+    EXPERIMENT.experiment(run)
+    (_, model, untrained, texts, alphabet) = given[0]
+    parts = data.stretches(data.characters(data.text())[0], run.seed)
+    for part, windows in ((parts.choose, texts.choose), (parts.judge, texts.judge)):
+        whole = ["".join(map(chr, piece.tolist())) for piece in part]
+        assert all(any("".join(map(chr, row)) in piece for piece in whole) for row in windows.tolist())
+
+    def watched(claim, *, arms, **others):
+        networks.extend(arm.make.args[0] for arm in arms.values())
+        compare(claim, arms=arms, **others)
+
+    monkeypatch.setattr(run, "compare", watched)
+    look(run, model, untrained, texts, alphabet)
+    for network in networks:
+        for seen, text in ((network.chosen_on, texts.choose), (network.judged_on, texts.judge)):
+            assert any(torch.equal(seen, activations_of(one, text)) for one in (model, untrained))
 
 
 def test_the_set_up_is_the_stated_one():

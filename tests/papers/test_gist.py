@@ -18,6 +18,8 @@ from readtrack.papers import gist
 from readtrack.papers.gist import GistGPT2, causal_mask, gist_mask, promptless_mask
 from readtrack.papers.gist.benchmark import answer, cached_bytes, loss, read, step_cost
 from readtrack.papers.gist.benchmark import by_loops as plainly
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.gist.experiment")
 
@@ -171,7 +173,13 @@ def test_texts_ask_for_settings_of_their_prompt(unseen):
 
 
 @pytest.mark.parametrize(
-    "broken", ["", "gist mask without fine-tuning", "last prompt token instead of a gist"]
+    "broken",
+    [
+        "",
+        "gist mask without fine-tuning",
+        "gist of half the prompt",
+        "last prompt token instead of a gist",
+    ],
 )
 def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     made, tune = {}, its.tune
@@ -189,6 +197,7 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     record = run_experiment(gist, broken=broken)
     ours = {
         "gist mask without fine-tuning": (gist_mask, False),
+        "gist of half the prompt": (its.half_mask, True),
         "last prompt token instead of a gist": (its.last_mask, True),
     }
     assert made == {
@@ -226,6 +235,21 @@ def test_each_setting_is_scored_by_itself():
     assert first == 1.0
     same = part[0][:, 1] == part[0][:, 14]
     assert second == pytest.approx(same.double().mean().item())
+
+
+def test_accuracies_are_of_unseen_prompts_by_setting(part_of_run, monkeypatch):
+    def scored(network, part):
+        assert its.held_out(part[0][:, [1, 14]]).all()
+        return torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+
+    monkeypatch.setattr(its, "accuracies", scored)
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    found = its.judged(at, Sweep(None, None, {}))
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "accuracy, first setting": [1, 1],
+        "accuracy, second setting": [1, 0],
+        "accuracy": [1, 0.5],
+    }
 
 
 def test_the_saving_is_the_prompt_minus_its_gist(part_of_run):

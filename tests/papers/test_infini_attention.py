@@ -17,6 +17,8 @@ from readtrack.papers import infini_attention
 from readtrack.papers.infini_attention import InfiniAttention, Memory
 from readtrack.papers.infini_attention.benchmark import segment_by_segment
 from readtrack.papers.infini_attention.model import retrieve, update
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.infini_attention.experiment")
 
@@ -210,6 +212,23 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, options, memory
     }
     assert made["delta rule"].delta
     assert memory is not InfiniAttention or not made["linear memory"].delta
+
+
+def test_accuracies_are_of_texts_of_the_stated_lengths(part_of_run, monkeypatch):
+    monkeypatch.setattr(
+        its,
+        "answered",
+        lambda run, network, segments, part, near=False: torch.tensor(
+            [100.0 * segments + 10 * near + (part == "judge")]
+        ),
+    )
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    monkeypatch.setattr(at, "metric", lambda *_, **__: None)
+    assert its.by_length(at, Sweep(None, None, {})) == {
+        "accuracy at four segments": 401,
+        "accuracy at 32 segments": 3201,
+        "accuracy within the cache's reach": 411,
+    }
 
 
 def test_texts_to_judge_by_are_not_those_to_choose_by(part_of_run, monkeypatch):

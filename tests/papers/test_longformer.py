@@ -19,6 +19,8 @@ from readtrack.papers import longformer
 from readtrack.papers.longformer import Longformer, LongformerAttention, banded_attention, from_released
 from readtrack.papers.longformer.benchmark import pairs, visible_pairs
 from readtrack.papers.roberta import PADDING
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 timed = importlib.import_module("readtrack.papers.longformer.benchmark")
 toy = importlib.import_module("readtrack.papers.longformer.experiment")  # the hook has the same name
@@ -210,6 +212,17 @@ def test_the_question_is_added_to_every_token():
     weight = asked.encoder.tokens.weight
     assert_close(words[1], weight[ids] + weight[ids[:, :1]])
     assert_close(words[0], reader.encoder.tokens.weight[ids])
+
+
+def test_the_farthest_third_is_far_from_the_question(part_of_run, monkeypatch):
+    """The answers' positions are 1 to 23, and only those from 17 on are answered correctly."""
+    place = torch.arange(1, toy.LENGTH)
+    monkeypatch.setattr(toy, "right", lambda run, reader, task: (task[2] >= 17).double())
+    world = toy.World((None, None, 0 * place), (None, None, place))
+    at = Trial(Workshop(part_of_run(), world), Work(arm="any"), arm="any")
+    found = toy.judge(at, Sweep(None, None, {}))
+    assert found[toy.FAR].tolist() == 7 * [1.0]
+    assert found["accuracy"].mean().item() == pytest.approx(7 / 23)
 
 
 def test_the_set_up_is_the_stated_one():

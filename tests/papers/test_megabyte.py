@@ -5,6 +5,7 @@ control arms.
 from __future__ import annotations
 
 import importlib
+import math
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from readtrack.data.sources import DataSource
 from readtrack.papers import megabyte
 from readtrack.papers.megabyte import Megabyte
 from readtrack.papers.megabyte.benchmark import by_loops, training_cost
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.megabyte.experiment")
 
@@ -128,6 +131,16 @@ def test_both_arms_are_judged_on_their_training_objective(part_of_run, make):
     found = its.losses(run, network, its.World(data.Parts((), (), (text,)), 20), "judge")
     assert found.shape == (4, 20)
     assert found.mean().item() == pytest.approx(network.loss(ids).item(), rel=1e-5)
+
+
+def test_bits_are_of_the_judged_windows(part_of_run, monkeypatch):
+    windows = {"judge": torch.full((3, 16), 2.0), "choose": torch.zeros(3, 16)}
+    monkeypatch.setattr(its, "losses", lambda run, network, world, part: windows[part])
+    monkeypatch.setattr(its, "operations", lambda network, window: window)
+    at = Trial(Workshop(part_of_run(), its.World(None, 16)), Work(arm="any"), arm="any")
+    found = its.judge(at, Sweep(None, None, {}))
+    assert_close(found["bits a byte"], torch.full((3,), 2 / math.log(2)))
+    assert found["operations a byte"] == 16
 
 
 def test_without_the_global_model_patches_are_independent():

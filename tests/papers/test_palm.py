@@ -20,6 +20,7 @@ from readtrack.checks.constants import digest
 from readtrack.papers import palm
 from readtrack.papers.palm import PALM_8B, PALM_62B, PALM_540B, PaLM, ParallelBlock
 from readtrack.papers.rope import halves_to_pairs
+from readtrack.runs.table import Table
 
 its = importlib.import_module("readtrack.papers.palm.experiment")
 
@@ -187,6 +188,15 @@ def test_the_arms_match_their_names(part_of_run, monkeypatch, broken, changed):
     its.compare(part_of_run(broken=broken))
     assert made == {arm: (PLAIN | changed)[arm] for arm in made}
     assert made.keys() >= changed.keys()
+
+
+@pytest.mark.parametrize(("none", "expected"), [(2.8, 0.25), (2.0, math.nan)])
+def test_the_loss_of_one_head_as_a_share(none, expected):
+    nats = {"one head": 2.2, "parallel": 2.0, "without attention": none, "serial": 1.0}
+    table = Table(rows={arm: {"nats a character": value} for arm, value in nats.items()})
+    assert its.part_lost(table)["one head"][its.LOST] == pytest.approx(expected, nan_ok=True)
+    del table.rows["without attention"]
+    assert its.part_lost(table) == {}
 
 
 def test_each_arm_is_plotted_at_its_best_rate(run_experiment):

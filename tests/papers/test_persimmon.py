@@ -25,6 +25,7 @@ from readtrack.papers.persimmon import (
 )
 from readtrack.papers.persimmon.benchmark import normalised
 from readtrack.plugin import AtLeast
+from readtrack.runs.table import Sweep, Table
 
 its = importlib.import_module("readtrack.papers.persimmon.experiment")
 
@@ -185,6 +186,35 @@ def test_the_highest_rate_lies_where_the_loss_crosses_the_limit(losses, expected
         found == expected if isinstance(expected, AtLeast) else found == pytest.approx(expected, nan_ok=True)
     )
     assert same
+
+
+def test_both_highest_rates_have_the_controls_limit(part_of_run, monkeypatch):
+    """The limit is 2.2 for both arms. The arm with the norm has no loss below its own lowest plus 10 %."""
+    losses = {"norm": (2.0, 2.4, 9.0), "no norm": (2.0, 3.0, math.nan)}
+    monkeypatch.setattr(its, "held_out", lambda run, text, net, part: torch.tensor([net - 1, net + 1]))
+    table = Table(
+        sweeps={
+            arm: Sweep(None, None, dict(zip((0.01, 0.1, 1.0), of_arm, strict=True)))
+            for arm, of_arm in losses.items()
+        }
+    )
+    found = its.highest_rates(part_of_run(), table)
+    assert found["norm"][its.HIGHEST] == pytest.approx(0.01 * 10**0.5)
+    assert found["no norm"][its.HIGHEST] == pytest.approx(0.01 * 10**0.2)
+
+
+def test_zeros_are_those_of_the_inputs_of_the_second_matrix(part_of_run):
+    run = part_of_run()
+    text = its.Text(its.data.Parts(*3 * ((torch.randint(5, (200,)),),)), 5)
+    network, given = text.network(), []
+    for block in network.blocks:
+        block.down.register_forward_hook(lambda _, inputs, __: given.append(inputs[0]))
+    network(text.windows(run, "judge")[:, :-1])
+    expected = [(hidden == 0).double().mean((1, 2)) for hidden in given]
+    found = its.zeros_by_layer(run, text, network)
+    assert 0.3 < found[0].mean() < 0.7
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_close(ours, theirs)
 
 
 def test_the_set_up_is_the_stated_one():

@@ -25,6 +25,8 @@ from readtrack.papers.reformer import (
     run_layers,
     unit_length,
 )
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.reformer.experiment")  # the hook has the same name
 
@@ -275,6 +277,19 @@ def test_the_rivals_buckets_are_of_the_nearest_of_drawn_tokens():
         for token, bucket in enumerate(of_round.tolist()):
             similar = torch.cosine_similarity(x[0, 0, token], x[0, 0, drawn], dim=1)
             assert bucket == similar.argmax()
+
+
+def test_digits_are_classified_by_the_labels_of_the_others(part_of_run):
+    """Full attention, as a softmax over cosine similarities to all other digits."""
+    x, labels = torch.randn(32, 6), torch.randint(10, (32,))
+    other = torch.randn(32, 6), torch.randint(10, (32,))
+    at = Trial(Workshop(part_of_run(), toy.World(other, (x, labels))), Work(arm="any"), arm="any")
+    outcome = toy.Outcome(toy.Way(toy.all_in_one, 32), 5.0)
+    scores = (5 * x @ torch.nn.functional.normalize(x, dim=1).T).fill_diagonal_(-math.inf)
+    votes = scores.softmax(1) @ torch.nn.functional.one_hot(labels, 10).float()
+    found = toy.judge(at, Sweep(outcome, None, {}))
+    assert torch.equal(found["accuracy"], (votes.argmax(1) == labels).double())
+    assert found["part of the pairs seen"] == 1
 
 
 def test_the_experiment_runs(run_experiment):
