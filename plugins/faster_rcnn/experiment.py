@@ -27,7 +27,7 @@ from ..fast_rcnn.experiment import IMAGES, Scale, optimizer_of, picked
 from ..fast_rcnn.experiment import Learnt as Fast
 from ..fast_rcnn.experiment import starting_from as fast_from
 from ..fast_rcnn.model import detection_loss
-from ..rcnn.boxes import encode
+from ..rcnn.boxes import encode, unsuppressed
 from ..rcnn.experiment import DEVIATIONS, pretrained
 from ..rcnn.experiment import draw as draw_detections
 from ..rcnn.model import RegionNet
@@ -51,8 +51,9 @@ UNRANKED = Break(
 )
 INITIAL = Break("initial weights", "The proposal network is untrained. The detector is unchanged.")
 RANKED_GROUPS = Break(
-    "grouping, ranked",
-    "The regions come from grouping pixels and are ranked by the detector's highest class score.",
+    "grouping, ranked and suppressed",
+    "The regions come from grouping pixels. They are ranked by the detector's highest class score, and the "
+    "network's non-maximum suppression is applied to them.",
     "rival",
 )
 
@@ -103,6 +104,11 @@ RECALLS = Claim(
             "same object. The bound is unchanged. A claim about speed was dropped, because suppression was "
             "a Python loop. Also, grouping takes milliseconds, whereas selective search takes 1.5 seconds."
         ),
+        (
+            "The rival's regions were first ranked without suppression, and two of the three were often on "
+            "one object. On seed 7101, its recall was 0.65 without and 0.87 with suppression. The network's "
+            "was 0.77, and that of grouping 0.62. The bound is unchanged."
+        ),
     ),
 )
 
@@ -131,11 +137,16 @@ DETECTS = Claim(
             "Until November 2026 suppression used an overlap of 0.7, 60 anchors were decoded and training "
             'took 150 steps. The verdict was "not reproduced". The bound is unchanged.'
         ),
+        (
+            "The rival's regions were first ranked without suppression. On seed 7101, its mAP was 0.58 "
+            "without and 0.73 with suppression. The network's was 0.66, and that of grouping 0.51. The bound "
+            "is unchanged."
+        ),
     ),
 )
 
 STEPS, RATE = 600, 0.004
-FEW = 3
+FEW, OVERLAP = 3, 0.4  # regions; threshold of suppression, as in `FasterRCNN.proposals`
 ANCHORS = 64  # sampled per image; the paper has 256
 CODES = Scale(torch.zeros(4), torch.tensor([0.1, 0.1, 0.2, 0.2]))
 
@@ -218,8 +229,9 @@ def shuffled(data: Detection, generator: torch.Generator) -> Detection:
 
 
 def ranked(detector: Fast, data: Detection) -> Detection:
-    """The same proposals, sorted by the detector's highest class score."""
-    return ordered(data, detector.find(data).scores.amax(1).cpu())
+    """The same proposals, sorted by the detector's highest class score. Suppressed proposals come last."""
+    scores = detector.find(data).scores.amax(1).cpu()  # probabilities
+    return ordered(data, scores + unsuppressed(data.proposals.cpu(), scores, OVERLAP))
 
 
 def ordered(data: Detection, scores: Float[Tensor, "images regions"]) -> Detection:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.data import scenes
 from readtrack.errors import ReadtrackError
 from readtrack.papers import coco
@@ -400,6 +401,10 @@ def test_a_folder_of_cocos_is_trained_on(run_experiment, folder):
 
 def test_an_image_without_annotations_has_no_objects():
     assert [len(field) for field in objects([], {})] == [0, 0, 0, 0]
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "b7be9183994b"
 
 
 def test_every_variant_is_right(check_benchmark):

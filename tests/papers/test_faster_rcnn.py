@@ -239,17 +239,22 @@ def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
     ((network, rpn, rate),) = trained
     assert rate == experiment_module.RATE == 0.004
     assert experiment_module.STEPS == 600
+    assert recalls.null == "items"
     judge = recalls.arms["grouping"].make
     ours = recalls.arms["network"].make
     assert_close(ours.proposals, experiment_module.proposed(network, judge).proposals)
     breaks = {name: change["network"].make for name, change in recalls.breaks.items()}
-    assert set(breaks) == {"unranked proposals", "initial weights", "grouping, ranked"}
+    assert set(breaks) == {"unranked proposals", "initial weights", "grouping, ranked and suppressed"}
     assert not torch.equal(breaks["unranked proposals"].proposals, ours.proposals)
     assert_close(breaks["unranked proposals"].proposals.sort(1).values, ours.proposals.sort(1).values)
     detector = detects.read.args[0]
     assert detector.network is network.detector
-    certain = detector.find(breaks["grouping, ranked"]).scores.amax(1)
-    assert (certain.diff(dim=1) <= 1e-6).all()
+    rival = breaks["grouping, ranked and suppressed"]
+    certain = detector.find(rival).scores.amax(1)
+    for boxes, scores in zip(rival.proposals, certain, strict=True):
+        kept = nms(boxes, scores, 0.4)
+        assert_close(boxes[: len(kept)], boxes[kept])
+        assert (scores[len(kept) :].diff() <= 1e-6).all()
     network.rpn = rpn
     assert_close(breaks["initial weights"].proposals, experiment_module.proposed(network, judge).proposals)
 

@@ -133,6 +133,20 @@ def test_the_near_miss_has_a_classifier_that_the_layers_have_not_learned_with(ru
     assert not torch.equal(half.classifier.weight, looked_into.untrained.classifier.weight)
 
 
+def test_the_other_network_is_the_judge(comparisons, monkeypatch):
+    pairs, networks = [], experiment_module.networks
+    monkeypatch.setattr(
+        experiment_module, "networks", lambda *given: pairs.append(networks(*given)) or pairs[-1]
+    )
+    (given,) = comparisons(microscope)
+    looked_into, other = pairs
+    assert given.read.args == (other.trained,)
+    assert given.null == "items"
+    made = {name: arm.make.args for name, arm in given.arms.items()}
+    assert made == {"trained": (looked_into.trained,), "untrained": (looked_into.untrained,)}
+    assert given.breaks["highest-scoring scenes"]["trained"].make.args[0] is looked_into.trained
+
+
 def test_the_strongest_scenes_of_each_class_stand_in_turn(part_of_run):
     run, images, net = part_of_run(), torch.rand(6, 3, 20, 20, dtype=torch.float64), network()
     scores = net(images)

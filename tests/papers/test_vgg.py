@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from readtrack.checks.constants import digest
 from readtrack.papers import vgg
 from readtrack.papers.alexnet import ResponseNorm
 from readtrack.papers.vgg import TABLE_1, VGG, Stages, dense_head
@@ -206,6 +207,10 @@ def test_the_experiment_runs(run_experiment):
     assert found == pytest.approx(two / one, rel=1e-5)
     found = claims["two 3 × 3 layers per stage against one"]["values"]["error, two of 3 × 3 / one of 3 × 3"]
     assert found == pytest.approx(two / three, rel=1e-5)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "8c75b6014e3f"
 
 
 def test_every_variant_is_right(check_benchmark):

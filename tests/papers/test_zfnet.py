@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import zfnet
 from readtrack.papers.saliency.network import Known
 from readtrack.papers.zfnet import deconvnet, gradient, occlusion, pull_back
@@ -139,6 +140,7 @@ def test_the_covered_boxes_and_projected_units(comparisons, monkeypatch):
     images[1, :, 3:8, 9:12] += 2
     boxes, others = torch.tensor([[1.0, 2, 7, 6], [10, 8, 13, 13]]), torch.tensor([[12.0, 2, 16, 8]] * 2)
     asked = Known(images, torch.tensor([1, 4]), boxes, others, 0.9)
+    assert covers.null == projects.null == "items"
 
     def after(network, masks):
         hidden = torch.where(torch.stack(masks)[:, None], 0.3, images)
@@ -185,6 +187,8 @@ def test_without_switches_a_value_is_spread_over_its_window():
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(zfnet)
+    named = "digits that the network names"
+    assert all(claim["values"][named] == record.values[named, ""] for claim in record.claims)
     claims = {claim["claim"]["name"]: claim["values"] for claim in record.claims}
     lost = {
         arm: record.values["probability lost", arm]
@@ -197,6 +201,10 @@ def test_the_experiment_runs(run_experiment):
     over = [record.values["asked box over other", arm] for arm in ("deconvnet", "deconvnet, untrained")]
     found = claims["deconvnet projection of a score"]
     assert found["asked box over other, deconvnet - deconvnet, untrained"] == pytest.approx(over[0] - over[1])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "5ff51b8584bf"
 
 
 def test_every_variant_is_right(check_benchmark):
