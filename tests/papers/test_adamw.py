@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from functools import partial
 
 import pytest
@@ -15,6 +16,8 @@ from readtrack.papers.adam import Adam
 from readtrack.papers.adamw import SGDW, AdamW
 from readtrack.papers.adamw.experiment import RATES
 from readtrack.papers.sgd import trials
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment = importlib.import_module("readtrack.papers.adamw.experiment")
 
@@ -137,6 +140,21 @@ def test_the_best_decay_is_a_soft_minimum():
     assert experiment.lowest(points) == pytest.approx(-2.1, abs=0.03)
     assert experiment.lowest({1e-3: 1.0, 1e-2: 2.0, 1e-1: 3.0}) == pytest.approx(-3)
     assert experiment.lowest({1e-3: 0.5, 1e-2: 0.5}) == pytest.approx(-2.5)
+
+
+def test_the_metrics_of_a_grid(part_of_run):
+    """The best decay falls by two decades between the two learning rates, and by 0.2 nats per decade."""
+    found = {}
+    for rate, best in ((0.01, -1), (0.1, -3)):
+        for decay in (0.0, 1e-3, 1e-2, 1e-1):
+            loss = 0.2 * abs(math.log10(decay) - best) + 0.3 if decay else rate + 0.5
+            found[rate, decay] = (9.0, (loss, 0.25 if decay else 0.5))
+    at = Trial(Workshop(part_of_run()), Work(arm="AdamW"), arm="AdamW")
+    assert experiment.read(at, Sweep(found[0.1, 1e-3], (0.1, 1e-3), found)) == {
+        "decades that the best decay moves": pytest.approx(2, abs=0.01),
+        "loss, best decay / none": pytest.approx(0.3 / 0.51),
+        "test error": 0.25,
+    }
 
 
 def test_three_draws_of_digits_with_a_fifth_of_the_labels_random(part_of_run):
