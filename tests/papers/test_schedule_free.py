@@ -23,6 +23,7 @@ from readtrack.papers.momentum import Momentum
 from readtrack.papers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from readtrack.papers.sgd import SGD
 from readtrack.papers.sgd.trials import Problem, cosine
+from readtrack.runs.table import Table
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment = importlib.import_module("readtrack.papers.schedule_free.experiment")
@@ -303,6 +304,41 @@ def test_two_draws_choose_and_a_third_is_reported(part_of_run, monkeypatch):
 class Built(Problem):
     def __init__(self):
         super().__init__("", lambda: torch.nn.Linear(1, 1), torch.ones(1, 1), torch.zeros(1).long())
+
+
+class MeanOfZero(SGD):
+    """An optimiser whose mean of the weights is 0."""
+
+    def eval(self) -> None:
+        weights = [w for group in self.param_groups for w in group["params"]]
+        self.kept = [(w, w.detach().clone()) for w in weights]
+        for w in weights:
+            w.detach().zero_()
+
+    def train(self) -> None:
+        for w, kept in self.kept:
+            w.detach().copy_(kept)
+
+
+def test_losses_are_those_of_the_mean(part_of_run):
+    rows, labels = torch.eye(2), torch.tensor([0, 1])
+    problem = Problem("two classes", partial(torch.nn.Linear, 2, 2), rows, labels)
+    world = experiment.World(problem, (rows, labels), (rows, labels))
+    at = Trial(Workshop(part_of_run(), world), Work(arm="a"), arm="a")
+    at.start()
+    found = experiment.walk(at, lambda w, lr, total: (MeanOfZero(w, lr=lr), None), 0.5, ninth=2, draw="judge")
+    assert found == {share: (pytest.approx(math.log(2)), 0.5) for share in experiment.STOPS}
+    assert len(at.work.losses) == 18
+    assert at.work.losses[-1] < 0.6  # training goes on from the weights before `eval`
+
+
+def test_the_constant_rate_may_fail_at_one_time():
+    constant, cosine = (dict.fromkeys(experiment.STOPS, loss) for loss in (0.2, 0.1))
+    constant["all"] = 0.3
+    rows = {f"cosine@{share}": {f"loss after {share}": loss} for share, loss in cosine.items()}
+    rows["constant rate"] = {f"loss after {share}": loss for share, loss in constant.items()}
+    (found,) = experiment.constant_over_cosine(Table(rows=rows))[""].values()
+    assert found == pytest.approx(3)
 
 
 def test_every_variant_is_right(check_benchmark):
