@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from functools import partial
 
 import pytest
@@ -16,6 +17,8 @@ from readtrack.papers.adam.experiment import RIVALS, Uncorrected, unscaled
 from readtrack.papers.momentum import Momentum
 from readtrack.papers.rmsprop import RMSProp
 from readtrack.papers.sgd import SGD
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment = importlib.import_module("readtrack.papers.adam.experiment")
 
@@ -181,6 +184,15 @@ def test_the_rivals_match_their_names():
     assert (nesterov["momentum"], nesterov["nesterov"]) == (0.9, True)
     assert groups["heavy ball"].param_groups[0]["momentum"] == 0.9
     assert groups["RMSProp"].param_groups[0]["decay"] == 0.9
+
+
+def test_a_learning_rate_trains_if_the_last_losses_are_low(part_of_run):
+    """The last quarter counts. Half of ln 10 is 1.15."""
+    ends = {0.001: (1.1, 1.1), 0.01: (1.0, 1.4), 0.1: (0.1, 0.3), 1.0: (0.5, math.nan)}
+    points = {rate: [2.0] * 6 + list(end) for rate, end in ends.items()}
+    at = Trial(Workshop(part_of_run()), Work(arm="corrected"), arm="corrected")
+    found = experiment.end_loss_and_steps(at, Sweep(points[0.1], 0.1, points))
+    assert found == {"end loss": pytest.approx(0.2), "steps that train": 2.0}
 
 
 def test_every_variant_is_right(check_benchmark):

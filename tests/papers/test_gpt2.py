@@ -30,6 +30,7 @@ from readtrack.papers.gpt2.ngrams import NGrams
 from readtrack.papers.gpt2.weights import renamed
 from readtrack.plugin import Run
 from readtrack.runs.events import EventWriter
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.gpt2.experiment")  # the hook has the same name
@@ -477,6 +478,16 @@ def test_counted_n_grams_share_the_discounted_mass():
         assert model.probabilities(ids)[:, 2].sum().item() == pytest.approx(1.0)
     ids = torch.randint(5, (3, 9))
     assert_close(model.loss(ids).double(), -model.probabilities(ids)[:, 1:].log().mean(), rtol=1e-5, atol=0)
+
+
+def test_bits_per_byte_of_a_uniform_model(run):
+    """3 bits per token for 8 equally likely tokens, and 1.5 bits per byte for tokens of two bytes."""
+    network = GPT2(8, context=toy.WINDOW, model=8, heads=2, layers=1)
+    nn.init.zeros_(network.tokens.weight)
+    text = [torch.randint(8, (200,))]
+    world = toy.World(ByteBPE([]), text, text, text, bytes_per_token=2.0)
+    found = toy.bits_a_byte(Trial(Workshop(run, world), Work(arm="a"), arm="a"), Sweep(network, 0.1, {}))
+    assert_close(found["bits per byte"], torch.full((8,), 1.5))
 
 
 def test_bits_of_frequencies():
