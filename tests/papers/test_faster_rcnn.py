@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import faster_rcnn
 from readtrack.papers.faster_rcnn import (
     RPN,
@@ -277,6 +278,10 @@ def test_regions_in_a_random_order():
     found = experiment_module.shuffled(data, torch.Generator().manual_seed(0)).proposals
     assert not torch.equal(found, boxes)
     assert torch.equal(found.sort(1).values, boxes)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "7f7a2bbafb2c"
 
 
 def test_every_variant_is_right(check_benchmark):

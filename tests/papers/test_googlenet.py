@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from readtrack.checks.constants import digest
 from readtrack.papers import googlenet
 from readtrack.papers.googlenet import GoogLeNet, Inception, Widths, loss
 from readtrack.papers.googlenet.benchmark import apart, of_patches, torchs
@@ -182,6 +183,10 @@ def test_the_experiment_runs(run_experiment):
     ours, theirs = (record.values["error", arm] for arm in ("with reductions", "naive"))
     found = claims["1 × 1 reductions against naive blocks"]["values"]["error, with reductions / naive"]
     assert found == pytest.approx(ours / theirs, rel=1e-5)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "4ce170b40c59"
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import overfeat
 from readtrack.papers.overfeat import ACCURATE, FAST, OverFeat, accumulate, at_each_offset
 from readtrack.papers.overfeat.model import Layer, in_pixels, iou_of_pairs
@@ -22,6 +23,7 @@ from readtrack.runs.trial import Work, Workshop
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.overfeat.experiment")
+task_module = importlib.import_module("readtrack.papers.overfeat.task")
 
 
 def tiny(pool: int) -> OverFeat:
@@ -321,6 +323,21 @@ def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run
         assert mistakes.mean() == pytest.approx(score + 0.1)
 
 
+def test_an_object_is_located_if_its_class_and_half_of_its_box_are_right(monkeypatch):
+    truth = Pictures(
+        torch.zeros(4, 3, 40, 40), torch.tensor([0, 1, 2, 3]), torch.tensor([[0.0, 0, 10, 10]] * 4)
+    )
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5.1], [0, 0, 10, 4.9], [0, 0, 10, 10]])
+
+    def locate(network, x, scales, **asked):
+        assert (scales, asked) == ((24, 34), {"views": "five", "kept": 4})
+        return task_module.Located(torch.tensor([0, 1, 2, 4]), boxes, boxes[:, None])
+
+    monkeypatch.setattr(experiment_module, "locate", locate)
+    learnt = experiment_module.Learnt(OverFeat.small(5), "five", (24, 34), 4)
+    assert experiment_module.wrong(learnt, truth).tolist() == [0, 0, 1, 1]
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(overfeat)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
@@ -333,6 +350,10 @@ def test_the_experiment_runs(run_experiment):
     values = list(claims["three scales against one scale and one view"]["values"].values())
     expected = [errors[arm] - errors["three scales"] for arm in ("one view", "one scale")]
     assert values == pytest.approx([*expected, errors["one view"]])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert (digest(experiment_module), digest(task_module)) == ("bd2d16a592c4", "114a990a8da8")
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.datasets.store import DataSets
 from readtrack.home import Home
 from readtrack.papers import unet
@@ -263,6 +264,10 @@ def test_with_data_masks_are_learned(run_experiment, monkeypatch, tmp_path):
     for x, y in given["world"]:
         assert x.shape[1:] == (3, 16, 16)
         assert torch.equal((x[:, 1] > 100 / 255 - 0.3).long(), y)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "537401dfd31f"
 
 
 def test_every_variant_is_right(check_benchmark):
