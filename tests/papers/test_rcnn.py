@@ -355,11 +355,11 @@ def test_the_fine_tuned_layers(part_of_run, monkeypatch, stage, kept, learns):
 def test_features_without_a_network(part_of_run):
     at = a_trial(part_of_run(), RegionNet(5))
     both, one = experiment_module.of_gradients_and_colours(at), experiment_module.of_gradients(at)
-    size = one.known.shape[1]
-    assert torch.equal(both.known[:, :size], one.known)
-    colours = both.known[:, size:].unflatten(1, (3, 4, 4))
-    crop = experiment_module.crops(at.world.known)[:, :, :4, 4:8]
-    assert_close(colours[:, :, 0, 1], crop.mean((2, 3)))
+    crops = experiment_module.crops(at.world.known)
+    assert_close(one.known, hog(crops))
+    assert_close(both.known[:, :-48], hog(F.interpolate(crops, size=(32, 32), mode="bilinear")))
+    colours = both.known[:, -48:].unflatten(1, (3, 4, 4))
+    assert_close(colours[:, :, 0, 1], crops[:, :, :4, 4:8].mean((2, 3)))
     other = experiment_module.of_the_other_task(at)
     assert_close(other.known, experiment_module.hidden(at.world.before, at.world.known).detach())
 

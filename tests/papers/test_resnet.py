@@ -319,7 +319,7 @@ def test_the_arms_and_their_constants():
         "residual, 10 layers": (Marker, 10, "A"),
         "plain, 10 layers": (Marker, 10, "none"),
     }
-    assert (digest(experiment_module), digest(pictures)) == ("d3ae7c4edddb", "73430ea80fac")
+    assert (digest(experiment_module), digest(pictures)) == ("a723339ebcd4", "73430ea80fac")
 
 
 @pytest.mark.slow
@@ -349,6 +349,14 @@ def test_images_are_moved_and_mirrored_one_by_one():
 def test_halved_shortcuts_carry_half():
     block, x = experiment_module.Halved(4, 4, shortcut="A"), torch.randn(2, 4, 1, 7)
     assert_close(block(x), (block.residual(x) + x / 2).relu())
+
+
+def test_dilated_networks_see_the_whole_strip():
+    network = experiment_module.dilated().eval()
+    assert network.state_dict().keys() == Marker(10, "none").state_dict().keys()
+    x = torch.randn(1, 2, 1, 71, requires_grad=True)
+    (seen,) = torch.autograd.grad(network(x)[0, 35], x)
+    assert seen[0, :, 0].abs().amax(0).nonzero().flatten().tolist() == list(range(4, 67))
 
 
 def test_the_rival_is_a_plain_network_with_identities_added():
