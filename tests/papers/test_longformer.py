@@ -194,24 +194,36 @@ def test_arms_match_their_names():
     changed[:, 20] = toy.FACTS + (changed[:, 20] - toy.FACTS + 1) % 34
     answers = {}
     for name, window, everywhere, pooled in (
-        ("global", 2, 0, False),
-        ("mean", 2, None, True),
-        ("alone", 2, None, False),
-        ("full", 24, None, False),
+        ("global", 2, 0, ""),
+        ("mean", 2, None, "mean"),
+        ("max", 2, None, "max"),
+        ("alone", 2, None, ""),
+        ("full", 24, None, ""),
     ):
         torch.manual_seed(0)
         reader = toy.Reader(window, everywhere=everywhere, pooled=pooled)
         answers[name] = not torch.equal(reader(ids), reader(changed))
-    assert answers == {"global": True, "mean": True, "alone": False, "full": True}
+    assert answers == {"global": True, "mean": True, "max": True, "alone": False, "full": True}
 
 
 def test_the_question_is_added_to_every_token():
     ids, _, _ = toy.draw(1, torch.Generator().manual_seed(1))
-    reader, asked = toy.Reader(2, pooled=True), toy.Reader(2, pooled=True, asked=True)
+    reader, asked = toy.Reader(2, pooled="mean"), toy.Reader(2, pooled="max", asked=True)
     words = [one.encoder.tokens(ids) for one in (reader, asked)]
     weight = asked.encoder.tokens.weight
     assert_close(words[1], weight[ids] + weight[ids[:, :1]])
     assert_close(words[0], reader.encoder.tokens.weight[ids])
+
+
+@pytest.mark.parametrize("pooled", ["", "mean", "max"])
+def test_hidden_states_from_which_the_answer_is_predicted(pooled):
+    ids, _, _ = toy.draw(3, torch.Generator().manual_seed(1))
+    reader, seen = toy.Reader(2, pooled=pooled), []
+    reader.output.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    reader(ids)
+    hidden = reader.encoder(ids)
+    read = {"": hidden[:, 0], "mean": hidden.sum(1) / toy.LENGTH, "max": hidden.max(1).values}
+    assert_close(seen[0], read[pooled])
 
 
 def test_the_farthest_third_is_far_from_the_question(part_of_run, monkeypatch):
@@ -241,10 +253,10 @@ def test_the_experiment_runs(run_experiment):
 @pytest.mark.parametrize(
     ("broken", "ours"),
     [
-        ("", (2, 0, False, False)),
-        ("no global token", (2, None, False, False)),
-        ("another global token", (2, 1, False, False)),
-        ("question embedding added to every token", (2, None, True, True)),
+        ("", (2, 0, "", False)),
+        ("no global token", (2, None, "", False)),
+        ("another global token", (2, 1, "", False)),
+        ("question embedding added to every token", (2, None, "max", True)),
     ],
 )
 def test_the_window_of_each_arm(part_of_run, monkeypatch, broken, ours):
@@ -260,8 +272,8 @@ def test_the_window_of_each_arm(part_of_run, monkeypatch, broken, ours):
     toy.ask(part_of_run(broken=broken))
     assert made == {
         "global token": ours,
-        "window alone": (2, None, True, False),
-        "full attention": (24, None, False, False),
+        "window alone": (2, None, "mean", False),
+        "full attention": (24, None, "", False),
     }
 
 
