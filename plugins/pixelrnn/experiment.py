@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +36,23 @@ SHALLOW = Break(
     "rival",
 )
 
+LINEAR = Break(
+    "linear autoregression",
+    "The logits of each pixel are linear functions of six weighted sums of all earlier pixels. There are "
+    "slightly fewer weights than in the LSTM networks, and weights are not shared between positions.",
+    "rival",
+)
+
 DEVIATIONS = (
     "The digits have 8 × 8 pixels and a softmax over 17 grey levels instead of 256. Two recurrent layers of "
     "16 or 17 units are compared with six residual blocks. Each network has about 20,000 weights. Training "
     "takes 160 steps with batches of 32 digits. Adam replaces RMSprop, and the learning rate decays "
     "linearly to 0. There is no multi-scale network. The images are so small that even the receptive field "
     "of the PixelCNN covers most of each image."
+)
+RIVAL = (
+    "Until November 2026 the only rival was the shallow PixelCNN. The linear autoregression is new. On seed "
+    "7101 it has a loss of 88.8 nats per digit, and the PixelCNN's loss is 91.9. The bound is unchanged."
 )
 HISTORY = (
     "Until November 2026 the digits were black and white. The runs had 200 steps, but the learning rate was "
@@ -76,11 +88,11 @@ DIAGONAL = Claim(
     control_arm="PixelCNN",
     control_reaches=(at_least("nats a digit", "independent pixels", 4.0, minus="PixelCNN"),),
     after_steps=160,
-    breaks=(NO_STATE, SHALLOW, UNTRAINED),
+    breaks=(NO_STATE, SHALLOW, LINEAR, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
     headline=True,
-    history=(HISTORY + '"reproduced" (5 of 5 seeds).',),
+    history=(HISTORY + '"reproduced" (5 of 5 seeds).', RIVAL),
 )
 
 ROW = Claim(
@@ -97,10 +109,10 @@ ROW = Claim(
     control_arm="PixelCNN",
     control_reaches=DIAGONAL.control_reaches,
     after_steps=160,
-    breaks=(NO_STATE, SHALLOW, UNTRAINED),
+    breaks=(NO_STATE, SHALLOW, LINEAR, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
-    history=(HISTORY + '"inconclusive" (4 of 10 seeds).',),
+    history=(HISTORY + '"inconclusive" (4 of 10 seeds).', RIVAL),
 )
 
 RATES = (0.01, 0.02, 0.04)
@@ -122,6 +134,23 @@ def convolutions(levels: int = LEVELS) -> PixelNetwork:
 
 def shallow() -> PixelNetwork:
     return PixelNetwork(ResidualBlock, 2, 28, levels=LEVELS)
+
+
+class Linear(PixelNetwork):
+    """A rival: each pixel's logits are linear in `sums` weighted sums of all earlier pixels."""
+
+    def __init__(self, height: int, width: int, *, sums: int = 6, levels: int = LEVELS) -> None:
+        super(PixelNetwork, self).__init__()  # without the layers of a PixelNetwork
+        pixels, self.levels = height * width, levels
+        self.sums = nn.Parameter(0.1 * torch.randn(sums, pixels, pixels))
+        self.out = nn.Parameter(0.1 * torch.randn(pixels, levels, sums))
+        self.bias = nn.Parameter(torch.zeros(pixels, levels))
+        self.register_buffer("mask", torch.ones(sums, pixels, pixels, dtype=torch.bool).tril(-1))
+
+    def forward(self, x: Images) -> Float[Tensor, "batch 1 levels height width"]:
+        sums = torch.einsum("bq,spq->bps", x.flatten(1), self.sums * cast(Tensor, self.mask))
+        logits = torch.einsum("bps,pls->blp", sums, self.out) + self.bias.T
+        return logits.unflatten(2, x.shape[2:])[:, None]
 
 
 class Alone(nn.Module):
@@ -159,6 +188,7 @@ def experiment(run: Run) -> None:
     source = run.source("images", at_most=run.pick(smoke=2_000, quick=2_000, full=None))
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
     parts = data.Parts(*((images.to(run.device, run.dtype),) for images, _ in source.parts))
+    linear = partial(Linear, *parts.train[0].shape[2:])
     table = run.compare(
         DIAGONAL,
         ROW,
@@ -174,6 +204,7 @@ def experiment(run: Run) -> None:
                 "row": Arm(partial(without_state, row)),
             },
             SHALLOW.name: {"diagonal": Arm(shallow), "row": Arm(shallow)},
+            LINEAR.name: {"diagonal": Arm(linear), "row": Arm(linear)},
         },
         world=parts,
     )

@@ -28,6 +28,7 @@ from readtrack.papers.pixelrnn import (
 )
 from readtrack.papers.pixelrnn.benchmark import of_all_pixels, of_receptive_fields, place_by_place
 from readtrack.papers.pixelrnn.experiment import (
+    Linear,
     convolutions,
     diagonal,
     independent,
@@ -190,6 +191,17 @@ def test_the_arms_are_of_equal_size():
     assert [type(make().layers[0]) for make in (diagonal, row, convolutions)] == list(LAYERS.values())
 
 
+def test_the_linear_rival_sees_all_earlier_pixels_and_has_no_more_weights():
+    assert Linear(8, 8).size() <= min(make().size() for make in (diagonal, row, convolutions))
+    network = Linear(3, 2, levels=4).double()
+    slopes = slopes_in_order(network, torch.rand(1, 1, 3, 2, dtype=torch.float64)) != 0
+    assert torch.equal(slopes, torch.ones(6, 6).tril(-1).bool())
+    x = torch.randint(4, (5, 1, 3, 2)).double() / 3
+    first, second = network(x), network(1 - x)
+    assert_close(network((x + 1 - x) / 2), (first + second) / 2)  # linear
+    assert network.log_likelihood(x).shape == (5,)
+
+
 def test_without_state_nothing_is_carried():
     for make, own in ((diagonal, [False, False, True]), (row, [False, True, True])):
         layer = without_state(make).layers[0].double()
@@ -233,7 +245,7 @@ def test_independent_pixels_are_counted():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment) == "21935ebd4a1d"
+    assert digest(experiment) == "1b852d0213b1"
 
 
 def test_the_experiment_runs(run_experiment):
