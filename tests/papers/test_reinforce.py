@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.claims import AtLeast
 from readtrack.papers import reinforce as module
 from readtrack.papers.reinforce import (
@@ -182,6 +183,10 @@ def test_updates_are_a_geometric_mean_and_a_lower_limit_where_one_never_arrived(
         assert found["updates"].value == pytest.approx(updates.value)
     else:
         assert found["updates"] == pytest.approx(updates)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "5a2d194b3828"
 
 
 def test_the_experiment_runs(run_experiment):
