@@ -62,6 +62,7 @@ REVERSING = Claim(
             called="accuracy on four-word sentences, not reversed",
         ),
     ),
+    after_steps=300,
     breaks=(ANOTHER_ORDER, OPEN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The artificial lexicon has 30 words. A translation has the same number of words as the "
@@ -71,6 +72,12 @@ REVERSING = Claim(
     "forcing, not BLEU of generated text. After 1,000 steps, the gain is smaller (0.02 and 0.03 on seeds 0 "
     "and 1).",
     headline=True,
+    history=(
+        (
+            "Until November 2026 the sentence stated 300 steps, but the claim was not tested after four "
+            "times as many steps. The bound is unchanged."
+        ),
+    ),
 )
 
 LENGTH, SHORT, WORDS, HIDDEN = 12, 4, 31, 64
@@ -175,7 +182,7 @@ def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
     run = at.run
     model = task.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    steps = run.pick(smoke=2, quick=300, full=3000)
+    steps = at.length(run.pick(smoke=2, quick=300, full=3000))
     batches, name = at.generator("sentences to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
     for step in at.steps(steps, f"translating, {name}", state=(model, optimizer)):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import seq2seq
 from readtrack.papers.seq2seq import END, Seq2Seq, beam_search, greedy
 from readtrack.runs.table import Sweep
@@ -205,6 +206,10 @@ def test_breaks_replace_the_reversed_arm_alone(run_experiment, monkeypatch, brok
     assert arms == {"reversed": read, "not reversed": UPWARDS} | SHORT
     assert biases["reversed"] == pytest.approx([bias, bias], abs=0.1)
     assert biases["not reversed"] == pytest.approx([1, 1], abs=0.1)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(EXPERIMENT) == "2b0716853637"
 
 
 def test_accuracy_counts_words_but_not_the_end(part_of_run):
