@@ -146,7 +146,7 @@ class Writer(nn.Module):
         for point in points.unbind(1):
             states, c = unroll(torch.cat((point, seen), 1)[:, None], h, c, *own)
             h = states[:, 0]
-            weight, kappa = window_weights(self.window(h), kappa, words.shape[1])
+            weight, kappa = self.look(h, point, kappa, words.shape[1])
             if self.text == "mean":
                 weight = torch.full_like(weight, 1 / words.shape[1])
             seen = (weight[:, None] @ letters)[:, 0]
@@ -159,6 +159,16 @@ class Writer(nn.Module):
         above, second = self.second(torch.cat((points, text, below), 2), state.second)
         outputs = self.readout(torch.cat((below, above), 2))
         return outputs, torch.stack(weights, 1), State((h, c), second, kappa, seen)
+
+    def look(
+        self,
+        h: Float[Tensor, "batch hidden"],
+        point: Float[Tensor, "batch 3"],
+        kappa: Float[Tensor, "batch gaussians"],
+        letters: int,
+    ) -> tuple[Float[Tensor, "batch letters"], Float[Tensor, "batch gaussians"]]:
+        """The weights of the letters after the last `point`, and the new positions of the window."""
+        return window_weights(self.window(h), kappa, letters)
 
     def nats(
         self, points: Points, words: Int[Tensor, "batch letters"], lengths: Int[Tensor, " batch"]

@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from readtrack.checks.constants import digest
+from readtrack.data.strokes import LETTERS, write
 from readtrack.papers import graves
 from readtrack.papers.graves import Mixture, Writer, window_weights
 
@@ -145,6 +146,22 @@ def test_the_rival_moves_a_letter_in_eleven_points():
     assert_close(state.kappa, torch.full((2, 2), 6 / 11, dtype=torch.float64))
 
 
+def test_the_second_rival_looks_at_the_letter_under_the_pen():
+    """The points of a letter lie on average at the centre of the window."""
+    words = torch.randint(len(LETTERS), (300, 3), generator=torch.Generator().manual_seed(0))
+    strokes = write(words, torch.Generator().manual_seed(1), spacing=EXPERIMENT.UNIT)
+    writer = EXPERIMENT.AtPen(len(LETTERS), hidden=5, components=2, gaussians=2)
+    kappa, apart = writer.begin(300).kappa, []
+    for point, letter in zip(strokes.points.unbind(1), strokes.letter.unbind(1), strict=True):
+        point = torch.cat((point[:, :2] / EXPERIMENT.UNIT, point[:, 2:]), 1)
+        weights, kappa = writer.look(torch.randn(300, 5), point, kappa, 3)
+        assert weights.shape == (300, 3)
+        apart.append((kappa[:, 0] - letter)[letter >= 0])
+    apart = torch.cat(apart)
+    assert apart.mean().abs() < 0.2
+    assert apart.std() < 0.5
+
+
 def test_the_near_miss_reads_the_next_word():
     torch.manual_seed(0)
     own = Writer(4, hidden=5, components=2, gaussians=2).double()
@@ -163,7 +180,7 @@ def test_no_part_has_the_words_of_another(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(EXPERIMENT) == "00859d9fb750"
+    assert digest(EXPERIMENT) == "718b10b672b6"
 
 
 def test_a_page_has_ink_where_the_pen_was_down():
