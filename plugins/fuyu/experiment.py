@@ -38,6 +38,12 @@ WIDTH_FIRST = Break(
     "rival",
 )
 
+COLUMN = Break(
+    "column embeddings",
+    "There are no newlines. The learned embedding of its column's number is added to each patch.",
+    "rival",
+)
+
 SIZE = Claim(
     name="the released size",
     sentence="With its default sizes, our model has the same number of parameters as the released model: "
@@ -75,7 +81,7 @@ NEWLINES = Claim(
     control_arm="none",
     control_reaches=(at_least(SEEN_RIGHT, "none", 0.36),),
     after_steps=STEPS,
-    breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
+    breaks=(ANYWHERE, WIDTH_FIRST, COLUMN, UNTRAINED),
     chosen_on=(0, 1),
     deviations=(
         "The decoder has two blocks of hidden size 32. Images are 2 to 5 patches high and wide. A patch is "
@@ -89,6 +95,11 @@ NEWLINES = Claim(
         (
             "Until November 2026 training took 180 steps at four learning rates, which was too short for "
             'the network with newlines on some seeds. The verdict was "weak". The bounds are unchanged.'
+        ),
+        (
+            "Until then the only rival was the leading width token. Column embeddings are new. On seed 7101, "
+            "at a learning rate of 0.008, they are 0.64 more accurate than the control at unseen sizes, and "
+            "no accuracy is lost from seen to unseen sizes."
         ),
     ),
 )
@@ -168,6 +179,15 @@ class WidthFirst(Fuyu):
         return torch.cat((self.embed(columns).expand(len(seen), 1, -1), seen), 1)
 
 
+class Columns(Fuyu):
+    """Adds the embedding of its column's number to each patch, and puts no newlines."""
+
+    def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
+        seen = self.look(patches(images, self.patch))
+        columns = torch.arange(FIRST, FIRST + seen.shape[2], device=images.device)
+        return (seen + self.embed(columns)).flatten(1, 2)
+
+
 SETTING = {"patch": PATCH, "channels": 1, "model": 32, "heads": 2, "layers": 2, "hidden": 64, "std": 0.1}
 ARMS: dict[str, Arm[Make]] = {
     "newlines": Arm(partial(Fuyu, VOCAB, newline=NEWLINE, **SETTING)),
@@ -176,6 +196,7 @@ ARMS: dict[str, Arm[Make]] = {
 REPLACED: dict[str, Arm[Make]] = {
     ANYWHERE.name: Arm(partial(Anywhere, VOCAB, newline=NEWLINE, **SETTING)),
     WIDTH_FIRST.name: Arm(partial(WidthFirst, VOCAB, newline=None, **SETTING)),
+    COLUMN.name: Arm(partial(Columns, VOCAB, newline=None, **SETTING)),
 }
 
 

@@ -194,6 +194,7 @@ def test_the_arms_differ_only_in_the_mark_of_a_row_end():
         "none": ("Fuyu", None),
         "newlines at random positions": ("Anywhere", 1),
         "leading width token": ("WidthFirst", None),
+        "column embeddings": ("Columns", None),
     }
     shapes = [{name: weight.shape for name, weight in one.state_dict().items()} for one in made.values()]
     assert all(one == shapes[0] for one in shapes)
@@ -216,6 +217,9 @@ def test_the_breaks_see_the_same_patches():
     found = width.image_tokens(x)
     assert_close(found[:, 0], width.embed.weight[its.FIRST + 3].expand(2, -1))
     assert_close(found[:, 1:], width.look(patches(x, 2)).flatten(1, 2))
+    columns = its.REPLACED["column embeddings"].make()
+    added = columns.image_tokens(x) - columns.look(patches(x, 2)).flatten(1, 2)
+    assert_close(added, columns.embed.weight[its.FIRST : its.FIRST + 4].repeat(3, 1).expand(2, -1, -1))
 
 
 def test_the_best_accuracy_of_the_control():
