@@ -60,6 +60,12 @@ AS_FAST = Break(
     "rival",
 )
 
+EVEN = Break(
+    "even frequencies",
+    "The matrix is diagonal, with eigenvalues -1/2 + iπn for n = 0, 1, ... (S4D-Lin, Gu et al. 2022).",
+    "rival",
+)
+
 HIPPO = Claim(
     name="HiPPO against random initialisation",
     sentence="After 100 steps, a layer initialised with HiPPO's matrix classifies pixel sequences more "
@@ -74,7 +80,7 @@ HIPPO = Claim(
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.2),),
     after_steps=100,
-    breaks=(NO_FREQUENCIES, AS_FAST, UNTRAINED),
+    breaks=(NO_FREQUENCIES, AS_FAST, EVEN, UNTRAINED),
     chosen_on=(0, 1),
     deviations="One layer of 16 channels with state size 32 reads 8 × 8 digits, enlarged to 144 pixels, "
     "pixel by pixel. The digit is predicted from the last output. Training takes 100 Adam steps with "
@@ -86,6 +92,10 @@ HIPPO = Claim(
             'per seed. The verdict was "inconclusive" (2 of 10 seeds). '
             "The paper's statement is about matrices whose frequencies are not rescaled. The rival is now a "
             "random matrix with HiPPO's largest frequency."
+        ),
+        (
+            "The rival with even frequencies was added later that month. On seed 7101, with one network per "
+            "arm, its accuracy is 0.11 higher than that of the random matrix, and HiPPO's is 0.04 higher."
         ),
     ),
 )
@@ -176,6 +186,13 @@ def without_frequencies(generator: torch.Generator) -> DPLR:
     return DPLR(torch.complex(-decays, torch.zeros_like(decays)), torch.zeros_like(found.p), found.b)
 
 
+def even_frequencies(generator: torch.Generator) -> DPLR:
+    """Eigenvalues -1/2 + iπn without a low-rank term, and B = 1 (S4D-Lin)."""
+    frequencies = torch.pi * torch.arange(ORDER // 2, dtype=torch.float64)
+    lamb = torch.complex(torch.full_like(frequencies, -0.5), frequencies)
+    return DPLR(lamb, torch.zeros_like(lamb), torch.ones_like(lamb))
+
+
 def as_fast(generator: torch.Generator) -> DPLR:
     """A random matrix whose largest frequency is HiPPO's."""
     system = random_dplr(generator)
@@ -218,6 +235,7 @@ def read_pixels(run: Run) -> None:
         breaks={
             NO_FREQUENCIES.name: {"HiPPO": Arm(without_frequencies)},
             AS_FAST.name: {"HiPPO": Arm(as_fast)},
+            EVEN.name: {"HiPPO": Arm(even_frequencies)},
         },
         world=parts,
         unequal={

@@ -1,5 +1,6 @@
 """Trains one layer with HiPPO's matrix and with random matrices."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,6 +24,13 @@ DECAYS = Break(
     "rival",
 )
 
+EVEN = Break(
+    "even frequencies",
+    "The matrix has blocks of 2 × 2 that rotate at 0, π, 2π, ... and decay at 1/2, so each pair of "
+    "coefficients oscillates independently (S4D-Lin, Gu et al. 2022).",
+    "rival",
+)
+
 MATRIX = Claim(
     name="HiPPO matrix against random matrices",
     sentence="After 200 steps, a layer with the HiPPO matrix classifies digits from its last state more "
@@ -39,7 +47,7 @@ MATRIX = Claim(
     control_arm="random",
     control_reaches=(at_least("accuracy", "random", 0.35),),
     after_steps=200,
-    breaks=(OTHER_BASIS, DECAYS, UNTRAINED),
+    breaks=(OTHER_BASIS, DECAYS, EVEN, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="The network is one layer of 16 systems of order 16, and only its last step is read out. The "
     "input is a digit whose 64 pixels are in the usual order. In the paper, the memory is part of a gated "
@@ -50,6 +58,11 @@ MATRIX = Claim(
         (
             "Until November 2026 there was one random matrix per seed, and a layer of 32 systems. The "
             'verdict was "inconclusive" (8 of 10 seeds). The bounds are unchanged.'
+        ),
+        (
+            "Until then the only rival was the diagonal matrix. Even frequencies are new. On seed 7101, with "
+            "one network per arm, their accuracy is 0.90, that of HiPPO 0.81, and that of the random matrix "
+            "0.58."
         ),
     ),
 )
@@ -83,6 +96,13 @@ def decays(generator: torch.Generator) -> Float[Tensor, "order order"]:
     return hippo(generator).diagonal().diag()
 
 
+def even_frequencies(_: torch.Generator) -> Float[Tensor, "order order"]:
+    """Blocks with eigenvalues -1/2 ± iπn, for n = 0, 1, ..., without coupling between them."""
+    turn = torch.tensor([[0.0, -math.pi], [math.pi, 0.0]], dtype=torch.float64)
+    blocks = (n * turn - 0.5 * torch.eye(2, dtype=torch.float64) for n in range(ORDER // 2))
+    return torch.block_diag(*blocks)
+
+
 class PixelReader(nn.Module):
     """A network with one state space layer in a residual branch. Only the last step is read out."""
 
@@ -114,6 +134,7 @@ def train_layers(run: Run) -> None:
         breaks={
             OTHER_BASIS.name: {"HiPPO": Arm(turned_hippo)},
             DECAYS.name: {"HiPPO": Arm(decays)},
+            EVEN.name: {"HiPPO": Arm(even_frequencies)},
         },
         world=parts._replace(judge=(parts.judge[0][rows], parts.judge[1][rows])),
         unequal={

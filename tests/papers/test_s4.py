@@ -167,6 +167,14 @@ def test_the_rival_is_as_fast_and_else_the_control():
     assert torch.equal(rival.b, random.b)
 
 
+def test_the_second_rival_has_even_frequencies_and_no_low_rank_term():
+    lamb, p, b = EXPERIMENT.even_frequencies(torch.Generator())
+    assert_close(lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
+    assert_close(lamb.imag, torch.pi * torch.arange(16).double())
+    assert not p.any()
+    assert (b == 1).all()
+
+
 def test_the_matrix_learns_at_its_own_rate_and_each_network_has_its_own(part_of_run, monkeypatch):
     run, rates, starts = part_of_run(), [], []
     world = data.Parts(*[(torch.rand(9, 144), torch.arange(9))] * 3)

@@ -335,6 +335,13 @@ def test_the_rival_only_decays():
     assert torch.equal(found, hippo(generator).diagonal().diag())
 
 
+def test_the_second_rival_oscillates_at_even_frequencies():
+    found = torch.linalg.eigvals(layers.even_frequencies(torch.Generator()))
+    assert_close(found.real, torch.full((16,), -0.5, dtype=torch.float64))
+    turns = torch.arange(8, dtype=torch.float64).repeat_interleave(2)
+    assert_close(found.imag.abs().sort().values, torch.pi * turns)
+
+
 def test_the_set_up_is_the_stated_one():
     assert digest(layers) == "ecc0fcde8e5c"
     assert digest(experiment_module) == "e8f61ba84610"
