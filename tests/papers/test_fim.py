@@ -15,6 +15,7 @@ from readtrack.checks.constants import digest
 from readtrack.papers.fim import fill_in_the_middle, restored
 from readtrack.papers.gpt2 import GPT2
 from readtrack.runs.table import Table
+from readtrack.runs.trial import Trial, Work, Workshop
 
 fim = importlib.import_module("readtrack.papers.fim")
 its = importlib.import_module("readtrack.papers.fim.experiment")
@@ -103,7 +104,7 @@ def test_the_loss_counts_all_parts_up_to_the_end():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "64f9359de4dc"
+    assert digest(its) == "189338b4ae96"
 
 
 def test_prompts_end_where_the_middle_begins():
@@ -135,6 +136,21 @@ def test_a_gap_is_filled_if_all_letters_are_right(part_of_run, wrong, share):
         assert its.fill(run, Oracle(wrong), its.PROMPTS[way])[0] == share
 
 
+def test_validation_texts_decide_between_the_prompts(part_of_run, monkeypatch):
+    found, asked = {its.PROMPTS["PSM"]: 0.2, its.PROMPTS["SPM"]: 0.7}, set()
+
+    def fill(run, network, prompt, part):
+        asked.add(part)
+        return found[prompt], []
+
+    monkeypatch.setattr(its, "fill", fill)
+    at = Trial(Workshop(part_of_run()), Work(arm="a"), arm="a")
+    assert its.train(at, its.Recipe(0.5), 0.01)[1].prompt == "SPM"
+    found[its.PROMPTS["PSM"]] = 0.8
+    assert its.train(at, its.Recipe(0.5), 0.01)[1].prompt == "PSM"
+    assert asked == {"choose"}
+
+
 def test_the_gain_is_over_the_plain_models_own_prompts():
     ours = {"PSM": 0.9, "SPM": 0.1, "suffix, then prefix": 0.2, "prefix alone": 0.3, "own prompt": 0.9}
     plain = {"PSM": 0.0, "SPM": 0.0, "suffix, then prefix": 0.4, "prefix alone": 0.125, "own prompt": 0.0}
@@ -159,7 +175,9 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
             its.Recipe(0.5, mixed=True),
             its.Recipe(0.5),
         },  # validation data are never mixed
-        "suffix first, without sentinel tokens": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
+        "suffix first, without sentinel tokens": {
+            its.Recipe(0.5, named=False, prompts=("suffix, then prefix",))
+        },
     }
     assert asked == {its.Recipe(0.0)} | ours.get(broken, {its.Recipe(0.5)})
     assert {artifact["name"] for artifact in record.artifacts} == {
