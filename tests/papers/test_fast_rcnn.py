@@ -18,7 +18,8 @@ from readtrack.papers.fast_rcnn import FastRCNN, detection_loss, roi_pool, smoot
 from readtrack.papers.rcnn import RegionNet
 from readtrack.papers.rcnn.experiment import Described, Parts
 from readtrack.papers.rcnn.experiment import Learnt as Slow
-from readtrack.papers.rcnn.task import Detection
+from readtrack.papers.rcnn.task import Detection, Found
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.fast_rcnn.experiment")
@@ -266,6 +267,31 @@ def test_ten_regions_need_half_the_work_of_twenty():
     assert 2 * ten == twenty
     ten, twenty = (experiment_module.multiply_adds(fast, one, count) for count in (10, 20))
     assert twenty < 1.5 * ten
+
+
+@pytest.mark.parametrize(("regions", "counts"), [(10, [3, 6, 10]), (20, [3, 6, 12, 20])])
+def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch, regions, counts):
+    seen, asked = [], []
+
+    class Finds:
+        def find(self, data):
+            seen.append(data.proposals)
+            return Found(torch.zeros(2, 5, 20, 4), torch.zeros(2, 5, 20))
+
+    corners = torch.arange(20.0)[:, None].expand(-1, 2)
+    boxes = torch.cat((corners, corners + 6), 1).expand(2, -1, -1)
+    judge = Detection(torch.zeros(2, 3, 48, 48), torch.zeros(2, 1).long(), torch.zeros(2, 1, 4), boxes)
+    monkeypatch.setattr(
+        experiment_module, "mean_ap", lambda found, _: asked.append(found.boxes.shape[2]) or len(asked) / 8
+    )
+    monkeypatch.setattr(experiment_module, "multiply_adds", lambda learnt, image, count: count)
+    at = Trial(Workshop(part_of_run(), Parts(None, None, judge, None, None)), Work(arm="R-CNN"), arm="R-CNN")
+    sweep = Sweep(experiment_module.Outcome(Finds(), regions), 0.004, {})
+    assert experiment_module.measure(at, sweep) == {"mAP": len(counts) / 8, "multiply-adds": regions}
+    assert asked == counts
+    # Neighbours overlap by 25 / 47, boxes two pixels apart by 16 / 56.
+    expected = [*range(0, 20, 2), *range(1, 20, 2)] if regions == 10 else list(range(20))
+    assert seen[0][0, :, 0].tolist() == expected
 
 
 def test_the_set_up_is_the_stated_one():
