@@ -48,6 +48,11 @@ FIVE_VIEWS = Break(
     "The windows are the central window and the four corners of each scale, like AlexNet's test views.",
     "rival",
 )
+GLANCES = Break(
+    "second glance",
+    "The five views of each scale find a box, and one more window around this box gives the class and box.",
+    "rival",
+)
 
 ERROR = "localisation error"
 
@@ -117,7 +122,7 @@ LOCATES = Claim(
     "of accumulated boxes",
     control_arm="one view",
     control_reaches=(at_most(ERROR, "one view", 0.85),),
-    breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, UNTRAINED),
+    breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, GLANCES, UNTRAINED),
     chosen_on=(0, 1),
     after_steps=STEPS,
     deviations="A small network with batch normalisation reads windows of 24 × 24. The pictures have 40 × 40 "
@@ -136,6 +141,11 @@ LOCATES = Claim(
             "same bounds on 600 pictures. The rival with five views and the near miss with central windows "
             "are new."
         ),
+        (
+            "The rival with a second glance is new. On seed 7101 at a learning rate of 0.006, the error was "
+            "0.50 with all windows of three scales, 0.60 with one scale, 0.58 with five views and 0.46 with "
+            "a second glance. The bounds are unchanged."
+        ),
     ),
 )
 
@@ -153,7 +163,12 @@ class Seen(NamedTuple):
 
 
 ARMS = {"three scales": Seen(3, "all"), "one scale": Seen(1, "all"), "one view": Seen(1, "middle")}
-BREAKS = {ONE_SCALE: Seen(1, "all"), MIDDLES: Seen(3, "middle"), FIVE_VIEWS: Seen(3, "five")}
+BREAKS = {
+    ONE_SCALE: Seen(1, "all"),
+    MIDDLES: Seen(3, "middle"),
+    FIVE_VIEWS: Seen(3, "five"),
+    GLANCES: Seen(3, "glances"),
+}
 
 
 @hookimpl

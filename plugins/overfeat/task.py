@@ -22,7 +22,7 @@ AWAY = 4  # largest distance of the object's centre from the centre of a trainin
 BRIGHTNESS = 0.3  # about the mean of all pixels
 
 Images = Float[Tensor, "batch 3 side side"]
-Views = Literal["all", "middle", "five"]
+Views = Literal["all", "middle", "five", "glances"]
 
 
 class Pictures(NamedTuple):
@@ -78,8 +78,11 @@ def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views
     """The class and box accumulated from the most confident windows (section 4.3).
 
     views  all windows of each scale, the central window, or the central window and the four corner windows
+            of each scale, or these five and then a `second_glance`
     kept   number of windows whose boxes are accumulated; 1 returns the most confident box unchanged
     """
+    if views == "glances":
+        return second_glance(network, x, locate(network, x, scales, views="five", kept=kept))
     certain, boxes = [], []
     for side in scales:
         images = resized(x, side).to(next(network.parameters()).dtype)
@@ -100,3 +103,20 @@ def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views
     best = merged.scores.flatten(1).argmax(1)
     rows, classes = torch.arange(len(best)), scores.shape[2]
     return Located(best % classes, merged.boxes[rows, best // classes], candidates)
+
+
+def second_glance(network: nn.Module, x: Images, first: Located) -> Located:
+    """The class and box from a window around each found box, scaled so that the box has 14 pixels."""
+    middles = (first.boxes[:, :2] + first.boxes[:, 2:]) / 2
+    size = (first.boxes[:, 2:] - first.boxes[:, :2]).amax(1).clamp(5, SIDE)
+    span = size[:, None] * WINDOW / 14  # side of the window in the picture's pixels
+    line = (torch.arange(WINDOW, device=span.device) + 0.5) / WINDOW - 0.5
+    across, down = ((middles[:, axis, None] + span * line) / SIDE * 2 - 1 for axis in (0, 1))
+    shape = (-1, WINDOW, WINDOW)
+    places = torch.stack((across[:, None].expand(shape), down[:, :, None].expand(shape)), -1)
+    seen = F.grid_sample(x.float(), places, padding_mode="border", align_corners=False)
+    found = network(seen.to(next(network.parameters()).dtype))
+    scores, boxes = found.scores[..., 0, 0].float(), found.boxes[..., 0, 0].float()
+    corner = (middles - span / 2).repeat(1, 2)
+    moved = corner + boxes * span
+    return Located(scores.argmax(1), moved, moved[:, None])

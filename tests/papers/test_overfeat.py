@@ -258,6 +258,14 @@ def test_objects_in_windows_are_found_in_the_picture(scales):
     assert (iou_of_pairs(found.boxes, known.boxes) > 0.7).all()
 
 
+def test_a_second_glance_is_a_window_around_the_first_box():
+    known = marked([(4, 6), (22, 12), (15, 24)], size=12)
+    boxes = known.boxes + torch.tensor([2.0, -1, 2, -1])
+    first = task_module.Located(known.y, boxes, boxes[:, None])
+    found = task_module.second_glance(Square(), known.x, first)
+    assert (iou_of_pairs(found.boxes, known.boxes) > 0.7).all()
+
+
 def test_the_window_in_the_middle():
     known = marked([(14, 12)], size=12)
     for side in (24, 34, 48):
@@ -295,6 +303,7 @@ def test_the_arms():
         "one scale": (1, "all"),
         "central windows of three scales": (3, "middle"),
         "five views": (3, "five"),
+        "second glance": (3, "glances"),
     }
     assert breaks == expected
     assert experiment_module.SCALES == (24, 34, 48)
@@ -353,7 +362,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert (digest(experiment_module), digest(task_module)) == ("bd2d16a592c4", "114a990a8da8")
+    assert (digest(experiment_module), digest(task_module)) == ("223faf323951", "114a990a8da8")
 
 
 def test_every_variant_is_right(check_benchmark):
