@@ -258,13 +258,19 @@ def _by_procedure(rows: Sequence[VerdictRow]) -> tuple[list[VerdictRow], list[Ve
 
 
 def _count(measured: Sequence[VerdictRow], by: str = "") -> str:
-    counts = Counter(one.verdict for one in measured)
-    rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
-    said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
+    reproduced, others = _tally(measured)
+    said = f"{reproduced} of {len(measured)} measured claims reproduced{by}{others}"
     if papers := [row for row in measured if row.claim.headline]:
-        reproduced = sum(row.verdict == "reproduced" for row in papers)
-        said = f"{reproduced} of {counted(len(papers), 'paper')}: headline claim reproduced; {said}"
-    return f"{said} ({rest})" if rest else said
+        reproduced, others = _tally(papers)
+        said = f"{reproduced} of {counted(len(papers), 'paper')}: headline claim reproduced{others}; {said}"
+    return said
+
+
+def _tally(rows: Sequence[VerdictRow]) -> tuple[int, str]:
+    """The number of reproduced claims, and the numbers of the other verdicts in parentheses."""
+    counts = Counter(one.verdict for one in rows)
+    rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
+    return counts["reproduced"], f" ({rest})" if rest else ""
 
 
 def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:

@@ -139,6 +139,10 @@ def test_papers_are_counted_by_their_headline_claims():
     assert headline([one, other]) == (
         "1 of 1 paper: headline claim reproduced; 1 of 2 measured claims reproduced (1 not reproduced)"
     )
+    beaten = replace(one, verdict="not specific")
+    assert headline([beaten, other]).startswith(
+        "0 of 1 paper: headline claim reproduced (1 not specific); 0 of 2"
+    )
 
 
 def test_wilsons_interval():
