@@ -26,8 +26,9 @@ INTRODUCTION = (
 Fates = dict[str, dict[str, tuple[str, str]]]  # the fate and the finders of each mutant, by paper
 
 TRAINING = "The comparison is declared as judged on training, because one of its claims is about {}."
-TRAINED, TENTH, HALF = (
+TRAINED, FIRST, TENTH, HALF = (
     "arms are judged on the training data",
+    "the control has only the first value of the grid",
     "the control has a tenth of each learning rate",
     "the control is trained for half of the steps",
 )
@@ -41,6 +42,20 @@ EXPLAINED = {
     ("super_convergence", TENTH): "Different learning rates are declared, because schedules are compared.",
     ("gpt2", TENTH): "Larger models are declared to have smaller learning rates.",
     ("gpt3", TENTH): "Larger models are declared to have smaller learning rates.",
+    **{
+        ("reformer", what): (
+            "Nothing is trained. The grid has the sharpness of attention, which no optimiser or log shows."
+        )
+        for what in (FIRST, TENTH)
+    },
+    ("overfeat", FIRST): (
+        "One stage trains the networks of all learning rates. An attempt only selects one, without training."
+    ),
+    ("flashattention", TRAINED): TRAINING.format("the losses of the training steps"),
+    ("gqa", "the paper's arm is the control"): (
+        "Each arm draws its own random head, so copies of the control differ. A test compares the arms' heads "
+        "with the conversions in their names."
+    ),
     ("vits", HALF): "One arm is declared to take twice as many steps, each at a tenth of the cost.",
     ("clip", HALF): "Arms are declared to stop when they have reached the goal.",
     ("explain_neurons", "settings are chosen on the test data"): (

@@ -169,6 +169,19 @@ def test_all_conversions_start_from_one_checkpoint(run_experiment, started):
         assert not torch.equal(started[arm].embed.weight, started["pre-training"].embed.weight)
 
 
+def test_the_arms_are_converted_as_their_names_say(run_experiment, started):
+    run_experiment(gqa)
+    ways = {"mean": (1, "mean"), "first": (1, "first"), "two groups": (2, "mean"), "four groups": (4, "mean")}
+    for arm, model in started.items():
+        old, new = started["all heads"].blocks[0].attention, model.blocks[0].attention
+        if arm in ways:
+            groups, how = ways[arm]
+            assert torch.equal(new.value.weight, convert(old, groups, how).value.weight)
+    drawn = started["random"].blocks[0].attention.value.weight
+    assert drawn.abs().max() <= drawn.shape[1] ** -0.5
+    assert all(not torch.equal(drawn, started[arm].blocks[0].attention.value.weight) for arm in ways)
+
+
 def test_without_a_checkpoint_no_network_was_trained(run_experiment, started):
     run_experiment(gqa, broken="random weights")
     assert torch.equal(started["mean"].embed.weight, started["pre-training"].embed.weight)
