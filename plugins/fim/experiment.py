@@ -67,7 +67,7 @@ FILLS = Claim(
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="entropy of the texts"),),
     after_steps=STEPS,
     breaks=(OTHERS, UNNAMED, UNTRAINED),
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 7101),
     headline=True,
     history=(
         (
