@@ -48,6 +48,12 @@ EXPLAINED = {
         )
         for what in (FIRST, TENTH)
     },
+    **{
+        ("rcnn", what): (
+            "The grid has the C of the SVMs, which are solved directly. No optimiser or log shows the value."
+        )
+        for what in (FIRST, TENTH)
+    },
     ("overfeat", FIRST): (
         "One stage trains the networks of all learning rates. An attempt only selects one, without training."
     ),
