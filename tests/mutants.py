@@ -59,8 +59,8 @@ EXPLAINED = {
     ),
     ("flashattention", TRAINED): TRAINING.format("the losses of the training steps"),
     ("gqa", "the paper's arm is the control"): (
-        "Each arm draws its own random head, so copies of the control differ. A test compares the arms' heads "
-        "with the conversions in their names."
+        "Each arm draws its own random head, so copies of the control differ. A test compares all "
+        "heads with the conversions that the arms are named after."
     ),
     ("vits", HALF): "One arm is declared to take twice as many steps, each at a tenth of the cost.",
     ("clip", HALF): "Arms are declared to stop when they have reached the goal.",
