@@ -24,7 +24,6 @@ from readtrack.plugin import (
     at_least,
     hookimpl,
 )
-from readtrack.scores.vision import ANY_AREA, precision_and_recall
 
 from ..alexnet import AlexNet
 from ..alexnet.task import Pictures, train
@@ -34,16 +33,17 @@ from .model import Linear, RegionNet, linear_svms, ridge
 from .task import (
     BRIGHTNESS,
     CLASSES,
+    PRECISION,
     REGIONS,
     Detection,
     Found,
-    detected,
     detection,
     draw,
     mean_ap,
     moved,
     recall,
     svm_targets,
+    trace,
 )
 
 RANDOM = Break("random network", "The features come from a network with its initial weights.", "near miss")
@@ -130,7 +130,6 @@ FINE_TUNED = Claim(
 RATES = (0.004, 0.016, 0.064)
 CS = (0.1, 1.0, 10.0, 100.0)
 PENALTY = 30.0
-PRECISION = "precision over recall"
 BATCH, FOREGROUND = 64, 16
 
 
@@ -375,13 +374,6 @@ def precise(at: Trial, sweep: Sweep[Learnt]) -> dict[str, float]:
     value = mean_ap(found, judge)
     at.metric("mAP", value)
     return {"mAP": value}
-
-
-def trace(at: Trial, found: Found, truth: Detection) -> None:
-    """Report the precision at each recall, for an overlap of 0.5. Its mean is the mean average precision."""
-    precision, _ = precision_and_recall(detected(found, truth), (0.5,), ANY_AREA, 100)
-    for place in range(0, 101, 5):
-        at.metric(PRECISION, precision[0, place].nanmean().item(), step=place / 100)
 
 
 def regress(run: Run, parts: Parts, learnt: Learnt) -> None:

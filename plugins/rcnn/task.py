@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from readtrack.data import scenes
-from readtrack.plugin import Run
+from readtrack.plugin import Run, Trial
 from readtrack.scores import Detected, average_precision, detected_boxes
+from readtrack.scores.vision import ANY_AREA, precision_and_recall
 
 from .boxes import clip, decode, overlaps, unsuppressed
 
@@ -16,6 +17,7 @@ CLASSES = 5
 SIDE = 48
 BRIGHTNESS = 0.3  # about the mean of all pixels
 REGIONS = 20  # proposals per image
+PRECISION = "precision over recall"
 SHARPEST, SMALLEST, LARGEST = 0.3, 5, 32  # suppression threshold; sides of proposals in pixels
 
 
@@ -196,6 +198,13 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
     rows = ["regions", "kept"]
     run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
     run.text("names", "\n".join(lines), caption="The detected digits, and the digits in the scene.")
+
+
+def trace(at: Trial, found: Found, truth: Detection) -> None:
+    """Report the precision at each recall, for an overlap of 0.5. Its mean is the mean average precision."""
+    precision, _ = precision_and_recall(detected(found, truth), (0.5,), ANY_AREA, 100)
+    for place in range(0, 101, 5):
+        at.metric(PRECISION, precision[0, place].nanmean().item(), step=place / 100)
 
 
 def svm_targets(data: Detection) -> Int64[Tensor, "rows classes"]:

@@ -4,6 +4,7 @@ reading.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +82,35 @@ class Carried(nn.Module):
         hidden, state = self.gru(self.embedding(ids[:, :-1]), before)
         nats = F.cross_entropy(self.readout(hidden).mT, ids[:, 1:], reduction="none")
         return nats, [state.detach().transpose(0, 1)] if keep else []
+
+
+class Reading(NamedTuple):
+    """How an arm reads a text.
+
+    tokens  length of a segment
+    keep    length of its memory in training
+    later   length of its memory in evaluation
+    change  modifies a new network
+    mixed   whether each text gets the memory of the next text
+    counts  whether the prediction is mixed with a unigram model of the words that a memory would reach
+    state   whether the network is a GRU, whose state is its memory
+    """
+
+    tokens: int = SEGMENT
+    keep: int = 0
+    later: int = 0
+    change: Callable[[TransformerXL], None] = lambda _: None
+    mixed: bool = False
+    counts: bool = False
+    state: bool = False
+
+
+class Outcome(NamedTuple):
+    """A network, how it reads a text, and the weight of the unigram cache in its prediction."""
+
+    net: TransformerXL | Carried
+    reading: Reading
+    share: float = 0.0
 
 
 class Segments(nn.Module):

@@ -1,6 +1,6 @@
 """Checks the parameter count, and compares losses with and without memory and with absolute positions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -28,7 +28,19 @@ from readtrack.plugin import (
 )
 from readtrack.runs.on_text import bits_per_character
 
-from .arms import KEPT, MODEL, SEGMENT, STD, Biased, Carried, Segments, attend_by, number_places
+from .arms import (
+    KEPT,
+    MODEL,
+    SEGMENT,
+    STD,
+    Biased,
+    Carried,
+    Outcome,
+    Reading,
+    Segments,
+    attend_by,
+    number_places,
+)
 from .model import TransformerXL
 
 SIZE = Claim(
@@ -233,40 +245,11 @@ def nats_of_the_law(language: Senses, ids: Texts) -> Float[Tensor, " length"]:
     return torch.stack(paid)
 
 
-class Reading(NamedTuple):
-    """How an arm reads a text.
-
-    tokens  length of a segment
-    keep    length of its memory in training
-    later   length of its memory in evaluation
-    change  modifies a new network
-    mixed   whether each text gets the memory of the next text
-    counts  whether the prediction is mixed with a unigram model of the words that a memory would reach
-    state   whether the network is a GRU, whose state is its memory
-    """
-
-    tokens: int = SEGMENT
-    keep: int = 0
-    later: int = 0
-    change: Callable[[TransformerXL], None] = lambda _: None
-    mixed: bool = False
-    counts: bool = False
-    state: bool = False
-
-
 class World(NamedTuple):
     language: Senses
     seen: Texts
     chosen: Texts
     judged: Texts
-
-
-class Outcome(NamedTuple):
-    """A network, how it reads a text, and the weight of the unigram cache in its prediction."""
-
-    net: TransformerXL | Carried
-    reading: Reading
-    share: float = 0.0
 
 
 def carry_context(run: Run) -> None:
