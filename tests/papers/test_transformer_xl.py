@@ -424,7 +424,7 @@ def test_absolute_positions_are_the_places_in_the_segment():
 
 
 def test_the_rivals_state_goes_from_segment_to_segment():
-    """In segments, the loss is that of one pass over the text. Without memory, each segment starts anew."""
+    """Read in segments, a text has the same loss as in one pass. Without memory, no state is passed on."""
     net, ids = toy.network(toy.Reading(state=True)), torch.randint(toy.WORDS, (2, 25))
     pieces, memory, found = list(toy.segments(ids, 8)), [], []
     for piece in pieces:
