@@ -287,6 +287,11 @@ class Claim:
         return (*self.control_reaches, *self.learned)
 
     @property
+    def rivals(self) -> list[str]:
+        """The names of the breaks that put a rival in place of the paper's arm."""
+        return [one.name for one in self.breaks if one.role == "rival"]
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics that an experiment must provide for this claim."""
         bounds = (*self.bounds, *self.guards, *self.conditions)

@@ -126,9 +126,13 @@ class VerdictRow:
 
     @property
     def fell_first(self) -> str:
-        """Why breaks have no outcome although null runs do, or ""."""
-        stands = self.verdict in ("reproduced", "not specific", "weak") or self.claim.kind != "measured"
-        if stands or self.null is None or self.breaks or not self.claim.breaks:
+        """Why breaks have no outcome although null runs or rivals do, or ""."""
+        missing = [one.name for one in self.claim.breaks if one.name not in self.breaks]
+        if not missing or self.verdict in ("reproduced", "weak") or self.claim.kind != "measured":
+            return ""
+        if self.verdict == "not specific":
+            return f"{', '.join(missing)}: not run, because a rival passes the rule"
+        if self.null is None or self.breaks:
             return ""
         return f"not run, because the claim is {self.verdict} without them"
 

@@ -141,8 +141,7 @@ class Judged:
 
     def beside(self, broken: Mapping[str, Verdict]) -> Judged:
         """The claim compared with its rivals: `broken` has the verdict with each break by name."""
-        rivals = [one.name for one in self.claim.breaks if one.role == "rival"]
-        won = [name for name in rivals if broken.get(name) == "reproduced"]
+        won = [name for name in self.claim.rivals if broken.get(name) == "reproduced"]
         if self.verdict != "reproduced" or not won:
             return self
         return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")

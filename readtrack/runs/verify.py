@@ -140,10 +140,7 @@ class Verification:
                     self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
                     continue
                 self._trials[paper, condition] = _Trial(order, about, planned)
-        # Benchmarks come last, one at a time and alone, because other runs would disturb them. Breaks wait
-        # for the plain runs' verdict, so null runs come before them.
-        order_of = {PLAIN: 0, Condition(null=True): 1, TIMED: 3, NULL_TIMED: 3}
-        for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 2)):
+        for paper, condition in sorted(self._trials, key=lambda place: self._stage(*place)):
             trial = self._trials[paper, condition]
             self._waiting.extend(Task(paper, condition, seed) for seed in trial.seeds[: trial.planned])
 
@@ -209,21 +206,47 @@ class Verification:
             happened.append(self._event("started", task, Record.from_job(job)))
         return happened
 
-    def _claim_stands(self, task: Task) -> bool | None:
-        """Whether the task can change a verdict; None while the plain runs are incomplete.
+    def _stage(self, paper: str, condition: Condition) -> int:
+        """When the condition's runs start: 0 for the first ones.
 
-        A break or more steps can only refute a claim, so the plain runs must have left it standing.
+        Rivals wait for the plain runs' verdict, so null runs come before them. The other breaks and longer
+        runs wait for the rivals. Benchmarks come last, one at a time and alone, because other runs would
+        disturb them.
         """
-        if not task.condition.broken and task.condition != LONGER:
+        if condition.timed:
+            return 4
+        if condition in (PLAIN, Condition(null=True)):
+            return int(condition.null)
+        rivals = {name for claim in self._trials[paper, condition].claims for name in claim.rivals}
+        return 2 if condition.broken in rivals else 3
+
+    def _claim_stands(self, task: Task) -> bool | None:
+        """Whether the task can change a verdict; None while runs that decide this are incomplete.
+
+        A break or more steps can only refute a claim, so the runs of earlier stages must have left it
+        standing: the plain runs and, for all breaks but the rivals, the rivals' runs.
+        """
+        stage = self._stage(task.paper, task.condition)
+        if stage not in (2, 3):
             return True
+        claims = self._trials[task.paper, task.condition].claims
+        names = dict.fromkeys(name for claim in claims for name in claim.rivals) if stage == 3 else {}
+        rivals = {name: self._trials[task.paper, Condition(broken=name)] for name in names}
         plain = self._trials[task.paper, PLAIN]
-        if len(plain.runs) < plain.planned:
+        if any(len(trial.runs) < trial.planned for trial in (plain, *rivals.values())):
             return None
-        about = {claim.name for claim in self._trials[task.paper, task.condition].claims}
+        broken = {
+            name: {one.claim.name: one.verdict for one in judge_over_seeds(task.paper, trial.claim_events())}
+            for name, trial in rivals.items()
+        }
         return any(
-            one.verdict in ("reproduced", "weak") or bool(one.claim.timed)  # times are measured last
+            one.claim.timed  # times are measured last
+            or one.beside(
+                {name: said[one.claim.name] for name, said in broken.items() if one.claim.name in said}
+            ).verdict
+            in ("reproduced", "weak")
             for one in judge_over_seeds(task.paper, plain.claim_events())
-            if one.claim.name in about
+            if one.claim.name in {claim.name for claim in claims}
         )
 
     def _contended(self, task: Task) -> bool:

@@ -166,9 +166,29 @@ def test_breaks_are_left_out_if_the_claim_falls_without_them(
     done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2", "--output", "out")
     assert done.returncode == 0, done.stderr
     assert sorted(str(run["condition"]) for run in runs(home).values()) == [""] * 5 + ["null run"] * 5
-    assert "(10/10)" in done.stderr
     page = (tmp_path / "out" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
     assert "- **breaks**: not run, because the claim is not reproduced without them" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wins", [True, False])
+def test_breaks_are_left_out_if_a_rival_passes(
+    cli: Cli, home: Home, plugins: Path, tmp_path: Path, wins: bool
+) -> None:
+    file = write(plugins, "toy_sgd", body=f'if run.without("cheap"): gain = float({wins})')
+    rival = 'breaks=(Break("cheap", "A cheap method replaces it.", "rival"), '
+    file.write_text(
+        file.read_text()
+        .replace("breaks=(", rival)
+        .replace('deviations="all"', 'deviations="all", after_steps=100')
+    )
+    done = cli("verify", "toy_sgd", "--breaks", "--jobs", "2", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    conditions = sorted(str(run["condition"]) for run in runs(home).values())
+    others = [] if wins else ["4 times the steps"] * 2 + ["break: no idea"] * 5
+    assert conditions == sorted([""] * 5 + ["break: cheap"] * 5 + others)
+    page = (tmp_path / "out" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
+    assert ("- **breaks**: no idea: not run, because a rival passes the rule" in page) == wins
 
 
 @pytest.mark.slow
