@@ -188,7 +188,7 @@ def test_breaks_are_left_out_if_a_rival_passes(
     others = [] if wins else ["4 times the steps"] * 2 + ["break: no idea"] * 5
     assert conditions == sorted([""] * 5 + ["break: cheap"] * 5 + others)
     page = (tmp_path / "out" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
-    assert ("- **breaks**: no idea: not run, because a rival passes the rule" in page) == wins
+    assert ("- **breaks**: no idea: not run; a rival passes the rule" in page) == wins
 
 
 @pytest.mark.slow
