@@ -131,7 +131,8 @@ class VerdictRow:
         if not missing or self.verdict in ("reproduced", "weak") or self.claim.kind != "measured":
             return ""
         if self.verdict == "not specific":
-            return f"{', '.join(missing)}: not run; a rival passes the rule, so they cannot change the verdict"
+            names = ", ".join(missing)
+            return f"{names}: not run; a rival passes the rule, so they cannot change the verdict"
         if self.null is None or self.breaks:
             return ""
         return f"not run, because the claim is {self.verdict} without them"
