@@ -25,7 +25,7 @@ from readtrack.plugin import (
     hookimpl,
 )
 
-from .model import DiagonalBiLSTM, PixelNetwork, ResidualBlock, RowLSTM, sample
+from .model import Autoregressive, DiagonalBiLSTM, PixelNetwork, ResidualBlock, RowLSTM, sample
 
 NO_STATE = Break(
     "no recurrent state", "No state is passed from one row or diagonal to the next.", "near miss"
@@ -136,11 +136,11 @@ def shallow() -> PixelNetwork:
     return PixelNetwork(ResidualBlock, 2, 28, levels=LEVELS)
 
 
-class Linear(PixelNetwork):
+class Linear(Autoregressive):
     """A rival: each pixel's logits are linear in `sums` weighted sums of all earlier pixels."""
 
     def __init__(self, height: int, width: int, *, sums: int = 6, levels: int = LEVELS) -> None:
-        super(PixelNetwork, self).__init__()  # without the layers of a PixelNetwork
+        super().__init__()
         pixels, self.levels = height * width, levels
         self.sums = nn.Parameter(0.1 * torch.randn(sums, pixels, pixels))
         self.out = nn.Parameter(0.1 * torch.randn(pixels, levels, sums))
@@ -255,7 +255,7 @@ def all_images(run: Run, colours: int, side: int) -> Float[Tensor, "n {colours} 
 
 
 def slopes_in_order(
-    network: PixelNetwork, x: Float[Tensor, "1 colours height width"]
+    network: Autoregressive, x: Float[Tensor, "1 colours height width"]
 ) -> Float[Tensor, "places places"]:
     """The summed absolute derivatives of each pixel's logits with respect to each pixel.
 
@@ -265,7 +265,7 @@ def slopes_in_order(
     return slopes.permute(1, 2, 0, 4, 5, 3).reshape(x.numel(), x.numel())
 
 
-def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[float, PixelNetwork]:
+def learn(at: Trial, make: Callable[[], Autoregressive], rate: float) -> tuple[float, Autoregressive]:
     """Train a network. Return the validation loss in nats per digit and the network."""
     run, (train,) = at.run, at.world.train
     network = make().to(run.device, run.dtype)
@@ -283,19 +283,19 @@ def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[flo
     return nats(run, network, at.world.choose[0]).mean().item(), network
 
 
-def judged(at: Trial, found: Sweep[PixelNetwork]) -> dict[str, Tensor]:
+def judged(at: Trial, found: Sweep[Autoregressive]) -> dict[str, Tensor]:
     lost = nats(at.run, found.chosen, at.world.judge[0])
     at.metric("nats a digit on judge", lost.mean().item())
     at.metric("weights", found.chosen.size())
     return {"nats a digit": lost}
 
 
-def nats(run: Run, network: PixelNetwork, x: Images) -> Float[Tensor, " n"]:
+def nats(run: Run, network: Autoregressive, x: Images) -> Float[Tensor, " n"]:
     with run.evaluating(network):
         return -network.log_likelihood(x).double()
 
 
-def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
+def complete(run: Run, network: Autoregressive, judge: Images) -> None:
     """Figure 1: complete the lower halves of held-out digits, and generate whole digits."""
     count = run.pick(smoke=1, quick=8, full=8)
     real, generator = judge[:count], run.generator("completions")

@@ -142,7 +142,23 @@ class ResidualBlock(nn.Module):
         return x + self.up(F.relu(self.conv(F.relu(self.down(F.relu(x))))))
 
 
-class PixelNetwork(nn.Module):
+class Autoregressive(nn.Module):
+    """A network that gives the logits of each pixel's values, given all earlier pixels."""
+
+    levels: int
+
+    def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
+        """Equations 1 and 2: the exact log p(x) in nats. All values of x must be levels."""
+        values = (x * (self.levels - 1)).round().long()
+        return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
+
+    def size(self) -> int:
+        """The number of weights that are not masked."""
+        hidden = sum(int((~m).sum()) for name, m in self.named_buffers() if name.endswith("mask"))
+        return sum(weight.numel() for weight in self.parameters()) - hidden
+
+
+class PixelNetwork(Autoregressive):
     """Table 1: a 7 × 7 convolution with mask A, the layers, and two 1 × 1 convolutions that give the logits.
 
     layer    makes a layer: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
@@ -173,19 +189,9 @@ class PixelNetwork(nn.Module):
         logits = self.out(F.relu(self.hidden(F.relu(hidden))))
         return cast(Tensor, logits.unflatten(1, (self.levels, -1)).transpose(1, 2))
 
-    def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
-        """Equations 1 and 2: the exact log p(x) in nats. All values of x must be levels."""
-        values = (x * (self.levels - 1)).round().long()
-        return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
-
-    def size(self) -> int:
-        """The number of weights that are not masked."""
-        hidden = sum(int((~m).sum()) for name, m in self.named_buffers() if name.endswith("mask"))
-        return sum(weight.numel() for weight in self.parameters()) - hidden
-
 
 @torch.no_grad()
-def sample(network: PixelNetwork, x: Image, given: int, generator: torch.Generator) -> Image:
+def sample(network: Autoregressive, x: Image, given: int, generator: torch.Generator) -> Image:
     """Generate the rows from index `given` on, conditioned on the rows of `x` above."""
     x = x.clone()
     x[:, :, given:] = 0

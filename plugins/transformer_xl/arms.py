@@ -16,8 +16,15 @@ from ..transformer import sines
 from .model import Memory, RelativeAttention, TransformerXL
 
 SEGMENT, KEPT = 8, 16  # number of tokens in a segment, and in the memory
+WORDS = 48  # vocabulary of the language
 MODEL = 64
 STD = 0.02 * (512 / MODEL) ** 0.5  # the paper's 0.02 at hidden size 512, scaled to this hidden size
+
+
+def transformer_xl(change: Callable[[TransformerXL], None] = lambda _: None) -> TransformerXL:
+    net = TransformerXL(WORDS, model=MODEL, heads=4, hidden=4 * MODEL, layers=2, std=STD, dropout=0.0)
+    change(net)
+    return net
 
 
 class Biased(RelativeAttention):
@@ -90,19 +97,17 @@ class Reading(NamedTuple):
     tokens  length of a segment
     keep    length of its memory in training
     later   length of its memory in evaluation
-    change  modifies a new network
+    make    makes the network
     mixed   whether each text gets the memory of the next text
     counts  whether the prediction is mixed with a unigram model of the words that a memory would reach
-    state   whether the network is a GRU, whose state is its memory
     """
 
     tokens: int = SEGMENT
     keep: int = 0
     later: int = 0
-    change: Callable[[TransformerXL], None] = lambda _: None
+    make: Callable[[], TransformerXL | Carried] = transformer_xl
     mixed: bool = False
     counts: bool = False
-    state: bool = False
 
 
 class Outcome(NamedTuple):

@@ -1,6 +1,6 @@
 """Checks the parameter count, and compares losses with and without memory and with absolute positions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from .arms import (
     KEPT,
     MODEL,
     SEGMENT,
-    STD,
+    WORDS,
     Biased,
     Carried,
     Outcome,
@@ -40,6 +40,7 @@ from .arms import (
     Segments,
     attend_by,
     number_places,
+    transformer_xl,
 )
 from .model import TransformerXL
 
@@ -180,7 +181,7 @@ FASTER = Claim(
     ),
 )
 
-WORDS, TOPICS, STAY = 48, 12, 40
+TOPICS, STAY = 12, 40
 LONGER = 24  # tokens of a longer segment (the usual length is `SEGMENT`)
 KEPT_LATER = (0, 16, 64)  # tokens of memory in evaluation
 RATES = (1e-3, 3e-3, 1e-2)
@@ -259,13 +260,17 @@ def carry_context(run: Run) -> None:
     held_out = SEGMENT * pieces + 1
     length = SEGMENT * (steps_of(run) * run.times + 2) + 1
     with_memory = Reading(keep=KEPT, later=KEPT)
+
+    def changed_by(change: Callable[[TransformerXL], None]) -> Reading:
+        return with_memory._replace(make=partial(transformer_xl, change))
+
     changed = {
         OTHERS: with_memory._replace(mixed=True),
         UNLEARNED: Reading(later=KEPT),
         COUNTS: Reading(counts=True),
-        CARRIED: with_memory._replace(state=True),
-        NO_DISTANCES: with_memory._replace(change=attend_by(partial(Biased, learned=False))),
-        BIAS: with_memory._replace(change=attend_by(partial(Biased, learned=True))),
+        CARRIED: with_memory._replace(make=lambda: Carried(WORDS, MODEL, layers=2)),
+        NO_DISTANCES: changed_by(attend_by(partial(Biased, learned=False))),
+        BIAS: changed_by(attend_by(partial(Biased, learned=True))),
     }
     table = run.compare(
         MEMORY,
@@ -273,7 +278,7 @@ def carry_context(run: Run) -> None:
         arms={
             "with memory": Arm(with_memory),
             "without memory": Arm(Reading()),
-            "absolute positions": Arm(with_memory._replace(change=number_places)),
+            "absolute positions": Arm(changed_by(number_places)),
         },
         yardsticks={"longer segments": Arm(Reading(tokens=LONGER))},
         attempt=train,
@@ -301,14 +306,6 @@ def steps_of(run: Run) -> int:
     return run.pick(smoke=2, quick=STEPS, full=2000)
 
 
-def network(reading: Reading) -> TransformerXL | Carried:
-    if reading.state:
-        return Carried(WORDS, MODEL, layers=2)
-    net = TransformerXL(WORDS, model=MODEL, heads=4, hidden=4 * MODEL, layers=2, std=STD, dropout=0.0)
-    reading.change(net)
-    return net
-
-
 def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
     """Train on the texts in a single pass, all in parallel.
 
@@ -316,7 +313,7 @@ def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
     the validation loss and the network.
     """
     run, world = at.run, at.world
-    net = network(reading).to(run.device, run.dtype)
+    net = reading.make().to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     texts = torch.cat(world.seen[:, :-1].chunk(reading.tokens // SEGMENT, 0), 1)
     pieces, steps = list(segments(texts, reading.tokens)), at.length(steps_of(run))

@@ -251,7 +251,7 @@ def test_the_trained_parameters(part_of_run, monkeypatch, still, frozen):
     monkeypatch.setattr(experiment_module.Learnt, "find", lambda learnt, data: None)
     parts = Parts(None, None, None, None, RegionNet(5))
     at = Trial(Workshop(part_of_run(), parts), Work(arm="frozen"), arm="frozen")
-    _, (learnt, regions) = experiment_module.fast_r_cnn(at, 0.004, cells=1, still=still, times=2)
+    _, (learnt, regions, _) = experiment_module.fast_r_cnn(at, 0.004, cells=1, still=still, times=2)
     assert seen == [(learnt.network, 2)]
     assert learnt.network.cells == 1
     assert regions == 20
@@ -269,8 +269,11 @@ def test_ten_regions_need_half_the_work_of_twenty():
     assert twenty < 1.5 * ten
 
 
-@pytest.mark.parametrize(("regions", "counts"), [(10, [3, 6, 10]), (20, [3, 6, 12, 20])])
-def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch, regions, counts):
+@pytest.mark.parametrize(
+    ("arm", "regions", "counts"),
+    [("with_half_of_the_regions", 10, [3, 6, 10]), ("r_cnn", 20, [3, 6, 12, 20])],
+)
+def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch, arm, regions, counts):
     seen, asked = [], []
 
     class Finds:
@@ -286,7 +289,9 @@ def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch,
     )
     monkeypatch.setattr(experiment_module, "multiply_adds", lambda learnt, image, count: count)
     at = Trial(Workshop(part_of_run(), Parts(None, None, judge, None, None)), Work(arm="R-CNN"), arm="R-CNN")
-    sweep = Sweep(experiment_module.Outcome(Finds(), regions), 0.004, {})
+    monkeypatch.setattr(experiment_module, "taught", lambda at: None)
+    monkeypatch.setattr(experiment_module, "detector", lambda *_: (0.5, Finds()))
+    sweep = Sweep(getattr(experiment_module, arm)(at, 0.004)[1], 0.004, {})
     assert experiment_module.measure(at, sweep) == {"mAP": len(counts) / 8, "multiply-adds": regions}
     assert asked == counts
     # Neighbours overlap by 25 / 47, boxes two pixels apart by 16 / 56.

@@ -311,7 +311,8 @@ def test_segments_ask_for_each_word_once():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "df1b7d99fa47"
+    assert digest(toy) == "1b69d4eced7d"
+    assert (toy.WORDS, toy.SEGMENT, toy.KEPT, toy.MODEL) == (48, 8, 16, 64)
     assert (toy.SEGMENT, toy.KEPT, toy.LONGER, toy.STEPS, toy.RATES) == (8, 16, 24, 200, (1e-3, 3e-3, 1e-2))
 
 
@@ -351,13 +352,14 @@ USUAL = {
     ],
 )
 def test_segments_memories_and_attention_of_the_arms(part_of_run, monkeypatch, broken, ours, attention):
-    made, kinds, run = {}, {}, part_of_run(broken=broken)
+    made, kinds, shapes, run = {}, {}, {}, part_of_run(broken=broken)
 
     def watched(at, reading, rate):
-        net = toy.network(reading)
+        net = reading.make()
         made[at.name] = reading.tokens, reading.keep, reading.later, reading.mixed, reading.counts
-        kinds[at.name] = toy.Carried if reading.state else type(net.layers[0].attention)
-        assert isinstance(net, toy.Carried) == reading.state
+        carried = isinstance(net, toy.Carried)
+        kinds[at.name] = toy.Carried if carried else type(net.layers[0].attention)
+        shapes[at.name] = (net.gru.hidden_size, net.gru.num_layers) if carried else (64, len(net.layers))
         return 1.0, toy.Outcome(net, reading)
 
     monkeypatch.setattr(toy, "train", watched)
@@ -365,6 +367,7 @@ def test_segments_memories_and_attention_of_the_arms(part_of_run, monkeypatch, b
     asked = {name: USUAL[name] for name in made}
     assert made == asked | {"with memory": ours}
     assert kinds["with memory"] is attention
+    assert set(shapes.values()) == {(64, 2)}
     assert kinds.get("absolute positions", toy.Biased) is toy.Biased
 
 
@@ -425,14 +428,13 @@ def test_absolute_positions_are_the_places_in_the_segment():
 
 def test_the_rivals_state_goes_from_segment_to_segment():
     """Read in segments, a text has the same loss as in one pass. Without memory, no state is passed on."""
-    net, ids = toy.network(toy.Reading(state=True)), torch.randint(toy.WORDS, (2, 25))
+    net, ids = toy.Carried(toy.WORDS, 8, layers=2), torch.randint(toy.WORDS, (2, 25))
     pieces, memory, found = list(toy.segments(ids, 8)), [], []
     for piece in pieces:
         nats, memory = net.loss(piece, memory, keep=16)
         assert not memory[0].requires_grad
         found.append(nats)
     assert_close(torch.cat(found, 1), net.loss(ids)[0])
-    assert (net.gru.hidden_size, net.gru.num_layers) == (64, 2)
     assert net.loss(pieces[1])[1] == []
     assert not torch.allclose(net.loss(pieces[1])[0], found[1])
 
