@@ -9,6 +9,7 @@ from textual import events
 from textual.screen import Screen
 
 from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.screens import ask
 from readtrack.tui.screens.ask import Choice, ChoiceDialog, InputDialog
 from readtrack.tui.screens.help import Help
 from readtrack.tui.screens.note import NoteScreen
@@ -69,3 +70,20 @@ async def test_keys_that_come_with_the_one_that_opens_a_screen(
             while app.is_running and (len(app.screen_stack) > 1 or app.focused is app.main.filter):
                 await pilot.press("escape")
     assert app.return_code == 0
+
+
+async def test_a_dialog_that_opens_by_itself_takes_no_answer_from_a_reader_who_is_typing(
+    app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask, "_PAUSE", 0.3)
+    answers: list[str | None] = []
+    asked = ChoiceDialog("Which?", [Choice("a", "this"), Choice("b", "that")], unasked=True)
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.push_screen(asked, answers.append)
+        await pilot.pause()
+        await pilot.press("slash", "b", "a", "enter", "escape", "r")
+        assert (app.screen, answers) == (asked, [])
+        await pilot.pause(0.4)
+        await pilot.press("b")
+        assert answers == ["b"]

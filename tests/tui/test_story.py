@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_a_list_of_the_reader_and_a_visible_edit(
 
     terminal.start(size, EDITOR=str(editor), PYTHONPATH="")  # with torch
     terminal.wait_for("Which list do you want?")
+    time.sleep(1)  # this dialog opens by itself, and takes no answer from a reader who is still typing
     terminal.keys("e")
     terminal.wait_for("The list is empty.")
     import_list(terminal, tmp_path / "mine.md", rows=6, unsure=2)

@@ -121,9 +121,9 @@ class ListController:
         """Ask a new user once which list to start with."""
         library = self._shell.library
         if library.shows_shipped_list and library.untouched and not kept.has_chosen(library.home):
-            self.ask_for_list()
+            self.ask_for_list(unasked=True)
 
-    def ask_for_list(self) -> None:
+    def ask_for_list(self, *, unasked: bool = False) -> None:
         """Ask which list the reader wants. If their list is replaced, it is kept in set-aside."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
@@ -160,7 +160,7 @@ class ListController:
             if mine
             else f"Which list do you want? Press {key('own_list')} to choose again later."
         )
-        self._shell.ask(ChoiceDialog(question, answers), self._list_chosen)
+        self._shell.ask(ChoiceDialog(question, answers, unasked=unasked), self._list_chosen)
 
     def _list_chosen(self, answer: str | None) -> None:
         kept.keep_chosen(self._shell.library.home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
@@ -16,6 +17,8 @@ from readtrack.errors import ReadtrackError
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
+_PAUSE = 0.7  # seconds
+
 
 class Choice(NamedTuple):
     """An answer: the `key` that chooses it, and `help`, which describes its effect."""
@@ -26,13 +29,19 @@ class Choice(NamedTuple):
 
 
 class ChoiceDialog(Dialog[str | None]):
-    """Returns the key of the chosen answer, or None on escape."""
+    """Returns the key of the chosen answer, or None on escape.
+
+    unasked  the app opened the dialog by itself, so the reader may be typing something else. Keys count as
+             answers only after `_PAUSE` seconds without a key
+    """
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
-    def __init__(self, question: str, answers: list[Choice]) -> None:
+    def __init__(self, question: str, answers: list[Choice], *, unasked: bool = False) -> None:
         super().__init__()
+        self._unasked = unasked
+        self._last_key = time.monotonic()
         self._question = question
         self._answers = answers
         self._page = LineView(self._lines)
@@ -46,7 +55,11 @@ class ChoiceDialog(Dialog[str | None]):
 
     def on_mount(self) -> None:
         self._page.focus()
-        self.call_after_refresh(self._page.go_to, self._answers[0].key)
+        self.call_after_refresh(self._painted)
+
+    def _painted(self) -> None:
+        self._last_key = time.monotonic()
+        self._page.go_to(self._answers[0].key)
 
     def _lines(self, width: int) -> list[Line]:
         room = max(len(answer.label) for answer in self._answers)
@@ -67,6 +80,14 @@ class ChoiceDialog(Dialog[str | None]):
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         self.dismiss(str(event.target))
+
+    async def on_event(self, event: events.Event) -> None:
+        if self._unasked and isinstance(event, events.Key):
+            typing = event.time - self._last_key < _PAUSE
+            self._last_key = event.time
+            if typing:
+                return
+        await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
         if event.character and any(answer.key == event.character for answer in self._answers):
