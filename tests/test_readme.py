@@ -38,3 +38,10 @@ def test_the_papers_that_it_names_are_there_and_the_one_to_add_is_not() -> None:
     (added,) = [arguments for name, arguments in COMMANDS if name == "add"]
     assert re.fullmatch(r"\d{4}\.\d{5}", added)
     assert not [p.id for p in papers.values() for s in p.sources if s.value.startswith(added)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/plugins.md", "docs/method.md"])
+def test_the_files_that_it_names_are_there(page: str) -> None:
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:docs|plugins|readtrack|tests|lock)/[a-z_/.]+[.][a-z]+)`", text)
+    assert [name for name in named if not (CHECKOUT / name).exists()] == []
