@@ -21,6 +21,7 @@ from readtrack.papers.batchnorm import BatchNorm, batch_norm, convolutions, line
 from readtrack.papers.batchnorm.experiment import (
     ARMS,
     BREAKS,
+    CLIPPED,
     CONSTANT,
     NO_VARIANCE,
     OnlyStarted,
@@ -274,8 +275,17 @@ def test_the_arms_and_their_breaks():
     assert rivals == {
         "normalised start alone": (OnlyStarted, None),
         "normalised start and clipped gradients": (OnlyStarted, 1.0),
-        "gradients clipped to 0.03": (nn.Identity, 0.03),
     }
+
+
+def test_the_rival_clips_gradients_in_both_networks(part_of_run):
+    run = part_of_run()
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="with"), arm="with")
+    EXPERIMENT.train(at, BREAKS[CLIPPED], 1.0)
+    EXPERIMENT.of_images(at, BREAKS[CLIPPED], 0.06, steps=1)
+    assert [how.partition(" clip ")[2] for how in at.work.how] == ["1.0", "1.0"]
+    assert CLIPPED in EXPERIMENT.HIGHER_RATES.breaks
+    assert CLIPPED in EXPERIMENT.IMAGES.breaks
 
 
 @pytest.mark.parametrize("broken", [NO_VARIANCE, CONSTANT])
@@ -320,7 +330,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["end loss over rate"].keys() == ARMS.keys()
     assert record.curves["loss on images at rate 0.06"].keys() == ARMS.keys()
     assert {name for name, _ in record.values} >= {"best rate", "error on images"}
-    assert digest(EXPERIMENT) == "b15d0dbda665"
+    assert digest(EXPERIMENT) == "d56d5dd7cfec"
     assert digest(convolutions) == "78fdd3a3f7c1"
 
 
