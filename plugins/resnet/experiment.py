@@ -32,7 +32,7 @@ SHORTCUT = Break("with shortcuts", "The plain network of 34 layers has shortcuts
 HALVED = Break("halved shortcuts", "Shortcuts pass on x / 2 instead of x.", "near miss")
 DILATED = Break(
     "dilated convolutions",
-    "The network has 10 plain layers. Their convolutions are dilated by up to 8 cells, so each output "
+    "The network has 10 plain layers. Their convolutions have dilations of 1 to 8 cells, so each output "
     "depends on the whole strip.",
     "rival",
 )
@@ -131,9 +131,10 @@ DEPTH_GAINS = Claim(
             "was the plain network, which is also a control. Settings were chosen on seeds 0, 1 and 2."
         ),
         (
-            "The rival with dilated convolutions is new. On seed 7101, its loss was 0.03, like that of 34 "
-            "residual layers. It was 0.17 with 10 residual layers, 0.47 with 34 plain layers and 0.27 with "
-            "34 plain layers that are initialised near the identity. The bounds are unchanged."
+            "The rival with dilated convolutions is new. On seed 7101, with learning rates of 0.03 and 0.1, "
+            "its loss was 0.03, like the loss of 34 residual layers. The loss was 0.17 with 10 residual "
+            "layers, 0.47 with 34 plain layers, and 0.27 with 34 plain layers that are initialised near the "
+            "identity. The bounds are unchanged."
         ),
     ),
 )
@@ -221,7 +222,10 @@ DILATIONS = (1, 2, 4, 8, 8, 4, 2, 1)
 
 
 def dilated() -> Marker:
-    """A network of 10 plain layers, in which an output depends on 31 cells to each side."""
+    """A network of 10 plain layers in which each output depends on 31 cells to each side.
+
+    Dilated convolutions are from Yu and Koltun (2015, arXiv 1511.07122).
+    """
     network = Marker(10, "none")
     layers = [part.convolution for part in network.blocks.modules() if isinstance(part, Convolution)]
     for layer, cells in zip(layers, DILATIONS, strict=True):

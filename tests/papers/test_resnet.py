@@ -370,8 +370,17 @@ def test_the_rival_is_a_plain_network_with_identities_added():
     assert_close(added, x, rtol=1e-4, atol=1e-4)
 
 
-def test_the_experiment_runs(run_experiment):
+def test_the_experiment_runs(run_experiment, comparisons):
     record = run_experiment(resnet)
+    (compared,) = comparisons(resnet)
+    deep = "residual, 34 layers"
+    makes = {name: change[deep].make for name, change in compared.breaks.items() if deep in change}
+    halved = makes.pop("halved shortcuts")
+    assert (halved.func, halved.args) == (Marker, (34, "A", experiment_module.Halved))
+    assert makes == {
+        "dilated convolutions": experiment_module.dilated,
+        "identity initialisation": experiment_module.from_identity,
+    }
     assert set(record.curves["loss at rate 0.1"]) == set(experiment_module.ARMS)
     training, new = (
         {arm: record.values[name, arm] for arm in experiment_module.ARMS}
