@@ -36,8 +36,8 @@ WEIGHT_DECAY = Break(
 )
 SHIFTS = Break(
     "shifted images",
-    "No unit is dropped. Each image is shifted by up to two pixels at every step, like the paper's random "
-    "crops (section 4.1).",
+    "No unit is dropped. At every step, each image is shifted by a random offset of up to two pixels, like "
+    "the paper's random crops (section 4.1).",
     "rival",
 )
 TANH = Break("tanh everywhere", "Both networks use tanh.")
@@ -203,7 +203,7 @@ class SameHalf(nn.Module):
 
 
 class Shifted(nn.Module):
-    """In training, shifts each image by up to `reach` pixels, and repeats pixels at the border."""
+    """In training, shifts each image by up to `reach` pixels in each direction, and repeats border pixels."""
 
     def __init__(self, network: nn.Module, reach: int, generator: torch.Generator) -> None:
         super().__init__()

@@ -204,7 +204,7 @@ def test_the_arms(comparisons):
         "weight decay": {nn.Identity},
         "shifted images": {nn.Identity},
     }
-    assert {name for name, arm in made.items() if arm.reach} == {"shifted images"}
+    assert {name: arm.reach for name, arm in made.items() if arm.reach} == {"shifted images": 2}
     assert [layer.p for layer in made["with dropout"].network().dense[2::3]] == [0.5, 0.5]
     assert {name: arm.weight_decay for name, arm in made.items()} == {
         **dict.fromkeys(made, 5e-4),
@@ -242,6 +242,14 @@ def test_images_are_shifted_in_training():
         seen.add(place)
     assert {i for i, _ in seen} == {j for _, j in seen} == set(range(5))
     assert network.eval()(images) is images
+
+
+@pytest.mark.parametrize("reach", [0, 2])
+def test_only_the_shifting_arm_trains_on_shifted_images(part_of_run, reach):
+    arm = experiment_module.Regularised(nn.Identity, reach=reach)
+    _, network = experiment_module.fit_few(a_trial(part_of_run()), arm, 0.01, steps=1)
+    assert getattr(network, "reach", 0) == reach
+    assert not network.training
 
 
 def test_the_race_starts_as_the_paper_says():
