@@ -15,6 +15,7 @@ from ..vgg.model import init_weights
 
 Images = Float[Tensor, "batch 3 height width"]
 Scores = Float[Tensor, "batch classes height width"]
+Maps = Float[Tensor, "batch _ _ _"]
 
 
 def bilinear(factor: int) -> Float[Tensor, "size size"]:
@@ -108,8 +109,6 @@ class SmallFCN(nn.Module):
 
     source  input of the finer logits: the layers of that stride or, for comparison, the coarsest maps or the
             pixels, resized to that stride
-    learnt  whether logits from learned upsampling of the coarsest maps are added, which needs a network
-            without finer logits
     """
 
     def __init__(
@@ -118,7 +117,6 @@ class SmallFCN(nn.Module):
         classes: int,
         finest: Literal[4, 2, 1] = 4,
         source: Source = "layers",
-        learnt: bool = False,
     ) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU())
@@ -136,17 +134,16 @@ class SmallFCN(nn.Module):
         maps = {"layers": (32, 16), "coarse maps": (64, 64), "pixels": (3, 3)}[source]
         self.score2 = zeros(maps[0], classes) if finest <= 2 else None
         self.score1 = zeros(maps[1], classes) if finest == 1 else None
-        self.up = nn.ConvTranspose2d(64, classes, 12, stride=4, padding=4, bias=False) if learnt else None
-        if self.up is not None:
-            nn.init.zeros_(self.up.weight)
 
-    def forward(self, images: Images) -> Scores:
+    def maps(self, images: Images) -> tuple[Maps, Maps, Maps]:
+        """The feature maps of strides 1, 2 and 4."""
         fine = self.stage1(images)
         middle = self.stage2(self.pool(fine))
-        coarse = self.stage3(self.pool(middle))
+        return fine, middle, self.stage3(self.pool(middle))
+
+    def forward(self, images: Images) -> Scores:
+        fine, middle, coarse = self.maps(images)
         x, stride = self.score3(coarse), 4
-        if self.up is not None:
-            return upsample(x, stride) + self.up(coarse)
         if self.source == "coarse maps":
             middle, fine = upsample(coarse, 2), upsample(coarse, 4)
         if self.source == "pixels":
@@ -155,6 +152,23 @@ class SmallFCN(nn.Module):
             if score is not None:
                 x, stride = upsample(x, 2) + score(maps), stride // 2
         return upsample(x, stride)
+
+
+class LearnedUpsampling(SmallFCN):
+    """A rival without skips: logits that are computed from the coarsest maps of `SmallFCN` are added.
+
+    The logits come from a transposed convolution with filters of 12 × 12 and stride 4, so each pixel sees
+    3 × 3 positions of the coarsest maps, and each of the 16 pixels of a position has its own weights.
+    """
+
+    def __init__(self, *, classes: int) -> None:
+        super().__init__(classes=classes)
+        self.up = nn.ConvTranspose2d(64, classes, 12, stride=4, padding=4, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, images: Images) -> Scores:
+        *_, coarse = self.maps(images)
+        return upsample(self.score3(coarse), 4) + self.up(coarse)
 
 
 def zeros(maps: int, classes: int) -> nn.Conv2d:

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from readtrack.checks.constants import digest
 from readtrack.papers import fcn
 from readtrack.papers.fcn import FCN, SmallFCN, bilinear, upsample
-from readtrack.papers.fcn.model import middle_of
+from readtrack.papers.fcn.model import LearnedUpsampling, middle_of
 from readtrack.papers.fcn.task import Labelled
 from readtrack.plugin import Sweep, Trial
 from readtrack.runs.trial import Work, Workshop
@@ -181,13 +181,23 @@ def test_the_other_sources_of_finer_scores():
             nn.init.normal_(score.weight)
         up = upsample(network.score3(maps), 2) + network.score2(middle)
         assert_close(network(x), upsample(up, 2) + network.score1(fine))
-    learnt = SmallFCN(classes=4, learnt=True)
-    assert learnt.load_state_dict(coarse.state_dict(), strict=False).missing_keys == ["up.weight"]
-    assert_close(learnt(x), coarse(x))
-    assert learnt.up.weight.requires_grad
-    nn.init.normal_(learnt.up.weight)
-    added = F.conv_transpose2d(maps, learnt.up.weight, stride=4)[:, :, 4:-4, 4:-4]
-    assert_close(learnt(x), coarse(x) + added)
+
+
+def test_learned_upsampling_has_own_weights_for_each_pixel_and_nine_coarse_positions():
+    x = torch.rand(2, 3, 16, 16)
+    coarse, rival = SmallFCN(classes=4), LearnedUpsampling(classes=4)
+    assert rival.load_state_dict(coarse.state_dict(), strict=False).missing_keys == ["up.weight"]
+    assert_close(rival(x), coarse(x))
+    assert rival.up.weight.requires_grad
+    nn.init.normal_(rival.up.weight)
+    around = F.pad(coarse.maps(x)[2], (1, 1, 1, 1))
+    added = torch.zeros(2, 4, 16, 16)
+    for i in range(16):
+        for j in range(16):
+            seen = around[:, :, i // 4 : i // 4 + 3, j // 4 : j // 4 + 3]
+            weights = rival.up.weight[:, :, i % 4 :: 4, j % 4 :: 4].flip(2, 3)
+            added[:, :, i, j] = torch.einsum("bmij,mcij->bc", seen, weights)
+    assert_close(rival(x), coarse(x) + added, rtol=1e-4, atol=1e-4)
 
 
 def test_the_arms(comparisons):
@@ -203,19 +213,21 @@ def test_the_arms(comparisons):
         for at, arm in change.items():
             network = arm.make()
             finest = 1 if network.score1 is not None else 2 if network.score2 is not None else 4
-            kinds[name, at] = finest, network.source, network.up is not None
+            kinds[name, at] = finest, network.source, type(network)
     assert len(stages) == 1
     assert {at: kind for (name, at), kind in kinds.items() if name == "plain"} == {
-        "stride 1": (1, "layers", False),
-        "stride 2": (2, "layers", False),
-        "stride 4": (4, "layers", False),
+        "stride 1": (1, "layers", SmallFCN),
+        "stride 2": (2, "layers", SmallFCN),
+        "stride 4": (4, "layers", SmallFCN),
     }
     for finest in (1, 2):
         at = f"stride {finest}"
-        assert kinds["no skips", at] == (4, "layers", False)
-        assert kinds["skips from coarse maps", at] == (finest, "coarse maps", False)
-        assert kinds["skips from pixels", at] == (finest, "pixels", False)
-        assert kinds["learnt upsampling", at] == (4, "layers", True)
+        assert kinds["no skips", at] == (4, "layers", SmallFCN)
+        assert kinds["skips from coarse maps", at] == (finest, "coarse maps", SmallFCN)
+        assert kinds["skips from pixels", at] == (finest, "pixels", SmallFCN)
+        assert kinds["learnt upsampling", at] == (4, "layers", LearnedUpsampling)
+        added = given.breaks["learnt upsampling"][at].make().up.weight.numel()
+        assert added > sum(weight.numel() for weight in arms["stride 4"].make().parameters())
 
 
 def test_arms_go_on_from_the_coarse_network(part_of_run, monkeypatch):
