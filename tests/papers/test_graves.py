@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from readtrack.checks.constants import digest
-from readtrack.data.strokes import LETTERS, write
+from readtrack.data.strokes import LETTERS, Strokes, write
 from readtrack.papers import graves
 from readtrack.papers.graves import Mixture, Writer, window_weights
 
@@ -150,16 +150,51 @@ def test_the_second_rival_looks_at_the_letter_under_the_pen():
     """The points of a letter lie on average at the centre of the window."""
     words = torch.randint(len(LETTERS), (300, 3), generator=torch.Generator().manual_seed(0))
     strokes = write(words, torch.Generator().manual_seed(1), spacing=EXPERIMENT.UNIT)
-    writer = EXPERIMENT.AtPen(len(LETTERS), hidden=5, components=2, gaussians=2)
+    width = EXPERIMENT.mean_letter_width(strokes)
+    writer = EXPERIMENT.AtPen(len(LETTERS), letter_width=width, hidden=5, components=2, gaussians=2)
     kappa, apart = writer.begin(300).kappa, []
     for point, letter in zip(strokes.points.unbind(1), strokes.letter.unbind(1), strict=True):
         point = torch.cat((point[:, :2] / EXPERIMENT.UNIT, point[:, 2:]), 1)
-        weights, kappa = writer.look(torch.randn(300, 5), point, kappa, 3)
-        assert weights.shape == (300, 3)
+        _, kappa = writer.look(torch.randn(300, 5), point, kappa, 3)
         apart.append((kappa[:, 0] - letter)[letter >= 0])
     apart = torch.cat(apart)
     assert apart.mean().abs() < 0.2
     assert apart.std() < 0.5
+
+
+def test_the_second_rivals_weights_are_the_papers_at_the_positions_of_the_pen():
+    writer = EXPERIMENT.AtPen(4, letter_width=2.0, hidden=5, components=2, gaussians=2).double()
+    points = torch.tensor([[[1.0, 7, 0], [-0.5, 7, 1]]]).double()
+    _, weights, state = writer(points, torch.tensor([[0, 1, 2]]))
+    assert_close(state.kappa, torch.full((1, 2), (1.0 - 0.5) / 2 - 0.5, dtype=torch.float64))
+    (h, _), kappa = state.first, state.kappa[0]
+    alpha, beta = writer.window(h)[0].exp()[:4].view(2, 2)
+    for u in range(3):
+        expected = (alpha * torch.exp(-beta * (kappa - u) ** 2)).sum()
+        assert_close(weights[0, 1, u], expected)
+
+
+def test_the_width_of_a_letter_is_measured_on_whole_words():
+    points = torch.zeros(2, 3, 3)
+    points[0, :, 0] = torch.tensor([1.0, 2.0, -0.6])
+    points[1, :2, 0] = torch.tensor([0.8, 0.4])
+    strokes = Strokes(points, torch.tensor([3, 2]), torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3))
+    assert EXPERIMENT.mean_letter_width(strokes) == pytest.approx((2.4 + 1.2) / 2 / 3 / EXPERIMENT.UNIT)
+
+
+def test_the_breaks_replace_the_window_alone(comparisons):
+    (given,) = comparisons(graves)
+    made = {}
+    for name, arms in given.breaks.items():
+        assert arms.keys() == {"window"}
+        recipe = arms["window"].make
+        assert recipe.text == "window"
+        made[name] = recipe.make(4, hidden=5, components=2, gaussians=2)
+    kinds = EXPERIMENT.Misread, EXPERIMENT.Steady, EXPERIMENT.AtPen
+    assert [type(writer) for writer in made.values()] == list(kinds)
+    train = EXPERIMENT.mean_letter_width(given.world.train)
+    assert made["window at the pen"].letter_width == train
+    assert train != EXPERIMENT.mean_letter_width(given.world.judge)
 
 
 def test_the_near_miss_reads_the_next_word():
@@ -180,7 +215,7 @@ def test_no_part_has_the_words_of_another(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(EXPERIMENT) == "718b10b672b6"
+    assert digest(EXPERIMENT) == "00859d9fb750"
 
 
 def test_a_page_has_ink_where_the_pen_was_down():
