@@ -167,12 +167,26 @@ def test_the_rival_is_as_fast_and_else_the_control():
     assert torch.equal(rival.b, random.b)
 
 
-def test_the_second_rival_has_even_frequencies_and_no_low_rank_term():
-    lamb, p, b = EXPERIMENT.even_frequencies(torch.Generator())
-    assert_close(lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
-    assert_close(lamb.imag, torch.pi * torch.arange(16).double())
-    assert not p.any()
-    assert (b == 1).all()
+def test_the_second_rival_has_evenly_spaced_frequencies_and_remains_diagonal():
+    start = EXPERIMENT.evenly_spaced(torch.Generator())
+    assert_close(start.lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
+    assert_close(start.lamb.imag, torch.pi * torch.arange(16).double())
+    assert not start.p.any()
+    assert (start.b == 1).all()
+    layer = EXPERIMENT.PixelReader(start).layer
+    layer(torch.randn(2, 144, 16)).square().sum().backward()
+    assert not layer.p.grad.any()
+    assert all(weight.grad.any() for name, weight in layer.named_parameters() if name != "p")
+
+
+def test_the_breaks_replace_hippos_matrix_alone(comparisons):
+    (given,) = comparisons(s4)
+    made = {name: {arm: new.make for arm, new in arms.items()} for name, arms in given.breaks.items()}
+    assert made == {
+        "real eigenvalues": {"HiPPO": EXPERIMENT.without_frequencies},
+        "random matrix with HiPPO's highest frequency": {"HiPPO": EXPERIMENT.as_fast},
+        "evenly spaced frequencies": {"HiPPO": EXPERIMENT.evenly_spaced},
+    }
 
 
 def test_the_matrix_learns_at_its_own_rate_and_each_network_has_its_own(part_of_run, monkeypatch):

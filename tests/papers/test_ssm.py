@@ -335,11 +335,33 @@ def test_the_rival_only_decays():
     assert torch.equal(found, hippo(generator).diagonal().diag())
 
 
-def test_the_second_rival_oscillates_at_even_frequencies():
-    found = torch.linalg.eigvals(layers.even_frequencies(torch.Generator()))
-    assert_close(found.real, torch.full((16,), -0.5, dtype=torch.float64))
-    turns = torch.arange(8, dtype=torch.float64).repeat_interleave(2)
-    assert_close(found.imag.abs().sort().values, torch.pi * turns)
+def test_the_second_rival_is_eight_independent_oscillators():
+    found = layers.evenly_spaced(torch.Generator())
+    expected = torch.zeros(16, 16, dtype=torch.float64)
+    for n in range(8):
+        expected[2 * n : 2 * n + 2, 2 * n : 2 * n + 2] = torch.tensor(
+            [[-0.5, -n * torch.pi], [n * torch.pi, -0.5]]
+        )
+    assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    eigenvalues = torch.linalg.eigvals(found)
+    assert_close(eigenvalues.real, torch.full((16,), -0.5, dtype=torch.float64))
+    frequencies = torch.arange(8, dtype=torch.float64).repeat_interleave(2)
+    assert_close(eigenvalues.imag.abs().sort().values, torch.pi * frequencies)
+
+
+def test_the_breaks_replace_hippos_matrix_alone(comparisons):
+    given = next(one for one in comparisons(ssm) if layers.MATRIX in one.claims)
+    made = {name: {arm: new.make for arm, new in arms.items()} for name, arms in given.breaks.items()}
+    assert made == {
+        "random eigenvectors": {"HiPPO": turned_hippo},
+        "diagonal matrix": {"HiPPO": layers.decays},
+        "evenly spaced frequencies": {"HiPPO": layers.evenly_spaced},
+    }
+    start = layers.hippo_legs(16)[1].float()
+    for make in (hippo, random_stable, layers.evenly_spaced):
+        network = PixelReader(3, make(torch.Generator()))
+        assert torch.equal(network.space.b, start)
+        assert not network.space.a.requires_grad
 
 
 def test_the_set_up_is_the_stated_one():
