@@ -192,14 +192,32 @@ def test_the_arms_are_of_equal_size():
 
 
 def test_the_linear_rival_sees_all_earlier_pixels_and_has_no_more_weights():
+    assert Linear(8, 8).size() == 6 * 64 * 63 // 2 + 64 * 17 * 6 + 64 * 17
     assert Linear(8, 8).size() <= min(make().size() for make in (diagonal, row, convolutions))
     network = Linear(3, 2, levels=4).double()
     slopes = slopes_in_order(network, torch.rand(1, 1, 3, 2, dtype=torch.float64)) != 0
     assert torch.equal(slopes, torch.ones(6, 6).tril(-1).bool())
-    x = torch.randint(4, (5, 1, 3, 2)).double() / 3
-    first, second = network(x), network(1 - x)
-    assert_close(network((x + 1 - x) / 2), (first + second) / 2)  # linear
-    assert network.log_likelihood(x).shape == (5,)
+
+
+def test_the_linear_rival_is_a_softmax_of_sums_of_earlier_pixels():
+    network = Linear(3, 2, sums=2, levels=4).double()
+    torch.nn.init.normal_(network.bias)
+    images = torch.randint(4, (5, 1, 3, 2)).double() / 3
+    for x, found in zip(images.flatten(1), network.log_likelihood(images), strict=True):
+        expected = 0.0
+        for p in range(6):
+            sums = [sum(network.into[s, p, q] * x[q] for q in range(p)) for s in range(2)]
+            logits = network.bias[p] + network.out[p, :, 0] * sums[0] + network.out[p, :, 1] * sums[1]
+            expected = expected + logits.log_softmax(0)[round(3 * x[p].item())]
+        assert_close(found, expected)
+
+
+def test_the_rivals_replace_both_lstm_networks(comparisons):
+    (given,) = comparisons(pixelrnn)
+    for broken, size in (("shallow PixelCNN", shallow().size()), ("linear autoregression", 19_712)):
+        arms = given.breaks[broken]
+        assert arms.keys() == {"diagonal", "row"}
+        assert {arm.make().size() for arm in arms.values()} == {size}
 
 
 def test_without_state_nothing_is_carried():
