@@ -57,8 +57,8 @@ AT_RANDOM = Break(
 )
 RECURRENT = Break(
     "GRU trained on the sums",
-    "A recurrent network answers immediately, after the same number of training steps. In training, the "
-    "running sum is also a target at each digit of the question.",
+    "A recurrent network of about the same size answers immediately, after the same number of training "
+    "steps. In training, the running sum is also a target at each digit of the question.",
     "rival",
 )
 
@@ -178,10 +178,10 @@ class Way:
 class Recurrent(nn.Module):
     """A GRU in place of the decoder."""
 
-    def __init__(self, width: int = 96) -> None:
+    def __init__(self, hidden: int = 96) -> None:
         super().__init__()
-        self.embed, self.readout = nn.Embedding(VOCAB, width), nn.Linear(width, VOCAB)
-        self.gru = nn.GRU(width, width, batch_first=True)
+        self.embed, self.readout = nn.Embedding(VOCAB, hidden), nn.Linear(hidden, VOCAB)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
         return self.readout(self.gru(self.embed(ids))[0])

@@ -200,40 +200,69 @@ def test_the_last_token_is_the_answer(part_of_run, monkeypatch):
     assert torch.equal(found, (question[:, 0] % 2 == 0).double())
 
 
-class Listener(torch.nn.Module):
-    """Always predicts the token 0, with a logit that is learned."""
+class Echo(torch.nn.Module):
+    """Predicts the token that it has just read, with a logit that is learned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.logit = torch.nn.Parameter(torch.tensor(3.0))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.one_hot(0 * ids, its.VOCAB) * self.logit
+        return torch.nn.functional.one_hot(ids, its.VOCAB) * self.logit
 
 
 def test_targets_of_the_loss(part_of_run, monkeypatch):
-    """The answer; with `written`, also the work and its end; with `along`, also the sums at the digits."""
-    targets = []
-    run = part_of_run()
+    """The answer; with `written`, also the work and its end; with `along`, also the sums at the digits.
+
+    The network predicts the token that it has just read, so the logits show where each target belongs.
+    """
+    found, run = [], part_of_run()
     monkeypatch.setattr(its, "right", lambda *_: torch.zeros(1))
     cross_entropy = its.F.cross_entropy
-    monkeypatch.setattr(its.F, "cross_entropy", lambda x, y: targets[-1].append(y) or cross_entropy(x, y))
+
+    def watched(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        found[-1].append((logits.argmax(1).view(64, -1), targets.view(64, -1)))
+        return cross_entropy(logits, targets)
+
+    monkeypatch.setattr(its.F, "cross_entropy", watched)
     ways = (
-        its.Way(its.as_nothing, written=False, along=True, make=Listener),
-        its.Way(its.as_sums, written=True, make=Listener),
-        its.Way(its.as_empty, written=False, make=Listener),
+        its.Way(its.as_nothing, written=False, along=True, make=Echo),
+        its.Way(its.as_sums, written=True, make=Echo),
+        its.Way(its.as_empty, written=False, make=Echo),
     )
     for number, way in enumerate(ways):
-        targets.append([])
+        found.append([])
         its.train(Trial(Workshop(run), Work(arm=str(number)), arm=str(number)), way, 1e-3)
-    assert [len(found) for found in targets] == [6, 3, 3]  # three steps, with chains of 6, 5 and 4 digits
+    assert [len(losses) for losses in found] == [6, 3, 3]  # three steps, with chains of 6, 5 and 4 digits
     for index, terms in enumerate((6, 5, 4)):
-        answer, sums = targets[0][2 * index : 2 * index + 2]
-        assert torch.equal(sums.view(64, terms)[:, -1], answer)
-        work = targets[1][index].view(64, terms + 2)
+        (before, answer), (digits, sums) = found[0][2 * index : 2 * index + 2]
+        assert (before == its.END).all()
+        assert sums.shape == (64, terms)
+        assert torch.equal(digits.cumsum(1) % its.MODULUS, sums)
+        assert torch.equal(sums[:, -1:], answer)
+        before, work = found[1][index]
+        assert work.shape == (64, terms + 2)
+        assert (before[:, 0] == its.START).all()
+        assert torch.equal(before[:, 1:], work[:, :-1])
         assert (work[:, -2] == its.END).all()
         assert torch.equal(work[:, -3], work[:, -1])
-        assert targets[2][index].shape == (64,)
+        before, answer = found[2][index]
+        assert (before == its.END).all()
+        assert answer.shape == (64, 1)
+
+
+@torch.no_grad()
+def test_the_rival_reads_from_left_to_right_and_answers_at_once():
+    network, ids = its.Recurrent(), torch.randint(its.VOCAB, (3, 8))
+    logits = network(ids)
+    changed = ids.clone()
+    changed[:, 4] = (ids[:, 4] + 1) % its.VOCAB
+    same = (network(changed) == logits).flatten(2).all(2).all(0)
+    assert same.tolist() == 4 * [True] + 4 * [False]
+    found = network.generate(ids, 2, torch.Generator(), temperature=0.0)
+    assert torch.equal(found[:, :8], ids)
+    assert torch.equal(found[:, 8], logits[:, -1].argmax(1))
+    assert torch.equal(found[:, 9], network(found[:, :9])[:, -1].argmax(1))
 
 
 def test_no_judged_chain_of_the_longest_is_trained_on():
