@@ -104,7 +104,7 @@ def test_the_loss_counts_all_parts_up_to_the_end():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "189338b4ae96"
+    assert digest(its) == "f071fc717d1a"
 
 
 def test_prompts_end_where_the_middle_begins():
@@ -133,34 +133,34 @@ class Oracle(GPT2):
 def test_a_gap_is_filled_if_all_letters_are_right(part_of_run, wrong, share):
     run = part_of_run()
     for way in ("PSM", "SPM"):
-        assert its.fill(run, Oracle(wrong), its.PROMPTS[way])[0] == share
+        assert its.fill(run, Oracle(wrong), way)[0] == share
 
 
 def test_validation_texts_decide_between_the_prompts(part_of_run, monkeypatch):
-    found, asked = {its.PROMPTS["PSM"]: 0.2, its.PROMPTS["SPM"]: 0.7}, set()
+    found, asked = {"PSM": 0.2, "SPM": 0.7}, set()
 
-    def fill(run, network, prompt, part):
+    def fill(run, network, way, part):
         asked.add(part)
-        return found[prompt], []
+        return found[way], []
 
     monkeypatch.setattr(its, "fill", fill)
     at = Trial(Workshop(part_of_run()), Work(arm="a"), arm="a")
-    assert its.train(at, its.Recipe(0.5), 0.01)[1].prompt == "SPM"
-    found[its.PROMPTS["PSM"]] = 0.8
-    assert its.train(at, its.Recipe(0.5), 0.01)[1].prompt == "PSM"
+    assert its.train(at, its.Recipe(0.5), 0.01)[1].way == "SPM"
+    found["PSM"] = 0.8
+    assert its.train(at, its.Recipe(0.5), 0.01)[1].way == "PSM"
     assert asked == {"choose"}
 
 
 def test_the_gain_is_over_the_plain_models_own_prompts():
-    ours = {"PSM": 0.9, "SPM": 0.1, "suffix, then prefix": 0.2, "prefix alone": 0.3, "own prompt": 0.9}
-    plain = {"PSM": 0.0, "SPM": 0.0, "suffix, then prefix": 0.4, "prefix alone": 0.125, "own prompt": 0.0}
+    ours = {"PSM": 0.9, "SPM": 0.1, "suffix, then prefix": 0.2, "prefix alone": 0.3, "own way": 0.9}
+    plain = {"PSM": 0.0, "SPM": 0.0, "suffix, then prefix": 0.4, "prefix alone": 0.125, "own way": 0.0}
     found = its.relations(Table(rows={"half reordered": ours, "none": plain}))[""]
     assert [found[bound.metric] for bound in its.FILLS.rule[:2]] == pytest.approx([0.775, 0.5])
     assert found[its.FILLS.guards[0].metric] == 0.125
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", ["", "suffix of another text", "suffix first, without sentinel tokens"])
+@pytest.mark.parametrize("broken", ["", "suffix of another text", "left-to-right reranking"])
 def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     asked, batch_of = set(), its.batch_of
 
@@ -175,9 +175,7 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
             its.Recipe(0.5, mixed=True),
             its.Recipe(0.5),
         },  # validation data are never mixed
-        "suffix first, without sentinel tokens": {
-            its.Recipe(0.5, named=False, prompts=("suffix, then prefix",))
-        },
+        "left-to-right reranking": {its.Recipe(0.0, ways=("reranked",))},
     }
     assert asked == {its.Recipe(0.0)} | ours.get(broken, {its.Recipe(0.5)})
     assert {artifact["name"] for artifact in record.artifacts} == {
@@ -186,12 +184,44 @@ def test_the_arms_match_their_names(run_experiment, monkeypatch, broken):
     }
 
 
-def test_without_names_a_text_is_only_rotated():
-    rows = its.batch_of(200, its.Recipe(1.0, named=False), torch.Generator().manual_seed(0))
-    plain = its.batch_of(200, its.Recipe(0.0), torch.Generator().manual_seed(0))
-    for row, text in zip(rows[:, : its.LENGTH].tolist(), plain[:, : its.LENGTH].tolist(), strict=True):
-        assert any(row == text[cut:] + text[:cut] for cut in range(its.LENGTH))
-    assert torch.equal(rows[:, its.LENGTH :], plain[:, its.LENGTH :])
+class Speaker(GPT2):
+    """Knows that the letters after a gap are in the next language. Its candidates are in all languages in
+    turn, without regard to the prefix.
+    """
+
+    def __init__(self):
+        super().__init__(its.VOCAB, context=22, model=4, heads=1, layers=1)
+
+    def generate(self, given, count, generator, *, temperature=1.0):
+        assert temperature == 1.0
+        language = torch.arange(len(given)) % its.CANDIDATES % toy.LANGUAGES
+        return torch.cat((given, its.FIRST + language[:, None].expand(-1, count) * its.LETTERS), 1)
+
+    def forward(self, ids):
+        language = (ids - its.FIRST).div(its.LETTERS, rounding_mode="floor")
+        language[:, its.HOLE :] += ids[:, : -its.HOLE] == toy.COLON  # at the last letter of the gap
+        wanted = its.FIRST + language % toy.LANGUAGES * its.LETTERS
+        place = torch.arange(its.VOCAB)
+        likely = (place >= wanted[..., None]) & (place < wanted[..., None] + its.LETTERS)
+        return 5.0 * (likely & (ids >= its.FIRST)[..., None])
+
+
+def test_the_rival_keeps_the_candidate_that_agrees_with_the_suffix(part_of_run):
+    assert its.CANDIDATES == 16
+    assert its.fill(part_of_run(), Speaker(), "reranked")[0] == 1.0
+
+
+def test_the_rival_scores_every_token_of_the_whole_text():
+    """Compared with a loop over texts and candidates. The prefixes differ, the suffixes too."""
+    network = GPT2(its.VOCAB, context=22, model=12, heads=3, layers=1, std=0.5)
+    prefix, suffix = torch.randint(4, its.VOCAB, (3, 4)), torch.randint(4, its.VOCAB, (3, 5))
+    found = its.reranked(network, prefix, suffix, torch.Generator().manual_seed(0))
+    starts = prefix.repeat_interleave(its.CANDIDATES, 0)
+    candidates = network.generate(starts, its.HOLE, torch.Generator().manual_seed(0))[:, 4:]
+    for row, of_row in enumerate(candidates.split(its.CANDIDATES)):
+        texts = [torch.cat((prefix[row], middle, suffix[row])) for middle in of_row]
+        losses = [network.loss(text[None]).item() for text in texts]
+        assert torch.equal(found[row], of_row[losses.index(min(losses))])
 
 
 def test_every_variant_is_right(check_benchmark):
