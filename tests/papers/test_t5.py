@@ -278,12 +278,11 @@ def test_objectives_are_text(language):
     assert (read == tasks.MASK).sum(1).eq(2).all()
     assert (toy.FEW, tasks.ASKED) == (24, 4)
     first, second = toy.rest(ids, torch.Generator())
+    assert first.shape == second.shape
     assert torch.equal(torch.cat((first, second), 1), ids)
-    kept, gone = toy.dropped(ids, torch.Generator())
-    assert [part.shape[1] for part in (kept, gone)] == [10, 2]
-    hidden = read == tasks.MASK  # the same draw removes the same words
-    assert torch.equal(gone.flatten(), ids[hidden])
-    assert torch.equal(kept.flatten(), ids[~hidden])
+    begin, end = toy.last_third(ids, torch.Generator())
+    assert [part.shape[1] for part in (begin, end)] == [8, 4]
+    assert torch.equal(torch.cat((begin, end), 1), ids)
 
 
 def test_tasks_are_text_with_a_task_prefix(language):
@@ -318,7 +317,7 @@ def test_every_token_has_a_unique_name():
         ("words mixed across texts", "pre-training, spans, mixed, 1"),
         ("half of the pre-training", "pre-training, spans, 0.5"),
         ("second half as target", "pre-training, rest, 1"),
-        ("removed words alone as target", "pre-training, dropped, 1"),
+        ("last third as target", "pre-training, last_third, 1"),
     ],
 )
 def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
@@ -358,11 +357,14 @@ def test_a_whole_answer_counts_on_the_test_texts(part_of_run):
 
 
 def test_the_rival_finds_the_nearest_centroid():
-    """Words 1 and 2 occur together, and so do 3 and 4. One example of word 1 is enough to classify word 2."""
+    """Words 1 and 2 occur together, and so do 3 and 4. One example of word 3 is enough to classify word 4."""
     together = co_occurrences(torch.tensor([[1, 2, 1, 2], [3, 4, 4, 3], [2, 1, 2, 1]]))
     assert together[1:5, 1:5].tolist() == [[4, 8, 0, 0], [8, 4, 0, 0], [0, 0, 2, 4], [0, 0, 4, 2]]
-    examples = torch.tensor([[0, 1], [0, 3], [0, 1]]), torch.tensor([[8], [7], [8]])
+    examples = torch.tensor([[0, 1], [0, 3], [0, 2]]), torch.tensor([[8], [7], [8]])
     nearest = Centroids(together, examples)
+    assert nearest.answers.tolist() == [7, 8]
+    # The prefix 0 has no counts. Each mean is over two tokens of a text, then over the texts of an answer.
+    assert_close(nearest.means[:, 1:5], torch.tensor([[0, 0, 2, 4], [3, 3, 0, 0]]) / 12)
     assert nearest.generate(torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]]), 1).tolist() == [
         [8],
         [7],
