@@ -70,7 +70,7 @@ COUNTS = Break(
 CARRIED = Break(
     "GRU with a carried state",
     "A GRU of the same hidden size and number of layers replaces the Transformer. Each segment starts from "
-    "the state at the end of the previous segment.",
+    "the state at the end of the previous segment, which can depend on all earlier words.",
     "rival",
 )
 

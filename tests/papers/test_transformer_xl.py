@@ -439,6 +439,18 @@ def test_the_rivals_state_goes_from_segment_to_segment():
     assert not torch.allclose(net.loss(pieces[1])[0], found[1])
 
 
+@torch.no_grad()
+def test_the_rivals_loss_is_of_the_next_word():
+    """The probabilities of all possible last words sum to 1, and the last word changes no earlier loss."""
+    net = toy.Carried(toy.WORDS, 8, layers=2)
+    ids = torch.randint(toy.WORDS, (6,)).repeat(toy.WORDS, 1)
+    ids[:, -1] = torch.arange(toy.WORDS)
+    nats, _ = net.loss(ids)
+    assert nats.shape == (toy.WORDS, 5)
+    assert (-nats[:, -1]).exp().sum().item() == pytest.approx(1)
+    assert_close(nats[:, :-1], nats[:1, :-1].expand(toy.WORDS, -1))
+
+
 def test_words_are_counted_as_far_back_as_a_memory_reaches():
     ids = torch.randint(toy.WORDS, (2, 6 * toy.SEGMENT + 1))
     found = toy.counted(ids, toy.SEGMENT)
