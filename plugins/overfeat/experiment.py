@@ -50,7 +50,8 @@ FIVE_VIEWS = Break(
 )
 GLANCES = Break(
     "second glance",
-    "The five views of each scale find a box, and one more window around this box gives the class and box.",
+    "The five views of one scale find a box, and one more window around this box gives the class and box. "
+    "The window is rescaled so that the box has the size of the training objects.",
     "rival",
 )
 
@@ -143,8 +144,10 @@ LOCATES = Claim(
         ),
         (
             "The rival with a second glance is new. On seed 7101 at a learning rate of 0.006, the error was "
-            "0.50 with all windows of three scales, 0.60 with one scale, 0.58 with five views and 0.46 with "
-            "a second glance. The bounds are unchanged."
+            "0.50 with all windows of three scales, 0.60 with one scale, 0.58 with five views of three "
+            "scales and 0.46 with these five views and a second glance. Several scales are part of the "
+            "paper's idea, so the rival now starts from five views of one scale, which is chosen on "
+            "validation pictures like the control's. The bounds are unchanged."
         ),
     ),
 )
@@ -167,7 +170,7 @@ BREAKS = {
     ONE_SCALE: Seen(1, "all"),
     MIDDLES: Seen(3, "middle"),
     FIVE_VIEWS: Seen(3, "five"),
-    GLANCES: Seen(3, "glances"),
+    GLANCES: Seen(1, "glances"),
 }
 
 

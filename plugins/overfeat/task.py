@@ -18,6 +18,7 @@ SIDE = 40  # side of a picture in pixels
 WINDOW = 24
 SCALES = (24, 34, 48)  # the picture's side after resizing, before windows are cut out of it
 READABLE = (9, 20)  # the larger side, in pixels, of objects in training windows
+GLANCE = 14  # larger side, in pixels, of the found box in a `second_glance`, about the mean of READABLE
 AWAY = 4  # largest distance of the object's centre from the centre of a training window, in pixels
 BRIGHTNESS = 0.3  # about the mean of all pixels
 
@@ -106,10 +107,10 @@ def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views
 
 
 def second_glance(network: nn.Module, x: Images, first: Located) -> Located:
-    """The class and box from a window around each found box, scaled so that the box has 14 pixels."""
+    """The class and box from a window around each found box, scaled so that its larger side is `GLANCE`."""
     middles = (first.boxes[:, :2] + first.boxes[:, 2:]) / 2
     size = (first.boxes[:, 2:] - first.boxes[:, :2]).amax(1).clamp(5, SIDE)
-    span = size[:, None] * WINDOW / 14  # side of the window in the picture's pixels
+    span = size[:, None] * WINDOW / GLANCE  # side of the window in the picture's pixels
     line = (torch.arange(WINDOW, device=span.device) + 0.5) / WINDOW - 0.5
     across, down = ((middles[:, axis, None] + span * line) / SIDE * 2 - 1 for axis in (0, 1))
     shape = (-1, WINDOW, WINDOW)
