@@ -49,7 +49,7 @@ from .task import (
 RANDOM = Break("random network", "The features come from a network with its initial weights.", "near miss")
 COLOURED_HOG = Break(
     "HOG of enlarged regions, and colours",
-    "Features are HOG of the same pixels, enlarged to 32 × 32, and the region's colours in 4 × 4 cells, "
+    "Features are HOG of the same 16 × 16 pixels, enlarged to 32 × 32, and mean colours in a grid of 4 × 4, "
     "without a network.",
     "rival",
 )
@@ -106,7 +106,7 @@ FEATURES = Claim(
         ),
         (
             "The rival first had HOG of 16 × 16 pixels, like the control, and colours. On seed 7101, its mAP "
-            "was 0.83 with regions of 16 × 16 and 0.90 with the same regions enlarged. The control's was "
+            "was 0.83 with regions of 16 × 16 and 0.90 with the same regions enlarged. The control had "
             "0.84. The bound is unchanged."
         ),
     ),

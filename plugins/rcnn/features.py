@@ -31,7 +31,7 @@ def gradients(data: Detection) -> Features:
 
 
 def gradients_and_colours(data: Detection) -> Features:
-    """HOG of the same pixels, enlarged to twice the side, and the mean colours of 4 × 4 cells."""
+    """HOG of the warped regions, enlarged to twice the side, and mean colours in a grid of 4 × 4 cells."""
     found = []
     for x in crops(data).split(500):
         enlarged = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -298,8 +298,16 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
 
 
-def test_the_experiment_runs(run_experiment):
+def test_the_experiment_runs(run_experiment, comparisons):
     record = run_experiment(rcnn)
+    (compared,) = comparisons(rcnn)
+    stages = {name: change["R-CNN"].before for name, change in compared.breaks.items() if "R-CNN" in change}
+    assert stages == {
+        "random network": experiment_module.of_a_random_network,
+        "HOG of enlarged regions, and colours": experiment_module.of_gradients_and_colours,
+        "hidden layer frozen": experiment_module.with_hidden_layer_as_it_was,
+        "from scratch": experiment_module.from_scratch,
+    }
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     ap = {arm: record.values["mAP", arm] for arm in ("R-CNN", "HOG", "pretrained")}
@@ -360,6 +368,7 @@ def test_features_without_a_network(part_of_run):
     assert_close(both.known[:, :-48], hog(F.interpolate(crops, size=(32, 32), mode="bilinear")))
     colours = both.known[:, -48:].unflatten(1, (3, 4, 4))
     assert_close(colours[:, :, 0, 1], crops[:, :, :4, 4:8].mean((2, 3)))
+    assert torch.equal(both.features(at.world.judge), both.known)  # the three parts are equal here
     other = experiment_module.of_the_other_task(at)
     assert_close(other.known, experiment_module.hidden(at.world.before, at.world.known).detach())
 
