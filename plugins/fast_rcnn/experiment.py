@@ -23,19 +23,19 @@ from readtrack.plugin import (
     hookimpl,
 )
 
-from ..rcnn.boxes import encode, unsuppressed
+from ..rcnn.boxes import encode
 from ..rcnn.experiment import DEVIATIONS, RATES, crops, detector, drawn, taught
 from ..rcnn.experiment import Learnt as Slow
 from ..rcnn.experiment import draw as draw_detections
 from ..rcnn.model import RegionNet
-from ..rcnn.task import CLASSES, REGIONS, Detection, Found, mean_ap, moved
+from ..rcnn.task import CLASSES, REGIONS, Detection, Found, mean_ap, moved, suppressed_last
 from .model import FastRCNN, detection_loss, truncated
 
 ONE_CELL = Break("one-cell RoI pooling", "Each region is pooled into one cell.", "near miss")
 HALF_THE_REGIONS = Break(
     "half of the regions",
     "R-CNN uses only ten of an image's twenty regions, which halves its work without sharing computation. "
-    "Regions that overlap an earlier region by more than 0.5 are used last.",
+    "Regions that non-maximum suppression at an overlap of 0.5 removes are used last.",
     "rival",
 )
 FROZEN = Break("frozen", "The convolutional layers are frozen.")
@@ -46,7 +46,8 @@ LAST_LEARNS = Break(
 )
 LONGER = Break(
     "frozen, twice the steps",
-    "The convolutions are frozen, and the layers after them are trained for twice as many steps.",
+    "The convolutions are frozen, and the layers after them are trained for twice as many steps. This takes "
+    "fewer multiply-adds, because nothing is propagated back through the convolutions.",
     "rival",
 )
 
@@ -104,7 +105,8 @@ SHARED = Claim(
         (
             "The rival was measured with six regions instead of ten by mistake, and its regions were in the "
             "original order. On seed 7101, its mAP was lower than R-CNN's by 0.08 with six regions, by 0.04 "
-            "with ten, and by 0.03 with ten after reordering. The bound is unchanged."
+            "with ten, and by 0.03 with ten after reordering. Now its learning rate is chosen with ten "
+            "regions, too. The bound is unchanged."
         ),
     ),
 )
@@ -265,8 +267,9 @@ def r_cnn(at: Trial, rate: float) -> Scored:
 
 
 def with_half_of_the_regions(at: Trial, rate: float) -> Scored:
-    score, outcome = r_cnn(at, rate)
-    return score, outcome._replace(regions=REGIONS // 2, order=spread)
+    _, (learnt, *_) = r_cnn(at, rate)
+    half, choose = Outcome(learnt, REGIONS // 2, spread), spread(at.world.choose)
+    return mean_ap(first(learnt.find(choose), half.regions), choose), half
 
 
 def multiply_adds(learnt: Learnt | Slow, image: Detection, regions: int) -> int:
@@ -282,11 +285,13 @@ def multiply_adds(learnt: Learnt | Slow, image: Detection, regions: int) -> int:
 
 
 def spread(data: Detection) -> Detection:
-    """The same regions in the same order, except that those that overlap an earlier one come last."""
-    order = torch.arange(data.proposals.shape[1], 0, -1.0).to(data.proposals).expand(len(data.x), -1)
-    order = order + order.shape[1] * unsuppressed(data.proposals, order, 0.5)
-    rows = order.argsort(1, descending=True)[..., None]
-    return data._replace(proposals=data.proposals.gather(1, rows.expand(-1, -1, 4)))
+    """The same regions in the same order, except that suppressed regions come last."""
+    images, regions, _ = data.proposals.shape
+    return suppressed_last(data, torch.linspace(1, 0, regions).expand(images, -1), 0.5)
+
+
+def first(found: Found, regions: int) -> Found:
+    return Found(found.boxes[:, :, :regions], found.scores[:, :, :regions])
 
 
 def measure(at: Trial, sweep: Sweep[Outcome]) -> dict[str, float]:
@@ -295,7 +300,7 @@ def measure(at: Trial, sweep: Sweep[Outcome]) -> dict[str, float]:
     judge = order(at.world.judge)
     one, found = Detection(*(field[:1] for field in judge)), learnt.find(judge)
     for count in [*(count for count in COUNTS if count < regions), regions]:
-        value = mean_ap(Found(found.boxes[:, :, :count], found.scores[:, :, :count]), judge)
+        value = mean_ap(first(found, count), judge)
         work = multiply_adds(learnt, one, count)
         at.metric(BY_WORK, value, step=work / 1e6)
     at.metric("mAP", value)

@@ -27,7 +27,7 @@ from ..fast_rcnn.experiment import IMAGES, Scale, optimizer_of, picked
 from ..fast_rcnn.experiment import Learnt as Fast
 from ..fast_rcnn.experiment import starting_from as fast_from
 from ..fast_rcnn.model import detection_loss
-from ..rcnn.boxes import encode, unsuppressed
+from ..rcnn.boxes import encode
 from ..rcnn.experiment import DEVIATIONS, pretrained
 from ..rcnn.experiment import draw as draw_detections
 from ..rcnn.model import RegionNet
@@ -40,7 +40,9 @@ from ..rcnn.task import (
     detection,
     framed,
     mean_ap,
+    ordered,
     random_windows,
+    suppressed_last,
 )
 from .model import RPN, FasterRCNN, Matched, match, rpn_loss, sample
 
@@ -52,8 +54,8 @@ UNRANKED = Break(
 INITIAL = Break("initial weights", "The proposal network is untrained. The detector is unchanged.")
 RANKED_GROUPS = Break(
     "grouping, ranked and suppressed",
-    "The regions come from grouping pixels. They are ranked by the detector's highest class score, and the "
-    "network's non-maximum suppression is applied to them.",
+    "The regions come from grouping pixels. The detector scores all twenty regions of an image, and the "
+    "three with the highest class scores after the network's non-maximum suppression are used.",
     "rival",
 )
 
@@ -229,14 +231,11 @@ def shuffled(data: Detection, generator: torch.Generator) -> Detection:
 
 
 def ranked(detector: Fast, data: Detection) -> Detection:
-    """The same proposals, sorted by the detector's highest class score. Suppressed proposals come last."""
-    scores = detector.find(data).scores.amax(1).cpu()  # probabilities
-    return ordered(data, scores + unsuppressed(data.proposals.cpu(), scores, OVERLAP))
+    """The same proposals, sorted by the detector's highest class probability. Suppressed ones come last.
 
-
-def ordered(data: Detection, scores: Float[Tensor, "images regions"]) -> Detection:
-    order = scores.argsort(1, descending=True).to(data.proposals.device)
-    return data._replace(proposals=data.proposals.gather(1, order[..., None].expand(-1, -1, 4)))
+    Ranking bottom-up proposals by a network's score follows DeepBox (Kuo et al. 2015, arXiv 1505.02146).
+    """
+    return suppressed_last(data, detector.find(data).scores.amax(1), OVERLAP)
 
 
 def compare(run: Run) -> None:

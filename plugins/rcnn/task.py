@@ -106,6 +106,21 @@ def random_windows(count: int, side: int, generator: torch.Generator) -> Float[T
     return torch.cat((corner, corner + sides), 1)
 
 
+def ordered(data: Detection, scores: Float[Tensor, "images regions"]) -> Detection:
+    """The same proposals in descending order of score."""
+    order = scores.argsort(1, descending=True).to(data.proposals.device)
+    return data._replace(proposals=data.proposals.gather(1, order[..., None].expand(-1, -1, 4)))
+
+
+def suppressed_last(data: Detection, scores: Float[Tensor, "images regions"], threshold: float) -> Detection:
+    """The same proposals after non-maximum suppression: first the kept ones, then the suppressed ones.
+
+    Both are in descending order of score. Scores are between 0 and 1.
+    """
+    scores = scores.to(data.proposals)
+    return ordered(data, scores + unsuppressed(data.proposals, scores, threshold))
+
+
 class Found(NamedTuple):
     """For each region, one box and one score per class."""
 

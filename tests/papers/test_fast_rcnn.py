@@ -220,8 +220,17 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
 
 
-def test_the_experiment_runs(run_experiment):
+def test_the_experiment_runs(run_experiment, comparisons):
     record = run_experiment(fast_rcnn)
+    (compared,) = comparisons(fast_rcnn)
+    makes = {name: change["Fast R-CNN"].make for name, change in compared.breaks.items()}
+    assert makes.pop("half of the regions") is experiment_module.with_half_of_the_regions
+    assert {name: (make.func, make.keywords) for name, make in makes.items()} == {
+        "one-cell RoI pooling": (experiment_module.fast_r_cnn, {"cells": 1}),
+        "frozen": (experiment_module.fast_r_cnn, {"still": ("backbone",)}),
+        "only output layers trained": (experiment_module.fast_r_cnn, {"still": ("backbone", "head.hidden")}),
+        "frozen, twice the steps": (experiment_module.fast_r_cnn, {"still": ("backbone",), "times": 2}),
+    }
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["truncated SVD of fc6"]["verdict"] == "held"
     ap = {arm: record.values["mAP", arm] for arm in ("Fast R-CNN", "R-CNN", "frozen")}
@@ -288,15 +297,19 @@ def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch,
         experiment_module, "mean_ap", lambda found, _: asked.append(found.boxes.shape[2]) or len(asked) / 8
     )
     monkeypatch.setattr(experiment_module, "multiply_adds", lambda learnt, image, count: count)
-    at = Trial(Workshop(part_of_run(), Parts(None, None, judge, None, None)), Work(arm="R-CNN"), arm="R-CNN")
+    at = Trial(Workshop(part_of_run(), Parts(None, judge, judge, None, None)), Work(arm="R-CNN"), arm="R-CNN")
     monkeypatch.setattr(experiment_module, "taught", lambda at: None)
     monkeypatch.setattr(experiment_module, "detector", lambda *_: (0.5, Finds()))
-    sweep = Sweep(getattr(experiment_module, arm)(at, 0.004)[1], 0.004, {})
+    score, outcome = getattr(experiment_module, arm)(at, 0.004)
+    # The score of R-CNN comes from its detector. With half of the regions, it is computed anew.
+    assert (score, asked) == ((1 / 8, [10]) if regions == 10 else (0.5, []))
+    asked.clear()
+    sweep = Sweep(outcome, 0.004, {})
     assert experiment_module.measure(at, sweep) == {"mAP": len(counts) / 8, "multiply-adds": regions}
     assert asked == counts
     # Neighbours overlap by 25 / 47, boxes two pixels apart by 16 / 56.
     expected = [*range(0, 20, 2), *range(1, 20, 2)] if regions == 10 else list(range(20))
-    assert seen[0][0, :, 0].tolist() == expected
+    assert all(each[0, :, 0].tolist() == expected for each in seen)
 
 
 def test_the_set_up_is_the_stated_one():
