@@ -121,8 +121,8 @@ HIGHER_RATES = Claim(
         (
             "In an earlier version, the rival clipped gradients to a norm of 0.03 and passed the rule on "
             "seed 7101, at a learning rate of 100. Without normalisation, the first gradients have norms of "
-            "0.6 to 2.3, so this clipping mainly divided gradients by about 30. Dividing gradients by a "
-            "constant multiplies the highest learning rate by the same constant, whatever the method. The "
+            "0.6 to 2.3, so clipping made them 20 to 80 times shorter. Dividing all gradients by a constant "
+            "multiplies the highest learning rate by the same constant, whatever the method. The "
             "rival now clips to a norm of 1 again. With its normalised start, the first gradients have norms "
             "of 1.8 to 5.2."
         ),
