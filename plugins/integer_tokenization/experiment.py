@@ -80,14 +80,15 @@ COMPUTES = Claim(
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound) after 180 steps, '
-            "when the control knew 27 % of the training sums. The two orders of a sum counted as two sums. "
-            "Then the control was trained for 1,200 steps and had to answer 90 % of the training sums. On 2 of "
-            "5 seeds it did not, because the learning rate is chosen by the validation loss, and the control "
-            "generalises best at rates at which it has not memorised everything. After 1,200 steps on seeds 0 "
-            "and 1, it answers 97 % of the training sums and 32 to 40 % of the unseen ones at a rate of 0.035, "
-            "and 100 % and 1 to 3 % at 0.005. Now it has to answer half of the training sums. After 800 steps "
-            "at 0.035, it answers 82 and 87 %."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, same bound) after 180 '
+            "steps, when the control knew 27 % of the training sums. The two orders of a sum counted "
+            "as two sums. Then the control was trained for 1,200 steps and had to answer 90 % of the "
+            "training sums. On 2 of 5 seeds it did not, because the learning rate is chosen by the "
+            "validation loss, and the control generalises best at rates at which it has not memorised"
+            " everything. After 1,200 steps on seeds 0 and 1, it answers 97 % of the training sums "
+            "and 32 to 40 % of the unseen ones at a rate of 0.035, and 100 % and 1 to 3 % at 0.005. "
+            "Now it has to answer half of the training sums. After 800 steps at 0.035, it answers 82 "
+            "and 87 %."
         ),
     ),
 )
