@@ -130,9 +130,11 @@ class VerdictRow:
         missing = [one.name for one in self.claim.breaks if one.name not in self.breaks]
         if not missing or self.verdict in ("reproduced", "weak") or self.claim.kind != "measured":
             return ""
-        if self.verdict == "not specific":
+        unknown = [name for name in self.claim.rivals if self.breaks.get(name) == "not judged"]
+        if self.verdict == "not specific" or unknown:
             names = ", ".join(missing)
-            return f"{names}: not run; a rival passes the rule, so they cannot change the verdict"
+            why = "passes the rule" if self.verdict == "not specific" else "could not be judged"
+            return f"{names}: not run; a rival {why}, so they cannot change the verdict"
         if self.null is None or self.breaks:
             return ""
         return f"not run, because the claim is {self.verdict} without them"

@@ -9,7 +9,7 @@ the first 5, 10 and 20 of them; a claim that is decided at a look needs no furth
 - `not reproduced`: some bound is significantly missed, and does not significantly pass its direction;
 - `inconclusive`: twenty seeds do not decide;
 - `not judged`: a run failed; or on more than a fifth of the seeds, the control did not pass its bounds or
-too few items were judged.
+too few items were judged; or this happened to a rival, although the claim is reproduced.
 
 An identity or a theorem is `held` or `missed`, on all seeds, or not judged if there is nothing to compare
 with.
@@ -141,10 +141,13 @@ class Judged:
 
     def beside(self, broken: Mapping[str, Verdict]) -> Judged:
         """The claim compared with its rivals: `broken` has the verdict with each break by name."""
-        won = [name for name in self.claim.rivals if broken.get(name) == "reproduced"]
-        if self.verdict != "reproduced" or not won:
-            return self
-        return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+        rivals = self.claim.rivals if self.verdict == "reproduced" else []
+        if won := [name for name in rivals if broken.get(name) == "reproduced"]:
+            return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+        if unknown := [name for name in rivals if broken.get(name) == "not judged"]:
+            why = f"a rival could not be judged: {', '.join(unknown)}"
+            return replace(self, verdict="not judged", why=why)
+        return self
 
     def guarded(self, untrained: Judged | None, null: Judged | None) -> Judged:
         """The claim judged without the bounds that are cleared even without the idea. These become `guards`.

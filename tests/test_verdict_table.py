@@ -64,7 +64,8 @@ CLEAR, NONE, SMALL = [0.3, 0.31, 0.29, 0.3, 0.32], [0.0, 0.01, 0.0, 0.01, 0.0], 
         (CLEAR, "reproduced", "not specific"),
         (CLEAR, "weak", "reproduced"),
         (CLEAR, "not reproduced", "reproduced"),
-        (CLEAR, "not judged", "reproduced"),
+        (CLEAR, "not judged", "not judged"),
+        (SMALL, "not judged", "weak"),
         (SMALL, "reproduced", "weak"),
         (NONE, "reproduced", "not reproduced"),
     ],
@@ -72,11 +73,19 @@ CLEAR, NONE, SMALL = [0.3, 0.31, 0.29, 0.3, 0.32], [0.0, 0.01, 0.0, 0.01, 0.0], 
 def test_a_claim_that_a_rival_wins_as_well_is_not_specific(ours, rival, verdict):
     row = VerdictRow.of(over(ours, RIVALLED), None, {"no gate": "not reproduced", "a line": rival})
     assert row.verdict == verdict
-    assert row.why == ("a line passes the rule, too" if verdict == "not specific" else row.why)
+    why = {
+        "not specific": "a line passes the rule, too",
+        "not judged": "a rival could not be judged: a line",
+    }
+    assert row.why == why.get(verdict, row.why)
+    first = {"not specific": "a rival passes the rule", "not judged": "a rival could not be judged"}
+    left_out = f"nothing: not run; {first[verdict]}, so they cannot" if verdict in first else ""
+    assert row.fell_first.startswith(left_out)
     assert headline([row]).startswith(f"{int(verdict == 'reproduced')} of 1 measured claims reproduced")
     assert verdict in overview(VerdictTable([row], FACTS))
     same = VerdictRow.of(over(ours, RIVALLED), None, {"no gate": "not reproduced"})
-    assert row.otherwise == same.otherwise  # the procedure is the same
+    # The procedure is the same.
+    assert row.otherwise == (same.otherwise if verdict != "not judged" else None)
 
 
 @pytest.mark.parametrize(
