@@ -16,6 +16,7 @@ from readtrack.reading_list.load import load, shipped
 from readtrack.sync import add as adding
 from readtrack.tui import kept
 from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.screens import ask
 from readtrack.tui.screens.ask import ChoiceDialog, InputDialog
 
 Screen = Callable[[ReadtrackApp], str]
@@ -80,6 +81,7 @@ async def test_a_list_in_this_folder_counts_as_ticked_only_if_the_reader_confirm
     app = ReadtrackApp(Library.open(home))
     async with app.run_test(size=(120, 24)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, ChoiceDialog), "the offer")
+        await pilot.pause(2 * ask._PAUSE)
         await pilot.press(answer)
         await pilot.pause()
         assert app.library.is_readers == (answer != "k")
@@ -155,6 +157,7 @@ def first_start(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_the_first_start_offers_a_list_once(first_start: ReadtrackApp, home: Home, answer: str) -> None:
     async with first_start.run_test(size=(120, 24)) as pilot:
         await until(pilot, lambda: isinstance(first_start.screen, ChoiceDialog), "the offer")
+        await pilot.pause(2 * ask._PAUSE)
         await pilot.press(answer)
         await pilot.pause()
         assert first_start.library.list_path == shipped()
