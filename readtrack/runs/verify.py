@@ -235,19 +235,20 @@ class Verification:
         plain = self._trials[task.paper, PLAIN]
         if any(len(trial.runs) < trial.planned for trial in (plain, *rivals.values())):
             return None
-        broken = {
+        of_rivals = {
             name: {one.claim.name: one.verdict for one in judge_over_seeds(task.paper, trial.claim_events())}
             for name, trial in rivals.items()
         }
-        return any(
-            one.claim.timed  # times are measured last
-            or one.beside(
-                {name: said[one.claim.name] for name, said in broken.items() if one.claim.name in said}
-            ).verdict
-            in ("reproduced", "weak")
-            for one in judge_over_seeds(task.paper, plain.claim_events())
-            if one.claim.name in {claim.name for claim in claims}
-        )
+        about = {claim.name for claim in claims}
+        for one in judge_over_seeds(task.paper, plain.claim_events()):
+            own = one.claim.name
+            if own not in about:
+                continue
+            broken = {name: verdicts[own] for name, verdicts in of_rivals.items() if own in verdicts}
+            # Times are measured last.
+            if one.claim.timed or one.beside(broken).verdict in ("reproduced", "weak"):
+                return True
+        return False
 
     def _contended(self, task: Task) -> bool:
         """Whether other programs disturbed the earlier benchmark too much to judge a claim."""

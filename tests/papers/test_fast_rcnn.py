@@ -301,7 +301,7 @@ def test_detectors_are_measured_with_all_their_regions(part_of_run, monkeypatch,
     monkeypatch.setattr(experiment_module, "taught", lambda at: None)
     monkeypatch.setattr(experiment_module, "detector", lambda *_: (0.5, Finds()))
     score, outcome = getattr(experiment_module, arm)(at, 0.004)
-    # The score of R-CNN comes from its detector. With half of the regions, it is computed anew.
+    # R-CNN keeps its detector's score. With half of the regions, the mAP is measured again.
     assert (score, asked) == ((1 / 8, [10]) if regions == 10 else (0.5, []))
     asked.clear()
     sweep = Sweep(outcome, 0.004, {})
