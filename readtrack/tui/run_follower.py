@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 2000  # events applied at once before the app handles other work
 _BUSY = 0.05  # maximum number of seconds that a key waits for `look` to end
+_DIES = 5.0  # maximum number of seconds that a killed process may take to end, on a busy machine
 
 
 class RunFollower:
@@ -75,6 +77,17 @@ class RunFollower:
             finally:
                 self._polling.release()
         return self.process.stop_level or "asked"
+
+    def kill(self) -> None:
+        """Kill the run and wait until it has ended, at most `_DIES` seconds."""
+        from readtrack.runs.launcher import STOP_LEVELS
+
+        with self._polling:
+            for _ in STOP_LEVELS:
+                self.process.cancel()
+            last = time.monotonic() + _DIES
+            while self.process.poll() is None and time.monotonic() < last:
+                time.sleep(0.01)
 
     def _read(self) -> tuple[list[Event], Outcome | None, Record | None]:
         """New events, the outcome if the run has ended, and the whole record if the events alone are not

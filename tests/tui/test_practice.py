@@ -14,7 +14,9 @@ from readtrack import practising
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.practice.desk import Desk
+from readtrack.runs.events import Outcome
 from readtrack.runs.job import Job, new_job
+from readtrack.runs.launcher import RunHandle
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.screens.ask import ChoiceDialog
 from readtrack.tui.screens.library import LibraryScreen
@@ -181,7 +183,16 @@ async def test_leaving_keeps_a_check_and_stopping_ends_it(app: ReadtrackApp, scr
         assert screen.desk.standings()["step"].tries == 1
 
 
-async def test_a_check_ends_with_the_app(app: ReadtrackApp, home: Home) -> None:
+async def test_a_check_ends_with_the_app(
+    app: ReadtrackApp, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll, dying = RunHandle.poll, [None, None, None]
+
+    def poll_slow_death(handle: RunHandle) -> Outcome | None:
+        """A killed process takes a moment to end, and much longer on a busy machine."""
+        return dying.pop() if handle.stop_level and dying else poll(handle)
+
+    monkeypatch.setattr(RunHandle, "poll", poll_slow_death)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(app, pilot)
         screen.desk.write()
@@ -190,6 +201,7 @@ async def test_a_check_ends_with_the_app(app: ReadtrackApp, home: Home) -> None:
         check = screen.bench.check
         assert check is not None
     assert app.practice.cancelled == "flash"
+    assert not dying
     assert check.process.poll() is not None
     assert not list(home.runs.iterdir())
 

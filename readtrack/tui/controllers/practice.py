@@ -120,14 +120,10 @@ class PracticeController:
             bench.check.cancel()
 
     def leave(self) -> None:
-        """Stop all checks when the app closes."""
-        from readtrack.runs.launcher import STOP_LEVELS
-
+        """Kill all checks when the app closes."""
         for paper, bench in self._benches.items():
             if (check := bench.check) is not None:
                 self.cancelled = paper
-                for _ in STOP_LEVELS:
-                    check.cancel()
                 with suppress(OSError):  # the app is closing, so the error cannot be shown
-                    check.process.poll()
+                    check.kill()
                 shutil.rmtree(check.folder, ignore_errors=True)
