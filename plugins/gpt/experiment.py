@@ -77,7 +77,8 @@ FEW_LABELS = Claim(
     "grid and its best step. Both may be fine-tuned for as many steps as pre-training takes",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch with 100", 0.8),),
-    learned=(at_least("training accuracy", "from scratch@5", 0.9, over="perfect accuracy"),),
+    # Not all labels, because early stopping may choose a step before all are memorised. Chance is 1/8.
+    learned=(at_least("training accuracy", "from scratch@5", 0.5, over="perfect accuracy"),),
     breaks=(UNORDERED, WITHIN, VECTORS, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
@@ -91,7 +92,9 @@ FEW_LABELS = Claim(
             'Until November 2026 the verdict was "reproduced", with the same bounds. There was no near miss '
             "(words shuffled within each text) and no rival (word vectors). The network had two layers. It "
             "now has one, which makes a run shorter. 600 texts were judged, which were too few to tell a "
-            "difference of 0.04 from 0. 2,000 are judged now."
+            "difference of 0.04 from 0. 2,000 are judged now. "
+            "The control had to classify 90 % of its training texts correctly. 50 % suffice now, because "
+            "early stopping can choose a step before all labels are memorised."
         ),
     ),
 )
