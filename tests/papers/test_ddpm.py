@@ -21,6 +21,7 @@ from readtrack.papers.ddpm.experiment import (
     composed,
     ddim,
     equal_weights,
+    heavy_start,
     train,
 )
 from readtrack.papers.ddpm.weights import from_released
@@ -125,6 +126,15 @@ def test_the_control_weighs_as_the_bound():
     assert_close(weights / weights[0], schedule.bound_weight(t) / schedule.bound_weight(t)[0])
     assert weights[0] > 5 * weights[-1]
     assert (equal_weights(schedule, t) == 1).all()
+
+
+def test_the_near_miss_keeps_the_bounds_weights_on_the_first_twentieth():
+    schedule, t = linear_schedule(200, 5e-4, 0.1), torch.arange(200)
+    bound, weights = bound_weights(schedule, t), heavy_start(schedule, t)
+    assert weights.mean().item() == pytest.approx(1)
+    assert_close(weights[:10] / weights[10:].mean(), bound[:10])
+    assert_close(weights[10:], weights[10].expand(190))
+    assert_close(heavy_start(schedule, t[[3, 150]]), weights[[3, 150]])
 
 
 def theirs_of(ours: UNet, width: int, multiples, blocks: int, groups: int):

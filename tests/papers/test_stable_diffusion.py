@@ -42,6 +42,7 @@ from readtrack.papers.stable_diffusion.spaces import (
     attended,
     autoencoder_flops,
     autoencoder_steps,
+    averages,
     latents,
     latents_of_untrained,
     make_network,
@@ -256,7 +257,7 @@ def at(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(stable_diffusion) == "0fac642c57c2"
+    assert digest(stable_diffusion) == "f8840da6f606"
     assert (RATES, UPDATES, BATCH, SCALE) == ((0.0015, 0.004, 0.01), 300, 32, 4.0)
 
 
@@ -300,6 +301,15 @@ def test_patches_are_the_pictures_in_another_order(at):
     space = patches(at)
     assert space.train.shape[1:] == (12, toy.GRID, toy.GRID)
     assert torch.equal(space.decode(space.train), at.world.train.x)
+
+
+def test_averages_have_the_latents_resolution_and_lose_what_a_decoder_would_restore(at):
+    space, x = averages(at), at.world.train.x
+    assert space.train.shape[1:] == (3, toy.GRID, toy.GRID)
+    assert_close(space.train[:, :, 1, 2], x[:, :, 2:4, 4:6].mean((2, 3)))
+    assert_close(space.decode(torch.full((1, 3, 4, 4), 0.3).to(x)), torch.full((1, 3, 8, 8), 0.3).to(x))
+    assert F.mse_loss(space.decode(space.train), x) > 0.01
+    assert (space.batch, space.spent) == (BATCH, 0.0)
 
 
 def test_the_error_to_choose_by_is_that_of_the_noise(at, monkeypatch):
