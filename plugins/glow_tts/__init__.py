@@ -14,7 +14,8 @@ predict the durations on this path, for use in synthesis.
 
 This folder. `flow` has the invertible layers, `search` has the alignment search, and `model` has the text
 encoder and the complete model. `weights` renames the released parameters. `experiment` measures by how much
-coupling layers raise the likelihood over that of a linear flow. `benchmark` times the search.
+coupling layers raise the likelihood over that of a linear flow. `benchmark` times the search, and synthesis
+compared with Tacotron 2.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, channels.
 """

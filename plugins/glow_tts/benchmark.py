@@ -1,14 +1,17 @@
-"""Times the alignment search cell by cell, and column by column in torch and in numpy."""
+"""Times the alignment search, and synthesis compared with Tacotron 2, which generates frame by frame."""
 
+import functools
 from collections.abc import Iterator
 from functools import partial
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
 
 from readtrack.plugin import Bench, Case, Claim, Cost, Figure, Speedup, Variant, hookimpl
 
+from .. import tacotron2
+from .model import GlowTTS, Sizes
 from .search import Lengths, Scores, search
 
 Path = Bool[Tensor, "batch symbols frames"]
@@ -22,6 +25,10 @@ FAST_SEARCH = Claim(
     rule=(Speedup("search", over="cell by cell", threshold=3.0, axes={"frames": 400}),),
     deviations="The loop over cells is in Python. The paper's released search is compiled.",
 )
+
+LENGTH = 2.5  # frames per symbol before rounding up
+FRAMES = 3  # frames per symbol
+HOP = 256 / 22_050  # seconds per frame
 
 
 def cell_by_cell(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
@@ -73,6 +80,36 @@ def inputs(
     return scores, counts, ends
 
 
+@functools.cache
+def parallel(sizes: Sizes) -> GlowTTS:
+    """A model with random weights whose symbols all last equally long. Only the time is measured."""
+    model = GlowTTS(sizes).eval()
+    nn.init.zeros_(model.encoder.durations_out.weight)
+    nn.init.zeros_(model.encoder.durations_out.bias)
+    return model
+
+
+@functools.cache
+def recurrent(sizes: tacotron2.Sizes) -> tacotron2.Tacotron2:
+    """Tacotron 2 with random weights, which never stops by itself."""
+    model = tacotron2.Tacotron2(sizes).eval()
+    nn.init.constant_(model.decoder.gate_layer.bias, -100.0)
+    return model
+
+
+@torch.no_grad()
+def all_frames(sizes: Sizes, text: Int[Tensor, " symbols"]) -> dict[str, float]:
+    mel, _ = parallel(sizes).to(text.device).speak(text, length=LENGTH)
+    return {"reached": float(mel.isfinite().all()), "seconds of speech": HOP * mel.shape[-1]}
+
+
+@torch.no_grad()
+def step_by_step(sizes: tacotron2.Sizes, text: Int[Tensor, " symbols"]) -> dict[str, float]:
+    symbols, steps = torch.tensor([len(text)]), FRAMES * len(text) // sizes.group
+    mel = recurrent(sizes).to(text.device).speak(text.unsqueeze(0), symbols, steps)[0].refined
+    return {"reached": float(mel.isfinite().all()), "seconds of speech": HOP * mel.shape[-1]}
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     sizes = bench.pick(
@@ -91,3 +128,20 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost={"forward": Cost(flops=2 * cells, bytes=cells * (bench.dtype.itemsize + 1))},
         )
+    tiny = Sizes(9, 4, hidden=8, ffn=8, layers=1, prenet=1, durations=8, channels=8, blocks=2, depth=1)
+    small = partial(tacotron2.Sizes, 9, 4, 8, 2, 5, 7, 4, 3, 5, postnet=8, refinements=2)
+    ours, theirs, count = bench.pick(
+        smoke=(tiny, small, 10), quick=(Sizes(), tacotron2.Sizes, 20), full=(Sizes(), tacotron2.Sizes, 100)
+    )
+    ways = (
+        ("Tacotron 2", "naive", partial(step_by_step, theirs(group=1))),
+        ("Tacotron 2, five frames per step", "strong", partial(step_by_step, theirs(group=5))),
+        ("Glow-TTS", "paper", partial(all_frames, ours)),
+    )
+    yield Case(
+        name="speech",
+        axes={"symbols": count, "frames": FRAMES * count},
+        inputs=lambda g: (torch.randint(9, (count,), generator=g),),
+        variants=tuple(Variant(name=name, role=role, call=call) for name, role, call in ways),
+        cost={"until": None},
+    )

@@ -553,4 +553,4 @@ def test_the_break_makes_the_couplings_linear(run_experiment, monkeypatch):
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(glow_tts)] == ["search"]
+    assert [case.name for case in check_benchmark(glow_tts)] == ["search", "speech"]
