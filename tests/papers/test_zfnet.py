@@ -178,6 +178,24 @@ def test_the_covered_boxes_and_projected_units(comparisons, monkeypatch):
     assert_close(broken["no switches"], back(trained, deconvnet, switches=False))
 
 
+def test_questions_are_about_scenes_that_the_trained_network_knows(comparisons, monkeypatch):
+    calls, known = [], experiment_module.known
+
+    def watched(run, network, part, count):
+        calls.append((network, part))
+        return known(run, network, part, count)
+
+    monkeypatch.setattr(experiment_module, "known", watched)
+    (covers, projects), (trained, _) = asked_for(comparisons, monkeypatch)
+    ((network, part),) = calls
+    assert network is trained
+    assert part == "judge"
+    (asked,) = covers.attempt.args
+    assert projects.attempt.args == (asked,)
+    for compared in (covers, projects):
+        assert compared.references[""]["digits that the network names"] == asked.named < 1
+
+
 def test_without_switches_a_value_is_spread_over_its_window():
     layers = nn.Sequential(nn.MaxPool2d(2))
     image = torch.rand(1, 1, 4, 6)
