@@ -13,7 +13,8 @@ field. The twelve numbers that the evaluation prints come from the challenges th
 
 This folder. `dataset` reads COCO's files and writes generated scenes in their format, `masks` has run-length
 encoding, `model` has a small detector, and `drawing` draws detections. `experiment` trains the detector on
-iconic images and on scenes, or on COCO itself with `--set coco=FOLDER`.
+iconic images and on scenes, or on COCO itself with `--set coco=FOLDER`. `pasting` makes scenes out of iconic
+images, as a rival to real scenes.
 """
 
 from torch import nn

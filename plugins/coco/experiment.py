@@ -30,6 +30,7 @@ from readtrack.scores.vision import ANY_AREA, LARGE, MEDIUM, SMALL, THRESHOLDS, 
 from .dataset import Batch, Coco, read, write
 from .drawing import drawn
 from .model import Detector, Found, detect, detection_loss
+from .pasting import pasted
 
 NO_CONTEXT = Break("no context", "The scenes also show only one large digit.")
 LARGE_DIGITS = Break(
@@ -38,6 +39,13 @@ LARGE_DIGITS = Break(
 ONE_DIGIT = Break(
     "one digit of any size",
     "Images show one digit, with the range of sizes in scenes, and no context.",
+    "rival",
+)
+PASTED = Break(
+    "scenes pasted from iconic pictures",
+    "The 600 scenes for training are made from the control's 1,200 iconic pictures. Each is a picture into "
+    "which the shrunken digit of another picture and half of a third digit are pasted. The learning rate is "
+    "chosen on iconic pictures.",
     "rival",
 )
 STEPS = 200
@@ -63,7 +71,7 @@ GENERALISES = Claim(
         at_least("AP50 on iconic pictures", "iconic pictures", 0.6),
         at_least("AP50 on scenes", "scenes", 0.15),
     ),
-    breaks=(NO_CONTEXT, LARGE_DIGITS, ONE_DIGIT, UNTRAINED),
+    breaks=(NO_CONTEXT, LARGE_DIGITS, ONE_DIGIT, PASTED, UNTRAINED),
     chosen_on=(0,),
     after_steps=STEPS,
     deviations=(
@@ -72,7 +80,8 @@ GENERALISES = Claim(
         "COCO's format. Iconic images show one digit of 12 to 18 pixels at a random position. Scenes show "
         "one to three digits of 7 to 18 pixels and half of another digit. There are 1,200 objects of each "
         "kind, and training takes 200 steps of 12 objects. PASCAL is not purely iconic. COCO's scenes are "
-        "hard for several reasons. Our scenes are hard only because their objects are small."
+        "hard for several reasons. Our scenes are hard only because their objects are small, and their "
+        "digits are independent of each other and of the background, so pasting can imitate them."
     ),
     headline=True,
     history=(
@@ -82,6 +91,12 @@ GENERALISES = Claim(
             '"reproduced". The detector trained on iconic pictures had seen only centred digits and lost '
             "precision for that reason. Iconic digits are now anywhere in the image, and the bound is near "
             "the paper's 0.14."
+        ),
+        (
+            'Then the verdict was "reproduced" (0.215; 5 of 5 seeds), with the same rule. There was no rival '
+            "that pastes scenes from iconic pictures. With this rival in the place of the scenes, the share "
+            "kept is higher by 0.190, 0.134, 0.211, 0.129 and 0.169 on seeds 7101 to 7105, and each of them "
+            "passes the rule. Without the half digit, the difference was 0.125 in one run (seed 7102)."
         ),
     ),
 )
@@ -114,6 +129,7 @@ OTHERS = {
     NO_CONTEXT: KINDS["iconic pictures"],
     LARGE_DIGITS: KINDS["scenes"]._replace(made={**KINDS["scenes"].made, "digit": (12, 18)}),
     ONE_DIGIT: Kind(1, {**KINDS["iconic pictures"].made, "digit": (7, 18)}),
+    PASTED: Kind(2, KINDS["iconic pictures"].made),
 }
 WIDTHS = (32, 64, 128, 192, 256, 256)  # of the detector for real images
 CERTAIN = 0.2  # lowest score of detections that are drawn
@@ -209,7 +225,7 @@ def compare(run: Run, folder: Path) -> None:
         drawn = scenes.draw(counts[part] // kind.objects, run.data_seed(part), part, **kind.made)
         return write(drawn, folder, f"{part}, {name}", kind.made["classes"])
 
-    asked = {one.name: kind for one, kind in OTHERS.items() if run.without(one.name)}
+    asked = {one.name: kind for one, kind in OTHERS.items() if one != PASTED and run.without(one.name)}
     kinds = {**KINDS, **asked}
     known = {name: written(name, kind, "train") for name, kind in kinds.items()}
     world = Sets(
@@ -217,6 +233,9 @@ def compare(run: Run, folder: Path) -> None:
         {name: written(name, kind, "choose") for name, kind in kinds.items()},
         {name: written(name, kind, "judge") for name, kind in KINDS.items()},
     )
+    if run.without(PASTED.name):
+        world.train[PASTED.name] = pasted(world.train["iconic pictures"], run.data("pasted scenes", "train"))
+        world.choose[PASTED.name] = world.choose["iconic pictures"]
     table = run.compare(
         GENERALISES,
         arms={name: Arm(name) for name in KINDS},

@@ -31,6 +31,7 @@ from readtrack.papers.coco.model import (
     iou_of_pairs,
     suppressed,
 )
+from readtrack.papers.coco.pasting import digit, half, paste, pasted
 from readtrack.plugin import Trial
 from readtrack.runs.trial import Work, Workshop
 from readtrack.scores import box_iou
@@ -332,6 +333,7 @@ def test_the_arms():
         "no context": iconic,
         "large digits": (2, {**context.made, "digit": (12, 18)}),
         "one digit of any size": (1, {**iconic.made, "digit": (7, 18)}),
+        "scenes pasted from iconic pictures": (2, iconic.made),
     }
     assert experiment_module.RATES == (0.0015, 0.005, 0.015)
     assert experiment_module.STEPS == 200
@@ -348,6 +350,104 @@ def test_an_iconic_digit_is_not_always_in_the_middle():
 def test_scenes_hold_two_objects_in_the_mean():
     made = scenes.draw(1000, 0, **experiment_module.KINDS["scenes"].made)
     assert (made.labels >= 0).sum().item() / 1000 == pytest.approx(2, abs=0.1)
+
+
+class Stop(Exception):
+    """Ends a run before its first training step."""
+
+
+@pytest.fixture
+def made(part_of_run, monkeypatch, tmp_path):
+    """Returns the images of a comparison, by the name of the break."""
+
+    def of_break(broken: str = ""):
+        worlds = []
+
+        def compare(*_, world, **__):
+            worlds.append(world)
+            raise Stop
+
+        run = part_of_run(broken=broken)
+        monkeypatch.setattr(type(run), "compare", compare)
+        with pytest.raises(Stop):
+            experiment_module.compare(run, tmp_path / f"made {broken}")
+        return worlds[0]
+
+    return of_break
+
+
+def test_all_arms_have_the_same_number_of_objects_to_train_on(made):
+    of_one = {name: kind.objects for name, kind in experiment_module.KINDS.items()}
+    for broken in (None, *experiment_module.OTHERS):
+        name = broken.name if broken else ""
+        objects_in = {**of_one, name: experiment_module.OTHERS[broken].objects} if broken else of_one
+        pictures = {arm: len(batch.images) for arm, batch in made(name).train.items()}
+        assert pictures == {arm: 16 // number for arm, number in objects_in.items()}
+
+
+def test_the_rival_sees_only_iconic_pictures(made):
+    name = experiment_module.PASTED.name
+    world = made(name)
+    iconic, found = world.train["iconic pictures"], world.train[name]
+    assert world.choose[name] is world.choose["iconic pictures"]
+    assert torch.equal(found.boxes[:, 0], iconic.boxes[:8, 0])
+    assert torch.equal(found.labels, torch.stack((iconic.labels[:8, 0], iconic.labels[8:, 0]), 1))
+    assert (found.images == iconic.images[:8]).all(1).float().mean() > 0.6
+    assert list(world.judge) == list(experiment_module.KINDS)
+
+
+def plain_pictures(count: int) -> Batch:
+    """Black pictures with a box of another brightness in each."""
+    boxes = torch.tensor([[2.0, 3, 8, 13]]).repeat(count, 1, 1)
+    images = torch.zeros(count, 3, 32, 32)
+    for row in range(count):
+        images[row, :, 3:13, 2:8] = (row + 1) / 16
+    return Batch(images, boxes, torch.arange(count)[:, None])
+
+
+def test_pasted_scenes_hold_a_digit_of_each_half():
+    pictures = plain_pictures(16)
+    before = pictures.images.clone()
+    found = pasted(pictures, torch.Generator().manual_seed(0))
+    assert torch.equal(pictures.images, before)
+    assert found.labels.tolist() == [[row, row + 8] for row in range(8)]
+    assert found.boxes[:, 0].tolist() == [[2, 3, 8, 13]] * 8
+    for row, (image, box) in enumerate(zip(found.images, found.boxes[:, 1].long().tolist(), strict=True)):
+        x1, y1, x2, y2 = box
+        assert 3 <= x2 - x1 <= 6
+        assert 5 <= y2 - y1 <= 10
+        assert_close(image[:, y1:y2, x1:x2].flatten().median(), torch.tensor((row + 9) / 16))
+        third = set((image[0] * 16).round().unique().tolist()) - {0, row + 1, row + 9}
+        assert len(third) <= 1
+        assert third <= set(range(1, 17))
+
+
+def test_a_digit_is_cut_out_without_its_background_and_shrunk():
+    pictures, generator = plain_pictures(3), torch.Generator().manual_seed(0)
+    cut = [digit(pictures, 1, generator) for _ in range(60)]
+    for patch in cut:
+        assert_close(patch, torch.full_like(patch, 2 / 16))
+    assert {patch.shape[1] for patch in cut} == set(range(5, 11))
+    assert {patch.shape[2] for patch in cut} == set(range(3, 7))
+
+
+def test_halves_of_a_digit():
+    patch, generator = torch.rand(3, 4, 6), torch.Generator().manual_seed(0)
+    halves = {half(patch, generator).numpy().tobytes() for _ in range(40)}
+    expected = (patch[:, :2], patch[:, 2:], patch[:, :, :3], patch[:, :, 3:])
+    assert halves == {one.numpy().tobytes() for one in expected}
+
+
+def test_a_patch_is_pasted_beside_what_is_there():
+    taken = torch.tensor([[0.0, 0, 16, 32], [16, 0, 32, 10]])
+    for seed in range(20):
+        image = torch.zeros(3, 32, 32)
+        box = paste(image, torch.ones(3, 4, 6), taken, torch.Generator().manual_seed(seed))
+        x1, y1, x2, y2 = box.long().tolist()
+        assert (x2 - x1, y2 - y1) == (6, 4)
+        assert image[:, y1:y2, x1:x2].min() == 1
+        assert image.sum() == 3 * 24
+        assert box_iou(box[None], taken).max() == 0
 
 
 @pytest.mark.slow
@@ -385,7 +485,7 @@ def test_training_and_validation_images_of_each_arm(part_of_run, monkeypatch):
     monkeypatch.setattr(experiment_module, "ap50", lambda run, network, coco: float(coco.names[0]))
     choose = {name: SimpleNamespace(names=[str(i)] * 5) for i, name in enumerate(names)}
     shop = Workshop(part_of_run(), experiment_module.Sets(batches, choose, {}))
-    for i, (name, pictures) in enumerate(zip(names, (12, 6, 12, 6, 12), strict=True)):
+    for i, (name, pictures) in enumerate(zip(names, (12, 6, 12, 6, 12, 6), strict=True)):
         at = Trial(shop, Work(arm=name), arm=name)
         score, _ = experiment_module.learn(at, name, 0.01, steps=7)
         assert (score, seen["steps"], seen["drawn"]) == (i, 7, (pictures, [i]))
@@ -404,7 +504,7 @@ def test_an_image_without_annotations_has_no_objects():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment_module) == "b7be9183994b"
+    assert digest(experiment_module) == "071ca621fdd7"
 
 
 def test_every_variant_is_right(check_benchmark):
