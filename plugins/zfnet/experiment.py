@@ -17,7 +17,9 @@ from .occlusion import GREY, occlusion
 from .projection import Maps, Rule, deconvnet, gradient, pull_back
 
 INITIAL = Break("initial weights", "The network keeps its initial weights.")
-HALF = Break("upper half covered", "Only the upper half of the queried digit is covered.", "near miss")
+BESIDE = Break(
+    "box beside the digit covered", "The covered box is moved sideways by the digit's width.", "near miss"
+)
 BRIGHTEST = Break(
     "brightest box covered",
     "The covered box is the brightest box of the digit's size. It is found without a network.",
@@ -53,16 +55,22 @@ OCCLUSION = Claim(
     control="an image in which everything except the digit's box is covered, and the network with initial "
     "weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(INITIAL, HALF, BRIGHTEST),
+    breaks=(INITIAL, BESIDE, BRIGHTEST),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "We cover the digit with a grey box of the same size. The paper slides a grey "
-    "square over the image.",
+    "square over the image. The grey is near the images' mean, and the result depends on it: after 4,000 "
+    "steps on seed 7101, the difference is 0.86 with black boxes and 0.26 with white ones.",
     history=(
         (
             "Until November 2026 the control covered the other digit, which is a test that any classifier "
             'passes. The bounds were 0.35. The verdict was "reproduced" (0.77). Now the control covers the '
             "surroundings, because the paper asks whether the score depends on the object or on its "
             "surroundings."
+        ),
+        (
+            "The near miss covered the upper half of the digit, which is still half of the object. The "
+            "difference was 0.53 and 0.46 on seeds 7101 and 7102, near the bound of 0.5. Now the covered box "
+            "lies beside the digit."
         ),
     ),
 )
@@ -124,7 +132,7 @@ def cover(run: Run, pair: Pair, asked: Known) -> None:
         references={"": {"digits that the network names": asked.named}},
         breaks={
             INITIAL.name: {"asked digit": untrained},
-            HALF.name: {"asked digit": Arm(partial(lost, pair.trained, upper_half))},
+            BESIDE.name: {"asked digit": Arm(partial(lost, pair.trained, beside))},
             BRIGHTEST.name: {"asked digit": Arm(partial(lost, pair.trained, brightest))},
         },
         null="items",
@@ -154,9 +162,12 @@ def all_but_asked(asked: Known) -> Covered:
     return ~asked_digit(asked)
 
 
-def upper_half(asked: Known) -> Covered:
+def beside(asked: Known) -> Covered:
+    """The digit's box, moved to the right by its width if there is room, else to the left."""
     x1, y1, x2, y2 = asked.boxes.T
-    return inside(torch.stack((x1, y1, x2, (y1 + y2) / 2), 1), (SIDE, SIDE))
+    width = x2 - x1
+    sideways = torch.where(x2 + width <= SIDE, width, -width)
+    return inside(torch.stack((x1 + sideways, y1, x2 + sideways, y2), 1), (SIDE, SIDE))
 
 
 def brightest(asked: Known) -> Covered:

@@ -163,7 +163,8 @@ def test_the_covered_boxes_and_projected_units(comparisons, monkeypatch):
         assert_close({**covers.arms, **covers.yardsticks}[name].make(asked), expected)
     broken = {name: change["asked digit"].make(asked) for name, change in covers.breaks.items()}
     assert_close(broken["initial weights"], wanted["asked digit, untrained"])
-    assert_close(broken["upper half covered"], after(trained, [mask(1, 2, 7, 4), mask(10, 8, 13, 11)]))
+    moved = [mask(7, 2, 13, 6), mask(13, 8, 16, 13)]
+    assert_close(broken["box beside the digit covered"], after(trained, moved))
     assert_close(broken["brightest box covered"], after(trained, [mask(2, 12, 8, 16), mask(9, 3, 12, 8)]))
 
     def back(network, rule, **options):
@@ -176,6 +177,12 @@ def test_the_covered_boxes_and_projected_units(comparisons, monkeypatch):
     assert_close(broken["initial weights"], back(untrained, deconvnet))
     assert_close(broken["gradient"], back(trained, gradient))
     assert_close(broken["no switches"], back(trained, deconvnet, switches=False))
+
+
+def test_the_box_beside_a_digit_is_to_the_left_where_the_right_has_no_room():
+    boxes = torch.tensor([[9.0, 0, 15, 4]])
+    covered = experiment_module.beside(Known(torch.zeros(1, 3, 20, 20), torch.tensor([0]), boxes, boxes, 1.0))
+    assert torch.equal(covered, experiment_module.inside(torch.tensor([[3.0, 0, 9, 4]]), (20, 20)))
 
 
 def test_questions_are_about_scenes_that_the_trained_network_knows(comparisons, monkeypatch):
