@@ -59,6 +59,25 @@ class Adder(nn.Module):
         return self.readout(self.recurrent(x)[0][:, -1])[:, 0]
 
 
+class AllAtOnce(nn.Module):
+    """A perceptron with two hidden layers instead of a recurrent layer, with an input for each position.
+
+    Its second hidden layer takes the place of the last state.
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(LENGTH * inputs, 4 * hidden), nn.ReLU(), nn.Linear(4 * hidden, hidden), nn.ReLU()
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch time inputs"]
+    ) -> tuple[Float[Tensor, "batch 1 hidden"], Float[Tensor, "batch hidden"]]:
+        last = self.layers(x.flatten(1))
+        return last[:, None], last
+
+
 def learn_to_add(
     at: Run | Trial,
     name: str,

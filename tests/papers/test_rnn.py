@@ -26,7 +26,16 @@ from readtrack.papers.rnn.experiment import (
     recurrent_weights,
     surprises,
 )
-from readtrack.papers.rnn.tasks import Adder, Learned, adding_error, error_at_adding
+from readtrack.papers.rnn.tasks import (
+    LENGTH,
+    Adder,
+    AllAtOnce,
+    Learned,
+    Reader,
+    adding_error,
+    error_at_adding,
+    reach_back,
+)
 from readtrack.runs.run import Run
 from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
@@ -276,6 +285,29 @@ def test_the_identity_network_starts_by_keeping_its_state():
     assert torch.equal(network(x)[0], network(x, torch.zeros(2, 3))[0])
 
 
+def test_the_perceptron_sees_every_element_but_no_order():
+    """Moving an element to another position, with its weights, changes nothing; every element counts."""
+    network, x = Adder(AllAtOnce, 8), torch.randn(3, LENGTH, 2, requires_grad=True)
+    out = network(x)
+    out.sum().backward()
+    assert (x.grad.abs().sum((0, 2)) > 0).all()
+    order = torch.randperm(LENGTH)
+    first = network.recurrent.layers[0].weight
+    first.data = first.data.view(-1, LENGTH, 2)[:, order].flatten(1)
+    assert_close(network(x[:, order]), out)
+    assert [weight.shape for weight in network.recurrent.parameters()][::2] == [(32, 100), (8, 32)]
+
+
+def test_the_perceptron_replaces_both_networks(part_of_run, monkeypatch):
+    run, given = part_of_run(), {}
+    monkeypatch.setattr(run, "compare", lambda claim, **parts: given.update(parts))
+    experiment_module.add(run)
+    rival = given["breaks"]["all elements at once"]
+    for name, arm in given["arms"].items():
+        assert arm.make == Reader(RNN, rival[name].make.window)
+        assert rival[name].make.recurrent is AllAtOnce
+
+
 @pytest.mark.parametrize(("error", "learned"), [(0.0099, 1.0), (0.01, 0.0)])
 def test_learned_means_a_judged_error_under_a_hundredth(part_of_run, monkeypatch, error, learned):
     monkeypatch.setattr(Learned, "error", lambda self, run, part: error if part == "judge" else 0.0)
@@ -297,6 +329,22 @@ def test_the_error_is_measured_on_new_sequences_with_marks_in_the_window(part_of
     assert error == pytest.approx((seen[0].prod(2).sum(1) ** 2).mean().item())
     adding_error(run, Asked(RNN, 4), "choose", length=9, window=4)
     assert not torch.equal(*seen)
+
+
+def test_an_arm_is_trained_chosen_and_judged_with_its_own_marks(part_of_run):
+    class Recorded(RNN):
+        def forward(self, x, state=None):
+            seen.append(x[..., 1])
+            return super().forward(x, state)
+
+    seen, at = [], Trial(Workshop(part_of_run()), Work(arm="near"), arm="near")
+    score, found = reach_back(at, Reader(Recorded, window=6), 0.01, steps=2)
+    assert score == found.error(at.run, "choose")
+    found.error(at.run, "judge")
+    assert [len(marks) for marks in seen] == [32, 32, 10, 10, 10, 10]
+    for marks in seen:
+        assert not marks[:, : LENGTH - 6].any()
+        assert (marks.sum(1) == 2).all()
 
 
 # Experiment and benchmark
@@ -324,7 +372,7 @@ def test_the_experiment_runs(run_experiment, dtype):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment_module) == "365e28eb6a4e"
+    assert digest(experiment_module) == "0e2e80a901f3"
 
 
 def test_every_variant_is_right(check_benchmark):
