@@ -206,6 +206,29 @@ def test_explanations_are_chosen_and_judged_on_their_parts_of_the_text(part_of_r
             assert any(torch.equal(seen, activations_of(one, text)) for one in (model, untrained))
 
 
+def test_the_control_has_random_predicates_and_a_rival_has_thirty_characters(part_of_run, monkeypatch):
+    compared, texts, run = {}, [], part_of_run()
+    monkeypatch.setattr(EXPERIMENT, "train", lambda *_: None)
+    look = EXPERIMENT.look
+    monkeypatch.setattr(
+        EXPERIMENT, "look", lambda *given: texts.append((given[3].choose, given[4])) or look(*given)
+    )
+    monkeypatch.setattr(run, "compare", lambda claim, **parts: compared.update({claim.name: parts}))
+    EXPERIMENT.experiment(run)
+    parts, asked = compared[EXPERIMENT.STRENGTH.name], questions()
+    order = torch.randperm(len(asked), generator=run.data("predicates", "world")).tolist()
+    thirty = parts["breaks"]["thirty characters"]["1000 predicates"].make
+    assert thirty.func is parts["arms"]["30 predicates"].make.func is EXPERIMENT.own
+    for made, expected in (
+        (thirty, asked[:30]),
+        (parts["arms"]["30 predicates"].make, [asked[index] for index in order[:30]]),
+        (parts["arms"]["1000 predicates"].make, [asked[index] for index in order[:1000]]),
+    ):
+        assert torch.equal(made.args[0].asked[0], answers(*texts[0], expected))
+    assert [[question.back for question in one] for one in asked[:30]] == [[0]] * 30
+    assert "".join(one[0].characters for one in asked[:5]) == " etao"
+
+
 def test_the_set_up_is_the_stated_one():
     assert digest(EXPERIMENT) == "b95ec284c065"
 
