@@ -254,7 +254,7 @@ def a_trial(part_of_run) -> Trial:
 
 
 def test_dreamers_and_judges_share_no_weights(a_trial):
-    _, found = deepdream.dream_of_both(a_trial, lambda at, networks: {}, None)
+    _, found = deepdream.dream_of_both(a_trial, deepdream.Plan(lambda at, networks: {}), None)
     made = [*found.dreamers.values(), *a_trial.world.judges.values()]
     first = [network.layers[0].weight for network in made]
     assert len(first) == 4
@@ -292,6 +292,52 @@ def test_a_blend_changes_as_much_as_the_dream(a_trial):
         (images["flower"] - small)[0].flatten(), (small[1] - small[0]).flatten(), dim=0
     )
     assert direction.item() == pytest.approx(1)
+
+
+def test_random_phases_keep_colours_and_spatial_frequencies():
+    x = 0.4 + 0.2 * torch.rand(1, 3, 40, 61, dtype=torch.float64)  # too little contrast for clipping
+    x[:, 1] = (x[:, 0] + x[:, 1]) / 2
+    x = (x + x.roll(1, 2) + x.roll(1, 3)) / 3
+    found = deepdream.scrambled(x, torch.Generator().manual_seed(1))
+    before, after = (torch.fft.fft2(image).abs() for image in (x, found))
+    assert_close(after, before)
+    assert_close(found.mean((2, 3)), x.mean((2, 3)))
+    assert_close(found[0].flatten(1).cov(), x[0].flatten(1).cov())
+    assert torch.corrcoef(torch.stack((x.flatten(), found.flatten())))[0, 1].abs() < 0.3
+
+
+@pytest.mark.parametrize("phases", [False, True])
+def test_networks_are_trained_on_their_photograph_or_on_its_random_phases(a_trial, monkeypatch, phases):
+    shown = []
+    monkeypatch.setattr(deepdream, "train", lambda run, arm, photograph, *rest: shown.append(photograph))
+    deepdream.dream_of_both(a_trial, deepdream.Plan(lambda at, networks: {}, phases), None)
+    for (subject, photograph), image in zip(a_trial.world.photographs.items(), shown, strict=True):
+        phased = deepdream.scrambled(photograph, a_trial.generator(f"{subject} phases"))
+        assert torch.equal(image, phased if phases else photograph)
+
+
+@pytest.mark.parametrize(
+    ("broken", "depth", "phases"),
+    [("", None, False), ("first layer", 1, False), ("random phases", None, True)],
+)
+def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, depth, phases):
+    made = {}
+
+    def watched(at, plan, point):
+        made[at.name] = plan
+        small, networks = at.world.small, dict(at.world.judges)
+        return 1.0, deepdream.Dreamt(networks, dict.fromkeys(deepdream.SUBJECTS, small))
+
+    for part in ("amplify", "draw"):
+        monkeypatch.setattr(deepdream, part, lambda *arguments: None)
+    monkeypatch.setattr(deepdream, "dream_of_both", watched)
+    deepdream.experiment(part_of_run(broken=broken))
+    assert made["same subject"].phases is phases
+    assert made["same subject"].dreams.args == (deepdream.SAME,)
+    assert made["same subject"].dreams.keywords.get("depth") == depth
+    assert not made["other subject"].phases
+    assert made["other subject"].dreams.args == (deepdream.OTHER,)
+    assert not made["other subject"].dreams.keywords
 
 
 def test_the_set_up_is_the_stated_one():
