@@ -85,7 +85,10 @@ NO_HELP = Claim(
     headline=True,
     deviations="The model is a two-layer character model on windows of 48 characters. The paper trains ELMo "
     "on Wikipedia, tries six measures of difficulty and also evaluates on GLUE. Only a benefit counts "
-    "against the claim. A curriculum may increase the loss.",
+    "against the claim. A curriculum may increase the loss. Our curricula start with 1 % of the text. With a "
+    "finer grid of learning rates, a curriculum by letter pairs that starts with 30 % lowers the loss by "
+    "0.036 nats on average on seeds 7101 to 7105 (0.016 to 0.051). If both models warm up the learning rate, "
+    "it lowers the loss by 0.014 and 0.031 on seeds 7101 and 7103.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced". The rule allowed the curricula to lower the '

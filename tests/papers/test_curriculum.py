@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from readtrack.checks.constants import digest
 from readtrack.papers import curriculum as module
 from readtrack.papers.curriculum import by_letters, by_pairs, competence, draw
+from readtrack.runs.trial import Trial
 
 
 def test_the_pace_is_the_square_root_of_platanios():
@@ -51,7 +52,7 @@ def test_only_the_easiest_part_is_drawn_each_as_likely():
 
 def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
     """A curriculum must be followed before one can conclude that it does not help."""
-    train, drawn, hardness = module.train, {}, {}
+    train, drawn, hardness, works = module.train, {}, {}, {}
 
     def noted(at, plan, rate):
         def measure(windows, generator):
@@ -59,24 +60,29 @@ def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
             return hardness[at.name]
 
         def draw_noted(order, share, uniform):
-            drawn.setdefault(at.name, []).append((order, share))
+            drawn.setdefault(at.name, []).append((order, share, len(uniform)))
             return draw(order, share, uniform)
 
+        works[at.name] = rate, at.work
         monkeypatch.setattr(module, "draw", draw_noted)
         return train(at, plan._replace(measure=measure) if plan.measure else plan, rate)
 
+    monkeypatch.setattr(Trial, "length", lambda at, steps: 20)
     monkeypatch.setattr(module, "train", noted)
     module.experiment(part_of_run())
     for arm, steps in drawn.items():
-        orders, shares = zip(*steps, strict=True)
+        orders, shares, rows = zip(*steps, strict=True)
+        assert set(rows) == {8}
         if arm in hardness:
             assert (hardness[arm][orders[0]].diff() >= 0).all()
-            assert list(shares) == [competence(step, 4) for step in range(5)]  # everything after 70 %
+            assert list(shares) == [competence(step, 14) for step in range(20)]  # everything after 70 %
         else:
             assert set(shares) == {1.0}
+        rate, work = works[arm]
+        assert work.rates == [rate, pytest.approx(rate / len(steps))]  # decays to 0
     assert hardness.keys() == {"rare letters last", "rare pairs last", "random order"}
-    assert len(drawn["text in any order"]) == 5
-    assert len(drawn["a quarter more steps"]) == 6
+    assert len(drawn["text in any order"]) == 20
+    assert len(drawn["a quarter more steps"]) == 25
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from readtrack import data
 from readtrack.checks.constants import digest
 from readtrack.papers import deepdream
 from readtrack.papers.deepdream import Network, dream, energy, likeness, resize, step, timing
@@ -321,7 +322,11 @@ def test_networks_are_trained_on_their_photograph_or_on_its_random_phases(a_tria
     [("", None, False), ("first layer", 1, False), ("random phases", None, True)],
 )
 def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, depth, phases):
-    made = {}
+    made, judged, judge = {}, {}, deepdream.judge
+
+    def judge_noted(run, subject, photograph):
+        judged[subject] = photograph
+        return judge(run, subject, photograph)
 
     def watched(at, plan, point):
         made[at.name] = plan
@@ -331,6 +336,7 @@ def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, depth, phases):
     for part in ("amplify", "draw"):
         monkeypatch.setattr(deepdream, part, lambda *arguments: None)
     monkeypatch.setattr(deepdream, "dream_of_both", watched)
+    monkeypatch.setattr(deepdream, "judge", judge_noted)
     deepdream.experiment(part_of_run(broken=broken))
     assert made["same subject"].phases is phases
     assert made["same subject"].dreams.args == (deepdream.SAME,)
@@ -338,6 +344,29 @@ def test_the_plan_of_each_arm(part_of_run, monkeypatch, broken, depth, phases):
     assert not made["other subject"].phases
     assert made["other subject"].dreams.args == (deepdream.OTHER,)
     assert not made["other subject"].dreams.keywords
+    for subject, photograph in zip(("temple", "flower"), data.photographs(240).split(1), strict=True):
+        assert torch.equal(judged[subject], photograph)
+
+
+def test_a_dream_takes_steps_of_the_notebooks_size(a_trial, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(deepdream, "step", lambda images, own, size: sizes.append(size) or images)
+    deepdream.climb(a_trial.run, "temple", a_trial.world.judges["temple"], a_trial.world.small)
+    assert sizes == [1.5 / 255] * 3
+
+
+def test_the_learning_rate_rises_and_falls():
+    network, rates = Network(torch.eye(3), 34), []
+
+    def descend(loss, optimizer, step):
+        networks.descend_silently(loss, optimizer, step)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    ink, draws = torch.zeros(2, 1, 32, 32), torch.Generator().manual_seed(0)
+    networks.learn(network, torch.rand(3, 60, 90), ink, torch.arange(2), draws, 10, range(10), descend)
+    assert max(rates) == pytest.approx(0.006)
+    assert rates[0] < 0.001
+    assert rates[-1] < 1e-6
 
 
 def test_the_set_up_is_the_stated_one():
