@@ -94,7 +94,7 @@ HIGHER_RATES = Claim(
     sentence="A sigmoid network trains at learning rates at least five times as high with batch "
     "normalisation as without it, and at least five times as high as with the statistics of the first batch.",
     paper=Figure(
-        "Inception trains at 5 and 30 times its original learning rate", where="section 4.2.2", read="memory"
+        "Inception trains at 5 and 30 times its original learning rate", where="section 4.2.2", read="text"
     ),
     rule=(
         at_least(HIGHEST, "with", 5.0, over="without", toward=2.0),
@@ -138,8 +138,8 @@ IMAGES = Claim(
     "batch's statistics.",
     paper=Figure(
         "On ImageNet, the normalised network is more accurate than Inception, which reaches 72.2 %",
-        where="figure 3",
-        read="memory",
+        where="section 4.2.2 and figure 3",
+        read="text",
     ),
     rule=(
         at_most("loss", "with", 0.5, over="without", toward=1.0),

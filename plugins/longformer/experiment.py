@@ -61,8 +61,8 @@ QUESTIONS = Claim(
     paper=Figure(
         "WikiHop accuracy is 8.3 points lower without global attention and its separate projections, and "
         "1.6 points lower without the projections alone",
-        where="table 10",
-        read="memory",
+        where="section 6.5, table 10",
+        read="table",
     ),
     rule=(
         at_least(FAR, "global token", 0.3, minus="window alone", toward=0.0),

@@ -109,8 +109,8 @@ SHUT = Claim(
     "initialisation, and its gates have nonzero gradients.",
     paper=Figure(
         "Gates of tanh(α), with α initialised to 0, keep the frozen model's output unchanged (Flamingo).",
-        where="section 3.1.2 of arXiv 2204.14198",
-        read="memory",
+        where="section 2.2 of arXiv 2204.14198v2",
+        read="text",
     ),
     kind="identity",
     rule=(Bound("largest change of a logit", "==", 0), Bound("gates without a gradient", "==", 0)),

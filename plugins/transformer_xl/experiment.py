@@ -91,7 +91,7 @@ MEMORY = Claim(
         "On One Billion Word, which has no long context, the perplexity is 25.2 "
         "with recurrence and 27.1 without",
         where="section 4.2, table 7",
-        read="memory",
+        read="table",
     ),
     rule=(
         at_most("nats per word, segment start - segment end", "with memory", 0.05, toward=0.1),
@@ -139,10 +139,10 @@ POSITIONS = Claim(
     "positions has a lower loss than a model with absolute positions within each segment.",
     paper=Figure(
         "On WikiText-103, with recurrence and the loss on all tokens, the perplexity is 26.77 with the "
-        "paper's positions and 27.94 with those of Shaw and others. The paper calls absolute positions "
-        "incompatible with a memory and does not measure them",
+        "paper's positions and 27.94 with those of Shaw and others. The paper argues that absolute positions "
+        "cannot tell segments apart (section 3.3) and measures them only without recurrence",
         where="section 4.2, table 6",
-        read="memory",
+        read="table",
     ),
     rule=(
         at_most("nats per word, long memory", "with memory", -0.02, minus="absolute positions", toward=0.0),

@@ -76,7 +76,7 @@ LIKELIHOOD = Claim(
     paper=Figure(
         "The curves show a higher estimated likelihood than wake-sleep with 1,000 and with 50,000 images.",
         where="figure 3",
-        read="memory",
+        read="text",
     ),
     rule=(
         at_least("log-likelihood", "bound", 0.2, minus="wake-sleep", toward=0.0),

@@ -49,7 +49,7 @@ EXACT = Claim(
     seeded_as="the flows are exact",
     sentence="The inverses of both flows are exact, the prior's flow preserves volume, and the logarithm "
     "of the spline's derivative equals autograd's.",
-    paper=Figure("The couplings preserve volume.", where="section 2.5.2", read="memory"),
+    paper=Figure("The couplings preserve volume.", where="section 2.5.2", read="text"),
     kind="identity",
     rule=(
         Bound("largest error of the inverses", "<=", 1e-8),
