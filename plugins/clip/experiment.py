@@ -49,7 +49,7 @@ SIZES = Claim(
         "The text tower has 63 million parameters in 12 layers of hidden size 512. The released files have "
         "151,277,313 for ViT-B/32 and 102,007,137 for RN50, without the buffers of position ids.",
         where="section 2.4",
-        read="secondary",
+        read="text",
     ),
     rule=(
         Bound("parameters, ViT-B/32", "==", 151_277_313),
@@ -65,7 +65,7 @@ EFFICIENT = Claim(
     paper=Figure(
         "The contrastive loss needs a quarter of the images for the same zero-shot accuracy on ImageNet.",
         where="section 2.3 and figure 2",
-        read="secondary",
+        read="text",
     ),
     rule=(at_least(IMAGES, "words", 1.2, over="contrastive", toward=1.0),),
     control="the same image tower, trained to predict the bag of words with a softmax (which needed fewer "

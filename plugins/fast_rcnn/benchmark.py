@@ -18,7 +18,7 @@ FASTER = Claim(
     paper=Figure(
         "With VGG16, R-CNN takes 146 times as long per image (47.0 s against 0.32 s)",
         where="table 4",
-        read="secondary",
+        read="table",
     ),
     rule=(Speedup("an image", over="strong", threshold=3.0, axes={"regions": 100}, mode="until"),),
     deviations="The images have 48 × 48 pixels and 100 regions instead of 2,000. R-CNN runs all of them in "

@@ -81,7 +81,7 @@ SHARED = Claim(
     paper=Figure(
         "With VGG16, mAP is 66.0 for R-CNN and 66.9 for Fast R-CNN, which is 146 times as fast",
         where="table 4",
-        read="secondary",
+        read="table",
     ),
     rule=(at_least("mAP", "Fast R-CNN", -0.03, minus="R-CNN", toward=-0.06),),
     guards=(at_least("multiply-adds", "R-CNN", 2.0, over="Fast R-CNN"),),

@@ -69,7 +69,8 @@ SHARING = Claim(
     paper=Figure(
         "On MNIST, the error rate is 0.95 % for LeNet-5 and 4.7 % for a fully connected network with 300 "
         "hidden units.",
-        read="secondary",
+        where="figure 9",
+        read="text",
     ),
     rule=(at_least("accuracy", "LeNet", 0.05, minus="as many weights", toward=0.01),),
     control_arm="as many weights",
@@ -95,7 +96,8 @@ FEWER = Claim(
     paper=Figure(
         "On MNIST, the error rate is 0.95 % for LeNet-5 and 4.7 % for a fully connected network with 300 "
         "hidden units.",
-        read="secondary",
+        where="figure 9",
+        read="text",
     ),
     rule=(at_least("accuracy", "LeNet", -0.03, minus="larger"),),
     guards=(at_most("parameters", "LeNet", 0.5, over="larger"),),

@@ -63,7 +63,7 @@ CAUSAL = Claim(
     name="autoregressive order and total probability",
     sentence="The logits of a pixel do not depend on this pixel or on later ones. In colour, red does not "
     "depend on green, nor green on blue. The probabilities of all images sum to one.",
-    paper=Figure("Equation 1.", where="section 2.1", read="secondary"),
+    paper=Figure("Equation 1.", where="section 2.1", read="text"),
     kind="identity",
     rule=(
         Bound("largest gradient by a later or the same pixel", "==", 0.0),
@@ -80,7 +80,7 @@ DIAGONAL = Claim(
     paper=Figure(
         "On CIFAR-10, it reaches 3.00 bits per dimension, and the PixelCNN reaches 3.14.",
         where="table 5",
-        read="secondary",
+        read="table",
     ),
     rule=(at_least("nats a digit", "PixelCNN", 0.2, minus="diagonal", toward=0.0),),
     control="the PixelCNN, with the same input and output layers, number of weights and batches. Each "
@@ -102,7 +102,7 @@ ROW = Claim(
     paper=Figure(
         "On CIFAR-10, it reaches 3.07 bits per dimension, and the PixelCNN reaches 3.14.",
         where="table 5",
-        read="secondary",
+        read="table",
     ),
     rule=(at_least("nats a digit", "PixelCNN", 0.1, minus="row", toward=0.0),),
     control=DIAGONAL.control,

@@ -81,7 +81,7 @@ DEPTH_COSTS = Claim(
         "Top-1 error on ImageNet is 27.94 % with 18 plain layers and 28.54 % with 34. The training error "
         "shows the same trend (figure 4).",
         where="table 2",
-        read="secondary",
+        read="table",
     ),
     rule=(at_most(TRAINING, "plain, 10 layers", 0.71, over="plain, 34 layers", toward=0.95),),
     control="34 plain layers, with the best learning rate from the same grid",
@@ -110,7 +110,7 @@ DEPTH_GAINS = Claim(
         "Top-1 error on ImageNet with 18 and 34 layers is 27.88 and 25.03 % for residual networks, and 27.94 "
         "and 28.54 % for plain networks.",
         where="table 2",
-        read="secondary",
+        read="table",
     ),
     rule=(
         at_most(NEW, "residual, 34 layers", 0.6, over="residual, 10 layers", toward=0.95),

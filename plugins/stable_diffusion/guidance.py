@@ -47,7 +47,7 @@ GUIDANCE = Claim(
     paper=Figure(
         "Precision 0.71 without and 0.87 with guidance, recall 0.62 and 0.48 (LDM-4 on ImageNet).",
         where="table 3",
-        read="secondary",
+        read="table",
     ),
     rule=(
         at_least("share with the caption's colours", "guided", 0.15, minus="unguided", toward=0.0),

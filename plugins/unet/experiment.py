@@ -48,9 +48,7 @@ SHIFTED = Break(
 SIZES = Claim(
     name="sizes",
     sentence="The network of figure 1 has 23 convolutions and maps 572 × 572 pixels to 388 × 388 scores.",
-    paper=Figure(
-        "572 × 572 to 388 × 388; 23 convolutional layers", where="figure 1, section 2", read="secondary"
-    ),
+    paper=Figure("572 × 572 to 388 × 388; 23 convolutional layers", where="figure 1, section 2", read="text"),
     rule=(Bound("output side", "==", 388), Bound("convolutions", "==", 23)),
     kind="identity",
 )
