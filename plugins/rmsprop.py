@@ -101,7 +101,7 @@ SCALES = Claim(
         "The lecture has no results. Gradients of different weights vary widely, so a single learning rate "
         "is hard to choose.",
         where="lecture 6e",
-        read="secondary",
+        read="text",
     ),
     rule=(
         at_most("end loss", "RMSProp", 0.85, over="Nesterov momentum", toward=1.0),
@@ -130,7 +130,7 @@ MINI_BATCHES = Claim(
         "The lecture has no results. Nine gradients of +0.1 and one of −0.9 should leave a weight unchanged, "
         "but Rprop changes it. The divisor should be about the same for consecutive mini-batches.",
         where="lecture 6e",
-        read="secondary",
+        read="text",
     ),
     rule=(
         at_most("end loss", "RMSProp", 0.3, over="Rprop", toward=1.0),

@@ -84,7 +84,7 @@ NO_BOTTLENECK = Claim(
         "For English to French, BLEU is 26.75 with attention and 17.82 with a fixed vector. The gap grows "
         "with the length (figure 2)",
         where="1409.0473, table 1",
-        read="secondary",
+        read="table",
     ),
     rule=(
         at_least("accuracy at 12 words", "attention", 0.8),

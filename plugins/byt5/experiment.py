@@ -34,7 +34,9 @@ SIZE = Claim(
     name="the released size",
     sentence="The small configuration has the same number of parameters as the released small model.",
     paper=Figure(
-        "The paper states 300 million parameters. The released configuration has 299,637,760", where="table 1"
+        "The paper states 300 million parameters. The released configuration has 299,637,760",
+        where="table 1",
+        read="secondary",
     ),
     rule=(Bound("parameters", "==", 299_637_760),),
     kind="identity",

@@ -76,7 +76,7 @@ SCORES = Claim(
     paper=Figure(
         "Scores are above 0.8 for over 1,000 of 307,200 neurons, and far lower for most",
         where="OpenAI's announcement",
-        read="secondary",
+        read="text",
     ),
     rule=(
         at_least(SCORE, "own", 0.2, minus="another's", toward=0.0),
@@ -110,7 +110,7 @@ STRENGTH = Claim(
     sentence="On held-out text, explanations chosen from 1000 predicates correlate more strongly with the "
     "neurons' activations than explanations chosen from 30 of them.",
     paper=Figure(
-        "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="secondary"
+        "Average scores rise with the explainer's capability", where="OpenAI's announcement", read="text"
     ),
     rule=(at_least(SCORE, "1000 predicates", 0.1, minus="30 predicates", toward=0.0),),
     control="the same search over 30 of the predicates, chosen at random",

@@ -39,7 +39,7 @@ SIZE = Claim(
     paper=Figure(
         "117 and 1542 million parameters. The released files have 124,439,808 and 1,557,611,200",
         where="table 2",
-        read="secondary",
+        read="table",
     ),
     rule=(
         Bound("parameters, smallest", "==", 124_439_808),
@@ -56,7 +56,7 @@ RESIDUAL = Claim(
         "The initialisation accounts for the accumulation on the residual path with depth. The paper gives "
         "no number",
         where="section 2.3",
-        read="secondary",
+        read="text",
     ),
     rule=(
         Bound("std added by 48 layers / by 3, scaled", "<=", 1.5),
@@ -82,7 +82,7 @@ LARGER = Claim(
     paper=Figure(
         "Perplexity falls with each of four sizes, on training and on held-out text (figure 4)",
         where="table 3",
-        read="secondary",
+        read="table",
     ),
     rule=(
         at_least("bits per byte", "small", 0.1, minus="medium", toward=0.0),

@@ -58,6 +58,7 @@ CACHE = Claim(
         "The cache for one head is smaller by a factor of H. The cache for G groups is G times the cache for "
         "one head",
         where="section 2.2",
+        read="text",
     ),
     rule=(
         Bound("KV-cache bytes, all heads / one head", "==", HEADS),

@@ -56,7 +56,7 @@ LONG_LAGS = Claim(
         "The update gate lets a unit remember long-term information. Chung et al. (1412.3555) found gated "
         "units clearly better than tanh units, with no winner between GRU and LSTM.",
         where="section 2.3",
-        read="secondary",
+        read="text",
     ),
     rule=(
         at_least("learned", "GRU", 1.0, called="runs with an error under 0.01, GRU"),

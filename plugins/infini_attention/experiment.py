@@ -53,6 +53,7 @@ COUNT = Claim(
     paper=Figure(
         "Per head and layer, the memory has d_key · (d_value + 1) numbers, and there is one scalar gate",
         where="table 1",
+        read="table",
     ),
     rule=(
         Bound("parameters per head beyond multi-head attention", "==", 1),

@@ -36,7 +36,7 @@ COUNT = Claim(
     paper=Figure(
         "Every integer up until 521 is a token, and 916 of the first 10,000 integers are. By our count 907 "
         "are",
-        read="secondary",
+        read="text",
     ),
     rule=(Bound("first integer without a token", "==", 521),),
     control="GPT-2's released merges, if this machine has them (`--set merges=PATH` names the file)",
@@ -63,7 +63,7 @@ COMPUTES = Claim(
     paper=Figure(
         "The post argues that if numbers are tokens, every sum is a special case to be memorised. It gives "
         "no measurement",
-        read="secondary",
+        read="text",
     ),
     rule=(at_least("accuracy on unseen sums", "digits", 0.3, minus="merges", toward=0.0),),
     control="the same model on merged tokens of the same numbers, trained for the same number of steps. Each "

@@ -33,7 +33,7 @@ GATING = Claim(
     seeded_as="selection is gating",
     sentence="With state size 1, A = -1, B = 1 and a step size of softplus(z), the selective SSM is a gated "
     "recurrent network, h = (1 - σ(z)) h + σ(z) x.",
-    paper=Figure("The paper proves this identity.", where="theorem 1", read="secondary"),
+    paper=Figure("The paper proves this identity.", where="theorem 1", read="text"),
     rule=(Bound("largest difference", "<=", 1e-12),),
     kind="identity",
     deviations="The difference is computed in float64 over 200 steps. The theorem holds for the exact "
@@ -61,7 +61,7 @@ COPYING = Claim(
     paper=Figure(
         "The accuracy is 18.3 % for S4 and 97.0 % for S6, both without a gate.",
         where="table 1",
-        read="secondary",
+        read="table",
     ),
     rule=(
         at_least("accuracy", "selective", 0.75, toward=0.5),

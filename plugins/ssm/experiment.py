@@ -42,7 +42,7 @@ VIEWS = Claim(
     name="recurrence, convolution and differential equation",
     sentence="For both discretisations, the recurrence and the convolution compute the same function. If the "
     "input is constant between samples, the differential equation also computes this function.",
-    paper=Figure("This is an identity.", where="2110.13985, section 3.1", read="secondary"),
+    paper=Figure("This is an identity.", where="2110.13985, section 3.1", read="text"),
     rule=(
         Bound("recurrence to convolution, bilinear", "<=", 1e-10),
         Bound("recurrence to convolution, zero-order hold", "<=", 1e-10),
