@@ -41,7 +41,7 @@ SPECTRA = Break(
 SIZES = Claim(
     name="the paper's sizes",
     sentence="The three generators have the paper's parameter counts.",
-    paper=Figure("13.92, 0.92 and 1.46 million parameters.", where="table 1", read="secondary"),
+    paper=Figure("13.92, 0.92 and 1.46 million parameters.", where="table 1", read="table"),
     kind="identity",
     rule=(Bound("largest difference from table 1 (millions)", "<=", 0.011),),
     control="the paper's table",
@@ -56,6 +56,7 @@ PERIODS_TELL = Claim(
         "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, and without "
         "multi-scale discriminators it falls to 3.74.",
         where="table 2",
+        read="table",
     ),
     rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
     control="multi-scale discriminators on the same sounds with the same number of steps, each model at its "
