@@ -87,9 +87,9 @@ VANISHING = Claim(
     sentence="For each step back in time, the gradient grows at most by a factor equal to the largest "
     "singular value of the recurrent weights. If this value is below 1, the gradient vanishes exponentially.",
     paper=Figure(
-        "A largest singular value below 1 is sufficient for gradients to vanish.",
+        "For tanh units, a largest singular value below 1 is sufficient for gradients to vanish.",
         where="section 2.1",
-        read="secondary",
+        read="text",
     ),
     rule=(
         Bound("largest excess of the slope over log10 of the singular value", "<=", 1e-9),
@@ -105,9 +105,10 @@ EXPLODING = Claim(
     sentence="If the largest singular value of the recurrent weights is above 1, the gradient can explode "
     "exponentially. It does not always explode: for another such matrix, it vanishes.",
     paper=Figure(
-        "A largest singular value above 1 is necessary but not sufficient for gradients to explode.",
+        "For tanh units, a largest singular value above 1 is necessary for gradients to explode. The paper "
+        "does not call it sufficient.",
         where="section 2.1",
-        read="secondary",
+        read="text",
     ),
     rule=(
         Bound("log10 of growth over 100 steps, orthogonal, singular values 2", ">=", 3.0, direction=0.0),
