@@ -65,7 +65,7 @@ SIZES = Claim(
         "The fast network has 145 million parameters, and the accurate network has 144 million. At scale 2 "
         "there are 2 × 3 positions for each of 9 offsets",
         where="table 4, figure 8",
-        read="secondary",
+        read="table",
     ),
     rule=(
         Bound("whole millions of parameters, fast", "==", 145),

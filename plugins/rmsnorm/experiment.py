@@ -32,7 +32,7 @@ INVARIANCE = Claim(
     paper=Figure(
         "RMSNorm has all invariances of layer normalisation except that to re-centring the weight matrix",
         where="table 1",
-        read="secondary",
+        read="table",
     ),
     rule=(
         Bound("RMSNorm: all weights × 3", "<=", KEPT),

@@ -79,8 +79,8 @@ SPECIFIC = Claim(
     "other digit's box.",
     paper=Figure(
         "A map is computed for a given class. The paper reports no number.",
-        where="section 3",
-        read="secondary",
+        where="abstract and section 3",
+        read="abstract",
     ),
     rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
     control="the same network with its initial weights (chance is one half)",
