@@ -111,7 +111,11 @@ KEEPS = Claim(
     name="evaluations with five pairs",
     sentence="With five pairs, L-BFGS needs at most 1.5 times the evaluations of BFGS, which stores a "
     "matrix. It needs at most 40 % of the evaluations of gradient descent, which stores nothing.",
-    paper=Figure("The number of stored pairs has little effect.", read="secondary"),
+    paper=Figure(
+        "The number of stored pairs has little effect on large problems. The abstract says that L-BFGS uses "
+        "additional storage better than an earlier method does.",
+        read="secondary",
+    ),
     rule=(
         at_most("evaluations", "L-BFGS", 1.5, over="BFGS", called="evaluations, L-BFGS / BFGS"),
         at_least(
