@@ -1,7 +1,7 @@
 """Flamingo's cross-attention from a frozen language model to images, with gates that are closed initially.
 
 Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning", arXiv
-2204.14198, section 3.1.2.
+2204.14198, section 2.2.
 
 Dimensions: batch, tokens, seen (number of image vectors), model, context (size of an image vector).
 """
