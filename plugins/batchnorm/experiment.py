@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from readtrack.plugin import (
     UNTRAINED,
@@ -49,6 +51,12 @@ CLIPPED = Break(
     "normalised start and clipped gradients",
     "There is no normalisation. The initialisation is data-dependent, and gradients are clipped to a norm of "
     "1.",
+    "rival",
+)
+CENTRED = Break(
+    "normalised start and centred filters",
+    "There is no normalisation after the start. The statistics of the first batch are used throughout "
+    "training, and the mean of each filter's weights is subtracted from them.",
     "rival",
 )
 
@@ -150,7 +158,7 @@ IMAGES = Claim(
     control_arm="without",
     control_reaches=(at_most("loss", "without", 2.2),),
     after_steps=STEPS,
-    breaks=(NO_VARIANCE, CONSTANT, CLIPPED, UNTRAINED),
+    breaks=(NO_VARIANCE, CONSTANT, CLIPPED, CENTRED, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A network of seven convolutions is trained on noisy 8 × 8 digits for 100 steps with batches "
     "of 32. The loss is measured on held-out digits, with each network at the best of four learning rates. "
@@ -161,6 +169,15 @@ IMAGES = Claim(
             "is a new rival, and the sentence now states the number of steps. The set-up was chosen on seeds "
             "0, 1 and 2."
         ),
+        (
+            "Until the end of November 2026 gradient clipping was the only rival, and the verdict was "
+            '"reproduced" (10 of 10 seeds, same bounds). Centred filters with the statistics of the first '
+            "batch pass the rule. On seeds 7101 and 7102, their loss is 0.24 and 0.19 times that without "
+            "normalisation, and 0.38 and 0.59 times that with the first batch's statistics alone. Batch "
+            "normalisation's loss is 0.28 and 0.14 times, and 0.45 and 0.41 times. Dividing the centred "
+            "filters by their length, too, gives 0.45 and 0.50. Normalising each example over all "
+            "channels does not pass the rule (1.62 and 2.01)."
+        ),
     ),
 )
 
@@ -170,10 +187,16 @@ EVERY = 10  # steps between evaluations
 
 
 class Setting(NamedTuple):
-    """An arm: its normalisation, and the norm to which gradients are clipped."""
+    """An arm.
+
+    norm     its normalisation
+    clip     the norm to which gradients are clipped
+    centred  whether convolutions subtract the mean of each filter's weights
+    """
 
     norm: Norm
     clip: float | None = None
+    centred: bool = False
 
 
 class OnlyStarted(BatchNorm):
@@ -224,6 +247,7 @@ BREAKS = {
     CONSTANT: Setting(_Constant),
     START: Setting(OnlyStarted),
     CLIPPED: Setting(OnlyStarted, clip=1.0),
+    CENTRED: Setting(OnlyStarted, centred=True),
 }
 
 
@@ -268,7 +292,31 @@ def replacing(*claims: Claim) -> dict[str, dict[str, Arm[Setting]]]:
 
 
 def of_images(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Measures]:
-    return attempt(at, lambda _: convolutional(setting.norm), rate, steps=steps, clip=setting.clip)
+    def make(_: Tensor) -> nn.Sequential:
+        network = convolutional(setting.norm)
+        return centred(network) if setting.centred else network
+
+    return attempt(at, make, rate, steps=steps, clip=setting.clip)
+
+
+Filters = Float[Tensor, "filters channels height width"]
+
+
+class _Centred(nn.Module):
+    """Subtracts the mean of each filter's weights. Qiao et al. 2019 (arXiv 1903.10520) also divide by their
+    standard deviation."""
+
+    def forward(self, weight: Filters) -> Filters:
+        return weight - weight.mean((1, 2, 3), keepdim=True)
+
+
+def centred(network: nn.Sequential) -> nn.Sequential:
+    """The network, with convolutions that subtract the mean of each filter's weights. The gradient flows
+    through the mean."""
+    for layer in network:
+        if isinstance(layer, nn.Conv2d):
+            register_parametrization(layer, "weight", _Centred())
+    return network
 
 
 # Figure 1

@@ -21,6 +21,7 @@ from readtrack.papers.batchnorm import BatchNorm, batch_norm, convolutions, line
 from readtrack.papers.batchnorm.experiment import (
     ARMS,
     BREAKS,
+    CENTRED,
     CLIPPED,
     CONSTANT,
     NO_VARIANCE,
@@ -263,18 +264,15 @@ def test_only_started_is_batch_norm_on_the_first_batch_and_a_fixed_scale_after_i
 
 
 def test_the_arms_and_their_breaks():
-    kinds = {name: (setting.norm, setting.clip) for name, setting in ARMS.items()}
-    assert kinds == {
-        "with": (BatchNorm, None),
-        "without": (nn.Identity, None),
-        "only started so": (OnlyStarted, None),
+    assert dict(ARMS) == {
+        "with": (BatchNorm, None, False),
+        "without": (nn.Identity, None, False),
+        "only started so": (OnlyStarted, None, False),
     }
-    rivals = {
-        one.name: (setting.norm, setting.clip) for one, setting in BREAKS.items() if one.role == "rival"
-    }
-    assert rivals == {
-        "normalised start alone": (OnlyStarted, None),
-        "normalised start and clipped gradients": (OnlyStarted, 1.0),
+    assert {one.name: setting for one, setting in BREAKS.items() if one.role == "rival"} == {
+        "normalised start alone": (OnlyStarted, None, False),
+        "normalised start and clipped gradients": (OnlyStarted, 1.0, False),
+        "normalised start and centred filters": (OnlyStarted, None, True),
     }
 
 
@@ -286,6 +284,29 @@ def test_the_rival_clips_gradients_in_both_networks(part_of_run):
     assert [how.partition(" clip ")[2] for how in at.work.how] == ["1.0", "1.0"]
     assert CLIPPED in EXPERIMENT.HIGHER_RATES.breaks
     assert CLIPPED in EXPERIMENT.IMAGES.breaks
+
+
+def test_the_rival_centres_every_filter_and_its_gradient(part_of_run, monkeypatch):
+    run, built = part_of_run(), []
+
+    def attempt(at, make, rate, *, steps, clip):
+        built.append(make(torch.zeros(1)))
+        return 0.0, {}
+
+    monkeypatch.setattr(EXPERIMENT, "attempt", attempt)
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="with"), arm="with")
+    for setting in (BREAKS[CENTRED], ARMS["only started so"]):
+        torch.manual_seed(0)
+        EXPERIMENT.of_images(at, setting, 0.06, steps=1)
+    ours, plain = ([layer for layer in net if isinstance(layer, nn.Conv2d)] for net in built)
+    assert len(ours) == 7
+    for one, other in zip(ours, plain, strict=True):
+        assert_close(one.weight, other.weight - other.weight.mean((1, 2, 3), keepdim=True))
+        (one.weight * torch.randn_like(one.weight)).sum().backward()
+        original = one.parametrizations.weight.original
+        assert_close(original.grad.mean((1, 2, 3)), torch.zeros(len(original)), rtol=0, atol=1e-6)
+    assert torch.equal(built[0][-1].weight, built[1][-1].weight)
+    assert CENTRED in EXPERIMENT.IMAGES.breaks
 
 
 @pytest.mark.parametrize("broken", [NO_VARIANCE, CONSTANT])
@@ -319,6 +340,65 @@ def test_the_deep_network_of_the_images():
     assert convolutions.noisy(clean, draw).std().item() == pytest.approx(convolutions.NOISE, rel=0.05)
 
 
+class Spy(nn.Module):
+    """A linear classifier that keeps the inputs of training steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.seen = nn.Linear(64, 10), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(x.flatten(1))
+        return self.linear(x.flatten(1))
+
+
+def test_images_are_noisy_in_training_and_the_rate_decays(part_of_run):
+    run, spy = part_of_run(), Spy()
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="with"), arm="with")
+    (x, _), (chosen_by, y), (judge, _) = at.world
+    score, found = convolutions.attempt(at, lambda _: spy, 0.06, steps=4)
+    assert [len(batch) for batch in spy.seen] == [32] * 4
+    off = torch.cdist(torch.cat(spy.seen), x.flatten(1)).min(1).values
+    assert off.mean().item() == pytest.approx(convolutions.NOISE * 64**0.5, rel=0.1)
+    assert at.work.rates == pytest.approx([0.06, 0.06 * (1 + math.cos(0.75 * math.pi)) / 2])
+
+    assert len(found["loss"]) == len(judge) != len(chosen_by)
+    again = convolutions.measures(spy.eval(), chosen_by, y, run.data("noise to choose", "choose"))
+    assert score == pytest.approx(again["loss"].mean().item())
+
+
+def test_the_network_of_figure_1_sees_60_of_all_training_images_a_step(part_of_run, monkeypatch):
+    run, spy = part_of_run(), Spy()
+    monkeypatch.setattr(EXPERIMENT, "network", lambda norm, *, pixels: spy)
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="with"), arm="with")
+    EXPERIMENT.train(at, ARMS["with"], 0.1)
+    assert [len(batch) for batch in spy.seen] == [60] * 20
+    distance, rows = torch.cdist(torch.cat(spy.seen), at.world.train[0].flatten(1)).min(1)
+    assert distance.max() < 0.01
+    assert rows.double().mean().item() == pytest.approx(len(at.world.train[0]) / 2, rel=0.1)
+
+
+def test_each_part_has_its_accuracy_and_the_last_part_the_loss(part_of_run):
+    right, wrong = (torch.eye(10), torch.arange(10)), (torch.eye(10), torch.arange(10).roll(1))
+    mixed = (torch.eye(10), torch.arange(10) * (torch.arange(10) < 4))
+    accuracy, loss = EXPERIMENT.evaluate(part_of_run(), nn.Identity(), [wrong, right, mixed])
+    assert accuracy == pytest.approx([0.0, 1.0, 0.4])
+    assert loss == pytest.approx(F.cross_entropy(*mixed).item())
+
+
+def test_the_rate_is_chosen_on_validation_images(part_of_run, monkeypatch):
+    def evaluate(run, model, parts):
+        return [0.7, 0.5, 1.0][-len(parts) :], 0.25
+
+    monkeypatch.setattr(EXPERIMENT, "evaluate", evaluate)
+    run = part_of_run()
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="with"), arm="with")
+    score, found = EXPERIMENT.train(at, ARMS["with"], 0.1)
+    assert score == pytest.approx(0.4)  # 90 % - 50 %
+    assert found == Trained({10: 1.0, 20: 1.0}, 0.25, 0.7)
+
+
 # Experiment and benchmark
 
 
@@ -330,7 +410,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["end loss over rate"].keys() == ARMS.keys()
     assert record.curves["loss on images at rate 0.06"].keys() == ARMS.keys()
     assert {name for name, _ in record.values} >= {"best rate", "error on images"}
-    assert digest(EXPERIMENT) == "d56d5dd7cfec"
+    assert digest(EXPERIMENT) == "a2d545eb7fd4"
     assert digest(convolutions) == "78fdd3a3f7c1"
 
 
@@ -340,6 +420,7 @@ def test_the_experiment_runs(run_experiment):
         ((0.1, 0.1, 9.0), 10.0),
         ((9.0, 0.1, math.nan), 10.0),
         ((0.1, 9.0, 0.1), AtLeast(100.0)),
+        ((1.1, math.nan, 9.0), 1.0),
         ((1.2, math.nan, 9.0), None),  # no arm works: 1.2 is above half of ln 10
     ],
 )
