@@ -208,12 +208,12 @@ class OnlyStarted(BatchNorm):
 
     def __init__(self, features: int) -> None:
         super().__init__(features, momentum=1.0)
-        self.started = False
+        self.register_buffer("started", torch.tensor(False))  # a checkpoint contains it
 
     def forward(self, x: Batch) -> Batch:
         if not self.started:
             super().forward(x)  # with momentum 1, the averages are this batch's statistics
-            self.started = True
+            self.started.fill_(True)
         self.eval()
         return super().forward(x)
 

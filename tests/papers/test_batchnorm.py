@@ -263,6 +263,14 @@ def test_only_started_is_batch_norm_on_the_first_batch_and_a_fixed_scale_after_i
     assert sum(p.requires_grad for p in layer.parameters()) == 2
 
 
+def test_a_resumed_network_keeps_the_first_batchs_statistics():
+    before, after = OnlyStarted(5), OnlyStarted(5)
+    before(torch.randn(9, 5))
+    after.load_state_dict(before.state_dict())
+    x = torch.randn(9, 5) * 3
+    assert torch.equal(after.train()(x), before(x))
+
+
 def test_the_arms_and_their_breaks():
     assert dict(ARMS) == {
         "with": (BatchNorm, None, False),
