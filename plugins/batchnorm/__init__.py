@@ -18,7 +18,7 @@ keeps algorithm 2's running averages, for vectors and images (section 3.2). `con
 network with any normalisation on noisy digits, and the plugins of later normalisation papers use it too.
 `experiment` trains this network and the network of figure 1 with batch normalisation, without it, and with
 the statistics of the first batch. The last of these networks starts like a normalised network, but its
-statistics then stay fixed.
+statistics then stay fixed. `variants` has its layer, and those of the breaks.
 
 Dimensions: batch, features (channels of an image), positions (none, or height and width).
 """

@@ -24,6 +24,7 @@ from readtrack.papers.batchnorm.experiment import (
     CENTRED,
     CLIPPED,
     CONSTANT,
+    NO_MEAN,
     NO_VARIANCE,
     OnlyStarted,
     Trained,
@@ -317,6 +318,18 @@ def test_the_rival_centres_every_filter_and_its_gradient(part_of_run, monkeypatc
     assert CENTRED in EXPERIMENT.IMAGES.breaks
 
 
+def test_the_near_miss_without_mean_divides_by_the_standard_deviation_only():
+    x = torch.randn(9, 4, 3, requires_grad=True)
+    layer = BREAKS[NO_MEAN].norm(4)
+    assert_close(layer(x), x / (x.var((0, 2), correction=0) + layer.eps).sqrt()[:, None])
+    (through,) = torch.autograd.grad(layer(x)[0].sum(), x)
+    assert through[1:].any()
+    layer.running_var.fill_(4.0)
+    layer.eval()
+    assert_close(layer(x), x / (4 + layer.eps) ** 0.5)
+    assert NO_MEAN in EXPERIMENT.IMAGES.breaks
+
+
 @pytest.mark.parametrize("broken", [NO_VARIANCE, CONSTANT])
 def test_near_misses_are_batch_norm_but_for_one_thing(broken):
     x = torch.randn(9, 4, requires_grad=True)
@@ -418,7 +431,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["end loss over rate"].keys() == ARMS.keys()
     assert record.curves["loss on images at rate 0.06"].keys() == ARMS.keys()
     assert {name for name, _ in record.values} >= {"best rate", "error on images"}
-    assert digest(EXPERIMENT) == "a2d545eb7fd4"
+    assert digest(EXPERIMENT) == "d98442381bcc"
     assert digest(convolutions) == "78fdd3a3f7c1"
 
 
