@@ -241,7 +241,7 @@ def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch,
         labelled = at.world.labelled[at.level or 100]
         made[at.name] = at.before, make.__name__, len(labelled[0])
         assert at.world.chosen[0].tolist() != at.world.judged[0].tolist()
-        return 0.5, toy.Tuned(None, labelled)
+        return 0.5, None
 
     monkeypatch.setattr(toy, "tune", watched)
     monkeypatch.setattr(toy, "right", lambda model, part: torch.ones(len(part[0]), dtype=torch.float64))
@@ -264,13 +264,13 @@ def test_tuning_ends_without_gain_and_keeps_the_best(part_of_run, monkeypatch):
         return torch.tensor([next(scores)])
 
     monkeypatch.setattr(toy, "right", watched)
-    monkeypatch.setattr(toy, "judge", lambda at, found: {"accuracy": 1.0, "training accuracy": 1.0})
+    monkeypatch.setattr(toy, "judge", lambda at, found: {"accuracy": 1.0})
     kept = {}
 
     def tuned_once(at, make, rate):
         if not kept:
             score, found = tune(at, make, rate)
-            kept["score"], kept["weights"] = score, found.model.state_dict()
+            kept["score"], kept["weights"] = score, found.state_dict()
         return 0.5, None
 
     tune = toy.tune
