@@ -42,7 +42,7 @@ def distributions(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("weak", "student", "ceiling", "percent"), [(56.6, 60.7, 63.7, 58), (56.6, 64.2, 74.9, 42)]
+    ("weak", "student", "ceiling", "percent"), [(56.6, 61.9, 64.5, 67), (56.6, 66.6, 74.0, 57)]
 )
 def test_the_gap_of_the_authors_vision_models(weak, student, ceiling, percent):
     """AlexNet's labels for probes on DINO: accuracies from vision/README.md in the authors' repository."""
