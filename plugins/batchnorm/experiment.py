@@ -179,9 +179,10 @@ IMAGES = Claim(
             "batch pass the rule. On seeds 7101 and 7102, their loss is 0.24 and 0.19 times that without "
             "normalisation, and 0.38 and 0.59 times that with the first batch's statistics alone. Batch "
             "normalisation's loss is 0.28 and 0.14 times, and 0.45 and 0.41 times. Dividing the centred "
-            "filters by their length, too, gives 0.45 and 0.50. Normalising each example over all "
-            "channels does not pass the rule (1.62 and 2.01). The near miss had no variance instead of no "
-            "mean, and passed the rule: the initial weights already keep the scale of this network's values."
+            "filters by their standard deviation, too, gives 0.45 and 0.50 times the latter. Normalising "
+            "each example over all channels gives 1.62 and 2.01 times, which does not pass. The near miss "
+            "had no variance instead of no mean, and passed the rule: the initial weights already keep "
+            "the scale of this network's values."
         ),
     ),
 )

@@ -28,7 +28,7 @@ FAST_SEARCH = Claim(
 
 LENGTH = 2.5  # frames per symbol before rounding up
 FRAMES = 3  # frames per symbol
-HOP = 256 / 22_050  # seconds per frame
+HOP = 256 / 22_050  # seconds per frame (the authors' configs/base.json)
 
 
 def cell_by_cell(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:

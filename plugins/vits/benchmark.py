@@ -12,13 +12,13 @@ from torch import Tensor
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from .. import glow_tts
+from ..glow_tts.benchmark import LENGTH, parallel
 from ..hifigan import V1, Generator, Version
 from .model import VITS, Sizes
 from .spline import LEAST, spline
 
 BOUND = 5.0
 TINY = Version(8, (4, 2), (8, 4), (3, 5), ((1, 3), (1, 3)))
-FRAMES = 2.5  # frames per symbol before rounding up, in both systems
 
 
 def corners(sizes: Tensor) -> Tensor:
@@ -73,17 +73,14 @@ def one_stage(sizes: Sizes) -> VITS:
 
 @functools.cache
 def two_stages(first: glow_tts.Sizes, second: Version, normed: bool) -> tuple[glow_tts.GlowTTS, Generator]:
-    speaker = glow_tts.GlowTTS(first).eval()
-    torch.nn.init.zeros_(speaker.encoder.durations_out.weight)
-    torch.nn.init.zeros_(speaker.encoder.durations_out.bias)
     vocoder = Generator(second, first.bands)
-    return speaker, vocoder.normed() if normed else vocoder
+    return parallel(first), vocoder.normed() if normed else vocoder
 
 
 @torch.no_grad()
 def at_once(sizes: Sizes, text: Tensor) -> dict[str, float]:
     model = one_stage(sizes).to(text.device)
-    wave, lasts = model.speak(text.unsqueeze(0), torch.tensor([len(text)]), rhythm=0.0, length=FRAMES)
+    wave, lasts = model.speak(text.unsqueeze(0), torch.tensor([len(text)]), rhythm=0.0, length=LENGTH)
     return {"reached": float(wave.isfinite().all()), "frames": float(lasts.sum())}
 
 
@@ -92,7 +89,7 @@ def one_after_the_other(
     first: glow_tts.Sizes, second: Version, normed: bool, text: Tensor
 ) -> dict[str, float]:
     speaker, vocoder = (one.to(text.device) for one in two_stages(first, second, normed))
-    mel, lasts = speaker.speak(text, length=FRAMES)
+    mel, lasts = speaker.speak(text, length=LENGTH)
     wave = vocoder(mel.unsqueeze(0))
     return {"reached": float(wave.isfinite().all()), "frames": float(lasts.sum())}
 
