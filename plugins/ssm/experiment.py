@@ -91,13 +91,13 @@ TIMESCALE = Claim(
     name="accuracy at a quarter of the speed, LegS and fixed step",
     sentence="After 300 steps of training, a classifier that reads the LegS state stays accurate if "
     "sequences are shown at a quarter of the training speed. A classifier that reads a memory with a fixed "
-    "step size does not.",
+    "step size loses far more accuracy.",
     paper=Figure(
         "The accuracy is 25 to 40 points above RNN and neural ODE baselines.", "abstract", "abstract"
     ),
     rule=(
+        at_least(LOST, "fixed step", 0.3, minus="LegS", toward=0.0),
         at_most(LOST, "LegS", 0.1, toward=0.2),
-        at_least(LOST, "fixed step", 0.3, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
     control="the same matrix, readout and training, but with a fixed step size. The memory spans the "
@@ -113,6 +113,13 @@ TIMESCALE = Claim(
         (
             'Until November 2026 the verdict was "reproduced" (same bounds), and there was no rival. The '
             "rival is now the diagonal of the matrix, which has no time scale either."
+        ),
+        (
+            'Later in November 2026 the verdict was "not judged". No bound compared the two memories, and '
+            "each was also passed by an untrained classifier or by the control itself. On those seeds LegS "
+            "lost 0.06 of its accuracy and the fixed step 0.69. The rule now bounds the difference by 0.3, "
+            "which was the bound on the fixed step's loss. The rival lost nothing, but only 66 % of its "
+            "answers were right at either speed."
         ),
     ),
 )
