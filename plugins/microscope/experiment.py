@@ -65,7 +65,7 @@ Drawing = Callable[[Run], Images]  # makes images, cycling through the classes
 
 @hookimpl
 def experiment(run: Run) -> None:
-    pair, other = networks(run), networks(run, "scenes.pairs.other")
+    pair, other = networks(run), networks(run, "scenes.pairs.other", "the other network")
     judge = other.trained
     scene = draw(run, "judge", run.pick(smoke=8, quick=400, full=2000))
     images = scene.images.to(run.device, run.dtype)

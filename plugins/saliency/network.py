@@ -105,14 +105,15 @@ class Pair(NamedTuple):
     untrained: PairNet
 
 
-def networks(run: Run, key: str = "scenes.pairs") -> Pair:
+def networks(run: Run, key: str = "scenes.pairs", arm: str = "") -> Pair:
     """The trained network and its untrained twin (`Run.trained`). Training takes ten seconds on one core.
 
     key  name in the cache; another name gives other initial weights
+    arm  the arm under which the loss is plotted
     """
 
     def train(network: nn.Module) -> None:
-        learn(run, cast(PairNet, network))
+        learn(run, cast(PairNet, network), arm)
 
     found = run.trained(key, PairNet, train)
     pair = Pair(*(cast(PairNet, network).fold() for network in found))
@@ -120,7 +121,7 @@ def networks(run: Run, key: str = "scenes.pairs") -> Pair:
     return pair
 
 
-def learn(run: Run, network: PairNet) -> None:
+def learn(run: Run, network: PairNet, arm: str = "") -> None:
     count, batch = run.pick(smoke=64, quick=6000, full=30_000), 32
     scene = draw(run, "train", count)
     images, labels = scene.images.to(run.device, run.dtype), shown(scene.labels).to(run.device, run.dtype)
@@ -132,7 +133,7 @@ def learn(run: Run, network: PairNet) -> None:
     for step in run.steps(steps, "the network that is looked into", state=(network, optimizer, schedule)):
         picked = torch.randint(count, (batch,), generator=rows)
         loss = F.binary_cross_entropy_with_logits(network(images[picked]), labels[picked])
-        run.descend(loss, optimizer, step=step, metric="loss of the network that is looked into")
+        run.descend(loss, optimizer, step=step, metric="loss of the network that is looked into", arm=arm)
         schedule.step()
 
 

@@ -231,8 +231,10 @@ def recall_photographs(run: Run) -> None:
     }
     run.claim(MEMORY, values)
     temple = data.photographs(128)[0].mean(0).double()
-    caption = f"A temple. On the right, each row of {temple.shape[1]} pixels is rebuilt from 64 coefficients."
-    run.image("memory", torch.cat((temple, recall(temple, 64, memory)), 1), caption=caption)
+    caption = (
+        f"A temple. On the right, each row of {temple.shape[1]} pixels is rebuilt from 64 LegS coefficients."
+    )
+    run.image("memory", torch.cat((temple, recall(temple, 64, legs_memory)), 1), caption=caption)
 
 
 # Digits at another speed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -20,6 +20,8 @@ Span = tuple[str, int | None]
 Row = list[Span]
 Scale = Callable[[float], int]
 
+_BULK = 10  # fewest values of which a bulk is computed
+_FAR = 10  # in ranges of the middle 80 % of the values
 _BLANK = 0x2800
 # The bit of each dot in its cell: left and right column, rows from the top.
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -27,16 +29,26 @@ _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a chart. Points are ordered by x; a y that is not finite breaks the line."""
+    """One line of a chart. Points are ordered by x (see `decimated`); a y that is not finite breaks the line.
+    A series with a single point is drawn as a cross.
+    """
 
     name: str
     points: Sequence[Point]
 
 
 def draw(
-    series: Sequence[Series], width: int, height: int, *, log_x: bool = False, log_y: bool = False
+    series: Sequence[Series],
+    width: int,
+    height: int,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    reach: tuple[float, float] | None = None,
 ) -> list[Row]:
     """A chart of `width` by `height` characters, including axes; the x axis takes two lines of the height.
+
+    reach  the lowest and highest value of the y axis; values beyond are drawn at its ends
 
     With several series, a letter at the right edge marks each of them (see `letter`). A logarithmic axis
     leaves out values that are not positive. Without points, the chart is a single line with a message.
@@ -47,7 +59,7 @@ def draw(
         text = "no positive value yet" if log_y and any(one.points for one in series) else "no points yet"
         return [[(text, None)]]
     x_axis = _Axis([x for x, _ in finite], log_x)
-    y_axis = _Axis([y for _, y in finite], log_y)
+    y_axis = _Axis(reach or [y for _, y in finite], log_y)
     rows = max(1, height - 2)
     y_ticks = y_axis.ticks(max(2, rows // (2 if log_y else 3)))
     labels = [_label(value) for value in y_ticks]
@@ -59,7 +71,10 @@ def draw(
     to_column = x_axis.scale(columns * 2)
     to_line = y_axis.scale(rows * 4, flip=True)
     for index, points in enumerate(shown):
-        canvas.trace(index, _thinned(points, to_column, to_line))
+        buckets = list(_thinned(points, to_column, to_line))
+        canvas.trace(index, buckets)
+        if len(points) == 1 and len(buckets) == 1 and buckets[0] is not None:
+            canvas.cross(index, buckets[0])
 
     tick_rows = {to_line(value) // 4: label for value, label in zip(y_ticks, labels, strict=True)}
     end_rows = _end_rows([_last_row(points, to_line) for points in shown], rows) if tail else {}
@@ -75,7 +90,10 @@ def draw(
 
 
 def decimated(points: Sequence[Point], buckets: int) -> Sequence[Point]:
-    """Reduce a long series: each of about `buckets` pieces keeps its ends, its extremes and one gap."""
+    """Sort a series by x and reduce it: each of about `buckets` pieces keeps its ends, its extremes and one
+    gap. A run tries further settings in any order.
+    """
+    points = sorted(points, key=_x)
     if len(points) <= 8 * buckets:
         return points
     size = len(points) // buckets
@@ -99,6 +117,21 @@ def letter(index: int) -> str:
 def wants_log(series: Sequence[Series]) -> bool:
     """Whether a linear axis would hide most of the variation."""
     return scales.wants_log([y for one in series for _, y in one.points])
+
+
+def reach_of_most(series: Sequence[Series]) -> tuple[float, float] | None:
+    """The lowest and highest value near the bulk of the values, or None if all values are near it.
+
+    Without it, one diverged arm would press all others onto the axis.
+    """
+    values = sorted(y for one in series for _, y in one.points if math.isfinite(y))
+    if len(values) < _BULK:
+        return None
+    low, high = values[len(values) // 10], values[-1 - len(values) // 10]
+    room = high - low
+    if room == 0 or max(values[-1] - high, low - values[0]) <= _FAR * room:
+        return None
+    return max(values[0], low - room), min(values[-1], high + room)
 
 
 def wants_log_x(series: Sequence[Series]) -> bool:
@@ -186,7 +219,7 @@ class _Canvas:
         self._masks = [[0] * columns for _ in range(rows)]
         self._owners: list[list[int | None]] = [[None] * columns for _ in range(rows)]
 
-    def trace(self, index: int, buckets: Iterator[_Bucket | None]) -> None:
+    def trace(self, index: int, buckets: Iterable[_Bucket | None]) -> None:
         last: tuple[int, int] | None = None
         for bucket in buckets:
             if bucket is None:
@@ -207,6 +240,17 @@ class _Canvas:
             x, y = x0 + round((x1 - x0) * step / steps), y0 + round((y1 - y0) * step / steps)
             self._masks[y // 4][x // 2] |= _BITS[x % 2][y % 4]
             self._owners[y // 4][x // 2] = index
+
+    def cross(self, index: int, bucket: _Bucket) -> None:
+        """Two diagonals around a point, cut off at the edges of the canvas."""
+        for step in (-2, -1, 0, 1, 2):
+            for x, y in (
+                (bucket.column + step, bucket.first + step),
+                (bucket.column + step, bucket.first - step),
+            ):
+                if 0 <= x < 2 * len(self._masks[0]) and 0 <= y < 4 * len(self._masks):
+                    self._masks[y // 4][x // 2] |= _BITS[x % 2][y % 4]
+                    self._owners[y // 4][x // 2] = index
 
     def row(self, row: int) -> Row:
         spans: Row = []

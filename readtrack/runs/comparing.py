@@ -262,6 +262,7 @@ class Comparison(Generic[A, T]):
         table = Table(world=self.world, works=shop.works, stages=shop.stages)
         table.add(self.references)
         tries = [_Tries(self, shop, seat) for seat in (*seats, *yardsticks)]
+        run.phase("train")  # an experiment may name other phases
         for tried in tries:
             for point in self.grid or (None,):
                 tried.attempt(point)

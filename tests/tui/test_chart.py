@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readtrack.present.chart import Series, decimated, draw, letter, wants_log, wants_log_x
+from readtrack.present.chart import (
+    Series,
+    decimated,
+    draw,
+    letter,
+    reach_of_most,
+    wants_log,
+    wants_log_x,
+)
 from readtrack.tui.widgets.curves import legend
 
 
@@ -42,6 +50,34 @@ def test_arms_that_end_together_are_distinguished() -> None:
     same = [(0, 1.0), (10, 2.0)]
     rows = drawn(*(Series(name, same) for name in "xyz"), height=8)
     assert sorted(row[-1] for row in rows if row[-1] in "abc") == ["a", "b", "c"]
+
+
+def test_a_single_point_is_a_cross() -> None:
+    line, point = Series("line", [(0, 0.0), (10, 0.0)]), Series("point", [(5, 1.0)])
+    top = draw([line, point], 40, 10)[0]
+    drawn_there = "".join(text for text, index in top if index == 1).strip()
+    assert "⠀" < drawn_there[0] <= "⣿"
+    assert len(drawn_there.split()[0]) >= 2  # a dot alone is one cell
+
+
+def test_settings_are_drawn_in_their_order() -> None:
+    tried = [(2.0, 0.0), (4.0, 1.0), (8.0, 0.0), (1.0, 1.0)]  # the last one beyond the edge of the grid
+    assert list(decimated(tried, 40)) == sorted(tried)
+    assert drawn(Series("loss", decimated(tried, 40))) == drawn(Series("loss", sorted(tried)))
+
+
+def test_one_diverged_value_does_not_flatten_the_others() -> None:
+    values = [(float(step), float(step % 10)) for step in range(100)]
+    assert reach_of_most([Series("loss", values)]) is None
+    assert reach_of_most([Series("loss", [(0.0, 1.0), (1.0, 1e9)])]) is None  # too few
+    diverged = Series("loss", [*values, (100.0, 1e9)])
+    reach = reach_of_most([diverged])
+    assert reach is not None
+    assert reach[0] == 0
+    assert 9 <= reach[1] <= 18
+    rows = ["".join(text for text, _ in row) for row in draw([diverged], 40, 12, reach=reach)]
+    assert sum(any("⠀" < character <= "⣿" for character in row) for row in rows) >= 5
+    assert any("⠀" < character <= "⣿" for character in rows[0])  # the outlier is at the edge
 
 
 def test_each_cell_belongs_to_the_series_that_drew_it() -> None:

@@ -174,20 +174,21 @@ def overview(
     """
     if all_curves and record.curves:
         return _multiples(record, width, height, log_scale)
-    if width >= 110:
+    if width >= 110 and record.curves:
         left_width = width * 3 // 5
         left = _curves(record, left_width, max(height, 12), metric, log_scale)
         return beside(left, _facts(record, width - left_width - 3), left_width)
     facts = _facts(record, width)
     if not record.curves:
-        return facts or _nothing_yet(record, width)
+        coming = _nothing_yet(record, width) if record.outcome is None or not facts else []
+        return [*coming, *([BLANK] if coming and facts else []), *facts]
     curves = _curves(record, width, min(18, max(10, height - 3)), metric, log_scale)
     return [*curves, BLANK, *facts]
 
 
 def _facts(record: Record, width: int) -> list[Line]:
     lines: list[Line] = []
-    blocks = (error_lines, claims_page.short, _metrics, _machine)
+    blocks = (error_lines, claims_page.short, _metrics, _times, _machine)
     for block in blocks:
         found = block(record, width)
         lines += ([BLANK] if lines and found else []) + found
@@ -206,8 +207,6 @@ def _nothing_yet(record: Record, width: int) -> list[Line]:
 
 def _curves(record: Record, width: int, height: int, metric: int, log_scale: bool | None) -> list[Line]:
     names = list(record.curves)
-    if not names:
-        return _nothing_yet(record, width)
     fit = max(1, min(len(names), height // 14))
     each = (height + 1) // fit - 1
     lines: list[Line] = []
@@ -224,8 +223,10 @@ def curve(
     """One metric with all its arms in about `height` lines: axis names, chart, legend."""
     series = _series(record, name, min(_BUCKETS, 2 * width))
     log_x, log = chart.wants_log_x(series), chart.wants_log(series) if log_scale is None else log_scale
+    reach = None if log else chart.reach_of_most(series)
     scale = {(True, False): "log scale", (False, True): "log x", (True, True): "log scale, log x"}
     notes = [f"{index + 1} of {count}" if count > 1 else "", scale.get((log, log_x), "")]
+    notes += ["outliers at the edge"] if reach else []
     x, y = record.axes.get(name, ("", ""))
     named = " over " in name  # the plugin may give the axis a more exact name
     over = f" over {x or 'step'}" if not named and (x or not log_x) else ""
@@ -233,7 +234,9 @@ def curve(
     title = join(" ", (name, "bold"), (over, "$muted"), "  ", (" · ".join(filter(None, notes)), "$muted"))
     below = legend(series, width, name, x)
     least = 8 if height > _SMALL[1] else 4  # a long legend must not squash the chart
-    rows = chart.draw(series, width - 2, max(least, height - 1 - len(below)), log_x=log_x, log_y=log)
+    rows = chart.draw(
+        series, width - 2, max(least, height - 1 - len(below)), log_x=log_x, log_y=log, reach=reach
+    )
     return [Line(title), *drawn(rows), *below]
 
 
@@ -284,6 +287,13 @@ def _metrics(record: Record, width: int) -> list[Line]:
     if not any(row[1] for row in rows):
         return [heading("Metrics"), *table(("name", "value"), [[r[0], r[2]] for r in rows], width, indent=1)]
     return [heading("Metrics"), *table(("name", "arm", "value"), rows, width, indent=1)]
+
+
+def _times(record: Record, width: int) -> list[Line]:
+    """Where the times are, for a run without curves."""
+    if record.curves or not record.measurements:
+        return []
+    return wrapped("Times and memory are on the Benchmark tab.", width, "$muted", indent=1)
 
 
 def _machine(record: Record, width: int) -> list[Line]:
