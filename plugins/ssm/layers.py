@@ -149,12 +149,13 @@ Make = Callable[[torch.Generator], Float[Tensor, "order order"]]
 def train_layer(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
     """Train networks, each with its own matrix, and return their validation accuracy and the networks."""
     matrices = at.generator("matrices")
-    networks = [train_network(at, make(matrices), rate) for _ in range(NETWORKS)]
+    curves = ["loss of the layer"] + (NETWORKS - 1) * [""]  # one of the curves is enough
+    networks = [train_network(at, make(matrices), rate, curve) for curve in curves]
     at.run.phase("evaluate")
     return correct(at.run, networks, at.world.choose).mean().item(), networks
 
 
-def train_network(at: Trial, matrix: Float[Tensor, "order order"], rate: float) -> PixelReader:
+def train_network(at: Trial, matrix: Float[Tensor, "order order"], rate: float, curve: str) -> PixelReader:
     run = at.run
     network = PixelReader(CHANNELS, matrix).to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=200, full=1000))
@@ -166,7 +167,7 @@ def train_network(at: Trial, matrix: Float[Tensor, "order order"], rate: float) 
     for step in at.steps(steps, f"layer, {name}", state=(network, optimizer, schedule)):
         rows = torch.randint(len(pixels), (64,), generator=batches)
         loss = F.cross_entropy(network(pixels[rows]), labels[rows])
-        at.descend(loss, optimizer, step=step, metric="loss of the layer", arm=name)
+        at.descend(loss, optimizer, step=step, metric=curve, arm=name)
         schedule.step()
     return network
 
