@@ -489,7 +489,9 @@ def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast
     how = bound.of.how if bound.of else ""
     if isinstance(found, AtLeast) or not how or not bound.holds(1.0 if how == "/" else 0.0):
         return found
-    return found * bound.threshold if how == "/" else found + bound.threshold
+    worse = found * bound.threshold if how == "/" else found + bound.threshold
+    # Two perfect copies would lie exactly on the threshold and pass.
+    return math.nextafter(worse, -math.inf if bound.op in (">=", ">") else math.inf)
 
 
 def _compared(claim: Claim) -> Iterator[Compared]:

@@ -312,6 +312,9 @@ def test_as_good_as_has_a_null_run_that_must_not_hold(carry_out):
     difference, ratio = "accuracy, all - half", "accuracy, all / half"
     assert worse[difference] == pytest.approx(equal[difference] - 0.02)
     assert worse[ratio] == pytest.approx(equal[ratio] * 0.9)
+    perfect = carry_out(compared(as_good, read=lambda at, found: {"accuracy": 1.0}), null=True)
+    assert values(perfect[0])[difference] == pytest.approx(-0.02)
+    assert not any(bound.holds(values(perfect[0])[bound.metric]) for bound in as_good.bounds)
 
 
 # Loops shortened by readtrack
