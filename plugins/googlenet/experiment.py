@@ -179,7 +179,7 @@ def compare(run: Run) -> None:
     """Train both networks at each learning rate, and test the best of each kind on held-out images."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
-    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=11_000, full=16_000), DIGITS)
     naive = Arm(partial(Inception, widths=WITHOUT))
     table = run.compare(
         REDUCTIONS,
