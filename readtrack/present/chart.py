@@ -21,7 +21,7 @@ Row = list[Span]
 Scale = Callable[[float], int]
 
 _BULK = 10  # fewest values of which a bulk is computed
-_FAR = 50  # in ranges of the middle 80 % of the values
+_FAR = 25  # in ranges of the middle 80 % of the values
 _BLANK = 0x2800
 # The bit of each dot in its cell: left and right column, rows from the top.
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
