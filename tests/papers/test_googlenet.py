@@ -188,7 +188,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment_module) == "e081e90dcf97"
+    assert digest(experiment_module) == "25f657470478"
 
 
 def test_every_variant_is_right(check_benchmark):
