@@ -78,7 +78,7 @@ DEVIATIONS = (
     "plus halves of two other digits. Twenty proposals (regions of one colour, or pairs of such regions) "
     "replace the 2,000 from selective search. A small network is pretrained on pictures of the other five "
     "digits and trained with Adam. A region is warped to 16 × 16 pixels, with one pixel of context on each "
-    "side. Outside the image, edge pixels are repeated. The paper fills in the mean there. Mean "
+    "side. If this reaches beyond the image, we repeat its edge pixels, while the paper uses the mean. Mean "
     "average precision is computed as in COCO, at an IoU threshold of 0.5."
 )
 
@@ -94,8 +94,8 @@ FEATURES = Claim(
     control_reaches=(at_least("mAP", "HOG", 0.2),),
     breaks=(RANDOM, COLOURED_HOG, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG features. Ours is "
-    "an SVM on HOG features.",
+    deviations=DEVIATIONS + " The paper's control is a deformable parts model on HOG features, and "
+    "ours is an SVM on them.",
     headline=True,
     history=(
         (

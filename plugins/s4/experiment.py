@@ -100,7 +100,7 @@ HIPPO = Claim(
         ),
         (
             'Then the verdict was "not judged", because a fifth of the digits was too few to judge the '
-            "rivals. Now two fifths are test digits."
+            "rivals. Now two fifths are test digits. The seeds are the same."
         ),
     ),
 )

@@ -121,7 +121,7 @@ def networks(run: Run, key: str = "scenes.pairs", arm: str = "") -> Pair:
     return pair
 
 
-def learn(run: Run, network: PairNet, arm: str = "") -> None:
+def learn(run: Run, network: PairNet, arm: str) -> None:
     count, batch = run.pick(smoke=64, quick=6000, full=30_000), 32
     scene = draw(run, "train", count)
     images, labels = scene.images.to(run.device, run.dtype), shown(scene.labels).to(run.device, run.dtype)

@@ -73,7 +73,7 @@ def draw(
     for index, points in enumerate(shown):
         buckets = list(_thinned(points, to_column, to_line))
         canvas.trace(index, buckets)
-        if len(points) == 1 and len(buckets) == 1 and buckets[0] is not None:
+        if len(points) == 1 and buckets[0] is not None:
             canvas.cross(index, buckets[0])
 
     tick_rows = {to_line(value) // 4: label for value, label in zip(y_ticks, labels, strict=True)}
