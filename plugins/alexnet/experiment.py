@@ -343,7 +343,7 @@ def race(run: Run) -> None:
 def to_25_percent(known: Pictures, at: Trial, start: Start, rate: float) -> tuple[float, Course]:
     """Returns the number of steps to 25 % (above the limit if not reached) as the score, and the course."""
     run, known = at.run, start.pixels(known)
-    network = start.network().to(run.device, run.dtype)
+    network = start.network().to(run.device, run.dtype, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9)  # figure 1: no regularisation
     batches, mistakes, errors = at.generator("batches"), [], []
     limit = run.pick(smoke=WINDOW + 1, quick=1200, full=4000)

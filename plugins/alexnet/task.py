@@ -60,7 +60,8 @@ def fit(
 ) -> nn.Module:
     """Train for `steps` steps. The learning rate warms up for 20 steps and decays linearly to 0."""
     run = at.run
-    network = make().to(run.device, run.dtype).train()
+    # On a CPU, max pooling is much faster in this memory format.
+    network = make().to(run.device, run.dtype, memory_format=torch.channels_last).train()
     descent = optimizer(network)
     schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
     batches = at.generator("batches")

@@ -57,7 +57,7 @@ DECAY = Break(
 )
 
 COMPUTES = Claim(
-    name="accuracy on unseen sums, digits and merged tokens",
+    name="unseen sums right, digits and merged tokens",
     sentence="After 800 steps, a model answers more unseen sums correctly if numbers are written as digits "
     "than if each number is a single merged token.",
     paper=Figure(
@@ -90,12 +90,16 @@ COMPUTES = Claim(
             "Now it has to answer half of the training sums. After 800 steps at 0.035, it answers 82 "
             "and 87 %."
         ),
+        (
+            "The grid of learning rates used to start at 0.005. It starts at 0.013, so that a quick run "
+            "takes a minute, and is extended if the rate at an edge is best. The seeds are new."
+        ),
     ),
 )
 
 LOW, HIGH = 10, 60
 MERGES, STEPS, LENGTH = 600, 800, 16
-RATES = (5e-3, 1.3e-2, 3.5e-2, 9.4e-2)
+RATES = (1.3e-2, 3.5e-2, 9.4e-2)
 PLUS, EQUALS, END = range(3)
 FIRST_TOKEN = 3
 IGNORED = -100  # `ignore_index` of `cross_entropy`
