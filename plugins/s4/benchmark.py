@@ -79,6 +79,7 @@ def kernels(time: int, channels: int, order: int, itemsize: int) -> Case:
 # One more sample
 
 Past = tuple[Tensor, Tensor]  # past inputs (batch, time, channels), and the kernel
+Buffer = tuple[Tensor, Tensor, int]  # past inputs with free entries (channels, batch, time), kernel, length
 State = tuple[tuple[Tensor, ...], Tensor]  # a `Recurrence`, and x
 
 
@@ -96,6 +97,15 @@ def one_product(past: Past, u: Tensor) -> tuple[Tensor, Past]:
     return (seen.to(kernel.dtype) * kernel[-seen.shape[1] :]).sum(1).to(u.dtype), (seen, kernel)
 
 
+def in_a_buffer(past: Buffer, u: Tensor) -> tuple[Tensor, Buffer]:
+    """As `one_product`, without a copy of the past: one batched matrix product reads it once."""
+    buffer, kernel, length = past
+    buffer[..., length] = u.T
+    length += 1
+    y = kernel[:, None, -length:] @ buffer[..., :length].mT
+    return y[:, 0].T.to(u.dtype), (buffer, kernel, length)
+
+
 def advance(state: State, u: Tensor) -> tuple[Tensor, State]:
     recurrence, x = state
     y, x = Recurrence(*recurrence).step(u.to(recurrence[-1].dtype), x)
@@ -108,6 +118,14 @@ def with_kernel(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Pas
 
 def with_kernel_backwards(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Past, Tensor]:
     return (seen, cauchy(*parts, time=time).mT.flip(0).contiguous()), u
+
+
+def with_buffer(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Buffer, Tensor]:
+    kernel = cauchy(*parts, time=time).flip(1)
+    length = seen.shape[1]
+    buffer = kernel.new_zeros(seen.shape[2], seen.shape[0], time)
+    buffer[..., :length] = seen.permute(2, 0, 1)
+    return (buffer, kernel, length), u
 
 
 def with_state(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[State, Tensor]:
@@ -146,6 +164,12 @@ def one_more(batch: int, samples: int, channels: int, order: int, itemsize: int)
                 role="strong",
                 call=one_product,
                 prepare=partial(with_kernel_backwards, time=time),
+            ),
+            Variant(
+                name="one product in a buffer",
+                role="strong",
+                call=in_a_buffer,
+                prepare=partial(with_buffer, time=time),
             ),
             Variant(name="recurrence", role="paper", call=advance, prepare=partial(with_state, time=time)),
         ),
