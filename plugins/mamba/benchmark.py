@@ -7,13 +7,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from .loop import discretise, scan_loop
 from .model import Config, Mamba
-from .scan import read, scan_chunked, selective_scan
+from .scan import read, scan_associative, scan_chunked, selective_scan
 
 Weights = Mapping[str, Tensor]
 
@@ -83,6 +84,37 @@ def step_by_step(
     return torch.stack(outputs, 1), state
 
 
+class KeptStates(torch.autograd.Function):
+    """h_t = decay_t h_{t-1} + drive_t along the first axis. Keeps all states for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, decays: Tensor, drives: Tensor, state: Tensor) -> Tensor:
+        states, start = drives.clone(), state
+        for decay, here in zip(decays.unbind(), states.unbind(), strict=True):
+            state = here.addcmul_(decay, state)
+        ctx.save_for_backward(decays, states, start)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dstates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        decays, states, start = ctx.saved_tensors
+        ddrives = dstates.clone()
+        gradient, decay = ddrives.unbind(), decays.unbind()
+        for t in reversed(range(len(gradient) - 1)):
+            gradient[t].addcmul_(decay[t + 1], gradient[t + 1])
+        return ddrives * torch.cat((start[None], states[:-1])), ddrives, decay[0] * gradient[0]
+
+
+def states_kept(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A loop that stores all coefficients and states in main memory. Time is the first axis."""
+    decays, drives = discretise(*(tensor.transpose(0, 1) for tensor in (x, delta)), A, B.transpose(0, 1))
+    states: Tensor = KeptStates.apply(decays, drives, state)
+    return read(states, C.transpose(0, 1)).transpose(0, 1), states[-1]
+
+
 def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """The authors' CUDA kernels, which expect time as the last axis."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
@@ -116,6 +148,8 @@ def scan_case(bench: Bench, batch: int, time: int, channels: int, order: int) ->
         variants=(
             Variant(name="loop", role="naive", call=partial(from_zero, scan_loop)),
             Variant(name="torch associative_scan", role="strong", call=partial(from_zero, torchs)),
+            Variant(name="tree, all states kept", role="strong", call=partial(from_zero, scan_associative)),
+            Variant(name="loop, all states kept", role="strong", call=partial(from_zero, states_kept)),
             *(many if channels >= 256 else ()),
             Variant(name="chunks side by side", role="paper", call=partial(from_zero, scan_chunked)),
             Variant(name="selective scan", role="paper", call=partial(from_zero, selective_scan)),
