@@ -230,6 +230,8 @@ class Claim:
                      sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)
     breaks           changes that must make the claim fail; a measured claim names at least one
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
+    rival_variants   variants of the benchmark that are rivals, for a rule of bounds on time and memory only.
+                     In place of the paper's variant, each must fail the rule
     shortcuts        metrics of methods that win without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen
     deviations       all differences from the paper's own experiment
@@ -252,6 +254,7 @@ class Claim:
     deviations: str = ""
     control_arm: str = ""
     no_rival: str = ""
+    rival_variants: tuple[str, ...] = ()
     headline: bool = False
     history: tuple[str, ...] = ()
     learned: tuple[Bound, ...] = ()
@@ -268,6 +271,10 @@ class Claim:
             raise TypeError(f"claim {self.name!r}: compares arms but names no control_arm")
         if self.learned and self.after_steps:
             raise TypeError(f"claim {self.name!r}: set either learned or after_steps, not both")
+        if self.rival_variants and self.bounds:
+            raise TypeError(
+                f"claim {self.name!r}: rival_variants need a rule of Speedup and Growth bounds only"
+            )
         if self.control_arm and self.kind == "measured" and SHUFFLED not in self.breaks:
             object.__setattr__(self, "breaks", (*self.breaks, SHUFFLED))
 
@@ -336,7 +343,12 @@ class Claim:
             for name in ("rule", "guards", "control_reaches", "learned")
         }
         fields = {**asdict(self), **bounds}
-        rare = ("learned", "after_steps", "seeded_as")  # left out if they have their default value
+        rare = (
+            "learned",
+            "after_steps",
+            "seeded_as",
+            "rival_variants",
+        )  # left out if they have their default value
         return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod
@@ -348,7 +360,7 @@ class Claim:
         )
         for name in ("guards", "control_reaches", "learned"):
             known[name] = tuple(Bound.from_json(bound) for bound in fields.get(name, ()))
-        for name in ("shortcuts", "chosen_on", "history"):
+        for name in ("shortcuts", "chosen_on", "history", "rival_variants"):
             known[name] = tuple(fields.get(name, ()))
         claim = cls(**{**known, "paper": Figure(**fields["paper"])})
         # The breaks that the claim had when it was written.

@@ -268,7 +268,7 @@ def judge_null_times(
     )
     if claim.bounds or not rule or not benchmarks:
         return None
-    alike = replace(claim, rule=rule, guards=(), control_reaches=(), learned=())
+    alike = replace(claim, rule=rule, guards=(), control_reaches=(), learned=(), rival_variants=())
     stated = {seed: [{"claim": alike.to_json(), "values": {}}] for seed in seeds}
     return replace(judge_over_seeds(paper, stated, benchmarks)[0], null_kind="times")
 
@@ -290,7 +290,8 @@ def _judge_claim(
     if claim.kind == "measured":
         look, every = _until_decided(claim, every)
     seeds = {seed: said for seed, said in every.items() if said is not None}
-    timed = [(bound, timing.judge_runs(bound, benchmarks)) for bound in claim.timed]
+    timed = _timed(claim, "paper", benchmarks)
+    rivals = {variant: _timed(claim, variant, benchmarks) for variant in claim.rival_variants}
     columns = _columns(claim, list(seeds.values()))
     of_seeds = [event for event in map(events.get, seeds) if event is not None]
     verdict: Verdict
@@ -307,13 +308,18 @@ def _judge_claim(
         verdict, why = "not judged", f"{len(seeds)} of {look.seeds} seeds have run"
     else:
         verdict, why, found = _over_seeds(columns, look, timed)
+        if verdict == "reproduced" and rivals:
+            verdict, why = _beside_variants(rivals)
     return Judged(
         paper=paper,
         claim=claim,
         verdict=verdict,
         seeds=tuple(seeds),
         held=sum(seed.held == "held" for seed in seeds.values()),
-        numbers=(*_spreads(claim, list(seeds.values())), *_timed_spreads(timed)),
+        numbers=(
+            *_spreads(claim, list(seeds.values())),
+            *_timed_spreads({bound: found for one in (timed, *rivals.values()) for bound, found in one}),
+        ),
         values=_values(list(seeds.values())),
         columns=columns,
         effects=_effects(columns, timed) if claim.kind == "measured" else (),
@@ -431,6 +437,27 @@ def _over_seeds(
     return verdict, "; ".join(map(interval, short)), every
 
 
+def _timed(
+    claim: Claim, variant: str, benchmarks: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[tuple[Speedup | Growth, BoundEstimate]]:
+    """The bounds on the benchmark and their estimates, with `variant` in place of the paper's variants."""
+    bounds = [replace(bound, of=variant) if bound.of == "paper" else bound for bound in claim.timed]
+    return [(bound, timing.judge_runs(bound, benchmarks)) for bound in bounds]
+
+
+def _beside_variants(
+    rivals: Mapping[str, Sequence[tuple[Speedup | Growth, BoundEstimate]]],
+) -> tuple[Verdict, str]:
+    """The verdict on a reproduced claim, given the estimates with each rival variant, and the reason."""
+    for name, timed in rivals.items():
+        for bound, found in timed:
+            if found.obstacle:
+                return "not judged", f"a rival could not be judged: {bound.metric}: {found.obstacle}"
+        if all(_timed_side(bound, found) == "cleared" for bound, found in timed):
+            return "not specific", f"{name} passes the rule, too"
+    return "reproduced", ""
+
+
 def _timed_side(bound: Speedup | Growth, found: BoundEstimate) -> Side:
     """The state of a bound on the benchmark: decided if the whole interval agrees."""
     verdict = found.verdict(bound)
@@ -487,7 +514,7 @@ def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
     return tuple(spreads)
 
 
-def _timed_spreads(timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]) -> Iterator[Spread]:
-    for bound, found in timed:
+def _timed_spreads(timed: Mapping[Speedup | Growth, BoundEstimate]) -> Iterator[Spread]:
+    for bound, found in timed.items():
         if not found.obstacle:
             yield Spread(bound.metric, found.value, found.low, found.high, ratio=True)

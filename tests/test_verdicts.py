@@ -285,6 +285,29 @@ def test_time_is_judged_by_three_runs_of_the_benchmark():
     assert "not measured" in unmeasured.why
 
 
+def test_a_variant_that_passes_the_rule_in_place_of_the_papers_is_a_rival():
+    faster = Speedup("norm", over="naive", threshold=1.5)
+    timed = replace(GAIN, rule=(faster,), rival_variants=("c",))
+    stated = {seed: [event(timed, {}, verdict="not judged")] for seed in range(5)}
+
+    def judged(*rivals: tuple[str, float]) -> Judged:
+        rows = [measurement("a", "naive", 300.0), measurement("b", "paper", 100.0)]
+        rows += [measurement(name, "strong", median) for name, median in rivals]
+        return judge_over_seeds("paper", stated, [rows] * 3)[0]
+
+    passes, fails, absent = judged(("c", 150.0)), judged(("c", 250.0)), judged(("d", 150.0))
+    assert (passes.verdict, passes.why) == ("not specific", "c passes the rule, too")
+    assert (fails.verdict, fails.why) == ("reproduced", "")
+    assert absent.verdict == "not judged"
+    assert absent.why.endswith("there is no 'c'")
+    assert [number.metric for number in fails.numbers] == [
+        "speed of paper over naive, norm, forward",
+        "speed of c over naive, norm, forward",
+    ]
+    with pytest.raises(TypeError, match="Speedup and Growth bounds only"):
+        replace(timed, rule=(*GAIN.rule, faster))
+
+
 def test_a_missed_time_is_not_hidden_by_seeds_that_disagree():
     rule = (Bound("gain", ">=", 0.2), Speedup("norm", over="naive", threshold=1.5))
     both = replace(GAIN, rule=rule)

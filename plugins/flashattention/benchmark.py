@@ -73,6 +73,12 @@ def case(
                 )
                 for backend in ("cuDNN", "flash")
             ),
+            Variant(
+                name="rows in chunks",
+                role="strong",
+                call=partial(chunked_attention, rows=64, causal=causal),
+                needs="a computation without windows" if window else "",
+            ),
             # On a CPU, compiling would take longer than the measurement.
             Variant(
                 name="equation 1, compiled",

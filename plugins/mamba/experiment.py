@@ -110,19 +110,27 @@ FAST_SCAN = Claim(
             mode="forward+backward",
         ),
     ),
-    control="torch's associative scan in its generic mode",
-    deviations="On a CPU, the fast memory is the cache. Both scans run step by step from Python.",
+    control="the fastest of torch's associative scan in its generic mode, a scan over a tree, and a loop "
+    "over time. The last two keep all states in main memory",
+    deviations="On a CPU, the fast memory is the cache, and loops over time run in Python. The 512 steps are "
+    "only two chunks, so fast memory hardly matters.",
+    history=(
+        (
+            'Until November 2026 the verdict was "reproduced" (2.5 and 1.9 times as fast, same bounds). The '
+            "only control was torch's associative scan. The other two are new."
+        ),
+    ),
 )
 
 THROUGHPUT = Claim(
     name="throughput of generation",
     sentence="After a long text, a language model of Mamba blocks generates tokens faster than a "
-    "Transformer of the same size, because it needs no KV cache.",
+    "Transformer of similar size, because it needs no KV cache.",
     paper=Figure("Mamba has 4 to 5 times the throughput of a Transformer.", where="section 4.5", read="text"),
     rule=(
         Speedup("generation", of="Mamba", over="strong", threshold=2.0, axes={"context": 2048}, mode="until"),
     ),
-    control="a Transformer with the same number of parameters and a KV cache",
+    control="a Transformer with nine tenths of the parameters and a KV cache",
     deviations="Both models generate in batches of 8. In the paper, much of the speed-up comes from the "
     "larger batches that fit into memory without a KV cache. The models have a hidden size of 256 and "
     "random weights, and generate after 2,048 tokens.",

@@ -118,8 +118,8 @@ FACTS = Claim(
 FASTER = Claim(
     name="time against a dense layer of equal size",
     seeded_as="faster than a dense layer of its size",
-    sentence="A mixture-of-experts layer processes one token faster than a dense layer with the same "
-    "number of parameters.",
+    sentence="At hidden size 256, a mixture-of-experts layer processes one token faster than a dense layer "
+    "with the same number of parameters.",
     paper=Figure(
         "Mixtral has five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"
     ),
@@ -128,7 +128,7 @@ FASTER = Claim(
     deviations="The dense layer holds the weights of all experts, concatenated before the timing starts. A "
     "single layer is timed on a CPU, always with the same token. The weights of two experts may stay in the "
     "processor's cache when those of the dense layer do not. The speed-up can therefore exceed four, the "
-    "ratio of the bytes read.",
+    "ratio of the bytes read. At hidden size 128, it was 1.4, below the bound.",
 )
 
 NAMES, VALUES = 96, 64

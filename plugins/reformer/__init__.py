@@ -27,7 +27,16 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import HASHED, LONG, REVERSIBLE, experiment
-from .model import LSHAttention, Reformer, hashed, inverse, lsh_attention, run_layers, unit_length
+from .model import (
+    LSHAttention,
+    Reformer,
+    hashed,
+    hashed_twice,
+    inverse,
+    lsh_attention,
+    run_layers,
+    unit_length,
+)
 from .weights import from_released
 
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import ITSELF, Reformer, hashed, lsh_attention, unit_length
+from .model import ITSELF, Reformer, hashed_twice, lsh_attention, unit_length
 
 
 def seen(buckets: Tensor, width: int) -> Tensor:
@@ -32,22 +32,22 @@ def bias(qk: Tensor, buckets: Tensor, width: int) -> Tensor:
     return found.masked_fill(itself, ITSELF)
 
 
-def all_scores(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> Tensor:
+def all_scores(qk: Tensor, v: Tensor, *rotations: Tensor, width: int) -> Tensor:
     """Compute every score, and mask the scores of pairs that do not meet."""
-    mask = bias(qk, hashed(qk, rotations), width)
+    mask = bias(qk, hashed_twice(qk, *rotations), width)
     return (qk @ unit_length(qk).mT + mask).softmax(-1) @ v
 
 
-def with_mask(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    return qk, v, bias(qk, hashed(qk, rotations), width)
+def with_mask(qk: Tensor, v: Tensor, *rotations: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    return qk, v, bias(qk, hashed_twice(qk, *rotations), width)
 
 
 def fused(qk: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(qk, unit_length(qk), v, attn_mask=mask, scale=1.0)
 
 
-def in_chunks(qk: Tensor, v: Tensor, rotations: Tensor, *, width: int) -> Tensor:
-    return lsh_attention(qk, v, hashed(qk, rotations), width=width)
+def in_chunks(qk: Tensor, v: Tensor, *rotations: Tensor, width: int) -> Tensor:
+    return lsh_attention(qk, v, hashed_twice(qk, *rotations), width=width)
 
 
 def checkpointed(network: Reformer, ids: Tensor, rotations: list[Tensor]) -> Tensor:
@@ -85,15 +85,19 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     heads, dim, width, rounds = bench.pick(smoke=(2, 6, 4, 2), quick=(1, 64, 32, 2), full=(8, 64, 64, 4))
     itemsize = bench.dtype.itemsize
     for tokens in bench.pick(smoke=(16,), quick=(1024, 2048, 4096), full=(4096, 8192, 16_384)):
-        half = tokens // width
+        pairs = tokens // width // 2  # half1 · half2, for two buckets per chunk
+        first = 2 ** (pairs.bit_length() // 2)
+        halves = first, pairs // first
 
-        def inputs(g: torch.Generator, tokens: int = tokens, half: int = half) -> tuple[Tensor, ...]:
+        def inputs(
+            g: torch.Generator, tokens: int = tokens, halves: tuple[int, int] = halves
+        ) -> tuple[Tensor, ...]:
             qk, v = torch.randn(2, 1, heads, tokens, dim, generator=g)
-            return qk, v, torch.randn(heads, dim, rounds, half, generator=g)
+            return qk, v, *(torch.randn(heads, dim, rounds, half, generator=g) for half in halves)
 
-        hashing = 2 * heads * tokens * dim * rounds * half
+        hashing = 2 * heads * tokens * dim * rounds * sum(halves)
         scores = 4 * heads * tokens * rounds * 2 * width * dim
-        moved = (3 * heads * tokens * dim + heads * dim * rounds * half) * itemsize
+        moved = (3 * heads * tokens * dim + heads * dim * rounds * sum(halves)) * itemsize
         yield Case(
             name="hashed attention",
             axes={"tokens": tokens, "rounds": rounds},

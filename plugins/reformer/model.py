@@ -29,6 +29,19 @@ def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buc
     return torch.cat((rotated, -rotated), -1).argmax(-1)  # h(x) = argmax([x R; -x R])
 
 
+def hashed_twice(
+    x: Vectors,
+    first: Float[Tensor, "heads dim rounds half1"],
+    second: Float[Tensor, "heads dim rounds half2"],
+) -> Buckets:
+    """The bucket of each vector out of 4 · half1 · half2: its pair of buckets under two rotations.
+
+    With a single rotation, hashing takes quadratic time if the number of buckets grows with that of tokens.
+    The released code factorises it in this way.
+    """
+    return hashed(x, first) + 2 * first.shape[-1] * hashed(x, second)
+
+
 def unit_length(x: Vectors) -> Vectors:
     """The keys, which are the queries scaled to length 1."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6 * x.shape[-1])

@@ -81,6 +81,7 @@ def kernels(time: int, channels: int, order: int, itemsize: int) -> Case:
 Past = tuple[Tensor, Tensor]  # past inputs (batch, time, channels), and the kernel
 Buffer = tuple[Tensor, Tensor, int]  # past inputs with free entries (channels, batch, time), kernel, length
 State = tuple[tuple[Tensor, ...], Tensor]  # a `Recurrence`, and x
+Dense = tuple[Tensor, Tensor, Tensor]  # the matrices of `as_matrices`, and x (channels, 2 · half, batch)
 
 
 def convolved(past: Past, u: Tensor) -> tuple[Tensor, Past]:
@@ -112,6 +113,29 @@ def advance(state: State, u: Tensor) -> tuple[Tensor, State]:
     return y.to(u.dtype), (recurrence, x)
 
 
+def as_matrices(recurrence: Recurrence) -> tuple[Tensor, Tensor]:
+    """Real matrices that map x_{k-1} and u_k to x_k and y_k, which is the last row (equation 3).
+
+    Shapes are (channels, 2 · half + 1, 2 · half) and (channels, 2 · half + 1, 1).
+    """
+    channels, half = recurrence.b.shape
+    units = torch.eye(2 * half, dtype=recurrence.bypass.dtype, device=recurrence.bypass.device)
+    states = torch.view_as_complex(units.view(-1, half, 2))[:, None].expand(-1, channels, -1)
+    none, one = units.new_zeros(2 * half, channels), units.new_ones(1, channels)
+    pairs = recurrence.step(none, states), recurrence.step(one, recurrence.empty(1))
+    return tuple(
+        torch.cat((torch.view_as_real(x).flatten(2), y[..., None]), -1).permute(1, 2, 0).contiguous()
+        for y, x in pairs
+    )
+
+
+def advance_by_product(state: Dense, u: Tensor) -> tuple[Tensor, Dense]:
+    """The recurrence as one product with ā, which takes O(order²) per channel."""
+    of_state, of_input, x = state
+    found = torch.baddbmm(of_input * u.T[:, None].to(of_input.dtype), of_state, x)
+    return found[:, -1].T.to(u.dtype), (of_state, of_input, found[:, :-1])
+
+
 def with_kernel(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Past, Tensor]:
     return (seen, cauchy(*parts, time=time)), u
 
@@ -138,6 +162,12 @@ def with_state(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Stat
     for sample in seen.unbind(1):
         _, x = recurrence.step(sample.to(step.dtype), x)
     return (tuple(recurrence), x), u
+
+
+def with_matrices(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Dense, Tensor]:
+    (recurrence, x), u = with_state(seen, u, *parts, time=time)
+    of_state, of_input = as_matrices(Recurrence(*recurrence))
+    return (of_state, of_input, torch.view_as_real(x).flatten(2).permute(1, 2, 0).contiguous()), u
 
 
 def one_more(batch: int, samples: int, channels: int, order: int, itemsize: int) -> Case:
@@ -172,6 +202,12 @@ def one_more(batch: int, samples: int, channels: int, order: int, itemsize: int)
                 prepare=partial(with_buffer, time=time),
             ),
             Variant(name="recurrence", role="paper", call=advance, prepare=partial(with_state, time=time)),
+            Variant(
+                name="recurrence, one product",
+                role="paper",
+                call=advance_by_product,
+                prepare=partial(with_matrices, time=time),
+            ),
         ),
         tolerance=1e-3 if itemsize >= 4 else 0.05,
         cost={"decode": work},

@@ -492,6 +492,7 @@ def test_variants_that_a_processor_cannot_measure_are_skipped():
     assert [name for name, reason in needs.items() if not reason] == [
         "equation 1",
         "torch SDPA",
+        "rows in chunks",
         "tiled (PyTorch)",
     ]
     assert needs["tiled (Triton)"].startswith("needs cuda")

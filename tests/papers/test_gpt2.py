@@ -519,7 +519,7 @@ def test_a_rate_climbs_and_falls_and_judged_data_are_not_trained_on(run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "f9a8ab5e329c"
+    assert digest(toy) == "410175953df1"
     assert gpt2.SIZES == {"small": (16, 2, 1), "medium": (32, 2, 2), "large": (64, 4, 3)}
     assert gpt2.RESIDUAL.kind == "theorem"
     blocks = {

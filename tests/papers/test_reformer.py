@@ -20,6 +20,7 @@ from readtrack.papers.reformer import (
     Reformer,
     from_released,
     hashed,
+    hashed_twice,
     inverse,
     lsh_attention,
     run_layers,
@@ -103,6 +104,9 @@ def test_hashing_and_attention_match_transformers():
     assert_close(ours(x, rotations), expected.hidden_states, rtol=1e-5, atol=1e-6)
     qk = ours.query_key(x).unflatten(-1, (3, 4)).transpose(1, 2)
     assert torch.equal(hashed(qk, rotations)[:, :, 0], expected.buckets.view(2, 3, 16))
+    theirs.num_buckets = [4, 2]
+    in_two = theirs(x, num_hashes=1).buckets.view(2, 3, 16)
+    assert torch.equal(hashed_twice(qk, rotations[..., :2], rotations[..., 2:])[:, :, 0], in_two)
 
 
 @pytest.mark.parametrize("axial", [False, True])

@@ -147,6 +147,7 @@ def _body(one: StatedClaim, width: int) -> list[Line]:
         *bounds("reaches", claim.conditions),
         *others("shortcut", (f"{name} {one.shown(name)}" for name in claim.shortcuts if name in one.values)),
         *others("breaks", (f"{entry.name}: {entry.takes_away}" for entry in claim.breaks)),
+        *others("rival", claim.rival_variants),
         *others("edge", (f"best at the edge of the grid: {edge}" for edge in one.edges), "$reading"),
         *labelled("differs", claim.deviations, width, "$muted"),
     ]
