@@ -133,7 +133,7 @@ THROUGHPUT = Claim(
     control="a Transformer with nine tenths of the parameters and a KV cache",
     deviations="Both models generate in batches of 8. In the paper, much of the speed-up comes from the "
     "larger batches that fit into memory without a KV cache. The models have a hidden size of 256 and "
-    "random weights, and generate after 2,048 tokens.",
+    "random weights, and generate after 2,048 tokens. After 1,024 tokens, the Transformer was faster.",
 )
 
 RATES = (0.01, 0.03, 0.1)
