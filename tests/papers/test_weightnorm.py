@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from readtrack.checks.constants import digest
 from readtrack.papers import weightnorm
-from readtrack.papers.batchnorm import BatchNorm
+from readtrack.papers.batchnorm import BatchNorm, convolutions
 from readtrack.papers.weightnorm import (
     MeanOnlyBatchNorm,
     WeightNorm,
@@ -23,6 +23,8 @@ from readtrack.papers.weightnorm import (
     weight_norm,
 )
 from readtrack.papers.weightnorm.experiment import ARMS, BREAKS, YARDSTICKS
+from readtrack.plugin import Trial
+from readtrack.runs.trial import Work, Workshop
 
 # The hook has the same name.
 EXPERIMENT = importlib.import_module("readtrack.papers.weightnorm.experiment")
@@ -177,7 +179,27 @@ def test_the_breaks():
     layer(x).square().sum().backward()
     cosines = nn.functional.cosine_similarity(layer.weight_v.flatten(1), layer.weight_v.grad.flatten(1))
     assert cosines.abs().max() > 0.01
-    assert [setting.clip for _, setting in BREAKS.values()] == [None, None, 1.0, None, None]
+    assert [setting.clip for _, setting in BREAKS.values()] == [None, None, 1.0, None, None, None]
+
+
+STARTED = ARMS | {one.name: setting for one, (_, setting) in BREAKS.items() if one.name != "no start"}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_network_starts_from_the_images_with_small_logits(name):
+    net = made(STARTED[name])
+    torch.manual_seed(0)
+    logits = net(torch.rand(64, 1, 8, 8))  # the images that `made` gives the network
+    assert_close(logits.mean(0), torch.zeros(10), atol=1e-4, rtol=0)
+    assert_close(logits.std(0, correction=0), torch.full((10,), 0.1), atol=1e-4, rtol=0)
+
+
+def test_training_clips_gradients(part_of_run):
+    run = part_of_run()
+    at = Trial(Workshop(run, convolutions.digits(run)), Work(arm="weight norm"), arm="weight norm")
+    for setting in (BREAKS[EXPERIMENT.CLIPPED][1], ARMS["weight norm"]):
+        EXPERIMENT.train(at, setting, 0.06, steps=1)
+    assert [how.partition(" clip ")[2] for how in at.work.how] == ["1.0", "None"]
 
 
 def test_a_constant_mean_sends_no_gradient_to_the_other_examples():
@@ -187,6 +209,22 @@ def test_a_constant_mean_sends_no_gradient_to_the_other_examples():
     (ours,) = torch.autograd.grad(layer(x)[0].square().sum(), x)
     assert not ours[1:].any()
     assert_close(layer.eval()(x[:1]), x[:1] - layer.running_mean.view(-1, 1, 1))
+
+
+def test_centred_filters_have_mean_0_and_the_given_length():
+    v, g = torch.randn(4, 3, 2, 2) + 1, torch.rand(4, 1, 1, 1)
+    weight = EXPERIMENT.Centred.normalise(v, g)
+    assert_close(weight.mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-6)
+    assert_close(weight.flatten(1).norm(dim=1), g.flatten())
+    assert_close(
+        EXPERIMENT.Centred.normalise(v[..., 0, 0], g[..., 0, 0]), weight_norm(v[..., 0, 0], g[..., 0, 0])
+    )
+    x = torch.randn(2, 3, 4, 4)
+    layer = EXPERIMENT.Centred(nn.Conv2d(3, 4, 2))
+    assert_close(layer(x + 1), layer(x))
+    assert kinds(made(BREAKS[EXPERIMENT.CENTRED][1])) == {EXPERIMENT.Centred}
+    assert BREAKS[EXPERIMENT.CENTRED][0] == "mean-only"
+    assert EXPERIMENT.CENTRED in EXPERIMENT.MEAN_ONLY.breaks
 
 
 def test_the_mean_of_an_example_needs_no_batch():
@@ -205,7 +243,7 @@ def test_the_experiment_runs(run_experiment):
     values = record.claims[2]["values"]
     gains = [math.log(loss["plain"] / loss[arm]) for arm in ("mean-only", "batch norm")]
     assert values[EXPERIMENT.SHARE] == pytest.approx(gains[0] / gains[1], rel=1e-3)
-    assert digest(EXPERIMENT) == "fb6251a45dbc"
+    assert digest(EXPERIMENT) == "cea6de35e305"
 
 
 def test_every_variant_is_right(check_benchmark):
