@@ -248,7 +248,7 @@ def overfit(run: Run) -> None:
         attempt=partial(fit_few, steps=run.pick(smoke=3, quick=600, full=2000)),
         read=read_fit,
         grid=RATES,
-        score="error on choose",
+        score="validation error",
         breaks={
             NO_DROPOUT.name: {"with dropout": without},
             SAME_HALF.name: {"with dropout": Arm(Regularised(SameHalf))},

@@ -242,7 +242,7 @@ def compare(run: Run, folder: Path) -> None:
         attempt=partial(learn, steps=run.pick(smoke=3, quick=STEPS, full=3000)),
         read=read_off,
         grid=RATES,
-        score="AP50 on choose",
+        score="validation AP50",
         keep="highest",
         breaks={one.name: {"scenes": Arm(one.name)} for one in OTHERS},
         world=world,

@@ -269,7 +269,7 @@ def experiment(run: Run) -> None:
         read=errors,
         grid=run.pick(smoke=RATES[1:], quick=RATES, full=RATES),
         widen=False,
-        score="loss on choose",
+        score="validation loss",
         breaks={
             NO_CONVOLUTION.name: {"Conformer": Arm(no_module)},
             NO_ATTENTION.name: {"Conformer": Arm(to_itself)},

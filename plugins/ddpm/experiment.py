@@ -89,7 +89,7 @@ DECAY = 0.98  # of the averaged weights
 DDIM = 50  # steps
 EVERY = 10  # sampling steps merged into one, for the samples that choose a learning rate
 JUMPS = (50, 10, 1)  # sampling steps merged into one, for the judged samples; the claim uses the last
-OVER_STEPS = "Fréchet distance on judge over steps back"
+OVER_STEPS = "test Fréchet distance over steps back"
 CHAINS = 2  # in the pictures
 
 
@@ -187,7 +187,7 @@ def compare(run: Run, schedule: Schedule) -> None:
         attempt=train,
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="Fréchet distance on choose",
+        score="validation Fréchet distance",
         references={"independent pixels": {"Fréchet distance": apart}},
         breaks={
             NO_DRAWS.name: {"simple": Arm(Way(equal_weights, noisy=False))},
@@ -199,8 +199,8 @@ def compare(run: Run, schedule: Schedule) -> None:
             "simple": "how much they draw: only the rival differs, because it samples steps by their weights"
         },
     )
-    run.metric("Fréchet distance on judge", apart, arm="independent pixels")
-    run.metric("Fréchet distance on judge", setting.distance(train_on, judge), arm="training digits")
+    run.metric("test Fréchet distance", apart, arm="independent pixels")
+    run.metric("test Fréchet distance", setting.distance(train_on, judge), arm="training digits")
     run.headline(OVER_STEPS)
     if not (run.null or run.broken):
         draw(run, setting, table.sweeps["simple"].chosen.model)
@@ -261,7 +261,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
             ]
             distance = setting.distance(samples, setting.judge)
             at.metric(OVER_STEPS, distance, step=steps // every)
-    at.metric("Fréchet distance on judge", distance)
+    at.metric("test Fréchet distance", distance)
     return {"Fréchet distance": distance}
 
 

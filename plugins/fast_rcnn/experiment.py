@@ -318,7 +318,7 @@ def compare(run: Run) -> None:
         attempt=lambda at, make, rate: make(at, rate),
         read=measure,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="mAP on choose",
+        score="validation mAP",
         keep="highest",
         breaks={
             ONE_CELL.name: {"Fast R-CNN": Arm(partial(fast_r_cnn, cells=1))},

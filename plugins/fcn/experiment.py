@@ -200,7 +200,7 @@ def compare(run: Run) -> None:
         attempt=partial(go_on, steps=run.pick(smoke=2, quick=STEPS, full=1500)),
         read=read_off,
         grid=RATES,
-        score="mean IU on choose",
+        score="validation mean IU",
         keep="highest",
         references={"stride 4, fitted to the truth": {"mean IU": fitted(world.judge.y[:500])}},
         breaks={

@@ -106,7 +106,7 @@ RATES = (0.05, 0.2, 0.6)
 ADAM = 0.05  # Adam's learning rate relative to gradient descent's
 LATENT, HIDDEN = 16, 128
 LOSSES = {"non-saturating": non_saturating_loss, "minimax": minimax_loss}
-AWAY = "Fréchet distance on choose while learning"
+AWAY = "validation Fréchet distance while learning"
 
 
 class Way(NamedTuple):
@@ -272,7 +272,7 @@ def play_for_digits(run: Run) -> None:
         attempt=play,
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="Fréchet distance on choose",
+        score="validation Fréchet distance",
         breaks={
             STILL.name: {"non-saturating": Arm(Way(non_saturating_loss, still=True))},
             BY_ADAM.name: {"non-saturating": Arm(Way(minimax_loss, adam=True))},
@@ -332,7 +332,7 @@ def judged(at: Trial, found: Sweep[Played]) -> dict[str, float]:
         "digits generated": at.world.drawn(samples),
     }
     for name, number in numbers.items():
-        at.metric(f"{name} on judge", number)
+        at.metric(f"test {name}", number)
     return numbers
 
 

@@ -183,7 +183,7 @@ def compare(run: Run) -> None:
         attempt=learn,
         read=read_off,
         grid=run.pick(smoke=RATES[:1], quick=RATES, full=RATES),
-        score="nats a frame on choose",
+        score="validation nats a frame",
         keep="highest",
         references={"equal division": {"boundary error (frames)": evenly.double().mean().item()}},
         breaks={

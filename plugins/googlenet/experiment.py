@@ -188,7 +188,7 @@ def compare(run: Run) -> None:
         attempt=partial(learn, steps=run.pick(smoke=3, quick=450, full=3000)),
         read=read_off,
         grid=RATES,
-        score="error on choose",
+        score="validation error",
         breaks={
             NAIVE.name: {"with reductions": naive},
             FROZEN.name: {"with reductions": Arm(partial(FrozenReductions, widths=REDUCED))},

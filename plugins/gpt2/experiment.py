@@ -1,6 +1,7 @@
 """Checks the parameter counts and the residual path at initialisation, and trains three model sizes."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -377,6 +378,7 @@ def write(run: Run, network: GPT2, bpe: ByteBPE, name: str, caption: str) -> Non
         ids_out = network.generate(ids, count, run.generator("text"), temperature=temperature, top_k=top_k)
         whole = "all tokens" if top_k is None else f"the top {top_k}"
         what = "greedy" if temperature == 0 else f"temperature {temperature:g}, {whole}"
-        continued = bpe.decode(ids_out[0, len(prompt) :].tolist())
-        written.append(f"{what}\n\n{bpe.decode(prompt)}[...]{continued}\n")
+        continued = f"{bpe.decode(prompt)}[...]{bpe.decode(ids_out[0, len(prompt) :].tolist())}".strip()
+        shorter = re.sub(r"\n\s*\n", "\n\n", continued)  # small models repeat line breaks
+        written.append(f"{what}\n\n{shorter}\n")
     run.text(name, "\n".join(written), caption=caption)

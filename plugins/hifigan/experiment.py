@@ -142,7 +142,7 @@ def experiment(run: Run) -> None:
 
     def read(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
         areas = area(found.chosen, judge)
-        at.metric("area under the curve on judge", areas.mean().item())
+        at.metric("test area under the curve", areas.mean().item())
         at.metric("weights", sum(weight.numel() for weight in found.chosen.parameters()))
         return {"area under the curve": areas}
 
@@ -152,7 +152,7 @@ def experiment(run: Run) -> None:
         attempt=partial(learn, train, choose),
         read=read,
         grid=run.pick(smoke=RATES[:2], quick=RATES, full=RATES),
-        score="area on choose",
+        score="validation area",
         keep="highest",
         breaks={
             NO_PERIODS.name: {"periods": Arm(partial(periods, (1,) * 5))},
@@ -160,7 +160,7 @@ def experiment(run: Run) -> None:
             SPECTRA.name: {"periods": Arm(Spectra)},
         },
     )
-    run.headline("area on choose over rate")
+    run.headline("validation area over rate")
     if not (run.null or run.broken):
         model = adversarial(run, train.real, Pair(periods(), scales()))
         if named:

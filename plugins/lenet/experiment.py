@@ -238,7 +238,7 @@ def compare(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=(0.015,), quick=RATES, full=RATES),
         what="learning rate",
-        score="accuracy on choose",
+        score="validation accuracy",
         keep="highest",
         breaks={
             SHUFFLED.name: shuffled,
@@ -246,7 +246,7 @@ def compare(run: Run) -> None:
         },
         world=world,
     )
-    run.headline("accuracy on choose over learning rate")
+    run.headline("validation accuracy over learning rate")
     found = table.sweeps.get("LeNet")
     if found and isinstance(found.chosen.model, LeNet5) and found.chosen.model.side == world.field:
         show(run, found.chosen.model, *world.held_out(run, "judge"))

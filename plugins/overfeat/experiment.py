@@ -311,7 +311,7 @@ def compare(run: Run) -> None:
         read=read_off,
         grid=RATES,
         widen=False,
-        score="localisation error on choose",
+        score="validation localisation error",
         breaks={one.name: {"three scales": Arm(seen, before=before)} for one, seen in BREAKS.items()},
         world=world,
     )

@@ -201,7 +201,7 @@ def experiment(run: Run) -> None:
         attempt=learn,
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="nats a digit on choose",
+        score="validation nats a digit",
         references={"independent pixels": {"nats a digit": independent(parts.train[0], parts.judge[0])}},
         breaks={
             NO_STATE.name: {
@@ -213,7 +213,7 @@ def experiment(run: Run) -> None:
         },
         world=parts,
     )
-    run.metric("nats a digit on judge", table["independent pixels", "nats a digit"], arm="independent pixels")
+    run.metric("test nats a digit", table["independent pixels", "nats a digit"], arm="independent pixels")
     if not (run.null or run.broken):
         complete(run, table.sweeps["diagonal"].chosen, parts.judge[0])
     run.headline("nats a digit")
@@ -290,7 +290,7 @@ def learn(at: Trial, make: Callable[[], Autoregressive], rate: float) -> tuple[f
 
 def judged(at: Trial, found: Sweep[Autoregressive]) -> dict[str, Tensor]:
     lost = nats(at.run, found.chosen, at.world.judge[0])
-    at.metric("nats a digit on judge", lost.mean().item())
+    at.metric("test nats a digit", lost.mean().item())
     at.metric("weights", found.chosen.size())
     return {"nats a digit": lost}
 

@@ -338,7 +338,7 @@ def compare(run: Run) -> None:
         read=precise,
         grid=run.pick(smoke=CS[1:2], quick=CS, full=CS),
         what="C",
-        score="mAP on choose",
+        score="validation mAP",
         keep="highest",
         breaks={
             RANDOM.name: {"R-CNN": Arm(classify, before=of_a_random_network)},

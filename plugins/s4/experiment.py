@@ -244,7 +244,7 @@ def read_pixels(run: Run) -> None:
         attempt=train,
         read=judged,
         grid=run.pick(smoke=RATES[:1], quick=RATES, full=RATES),
-        score="accuracy on choose",
+        score="validation accuracy",
         keep="highest",
         breaks={
             NO_FREQUENCIES.name: {"HiPPO": Arm(without_frequencies)},

@@ -265,7 +265,7 @@ def read_digits_at_any_speed(run: Run) -> None:
         attempt=train_readout,
         read=at_both_speeds,
         grid=READOUT_RATES,
-        score="accuracy on choose",
+        score="validation accuracy",
         keep="highest",
         breaks={
             CONSTANT.name: {"LegS": Arm(partial(fixed_step_memory, reach=SLOWER * TIME))},

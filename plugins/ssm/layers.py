@@ -128,7 +128,7 @@ def train_layers(run: Run) -> None:
         attempt=train_layer,
         read=judged,
         grid=run.pick(smoke=LAYER_RATES[:1], quick=LAYER_RATES, full=LAYER_RATES),
-        score="accuracy on choose",
+        score="validation accuracy",
         keep="highest",
         breaks={
             OTHER_BASIS.name: {"HiPPO": Arm(turned_hippo)},

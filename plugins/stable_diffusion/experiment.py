@@ -104,7 +104,7 @@ def compare(run: Run, setting: Setting) -> None:
         attempt=attempt,
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="error on choose",
+        score="validation error",
         again=True,
         references={"independent pixels": {DISTANCE: independent}},
         breaks={
@@ -119,9 +119,9 @@ def compare(run: Run, setting: Setting) -> None:
             "the claim"
         },
     )
-    run.metric("Fréchet distance on judge", independent, arm="independent pixels")
+    run.metric("test Fréchet distance", independent, arm="independent pixels")
     same = setting.distance(x[: len(setting.judge.x)])
-    run.metric("Fréchet distance on judge", same, arm="training pictures")
+    run.metric("test Fréchet distance", same, arm="training pictures")
     if not (run.null or run.broken):
         tell(run, table)
         draw(run, setting, table)
@@ -147,7 +147,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
     noise = at.run.data("noise to sample from", "judge")
     distance = setting.distance(pictures(at.run, found.chosen, setting.judge.ids, noise))
     at.metric("updates", at.length(updates(at.run, space, in_latents(at.run))))
-    at.metric("Fréchet distance on judge", distance)
+    at.metric("test Fréchet distance", distance)
     return {DISTANCE: distance}
 
 

@@ -104,7 +104,7 @@ def compare(run: Run, setting: Setting, asked: Int64[Tensor, " 4"]) -> None:
         read=measured,
         grid=(SCALE,),
         what="guidance scale",
-        score="error on choose",
+        score="validation error",
         breaks={
             SHUFFLED.name: {"guided": Arm(Way(guided), before=shuffled_text_to_image)},
             OF_ANOTHER.name: {"guided": Arm(Way(guided_by_another), before=text_to_image)},
@@ -146,8 +146,8 @@ def attempt(at: Trial, way: Way, scale: float) -> tuple[float, Drawn]:
 def measured(at: Trial, found: Sweep[Drawn]) -> dict[str, Tensor]:
     """Whether each picture has its caption's colour, and the variance of the judge's features by caption."""
     match, digits, variance = match_and_variance(at.run, at.world, *found.chosen)
-    at.metric("share with the caption's colours on judge", match.mean().item())
-    at.metric("share with the caption's digit on judge", digits.mean().item())
+    at.metric("share of test captions with the right colours", match.mean().item())
+    at.metric("share of test captions with the right digit", digits.mean().item())
     return {MATCH: match, VARIANCE: variance}
 
 

@@ -205,7 +205,7 @@ def experiment(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES[1:2], full=RATES),
         widen=False,
-        score="error on choose",
+        score="validation error",
         breaks={
             NO_LOCATION.name: {"location": Arm(partial(told, NoPast))},
             PREVIOUS.name: {"location": Arm(partial(told, LastStep))},
@@ -314,8 +314,8 @@ def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
     skipped, back, stopped = stumble(run, model, at.world.longer)
     error = losses(run, model, judge, list(range(len(judge.texts))))[1].item()
     off = off_by(run, model, judge)
-    at.metric("teacher-forced error on judge", error)
-    at.metric("distance of the attended symbol on judge (symbols)", off.mean().item())
+    at.metric("teacher-forced test error", error)
+    at.metric("test distance of the attended symbol (symbols)", off.mean().item())
     at.metric("texts that stopped by themselves", stopped)
     at.metric("skips per symbol", skipped.mean().item())
     at.metric("steps back per symbol", back.mean().item())

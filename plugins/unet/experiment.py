@@ -222,7 +222,7 @@ def compare(run: Run) -> None:
         attempt=partial(learn, steps=run.pick(smoke=2, quick=STEPS, full=2000)),
         read=read_off,
         grid=RATES,
-        score="IoU on choose",
+        score="validation IoU",
         keep="highest",
         breaks={one.name: {"U-Net": Arm(setting)} for one, setting in BREAKS.items()},
         world=world,

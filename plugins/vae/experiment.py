@@ -213,7 +213,7 @@ def experiment(run: Run) -> None:
         attempt=lambda at, make, rate: make(at, rate),
         read=measure,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="bound on choose",
+        score="validation bound",
         keep="highest",
         references={"independent pixels": {"bound": independent, "log-likelihood": independent}},
         derive=sooner,
@@ -229,7 +229,7 @@ def experiment(run: Run) -> None:
             "wake-sleep": "how much they draw: wake-sleep also samples images, which favours neither arm"
         },
     )
-    run.headline("bound on judge")
+    run.headline("test bound")
 
     networks = [known(run, digits.train, latent) for latent in (LATENT, 2)]
     compare_gradients(run, networks[0], digits.judge[:64])
@@ -265,7 +265,7 @@ def train(objective: Objective, at: Trial, rate: float) -> tuple[float, Trained]
         if step % every == 0:
             value = average_bound(model, digits.judge, run.data("noise to judge by", "judge")).mean().item()
             curve.append((step, value))
-            run.metric("bound on judge", value, step=step, arm=name)
+            run.metric("test bound", value, step=step, arm=name)
 
     fit(at, model, objective, digits.train, rate, name, steps, evaluate, (curve,))
     score = average_bound(model, digits.choose, run.data("noise to choose by", "choose")).mean().item()
@@ -338,7 +338,7 @@ def measure(at: Trial, found: Sweep[Trained]) -> dict[str, EachDigit]:
         bound = average_bound(model, judge, at.run.data("noise to judge by", "judge"))
         draws = at.run.pick(smoke=5, quick=500, full=2500)
         whole = likelihood(model, judge, draws, at.run.data("samples of the likelihood", "judge"))
-    at.metric("log-likelihood on judge (nats)", whole.mean().item())
+    at.metric("test log-likelihood (nats)", whole.mean().item())
     return {"bound": bound, "log-likelihood": whole, "log-likelihood over the bound": whole - bound}
 
 

@@ -218,7 +218,7 @@ def compare(run: Run) -> None:
         attempt=partial(learn, steps=run.pick(smoke=3, quick=600, full=3000)),
         read=read_off,
         grid=RATES,
-        score="error on choose",
+        score="validation error",
         breaks={
             ONE_LAYER.name: {"two of 3 × 3": Arm(LARGE)},
             LINEAR.name: {"two of 3 × 3": Arm(DEEP._replace(between=nn.Identity))},

@@ -329,7 +329,7 @@ def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
         attempt=partial(learn, f", {claim.name}", steps),
         read=judged,
         grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
-        score=f"error on choose, {claim.name}",
+        score=f"validation error, {claim.name}",
         references={
             "": {"multiply-adds, ViT / convolutions": multiply_adds(SmallViT()) / multiply_adds(ConvNet())}
         },
@@ -351,7 +351,7 @@ def place(run: Run) -> None:
         attempt=partial(learn, ", positions", steps),
         read=judged,
         grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
-        score="error on choose, by positions",
+        score="validation error, by positions",
         breaks={
             MISPLACED.name: {"1-D": Arm(partial(SmallViT, positions=Misplaced))},
             PIXELS.name: {"1-D": Arm(PixelNet)},

@@ -208,7 +208,7 @@ def compare(run: Run, parts: Parts) -> None:
         attempt=learn,
         read=read_off,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
-        score="score on choose",
+        score="validation score",
         references={
             "table": {"score": table.score},
             "the same for all": {"error": (wanted - known.median()).abs().mean().item()},
@@ -238,7 +238,7 @@ def compare(run: Run, parts: Parts) -> None:
 
 
 def log(at: Run | Trial, found: Scores, arm: str) -> None:
-    at.metric("ranked probability score on judge (frames)", found.score, arm=arm)
+    at.metric("test ranked probability score (frames)", found.score, arm=arm)
     at.metric("symbols within the middle 80 %", found.within, arm=arm)
     at.metric("sentences within the middle 80 %", found.sentences, arm=arm)
 

@@ -311,7 +311,7 @@ def test_the_experiment_runs(run_experiment):
     assert curves.keys() == {"simple", "bound"}
     for arm, points in curves.items():
         assert [steps for steps, _ in points] == [4, 40]
-        assert points[-1][1] == record.values["Fréchet distance on judge", arm]
+        assert points[-1][1] == record.values["test Fréchet distance", arm]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -461,7 +461,7 @@ def test_the_experiment_runs(run_experiment):
     assert curves.keys() == {"drawn", "one", "table"}
     for arm, points in curves.items():
         assert [temperature for temperature, _ in points] == [0, 0.25, 0.5, 0.75, 1, 1.25]
-        assert points[4][1] == record.values["ranked probability score on judge (frames)", arm]
+        assert points[4][1] == record.values["test ranked probability score (frames)", arm]
 
 
 def test_a_null_run_has_two_predictors_of_their_own(run_experiment):
