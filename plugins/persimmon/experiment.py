@@ -161,8 +161,8 @@ SKIPPED = Claim(
     history=(
         'Until November 2026 the sentence did not name the share of zeros. The verdict was "reproduced".',
         (
-            'Then the verdict was "reproduced" (6.6 times as fast, same bound), but the only product with '
-            "all rows was torch's. NumPy's is faster, and is new."
+            'Then the verdict was "reproduced" (6.6 times as fast, same bound). The only product with '
+            "all rows used weights stored as in a linear layer. The product with the rows themselves is new."
         ),
     ),
 )
