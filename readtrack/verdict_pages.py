@@ -135,7 +135,7 @@ def _claim(row: VerdictRow) -> list[str]:
         "rule": rules(claim),
         "control": claim.control,
         "no rival": claim.no_rival,
-        "rivals in the benchmark": ", ".join(claim.rival_variants),
+        "rivals in the benchmark": row.rival_variants,
         MORE_STEPS: row.numbers.get(MORE_STEPS, ""),
         "breaks": row.fell_first,
         "another verification gives another verdict": ""

@@ -125,6 +125,13 @@ class VerdictRow:
         return next(iter([*comparing, *scaled, *counted, *self.effects]), None)
 
     @property
+    def rival_variants(self) -> str:
+        """The rivals in the benchmark with their numbers, or their names if there are no numbers."""
+        names = self.claim.rival_variants
+        numbers = [one for one in self.ours.split("; ") if any(f" of {name}" in one for name in names)]
+        return "; ".join(numbers or names)
+
+    @property
     def fell_first(self) -> str:
         """Why breaks have no outcome although null runs or rivals do, or ""."""
         missing = [one.name for one in self.claim.breaks if one.name not in self.breaks]

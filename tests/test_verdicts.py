@@ -304,6 +304,8 @@ def test_a_variant_that_passes_the_rule_in_place_of_the_papers_is_a_rival():
         "speed of paper over naive, norm, forward",
         "speed of c over naive, norm, forward",
     ]
+    said = page(VerdictTable([VerdictRow.of(fails)], {"paper": {}}), "paper")
+    assert "- **rivals in the benchmark**: speed of c over naive, norm, forward 1.2" in said
     with pytest.raises(TypeError, match="Speedup and Growth bounds only"):
         replace(timed, rule=(*GAIN.rule, faster))
 

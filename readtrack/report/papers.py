@@ -328,7 +328,7 @@ def _facts(row: VerdictRow) -> list[tuple[str, str]]:
     return [
         ("Rule", rules(claim)),
         ("Why there is no rival", claim.no_rival),
-        ("Rivals in the benchmark", ", ".join(claim.rival_variants)),
+        ("Rivals in the benchmark", row.rival_variants),
         ("Breaks", row.fell_first),
         ("Chance of a different verdict if repeated", luck),
         ("Best at the edge of the grid", edges),
