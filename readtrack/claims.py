@@ -343,12 +343,8 @@ class Claim:
             for name in ("rule", "guards", "control_reaches", "learned")
         }
         fields = {**asdict(self), **bounds}
-        rare = (
-            "learned",
-            "after_steps",
-            "seeded_as",
-            "rival_variants",
-        )  # left out if they have their default value
+        # Left out if they have their default value.
+        rare = ("learned", "after_steps", "seeded_as", "rival_variants")
         return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod
