@@ -102,6 +102,7 @@ class Stages(nn.Module):
     filters  filter size of each convolution in a stage
     widths   number of feature maps in each stage
     between  layer after each convolution of a stage; after the last convolution it is always a ReLU
+    norm     whether each convolution is followed by batch normalisation
     """
 
     def __init__(
@@ -112,13 +113,15 @@ class Stages(nn.Module):
         side: int = 16,
         classes: int,
         between: type[nn.Module] = nn.ReLU,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.stages, maps = nn.Sequential(), 3
         for width in widths:
             for place, size in enumerate(filters, 1):
                 after = nn.ReLU() if place == len(filters) else between()
-                self.stages.extend((nn.Conv2d(maps, width, size, padding=size // 2), after))
+                self.stages.append(nn.Conv2d(maps, width, size, padding=size // 2))
+                self.stages.extend((nn.BatchNorm2d(width), after) if norm else (after,))
                 maps = width
             self.stages.append(nn.MaxPool2d(2))
         self.scores = nn.Linear(maps * (side // 2 ** len(widths)) ** 2, classes)

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.checks.constants import digest
+from readtrack.data import scenes
 from readtrack.papers import vgg
 from readtrack.papers.alexnet import ResponseNorm
 from readtrack.papers.vgg import TABLE_1, VGG, Stages, dense_head
@@ -165,9 +166,29 @@ def test_the_arms_and_their_replacements(comparisons):
         name: sum(isinstance(m, nn.ReLU) for m in network.modules()) for name, network in networks.items()
     }
     assert relus == {**dict.fromkeys(networks, 3), "two of 3 × 3": 6}
+    rival = "one wider 3 × 3 layer, normalised"
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d)
+    assert [type(layer) for layer in networks[rival].stages] == [*kinds] * 3
+    assert shapes[rival][::2] == shapes["one wider 3 × 3 layer"]
+    normalised = [
+        name for name, one in networks.items() if any(isinstance(m, kinds[1]) for m in one.modules())
+    ]
+    assert normalised == [rival]
     work = {name: multiply_adds(network) for name, network in networks.items()}
-    for rival in ("one wider 3 × 3 layer", "one wider 5 × 5 layer"):
+    for rival in ("one wider 3 × 3 layer", "one wider 3 × 3 layer, normalised", "one wider 5 × 5 layer"):
         assert 0.99 < work[rival] / work["two of 3 × 3"] < 1.02
+
+
+def test_pictures_of_each_part_are_drawn_for_that_part(run_experiment, monkeypatch):
+    parts, draw = [], scenes.draw
+
+    def noted(count, seed, part, *given, **named):
+        parts.append(part)
+        return draw(count, seed, part, *given, **named)
+
+    monkeypatch.setattr(scenes, "draw", noted)
+    run_experiment(vgg)
+    assert parts == ["train", "choose", "judge"]
 
 
 def test_with_data_the_networks_name_its_pictures(run_experiment, monkeypatch):
@@ -210,7 +231,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment_module) == "8c75b6014e3f"
+    assert digest(experiment_module) == "a6ccec370740"
 
 
 def test_every_variant_is_right(check_benchmark):
