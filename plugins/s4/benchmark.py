@@ -91,15 +91,8 @@ def convolved(past: Past, u: Tensor) -> tuple[Tensor, Past]:
     return convolve(seen.mT, kernel[:, : seen.shape[1]])[..., -1], (seen, kernel)
 
 
-def one_product(past: Past, u: Tensor) -> tuple[Tensor, Past]:
-    """Compute only the last output: the reversed kernel times the past inputs."""
-    seen, kernel = past
-    seen = torch.cat((seen, u[:, None]), 1)
-    return (seen.to(kernel.dtype) * kernel[-seen.shape[1] :]).sum(1).to(u.dtype), (seen, kernel)
-
-
 def in_a_buffer(past: Buffer, u: Tensor) -> tuple[Tensor, Buffer]:
-    """As `one_product`, without a copy of the past: one batched matrix product reads it once."""
+    """Compute only the last output: the reversed kernel times the past inputs, which are not copied."""
     buffer, kernel, length = past
     buffer[..., length] = u.T
     length += 1
@@ -138,10 +131,6 @@ def advance_by_product(state: Dense, u: Tensor) -> tuple[Tensor, Dense]:
 
 def with_kernel(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Past, Tensor]:
     return (seen, cauchy(*parts, time=time)), u
-
-
-def with_kernel_backwards(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Past, Tensor]:
-    return (seen, cauchy(*parts, time=time).mT.flip(0).contiguous()), u
 
 
 def with_buffer(seen: Tensor, u: Tensor, *parts: Tensor, time: int) -> tuple[Buffer, Tensor]:
@@ -188,12 +177,6 @@ def one_more(batch: int, samples: int, channels: int, order: int, itemsize: int)
                 role="naive",
                 call=convolved,
                 prepare=partial(with_kernel, time=time),
-            ),
-            Variant(
-                name="one product with the kernel",
-                role="strong",
-                call=one_product,
-                prepare=partial(with_kernel_backwards, time=time),
             ),
             Variant(
                 name="one product in a buffer",
