@@ -9,14 +9,12 @@ Prints tables of tokens per second: the median of the rounds, with the slowest a
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from statistics import median
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from side_by_side import compile_in_parallel, rates, report, seconds, warmed
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -24,7 +22,7 @@ from readtrack.papers.flashattention import flash_attention
 from readtrack.papers.gpt2 import GPT2
 from readtrack.papers.gpt2.weights import renamed
 
-ROUNDS, STEPS, DRAWN = 5, 5, 128
+ROUNDS, DRAWN = 5, 128
 Loss = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor], Tensor]
 
@@ -86,14 +84,6 @@ def trainer(name: str, theirs: GPT2LMHeadModel, device: torch.device) -> Step:
     return step
 
 
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def generators(theirs: GPT2LMHeadModel, device: torch.device) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """Both networks in bfloat16, continuing a prompt of one sequence."""
     prompt = torch.randint(theirs.config.vocab_size, (1, theirs.config.n_positions // 8)).to(device)
@@ -118,17 +108,6 @@ def generators(theirs: GPT2LMHeadModel, device: torch.device) -> Iterator[tuple[
     )
 
 
-def report(rates: dict[str, list[float]], *, against: str) -> None:
-    """One row per variant: tokens per second, and the ratio of the medians to that of `against`."""
-    best = median(rates[against])
-    for name, found in sorted(rates.items(), key=lambda item: -median(item[1])):
-        middle = median(found)
-        print(
-            f"{name:50} {middle:10,.0f}  ({min(found):,.0f} to {max(found):,.0f})  {middle / best:.2f}",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
@@ -149,39 +128,23 @@ def main() -> None:
     if asked.warm:
         trainer(asked.warm, theirs, device)(ids)
         return
-    # Compilers fill torch's cache in parallel, so that the measuring process compiles nothing.
-    command = [sys.executable, *sys.argv, "--warm"]
-    waiting = [subprocess.Popen([*command, name]) for name in VARIANTS if name.endswith(COMPILED)]
-    print([process.wait() for process in waiting], "exit codes of the compilers", flush=True)
+    compile_in_parallel([name for name in VARIANTS if name.endswith(COMPILED)])
 
-    steps: dict[str, Step] = {}
-    for name in VARIANTS:
-        try:
-            steps[name] = trainer(name, theirs, device)
-            taken = seconds(lambda name=name: [steps[name](ids) for _ in range(3)], device)
-            print(
-                f"{name}: loss {steps[name](ids).item():.4f} at step 4, {taken:.1f} s to warm up", flush=True
-            )
-        except Exception as error:  # the other variants are still measured
-            print(f"{name} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
-            steps.pop(name, None)
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(ROUNDS + 1):
-        for name, step in steps.items():
-            taken = seconds(lambda step=step: [step(ids) for _ in range(STEPS)], device)
-            if turn:  # the first round only warms up
-                rates[name].append(STEPS * ids[:, 1:].numel() / taken)
+    def step_of(name: str) -> Callable[[], Tensor]:
+        return partial(trainer(name, theirs, device), ids)
+
+    found = rates(warmed(VARIANTS, step_of, device), device, per_step=ids[:, 1:].numel())
     print(f"\nTraining, {asked.batch} × {ids.shape[1] - 1} tokens a step, tokens per second on {device}")
-    report(rates, against=EAGER[0] + COMPILED)
+    report(found, against=EAGER[0] + COMPILED)
 
-    rates = {}
+    found = {}
     for name, write in generators(theirs, device):
         write()
-        found = [seconds(write, device) for _ in range(ROUNDS)]
+        times = [seconds(write, device) for _ in range(ROUNDS)]
         drawn = write().shape[1] - theirs.config.n_positions // 8
-        rates[name] = [drawn / taken for taken in found]
+        found[name] = [drawn / taken for taken in times]
     print("\nGreedy generation of one sequence, tokens per second")
-    report(rates, against="transformers")
+    report(found, against="transformers")
 
 
 if __name__ == "__main__":

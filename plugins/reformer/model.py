@@ -24,8 +24,13 @@ ITSELF = (
 
 
 def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buckets:
-    """Section 2: the bucket of each vector in each round, out of 2 · `half` buckets."""
-    rotated = torch.einsum("bhtd,hdrn->bhrtn", x, rotations)
+    """Section 2: the bucket of each vector in each round, out of 2 · `half` buckets.
+
+    Computes in float32 or wider, because rounding to half precision would change many buckets.
+    """
+    precision = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        rotated = torch.einsum("bhtd,hdrn->bhrtn", x.to(precision), rotations.to(precision))
     return torch.cat((rotated, -rotated), -1).argmax(-1)  # h(x) = argmax([x R; -x R])
 
 
