@@ -100,7 +100,7 @@ class Words(nn.Module):
 
     def __init__(self, weights: Float[Tensor, " vocab"] | None = None) -> None:
         super().__init__()
-        self.weights = torch.ones(VOCAB) if weights is None else weights
+        self.register_buffer("weights", torch.ones(VOCAB) if weights is None else weights)
         self.tower = ImageTower(VOCAB)
 
     def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]:
