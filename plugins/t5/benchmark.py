@@ -174,7 +174,7 @@ def drawn_weight(name: str, shape: torch.Size, generator: torch.Generator, *, di
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     batch, model, heads, layers, vocab = bench.pick(
-        smoke=(16, 16, 2, 1, 11), quick=(4, 256, 4, 2, 1024), full=(16, 768, 12, 12, 32_128)
+        smoke=(16, 16, 2, 1, 11), quick=(2, 256, 4, 2, 1024), full=(16, 768, 12, 12, 32_128)
     )
     dim, hidden, itemsize = model // heads, 4 * model, bench.dtype.itemsize
 

@@ -148,7 +148,9 @@ def test_the_experiment_runs(run_experiment):
     loss = {arm: record.values["held-out loss", arm] for arm in curve}
     _, quality, high = (list(claim["values"].values()) for claim in record.claims)
     assert quality[0] == pytest.approx(loss["dot products"] - loss["cosines"])
-    assert high[1] == pytest.approx(dict(curve["dot products"])[0.1] - loss["dot products"])
+    at_high = {arm: dict(points)[0.1] for arm, points in curve.items()}
+    assert high[1] == pytest.approx(at_high["cosines"] - at_high["dot products"])
+    assert high[2] == pytest.approx(at_high["dot products"] - loss["dot products"])
     assert digest(EXPERIMENT) == "b3eaeefc5f5f"
 
 
