@@ -143,15 +143,20 @@ def init_weights(network: nn.Module) -> None:
 
 
 class Plain(nn.Module):
-    """A single 3 × 3 layer in place of a block."""
+    """3 × 3 layers in place of a block, each followed by a ReLU.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    norm  whether batch normalisation precedes each ReLU
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, layers: int = 1, norm: bool = False) -> None:
         super().__init__()
-        self.layer = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.outputs = outputs
+        self.layers, self.outputs = nn.Sequential(), outputs
+        for maps in (inputs, *[outputs] * (layers - 1)):
+            self.layers.append(nn.Conv2d(maps, outputs, 3, padding=1))
+            self.layers.extend((nn.BatchNorm2d(outputs), nn.ReLU()) if norm else (nn.ReLU(),))
 
     def forward(self, x: Maps) -> Float[Tensor, "batch outputs rows columns"]:
-        return self.layer(x).relu()
+        return self.layers(x)
 
 
 class SmallNet(nn.Module):
