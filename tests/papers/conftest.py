@@ -45,6 +45,7 @@ from readtrack.bench.nests import leaves, mapped, tensors
 from readtrack.checks import experiment
 from readtrack.checks.experiment import Watched
 from readtrack.claims import Claim
+from readtrack.data import scenes
 from readtrack.datasets.store import DataSets
 from readtrack.home import Home
 from readtrack.runs.comparing import Comparison
@@ -138,6 +139,19 @@ def remembered(
 
 
 _made: dict[tuple[Any, ...], tuple[Path, Record, Watched, Tensor]] = {}
+
+
+@pytest.fixture
+def drawn_parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The parts of the data for which scenes are drawn from now on."""
+    parts, draw = [], scenes.draw
+
+    def noted(count: int, seed: int, part: scenes.Part, *given: Any, **named: Any) -> scenes.Scenes:
+        parts.append(part)
+        return draw(count, seed, part, *given, **named)
+
+    monkeypatch.setattr(scenes, "draw", noted)
+    return parts
 
 
 @pytest.fixture

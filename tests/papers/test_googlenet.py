@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.checks.constants import digest
-from readtrack.data import scenes
 from readtrack.papers import googlenet
 from readtrack.papers.googlenet import GoogLeNet, Inception, Widths, loss
 from readtrack.papers.googlenet.benchmark import apart, of_patches, torchs
@@ -189,16 +188,9 @@ def test_frozen_reductions_keep_their_weights_and_the_rest_learns():
     assert moved["five.weight"].any()
 
 
-def test_pictures_of_each_part_are_drawn_for_that_part(run_experiment, monkeypatch):
-    parts, draw = [], scenes.draw
-
-    def noted(count, seed, part, *given, **named):
-        parts.append(part)
-        return draw(count, seed, part, *given, **named)
-
-    monkeypatch.setattr(scenes, "draw", noted)
+def test_pictures_of_each_part_are_drawn_for_that_part(drawn_parts, run_experiment):
     run_experiment(googlenet)
-    assert parts == ["train", "choose", "judge"]
+    assert drawn_parts == ["train", "choose", "judge"]
 
 
 def test_the_experiment_runs(run_experiment):

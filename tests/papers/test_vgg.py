@@ -15,7 +15,6 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.checks.constants import digest
-from readtrack.data import scenes
 from readtrack.papers import vgg
 from readtrack.papers.alexnet import ResponseNorm
 from readtrack.papers.vgg import TABLE_1, VGG, Stages, dense_head
@@ -179,16 +178,9 @@ def test_the_arms_and_their_replacements(comparisons):
         assert 0.99 < work[rival] / work["two of 3 × 3"] < 1.02
 
 
-def test_pictures_of_each_part_are_drawn_for_that_part(run_experiment, monkeypatch):
-    parts, draw = [], scenes.draw
-
-    def noted(count, seed, part, *given, **named):
-        parts.append(part)
-        return draw(count, seed, part, *given, **named)
-
-    monkeypatch.setattr(scenes, "draw", noted)
+def test_pictures_of_each_part_are_drawn_for_that_part(drawn_parts, run_experiment):
     run_experiment(vgg)
-    assert parts == ["train", "choose", "judge"]
+    assert drawn_parts == ["train", "choose", "judge"]
 
 
 def test_with_data_the_networks_name_its_pictures(run_experiment, monkeypatch):
