@@ -75,7 +75,8 @@ MEMORY = Claim(
     ),
 )
 
-ACCURACY, LOST = "accuracy", "accuracy lost at a quarter of the speed"
+ACCURACY, SLOW = "accuracy", "accuracy at a quarter of the speed"
+LOST = "accuracy lost at a quarter of the speed"
 CONSTANT = Break(
     "constant step",
     "The step size does not shrink. It is always the step size for the slow sequence.",
@@ -96,7 +97,7 @@ TIMESCALE = Claim(
         "The accuracy is 25 to 40 points above RNN and neural ODE baselines.", "abstract", "abstract"
     ),
     rule=(
-        at_least(LOST, "fixed step", 0.3, minus="LegS", toward=0.0),
+        at_least(SLOW, "LegS", 0.3, minus="fixed step", toward=0.0),
         at_most(LOST, "LegS", 0.1, toward=0.2),
         at_least(ACCURACY, "LegS", 0.75, toward=0.5),
     ),
@@ -120,6 +121,11 @@ TIMESCALE = Claim(
             "lost 0.06 of its accuracy and the fixed step 0.69. The rule now bounds the difference by 0.3, "
             "which was the bound on the fixed step's loss. The rival lost nothing, but only 66 % of its "
             "answers were right at either speed."
+        ),
+        (
+            'The verdict was still "not judged", because an untrained classifier has no accuracy to lose. '
+            "The rule now bounds the difference in accuracy at the slow speed, also by 0.3. The other two "
+            "bounds are unchanged, and the seeds are new."
         ),
     ),
 )
@@ -315,8 +321,8 @@ def at_both_speeds(at: Trial, found: Sweep[Classifier]) -> dict[str, Tensor]:
     fast = correct(found.chosen, pixels, labels)
     slow = correct(found.chosen, pixels.repeat_interleave(SLOWER, 1), labels)
     at.metric("accuracy", fast.mean().item())
-    at.metric("accuracy at a quarter of the speed", slow.mean().item())
-    return {ACCURACY: fast, LOST: fast - slow}
+    at.metric(SLOW, slow.mean().item())
+    return {ACCURACY: fast, SLOW: slow, LOST: fast - slow}
 
 
 @torch.no_grad()
