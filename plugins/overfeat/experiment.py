@@ -150,8 +150,8 @@ LOCATES = Claim(
             "validation pictures like the control's. The bounds are unchanged."
         ),
         (
-            'Then the verdict was "not judged", because 2,500 test pictures were too few. There are now 3,500, '
-            "and the seeds are the same."
+            'Then the verdict was "not judged", because 2,500 test pictures were too few. There are now '
+            "3,500, and the seeds are the same."
         ),
     ),
 )
