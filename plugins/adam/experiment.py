@@ -312,7 +312,7 @@ def compare(
         attempt=partial(race, steps=run.pick(smoke=4, quick=steps, full=5 * steps)),
         read=end_loss,
         grid=run.pick(smoke=RATES[2:3], quick=RATES[:7], full=RATES),
-        score="training loss",
+        score=f"training loss, {problem.name}",
         again=True,
         world={None: problem},
         breaks=breaks,

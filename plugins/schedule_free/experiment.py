@@ -243,7 +243,7 @@ def compare(
         attempt=partial(attempt, ninth=run.pick(smoke=2, quick=60, full=1000)),
         read=losses_at_stops,
         grid=run.pick(smoke=rates[1:2], quick=rates, full=rates),
-        score="log training loss",
+        score=f"log training loss, {name}",
         again=True,
         derive=constant_over_cosine,
         world=world,
