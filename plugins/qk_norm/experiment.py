@@ -123,10 +123,13 @@ HIGH_RATES = Claim(
     "normalisation to queries and keys to make training stable at high learning rates.",
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds), and there was no rival. The '
-            "rule did not compare the losses at the high rate. An untrained model loses nothing there, so it "
-            'met the rule, and the verdict became "not judged". The second bound is new, and so are the '
-            "seeds."
+            'Until November 2026 the verdict was "reproduced" (5 of 5 seeds, with the first bound), and '
+            "there was no rival."
+        ),
+        (
+            'Then the verdict was "not judged", because an untrained model loses nothing at the high rate '
+            "and met the only bound. The rule now also compares the losses at the high rate, and the seeds "
+            "are new."
         ),
     ),
 )
