@@ -79,8 +79,8 @@ CHEAPER = Claim(
         (
             'Later in November 2026 the verdict was "not judged". Training took 84 steps, after which the '
             "plain decoder was barely better than byte frequencies on 1 of 5 seeds, and 64 test windows were "
-            "too few. Now there are 150 steps and 256 test windows. The bounds are unchanged. The claim was "
-            "renamed, which gives it new seeds."
+            "too few. Now there are 150 steps and 1,280 test windows, because 256 were still too few. The "
+            "bounds are unchanged. The claim was renamed, which gives it new seeds."
         ),
     ),
 )
@@ -289,9 +289,10 @@ def losses(
 ) -> Float[Tensor, "windows window"]:
     """Loss of each byte in nats, on the same windows for every arm."""
     run.phase("evaluate")
-    few = {"choose": 64, "judge": 256}[part]
-    count = run.pick(smoke=4, quick=few, full=512)
+    count = run.pick(smoke=4, quick={"choose": 64, "judge": 1280}[part], full=1280)
     ids = data.windows(getattr(world.parts, part), world.window, count, run.data(f"windows to {part}", part))
-    ids = ids.to(run.device)
-    given = ids if isinstance(network, Megabyte) else F.pad(ids[:, :-1], (1, 0))
-    return F.cross_entropy(network(given).mT, ids, reduction="none").double().cpu()
+    found = []
+    for some in ids.to(run.device).split(64):
+        given = some if isinstance(network, Megabyte) else F.pad(some[:, :-1], (1, 0))
+        found.append(F.cross_entropy(network(given).mT, some, reduction="none").double().cpu())
+    return torch.cat(found)
