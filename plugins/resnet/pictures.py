@@ -24,6 +24,7 @@ SHORTCUTS: dict[str, Shortcut] = {"residual": "A", "plain": "none"}
 PRINTED = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97}  # test errors of residual networks on CIFAR-10, table 6
 
 Labelled = tuple[Float[Tensor, "count channels height width"], Int[Tensor, " count"]]
+HeldOut = tuple[Float[Tensor, "held channels height width"], Int[Tensor, " held"]]
 
 
 def classify(run: Run) -> None:
@@ -75,7 +76,7 @@ def learn(
     network: nn.Module,
     called: Callable[[Images], Tensor],
     train: Labelled,
-    choose: Labelled,
+    choose: HeldOut,
     steps: int,
     precision: torch.autocast,
 ) -> float:

@@ -84,9 +84,9 @@ def test_a_run_stopped_within_a_loop_ends_like_an_undisturbed_one(
 
 
 @pytest.mark.slow
-def test_so_does_a_run_on_other_data(tmp_path: Path, remembered: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_so_does_a_run_on_other_data(name: str, tmp_path: Path, remembered: Callable[..., Any]) -> None:
     moments = random.Random(time.time_ns())
-    name = moments.choice(list(WITH_DATA))
     stop_and_resume(name, WITH_DATA[name], moments, tmp_path / name, remembered)
 
 
