@@ -25,7 +25,12 @@ from readtrack.papers.resnet.pictures import augmented
 MODULES = {"torch's modules": torchs, "readtrack": lambda network: network}
 LAYOUTS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
 MODES = {"": None, ", compiled": "default", ", compiled with CUDA graphs": "reduce-overhead"}
-VARIANTS = [made + layout + mode for made in MODULES for layout in LAYOUTS for mode in MODES]
+VARIANTS = {
+    made + layout + mode: (MODULES[made], LAYOUTS[layout], MODES[mode])
+    for made in MODULES
+    for layout in LAYOUTS
+    for mode in MODES
+}
 STRONGEST = "torch's modules, channels last, compiled with CUDA graphs"
 
 
@@ -33,17 +38,15 @@ def trainer(
     name: str, start: dict[str, Tensor], batches: list[tuple[Tensor, Tensor]], device: torch.device
 ) -> Callable[[], Tensor]:
     """A function that does one training step on the next batch and returns its loss."""
-    made, rest = next((made, name.removeprefix(made)) for made in MODULES if name.startswith(made))
-    layout = next(layout for layout in reversed(LAYOUTS) if rest.startswith(layout))
-    mode = MODES[rest.removeprefix(layout)]
-    network: nn.Module = MODULES[made](cifar(20, channels=batches[0][0].shape[1]))
+    change, layout, mode = VARIANTS[name]
+    network: nn.Module = change(cifar(20, channels=batches[0][0].shape[1]))
     network.load_state_dict(start, strict=False)  # torch's normalisation also counts batches
-    network.to(device, memory_format=LAYOUTS[layout])
+    network.to(device, memory_format=layout)
     called = torch.compile(network, dynamic=False, mode=mode) if mode else network
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=device.type == "cuda"
     )
-    given = cycle([(x.contiguous(memory_format=LAYOUTS[layout]), y) for x, y in batches])
+    given = cycle([(x.contiguous(memory_format=layout), y) for x, y in batches])
 
     def step() -> Tensor:
         x, y = next(given)
