@@ -34,14 +34,17 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
 
 
-def digits(run: Run) -> data.Parts:
-    """Images (n, 1, 8, 8), larger with `--data`, and labels (n,) for training, validation and test."""
+def digits(run: Run, *, judge: float = 0.3) -> data.Parts:
+    """Images (n, 1, 8, 8), larger with `--data`, and labels (n,) for training, validation and test.
+
+    judge  share of the images in the test part
+    """
     source = run.source(
         "images",
         at_most=run.pick(smoke=5_000, quick=5_000, full=None),
         needs="ten classes",
         choose=0.1,
-        judge=0.3,
+        judge=judge,
     ).grey(run.pick(smoke=14, quick=14, full=32))
     return data.Parts(*((x.to(run.device, run.dtype), y.to(run.device)) for x, y in source.parts))
 

@@ -38,13 +38,20 @@ CLIPPED = Break(
     "There is no normalisation and no tanh. Gradients are clipped to a norm of 1.",
     "rival",
 )
+SMALLER = Break(
+    "smaller initial weights",
+    "There is no normalisation and no tanh. Weights of linear layers start at PyTorch's default, which is "
+    "smaller.",
+    "rival",
+)
 
 HIGHEST = "highest learning rate that works"
 STEPS = 100
+DEEP = 6  # layers of the networks in which layer normalisation is needed
 DEVIATIONS = (
-    "We train a character model with four layers of hidden size 32 for 100 steps. Batches have 8 windows of "
-    "32 characters. The loss is measured in nats per character on held-out text. The slope starts at the "
-    "paper's default of 0.5. For language models, the paper tunes the initial slope. "
+    "We train a character model of hidden size 32 for 100 steps. Batches have 8 windows of 32 characters. "
+    "The loss is measured in nats per character on held-out text. The slope starts at the paper's default of "
+    "0.5. For language models, the paper tunes the initial slope. "
 )
 
 STABLE = Claim(
@@ -67,8 +74,8 @@ STABLE = Claim(
     breaks=(LINEAR, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS
-    + "A learning rate works if the final loss is at least 0.3 nats below the unigram loss. Neighbouring "
-    "values on the grid differ by a factor of about 3.",
+    + "The model has four layers. A learning rate works if the final loss is at least 0.3 nats below the "
+    "unigram loss. Neighbouring values on the grid differ by a factor of about 3.",
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). If the '
@@ -99,17 +106,25 @@ AS_GOOD = Claim(
         at_least("loss", "neither", 1.02, over="layer norm"),
     ),
     after_steps=STEPS,
-    breaks=(LINEAR, CLIPPED, UNTRAINED),
-    chosen_on=(0, 1),
+    breaks=(LINEAR, CLIPPED, SMALLER, UNTRAINED),
+    chosen_on=(0, 3),
     deviations=DEVIATIONS
-    + "A Transformer as small as this may train equally well without normalisation or tanh. In that case "
-    "there is nothing to replace, and the run is not judged. With twelve layers the result is the same.",
+    + "The model has six layers, whose weights start as in the Vision Transformer (Glorot's uniform "
+    "distribution). With four layers and PyTorch's default weights, it trains better without normalisation "
+    "or tanh, so that there is nothing to replace. On seed 3, slopes that start at 1, 2 and 4 ended with a "
+    "higher loss than 0.5.",
     headline=True,
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bounds). The condition '
             "that layer normalisation must beat the model without normalisation or tanh is new. The set-up "
             "was chosen on seed 0."
+        ),
+        (
+            'Until 27 November 2026 the verdict was "not judged" (same bounds): networks of four layers with '
+            "PyTorch's default weights met that condition on none of 5 seeds. The loss with dynamic tanh was "
+            "1.15 times the loss with layer normalisation. Six layers with Glorot's weights were chosen on "
+            "seed 3."
         ),
     ),
 )
@@ -147,6 +162,12 @@ class Characters(nn.Module):
         self.blocks = nn.Sequential(*(Block(norm, model, heads) for _ in range(layers)))
         self.norm, self.readout = norm(model), nn.Linear(model, vocab)
 
+    def start_as_vit(self) -> None:
+        """Draw all weights of linear layers from Glorot's uniform distribution."""
+        for part in self.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
         """Mean loss in nats per character, over all characters but the first."""
         logits = self.readout(self.norm(self.blocks(self.embed(text[:, :-1]))))
@@ -154,22 +175,34 @@ class Characters(nn.Module):
 
 
 class Setting(NamedTuple):
-    """An arm: its normalisation, and the norm to which gradients are clipped."""
+    """An arm.
+
+    clip  norm to which gradients are clipped
+    vit   whether weights start as in the Vision Transformer, or as PyTorch's linear layers do
+    """
 
     norm: Norm
+    layers: int = 4
     clip: float | None = None
+    vit: bool = False
 
 
 def neither(features: int) -> nn.Identity:
     return nn.Identity()
 
 
-ARMS = {
-    "dynamic tanh": Setting(DynamicTanh),
-    "layer norm": Setting(LayerNorm),
-    "neither": Setting(neither),
-}
+ARMS = {"dynamic tanh": Setting(DynamicTanh), "neither": Setting(neither)}
 BREAKS = {LINEAR: Setting(_NoTanh), CLIPPED: Setting(neither, clip=1.0)}
+DEEP_ARMS = {
+    "dynamic tanh": Setting(DynamicTanh, DEEP, vit=True),
+    "layer norm": Setting(LayerNorm, DEEP, vit=True),
+    "neither": Setting(neither, DEEP, vit=True),
+}
+DEEP_BREAKS = {
+    LINEAR: Setting(_NoTanh, DEEP, vit=True),
+    CLIPPED: Setting(neither, DEEP, clip=1.0, vit=True),
+    SMALLER: Setting(neither, DEEP),
+}
 
 
 class Trained(NamedTuple):
@@ -208,9 +241,8 @@ def compare(run: Run) -> None:
     text = Text(parts, len(alphabet), unigram_loss(parts, len(alphabet)) - MARGIN)
     bigram = bigram_loss(parts, text.windows(run, "judge").cpu(), text.vocab)
     run.metric("held-out loss", bigram, arm="bigram")
-    table = run.compare(
+    run.compare(
         STABLE,
-        AS_GOOD,
         arms={name: Arm(setting) for name, setting in ARMS.items()},
         attempt=train,
         read=read_off,
@@ -224,20 +256,44 @@ def compare(run: Run) -> None:
     )
     for rate in RATES:
         run.metric("held-out loss over rate", text.works, step=rate, arm="a rate works below")
-    run.headline("held-out loss over rate")
+    table = run.compare(
+        AS_GOOD,
+        arms={name: Arm(setting) for name, setting in DEEP_ARMS.items()},
+        attempt=train,
+        read=read_off_deep,
+        grid=run.pick(smoke=(0.01,), quick=DEEP_RATES, full=DEEP_RATES),
+        score="validation loss, six layers",
+        references={"bigram": {"loss": bigram}},
+        breaks={one.name: {"dynamic tanh": Arm(setting)} for one, setting in DEEP_BREAKS.items()},
+        world=text,
+    )
+    run.headline(OVER_RATE_DEEP)
     if "layer norm" in table.sweeps and not (run.null or run.broken):
         show_curves(run, table.sweeps["layer norm"].chosen.model, text)
 
 
 def read_off(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
-    ends = {rate: trained.loss for rate, trained in found.points.items() if isinstance(rate, float)}
-    highest_shown = 2 * math.log(at.world.vocab)
-    for rate, loss in ends.items():
-        at.metric("held-out loss over rate", min(loss, highest_shown) if loss == loss else loss, step=rate)
-    at.metric("held-out loss", found.chosen.loss)
+    ends = plot(at, found, "held-out loss over rate")
     return {"loss": found.chosen.loss, HIGHEST: highest(ends, at.world.works)}
 
 
+def read_off_deep(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
+    plot(at, found, OVER_RATE_DEEP)
+    at.metric("held-out loss", found.chosen.loss)
+    return {"loss": found.chosen.loss}
+
+
+def plot(at: Trial, found: Sweep[Trained], chart: str) -> dict[float, float]:
+    """Plot and return the test loss by learning rate."""
+    ends = {rate: trained.loss for rate, trained in found.points.items() if isinstance(rate, float)}
+    highest_shown = 2 * math.log(at.world.vocab)
+    for rate, loss in ends.items():
+        at.metric(chart, min(loss, highest_shown) if loss == loss else loss, step=rate)
+    return ends
+
+
+OVER_RATE_DEEP = "held-out loss over rate, six layers"
+DEEP_RATES = (0.002, 0.006, 0.02, 0.06)
 RATES = (0.003, 0.01, 0.03, 0.1)
 
 
@@ -261,16 +317,20 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
     """Train one arm at one learning rate, and return its validation loss and the model with its test loss."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=3000))
-    model = Characters(text.vocab, setting.norm).to(run.device, run.dtype)
+    model = Characters(text.vocab, setting.norm, layers=setting.layers)
+    if setting.vit:
+        model.start_as_vit()
+    model.to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / 10) * (1 - step / steps)
     )
     batches = at.generator("batches")
+    deep = ", six layers" if setting.layers == DEEP else ""
     run.phase("train")
     for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, schedule)):
         loss = model.loss(data.windows(text.parts.train, CONTEXT + 1, 8, batches).to(run.device))
-        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}{deep}", clip=setting.clip)
         schedule.step()
     run.phase("evaluate")
     with run.evaluating(model):

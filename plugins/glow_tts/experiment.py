@@ -106,11 +106,11 @@ COUPLINGS = Claim(
     ),
     breaks=(NO_COUPLINGS, NO_SEARCH, UNTRAINED),
     no_rival="The strongest cheap rival, a linear flow over all bands, is the control.",
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 2),
     deviations=(
         "A synthetic voice speaks one to three digits. Its speech is sampled at 8 kHz and converted to "
         "spectrograms with 40 bands. The flow has two blocks of 32 channels, and the encoder has one layer. "
-        "Training takes 110 steps with 8 utterances each. In the first 30 steps the frames are divided "
+        "Training takes 300 steps with 8 utterances each. In the first 30 steps the frames are divided "
         "equally among the symbols. There is no listening test."
     ),
     headline=True,
@@ -119,6 +119,10 @@ COUPLINGS = Claim(
             "Until November 2026 the linear flow mixed fixed groups of four channels, so the couplings were "
             "compared with 40 separate maps, and the claim was reproduced with a difference of about 14 "
             "nats. The linear flow's matrices now mix all bands. The bounds are unchanged."
+        ),
+        (
+            'Until 27 November 2026 the verdict was "not judged" (same bounds): after 110 steps, the linear '
+            "flow's boundaries were more than 2 frames off on 2 of 5 seeds."
         ),
     ),
 )
@@ -265,7 +269,7 @@ def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
     run, parts = at.run, at.world
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
-    generator, steps = at.generator("batches"), run.pick(smoke=2, quick=110, full=3000)
+    generator, steps = at.generator("batches"), run.pick(smoke=2, quick=300, full=3000)
     evenly = run.pick(smoke=1, quick=EVENLY, full=EVENLY)
     model.flow.fit(*fitting(run, parts.train))
     paths = {}

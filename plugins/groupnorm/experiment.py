@@ -55,7 +55,7 @@ STEPS = 80
 DEVIATIONS = (
     "A network of seven convolutions is trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only "
     "the statistics are computed over parts of the batch, as on several devices. The loss is measured on "
-    "held-out digits, with each network at the best of five learning rates. "
+    "held-out digits, six in ten of all, with each network at the best of five learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
@@ -81,6 +81,10 @@ FEW_EXAMPLES = Claim(
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same: the '
             "loss over 2 examples had to be at least 1.15 times as high. The sentence did not state the "
             "number of steps. After 300 steps the two losses were equal."
+        ),
+        (
+            'Until 27 November 2026 the verdict was "not judged" (same bound): the test was on three in ten '
+            "of the digits, too few for this bound on 2 of 5 seeds."
         ),
     ),
 )
@@ -110,6 +114,10 @@ SMALL_BATCHES = Claim(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). There were '
             "eight channels per group and thus two to eight groups. The paper has 32 groups."
+        ),
+        (
+            "Until 27 November 2026 the test was on three in ten of the digits, and the verdict was the "
+            'same: "not reproduced" (0 of 5 seeds, same bound).'
         ),
     ),
 )
@@ -181,7 +189,7 @@ def compare(run: Run) -> None:
             NO_DIVISION.name: {"groups": Arm(partial(_NoDivision, 1))},
             ONE_GROUP.name: {"groups": Arm(partial(GroupNorm, 1))},
         },
-        world=digits(run),
+        world=digits(run, judge=0.6),  # with fewer, the ratio's standard error is too large
     )
     # Figure 1 plots the loss against the number of examples per statistic.
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}

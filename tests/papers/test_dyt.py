@@ -84,13 +84,30 @@ def test_vit_b_has_one_slope_a_layer_in_the_place_of_each_normalisation():
 
 
 def test_the_arms_and_their_breaks():
-    kinds = {name: type(setting.norm(8)) for name, setting in EXPERIMENT.ARMS.items()}
+    kinds = {name: type(setting.norm(8)) for name, setting in EXPERIMENT.DEEP_ARMS.items()}
     assert kinds == {"dynamic tanh": DynamicTanh, "layer norm": LayerNorm, "neither": nn.Identity}
+    for name, setting in EXPERIMENT.ARMS.items():
+        assert EXPERIMENT.DEEP_ARMS[name] == setting._replace(layers=6, vit=True)
     linear, clipped = EXPERIMENT.BREAKS.values()
+    assert list(EXPERIMENT.DEEP_BREAKS.values()) == [
+        linear._replace(layers=6, vit=True),
+        clipped._replace(layers=6, vit=True),
+        EXPERIMENT.Setting(EXPERIMENT.neither, layers=6),
+    ]
     x = torch.randn(3, 8) * 9
     assert_close(linear.norm(8)(x), 0.5 * x)
     assert (type(clipped.norm(8)), clipped.clip) == (nn.Identity, 1.0)
-    assert {setting.clip for setting in EXPERIMENT.ARMS.values()} == {None}
+    assert {setting.clip for setting in (*EXPERIMENT.ARMS.values(), linear)} == {None}
+
+
+def test_glorot_weights_have_equal_variances_in_both_directions():
+    model = EXPERIMENT.Characters(50, nn.Identity, model=64, layers=1)
+    before = model.embed.weight.clone()
+    model.start_as_vit()
+    for part in model.modules():
+        if isinstance(part, nn.Linear):
+            assert part.weight.std().item() == pytest.approx((2 / sum(part.weight.shape)) ** 0.5, rel=0.1)
+    assert torch.equal(model.embed.weight, before)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +184,8 @@ def test_a_tanh_fits_a_tanh_and_a_line_a_line():
 def test_the_experiment_runs(run_experiment):
     highest = {bound.metric for bound in (*dyt.STABLE.rule, dyt.STABLE.control_reaches[1])}
     record = run_experiment(dyt, unreached=highest)
-    assert len(record.curves["what a line leaves over a tanh"]["layer norm"]) == 9
-    loss = {arm: record.values["held-out loss", arm] for arm in (*EXPERIMENT.ARMS, "bigram")}
+    assert len(record.curves["what a line leaves over a tanh"]["layer norm"]) == 13
+    loss = {arm: record.values["held-out loss", arm] for arm in (*EXPERIMENT.DEEP_ARMS, "bigram")}
     assert list(record.claims[-1]["values"].values()) == pytest.approx(
         [
             loss["dynamic tanh"] / loss["layer norm"],
@@ -177,7 +194,7 @@ def test_the_experiment_runs(run_experiment):
             loss["neither"] / loss["layer norm"],
         ]
     )
-    assert digest(EXPERIMENT) == "432139ccc0b5"
+    assert digest(EXPERIMENT) == "ac497d73c89d"
 
 
 def test_every_variant_is_right(check_benchmark):

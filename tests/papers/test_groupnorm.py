@@ -112,7 +112,7 @@ def test_the_experiment_runs(run_experiment):
     assert judged == pytest.approx(
         [losses["over 32"] / losses["over 2"], losses["groups"] / losses["over 2"]], rel=1e-4
     )
-    assert digest(EXPERIMENT) == "62aa9651e107"
+    assert digest(EXPERIMENT) == "2e0e24f10d62"
 
 
 def test_every_variant_is_right(check_benchmark):
