@@ -40,6 +40,7 @@ class PublishedVerdict:
     ours         mean, 95 % interval and threshold of each number in the rule; means and ranges if judged by
                  an earlier procedure
     held, seeds  number of seeds that held individually, and number of seeds
+    timed        whether only the benchmark judges the claim, which does not run once per seed
     null         the verdict of the null run, or ""
     breaks       (name, verdict with this break)
     takes_away   (name, what it leaves out) of each break that the claim names
@@ -54,6 +55,7 @@ class PublishedVerdict:
     verdict: str
     held: int
     seeds: int
+    timed: bool
     ours: str
     null: str
     breaks: tuple[tuple[str, str], ...]
@@ -63,8 +65,8 @@ class PublishedVerdict:
 
     @property
     def counted(self) -> str:
-        """`5 of 5 seeds`."""
-        return f"{self.held} of {counted(self.seeds, 'seed')}"
+        """`5 of 5 seeds`, or that the benchmark judged."""
+        return "benchmark" if self.timed else f"{self.held} of {counted(self.seeds, 'seed')}"
 
     @property
     def controls(self) -> list[Control]:
@@ -89,6 +91,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
         found: dict[str, list[PublishedVerdict]] = {}
         for row in body["claims"]:
             earlier = row.get("procedure") != body.get("procedure")
+            rule = row["claim"].get("rule")  # a `Speedup` or a `Growth` names its "bound"
             verdict = PublishedVerdict(
                 paper=one_line(row["paper"]),
                 claim=one_line(row["claim"]["name"]),
@@ -97,6 +100,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 verdict=one_line(row["verdict"]),
                 held=int(row["held"]),
                 seeds=len(row["seeds"]),
+                timed=bool(rule) and all("bound" in bound for bound in rule),
                 ours=one_line(_effects(row) or row["ours"]),
                 null=one_line(row.get("null") or ""),
                 breaks=tuple(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from readtrack.effects import Effect
 from readtrack.forest import forest
 from readtrack.procedure import MORE_STEPS
-from readtrack.text import counted, format_number
+from readtrack.text import format_number
 from readtrack.text import in_markdown as _cell
 from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rates, forecast, headline, rules
 from readtrack.verdicts import OUTCOMES, Verdict
@@ -96,7 +96,7 @@ def _line(row: VerdictRow, rows: Sequence[VerdictRow]) -> list[str]:
         _cell(found),
         _cell(asked),
         _cell(_said(row)),
-        f"{row.held} of {len(row.seeds)}",
+        row.held_seeds.removesuffix(" seeds").removesuffix(" seed"),
         ", ".join(f"{count} {verdict}" for verdict, count in others.items()),
     ]
 
@@ -129,7 +129,7 @@ def _claim(row: VerdictRow) -> list[str]:
     claim = row.claim
     said = ": ".join([row.verdict, *caveats(row)])
     facts = {
-        "verdict": f"{said}; {row.held} of {counted(len(row.seeds), 'seed')} held",
+        "verdict": f"{said}; {row.held_seeds} held" if row.held_seeds else said,
         "kind": claim.kind + (", the paper's headline" if claim.headline else ""),
         "the paper's result": str(claim.paper),
         "rule": rules(claim),

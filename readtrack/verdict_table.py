@@ -116,6 +116,12 @@ class VerdictRow:
         }
 
     @property
+    def held_seeds(self) -> str:
+        """`4 of 5 seeds`; "" if only the benchmark judges the claim, which does not run once per seed."""
+        only_timed = self.claim.timed and not self.claim.bounds
+        return "" if only_timed else f"{self.held} of {counted(len(self.seeds), 'seed')}"
+
+    @property
     def effect(self) -> Effect | None:
         """The main effect: the first that compares arms, or the first."""
         alone = {bound.metric for bound in self.claim.bounds if not (bound.of and bound.of.against)}

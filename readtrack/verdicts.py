@@ -116,6 +116,7 @@ class Judged:
     sides      the state of each bound of the rule; bounds on time come last
     guards     bounds of the rule that are shown but not counted, with the arm that clears them anyway
     alike      for runs with a break: pairs of arms that are equal in every number, for each seed
+    before     the verdict before rivals or longer runs changed it, or None
     """
 
     paper: str
@@ -134,6 +135,7 @@ class Judged:
     sides: tuple[Side, ...] = ()
     guards: Mapping[str, str] = field(default_factory=dict)
     alike: tuple[str, ...] = ()
+    before: Verdict | None = None
 
     @property
     def ours(self) -> str:
@@ -143,7 +145,8 @@ class Judged:
         """The claim compared with its rivals: `broken` has the verdict with each break by name."""
         rivals = self.claim.rivals if self.verdict == "reproduced" else []
         if won := [name for name in rivals if broken.get(name) == "reproduced"]:
-            return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+            why = f"{', '.join(won)} passes the rule, too"
+            return replace(self, verdict="not specific", why=why, before=self.verdict)
         if unknown := [name for name in rivals if broken.get(name) == "not judged"]:
             why = f"a rival could not be judged: {', '.join(unknown)}"
             return replace(self, verdict="not judged", why=why)
@@ -193,17 +196,18 @@ class Judged:
         turned = [column.bound.metric for column in longer.columns if _turned(column)]
         if not turned:
             return self
-        return replace(
-            self, verdict="inconclusive", why=f"with more steps its sign turns: {', '.join(turned)}"
-        )
+        why = f"with more steps its sign turns: {', '.join(turned)}"
+        return replace(self, verdict="inconclusive", why=why, before=self.before or self.verdict)
 
     def otherwise(self) -> float | None:
-        """The probability that another verification gives another verdict; None if unknown."""
+        """The probability that another verification gives another verdict; None if unknown.
+
+        Rivals and longer runs are taken to come out as they did.
+        """
         if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
-        verdict = "reproduced" if self.verdict == "not specific" else self.verdict
         counted = [column for column in self.columns if str(column.bound) not in self.guards]
-        return chance_of_another(counted, verdict)
+        return chance_of_another(counted, self.before or self.verdict)
 
 
 class _Seed(NamedTuple):

@@ -43,6 +43,10 @@ def test_a_table_by_verify_is_read(tmp_path: Path) -> None:
     file.write_text(json.dumps(body))
     assert published(file)["paper"][0].ours.endswith("required ≥ 0.2 (a guard, not counted)")
 
+    body["claims"][0]["claim"]["rule"] = [{"bound": "speedup", "case": "copies", "threshold": 2.0}]
+    file.write_text(json.dumps(body))
+    assert (one.counted, published(file)["paper"][0].counted) == ("5 of 5 seeds", "benchmark")
+
     body["claims"][0]["procedure"] -= 1
     file.write_text(json.dumps(body))
     assert published(file)["paper"][0].made == "two cores, 2026-01-01, judged by the earlier procedure"

@@ -131,6 +131,8 @@ def test_a_claim_whose_sign_turns_with_more_steps_is_inconclusive(rule, longer, 
     assert one.verdict == ("inconclusive" if turned else "reproduced")
     assert one.why == (f"with more steps its sign turns: {rule.metric}" if turned else "")
     assert over(sure, claim, rule.metric).after_more(None).verdict == "reproduced"
+    # The longer runs are the same in another verification, so only the first verdict can change.
+    assert one.otherwise() == over(sure, claim, rule.metric).otherwise()
     missed = over([math.nan] * 5, claim, rule.metric)
     assert missed.after_more(more).verdict == missed.verdict
 

@@ -64,13 +64,14 @@ CLIPPED = Break(
 )
 
 HIGH = 0.1
-RATES = (0.001, 0.003, 0.01, HIGH)
-STEPS = 250
+RATES = (0.001, 0.003, 0.01, 0.03, HIGH)
+STEPS, WARM_UP = 250, 25
 SAVED, LOST, AT_HIGH = "loss saved", "loss lost at a learning rate of 0.1", "loss at a learning rate of 0.1"
 DEVIATIONS = (
     "We train a causal character model with rotary positions, two layers and hidden size 48 for 250 steps. "
-    "Batches have 8 windows of 48 characters. The loss is measured in nats per character on held-out parts "
-    "of the text. Each model uses the best of four learning rates. "
+    "Batches have 8 windows of 48 characters. The learning rate rises for 25 steps and then falls linearly "
+    "to 0. The loss is measured in nats per character on held-out parts of the text. Each model uses the "
+    "best of five learning rates. "
 )
 
 QUALITY = Claim(
@@ -96,13 +97,18 @@ QUALITY = Claim(
             'Until November 2026 the verdict was "inconclusive" (3 of 5 seeds, same bound), and there was no '
             "rival. The claim was about translation, although no translation model is trained here."
         ),
+        (
+            'Then the verdict was "weak" (11 of 20 seeds, same bound), with a constant learning rate. The '
+            "seeds are new, because the rule of the other claim changed."
+        ),
     ),
 )
 
 HIGH_RATES = Claim(
     name="loss lost at a high learning rate, with cosines and with dot products",
     sentence="If the learning rate is raised from its best value to 0.1, a character model's loss after 250 "
-    "steps increases less with cosine attention than with scaled dot products, and is lower.",
+    "steps increases less with cosine attention than with scaled dot products, and is lower. At its best "
+    "learning rate, it is at most 0.05 nats higher.",
     paper=Figure(
         "This result is not from the paper. At high learning rates, small models become unstable like large "
         "ones, and the same remedies help (Wortsman et al.)",
@@ -112,6 +118,7 @@ HIGH_RATES = Claim(
     rule=(
         at_most(LOST, "cosines", 0.75, over="dot products", toward=1.0),
         at_most(AT_HIGH, "cosines", -0.1, minus="dot products", toward=0.0),
+        at_most("loss", "cosines", 0.05, minus="dot products"),
     ),
     control="the same model with scaled dot products",
     control_arm="dot products",
@@ -130,6 +137,11 @@ HIGH_RATES = Claim(
             'Then the verdict was "not judged", because an untrained model loses nothing at the high rate '
             "and met the only bound. The rule now also compares the losses at the high rate, and the seeds "
             "are new."
+        ),
+        (
+            "Until 27 November 2026 the learning rate was constant. In trials, scaled dot products with a "
+            "warm-up lost as little as cosines without one, so that all models now have a warm-up. Models "
+            "that hardly use attention also met both bounds. The third bound is new, and excludes them."
         ),
     ),
 )
@@ -208,11 +220,16 @@ def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[floa
     run, text = at.run, at.world
     model = setting.make(text.vocab, run.pick(smoke=16, quick=48, full=64)).to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    steps = at.length(steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / WARM_UP) * (1 - step / steps)
+    )
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}", state=(model, optimizer)):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, schedule)):
         loss = model.loss(data.windows(text.parts.train, TOKENS + 1, 8, batches).to(run.device))
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
+        schedule.step()
     run.phase("evaluate")
     with run.evaluating(model):
         chosen_by, judged = (

@@ -82,9 +82,9 @@ CONSTANT = Break(
     "The step size does not shrink. It is always the step size for the slow sequence.",
     "near miss",
 )
-UNCOUPLED = Break(
-    "diagonal LegS memory",
-    "Only the diagonal of the matrix is used, so the coefficients are independent.",
+LEAKY = Break(
+    "leaky averages",
+    "The memory consists of 16 leaky averages of the input, with time constants from 1 to 256 samples.",
     "rival",
 )
 
@@ -106,10 +106,10 @@ TIMESCALE = Claim(
     control_arm="fixed step",
     control_reaches=(at_least(ACCURACY, "fixed step", 0.7),),
     after_steps=300,
-    breaks=(CONSTANT, UNCOUPLED, UNTRAINED),
-    chosen_on=(0, 1, 2),
-    deviations="We show digits pixel by pixel to an untrained memory with a linear readout. The paper trains "
-    "a gated network on pen trajectories.",
+    breaks=(CONSTANT, LEAKY, UNTRAINED),
+    chosen_on=(0, 1, 2, 7101),
+    deviations="We show digits pixel by pixel to an untrained memory with a linear readout of its whitened "
+    "states. The paper trains a gated network on pen trajectories.",
     history=(
         (
             'Until November 2026 the verdict was "reproduced" (same bounds), and there was no rival. The '
@@ -127,10 +127,17 @@ TIMESCALE = Claim(
             "The rule now bounds the difference in accuracy at the slow speed, also by 0.3. The other two "
             "bounds are unchanged, and the seeds are new."
         ),
+        (
+            "Until 27 November 2026 the rival was the diagonal of the matrix. However, its 16 states are "
+            "sums over the same polynomials as those of LegS, with the same shrinking step size. On seed "
+            "7101 its accuracy was 0.63, and 0.85 after its correlated states had been whitened. All arms "
+            "now whiten their states, and leaky averages, which have no step size that shrinks, are the "
+            "rival."
+        ),
     ),
 )
 
-READOUT_RATES = (0.03, 0.1, 0.3, 1.0)
+READOUT_RATES = (0.01, 0.03, 0.1, 0.3)
 
 
 @hookimpl
@@ -246,6 +253,13 @@ def recall_photographs(run: Run) -> None:
 # Digits at another speed
 
 
+def leaky_averages(order: int, time: int, longest: int) -> Float[Tensor, "order time"]:
+    """Averages that weight the past exponentially. Their time constants rise from 1 to `longest` samples."""
+    constants = torch.logspace(0, math.log10(longest), order, dtype=torch.float64)[:, None]
+    age = torch.arange(time - 1, -1, -1, dtype=torch.float64)
+    return torch.exp(-age / constants) / constants
+
+
 def fixed_step_memory(order: int, time: int, reach: int) -> Float[Tensor, "order time"]:
     """Like `legs_memory`, but with a fixed step size of 1 / reach, which weights the past exponentially."""
     a, b = hippo_legs(order)
@@ -275,37 +289,46 @@ def read_digits_at_any_speed(run: Run) -> None:
         keep="highest",
         breaks={
             CONSTANT.name: {"LegS": Arm(partial(fixed_step_memory, reach=SLOWER * TIME))},
-            UNCOUPLED.name: {"LegS": Arm(uncoupled_memory)},
+            LEAKY.name: {"LegS": Arm(partial(leaky_averages, longest=SLOWER * TIME))},
         },
         world=parts._replace(judge=(parts.judge[0][rows], parts.judge[1][rows])),
     )
 
 
 class Readout(NamedTuple):
-    """Maps sequences to scores of the digits. A class, because checkpoints cannot store a local function."""
+    """Maps sequences to scores of the digits. A class, because checkpoints cannot store a local function.
+
+    mean, whitening  of the states of the training sequences
+    """
 
     memory: Memory
-    mean: Tensor
-    std: Tensor
+    mean: Float[Tensor, " order"]
+    whitening: Float[Tensor, "order order"]
     layer: nn.Linear
 
     def __call__(self, sequences: Float[Tensor, "count time"]) -> Float[Tensor, "count 10"]:
         return self.scores(sequences @ self.memory(ORDER, sequences.shape[1]).mT)
 
     def scores(self, states: Float[Tensor, "count order"]) -> Float[Tensor, "count 10"]:
-        return self.layer(((states - self.mean) / self.std).to(self.layer.weight))
+        return self.layer(((states - self.mean) @ self.whitening).to(self.layer.weight))
+
+
+def whitening(states: Float[Tensor, "count order"]) -> Float[Tensor, "order order"]:
+    """The matrix that makes centred states uncorrelated, with variance 1."""
+    _, s, v = torch.linalg.svd(states, full_matrices=False)
+    return v.mT / s * len(states) ** 0.5
 
 
 def train_readout(at: Trial, memory: Memory, rate: float) -> tuple[float, Classifier]:
-    """Fit softmax regression to normalised states, and return its validation accuracy and the classifier."""
+    """Fit softmax regression to whitened states, and return its validation accuracy and the classifier."""
     run, (pixels, labels) = at.run, at.world.train
     states = pixels @ memory(ORDER, TIME).mT
-    mean, std = states.mean(0), states.std(0)
+    mean = states.mean(0)
     readout = nn.Linear(ORDER, 10).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(readout.parameters(), lr=rate)
     name = f"{at.name}, rate {rate:g}"
 
-    classifier = Readout(memory, mean, std, readout)
+    classifier = Readout(memory, mean, whitening(states - mean), readout)
     steps, labels = at.length(run.pick(smoke=2, quick=300, full=1000)), labels.to(run.device)
     run.phase("train")
     for step in at.steps(steps, f"any speed, {name}", state=(readout, optimizer)):

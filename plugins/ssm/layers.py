@@ -25,8 +25,9 @@ DECAYS = Break(
 )
 EVEN = Break(
     "evenly spaced frequencies",
-    "The matrix has independent 2 × 2 blocks with eigenvalues -1/2 ± iπn for n = 0, 1, ... (as in S4D-Lin, "
-    "Gu et al. 2022). Each pair of coefficients is a damped oscillator. B is HiPPO's in all arms.",
+    "The matrix has independent 2 × 2 blocks with eigenvalues -1/2 ± iπn for n = 0, 1, ... (as in S4D-Lin, a "
+    "later simplification by some of HiPPO's authors). Each pair of coefficients is a damped oscillator. B "
+    "is HiPPO's in all arms.",
     "rival",
 )
 

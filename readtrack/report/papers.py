@@ -21,7 +21,7 @@ from readtrack.report.strips import Strip, strip
 from readtrack.report.words import MEANING, STATES, anchors, known, number, sentence
 from readtrack.runs.record import RunSummary
 from readtrack.svg import Drawn
-from readtrack.text import counted, in_markdown, plain
+from readtrack.text import in_markdown, plain
 from readtrack.verdict_table import VerdictRow, caveats, rules
 from readtrack.verdicts import OUTCOMES
 
@@ -293,12 +293,12 @@ _READ = {"secondary": ", quoted by others", "memory": ", from memory"}
 
 def _short(row: VerdictRow) -> str:
     """The details that follow the verdict."""
-    if row.claim.timed and not row.claim.bounds:
+    if not row.held_seeds:
         told = "judged by its benchmark"
     elif len(row.seeds) == 1:
         told = f"one run, seed {row.seeds[0]}"
     else:
-        told = f"{row.held} of {counted(len(row.seeds), 'seed')} satisfy the rule individually"
+        told = f"{row.held_seeds} satisfy the rule individually"
     parts = [MEANING[known(row.verdict)], told]
     if row.why and row.verdict != "not specific":
         parts[0] = row.why

@@ -150,8 +150,9 @@ def test_the_experiment_runs(run_experiment):
     assert quality[0] == pytest.approx(loss["dot products"] - loss["cosines"])
     at_high = {arm: dict(points)[0.1] for arm, points in curve.items()}
     assert high[1] == pytest.approx(at_high["cosines"] - at_high["dot products"])
-    assert high[2] == pytest.approx(at_high["dot products"] - loss["dot products"])
-    assert digest(EXPERIMENT) == "b3eaeefc5f5f"
+    assert high[2] == pytest.approx(loss["cosines"] - loss["dot products"])
+    assert high[3] == pytest.approx(at_high["dot products"] - loss["dot products"])
+    assert digest(EXPERIMENT) == "a57fc0f8aaf7"
 
 
 def test_every_variant_is_right(check_benchmark):
