@@ -24,6 +24,7 @@ from readtrack.plugin import (
     hookimpl,
 )
 
+from .digits import draw_digits
 from .gradients import compare_gradients
 from .model import (
     VAE,
@@ -63,10 +64,12 @@ MIXTURE = Break(
 
 STEPS = 800
 DEVIATIONS = (
-    "The data are binary digits of 8 × 8 pixels. The networks have 100 hidden units and 8 latent variables. "
-    "We use Adam with a learning rate that decays to 0 instead of Adagrad, and torch's initialisation "
-    "instead of N(0, 0.01). We put no prior on the weights. The paper's section 5 puts an N(0, 1) prior on "
-    "them, which acts as weight decay and makes the estimate MAP. Training takes 800 batches of 100. "
+    "The data are binary digits of 8 × 8 pixels on a canvas of 10 × 10 pixels. The 898 training digits are "
+    "shown at all nine positions, and each test digit at a random position. The networks have 100 hidden "
+    "units and 8 latent variables. We use Adam with a learning rate that decays to 0 instead of Adagrad, and "
+    "torch's initialisation instead of N(0, 0.01). We put no prior on the weights. The paper's section 5 "
+    "puts an N(0, 1) prior on them, which acts as weight decay and makes the estimate MAP. Training takes "
+    "800 batches of 100. "
 )
 
 LIKELIHOOD = Claim(
@@ -102,6 +105,12 @@ LIKELIHOOD = Claim(
             "independent pixels. Any two curves that rise during training are correlated, so figure 3's "
             "comparison replaced the correlation."
         ),
+        (
+            "Until 27 November 2026 the digits did not move, and after four times the steps, wake-sleep was "
+            "ahead, because networks trained with the bound fitted the 1,078 training digits too closely. "
+            'The verdict was "inconclusive" (same bounds). The paper\'s networks train on up to 50,000 '
+            "images."
+        ),
     ),
 )
 
@@ -136,6 +145,11 @@ BETTER = Claim(
             'Then the verdict was "not judged", because a fifth of the digits was too few to judge the '
             "difference. Now two fifths are test digits. The seeds are the same."
         ),
+        (
+            "This was never judged. On seed 0, the difference was 0.31 nats after 800 steps and -0.09 after "
+            "3,200, because the networks fitted the 898 training digits too closely. With digits that move, "
+            "it was 1.14 and 0.63."
+        ),
     ),
 )
 
@@ -143,14 +157,6 @@ RATES = (0.01, 0.03, 0.09)
 LATENT = 8
 Objective = Callable[[VAE, Images, torch.Generator], Float[Tensor, " batch"]]
 EachDigit = Float[Tensor, " digits"]
-
-
-class Digits(NamedTuple):
-    """Flattened binary digits."""
-
-    train: Float[Tensor, "train pixels"]
-    choose: Float[Tensor, "choose pixels"]
-    judge: Float[Tensor, "judge pixels"]
 
 
 class Mixture(NamedTuple):
@@ -200,11 +206,7 @@ def normal(model: VAE, x: Images, generator: torch.Generator) -> Float[Tensor, "
 
 @hookimpl
 def experiment(run: Run) -> None:
-    at_most = run.pick(smoke=5_000, quick=5_000, full=None)
-    source = run.source("images", at_most=at_most, choose=0.1, judge=0.4)
-    source = source.grey(run.pick(smoke=14, quick=14, full=28))
-    parts = ((images > 0.5).flatten(1).to(run.device, run.dtype) for images, _ in source.parts)
-    digits = Digits(*parts)
+    digits = draw_digits(run)
     x = digits.train
     frequency = (x.sum(0) + 1) / (len(x) + 2)  # Laplace smoothing, so that no pixel has probability 0
     independent = log_bernoulli(frequency.logit().expand_as(digits.judge), digits.judge)

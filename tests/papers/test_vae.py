@@ -26,7 +26,8 @@ from readtrack.papers.vae import (
     wake_sleep,
 )
 from readtrack.papers.vae.benchmark import cost
-from readtrack.papers.vae.experiment import Digits, Trained, by_wake_sleep, fit_mixture, sooner
+from readtrack.papers.vae.digits import Digits, draw_digits, moved
+from readtrack.papers.vae.experiment import Trained, by_wake_sleep, fit_mixture, sooner
 from readtrack.papers.vae.gradients import Gradients, fitted, mean_alone, mean_off, regressed, variance
 from readtrack.papers.vae.model import by_density, gradient_draws, without_divergence, without_gradient
 from readtrack.runs.table import Sweep, Table
@@ -284,8 +285,7 @@ def test_gradients_are_compared_on_test_digits_with_8_latent_variables(run_exper
     given, compare = [], EXPERIMENT.compare_gradients
 
     def noted(run, model, x):
-        *_, (images, _) = run.source("images", at_most=5_000, choose=0.1, judge=0.4).grey(14).parts
-        given.append((model.latent, torch.equal(x, (images[:64] > 0.5).flatten(1).to(x))))
+        given.append((model.latent, torch.equal(x, draw_digits(run).judge[:64])))
         compare(run, model, x)
 
     monkeypatch.setattr(EXPERIMENT, "compare_gradients", noted)
@@ -309,6 +309,27 @@ def test_the_mixture_is_fitted_by_expectation_maximisation(part_of_run):
     assert score > log_bernoulli(x.mean(0).logit(eps=1e-6).expand_as(x), x).mean()
     images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
     assert found.model.log_probability(images).exp().sum().item() == pytest.approx(1.0)
+
+
+def test_digits_move_by_one_pixel_in_each_direction():
+    one = torch.zeros(1, 1, 2, 2)
+    one[..., 0, 1] = 1
+    places = moved(one).view(9, 4, 4)
+    assert sorted(map(tuple, places.nonzero()[:, 1:].tolist())) == [
+        (y, x) for y in range(3) for x in (1, 2, 3)
+    ]
+
+
+def test_training_digits_are_shown_at_all_positions_and_others_at_one(part_of_run):
+    run = part_of_run()
+    digits = draw_digits(run)
+    sizes = {name: part.shape for name, part in digits._asdict().items()}
+    assert sizes == {"train": (9 * 898, 100), "choose": (180, 100), "judge": (719, 100)}
+    unmoved = digits.train.view(9, -1, 100)
+    assert torch.equal(unmoved.sum(-1), unmoved[:1].sum(-1).expand(9, -1))  # no ink is cut off
+    assert len(unmoved.unique(dim=0)) == 9
+    first = digits.judge.view(-1, 10, 10).any(2).int().argmax(1).bincount()  # first row with ink
+    assert first.count_nonzero() >= 3
 
 
 def test_how_much_sooner():
@@ -341,7 +362,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(EXPERIMENT) == "fc2480226e25"
+    assert digest(EXPERIMENT) == "910b0dc3508b"
 
 
 def test_every_variant_is_right(check_benchmark):
