@@ -11,7 +11,7 @@ from torch import Tensor
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from ..gpt2 import GPT2
-from .experiment import GLOBAL, PATCH, PLAIN
+from .experiment import GLOBAL, ONE_LAYER, PATCH, PLAIN
 from .model import BYTES, Megabyte
 
 
@@ -25,9 +25,14 @@ def write(network: Megabyte, ids: Tensor, count: int) -> dict[str, Any]:
     return {"reached": True, "bytes": written.shape[1] - ids.shape[1]}
 
 
+@torch.no_grad()
 def write_plainly(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
-    written = network.generate(ids, count, torch.Generator(), temperature=0.0)
-    return {"reached": True, "bytes": written.shape[1] - ids.shape[1]}
+    """Generation with a KV cache, which chooses bytes as `write` does."""
+    cache = network.empty_cache(len(ids), ids.shape[1] + count)
+    last = choose_by_rule(network(ids, cache)[:, -1:])
+    for _ in range(count - 1):
+        last = choose_by_rule(network(last, cache)[:, -1:])
+    return {"reached": True, "bytes": count}
 
 
 def write_anew(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
@@ -93,7 +98,10 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
     known, count = bench.pick(smoke=(8, 8), quick=(192, 64), full=(4032, 64))
     ours = Megabyte(patches=(known + count) // PATCH, **shape).to(bench.device, bench.dtype)
-    plain = GPT2(BYTES, context=known + count, **PLAIN).to(bench.device, bench.dtype)
+    plain, wide = (
+        GPT2(BYTES, context=known + count, **sizes).to(bench.device, bench.dtype)
+        for sizes in (PLAIN, ONE_LAYER)
+    )
     yield Case(
         name="64 bytes written",
         axes={"bytes before": known},
@@ -101,6 +109,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         variants=(
             Variant(name="a plain model, no cache", role="naive", call=partial(write_anew, plain)),
             Variant(name="a plain model", role="strong", call=partial(write_plainly, plain)),
+            Variant(name="a plain model of one layer", role="strong", call=partial(write_plainly, wide)),
             Variant(name="Megabyte", role="paper", call=partial(write, ours)),
         ),
         cost={"until": None},

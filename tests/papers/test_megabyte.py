@@ -23,6 +23,7 @@ from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.megabyte.experiment")
+benchmark = importlib.import_module("readtrack.papers.megabyte.benchmark")
 
 
 def small(**settings: object) -> Megabyte:
@@ -192,11 +193,30 @@ def test_the_experiment_shows_the_generated_text(run_experiment):
 def test_the_lstm_costs_no_more_than_the_plain_model():
     """Counts multiply-adds per byte: four gates of the input and the state, and the readout."""
     lstm = 2 * (8 * 146**2 + 256 * 146)
+    assert its.operations(its.RecurrentBytes(), its.WINDOW) == lstm
     assert 0.9 < lstm / its.operations(its.PlainBytes(its.WINDOW), its.WINDOW) <= 1.02
 
 
+def test_the_plain_model_of_one_layer_costs_no_more_a_byte():
+    def multiply_adds(sizes):
+        return 12 * sizes["model"] ** 2 * sizes["layers"] + 256 * sizes["model"]
+
+    attention = 2 * (64 + 192) * 104 * 1, 2 * (64 + 192) * 72 * 2  # at most: all bytes before
+    assert multiply_adds(its.ONE_LAYER) + attention[0] < multiply_adds(its.PLAIN) + attention[1]
+
+
+def test_the_plain_model_writes_the_most_likely_bytes(monkeypatch):
+    network, chosen = its.PlainBytes(24), []
+    choose = benchmark.choose_by_rule
+    monkeypatch.setattr(benchmark, "choose_by_rule", lambda x: chosen.append(choose(x)) or chosen[-1])
+    ids = torch.randint(256, (1, 8))
+    assert benchmark.write_plainly(network, ids, 16) == {"reached": True, "bytes": 16}
+    greedy = network.generate(ids, 16, torch.Generator(), temperature=0.0)
+    assert torch.equal(torch.cat((ids, *chosen), 1), greedy)
+
+
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "6842544ad04e"
+    assert digest(its) == "bff55190fc0b"
     assert (its.STEPS, its.WINDOW, its.PATCH) == (150, 256, 8)
 
 
