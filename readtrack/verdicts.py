@@ -400,13 +400,16 @@ def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
 def _turned(column: Column) -> bool:
     """Whether the order of compared arms is reversed.
 
-    The mean lies beyond the value of equal arms, or beyond the threshold if equal arms satisfy the bound.
+    The mean lies beyond the value of equal arms. If equal arms satisfy the bound or its direction, the mean
+    lies beyond that instead.
     """
     bound = column.bound
     if bound.of is None or not bound.of.how:
         return False
     even = 1.0 if bound.ratio else 0.0
-    found = replace(column, bound=replace(bound, threshold=bound.threshold if bound.holds(even) else even))
+    asked = [limit for limit in (bound.threshold, bound.direction) if limit is not None]
+    satisfied = (limit for limit in asked if replace(bound, threshold=limit).holds(even))
+    found = replace(column, bound=replace(bound, threshold=next(satisfied, even)))
     if found.margins is None:
         return 2 * sum(map(found.bound.holds, found.values)) < len(found.values)
     return fmean(found.margins) < 0

@@ -119,6 +119,9 @@ def test_a_control_may_fail_with_one_seed_in_five():
         (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.1], True),
         (at_most("nats", "ours", 0.9, over="theirs"), [0.95, 0.99], False),
         (at_most("nats", "ours", 0.9, over="theirs"), [0.9, 1.3], True),
+        (at_most("nats", "ours", 0.99, over="theirs", toward=1.05), [1.02, 1.06], False),
+        (at_most("nats", "ours", 0.99, over="theirs", toward=1.05), [1.02, 1.1], True),
+        (at_most("nats", "ours", 0.9, over="theirs", toward=0.95), [0.96, 0.98], False),
         (at_least("nats", "ours", 0.2, minus="theirs"), [math.nan, math.nan], True),
         (at_least("nats", "ours", 0.2), [-1.0, -1.0], False),  # no arms are compared
     ],

@@ -128,13 +128,13 @@ LOCATES = Claim(
     after_steps=STEPS,
     deviations="A small network with batch normalisation reads windows of 24 × 24. The pictures have 40 × 40 "
     "pixels and contain a digit of 8 to 30 pixels. Boxes are merged by their overlap. We measure the top-1 "
-    "error among five classes. The classifier and the regressor are trained at three scales, on windows "
-    "that have an object of 9 to 20 pixels within 4 pixels of the centre. The paper trains on any window "
-    "that shows half of the object, but with so few steps our network learnt nothing from such windows. "
-    "The classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. All "
+    "error among five classes. The classifier and the regressor are trained at three scales, on windows that "
+    "have an object of 9 to 20 pixels within 4 pixels of the centre. The paper trains on any window that "
+    "shows half of the object, but with so few steps our network learnt nothing from such windows. The "
+    "classifier is trained for 250 Adam steps and the regressor, which all classes share, for 150. All "
     "methods use the same trained networks. Each method's scale and number of boxes to accumulate (1, 4 or "
-    "24) are chosen jointly on validation pictures. On the exploration seeds, the best number was always 1, "
-    "because the most confident window's box alone gave fewer errors.",
+    "24) are chosen jointly on validation pictures. On the exploration seeds, the best number for the three "
+    "arms was always 1, because the most confident window's box alone gave fewer errors.",
     headline=True,
     history=(
         (
