@@ -143,6 +143,10 @@ class Judged:
 
     def beside(self, broken: Mapping[str, Verdict]) -> Judged:
         """The claim compared with its rivals: `broken` has the verdict with each break by name."""
+        if self.verdict == "weak":
+            also = [name for name in self.claim.rivals if broken.get(name) in ("weak", "reproduced")]
+            said = f"with a rival, too: {', '.join(also)}" if also else ""
+            return replace(self, why="; ".join(filter(None, (self.why, said))))
         rivals = self.claim.rivals if self.verdict == "reproduced" else []
         if won := [name for name in rivals if broken.get(name) == "reproduced"]:
             why = f"{', '.join(won)} passes the rule, too"

@@ -351,3 +351,11 @@ def test_another_procedure_takes_other_seeds(monkeypatch: pytest.MonkeyPatch):
     seeds = rule_seeds([GAIN], MOST_SEEDS)
     monkeypatch.setattr(verdicts, "PROCEDURE", verdicts.PROCEDURE + 1)
     assert not set(rule_seeds([GAIN], MOST_SEEDS)) & set(seeds)
+
+
+def test_a_weak_verdict_names_the_rivals_that_have_the_effect_too():
+    claim = replace(GAIN, breaks=(UNTRAINED, Break("theirs", "It is theirs.", "rival")))
+    weak = replace(over([0.5, 0.51, 0.52, 0.5, 0.49], claim, "gain"), verdict="weak", why="0.1 to 0.3 (95 %)")
+    assert weak.beside({"theirs": "weak"}).why == "0.1 to 0.3 (95 %); with a rival, too: theirs"
+    assert weak.beside({"theirs": "reproduced"}).why.endswith("; with a rival, too: theirs")
+    assert weak.beside({"theirs": "not reproduced", "untrained": "weak"}) == weak
