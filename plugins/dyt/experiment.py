@@ -24,7 +24,7 @@ from readtrack.plugin import (
     at_most,
     hookimpl,
 )
-from readtrack.runs.table import Value
+from readtrack.runs.table import Metrics
 
 from ..layernorm import LayerNorm
 from ..rope import RotaryAttention
@@ -47,7 +47,7 @@ SMALLER = Break(
 
 HIGHEST = "highest learning rate that works"
 STEPS = 100
-DEEP = 6  # layers of the networks in which layer normalisation is needed
+DEEP = 6  # layers; with Glorot's weights, such a network needs normalisation
 DEVIATIONS = (
     "We train a character model of hidden size 32 for 100 steps. Batches have 8 windows of 32 characters. "
     "The loss is measured in nats per character on held-out text. The slope starts at the paper's default of "
@@ -72,10 +72,11 @@ STABLE = Claim(
     ),
     after_steps=STEPS,
     breaks=(LINEAR, CLIPPED, UNTRAINED),
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 2),
     deviations=DEVIATIONS
-    + "The model has four layers. A learning rate works if the final loss is at least 0.3 nats below the "
-    "unigram loss. Neighbouring values on the grid differ by a factor of about 3.",
+    + "The model has four layers and PyTorch's default weights, with which it trains as well without "
+    "normalisation. A learning rate works if the final loss is at least 0.3 nats below the unigram loss. "
+    "Neighbouring values on the grid differ by a factor of about 3.",
     history=(
         (
             'Until November 2026 the verdict was "not reproduced" (0 of 5 seeds, same bound). If the '
@@ -109,10 +110,11 @@ AS_GOOD = Claim(
     breaks=(LINEAR, CLIPPED, SMALLER, UNTRAINED),
     chosen_on=(0, 3),
     deviations=DEVIATIONS
-    + "The model has six layers, whose weights start as in the Vision Transformer (Glorot's uniform "
-    "distribution). With four layers and PyTorch's default weights, it trains better without normalisation "
-    "or tanh, so that there is nothing to replace. On seed 3, slopes that start at 1, 2 and 4 ended with a "
-    "higher loss than 0.5.",
+    + "The model has six layers. Unlike in the paper, weights of linear layers start from Glorot's uniform "
+    "distribution, which makes normalisation necessary. With PyTorch's default weights, networks of four and "
+    "of twelve layers train as well without normalisation or tanh, so that there is nothing to replace. The "
+    "paper's language models have a learned scalar after the embedding. On seed 3, slopes that start at 1, 2 "
+    "and 4 ended with a higher loss than 0.5.",
     headline=True,
     history=(
         (
@@ -168,10 +170,14 @@ class Characters(nn.Module):
             if isinstance(part, nn.Linear):
                 nn.init.xavier_uniform_(part.weight)
 
-    def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean loss in nats per character, over all characters but the first."""
+    def losses(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, " batch"]:
+        """Each text's mean loss in nats per character, over all characters but the first."""
         logits = self.readout(self.norm(self.blocks(self.embed(text[:, :-1]))))
-        return F.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+        return F.cross_entropy(logits.mT, text[:, 1:], reduction="none").mean(1)
+
+    def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
+        """Mean loss in nats per character."""
+        return self.losses(text).mean()
 
 
 class Setting(NamedTuple):
@@ -206,10 +212,14 @@ DEEP_BREAKS = {
 
 
 class Trained(NamedTuple):
-    """A trained model, and its test loss."""
+    """A trained model, and its loss on each test window."""
 
-    loss: float
+    losses: Float[Tensor, " windows"]
     model: Characters
+
+    @property
+    def loss(self) -> float:
+        return self.losses.mean().item()
 
 
 class Text(NamedTuple):
@@ -220,7 +230,7 @@ class Text(NamedTuple):
     works: float
 
     def windows(
-        self, run: Run, part: Literal["choose", "judge"], count: int = 128
+        self, run: Run, part: Literal["choose", "judge"], count: int = 1024
     ) -> Int[Tensor, "windows longer"]:
         found = data.windows(
             getattr(self.parts, part), CONTEXT + 1, count, run.data(f"windows to {part}", part)
@@ -272,15 +282,15 @@ def compare(run: Run) -> None:
         show_curves(run, table.sweeps["layer norm"].chosen.model, text)
 
 
-def read_off(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
+def read_off(at: Trial, found: Sweep[Trained]) -> Metrics:
     ends = plot(at, found, "held-out loss over rate")
-    return {"loss": found.chosen.loss, HIGHEST: highest(ends, at.world.works)}
+    return {"loss": found.chosen.losses, HIGHEST: highest(ends, at.world.works)}
 
 
-def read_off_deep(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
+def read_off_deep(at: Trial, found: Sweep[Trained]) -> Metrics:
     plot(at, found, OVER_RATE_DEEP)
     at.metric("held-out loss", found.chosen.loss)
-    return {"loss": found.chosen.loss}
+    return {"loss": found.chosen.losses}
 
 
 def plot(at: Trial, found: Sweep[Trained], chart: str) -> dict[float, float]:
@@ -334,8 +344,8 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
         schedule.step()
     run.phase("evaluate")
     with run.evaluating(model):
-        chosen_by, judged = (model.loss(text.windows(run, part)).item() for part in ("choose", "judge"))
-    return chosen_by, Trained(judged, model)
+        chosen_by, judged = (model.losses(text.windows(run, part)) for part in ("choose", "judge"))
+    return chosen_by.mean().item(), Trained(judged, model)
 
 
 def show_curves(run: Run, model: Characters, text: Text) -> None:

@@ -27,8 +27,8 @@ FASTER = Claim(
     ),
     rule=(Speedup("sound by a version", of="V3", over="V1", threshold=5.0, mode="until"),),
     rival_variants=("V2",),
-    deviations="The weights are random, so the versions' sound is not compared. Each call generates a tenth "
-    "of a second. The CPU differs from the paper's. The rival, V2, is V1 with a quarter of the channels, and "
+    deviations="The weights are random, so the versions' sound is not compared. Each call generates half a "
+    "second. The CPU differs from the paper's. The rival, V2, is V1 with a quarter of the channels, and "
     "has 0.86 times the multiplications of V3.",
     headline=True,
     history=(
@@ -37,8 +37,9 @@ FASTER = Claim(
             "times as fast). The abstract's small version is V3."
         ),
         (
-            'Until 27 November 2026 there was no rival, and the verdict was "reproduced" (same bound, V3 '
-            "6.2 times as fast as V1). V2 was 4.5 times as fast then."
+            "Until 27 November 2026 there was no rival, and each call generated a tenth of a second. The "
+            'verdict was "reproduced" (same bound, V3 6.2 times as fast as V1). V2 was 4.5 times as fast '
+            "then, and 8.2 times with half a second of sound, where V3 was 9.8 times as fast."
         ),
     ),
 )
@@ -127,7 +128,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         oracle=partial(functional, version, False),
         cost={"forward": Cost(flops=2 * products, bytes=weights * bench.dtype.itemsize)},
     )
-    some = bench.pick(smoke=2, quick=9, full=86)
+    some = bench.pick(smoke=2, quick=43, full=86)
     versions = bench.pick(smoke=(TINY, TINY, TINY), quick=(V1, V2, V3), full=(V1, V2, V3))
     roles = (("V1", "naive"), ("V2", "strong"), ("V3", "paper"))
     yield Case(

@@ -132,6 +132,10 @@ def of_the_others(to_come: Rewards) -> Rewards:
     return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
 
 
+def half_of_the_others(to_come: Rewards) -> Rewards:
+    return of_the_others(to_come) / 2
+
+
 def of_whole_episodes(to_come: Rewards) -> Rewards:
     """The mean total reward of the other episodes, the same at every step."""
     return of_the_others(to_come)[:1].expand_as(to_come)

@@ -88,7 +88,7 @@ SETTING = (
 MEMORISES = Claim(
     name="training accuracy on random data",
     sentence="The network that generalises on true labels also fits random labels, shuffled pixels, random "
-    "pixels and Gaussian noise with the same settings. Random labels take only a few times as many steps as "
+    "pixels and Gaussian noise with the same settings. Random labels take at most 20 times as many steps as "
     "true labels.",
     paper=Figure(
         "Training error reaches 0 on all five kinds of data. Random labels take a few times as long as true "

@@ -194,7 +194,7 @@ def test_the_experiment_runs(run_experiment):
             loss["neither"] / loss["layer norm"],
         ]
     )
-    assert digest(EXPERIMENT) == "ac497d73c89d"
+    assert digest(EXPERIMENT) == "3630eacd05db"
 
 
 def test_every_variant_is_right(check_benchmark):
