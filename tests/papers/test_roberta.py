@@ -155,22 +155,25 @@ def test_arms_differ_in_their_masks_alone(part_of_run, monkeypatch, broken, copi
 
 
 @pytest.mark.parametrize(
-    ("broken", "steps", "texts", "new"),
-    [("", 4, 50, 4), ("repeated texts", 4, 50, 1), ("larger batches", 1, 200, 1)],
+    ("broken", "mixed"), [("", [False] * 4), ("longer on mixed texts", [False, True, True, True])]
 )
-def test_arms_differ_in_steps_and_texts_alone(part_of_run, monkeypatch, broken, steps, texts, new):
+def test_the_longer_training_reads_new_texts_at_each_step(part_of_run, monkeypatch, broken, mixed):
     seen = {}
 
     def watched(at, recipe, rate):
         count, batches = recipe.batches(at)
         read = [masked.original for masked in batches]
-        different = {tuple(ids.flatten().tolist()) for ids in read}
-        seen[at.name] = count, len(read[0]), len(different)
+        assert len({tuple(ids.flatten().tolist()) for ids in read}) == count
+        # A text of the language has 7.6 different words on average, a mixed one 8.8.
+        own = [
+            torch.nn.functional.one_hot(ids, toy.WORDS).amax(1).sum(1).float().mean().item() for ids in read
+        ]
+        seen[at.name] = [words > 8.2 for words in own]
         return 1.0, toy.Trained(toy.network(), 0)
 
     monkeypatch.setattr(toy, "train", watched)
     toy.train_longer(part_of_run(broken=broken))
-    assert seen == {"longer training": (steps, texts, new), "shorter training": (1, 50, 1)}
+    assert seen == {"longer training": mixed, "shorter training": [False]}
 
 
 def test_topics_are_found_without_masks():
@@ -199,7 +202,7 @@ def test_the_rival_takes_the_place_of_fresh_masks(part_of_run, monkeypatch):
 
     monkeypatch.setattr(toy, "Topics", watched)
     run = part_of_run(broken="topics without a network")
-    world = toy.World.of(run)
+    world = toy.World.of(run, texts=20)
     score, fitted = toy.fit_topics(Trial(Workshop(run, world), Work(arm="fresh masks"), arm="fresh masks"))
     assert isinstance(fitted.model, Topics)
     assert score == toy.nats_of(run, fitted.model, world.chosen).mean().item()
@@ -216,14 +219,14 @@ def test_the_best_step_is_kept_and_judged_on_other_texts(part_of_run, monkeypatc
         return torch.tensor([next(losses)] * 2)
 
     monkeypatch.setattr(toy, "nats_of", nats_of)
-    toy.train_longer(part_of_run(broken="repeated texts"))
+    toy.train_longer(part_of_run(broken="longer on mixed texts"))
     judged = [len(masked.ids) for _, masked in asked]
     assert judged.count(1000) == 2
     assert set(judged) == {200, 1000}
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(toy) == "2966f2998dc3"
+    assert digest(toy) == "013daf99b9a0"
     assert (toy.TEXTS, toy.BATCH, toy.PASSES, toy.RATES) == (200, 50, 40, (1e-3, 3e-3, 1e-2))
 
 

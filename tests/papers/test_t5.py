@@ -277,12 +277,6 @@ def test_objectives_are_text(language):
     assert torch.equal(written, ids)
     assert (read == tasks.MASK).sum(1).eq(2).all()
     assert (toy.FEW, tasks.ASKED) == (24, 4)
-    first, second = toy.rest(ids, torch.Generator())
-    assert first.shape == second.shape
-    assert torch.equal(torch.cat((first, second), 1), ids)
-    begin, end = toy.last_third(ids, torch.Generator())
-    assert [part.shape[1] for part in (begin, end)] == [8, 4]
-    assert torch.equal(torch.cat((begin, end), 1), ids)
 
 
 def test_tasks_are_text_with_a_task_prefix(language):
@@ -316,8 +310,6 @@ def test_every_token_has_a_unique_name():
         ("", "pre-training, spans, 1"),
         ("words mixed across texts", "pre-training, spans, mixed, 1"),
         ("half of the pre-training", "pre-training, spans, 0.5"),
-        ("second half as target", "pre-training, rest, 1"),
-        ("last third as target", "pre-training, last_third, 1"),
     ],
 )
 def test_the_training_data_of_each_arm(part_of_run, monkeypatch, broken, stage):
