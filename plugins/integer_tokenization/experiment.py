@@ -49,10 +49,10 @@ SCRAMBLED = Break(
     "Each number is written with another number's digits, according to a fixed random permutation.",
     "near miss",
 )
-DECAY = Break(
-    "tokens, strong weight decay",
-    "Numbers are written as merged tokens instead of digits, and the weight decay is 1 instead of 0.01. "
-    "Strong weight decay is known to make models generalise after they have memorised the training data.",
+SOLVED = Break(
+    "values solved from the training sums",
+    "There is no network and no digit. Each merged token gets a value, such that in every training sum the "
+    "values of the summands add up to that of the result. The answer is the token with the nearest value.",
     "rival",
 )
 
@@ -71,12 +71,12 @@ COMPUTES = Claim(
     control_arm="merges",
     control_reaches=(at_least("seen sums right", "merges", 0.5, over="every sum"),),
     after_steps=800,
-    breaks=(SCRAMBLED, DECAY, UNTRAINED),
+    breaks=(SCRAMBLED, SOLVED, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The post trains no model. We add two numbers from 10 to 59 and train on half of the pairs, "
     "in both orders. An unseen sum does not occur in training in either order. The merges are learned from "
-    "the numbers in Python's source code. Like GPT-2's merges, they make almost all of these numbers a "
-    "single token. We do not test larger numbers, which GPT-2 splits into tokens of unequal length.",
+    "the numbers in Python's source code. Like GPT-2's merges, they make each of these numbers a single "
+    "token. We do not test larger numbers, which GPT-2 splits into tokens of unequal length.",
     headline=True,
     history=(
         (
@@ -94,6 +94,13 @@ COMPUTES = Claim(
             "The grid of learning rates used to start at 0.005. It starts at 0.013, so that a quick run "
             "takes a minute, and is extended if the rate at an edge is best. The seeds are new."
         ),
+        (
+            "Until 27 November 2026 the rival was the control with a weight decay of 1, which scored lower "
+            'than the control on four of five seeds, and the verdict was "reproduced" (0.53 more of the '
+            "unseen sums, same bound). The values that solve the training sums answer at least 99 % of the "
+            "unseen sums on five seeds. The rival knows that + adds, but not how numbers are written. After "
+            "3,200 steps on seed 1, the control reaches 83 % on the validation sums."
+        ),
     ),
 )
 
@@ -109,11 +116,7 @@ PARTS: dict[str, Part] = {"seen sums right": "train", "accuracy on unseen sums":
 Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
-class Writing(NamedTuple):
-    """How an arm writes a number (as ids, from FIRST_TOKEN on), and the arm's weight decay."""
-
-    ids: Callable[[int], list[int]]
-    decay: float = 0.01
+Write = Callable[[int], list[int]]  # writes a number as ids, from FIRST_TOKEN on
 
 
 class World(NamedTuple):
@@ -126,7 +129,25 @@ class World(NamedTuple):
 
 class Trained(NamedTuple):
     network: GPT2
-    write: Writing
+    write: Write
+
+    def right(self, pairs: Int[Tensor, "sums 2"]) -> Float[Tensor, " sums"]:
+        return right(self.network, spelled(pairs, self.write))
+
+
+class Values(NamedTuple):
+    """The rival. `numbers` are those whose tokens occur in the training sums, and `values` their values."""
+
+    numbers: Int[Tensor, " tokens"]
+    values: Float[Tensor, " tokens"]
+
+    def right(self, pairs: Int[Tensor, "sums 2"]) -> Float[Tensor, " sums"]:
+        """1 if the nearest value is that of the sum. A token that did not occur has no value."""
+        of_number = torch.full((2 * HIGH,), torch.nan, dtype=self.values.dtype)
+        of_number[self.numbers] = self.values
+        total = of_number[pairs].sum(1, keepdim=True)
+        nearest = self.numbers[(self.values - total).abs().argmin(1)]
+        return ((nearest == pairs.sum(1)) & total[:, 0].isfinite()).double()
 
 
 def in_digits(number: int) -> list[int]:
@@ -137,24 +158,34 @@ def looked_up(written: dict[int, list[int]], number: int) -> list[int]:
     return written[number]
 
 
-def digits(world: World) -> Writing:
-    return Writing(in_digits)
+def digits(world: World) -> Write:
+    return in_digits
 
 
-def scrambled(world: World) -> Writing:
-    return Writing(partial(looked_up, {number: in_digits(other) for number, other in enumerate(world.order)}))
+def scrambled(world: World) -> Write:
+    return partial(looked_up, {number: in_digits(other) for number, other in enumerate(world.order)})
 
 
-def merged(world: World) -> Writing:
+def merged(world: World) -> Write:
     """The merged tokens that occur in the numbers below 2 · HIGH, renumbered."""
     tokens = {number: world.bpe.encode(str(number)) for number in range(2 * HIGH)}
     used = sorted({i for some in tokens.values() for i in some})
     place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}
-    return Writing(partial(looked_up, {number: [place[i] for i in some] for number, some in tokens.items()}))
+    return partial(looked_up, {number: [place[i] for i in some] for number, some in tokens.items()})
 
 
-def merged_with_decay(world: World) -> Writing:
-    return merged(world)._replace(decay=1.0)
+def solve(at: Trial, rate: float) -> tuple[float, Values]:
+    """Find the values for which v[a] + v[b] = v[a + b] in all training sums: the last singular vector.
+
+    Returns the share of wrong validation sums. `rate` is not used.
+    """
+    pairs = at.world.pairs["train"]
+    sums = torch.cat((pairs, pairs.sum(1, keepdim=True)), 1)
+    numbers, column = sums.unique(return_inverse=True)
+    system = torch.zeros(len(sums), len(numbers), dtype=torch.float64)
+    system.scatter_add_(1, column, torch.tensor([1.0, 1.0, -1.0]).double().expand(len(sums), 3))
+    found = Values(numbers, torch.linalg.svd(system)[2][-1])
+    return 1 - found.right(at.world.pairs["choose"]).mean().item(), found
 
 
 @hookimpl
@@ -207,15 +238,15 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
 def compare(run: Run, bpe: ByteBPE) -> None:
     table = run.compare(
         COMPUTES,
-        arms={"digits": Arm(digits), "merges": Arm(merged)},
-        attempt=train,
+        arms={"digits": Arm(partial(train, digits)), "merges": Arm(partial(train, merged))},
+        attempt=lambda at, learn, rate: learn(at, rate),
         read=judged,
         grid=run.pick(smoke=(1e-2,), quick=RATES, full=RATES),
         score="validation nats",
         references={"every sum": {"seen sums right": 1.0}},
         breaks={
-            SCRAMBLED.name: {"digits": Arm(scrambled)},
-            DECAY.name: {"digits": Arm(merged_with_decay)},
+            SCRAMBLED.name: {"digits": Arm(partial(train, scrambled))},
+            SOLVED.name: {"digits": Arm(solve)},
         },
         world=world_of(run, bpe),
         unequal={"digits": "a number has two ids instead of one, and the claim is about this difference"},
@@ -234,7 +265,7 @@ def world_of(run: Run, bpe: ByteBPE) -> World:
     return World(bpe, parts, order)
 
 
-def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> Sums:
+def spelled(pairs: Int[Tensor, "sums 2"], write: Write) -> Sums:
     """The ids of "a + b = c", and the targets: the answer and the end token."""
     rows = [([*write(a), PLUS, *write(b), EQUALS], [*write(a + b), END]) for a, b in pairs.tolist()]
     length = max(len(question) + len(answer) for question, answer in rows)
@@ -252,18 +283,18 @@ def nats(network: GPT2, ids: Tensor, target: Tensor) -> Float[Tensor, ""]:
     return F.cross_entropy(network(ids).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
 
 
-def train(at: Trial, make: Callable[[World], Writing], rate: float) -> tuple[float, Trained]:
+def train(make: Callable[[World], Write], at: Trial, rate: float) -> tuple[float, Trained]:
     run, write = at.run, make(at.world)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=4000))
-    vocab = 1 + max(max(write.ids(number)) for number in range(LOW, 2 * HIGH))
+    vocab = 1 + max(max(write(number)) for number in range(LOW, 2 * HIGH))
     network = GPT2(vocab, context=LENGTH, model=32, heads=4, layers=2, std=0.1).to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=write.decay, fused=True
+        network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     pairs = at.world.pairs["train"]
-    ids, target = (part.to(run.device) for part in spelled(torch.cat((pairs, pairs.flip(1))), write.ids))
-    choose = spelled(at.world.pairs["choose"], write.ids)
+    ids, target = (part.to(run.device) for part in spelled(torch.cat((pairs, pairs.flip(1))), write))
+    choose = spelled(at.world.pairs["choose"], write)
     rows, curve = at.generator("rows to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
     for step in at.steps(steps, curve, state=(network, optimizer, schedule)):
@@ -278,9 +309,8 @@ def train(at: Trial, make: Callable[[World], Writing], rate: float) -> tuple[flo
         return nats(network, *(part.to(run.device) for part in choose)).item(), Trained(network, write)
 
 
-def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]]:
-    network, write = found.chosen
-    return {name: right(network, spelled(at.world.pairs[part], write.ids)) for name, part in PARTS.items()}
+def judged(at: Trial, found: Sweep[Trained | Values]) -> dict[str, Float[Tensor, " sums"]]:
+    return {name: found.chosen.right(at.world.pairs[part]) for name, part in PARTS.items()}
 
 
 @torch.no_grad()
@@ -295,10 +325,12 @@ def show(run: Run, table: Table) -> None:
     """Save a few unseen sums with each arm's answers."""
     rows = []
     for arm, sweep in table.sweeps.items():
+        if isinstance(sweep.chosen, Values):
+            continue
         network, write = sweep.chosen
-        known = {tuple(write.ids(number)): str(number) for number in range(2 * HIGH)}
+        known = {tuple(write(number)): str(number) for number in range(2 * HIGH)}
         for a, b in table.world.pairs["judge"][:8].tolist():
-            question = torch.tensor([[*write.ids(a), PLUS, *write.ids(b), EQUALS]], device=run.device)
+            question = torch.tensor([[*write(a), PLUS, *write(b), EQUALS]], device=run.device)
             written = network.generate(question, 4, run.generator("unused"), temperature=0.0)
             answer = written[0, question.shape[1] :].tolist()
             ended = answer[: answer.index(END)] if END in answer else answer

@@ -22,6 +22,7 @@ from readtrack.papers.integer_tokenization import (
     merges_of_numbers,
     released_file,
 )
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.integer_tokenization.experiment")
 
@@ -95,18 +96,31 @@ def test_an_answer_is_right_if_it_would_be_written():
 def test_the_arms_match_their_names():
     bpe = ByteBPE(merges_of_numbers(" ".join(str(n) for n in range(10, 60)) * 3, 50))
     world = its.World(bpe, {}, [*range(60, 120), *range(60)])
-    assert [its.digits(world).ids(n) for n in (12, 47)] == [[4, 5], [7, 10]]
-    assert its.scrambled(world).ids(12) == its.digits(world).ids(72)
+    assert [its.digits(world)(n) for n in (12, 47)] == [[4, 5], [7, 10]]
+    assert its.scrambled(world)(12) == its.digits(world)(72)
     tokens = its.merged(world)
-    assert sum(len(tokens.ids(n)) == 1 for n in range(10, 60)) >= 45
-    assert len({tuple(tokens.ids(n)) for n in range(120)}) == 120
-    rival = its.merged_with_decay(world)
-    assert [rival.ids(n) for n in range(120)] == [tokens.ids(n) for n in range(120)]
-    assert (rival.decay, tokens.decay, its.digits(world).decay) == (1.0, 0.01, 0.01)
+    assert sum(len(tokens(n)) == 1 for n in range(10, 60)) >= 45
+    assert len({tuple(tokens(n)) for n in range(120)}) == 120
+
+
+def test_the_rival_solves_the_training_sums(part_of_run):
+    pairs = {
+        "train": torch.tensor([[1, 1], [1, 2], [2, 2], [1, 3], [2, 3]]),
+        "choose": torch.tensor([[1, 4], [3, 3], [6, 1]]),
+    }
+    at = Trial(Workshop(part_of_run(), its.World(None, pairs, [])), Work(arm="digits"), arm="digits")
+    wrong, found = its.solve(at, 0.1)
+    values = dict(zip(found.numbers.tolist(), found.values.tolist(), strict=True))
+    assert values.keys() == {1, 2, 3, 4, 5}  # 6 does not occur
+    for number, value in values.items():
+        assert value == pytest.approx(values[1] * number)
+    assert found.right(pairs["train"]).tolist() == [1.0] * 5
+    assert found.right(pairs["choose"]).tolist() == [1.0, 0.0, 0.0]
+    assert wrong == pytest.approx(2 / 3)
 
 
 def test_the_constants_are_pinned():
-    assert digest(its) == "3c9e5cb352c1"
+    assert digest(its) == "c4b621baa9a2"
 
 
 @pytest.mark.slow
