@@ -15,8 +15,8 @@ form.
 This folder. `model` has the reparameterised sample, the KL divergence of appendix B, equation 10, and the
 networks of appendix C with a Bernoulli decoder. It also implements wake-sleep, the earlier method, and two
 gradient estimators. `experiment` trains with the bound and with wake-sleep, and compares the bound and the
-likelihood on held-out digits. A mixture of Bernoullis is a rival. `gradients` compares the variances of the
-two gradient estimators.
+likelihood on held-out digits. A mixture of Bernoullis is a rival. `digits` draws digits that move.
+`gradients` compares the variances of the two gradient estimators.
 
 Dimensions: batch, pixels (of a flattened image), hidden, latent, draws (samples for each image).
 """

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ FOUR_DRAWS = Break(
 )
 MIXTURE = Break(
     "mixture of Bernoullis",
-    "The model is a mixture of 10, 20 or 40 components with independent pixels, fitted by expectation "
+    "The model is a mixture of 90, 180 or 360 components with independent pixels, fitted by expectation "
     "maximisation.",
     "rival",
 )
@@ -75,20 +76,19 @@ DEVIATIONS = (
 LIKELIHOOD = Claim(
     name="likelihood against wake-sleep",
     sentence="After 800 steps, networks trained with the bound give held-out digits a higher likelihood than "
-    "networks trained with wake-sleep, and a much higher likelihood than a model with independent pixels.",
+    "networks trained with wake-sleep.",
     paper=Figure(
         "The curves show a higher estimated likelihood than wake-sleep with 1,000 and with 50,000 images.",
         where="figure 3",
         read="text",
     ),
-    rule=(
-        at_least("log-likelihood", "bound", 0.2, minus="wake-sleep", toward=0.0),
-        at_least("log-likelihood", "bound", 3.0, minus="independent pixels", toward=0.5),
+    rule=(at_least("log-likelihood", "bound", 0.2, minus="wake-sleep", toward=0.0),),
+    guards=(
+        at_least("log-likelihood over the bound", "bound", 0.0),
+        at_least("log-likelihood", "bound", 3.0, minus="independent pixels"),
     ),
-    guards=(at_least("log-likelihood over the bound", "bound", 0.0),),
     control="wake-sleep with the same networks, optimiser and grid of learning rates. Both methods use their "
-    "best learning rate. A second control is a model with independent pixels, whose probabilities of ink are "
-    "the frequencies in the training data",
+    "best learning rate",
     control_arm="wake-sleep",
     control_reaches=(at_least("log-likelihood", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
@@ -109,7 +109,9 @@ LIKELIHOOD = Claim(
             "Until 27 November 2026 the digits did not move, and after four times the steps, wake-sleep was "
             "ahead, because networks trained with the bound fitted the 1,078 training digits too closely. "
             'The verdict was "inconclusive" (same bounds). The paper\'s networks train on up to 50,000 '
-            "images."
+            "images. The bound on the distance to independent pixels is now a guard, because wake-sleep "
+            "alone clears it. The mixture had 10, 20 or 40 components, too few for ten digits at nine "
+            "positions."
         ),
     ),
 )
@@ -146,9 +148,9 @@ BETTER = Claim(
             "difference. Now two fifths are test digits. The seeds are the same."
         ),
         (
-            "This was never judged. On seed 0, the difference was 0.31 nats after 800 steps and -0.09 after "
-            "3,200, because the networks fitted the 898 training digits too closely. With digits that move, "
-            "it was 1.14 and 0.63."
+            "With digits that do not move, this was never judged. On seed 0, the difference was 0.31 nats "
+            "after 800 steps and -0.09 after 3,200, because the networks fitted the 898 training digits too "
+            "closely. With digits that move, it was 1.16 and, in a trial with other weights, 0.63."
         ),
     ),
 )
@@ -166,7 +168,8 @@ class Mixture(NamedTuple):
     shares: Float[Tensor, " parts"]
 
     def joint(self, x: Images) -> Float[Tensor, "parts batch"]:
-        return log_bernoulli(self.logits[:, None].expand(-1, len(x), -1), x) + self.shares[:, None]
+        empty = -F.softplus(self.logits).sum(1)  # the log-probability of an image without ink
+        return self.logits @ x.mT + (empty + self.shares)[:, None]
 
     def log_probability(self, x: Images) -> Float[Tensor, " batch"]:
         return self.joint(x).logsumexp(0)
@@ -308,7 +311,7 @@ def fit_mixture(at: Trial, rate: float) -> tuple[float, Trained]:
     """Fit by expectation maximisation, and choose the number of components on the validation digits."""
     x, found = at.world.train, []
     generator = at.generator("parts")
-    for parts in (10, 20, 40):
+    for parts in (90, 180, 360):
         start = 0.25 + 0.5 * torch.rand(parts, x.shape[1], generator=generator).to(x)
         mixture = Mixture(start.logit(), torch.zeros(parts).to(x).log_softmax(0))
         for _ in at.steps(at.run.pick(smoke=2, quick=60, full=200), f"a mixture of {parts}"):
