@@ -241,7 +241,7 @@ def ranked(detector: Fast, data: Detection) -> Detection:
 def compare(run: Run) -> None:
     known, judge = (
         detection(run, part, run.pick(smoke=10, quick=count, full=4 * count))
-        for part, count in (("train", 250), ("judge", 300))
+        for part, count in (("train", 250), ("judge", 400))
     )
     network = starting_from(pretrained(run), run.seed)
     initial = deepcopy(network.rpn.state_dict())

@@ -70,9 +70,8 @@ COUPLINGS = Claim(
     name="likelihood and alignment of the flow",
     seeded_as="a flow with its own aligner",
     sentence=(
-        "The model finds the symbol boundaries without given durations, because it is trained on the "
-        "alignment that it currently finds most probable. With coupling layers it assigns a higher "
-        "likelihood to unseen speech than with a linear flow."
+        "After 300 steps, the model finds the symbol boundaries without given durations. With coupling "
+        "layers it assigns a higher likelihood to unseen speech than with a linear flow."
     ),
     paper=Figure(
         "The flow is trained without an external aligner. Its speech quality is comparable to Tacotron 2's.",
@@ -104,6 +103,7 @@ COUPLINGS = Claim(
     control_reaches=(
         at_most("boundary error (frames)", "linear", 2.0, called="boundary error of linear (frames)"),
     ),
+    after_steps=300,
     breaks=(NO_COUPLINGS, NO_SEARCH, UNTRAINED),
     no_rival="The strongest cheap rival, a linear flow over all bands, is the control.",
     chosen_on=(0, 1, 2),
@@ -111,7 +111,9 @@ COUPLINGS = Claim(
         "A synthetic voice speaks one to three digits. Its speech is sampled at 8 kHz and converted to "
         "spectrograms with 40 bands. The flow has two blocks of 32 channels, and the encoder has one layer. "
         "Training takes 300 steps with 8 utterances each. In the first 30 steps the frames are divided "
-        "equally among the symbols. There is no listening test."
+        "equally among the symbols. The learning rate falls linearly to 0, and there is no dropout. Standard "
+        "deviations are learned. There is no listening test. A model that never searches for alignments can "
+        "have smaller boundary errors, so the search is not what this claim shows."
     ),
     headline=True,
     history=(
@@ -269,7 +271,7 @@ def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
     run, parts = at.run, at.world
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
-    generator, steps = at.generator("batches"), run.pick(smoke=2, quick=300, full=3000)
+    generator, steps = at.generator("batches"), at.length(run.pick(smoke=2, quick=300, full=3000))
     evenly = run.pick(smoke=1, quick=EVENLY, full=EVENLY)
     model.flow.fit(*fitting(run, parts.train))
     paths = {}

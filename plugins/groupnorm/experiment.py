@@ -18,7 +18,7 @@ from readtrack.plugin import (
     hookimpl,
 )
 
-from ..batchnorm import BatchNorm
+from ..batchnorm import BatchNorm, per_feature
 from ..batchnorm.convolutions import Measures, Norm, attempt, digits, network, read_off
 from ..instancenorm import InstanceNorm
 from ..layernorm.invariances import IN_USE, KEPT, changes, show
@@ -43,10 +43,14 @@ ALONE = Claim(
     control="batch and instance normalisation",
 )
 
-OVER_4 = Break("statistics of 4", "Statistics are computed over 4 examples instead of 32.", "near miss")
+OF_TWO = Break(
+    "statistics of two for all",
+    "All 32 examples are normalised by the statistics of two of them.",
+    "near miss",
+)
 NO_DIVISION = Break(
     "no division",
-    "Group normalisation only subtracts the mean. It does not divide by the standard deviation.",
+    "Group normalisation only subtracts each group's mean. It does not divide by the standard deviation.",
     "near miss",
 )
 ONE_GROUP = Break("one group", "All channels form one group, as in layer normalisation.", "rival")
@@ -55,7 +59,8 @@ STEPS = 80
 DEVIATIONS = (
     "A network of seven convolutions is trained on noisy 8 × 8 digits for 80 steps with batches of 32. Only "
     "the statistics are computed over parts of the batch, as on several devices. The loss is measured on "
-    "held-out digits, six in ten of all, with each network at the best of five learning rates. "
+    "held-out digits, six in ten of all, and training sees 539 digits. Each network is at the best of five "
+    "learning rates. "
 )
 
 FEW_EXAMPLES = Claim(
@@ -70,9 +75,9 @@ FEW_EXAMPLES = Claim(
     rule=(at_most("loss", "over 32", 0.87, over="over 2", toward=1.0),),
     control="batch normalisation over pairs of examples, with the same batches, steps and learning rates",
     control_arm="over 2",
-    control_reaches=(at_most("error", "over 32", 0.2),),
+    control_reaches=(at_most("error", "over 2", 0.3),),
     after_steps=STEPS,
-    breaks=(OVER_4, UNTRAINED),
+    breaks=(OF_TWO, UNTRAINED),
     no_rival="The claim compares batch normalisation with itself, not with another method.",
     chosen_on=(0, 1),
     deviations=DEVIATIONS,
@@ -84,7 +89,8 @@ FEW_EXAMPLES = Claim(
         ),
         (
             'Until 27 November 2026 the verdict was "not judged" (same bound): the test was on three in ten '
-            "of the digits, too few for this bound on 2 of 5 seeds."
+            "of the digits, too few for this bound on 2 of 5 seeds. The condition tested the network with 32 "
+            "examples instead of the control, and the near miss, statistics of 4, passed the rule."
         ),
     ),
 )
@@ -137,7 +143,27 @@ def over(examples: int) -> Norm:
 class _NoDivision(GroupNorm):
     def forward(self, x: Batch) -> Batch:
         grouped = x.unflatten(1, (self.groups, -1)).flatten(2)
-        return (grouped - grouped.mean(2, keepdim=True)).view_as(x)
+        centred = (grouped - grouped.mean(2, keepdim=True)).view_as(x)
+        return centred * per_feature(self.weight, x) + per_feature(self.bias, x)
+
+
+def undivided(features: int) -> nn.Module:
+    return _NoDivision(features // CHANNELS, features)
+
+
+class _OfTwo(BatchNorm):
+    """Batch normalisation by the statistics of the first two examples. Batches are in random order."""
+
+    def forward(self, x: Batch) -> Batch:
+        if not self.training:
+            return super().forward(x)
+        two = x[:2].transpose(0, 1).flatten(1)
+        variance, mean = torch.var_mean(two, 1, correction=0)
+        unbiased = variance.detach() * two.shape[1] / (two.shape[1] - 1)
+        for average, newest in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+            average.lerp_(newest.to(average.dtype), self.momentum)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return (x - per_feature(mean, x)) * per_feature(scale, x) + per_feature(self.bias, x)
 
 
 @hookimpl
@@ -185,8 +211,8 @@ def compare(run: Run) -> None:
         score="validation loss on images",
         yardsticks={"over 8": Arm(over(8))},
         breaks={
-            OVER_4.name: {"over 32": Arm(over(4))},
-            NO_DIVISION.name: {"groups": Arm(partial(_NoDivision, 1))},
+            OF_TWO.name: {"over 32": Arm(_OfTwo)},
+            NO_DIVISION.name: {"groups": Arm(undivided)},
             ONE_GROUP.name: {"groups": Arm(partial(GroupNorm, 1))},
         },
         world=digits(run, judge=0.6),  # with fewer, the ratio's standard error is too large

@@ -94,6 +94,19 @@ def test_a_ghost_is_a_separate_batch():
 def test_the_near_miss_subtracts_the_mean_and_divides_by_nothing():
     x = torch.randn(2, 8, 3, 3)
     assert_close(EXPERIMENT._NoDivision(1, 8)(x), x - x.mean((1, 2, 3), keepdim=True))
+    apart = EXPERIMENT.undivided(8)(x).unflatten(1, (4, 2))
+    assert_close(apart.mean((2, 3, 4)), torch.zeros(len(x), 4), atol=1e-6, rtol=0)
+
+
+def test_all_examples_are_normalised_by_the_first_two():
+    layer, x = EXPERIMENT._OfTwo(3), torch.randn(8, 3, 4, 4) * 3 + 1
+    two = BatchNorm(3)
+    assert_close(layer(x)[:2], two(x[:2]))
+    mean, std = x[:2].mean((0, 2, 3)), x[:2].var((0, 2, 3), correction=0).add(layer.eps).sqrt()
+    assert_close(layer(x), (x - mean[:, None, None]) / std[:, None, None])
+    layer, two = EXPERIMENT._OfTwo(3), BatchNorm(3)
+    layer(x), two(x[:2])
+    assert_close(layer.eval()(x), two.eval()(x))
 
 
 def test_the_widest_layers_have_the_papers_32_groups():
@@ -112,7 +125,7 @@ def test_the_experiment_runs(run_experiment):
     assert judged == pytest.approx(
         [losses["over 32"] / losses["over 2"], losses["groups"] / losses["over 2"]], rel=1e-4
     )
-    assert digest(EXPERIMENT) == "2e0e24f10d62"
+    assert digest(EXPERIMENT) == "1982057adecc"
 
 
 def test_every_variant_is_right(check_benchmark):

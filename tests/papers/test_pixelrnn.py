@@ -263,7 +263,7 @@ def test_independent_pixels_are_counted():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment) == "1b852d0213b1"
+    assert digest(experiment) == "84ceae892581"
 
 
 def test_the_experiment_runs(run_experiment):
