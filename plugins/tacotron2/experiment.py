@@ -31,16 +31,17 @@ from .model import LocationLayer, LocationSensitiveAttention, Sizes, Tacotron2
 NO_LOCATION = Break(
     "no location features",
     "The past weights are replaced by zeros, so attention gets no information about its previous position.",
+    "near miss",
 )
 PREVIOUS = Break(
     "previous weights only",
-    "The location features are computed from the previous step's weights, without the sum over all steps.",
-    "near miss",
+    "The location features are computed from the previous step's weights, without the sum over all steps, as "
+    "in Chorowski et al. 2015.",
+    "rival",
 )
 WINDOW = Break(
     "attention window",
     "There are no location features. Content-based attention can only stay or move on by one or two symbols.",
-    "rival",
 )
 SLIPS = "slips per symbol"
 PLACES = "distance of the attended symbol"
@@ -74,9 +75,10 @@ FORWARD = Claim(
         at_least(SLIPS, "content", 0.3, minus="location", toward=0.0),
         at_most(PLACES, "location", 1.0, toward=2.0),
     ),
-    control="attention by content alone, with the same data, batches, steps and learning rate",
+    control="attention by content alone, with the same data, batches and steps. Each network uses its best "
+    "learning rate from the same grid",
     control_arm="content",
-    control_reaches=(at_most(ERROR, "content", 0.5),),
+    control_reaches=(at_most(ERROR, "content", 0.33),),
     after_steps=400,
     breaks=(NO_LOCATION, PREVIOUS, WINDOW, UNTRAINED),
     chosen_on=(0, 1),
@@ -85,7 +87,7 @@ FORWARD = Claim(
     "takes 400 steps with batches of 12 utterances, short ones first, without dropout except in the pre-net. "
     "Location features are computed from the previous weights and from the sum of all past weights. The last "
     "step has a weight of 5 in the stop loss. Training texts have one or two digits, and test texts have "
-    "four. In the quick budget, both networks have the same learning rate. The paper does not make this "
+    "four. The paper does not make this "
     "comparison. A test of its headline result, naturalness compared with recordings, would need "
     "listeners.",
     headline=True,
@@ -98,10 +100,16 @@ FORWARD = Claim(
             "the control must explain half of the variance of the frames. This variance is about 1, so the "
             "error must be at most 0.5."
         ),
+        (
+            "Until 27 November 2026 both networks had one learning rate, and 20 long texts were judged, too "
+            "few for the bound. Copying the last frame has an error of 0.47, and a linear map of it 0.33, so "
+            "the control's error must now be at most 0.33. The window, which feeds past weights back, is no "
+            "longer a rival. No verdict was published."
+        ),
     ),
 )
 
-RATES = (0.002, 0.004, 0.008)  # the quick budget uses the middle one
+RATES = (0.002, 0.004, 0.008)
 GROUP = 5
 OFF = "distance of the attended symbol (symbols)"
 SIZES = Sizes(
@@ -195,15 +203,15 @@ def experiment(run: Run) -> None:
     run.phase("setup")
     count, held = run.pick(smoke=(4, 2), quick=(200, 20), full=(3000, 200))
     train, choose, judge = (
-        corpus(run, part, n, (1, 2)) for part, n in (("train", count), ("choose", held), ("judge", held))
+        corpus(run, part, n, (1, 2)) for part, n in (("train", count), ("choose", held), ("judge", 5 * held))
     )
-    longer = corpus(run, "judge", run.pick(smoke=1, quick=20, full=100), (4, 4))
+    longer = corpus(run, "judge", run.pick(smoke=1, quick=100, full=100), (4, 4))
     table = run.compare(
         FORWARD,
         arms={"location": Arm(partial(network, True)), "content": Arm(partial(network, False))},
         attempt=learn,
         read=judged,
-        grid=run.pick(smoke=RATES[1:2], quick=RATES[1:2], full=RATES),
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         widen=False,
         score="validation error",
         breaks={
@@ -323,15 +331,15 @@ def judged(at: Trial, found: Sweep[Tacotron2]) -> dict[str, float | Tensor]:
 
 
 @torch.no_grad()
-def off_by(run: Run, model: Tacotron2, given: Corpus) -> Float[Tensor, " steps"]:
-    """Distance in symbols between the most attended and the spoken symbol, with teacher forcing."""
+def off_by(run: Run, model: Tacotron2, given: Corpus) -> Float[Tensor, " texts"]:
+    """Mean distance in symbols between the most attended and the spoken symbol, with teacher forcing."""
     training = model.training
     model.eval()
     text, symbols, mel, _ = batch(run, given, list(range(len(given.texts))))
     looked = model(text, symbols, mel).weights.argmax(-1).cpu()
     model.train(training)
     apart = [(row[: len(said)] - said).abs() for row, said in zip(looked, given.owners, strict=True)]
-    return torch.cat(apart).double()
+    return torch.stack([steps.double().mean() for steps in apart])
 
 
 def losses(run: Run, model: Tacotron2, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
