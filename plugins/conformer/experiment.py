@@ -47,10 +47,17 @@ MEAN = Break(
 
 DEVIATIONS = (
     "The data are single digits spoken by synthetic voices, with different speakers in each part. The "
-    "signal-to-noise ratio is 0 to 20 dB in training and -5 dB in testing. The blocks have hidden size 48 "
-    "and a kernel of 15, without dropout. Training takes 180 steps with batches of 12, and two learning "
-    "rates are tried. The loss is connectionist temporal classification, not that of a transducer. There is "
-    "no SpecAugment. A time step is 40 ms, so a kernel of 15 already covers 0.6 s."
+    "signal-to-noise ratio is 0 to 20 dB in training and 0 dB in testing. There are two blocks of hidden "
+    "size 48, with a kernel of 5 and without dropout, after convolutions with 8 channels. A digit has about "
+    "14 time steps of 40 ms, so a kernel covers a third of it. Training takes 180 Adam steps with batches of "
+    "8, a warm-up of 30 steps and a linear decay. Batch statistics include the padding. The loss is "
+    "connectionist temporal classification, not that of a transducer. There is no SpecAugment."
+)
+
+KERNELS = (
+    "Until 27 November 2026 the kernel of 15 covered a whole digit, so that attention had nothing to add, "
+    "and each network had the better of two learning rates. The test was at -5 dB, where with a kernel of 5 "
+    "the control made too many errors on seed 0. No verdict was published for these 180 steps."
 )
 
 ERRORS = "errors"
@@ -84,6 +91,7 @@ CONVOLUTION = Claim(
             "batches of 12, and 1,000 test digits at -5 dB. All networks make more errors at -5 dB, so the "
             "ratios are closer to 1. The rival, convolution alone, is new."
         ),
+        KERNELS,
     ),
 )
 
@@ -112,6 +120,7 @@ ATTENTION = Claim(
             'Until November 2026 the verdict was "inconclusive", with the same bound, after 300 steps with '
             "batches of 16, on 300 test digits at 0 dB."
         ),
+        KERNELS,
     ),
 )
 
@@ -129,10 +138,10 @@ PATHS = Claim(
     control="torch's CTC loss",
 )
 
-RATES = (0.003, 0.006)
-WIDTH, BLOCKS, HEADS, KERNEL, LABELS, CHANNELS = 48, 2, 4, 15, 11, 16
+RATES = (0.0025, 0.006, 0.0144)
+WIDTH, BLOCKS, HEADS, KERNEL, LABELS, CHANNELS = 48, 2, 4, 5, 11, 8
 PARTS: tuple[Literal["train", "choose", "judge"], ...] = ("train", "choose", "judge")
-HARD = -5.0  # signal-to-noise ratio of the validation and test parts, in dB
+HARD = 0.0  # signal-to-noise ratio of the validation and test parts, in dB
 LABEL = f"digit errors at {HARD:g} dB"
 
 
@@ -197,15 +206,15 @@ def both(labels: int = LABELS) -> Conformer:
 
 def attention_alone(labels: int = LABELS) -> Conformer:
     """The Conformer with a kernel of 1, which covers no neighbouring frame but keeps training comparable."""
-    return network(196, kernel=1, labels=labels)
+    return network(193, kernel=1, labels=labels)
 
 
 def convolution_alone(labels: int = LABELS) -> Conformer:
-    return network(252, attends=False, labels=labels)
+    return network(253, attends=False, labels=labels)
 
 
 def no_module(labels: int = LABELS) -> Conformer:
-    return network(240, convolves=False, labels=labels)
+    return network(230, convolves=False, labels=labels)
 
 
 class Itself(RelativeAttention):
@@ -267,8 +276,7 @@ def experiment(run: Run) -> None:
         },
         attempt=learn,
         read=errors,
-        grid=run.pick(smoke=RATES[1:], quick=RATES, full=RATES),
-        widen=False,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="validation loss",
         breaks={
             NO_CONVOLUTION.name: {"Conformer": Arm(no_module)},
