@@ -464,8 +464,11 @@ def _beside_variants(
         for bound, found in timed:
             if found.obstacle:
                 return "not judged", f"a rival could not be judged: {bound.metric}: {found.obstacle}"
-        if all(_timed_side(bound, found) == "cleared" for bound, found in timed):
+        outcomes = {found.verdict(bound) for bound, found in timed}
+        if outcomes == {"held"}:
             return "not specific", f"{name} passes the rule, too"
+        if "missed" not in outcomes:
+            return "not judged", f"a rival could not be judged: {name} is too close to the threshold"
     return "reproduced", ""
 
 

@@ -300,6 +300,14 @@ def test_a_variant_that_passes_the_rule_in_place_of_the_papers_is_a_rival():
         rows += [measurement(name, "strong", median) for name, median in rivals]
         return judge_over_seeds("paper", stated, [rows] * 3)[0]
 
+    runs = []
+    for median in (190.0, 200.0, 210.0):
+        rows = [measurement("a", "naive", 300.0), measurement("b", "paper", 100.0)]
+        runs.append([*rows, measurement("c", "strong", median)])
+    (close,) = judge_over_seeds("paper", stated, runs)
+    assert close.verdict == "not judged"
+    assert close.why == "a rival could not be judged: c is too close to the threshold"
+
     passes, fails, absent = judged(("c", 150.0)), judged(("c", 250.0)), judged(("d", 150.0))
     assert (passes.verdict, passes.why) == ("not specific", "c passes the rule, too")
     assert (fails.verdict, fails.why) == ("reproduced", "")
