@@ -164,7 +164,7 @@ class Characters(nn.Module):
         self.blocks = nn.Sequential(*(Block(norm, model, heads) for _ in range(layers)))
         self.norm, self.readout = norm(model), nn.Linear(model, vocab)
 
-    def start_as_vit(self) -> None:
+    def start_by_glorot(self) -> None:
         """Draw all weights of linear layers from Glorot's uniform distribution."""
         for part in self.modules():
             if isinstance(part, nn.Linear):
@@ -184,13 +184,13 @@ class Setting(NamedTuple):
     """An arm.
 
     clip  norm to which gradients are clipped
-    vit   whether weights start as in the Vision Transformer, or as PyTorch's linear layers do
+    glorot  whether weights start from Glorot's uniform distribution, or at PyTorch's default
     """
 
     norm: Norm
     layers: int = 4
     clip: float | None = None
-    vit: bool = False
+    glorot: bool = False
 
 
 def neither(features: int) -> nn.Identity:
@@ -200,13 +200,13 @@ def neither(features: int) -> nn.Identity:
 ARMS = {"dynamic tanh": Setting(DynamicTanh), "neither": Setting(neither)}
 BREAKS = {LINEAR: Setting(_NoTanh), CLIPPED: Setting(neither, clip=1.0)}
 DEEP_ARMS = {
-    "dynamic tanh": Setting(DynamicTanh, DEEP, vit=True),
-    "layer norm": Setting(LayerNorm, DEEP, vit=True),
-    "neither": Setting(neither, DEEP, vit=True),
+    "dynamic tanh": Setting(DynamicTanh, DEEP, glorot=True),
+    "layer norm": Setting(LayerNorm, DEEP, glorot=True),
+    "neither": Setting(neither, DEEP, glorot=True),
 }
 DEEP_BREAKS = {
-    LINEAR: Setting(_NoTanh, DEEP, vit=True),
-    CLIPPED: Setting(neither, DEEP, clip=1.0, vit=True),
+    LINEAR: Setting(_NoTanh, DEEP, glorot=True),
+    CLIPPED: Setting(neither, DEEP, clip=1.0, glorot=True),
     SMALLER: Setting(neither, DEEP),
 }
 
@@ -328,8 +328,8 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=3000))
     model = Characters(text.vocab, setting.norm, layers=setting.layers)
-    if setting.vit:
-        model.start_as_vit()
+    if setting.glorot:
+        model.start_by_glorot()
     model.to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -11,8 +11,9 @@ texts, without next-sentence prediction. A new mask is sampled each time a text 
 ten masks for each text. With these changes alone, the model matched BERT's successors.
 
 This folder. `model` is BERT with one segment type and with positions that start after the padding position.
-`weights` renames released weights. `experiment` compares one mask per text, ten masks, and fresh masks for
-the same number of passes over a small corpus. It also trains the same network for four times as many steps.
+`weights` renames released weights. `claims` has the claims, and `experiment` compares one mask per text, ten
+masks, and fresh masks for the same number of passes over a small corpus. It also trains the same network for
+four times as many steps. `topics` is a rival without a network.
 `benchmark` times the masking of a batch. We leave out larger batches (the paper's table 3) and the byte-level
 vocabulary, which is GPT-2's.
 
@@ -24,7 +25,8 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import FRESH, SIZE, UNDERTRAINED, VARIED, experiment
+from .claims import FRESH, SIZE, UNDERTRAINED, VARIED
+from .experiment import experiment
 from .model import PADDING, RoBERTa
 from .weights import from_released
 

@@ -12,9 +12,9 @@ generates them frame by frame. Its attention also sees its own previous weights 
 on from its last position. A post-net refines the whole spectrogram, and a logit decides when to stop. The
 paper's WaveNet turns the frames into sound. We use the Griffin-Lim algorithm instead.
 
-This folder. `model` has the encoder, the decoder and the post-net. `experiment` counts skipped symbols and
-backward steps on long texts, with and without location features. `benchmark` times the attention of several
-decoder steps, and seconds of speech from the whole network.
+This folder. `model` has the encoder, the decoder and the post-net. `equation` compares attention with loops.
+`experiment` counts skipped symbols and backward steps on long texts, with and without location features.
+`benchmark` times the attention of several decoder steps, and seconds of speech from the whole network.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, steps of the decoder.
 """
@@ -24,7 +24,8 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import EQUATION, FORWARD, experiment
+from .equation import EQUATION
+from .experiment import FORWARD, experiment
 from .model import LocationSensitiveAttention, Prenet, Sizes, Spoken, Tacotron2
 
 

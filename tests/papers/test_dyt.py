@@ -87,11 +87,11 @@ def test_the_arms_and_their_breaks():
     kinds = {name: type(setting.norm(8)) for name, setting in EXPERIMENT.DEEP_ARMS.items()}
     assert kinds == {"dynamic tanh": DynamicTanh, "layer norm": LayerNorm, "neither": nn.Identity}
     for name, setting in EXPERIMENT.ARMS.items():
-        assert EXPERIMENT.DEEP_ARMS[name] == setting._replace(layers=6, vit=True)
+        assert EXPERIMENT.DEEP_ARMS[name] == setting._replace(layers=6, glorot=True)
     linear, clipped = EXPERIMENT.BREAKS.values()
     assert list(EXPERIMENT.DEEP_BREAKS.values()) == [
-        linear._replace(layers=6, vit=True),
-        clipped._replace(layers=6, vit=True),
+        linear._replace(layers=6, glorot=True),
+        clipped._replace(layers=6, glorot=True),
         EXPERIMENT.Setting(EXPERIMENT.neither, layers=6),
     ]
     x = torch.randn(3, 8) * 9
@@ -103,7 +103,7 @@ def test_the_arms_and_their_breaks():
 def test_glorot_weights_have_equal_variances_in_both_directions():
     model = EXPERIMENT.Characters(50, nn.Identity, model=64, layers=1)
     before = model.embed.weight.clone()
-    model.start_as_vit()
+    model.start_by_glorot()
     for part in model.modules():
         if isinstance(part, nn.Linear):
             assert part.weight.std().item() == pytest.approx((2 / sum(part.weight.shape)) ** 0.5, rel=0.1)
@@ -194,7 +194,7 @@ def test_the_experiment_runs(run_experiment):
             loss["neither"] / loss["layer norm"],
         ]
     )
-    assert digest(EXPERIMENT) == "3630eacd05db"
+    assert digest(EXPERIMENT) == "dc5d5100eed1"
 
 
 def test_every_variant_is_right(check_benchmark):

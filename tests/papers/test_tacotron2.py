@@ -19,11 +19,11 @@ from readtrack.checks.constants import digest
 from readtrack.papers import tacotron2
 from readtrack.papers.tacotron2 import LocationSensitiveAttention, Prenet, Sizes, Tacotron2
 from readtrack.papers.tacotron2.benchmark import merged, spoken
+from readtrack.papers.tacotron2.equation import by_loops
 from readtrack.papers.tacotron2.experiment import (
     Corpus,
     LastStep,
     NoPast,
-    by_loops,
     network,
     off_by,
     slips_of,
