@@ -96,7 +96,7 @@ def _line(row: VerdictRow, rows: Sequence[VerdictRow]) -> list[str]:
         _cell(found),
         _cell(asked),
         _cell(_said(row)),
-        row.held_seeds.removesuffix(" seeds").removesuffix(" seed"),
+        f"{row.held} of {len(row.seeds)}" if row.held_seeds else "",
         ", ".join(f"{count} {verdict}" for verdict, count in others.items()),
     ]
 

@@ -50,7 +50,7 @@ DEVIATIONS = (
     "signal-to-noise ratio is 0 to 20 dB in training and 0 dB in testing. There are two blocks of hidden "
     "size 48, with a kernel of 5 and without dropout, after convolutions with 8 channels. A digit has about "
     "14 time steps of 40 ms, so a kernel covers a third of it. Training takes 180 Adam steps with batches of "
-    "8, a warm-up of 30 steps and a linear decay. Batch statistics include the padding. The loss is "
+    "12, a warm-up of 30 steps and a linear decay. Batch statistics include the padding. The loss is "
     "connectionist temporal classification, not that of a transducer. There is no SpecAugment."
 )
 
