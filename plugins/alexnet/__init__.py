@@ -9,8 +9,9 @@ The idea. AlexNet combines several techniques that make a large network trainabl
 saturate. The convolutions are split into two columns on two GPUs, which exchange maps only in the third
 layer. Responses are normalised across neighbouring maps, and pooling windows overlap. Training images are
 shifted, mirrored and recoloured. Dropout drops half of the hidden units at each step, so no unit can rely on
-another. AlexNet's top-5 error of 15.3 %, against 26.2 % for the second-best entry, turned computer vision to
-deep learning. Response normalisation and the columns have since disappeared, but ReLU has stayed.
+another. Seven such networks together had a top-5 error of 15.3 %, against 26.2 % for the second-best entry,
+which turned computer vision to deep learning. Response normalisation and the columns have since disappeared,
+but ReLU has stayed.
 
 This folder. `model` has the network of figure 2 with both columns, and a small network for images of 16 × 16
 pixels. `task` has these images and the training loop, which the plugins of later papers use too. `experiment`
