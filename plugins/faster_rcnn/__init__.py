@@ -15,7 +15,7 @@ of them suffice.
 This folder. `model` has the anchors, the RPN, its targets and loss, and the detector. Box encoding and
 non-maximum suppression come from the R-CNN plugin, the rest from the Fast R-CNN plugin. `experiment` compares
 the RPN's three best regions with the three best from grouping pixels, by object recall and by the detector's
-mean average precision.
+mean average precision. `ranking` is a rival without a network: logistic regression on the grouped regions.
 """
 
 from torch import nn

@@ -5,6 +5,7 @@ arms.
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from copy import deepcopy
 
 import pytest
@@ -26,7 +27,9 @@ from readtrack.papers.faster_rcnn import (
     sample,
 )
 from readtrack.papers.faster_rcnn.model import RATIOS, SIDES, Matched
+from readtrack.papers.faster_rcnn.ranking import colour_shares, described, object_probability
 from readtrack.papers.rcnn import RegionNet, clip, decode, encode, nms
+from readtrack.papers.rcnn.task import BRIGHTNESS, random_windows
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.faster_rcnn.experiment")
@@ -226,18 +229,16 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
-    """Also for the breaks: an untrained proposal network, unranked proposals, and grouping with the
-    detector.
-    """
+    """Also for the breaks: an untrained proposal network, unranked proposals, and ranked groups."""
     trained, train = [], experiment_module.train
 
     def watched(run, network, known, rate):
-        trained.append((network, deepcopy(network.rpn), rate))
+        trained.append((network, deepcopy(network.rpn), known, rate))
         train(run, network, known, rate)
 
     monkeypatch.setattr(experiment_module, "train", watched)
     recalls, detects = comparisons(faster_rcnn)
-    ((network, rpn, rate),) = trained
+    ((network, rpn, known, rate),) = trained
     assert rate == experiment_module.RATE == 0.004
     assert experiment_module.STEPS == 600
     assert recalls.null == "items"
@@ -245,17 +246,12 @@ def test_the_source_of_the_compared_regions(comparisons, monkeypatch):
     ours = recalls.arms["network"].make
     assert_close(ours.proposals, experiment_module.proposed(network, judge).proposals)
     breaks = {name: change["network"].make for name, change in recalls.breaks.items()}
-    assert set(breaks) == {"unranked proposals", "initial weights", "grouping, ranked and suppressed"}
+    assert set(breaks) == {"unranked proposals", "initial weights", "grouping, ranked without a network"}
     assert not torch.equal(breaks["unranked proposals"].proposals, ours.proposals)
     assert_close(breaks["unranked proposals"].proposals.sort(1).values, ours.proposals.sort(1).values)
-    detector = detects.read.args[0]
-    assert detector.network is network.detector
-    rival = breaks["grouping, ranked and suppressed"]
-    certain = detector.find(rival).scores.amax(1)
-    for boxes, scores in zip(rival.proposals, certain, strict=True):
-        kept = nms(boxes, scores, 0.4)
-        assert_close(boxes[: len(kept)], boxes[kept])
-        assert (scores[len(kept) :].diff() <= 1e-6).all()
+    assert detects.read.args[0].network is network.detector
+    rival = breaks["grouping, ranked without a network"]
+    assert_close(rival.proposals, experiment_module.ranked(known, judge).proposals)
     network.rpn = rpn
     assert_close(breaks["initial weights"].proposals, experiment_module.proposed(network, judge).proposals)
 
@@ -278,6 +274,76 @@ def test_regions_in_a_random_order():
     found = experiment_module.shuffled(data, torch.Generator().manual_seed(0)).proposals
     assert not torch.equal(found, boxes)
     assert torch.equal(found.sort(1).values, boxes)
+
+
+def scenes_with_groups(count):
+    """Scenes of two bright colours, and proposals of which the first three are the objects."""
+    generator = torch.Generator().manual_seed(count)
+    x = 0.4 * torch.rand(count, 3, 48, 48, generator=generator)
+    boxes, labels = torch.zeros(count, 3, 4), torch.zeros(count, 3, dtype=torch.long)
+    windows = torch.stack([random_windows(8, 48, generator).round() for _ in range(count)])
+    for i in range(count):
+        for k in range(3):
+            left, top = 2 + 16 * k, int(torch.randint(30, (), generator=generator))
+            boxes[i, k] = torch.tensor([left, top, left + 8, top + 14])
+            x[i, 0, top : top + 7, left : left + 8] = 0.9
+            x[i, 1, top + 7 : top + 14, left : left + 8] = 0.9
+    return experiment_module.Detection(x - BRIGHTNESS, labels, boxes, torch.cat((boxes, windows), 1))
+
+
+def test_the_colours_of_a_region():
+    data = scenes_with_groups(3)
+    found = colour_shares(data)
+    for i, boxes in enumerate(data.proposals.long().tolist()):
+        for k, (left, top, right, bottom) in enumerate(boxes):
+            pixels = (data.x[i, :, top:bottom, left:right] + BRIGHTNESS > 0.5).flatten(1).T.tolist()
+            counts = Counter(tuple(pixel) for pixel in pixels)
+            background = counts.pop((False, False, False), 0)
+            commonest = sorted(counts.values(), reverse=True)[:3]
+            expected = [background, *commonest, *[0] * (3 - len(commonest))]
+            assert found[i, k].tolist() == pytest.approx([n / len(pixels) for n in expected])
+    assert_close(found[:, :3], torch.tensor([0, 0.5, 0.5, 0]).double().expand(3, 3, 4))
+
+
+def test_the_ranking_is_scikit_learns_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
+    known, data = scenes_with_groups(12), scenes_with_groups(5)
+    x, judge = described(known).flatten(0, 1), described(data).flatten(0, 1)
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    target = (box_iou(known.proposals.flatten(0, 1), known.boxes.flatten(0, 1)) >= 0.5).unflatten(0, (12, -1))
+    target = torch.stack([target[i, :, 3 * i : 3 * i + 3].any(1) for i in range(12)]).flatten()
+    theirs = LogisticRegression(max_iter=2000, tol=1e-8).fit(((x - mean) / std).numpy(), target.numpy())
+    expected = theirs.predict_proba(((judge - mean) / std).numpy())[:, 1]
+    found = object_probability(known, data)
+    assert_close(found.flatten(), torch.from_numpy(expected), atol=1e-4, rtol=0)
+    assert torch.equal(found, object_probability(known, data))
+    best = experiment_module.ranked(known, data).proposals[:, :3]
+    assert experiment_module.covered(data._replace(proposals=best)).mean() == 1
+
+
+def test_overlapping_groups_come_last():
+    known, data = scenes_with_groups(12), scenes_with_groups(5)
+    doubled = data._replace(proposals=torch.cat((data.proposals, (data.proposals + 1).clamp(max=48)), 1))
+    certain = object_probability(known, doubled)
+    ranked = experiment_module.ranked(known, doubled).proposals
+    for boxes, scores, order in zip(doubled.proposals, certain, ranked, strict=True):
+        kept = nms(boxes, scores.float(), 0.4)
+        assert_close(order[: len(kept)], boxes[kept])
+
+
+def test_the_detector_learns_from_regions_of_both_arms(run_experiment, monkeypatch):
+    seen, named = [], experiment_module.regions_of
+
+    def watched(known, boxes):
+        seen.append((known.proposals, boxes))
+        return named(known, boxes)
+
+    monkeypatch.setattr(experiment_module, "regions_of", watched)
+    run_experiment(faster_rcnn)
+    for groups, boxes in seen:
+        assert boxes.shape[1] == 20 + 20 + 3
+        assert_close(boxes[:, 20:40], groups)
 
 
 def test_the_set_up_is_the_stated_one():
