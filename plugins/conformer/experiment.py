@@ -87,9 +87,9 @@ CONVOLUTION = Claim(
         (
             'Until November 2026 the verdict was "reproduced", with the same bound, after 300 steps with '
             "batches of 16. There was no rival. There were 300 test digits at 0 dB, of which 1 to 13 % were "
-            "recognised wrongly, too few for a reliable ratio of errors. Now there are 180 steps with "
-            "batches of 12, and 1,000 test digits at -5 dB. All networks make more errors at -5 dB, so the "
-            "ratios are closer to 1. The rival, convolution alone, is new."
+            "recognised wrongly, too few for a reliable ratio of errors. Then there were 180 steps with "
+            "batches of 12, and 1,000 test digits at -5 dB, where all networks made more errors. The rival, "
+            "convolution alone, was new."
         ),
         KERNELS,
     ),

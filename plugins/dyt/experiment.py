@@ -113,8 +113,8 @@ AS_GOOD = Claim(
     + "The model has six layers. Unlike in the paper, weights of linear layers start from Glorot's uniform "
     "distribution, which makes normalisation necessary. With PyTorch's default weights, networks of four and "
     "of twelve layers train as well without normalisation or tanh, so that there is nothing to replace. The "
-    "paper's language models have a learned scalar after the embedding. On seed 3, slopes that start at 1, 2 "
-    "and 4 ended with a higher loss than 0.5.",
+    "paper's language models have a learned scalar after the embedding. Slopes that start at 1, 2 and 4 "
+    "(on seed 3) and at 0.1 and 0.2 (on seed 0) ended with a higher loss than 0.5.",
     headline=True,
     history=(
         (

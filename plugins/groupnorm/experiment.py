@@ -85,7 +85,7 @@ FEW_EXAMPLES = Claim(
         (
             'Until November 2026 the verdict was "reproduced" (5 of 5 seeds). The bound was the same: the '
             "loss over 2 examples had to be at least 1.15 times as high. The sentence did not state the "
-            "number of steps. After 300 steps the two losses were equal."
+            "number of steps. In that set-up, the two losses were equal after 300 steps."
         ),
         (
             'Until 27 November 2026 the verdict was "not judged" (same bound): the test was on three in ten '

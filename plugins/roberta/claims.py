@@ -22,7 +22,8 @@ DROPOUT = Break(
 COUNTED = Break(
     "topics without a network",
     "A topic mixture is fitted to the same texts by expectation maximisation, without masks. The number "
-    "of topics and the initialisation are chosen on the validation texts.",
+    "of topics and the initialisation are chosen on the validation texts. The mixture has the form of the "
+    "process that made the texts: one topic for each text.",
     "rival",
 )
 MIXED = Break(
@@ -33,7 +34,8 @@ MIXED = Break(
 TOPICS_OF_NEW = Break(
     "topics of new texts",
     "A topic mixture is fitted to as many texts as the shorter training reads, by expectation maximisation "
-    "without masks. The number of topics and the initialisation are chosen on the validation texts.",
+    "without masks. The number of topics and the initialisation are chosen on the validation texts. The "
+    "mixture has the form of the process that made the texts: one topic for each text.",
     "rival",
 )
 
@@ -105,9 +107,9 @@ FRESH = Claim(
 )
 
 UNDERTRAINED = Claim(
-    name="loss after 60 and 240 steps",
-    sentence="On held-out texts, the same network has a lower loss on masked words after 240 steps than "
-    "after 60 steps.",
+    name="loss after 120 and 480 steps",
+    sentence="On held-out texts, the same network has a lower loss on masked words after 480 steps than "
+    "after 120 steps.",
     paper=Figure(
         "MNLI accuracy is 89.3, 90.0 and 90.2 after 100K, 300K and 500K steps on 160 GB of text",
         where="section 5, table 4",
@@ -117,11 +119,11 @@ UNDERTRAINED = Claim(
     control="the same training for a quarter of the steps. Both models use their best learning rate and "
     "checkpoint",
     control_arm="shorter training",
-    control_reaches=(at_most("nats", "shorter training", 0.0, minus="unigram"),),
+    control_reaches=(at_most("nats", "shorter training", -0.05, minus="unigram"),),
     breaks=(MIXED, TOPICS_OF_NEW, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations=TOY + "Training takes 60 or 240 steps from scratch. Most models have not converged after "
+    deviations=TOY + "Training takes 120 or 480 steps from scratch. Most models have not converged after "
     "so few steps, so the result says nothing about BERT's million steps. The abstract states that BERT was "
     "undertrained.",
     history=(
@@ -130,8 +132,9 @@ UNDERTRAINED = Claim(
         (
             'Until 27 November 2026 the verdict was "not specific" (same bound), because larger batches also '
             "met the bound. However, larger batches are part of the paper's recipe, and so are repeated "
-            "texts, which the paper's model reads about ten times. A topic mixture and mixed texts replace "
-            "them. The condition on the control is new."
+            "texts, which the paper's model reads many times. A topic mixture and mixed texts replace them. "
+            "There were 60 and 240 steps, and after 60 steps the network was no better than the words' "
+            "frequencies on one of five seeds. The condition on the control is new."
         ),
     ),
 )

@@ -135,7 +135,7 @@ def over_the_corpus(copies: int, dropout: float = 0.0) -> Recipe:
 
 def shorter(run: Run) -> int:
     """The number of steps of the shorter training."""
-    return run.pick(smoke=1, quick=60, full=400)
+    return run.pick(smoke=1, quick=120, full=400)
 
 
 def on_new_texts(times: int, *, mixed: bool = False) -> Recipe:

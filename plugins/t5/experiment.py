@@ -121,22 +121,22 @@ HELPS = Claim(
 
 CHEAPER = Claim(
     name="accuracy with spans and whole texts as targets",
-    sentence="A network pre-trained to generate only the spans is at most 5 points less accurate than a "
-    "network pre-trained to generate the whole text. The targets with spans have a third as many tokens.",
+    sentence="A network pre-trained to generate only the spans is at most 2 points less accurate than a "
+    "network pre-trained to generate the whole text. The targets with spans have a third as many tokens. A "
+    "rival, nearest centroids of word counts, has no targets at all.",
     paper=Figure(
         "The GLUE score is 83.28 with spans as targets and 82.32 with the whole text (MASS-style), and spans "
         "make training faster",
         where="section 3.3.2, table 5",
         read="table",
     ),
-    rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
+    rule=(at_least("accuracy", "spans", -0.02, minus="whole text"),),
     guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
     control="pre-training with the whole text as the target and the same number of masked tokens. Each "
     "network uses its best learning rate from the same grid",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
-    breaks=(HALF, UNTRAINED),
-    no_rival="Any objective with a shorter target has what the claim is about.",
+    breaks=(HALF, COUNTED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=MODEL + "For the whole text, all removed words are replaced with masks, as in MASS. The "
     "paper's BERT-style objective (82.96 in its table) also replaces some words with other words.",
@@ -155,7 +155,9 @@ CHEAPER = Claim(
         ),
         (
             'With the last third as the target, the verdict was "not specific". That rival, too, generates '
-            "only what was removed, so it was dropped on 27 November 2026."
+            "only what was removed, so it was dropped on 27 November 2026. The bound was -0.05, which a "
+            "network without pre-training nearly met (-0.062, the mean of five seeds). Nearest centroids "
+            "are a new rival."
         ),
     ),
 )

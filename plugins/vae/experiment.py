@@ -1,5 +1,6 @@
 """Compares training with the variational bound to wake-sleep and to a mixture of Bernoullis."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,16 +51,10 @@ ONE_DRAW = Break(
     "The encoder is trained with the score-function gradient from one sample.",
     "near miss",
 )
-FOUR_DRAWS = Break(
-    "score-function gradient, four samples",
-    "The encoder is trained with the score-function gradient from four samples per image, with a baseline. "
-    "This costs four times the compute.",
-    "rival",
-)
 MIXTURE = Break(
     "mixture of Bernoullis",
     "The model is a mixture of 90, 180 or 360 components with independent pixels, fitted by expectation "
-    "maximisation.",
+    "maximisation. A pass over the training digits counts as one step for each 100 of them.",
     "rival",
 )
 
@@ -134,7 +129,7 @@ BETTER = Claim(
     control_arm="wake-sleep",
     control_reaches=(at_least("bound", "wake-sleep", 1.0, minus="independent pixels"),),
     after_steps=STEPS,
-    breaks=(NO_GRADIENT, ONE_DRAW, FOUR_DRAWS, UNTRAINED),
+    breaks=(NO_GRADIENT, ONE_DRAW, MIXTURE, UNTRAINED),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + "The learning rate is chosen by the bound on validation digits.",
     headline=True,
@@ -150,7 +145,9 @@ BETTER = Claim(
         (
             "With digits that do not move, this was never judged. On seed 0, the difference was 0.31 nats "
             "after 800 steps and -0.09 after 3,200, because the networks fitted the 898 training digits too "
-            "closely. With digits that move, it was 1.16 and, in a trial with other weights, 0.63."
+            "closely. With digits that move, it was 1.16 and, in a trial with other weights, 0.63. The rival "
+            "was the score-function gradient from four samples, but it raises the same bound. A mixture of "
+            "Bernoullis replaces it. Its exact log-likelihood takes the place of the bound."
         ),
     ),
 )
@@ -192,9 +189,8 @@ def by_wake_sleep(model: VAE, x: Images, generator: torch.Generator) -> Float[Te
     return wake_sleep(model, x, noise, dream, torch.rand(x.shape, generator=generator).to(x))
 
 
-def by_density_of(draws: int, model: VAE, x: Images, generator: torch.Generator) -> Float[Tensor, " batch"]:
-    noise = torch.randn(draws, len(x), model.latent, generator=generator).to(x)
-    return by_density(model, x, noise)
+def by_score(model: VAE, x: Images, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    return by_density(model, x, normal(model, x, generator)[None])
 
 
 def with_noise(
@@ -230,8 +226,7 @@ def experiment(run: Run) -> None:
         breaks={
             NO_DIVERGENCE.name: {"bound": Arm(partial(train, partial(with_noise, without_divergence)))},
             NO_GRADIENT.name: {"bound": Arm(partial(train, partial(with_noise, without_gradient)))},
-            ONE_DRAW.name: {"bound": Arm(partial(train, partial(by_density_of, 1)))},
-            FOUR_DRAWS.name: {"bound": Arm(partial(train, partial(by_density_of, 4)))},
+            ONE_DRAW.name: {"bound": Arm(partial(train, by_score))},
             MIXTURE.name: {"bound": Arm(fit_mixture)},
         },
         world=digits,
@@ -309,17 +304,20 @@ def fit(
 
 def fit_mixture(at: Trial, rate: float) -> tuple[float, Trained]:
     """Fit by expectation maximisation, and choose the number of components on the validation digits."""
-    x, found = at.world.train, []
-    generator = at.generator("parts")
+    x, judge, found = at.world.train, at.world.judge, []
+    generator, steps = at.generator("parts"), math.ceil(len(x) / 100)  # steps in a pass
     for parts in (90, 180, 360):
         start = 0.25 + 0.5 * torch.rand(parts, x.shape[1], generator=generator).to(x)
-        mixture = Mixture(start.logit(), torch.zeros(parts).to(x).log_softmax(0))
-        for _ in at.steps(at.run.pick(smoke=2, quick=60, full=200), f"a mixture of {parts}"):
+        mixture, curve = Mixture(start.logit(), torch.zeros(parts).to(x).log_softmax(0)), []
+        passes = at.run.pick(smoke=2, quick=60, full=200)
+        for index in at.steps(passes, f"a mixture of {parts}"):
             owned = mixture.joint(x).softmax(0)
             count = owned.sum(1)
             ink = (owned @ x + 0.1) / (count[:, None] + 0.2)
             mixture = Mixture(ink.logit(), (count + 0.1).log().log_softmax(0))
-        found.append((mixture.log_probability(at.world.choose).mean().item(), Trained(mixture, [], 1)))
+            curve.append(((index + 1) * steps, mixture.log_probability(judge).mean().item()))
+        trained = Trained(mixture, curve, passes * steps)
+        found.append((mixture.log_probability(at.world.choose).mean().item(), trained))
     return max(found, key=lambda one: one[0])
 
 

@@ -125,8 +125,8 @@ FEW = Claim(
 
 MANY = Claim(
     name="ViT and convolutions on many images",
-    sentence="After 10,000 steps on 320,000 images, each seen once, a ViT's test error is at least 5 % lower "
-    "than that of a convolutional network with the same number of multiply-adds.",
+    sentence="After 10,000 steps on 320,000 images, each seen once on average, a ViT's test error is at "
+    "least 5 % lower than that of a convolutional network with the same number of multiply-adds.",
     paper=FEW.paper,
     rule=(
         at_most(
@@ -175,12 +175,13 @@ POSITIONS = Claim(
     control_arm="none",
     control="the same ViT without position embeddings, with its best learning rate from the same grid",
     control_reaches=(at_most("error", "none", 0.6, called="error without positions"),),
+    after_steps=100,
     breaks=(MISPLACED, UNTRAINED),
     no_rival="A network that knows where each pixel is has positions, too.",
     chosen_on=(0, 1),
     deviations=f"{PICTURES} The digits are 11 to 14 pixels high and in the centre. There are 3,200 "
-    "pictures, each seen once. The ViT has two blocks of hidden size 48 and patches of 4 × 4. It is "
-    "trained with Adam on batches of 32, without weight decay, dropout or augmentation. Errors are "
+    "pictures, each seen once on average. The ViT has two blocks of hidden size 48 and patches of 4 × 4. It "
+    "is trained with Adam on batches of 32, without weight decay, dropout or augmentation. Errors are "
     "measured on test pictures of the same kind. There is no pre-training.",
     history=(
         (
@@ -298,7 +299,7 @@ def learn(
     label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
     """Train with a warm-up of 20 steps and a linear decay. Return the validation error and the network."""
-    run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
+    run, splits, label, steps = at.run, at.world, f"{label} at rate {rate:g}", at.length(steps)
     network = make().to(run.device, run.dtype).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))

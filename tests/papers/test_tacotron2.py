@@ -28,7 +28,6 @@ from readtrack.papers.tacotron2.experiment import (
     off_by,
     slips_of,
     told,
-    windowed,
 )
 from readtrack.papers.tacotron2.model import LocationLayer
 
@@ -237,15 +236,6 @@ def test_what_location_features_are_told(layer, same):
         other = past.clone()
         other[:, row] = torch.rand(5)
         assert torch.equal(weights, attention(query, keys, other, mask)) == unchanged
-
-
-def test_the_window_stays_or_goes_on_by_two():
-    attention = windowed().decoder.attention_layer
-    past = torch.zeros(2, 2, 7)
-    past[0, 0, 2] = past[1, 0, 5] = 1.0
-    mask = torch.arange(7) < torch.tensor([7, 6])[:, None]
-    weights = attention(torch.randn(2, 64), torch.randn(2, 7, 32), past, mask)
-    assert weights.gt(0).nonzero().tolist() == [[0, 2], [0, 3], [0, 4], [1, 5]]
 
 
 def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
