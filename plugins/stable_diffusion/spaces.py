@@ -23,6 +23,7 @@ from .toy import Pictures, SmallAutoencoder
 from .unet import UNet
 
 BATCH = 32  # latents per update
+WIDTH = 32  # channels of the U-Net
 AUTOENCODER_BATCH = 32
 EMPTY = 0.1  # fraction of captions that are left empty in training
 Scale = Float[Tensor, "1 latent 1 1"]
@@ -30,7 +31,7 @@ Texts = Int64[Tensor, "n 4"]
 
 
 class Space(NamedTuple):
-    """The space in which noise is added: its data, the map to pictures, and its cost."""
+    """The space in which noise is added: its data, the map to pictures, its U-Net and its cost."""
 
     train: Latents
     choose: Latents
@@ -38,6 +39,7 @@ class Space(NamedTuple):
     limit: float  # predicted data are clamped to [-limit, limit]
     batch: int  # size of a batch
     spent: float  # FLOPs before the first update
+    widths: tuple[int, ...] = (WIDTH,)  # channels of the U-Net at each resolution
 
 
 class Trained(NamedTuple):
@@ -52,8 +54,12 @@ Make = Callable[[Trial], Space]
 
 
 def pixels(at: Trial) -> Space:
-    """The pictures themselves. A batch is a quarter as large, so it costs about as much as one of latents."""
-    return Space(at.world.train.x, at.world.choose.x, as_they_are, 1.0, BATCH // 4, 0.0)
+    """The pictures themselves. Their U-Net has a second resolution, the latents' 4 × 4.
+
+    A batch is a quarter as large, so it costs about as much as one of latents.
+    """
+    widths = (WIDTH, WIDTH)
+    return Space(at.world.train.x, at.world.choose.x, as_they_are, 1.0, BATCH // 4, 0.0, widths)
 
 
 def patches(at: Trial) -> Space:
@@ -134,18 +140,22 @@ def autoencoder_flops() -> float:
 
 
 @cache
-def update_flops(shape: tuple[int, ...], attention: tuple[int, ...]) -> float:
+def update_flops(shape: tuple[int, ...], widths: tuple[int, ...], attention: tuple[int, ...]) -> float:
     """FLOPs of one update of the diffusion network on data of this shape."""
     t, ids = torch.zeros(shape[0]).long(), torch.zeros(shape[0], toy.LENGTH).long()
-    return 3 * forward_flops(partial(make_network, shape[1], attention), torch.zeros(shape), t, ids)
+    return 3 * forward_flops(partial(make_network, shape[1], widths, attention), torch.zeros(shape), t, ids)
 
 
 def updates(run: Run, space: Space, in_latents: int) -> int:
     """The number of updates that cost as much as the autoencoder and `in_latents` updates in latents."""
-    attention = attended(run)
-    latent = update_flops((BATCH, toy.LATENT, toy.GRID, toy.GRID), attention)
+    latent = update_flops((BATCH, toy.LATENT, toy.GRID, toy.GRID), (WIDTH,), attended(run))
     total = autoencoder_steps(run) * autoencoder_flops() + in_latents * latent
-    return round((total - space.spent) / update_flops((space.batch, *space.train.shape[1:]), attention))
+    return round((total - space.spent) / update_cost(run, space))
+
+
+def update_cost(run: Run, space: Space) -> float:
+    """FLOPs of one update in this space."""
+    return update_flops((space.batch, *space.train.shape[1:]), space.widths, attended(run))
 
 
 # Training and sampling
@@ -157,18 +167,18 @@ def attended(run: Run) -> tuple[int, ...]:
     Attention in every block makes an update one and a half times as long. It only pays off after about 1,000
     updates, when the pictures begin to have their caption's digit.
     """
-    return run.pick(smoke=(), quick=(), full=(0,))
+    return run.pick(smoke=(), quick=(), full=(0, 1))
 
 
-def make_network(channels: int, attention: tuple[int, ...]) -> Diffusion:
+def make_network(channels: int, widths: tuple[int, ...], attention: tuple[int, ...]) -> Diffusion:
     text = TextTower(toy.END + 1, context=toy.LENGTH, width=32, heads=2, layers=1, dim=32)
-    return Diffusion(text, UNet(channels, (32,), 1, context=32, heads=2, attention=attention, groups=4))
+    return Diffusion(text, UNet(channels, widths, 1, context=32, heads=2, attention=attention, groups=4))
 
 
 def train(at: Trial, space: Space, ids: Texts, rate: float, steps: int) -> Diffusion:
     """Train by equation 3. A tenth of the captions are empty, to train the prediction without text."""
     run = at.run
-    network = make_network(space.train.shape[1], attended(run)).to(run.device, run.dtype)
+    network = make_network(space.train.shape[1], space.widths, attended(run)).to(run.device, run.dtype)
     network = network.to(memory_format=torch.channels_last)  # on a CPU, a third faster for images of 8 × 8
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
