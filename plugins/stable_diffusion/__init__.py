@@ -33,7 +33,7 @@ from .autoencoder import Autoencoder, Codebook, VQAutoencoder
 from .benchmark import benchmark
 from .experiment import LATENTS, experiment
 from .guidance import GUIDANCE
-from .model import Diffusion, denoise, guided, scaled_linear_schedule, unguided
+from .model import Diffusion, denoise, guided, scaled_linear_schedule
 from .unet import UNet
 
 

@@ -56,11 +56,6 @@ def guided(told: Latents, untold: Latents, scale: float) -> Latents:
     return untold + scale * (told - untold)
 
 
-def unguided(told: Latents, untold: Latents, scale: float) -> Latents:
-    """The control: the noise predicted with the text, whatever the scale."""
-    return told
-
-
 def scaled_linear_schedule(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Schedule:
     """The released Stable Diffusion's schedule, with linear square roots of beta, in float64."""
     return Schedule(torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square())
