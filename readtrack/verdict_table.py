@@ -373,9 +373,12 @@ def _finite(value: Any) -> Any:
 
 
 def caveats(row: VerdictRow) -> list[str]:
-    """Caveats of the verdict: why, unsteady seeds, an earlier procedure, arms at the edge of the grid."""
+    """Caveats of the verdict: why, rivals, unsteady seeds, an earlier procedure, the edges of the grid."""
     unsteady = row.verdict == "reproduced" and row.held < STEADY * len(row.seeds)
     notes = [row.why] if row.why else []
+    also = ", ".join(name for name, found in row.tried("rival").items() if found == "weak")
+    # A rival with the required effect makes the claim not specific, and a weak claim says so in `why`.
+    notes += [f"a rival has an effect, too: {also}"] if also and row.verdict == "reproduced" else []
     notes += ["unsteady"] if unsteady else []
     notes += ["earlier"] if row.earlier else []
     narrow = ", ".join(row.narrow)

@@ -58,7 +58,7 @@ Verdict = Literal[
 OUTCOMES: dict[str, str] = {
     "reproduced": "passes the rule",
     "not specific": "passes the rule",
-    "weak": "an effect smaller than required",
+    "weak": "an effect, not clearly as large as required",
     "inconclusive": "undecided",
     "not reproduced": "fails the rule",
     "not judged": "not judged",

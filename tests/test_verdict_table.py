@@ -189,7 +189,10 @@ def test_a_papers_page_has_the_claim_its_runs_and_every_seed():
     assert "`readtrack verify paper --null --breaks`" in text
     assert "| gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 |" in text
     assert "| null run |  | Every arm is the control. | fails the rule | gain 0 (0 to 0.01) |" in text
-    assert "| a line | rival | A line is fitted. | an effect smaller than required | gain 0.1 |" in text
+    assert (
+        "| a line | rival | A line is fitted. | an effect, not clearly as large as required | gain 0.1 |"
+        in text
+    )
     assert "- **history**: Until now it said more." in text
     assert f"| {row.seeds[1]} | 0.31 |" in text
     assert "the same \\| without" in text
@@ -341,3 +344,13 @@ def test_false_positives_are_counted_by_the_redrawn_part(rule, null, kind):
     assert alike.null_kind == kind
     labels = dict(error_rates([VerdictRow.of(over([0.3] * 5), alike)]))
     assert len(labels) == (2 if kind == "pipelines" else 3)
+
+
+def test_a_rival_with_a_weak_effect_is_named_beside_a_reproduced_claim():
+    rival = Break("a line", "A line is fitted.", "rival")
+    claim = replace(GAIN, breaks=(rival, Break("half", "Half of it.", "near miss")))
+    plain = over([0.3, 0.5, 0.4, 0.3, 0.5], claim, claim.rule[0].metric)
+    row = VerdictRow.of(plain, breaks={"a line": "weak", "half": "weak"})
+    assert row.verdict == "reproduced"
+    assert "a rival has an effect, too: a line" in caveats(row)
+    assert not caveats(VerdictRow.of(plain, breaks={"a line": "inconclusive", "half": "weak"}))

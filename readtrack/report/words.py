@@ -22,7 +22,7 @@ ORDER = list(VERDICTS)[:6]  # order of the verdicts over seeds
 MEANING = {
     "reproduced": "the mean clears every bound of the rule",
     "not specific": "true here, but a rival passes the rule, too",
-    "weak": "the effect has the right sign but is smaller than required",
+    "weak": "the effect has the right sign but is not clearly as large as required",
     "inconclusive": "the seeds do not settle the claim",
     "not reproduced": "a bound of the rule is missed",
     "not judged": "no verdict is possible from these runs",
