@@ -13,8 +13,8 @@ sampled at every step, augment the scarce data, and a weight map emphasises the 
 objects. Thirty images were enough. Most denoising networks have this shape today.
 
 This folder. `model` has the network of figure 1, the sliding window, the border weights and the deformation.
-`experiment` trains U-Net on thirty pictures, and compares it with the sliding window and with training on
-undeformed images.
+`experiment` trains U-Net on sets of thirty pictures, and compares it with the sliding window and with
+training on undeformed images.
 """
 
 from torch import nn

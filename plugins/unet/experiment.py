@@ -1,7 +1,9 @@
 """Compares U-Net with a sliding window, and training with and without deformation, on thirty images."""
 
+import math
 from collections.abc import Callable
 from functools import partial
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ from readtrack.plugin import (
 )
 
 from ..fcn.task import BRIGHTNESS, Labelled, labelled
-from .model import UNet, WindowNet, border_weights, deformed
+from .model import UNet, WindowNet, border_weights, deformed, resampled
 
 NO_JOINS = Break(
     "no skip connections",
@@ -41,7 +43,12 @@ RIGID = Break("no deformation", "No image is deformed.")
 BENT_ONCE = Break("deformed once", "Each image is deformed once, before training.", "near miss")
 SHIFTED = Break(
     "shifted images",
-    "Each image is shifted as a whole, by as much as the deformation displaces a grid point.",
+    "Each image is shifted as a whole at every step, by offsets with a standard deviation of two pixels.",
+    "rival",
+)
+TURNED = Break(
+    "rotated and scaled images",
+    "Each image is rotated by up to 10 degrees and scaled by up to 10 % at every step.",
     "rival",
 )
 
@@ -55,16 +62,17 @@ SIZES = Claim(
 
 DEVIATIONS = (
     "Each of the thirty pictures of 16 × 16 pixels shows a whole digit and half of another on a photograph. "
-    "The task is to segment the whole digit. The network has three levels of 12, 24 and 48 channels instead "
-    "of five levels of 64 to 1,024. It has padded convolutions and dropout of 0.5. Training takes 480 steps "
-    "on batches of 10 pictures, with Adam instead of SGD with momentum 0.99. There are no border weights. "
-    "The measure is intersection over union (IoU) on 1,500 test pictures. "
+    "The task is to segment the whole digit. The U-Net has three levels of 16, 32 and 64 channels (117,041 "
+    "weights) instead of five levels of 64 to 1,024. It has padded convolutions, and dropout of 0.5 at the "
+    "end of the contracting path. Training takes 160 steps on batches of 10 pictures, with Adam instead of "
+    "SGD with momentum 0.99, and gradients are clipped to a norm of 1. There are no border weights. The "
+    "measure is intersection over union (IoU) on 1,500 test pictures. "
 )
-STEPS = 480
+STEPS = 160
 
 WINDOW = Claim(
     name="U-Net against a sliding window",
-    sentence="After 480 steps on thirty images, U-Net segments test images with a higher IoU than a network "
+    sentence="After 160 steps on thirty images, U-Net segments test images with a higher IoU than a network "
     "that labels each pixel from the window around it.",
     paper=Figure(
         "Trained on very few images, it outperforms the prior best method, a sliding-window convolutional "
@@ -81,7 +89,11 @@ WINDOW = Claim(
     chosen_on=(0, 1),
     after_steps=STEPS,
     deviations=DEVIATIONS + "The sliding-window network has no max-pooling. It runs over the whole image, "
-    "which trains it on all windows of a picture at once.",
+    "which trains it on all windows of a picture at once. It takes 31,776 multiply-adds per pixel, 1.3 times "
+    "as many as the U-Net (24,512), but has 31,945 weights, 0.27 times as many. Its window covers nearly the "
+    "whole picture, so both networks see almost the same context. It has no dropout: after 240 steps on one "
+    "set, at the best of three learning rates, the test IoU was 0.475 and 0.530 without dropout, and 0.461 "
+    "and 0.525 with dropout of 0.5, on seeds 0 and 1.",
     headline=True,
     history=(
         (
@@ -90,30 +102,44 @@ WINDOW = Claim(
             "connections, so removing them is now a break of this claim. The network had no dropout and was "
             "trained for 320 steps."
         ),
+        (
+            "Then the sliding-window network had dropout of 0.5 at full resolution, which lowered its IoU. "
+            "Now it has none. The U-Net had 12, 24 and 48 channels, with fewer than half the multiply-adds "
+            "of the sliding-window network, and training took 480 steps without clipping. To keep a run "
+            "short, the U-Net is wider and training takes 160 steps. The rule has not changed."
+        ),
     ),
 )
 
 DEFORMS = Claim(
     name="IoU with and without deformation",
-    sentence="After 480 steps, U-Net segments test images with a higher IoU if the thirty images are "
+    sentence="After 160 steps, U-Net segments test images with a higher IoU if its thirty images are "
     "deformed differently at every step than if they are not deformed.",
     paper=Figure(
         "Deformation is the key to training with very few images. The paper gives no number",
         where="section 3.1",
         read="text",
     ),
-    rule=(at_least("IoU", "U-Net", 0.02, minus="no deformation", toward=0.005),),
+    rule=(at_least("IoU", "elastic deformation", 0.02, minus="no deformation", toward=0.005),),
     control="the same network on undeformed images, with its best learning rate from the same grid",
     control_arm="no deformation",
     control_reaches=(at_least("IoU", "no deformation", 0.3),),
-    breaks=(RIGID, BENT_ONCE, SHIFTED, UNTRAINED),
+    breaks=(RIGID, BENT_ONCE, SHIFTED, TURNED, UNTRAINED),
     chosen_on=(0, 1),
     after_steps=STEPS,
-    deviations=DEVIATIONS + "Displacements have a standard deviation of one pixel instead of ten.",
+    deviations=DEVIATIONS + "Displacements have a standard deviation of one pixel instead of ten. The "
+    "validation and test IoU are means over four networks, each trained on thirty other pictures.",
     history=(
         (
             "Until November 2026 the network had no dropout and was trained for 320 steps. The verdict was "
             '"inconclusive" (IoU higher by 0.04, from -0.04 to 0.11). The rule has not changed.'
+        ),
+        (
+            "Then a run trained on one set of thirty pictures, and the result depended more on this set than "
+            "on the deformation. Now a run averages over four sets. To keep it short, the U-Net is wider (it "
+            "had 12, 24 and 48 channels), and training takes 160 steps with clipped gradients instead of 480 "
+            "without. The rival with shifted images had shifts of one pixel, and there was no rival with "
+            "rotation and scaling. The rule has not changed."
         ),
     ),
 )
@@ -130,33 +156,47 @@ class Setting(NamedTuple):
     first: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
-RATES = (0.002, 0.009, 0.036)
+RATES = (0.0015, 0.006, 0.024)
 OVER_STEPS = "IoU over steps"
-WIDTHS = (12, 24, 48)
+WIDTHS = (16, 32, 64)
+PICTURES, SETS = 30, 4  # pictures in a training set, and sets that `DEFORMS` averages over
 bent = partial(deformed, std=1.0)
+
+
+def turned(
+    images: Tensor, masks: Tensor, generator: torch.Generator, *, degrees: float = 10.0, share: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Rotate by up to `degrees` and scale by up to `share` in either direction, both uniformly at random."""
+    angle, factor = 2 * torch.rand(2, len(images), generator=generator) - 1
+    angle, factor = math.radians(degrees) * angle, 1 + share * factor
+    cos, sin, none = factor * angle.cos(), factor * angle.sin(), torch.zeros(len(images))
+    matrix = torch.stack((cos, -sin, none, sin, cos, none), -1).view(-1, 2, 3)
+    return resampled(images, masks, F.affine_grid(matrix, list(images.shape), align_corners=False))
 
 
 def unet(joins: int | None = None) -> UNet:
     return UNet(channels=3, classes=1, widths=WIDTHS, padding=1, joins=joins)
 
 
-ARMS = {
-    "U-Net": Setting(unet, bent),
-    "sliding window": Setting(WindowNet, bent),
-    "no deformation": Setting(unet, None),
-}
-BREAKS = {
+NETWORKS = {"U-Net": Setting(unet, bent), "sliding window": Setting(WindowNet, bent)}
+OTHER_NETWORKS = {
     NO_JOINS: Setting(partial(unet, 0), bent),
     DEEPEST: Setting(partial(unet, 1), bent),
     WIDE_WINDOW: Setting(partial(WindowNet, dilations=(1, 1, 2, 2, 4, 4, 1)), bent),
+}
+IMAGES = {"elastic deformation": Setting(unet, bent), "no deformation": Setting(unet, None)}
+OTHER_IMAGES = {
     RIGID: Setting(unet, None),
     BENT_ONCE: Setting(unet, None, first=bent),
-    SHIFTED: Setting(unet, partial(deformed, std=1.0, grid=1)),
+    SHIFTED: Setting(unet, partial(deformed, std=2.0, grid=1)),
+    TURNED: Setting(unet, turned),
 }
 
 
 class World(NamedTuple):
-    train: Labelled
+    """sets  training sets; a network is trained on each"""
+
+    sets: list[Labelled]
     choose: Labelled
     judge: Labelled
 
@@ -179,8 +219,8 @@ def count(run: Run) -> None:
 
 
 class Learnt(NamedTuple):
-    network: nn.Module
-    course: list[tuple[int, float]]  # steps done, and IoU on a hundred pictures from `choose`
+    networks: list[nn.Module]  # one for each training set
+    course: list[tuple[int, float]]  # steps done, and mean IoU on a hundred pictures from `choose`
 
 
 @torch.no_grad()
@@ -192,12 +232,13 @@ def iou(network: nn.Module, held_out: Labelled) -> float:
 
 
 def drawn(run: Run) -> World:
-    counts = (("train", 30), ("choose", 500), ("judge", 1500))
-    parts = (
-        labelled(run, part, run.pick(smoke=30, quick=count, full=count), fragments=1)
+    counts = (("train", SETS * PICTURES), ("choose", 500), ("judge", 1500))
+    known, choose, judge = (
+        labelled(run, part, run.pick(smoke=min(count, SETS * PICTURES), quick=count, full=count), fragments=1)
         for part, count in counts
     )
-    return World(*parts)
+    sets = zip(known.x.split(PICTURES), known.y.split(PICTURES), strict=True)
+    return World([Labelled(x, y) for x, y in sets], choose, judge)
 
 
 def named(run: Run) -> World:
@@ -210,61 +251,88 @@ def named(run: Run) -> World:
         x = F.adaptive_avg_pool2d(images, size) - BRIGHTNESS
         y = (F.adaptive_avg_pool2d(masks[:, None].float(), size)[:, 0] >= 0.5).long()
         parts.append(Labelled(x.to(run.device, run.dtype), y.to(run.device)))
-    return World(*parts)
+    known, choose, judge = parts
+    return World([known], choose, judge)
 
 
 def compare(run: Run) -> None:
     world = named(run) if run.option("images", "") else drawn(run)
-    table = run.compare(
+    attempt = partial(learn, steps=run.pick(smoke=2, quick=STEPS, full=2000))
+    networks = run.compare(
         WINDOW,
-        DEFORMS,
-        arms={name: Arm(setting) for name, setting in ARMS.items()},
-        attempt=partial(learn, steps=run.pick(smoke=2, quick=STEPS, full=2000)),
+        arms={name: Arm(setting) for name, setting in NETWORKS.items()},
+        attempt=attempt,
         read=read_off,
         grid=RATES,
         score="validation IoU",
         keep="highest",
-        breaks={one.name: {"U-Net": Arm(setting)} for one, setting in BREAKS.items()},
+        breaks={one.name: {"U-Net": Arm(setting)} for one, setting in OTHER_NETWORKS.items()},
+        world=world._replace(sets=world.sets[:1]),
+    )
+    images = run.compare(
+        DEFORMS,
+        arms={name: Arm(setting) for name, setting in IMAGES.items()},
+        attempt=attempt,
+        read=read_off,
+        grid=RATES,
+        score="validation IoU",
+        keep="highest",
+        breaks={one.name: {"elastic deformation": Arm(setting)} for one, setting in OTHER_IMAGES.items()},
         world=world,
     )
     run.axes(OVER_STEPS, x="steps", y="IoU on a hundred validation pictures")
     run.headline(OVER_STEPS)
-    draw(run, {arm: sweep.chosen.network for arm, sweep in table.sweeps.items()}, world)
+    sweeps = {**networks.sweeps, **images.sweeps}
+    draw(run, {arm: sweep.chosen.networks[0] for arm, sweep in sweeps.items()}, world)
 
 
 def learn(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Learnt]:
-    run, world, steps = at.run, at.world, at.length(steps)
+    """Train a network on each set. The score is their mean IoU."""
+    trained = [
+        train(at, setting, rate, number, steps=at.length(steps)) for number in range(len(at.world.sets))
+    ]
+    at.run.phase("evaluate")
+    networks, courses = zip(*trained, strict=True)
+    course = [(points[0][0], mean(value for _, value in points)) for points in zip(*courses, strict=True)]
+    return mean(iou(network, at.world.choose) for network in networks), Learnt(list(networks), course)
+
+
+def train(
+    at: Trial, setting: Setting, rate: float, number: int, *, steps: int
+) -> tuple[nn.Module, list[tuple[int, float]]]:
+    """A network trained on the set `number`, and its IoU after each eighth of the steps."""
+    run, world = at.run, at.world
     # On a CPU, training is a third faster in this memory format.
     network = setting.make().to(run.device, run.dtype, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
-    batches = at.generator("batches")
+    batches = at.generator(f"batches {number}")
     few, course = Labelled(world.choose.x[:100], world.choose.y[:100]), []
-    images, masks = world.train.x, (world.train.y > 0).long()
+    images, masks = world.sets[number].x, (world.sets[number].y > 0).long()
     if setting.first:
-        images, masks = setting.first(images, masks, at.generator("bend before"))
-    bends = at.generator("bends") if setting.bends else None
+        images, masks = setting.first(images, masks, at.generator(f"bend before {number}"))
+    bends = at.generator(f"bends {number}") if setting.bends else None
+    label, curve = f"{at.name}, rate {rate:g}, set {number + 1}", f"loss at rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(network, optimizer, schedule, course)):
+    for step in at.steps(steps, label, state=(network, optimizer, schedule, course)):
         rows = torch.randint(len(images), (10,), generator=batches)
         x, y = images[rows], masks[rows]
         if setting.bends:
             x, y = setting.bends(x, y, bends)
         loss = F.binary_cross_entropy_with_logits(network.train()(x)[:, 0], y.to(x))
-        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
+        at.descend(loss, optimizer, step=step, metric="" if number else curve, clip=1.0)
         schedule.step()
         if (step + 1) % max(steps // 8, 1) == 0:
             course.append((step + 1, iou(network.eval(), few)))
-    run.phase("evaluate")
-    return iou(network.eval(), world.choose), Learnt(network, course)
+    return network.eval(), course
 
 
 def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, float]:
-    network, course = found.chosen
+    networks, course = found.chosen
     for step, value in course:
         at.metric(OVER_STEPS, value, step=step)
-    at.metric("parameters", sum(w.numel() for w in network.parameters()))
-    measured = iou(network, at.world.judge)
+    at.metric("parameters", sum(w.numel() for w in networks[0].parameters()))
+    measured = mean(iou(network, at.world.judge) for network in networks)
     at.metric("IoU", measured)
     return {"IoU": measured}
 
@@ -281,8 +349,8 @@ def grey(masks: Tensor) -> Tensor:
 @torch.no_grad()
 def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     """Draw training images, test images with their segmentations, deformations, and border weights."""
-    known, (x, y) = world.train, (part[:6] for part in world.judge)
-    first = large(known.x[:30] + BRIGHTNESS)
+    known, (x, y) = world.sets[0], (part[:6] for part in world.judge)
+    first = large(known.x[:PICTURES] + BRIGHTNESS)
     run.image("thirty images", first, columns=6, caption="The labelled training images.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]
     sheet, names = large(torch.cat([row.float() for row in rows])), ["picture", *networks, "truth"]

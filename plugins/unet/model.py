@@ -89,16 +89,23 @@ class WindowNet(nn.Sequential):
     It runs on the whole zero-padded image at once, which gives the scores of all windows.
 
     dilations  dilation of each 3 × 3 convolution; the window's side is 1 + 2 · their sum
+    dropout    rate before the scores
     """
 
     def __init__(
-        self, *, channels: int = 3, classes: int = 1, maps: int = 24, dilations: Sequence[int] = (1,) * 7
+        self,
+        *,
+        channels: int = 3,
+        classes: int = 1,
+        maps: int = 24,
+        dilations: Sequence[int] = (1,) * 7,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for apart in dilations:
             self.extend((nn.Conv2d(channels, maps, 3, padding=apart, dilation=apart), nn.ReLU()))
             channels = maps
-        self.extend((nn.Dropout(0.5), nn.Conv2d(maps, classes, 1)))
+        self.extend((nn.Dropout(dropout), nn.Conv2d(maps, classes, 1)))
         init_weights(self)
 
 
@@ -149,8 +156,16 @@ def deformed(
     moved = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     line = (torch.arange(side) + 0.5) * 2 / side - 1
     places = torch.stack((line.expand(side, side), line[:, None].expand(side, side)), -1)
-    where = (places + moved * 2 / side).to(images.device)
-    look = {"padding_mode": "border", "align_corners": False}
+    return resampled(images, masks, places + moved * 2 / side)
+
+
+def resampled(
+    images: Float[Tensor, "batch channels side side"],
+    masks: Int64[Tensor, "batch side side"],
+    places: Float[Tensor, "batch side side 2"],
+) -> tuple[Float[Tensor, "batch channels side side"], Int64[Tensor, "batch side side"]]:
+    """Images (bilinear) and masks (nearest neighbour) at `places`, the coordinates of `F.grid_sample`."""
+    where, look = places.to(images.device), {"padding_mode": "border", "align_corners": False}
     bent = F.grid_sample(images.float(), where, mode="bilinear", **look)
     labels = F.grid_sample(masks[:, None].float(), where, mode="nearest", **look)
     return bent.to(images.dtype), labels[:, 0].round().long()

@@ -19,9 +19,10 @@ from readtrack.home import Home
 from readtrack.papers import unet
 from readtrack.papers.fcn.task import Labelled
 from readtrack.papers.unet import UNet, border_weights, deformed
-from readtrack.papers.unet.benchmark import joined, patches, split
+from readtrack.papers.unet.benchmark import joined, patches, split, work
 from readtrack.papers.unet.model import WindowNet
 from readtrack.runs.run import Run
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.unet.experiment")
@@ -88,11 +89,24 @@ def test_sizes():
     assert sum(w.numel() for w in network.parameters()) == 31_030_658
 
 
+def test_the_stated_sizes():
+    network, window = (experiment_module.NETWORKS[name].make() for name in ("U-Net", "sliding window"))
+    weights = [sum(w.numel() for w in one.parameters()) for one in (network, window)]
+    products = [work(network), sum(w.numel() for w in window.parameters() if w.ndim > 1)]
+    said = experiment_module.WINDOW.deviations
+    assert f"({weights[0]:,} weights)" in said
+    assert f"{weights[1]:,} weights, {weights[1] / weights[0]:.2f} times as many" in said
+    assert f"{products[1]:,} multiply-adds per pixel, {products[1] / products[0]:.1f} times" in said
+    assert f"as the U-Net ({products[0]:,.0f})" in said
+
+
 def test_without_joins_there_are_more_weights():
     sizes = [
         sum(
             w.numel()
-            for w in UNet(channels=3, classes=1, widths=(12, 24, 48), padding=1, joins=j).parameters()
+            for w in UNet(
+                channels=3, classes=1, widths=experiment_module.WIDTHS, padding=1, joins=j
+            ).parameters()
         )
         for j in (None, 0)
     ]
@@ -171,38 +185,71 @@ def test_shifts_move_all_pixels_alike():
     assert not torch.equal(shifted, masks)
 
 
+def test_rotation_and_scaling():
+    turned = experiment_module.turned
+    images, masks = torch.rand(3, 2, 16, 16), torch.randint(5, (3, 16, 16))
+    same, labels = turned(images, masks, torch.Generator().manual_seed(0), degrees=0.0, share=0.0)
+    assert_close(same, images, rtol=1e-4, atol=1e-5)
+    assert torch.equal(labels, masks)
+    square = torch.zeros(200, 16, 16, dtype=torch.long)
+    square[:, 4:12, 4:12] = 1
+    bent, labels = turned(square[:, None].float(), square, torch.Generator().manual_seed(0))
+    assert ((bent[:, 0] > 0.5) == (labels > 0)).float().mean() > 0.98
+    line = torch.arange(16) - 7.5
+    middle = (labels * line).sum((1, 2)) / labels.sum((1, 2))
+    assert middle.abs().max() < 0.5
+    areas = labels.sum((1, 2)) / 64
+    assert areas.min() == pytest.approx(0.9**2, abs=0.1)
+    assert areas.max() == pytest.approx(1.1**2, abs=0.15)
+
+
+def settings():
+    """The arms and the breaks, by name."""
+    breaks = {**experiment_module.OTHER_NETWORKS, **experiment_module.OTHER_IMAGES}
+    broken = {one.name: setting for one, setting in breaks.items()}
+    return {**experiment_module.NETWORKS, **experiment_module.IMAGES, **broken}
+
+
 def test_the_arms():
-    arms, breaks = experiment_module.ARMS, experiment_module.BREAKS
-    assert list(arms) == ["U-Net", "sliding window", "no deformation"]
-    assert experiment_module.RATES == (0.002, 0.009, 0.036)
-    assert experiment_module.STEPS == 480
-    networks = {name: arm.make() for name, arm in arms.items()}
-    networks |= {one.name: setting.make() for one, setting in breaks.items()}
+    assert list(experiment_module.NETWORKS) == ["U-Net", "sliding window"]
+    assert list(experiment_module.IMAGES) == ["elastic deformation", "no deformation"]
+    assert experiment_module.RATES == (0.0015, 0.006, 0.024)
+    assert experiment_module.STEPS == 160
+    assert (experiment_module.PICTURES, experiment_module.SETS) == (30, 4)
+    networks = {name: setting.make() for name, setting in settings().items()}
     joined = {name: network.joins for name, network in networks.items() if isinstance(network, UNet)}
-    full = ("U-Net", "no deformation", "deformed once", "shifted images")
+    full = (
+        "U-Net",
+        "elastic deformation",
+        "no deformation",
+        "deformed once",
+        "shifted images",
+        "rotated and scaled images",
+    )
     assert joined == dict.fromkeys(full, 2) | {"no skip connections": 0, "deepest skip connection only": 1}
     windows = [n for n in networks.values() if isinstance(n, WindowNet)]
     convolutions = [[m for m in n if isinstance(m, torch.nn.Conv2d)][:-1] for n in windows]
     assert [1 + 2 * sum(m.dilation[0] for m in own) for own in convolutions] == [15, 31]
-    bends = {name: arm.bends for name, arm in arms.items()}
-    bends |= {one.name: setting.bends for one, setting in breaks.items()}
+    assert [m.p for n in windows for m in n if isinstance(m, torch.nn.Dropout)] == [0.0, 0.0]
+    bends = {name: setting.bends for name, setting in settings().items()}
     assert [name for name, bend in bends.items() if bend is None] == ["no deformation", "deformed once"]
-    assert bends["shifted images"].keywords == {"std": 1.0, "grid": 1}
-    assert [one.name for one, setting in breaks.items() if setting.first] == ["deformed once"]
+    assert bends["shifted images"].keywords == {"std": 2.0, "grid": 1}
+    assert bends["rotated and scaled images"] is experiment_module.turned
+    assert [name for name, setting in settings().items() if setting.first] == ["deformed once"]
 
 
 @pytest.mark.parametrize(
     ("name", "calls"),
     [
-        ("U-Net", ["step"] * 2),
+        ("elastic deformation", ["step"] * 4),
         ("no deformation", []),
-        ("deformed once", ["all"]),
-        ("shifted images", ["step"] * 2),
+        ("deformed once", ["all"] * 2),
+        ("shifted images", ["step"] * 4),
+        ("rotated and scaled images", ["step"] * 4),
     ],
 )
 def test_the_deformed_images(part_of_run, monkeypatch, name, calls):
-    named = {one.name: setting for one, setting in experiment_module.BREAKS.items()}
-    setting = {**experiment_module.ARMS, **named}[name]
+    setting = settings()[name]
     seen = []
 
     def watched(bend, images, masks, generator):
@@ -210,17 +257,36 @@ def test_the_deformed_images(part_of_run, monkeypatch, name, calls):
         return bend(images, masks, generator)
 
     bends, first = (bend and partial(watched, bend) for bend in (setting.bends, setting.first))
-    known, choose, judge = (
-        Labelled(torch.rand(30, 3, 16, 16), torch.randint(6, (30, 16, 16))) for _ in range(3)
+    one, other, choose, judge = (
+        Labelled(torch.rand(30, 3, 16, 16), torch.randint(6, (30, 16, 16))) for _ in range(4)
     )
-    shop = Workshop(part_of_run(), experiment_module.World(known, choose, judge))
+    shop = Workshop(part_of_run(), experiment_module.World([one, other], choose, judge))
     at = Trial(shop, Work(arm=name), arm=name)
     monkeypatch.setattr(experiment_module, "iou", lambda network, held_out: 0.75 - 0.5 * (held_out is choose))
     score, learnt = experiment_module.learn(at, setting._replace(bends=bends, first=first), 0.01, steps=2)
     assert score == 0.25
-    assert [step for step, _ in learnt.course] == [1, 2]
+    assert learnt.course == [(1, 0.75), (2, 0.75)]
     assert seen == calls
-    assert not learnt.network.training
+    assert [network.training for network in learnt.networks] == [False, False]
+
+
+def test_scores_and_results_are_means_over_the_sets(part_of_run, monkeypatch):
+    choose, judge = (Labelled(torch.rand(2, 3, 16, 16), torch.randint(6, (2, 16, 16))) for _ in range(2))
+    world = experiment_module.World([choose, choose], choose, judge)
+    at = Trial(Workshop(part_of_run(), world), Work(arm="x"), arm="x")
+
+    def train(at, setting, rate, number, *, steps):
+        return torch.nn.Linear(1 + number, 1), [(steps, 0.1 + 0.2 * number)]
+
+    def iou(network, held_out):
+        return 0.1 * network.in_features + (held_out is judge)
+
+    monkeypatch.setattr(experiment_module, "train", train)
+    monkeypatch.setattr(experiment_module, "iou", iou)
+    score, learnt = experiment_module.learn(at, None, 0.01, steps=5)
+    assert score == pytest.approx(0.15)
+    assert learnt.course == [(5, pytest.approx(0.2))]
+    assert experiment_module.read_off(at, Sweep(learnt, 0.01, {})) == {"IoU": pytest.approx(1.15)}
 
 
 def test_iou_is_of_all_pixels_together():
@@ -235,12 +301,28 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(unet)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
-    iou = {arm: record.values["IoU", arm] for arm in experiment_module.ARMS}
-    for name, other in (
-        ("U-Net against a sliding window", "sliding window"),
-        ("IoU with and without deformation", "no deformation"),
+    for name, ours, control in (
+        ("U-Net against a sliding window", "U-Net", "sliding window"),
+        ("IoU with and without deformation", "elastic deformation", "no deformation"),
     ):
-        assert claims[name]["values"][f"IoU, U-Net - {other}"] == iou["U-Net"] - iou[other]
+        iou = [record.values["IoU", arm] for arm in (ours, control)]
+        assert claims[name]["values"][f"IoU, {ours} - {control}"] == iou[0] - iou[1]
+
+
+def test_deformation_is_measured_on_four_sets_of_thirty(run_experiment, monkeypatch):
+    given, compare = {}, Run.compare
+
+    def noted(run, *claims, **asked):
+        given[claims[0].name] = asked["world"].sets
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(unet)
+    sets = given[experiment_module.DEFORMS.name]
+    assert [len(known.x) for known in sets] == [30] * 4
+    assert len({known.x.sum().item() for known in sets}) == 4
+    (first,) = given[experiment_module.WINDOW.name]
+    assert torch.equal(first.x, sets[0].x)
 
 
 def test_with_data_masks_are_learned(run_experiment, monkeypatch, tmp_path):
@@ -260,8 +342,12 @@ def test_with_data_masks_are_learned(run_experiment, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Run, "compare", noted)
     record = run_experiment(unet, images="bars")
-    assert {arm for name, arm in record.values if name == "IoU"} == set(experiment_module.ARMS)
-    for x, y in given["world"]:
+    assert {arm for name, arm in record.values if name == "IoU"} == {
+        *experiment_module.NETWORKS,
+        *experiment_module.IMAGES,
+    }
+    (known,), choose, judge = given["world"]
+    for x, y in (known, choose, judge):
         assert x.shape[1:] == (3, 16, 16)
         assert torch.equal((x[:, 1] > 100 / 255 - 0.3).long(), y)
 
