@@ -106,9 +106,9 @@ WINDOW = Claim(
         (
             "Then the sliding-window network had dropout of 0.5 at full resolution, which lowered its IoU. "
             "Now it has none. The U-Net had 12, 24 and 48 channels, with fewer than half the multiply-adds "
-            "of the sliding-window network, and training took 480 steps without clipping and with a "
-            "shorter warm-up. To keep a run short, the U-Net is wider and training takes 240 steps. The rule "
-            "has not changed."
+            "of the sliding-window network, and training took 480 steps without clipping, with a shorter "
+            "warm-up and lower learning rates. To keep a run short, the U-Net is wider and training takes "
+            "240 steps. The rule has not changed."
         ),
     ),
 )
@@ -139,9 +139,9 @@ DEFORMS = Claim(
         (
             "Then a run trained on one set of thirty pictures, and the result depended more on this set than "
             "on the deformation. Now a run averages over four sets. To keep it short, the U-Net is wider (it "
-            "had 12, 24 and 48 channels), and training takes 160 steps instead of 480, with clipping "
-            "and a longer warm-up. The rival with shifted images had shifts of one pixel, and there was no "
-            "rival with rotation and scaling. The rule has not changed."
+            "had 12, 24 and 48 channels), and training takes 160 steps instead of 480, with clipping, "
+            "a longer warm-up and higher learning rates. The rival with shifted images had "
+            "shifts of one pixel, and there was no rival with rotation and scaling. The rule has not changed."
         ),
     ),
 )
