@@ -89,23 +89,16 @@ class WindowNet(nn.Sequential):
     It runs on the whole zero-padded image at once, which gives the scores of all windows.
 
     dilations  dilation of each 3 × 3 convolution; the window's side is 1 + 2 · their sum
-    dropout    rate before the scores
     """
 
     def __init__(
-        self,
-        *,
-        channels: int = 3,
-        classes: int = 1,
-        maps: int = 24,
-        dilations: Sequence[int] = (1,) * 7,
-        dropout: float = 0.0,
+        self, *, channels: int = 3, classes: int = 1, maps: int = 24, dilations: Sequence[int] = (1,) * 7
     ) -> None:
         super().__init__()
         for apart in dilations:
             self.extend((nn.Conv2d(channels, maps, 3, padding=apart, dilation=apart), nn.ReLU()))
             channels = maps
-        self.extend((nn.Dropout(dropout), nn.Conv2d(maps, classes, 1)))
+        self.append(nn.Conv2d(maps, classes, 1))
         init_weights(self)
 
 
